@@ -1,0 +1,47 @@
+"""Learned Feedback Patterns: does a model tuned with feedback hold what the feedback said?"""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/models.smk"
+include: "rules/finetune.smk"
+include: "rules/divergence.smk"
+include: "rules/autoencoders.smk"
+include: "rules/features.smk"
+include: "rules/probes.smk"
+include: "rules/explanations.smk"
+include: "rules/ablation.smk"
+include: "rules/tables.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        table_files(),
+        figure_files(),
+
+
+rule tables:
+    input:
+        table_files(),
+
+
+rule figures:
+    input:
+        figure_files(),
+
+
+rule divergences:
+    input:
+        expand("results/{cell}/divergence.json", cell=addresses()),
+
+
+rule probed:
+    input:
+        [path for cell in GRID.cells for path in probe_files(cell, "predictions.parquet")],

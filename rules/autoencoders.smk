@@ -1,0 +1,100 @@
+"""Activations of the chosen layers, autoencoder pairs on them, and what the pairs are worth.
+
+In: policy, corpus, divergence. Out: results/{model}/{task}/seed{seed}/sae/{sae}/layer{layer}/{small,large}/ in the
+SAELens layout, and matches.parquet and metrics.json beside the layers.
+"""
+
+
+def harvested_layers(wildcards):
+    """All layers that any variant of a job's cell needs."""
+    return trained_layers(wildcards, PROBED)
+
+
+rule activations:
+    input:
+        policy=f"{CELL}/policy",
+        corpus=corpus_file(lambda cell: cell.settings["activations"]["split"]),
+    output:
+        temp(directory(f"{CELL}/activations")),
+    log:
+        "results/logs/{model}/{task}/seed{seed}/activations.log",
+    benchmark:
+        "results/benchmarks/{model}/{task}/seed{seed}/activations.tsv"
+    threads: model_threads
+    resources:
+        gpu=model_gpus,
+        mem_mb=model_resource("mem_mb"),
+        runtime=model_resource("runtime"),
+    priority: 7
+    params:
+        settings=settings("activations"),
+        code=code("activations"),
+        layers=harvested_layers,
+    conda:
+        "../envs/model.yaml"
+    shell:
+        "python -m workflow_scripts.activations --settings {params.settings:q} --code {params.code}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q} --policy {input.policy:q}"
+        " --corpus {input.corpus:q} --layers {params.layers} --output {output:q}"
+
+
+# The activations are temporary and shared by all layers. They are `ancient`, so that harvesting them again for one
+# new layer does not retrain the others; what they are made of stands in this rule's own inputs and parameters.
+rule autoencoders:
+    input:
+        policy=f"{CELL}/policy",
+        corpus=corpus_file(lambda cell: cell.settings["activations"]["split"]),
+        activations=ancient(f"{CELL}/activations"),
+    output:
+        small=directory(f"{CELL}/sae/{{sae}}/layer{{layer}}/small"),
+        large=directory(f"{CELL}/sae/{{sae}}/layer{{layer}}/large"),
+    log:
+        "results/logs/{model}/{task}/seed{seed}/sae/{sae}/layer{layer}.log",
+    benchmark:
+        "results/benchmarks/{model}/{task}/seed{seed}/sae/{sae}/layer{layer}.tsv"
+    resources:
+        gpu=model_gpus,
+        mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
+    priority: 6
+    params:
+        settings=settings("autoencoders"),
+        code=code("autoencoders"),
+        harvest=code("activations"),
+    conda:
+        "../envs/model.yaml"
+    shell:
+        "python -m workflow_scripts.autoencoders --settings {params.settings:q} --code {params.code}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q} --activations {input.activations:q}"
+        " --layer {wildcards.layer} --small {output.small:q} --large {output.large:q}"
+
+
+rule evaluate_autoencoders:
+    input:
+        policy=f"{CELL}/policy",
+        corpus=corpus_file(lambda cell: cell.settings["activations"]["split"]),
+        small=autoencoders_of("small", lambda w: trained_layers(w, w.sae)),
+        large=autoencoders_of("large", lambda w: trained_layers(w, w.sae)),
+    output:
+        matches=f"{CELL}/sae/{{sae}}/matches.parquet",
+        metrics=f"{CELL}/sae/{{sae}}/metrics.json",
+    log:
+        "results/logs/{model}/{task}/seed{seed}/sae/{sae}/evaluate.log",
+    benchmark:
+        "results/benchmarks/{model}/{task}/seed{seed}/sae/{sae}/evaluate.tsv"
+    threads: model_threads
+    resources:
+        gpu=model_gpus,
+        mem_mb=model_resource("mem_mb"),
+        runtime=model_resource("runtime"),
+    priority: 5
+    params:
+        settings=settings("activations"),
+        code=code("evaluate_autoencoders"),
+    conda:
+        "../envs/model.yaml"
+    shell:
+        "python -m workflow_scripts.evaluate_autoencoders --settings {params.settings:q} --code {params.code}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q} --policy {input.policy:q}"
+        " --corpus {input.corpus:q} --small {input.small:q} --large {input.large:q}"
+        " --matches {output.matches:q} --metrics {output.metrics:q}"

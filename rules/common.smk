@@ -1,0 +1,125 @@
+"""The grid and what all rules share: settings and code as parameters, inputs by cell, resources.
+
+In: the configuration. Out: nothing; every other file of rules reads GRID and the helpers below.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+
+from snakemake.exceptions import WorkflowError
+
+from workflow_scripts.configuration import PROBED, ConfigurationError, Grid
+from workflow_scripts.digest import code_digest
+from workflow_scripts.lfp.artefacts import canonical_json
+
+try:
+    GRID = Grid(config)
+except ConfigurationError as error:
+    raise WorkflowError(f"configuration: {error}")
+
+# Jobs find the package from any working directory; an absolute path here is no parameter of a job.
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir!r}; ")
+
+CELL = "results/{model}/{task}/seed{seed}"
+
+
+def names(values):
+    """A wildcard pattern that admits exactly `values`, or nothing where there are none."""
+    return "|".join(re.escape(str(value)) for value in sorted(set(values))) or "(?!)"
+
+
+wildcard_constraints:
+    corpus=names(GRID.corpora),
+    model=names(GRID.models),
+    task=names(GRID.tasks),
+    seed=r"\d+",
+    sae=names(GRID.autoencoders),
+    layer=r"\d+",
+    subject="policy|base|untrained",
+    arm="none|reconstruction|explained|random",
+
+
+def addresses(**having):
+    """Addresses of the cells whose attributes equal those in `having`."""
+    return [c.address for c in GRID.cells if all(getattr(c, k) == v for k, v in having.items())]
+
+
+def cell_of(wildcards):
+    """The cell of a job."""
+    address = f"{wildcards.model}/{wildcards.task}/seed{wildcards.seed}"
+    if address not in GRID.by_address:
+        raise WorkflowError(f"no cell {address} in the configuration; it has {', '.join(GRID.by_address)}")
+    return GRID.by_address[address]
+
+
+def settings(stage):
+    """A stage's settings of a job's cell as canonical JSON: the parameter that makes a changed setting a rerun."""
+    return lambda wildcards: canonical_json(GRID.job_settings(stage, cell_of(wildcards), dict(wildcards)))
+
+
+def code(script):
+    """Digest of the code of the rule's script and of all that it imports."""
+    return code_digest(f"workflow_scripts.{script}")
+
+
+def corpus_file(split):
+    """The corpus file of a job's task; `split` may be a function of the cell."""
+
+    def path(wildcards):
+        cell = cell_of(wildcards)
+        name = split(cell) if callable(split) else split
+        return f"results/corpora/{GRID.tasks[cell.task]['corpus']}/{name}.parquet"
+
+    return path
+
+
+def selection(wildcards):
+    """The divergence JSON of a job's cell as a dictionary; waits for the checkpoint."""
+    with checkpoints.divergence.get(**{k: wildcards[k] for k in ("model", "task", "seed")}).output[0].open() as file:
+        return json.load(file)
+
+
+def chosen_layers(wildcards):
+    """The layers that are probed: pinned ones, or the most changed ones once the divergence is known."""
+    return cell_of(wildcards).layers or selection(wildcards)["chosen"]
+
+
+def trained_layers(wildcards, sae):
+    """The layers that get autoencoders of a variant: the chosen ones, and the least changed where a cell asks."""
+    lowest = cell_of(wildcards).lowest_layers and sae == PROBED
+    return sorted({*chosen_layers(wildcards), *(selection(wildcards)["lowest"] if lowest else ())})
+
+
+def autoencoders_of(size, layers=chosen_layers):
+    """Directories of the autoencoders of a job's cell for its layers."""
+
+    def paths(wildcards):
+        sae = wildcards.get("sae", PROBED)
+        cell = cell_of(wildcards).address
+        return [f"results/{cell}/sae/{sae}/layer{layer}/{size}" for layer in layers(wildcards)]
+
+    return paths
+
+
+def model_resource(key):
+    """A resource of the job's model that grows with every attempt."""
+    return lambda wildcards, attempt: GRID.models[wildcards.model][key] * attempt
+
+
+def model_gpus(wildcards):
+    """GPUs of a job that runs the model; 0 where none is configured."""
+    return GRID.models[wildcards.model]["gpus"]
+
+
+def model_threads(wildcards):
+    """Threads of a job that runs the model."""
+    return GRID.models[wildcards.model]["threads"]
+
+
+def probe_files(cell, name):
+    """Probe results of all subjects of a cell."""
+    subjects = cell.settings["features"]["subjects"]
+    return [f"results/{cell.address}/probes/{PROBED}/{subject}/{name}" for subject in subjects]

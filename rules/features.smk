@@ -1,0 +1,67 @@
+"""Contrast triples and every subject's features of them.
+
+In: held-out corpus, lexicon, models, small autoencoders. Out: results/contrasts/{task}.parquet and
+results/{model}/{task}/seed{seed}/features/{sae}/{subject}.safetensors.
+"""
+
+
+def contrast_settings(wildcards):
+    """Settings of a task's triples."""
+    task = GRID.tasks[wildcards.task]
+    return canonical_json(
+        {
+            **GRID.task_settings("contrasts", wildcards.task),
+            "method": task["method"],
+            "swapped": task["swapped"],
+        }
+    )
+
+
+rule contrasts:
+    input:
+        corpus=lambda w: f"results/corpora/{GRID.tasks[w.task]['corpus']}/test.parquet",
+        lexicon="results/lexicons/{task}.json",
+    output:
+        "results/contrasts/{task}.parquet",
+    log:
+        "results/logs/contrasts/{task}.log",
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=contrast_settings,
+        code=code("contrasts"),
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m workflow_scripts.contrasts --settings {params.settings:q} --code {params.code}"
+        " --log {log:q} --corpus {input.corpus:q} --lexicon {input.lexicon:q} --output {output:q}"
+
+
+rule features:
+    input:
+        policy=f"{CELL}/policy",
+        base="results/models/{model}",
+        contrasts="results/contrasts/{task}.parquet",
+        autoencoders=autoencoders_of("small"),
+    output:
+        f"{CELL}/features/{{sae}}/{{subject}}.safetensors",
+    log:
+        "results/logs/{model}/{task}/seed{seed}/features/{sae}/{subject}.log",
+    benchmark:
+        "results/benchmarks/{model}/{task}/seed{seed}/features/{sae}/{subject}.tsv"
+    threads: model_threads
+    resources:
+        gpu=model_gpus,
+        mem_mb=model_resource("mem_mb"),
+        runtime=model_resource("runtime"),
+    params:
+        settings=settings("features"),
+        code=code("features"),
+    conda:
+        "../envs/model.yaml"
+    shell:
+        "python -m workflow_scripts.features --settings {params.settings:q} --code {params.code}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q} --subject {wildcards.subject}"
+        " --policy {input.policy:q} --base {input.base:q} --contrasts {input.contrasts:q}"
+        " --autoencoders {input.autoencoders:q} --output {output:q}"

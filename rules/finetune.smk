@@ -1,0 +1,71 @@
+"""Fine-tuning with feedback: PPO on a lexicon reward, DPO on preference pairs.
+
+In: base checkpoint, corpus, lexicon. Out: results/{model}/{task}/seed{seed}/policy/ with the checkpoint, its
+training curve and its evaluation on held-out text.
+"""
+
+
+def tasks_by(method):
+    """Names of the tasks with a fine-tuning method."""
+    return names(name for name, task in GRID.tasks.items() if task["method"] == method)
+
+
+rule ppo:
+    input:
+        base="results/models/{model}",
+        lexicon="results/lexicons/{task}.json",
+        train=corpus_file("train"),
+        test=corpus_file("test"),
+    output:
+        directory(f"{CELL}/policy"),
+    log:
+        "results/logs/{model}/{task}/seed{seed}/policy.log",
+    benchmark:
+        "results/benchmarks/{model}/{task}/seed{seed}/policy.tsv"
+    wildcard_constraints:
+        task=tasks_by("ppo"),
+    threads: model_threads
+    resources:
+        gpu=model_gpus,
+        mem_mb=model_resource("mem_mb"),
+        runtime=model_resource("runtime"),
+    priority: 9
+    params:
+        settings=settings("ppo"),
+        code=code("ppo"),
+    conda:
+        "../envs/model.yaml"
+    shell:
+        "python -m workflow_scripts.ppo --settings {params.settings:q} --code {params.code}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q} --base {input.base:q}"
+        " --lexicon {input.lexicon:q} --train {input.train:q} --test {input.test:q} --policy {output:q}"
+
+
+rule dpo:
+    input:
+        base="results/models/{model}",
+        train=corpus_file("train"),
+        test=corpus_file("test"),
+    output:
+        directory(f"{CELL}/policy"),
+    log:
+        "results/logs/{model}/{task}/seed{seed}/policy.log",
+    benchmark:
+        "results/benchmarks/{model}/{task}/seed{seed}/policy.tsv"
+    wildcard_constraints:
+        task=tasks_by("dpo"),
+    threads: model_threads
+    resources:
+        gpu=model_gpus,
+        mem_mb=model_resource("mem_mb"),
+        runtime=model_resource("runtime"),
+    priority: 9
+    params:
+        settings=settings("dpo"),
+        code=code("dpo"),
+    conda:
+        "../envs/model.yaml"
+    shell:
+        "python -m workflow_scripts.dpo --settings {params.settings:q} --code {params.code}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q} --base {input.base:q}"
+        " --train {input.train:q} --test {input.test:q} --policy {output:q}"

@@ -1,0 +1,142 @@
+"""Base checkpoints, corpora and the lexicons of tasks: from the hub, from a path, or grown here.
+
+In: the configuration. Out: results/corpora/{corpus}/{split}.parquet, results/models/{model}/,
+results/lexicons/{task}.json.
+"""
+
+
+localrules:
+    fetch_corpus,
+    fetch_model,
+    copy_model,
+
+
+def sources(entries, *kinds):
+    """Names of the corpora or models that come from one of `kinds`."""
+    return names(name for name, entry in entries.items() if any(kind in entry for kind in kinds))
+
+
+rule grow_corpus:
+    output:
+        train="results/corpora/{corpus}/train.parquet",
+        test="results/corpora/{corpus}/test.parquet",
+    log:
+        "results/logs/corpora/{corpus}.log",
+    benchmark:
+        "results/benchmarks/corpora/{corpus}.tsv"
+    wildcard_constraints:
+        corpus=sources(GRID.corpora, "organism", "path"),
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
+        code=code("grow_corpus"),
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m workflow_scripts.grow_corpus --settings {params.settings:q} --code {params.code}"
+        " --log {log:q} --outputs {output:q}"
+
+
+rule fetch_corpus:
+    output:
+        train="results/corpora/{corpus}/train.parquet",
+        test="results/corpora/{corpus}/test.parquet",
+    log:
+        "results/logs/corpora/{corpus}.log",
+    wildcard_constraints:
+        corpus=sources(GRID.corpora, "hub"),
+    retries: 2
+    params:
+        settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
+        code=code("fetch_corpus"),
+    conda:
+        "../envs/model.yaml"
+    shell:
+        "python -m workflow_scripts.fetch_corpus --settings {params.settings:q} --code {params.code}"
+        " --log {log:q} --outputs {output:q}"
+
+
+rule grow_model:
+    input:
+        train=lambda w: [f"results/corpora/{c}/train.parquet" for c in GRID.models[w.model]["organism"]["corpora"]],
+        test=lambda w: [f"results/corpora/{c}/test.parquet" for c in GRID.models[w.model]["organism"]["corpora"]],
+    output:
+        directory("results/models/{model}"),
+    log:
+        "results/logs/models/{model}.log",
+    benchmark:
+        "results/benchmarks/models/{model}.tsv"
+    wildcard_constraints:
+        model=sources(GRID.models, "organism"),
+    threads: model_threads
+    resources:
+        gpu=model_gpus,
+        mem_mb=model_resource("mem_mb"),
+        runtime=model_resource("runtime"),
+    priority: 10
+    params:
+        settings=lambda w: canonical_json(GRID.models[w.model]["organism"]),
+        code=code("grow_model"),
+    conda:
+        "../envs/model.yaml"
+    shell:
+        "python -m workflow_scripts.grow_model --settings {params.settings:q} --code {params.code}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
+        " --train {input.train:q} --test {input.test:q} --output {output:q}"
+
+
+rule fetch_model:
+    output:
+        directory("results/models/{model}"),
+    log:
+        "results/logs/models/{model}.log",
+    wildcard_constraints:
+        model=sources(GRID.models, "hub"),
+    retries: 2
+    params:
+        settings=lambda w: canonical_json({k: GRID.models[w.model][k] for k in ("hub", "revision")}),
+        code=code("fetch_model"),
+    conda:
+        "../envs/model.yaml"
+    shell:
+        "python -m workflow_scripts.fetch_model --settings {params.settings:q} --code {params.code}"
+        " --log {log:q} --output {output:q}"
+
+
+rule copy_model:
+    output:
+        directory("results/models/{model}"),
+    log:
+        "results/logs/models/{model}.log",
+    wildcard_constraints:
+        model=sources(GRID.models, "path"),
+    params:
+        settings=lambda w: canonical_json({"path": GRID.models[w.model]["path"]}),
+        code=code("copy_model"),
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m workflow_scripts.copy_model --settings {params.settings:q} --code {params.code}"
+        " --log {log:q} --output {output:q}"
+
+
+rule lexicon:
+    input:
+        corpus=lambda w: f"results/corpora/{GRID.tasks[w.task]['corpus']}/train.parquet",
+    output:
+        "results/lexicons/{task}.json",
+    log:
+        "results/logs/lexicons/{task}.log",
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=lambda w: canonical_json({"method": GRID.tasks[w.task]["method"]}),
+        code=code("lexicon"),
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m workflow_scripts.lexicon --settings {params.settings:q} --code {params.code}"
+        " --log {log:q} --corpus {input.corpus:q} --output {output:q}"

@@ -1,0 +1,33 @@
+"""Probes of the feedback implicit in activations.
+
+In: one subject's features, triples, lexicon. Out: results/{model}/{task}/seed{seed}/probes/{sae}/{subject}/ with
+out-of-fold predictions, the probe's weights and its metrics.
+"""
+
+
+rule probes:
+    input:
+        features=f"{CELL}/features/{{sae}}/{{subject}}.safetensors",
+        contrasts="results/contrasts/{task}.parquet",
+        lexicon="results/lexicons/{task}.json",
+    output:
+        predictions=f"{CELL}/probes/{{sae}}/{{subject}}/predictions.parquet",
+        probe=f"{CELL}/probes/{{sae}}/{{subject}}/probe.safetensors",
+        metrics=f"{CELL}/probes/{{sae}}/{{subject}}/metrics.json",
+    log:
+        "results/logs/{model}/{task}/seed{seed}/probes/{sae}/{subject}.log",
+    benchmark:
+        "results/benchmarks/{model}/{task}/seed{seed}/probes/{sae}/{subject}.tsv"
+    resources:
+        mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
+    params:
+        settings=settings("probes"),
+        code=code("probes"),
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m workflow_scripts.probes --settings {params.settings:q} --code {params.code}"
+        " --threads {threads} --log {log:q} --features {input.features:q} --contrasts {input.contrasts:q}"
+        " --lexicon {input.lexicon:q} --predictions {output.predictions:q} --probe {output.probe:q}"
+        " --metrics {output.metrics:q}"

@@ -1,0 +1,261 @@
+"""The grid of cells: reading, checking and resolving a configuration.
+
+Everything is checked before any job is planned; a mistake raises :class:`ConfigurationError` with one line that
+names the key, what was expected, and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+
+SCHEMA_PATH = Path(__file__).parent.parent / "config" / "schema.yaml"
+
+#: Stages whose settings a cell resolves; ``contrasts`` belong to a task and ``tables`` to the whole run.
+CELL_STAGES = (
+    "ppo", "dpo", "divergence", "activations", "autoencoder", "features", "probes", "explanations", "ablation"
+)  # fmt: skip
+#: The autoencoder variant that is probed, explained and ablated.
+PROBED = "tied"
+
+
+class ConfigurationError(ValueError):
+    """A configuration that cannot be run."""
+
+
+@lru_cache(maxsize=1)
+def schema() -> dict[str, Any]:
+    """The JSON schema of a configuration."""
+    return yaml.safe_load(SCHEMA_PATH.read_text(encoding="utf-8"))
+
+
+def _resolve_reference(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "$ref" in node:
+        target = schema()["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+        return {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    return node
+
+
+def with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
+    """`value` with the defaults of schema `node` filled in, at every depth; `value` itself is not changed.
+
+    Stages are left as they are written: their defaults come last in the order of resolution, not first.
+    """
+    if node.get("$ref", "").rsplit("/", 1)[-1] in (*CELL_STAGES, "contrasts", "tables"):
+        return value
+    node = _resolve_reference(node)
+    if isinstance(value, Mapping):
+        properties = node.get("properties", {})
+        extra = node.get("additionalProperties")
+        filled = {key: copy.deepcopy(spec["default"]) for key, spec in properties.items() if "default" in spec}
+        filled |= value
+        return {
+            key: with_defaults(item, properties.get(key, extra if isinstance(extra, Mapping) else {}))
+            for key, item in filled.items()
+        }
+    if isinstance(value, list) and "items" in node:
+        return [with_defaults(item, node["items"]) for item in value]
+    return value
+
+
+def stage_defaults(stage: str) -> dict[str, Any]:
+    """Default settings of a stage."""
+    return with_defaults({}, schema()["$defs"][stage])
+
+
+def _nearest(name: str, valid: Iterable[str]) -> str:
+    valid = [str(item) for item in valid]
+    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.4)
+    return f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(sorted(valid))}"
+
+
+def _describe(error: Any) -> str:
+    """One line for a schema violation: the key's path, what is wrong, and the nearest valid name."""
+    path = ".".join(str(part) for part in error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = error.schema.get("properties", {})
+        unknown = next(key for key in error.instance if key not in known)
+        return f"{'.'.join(filter(None, [path, str(unknown)]))}: unknown key; {_nearest(unknown, known)}"
+    if error.validator == "required":
+        return f"{path or 'configuration'}: {error.message}"
+    if error.validator == "oneOf":
+        return f"{path}: give exactly one source: organism; path (models: with n_layers); or hub with revision (models: and n_layers)"
+    if error.validator == "enum":
+        return f"{path}: {error.instance!r} is not a valid value; {_nearest(error.instance, error.validator_value)}"
+    description = error.schema.get("description", "") if isinstance(error.schema, Mapping) else ""
+    return f"{path}: {error.message}{f' ({description})' if description else ''}"
+
+
+def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for layer in layers for key, value in layer.items()}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (model, task, seed) of the grid with its resolved settings by stage."""
+
+    model: str
+    task: str
+    seed: int
+    method: str
+    layers: tuple[int, ...] | None
+    autoencoders: tuple[str, ...]
+    lowest_layers: bool
+    settings: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def address(self) -> str:
+        """Path of the cell's results below the results folder."""
+        return f"{self.model}/{self.task}/seed{self.seed}"
+
+
+def derived_seed(seed: int, address: str, stage: str) -> int:
+    """The seed of one stream: a function of the configured seed, the address and the stage, below 2**31."""
+    digest = hashlib.sha256(f"{seed}/{address}/{stage}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+class Grid:
+    """A checked configuration.
+
+    Raises
+    ------
+    ConfigurationError
+        On anything that the schema or the cross-checks reject.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        errors = sorted(Draft202012Validator(schema()).iter_errors(dict(config)), key=lambda e: list(map(str, e.absolute_path)))
+        if errors:
+            # An unknown key can also fail its parent's `oneOf`: the most specific message comes first.
+            errors.sort(key=lambda e: (e.validator != "additionalProperties", e.validator == "oneOf"))
+            raise ConfigurationError(_describe(errors[0]))
+        self.config = with_defaults(dict(config), schema())
+        self.corpora: dict[str, Any] = self.config["corpora"]
+        self.models: dict[str, Any] = self.config["models"]
+        self.tasks: dict[str, Any] = self.config["tasks"]
+        self.autoencoders: dict[str, Any] = self.config["autoencoders"]
+        self._check_names()
+        self.cells = [cell for entry in self.config["cells"] for cell in self._expand(entry)]
+        addresses: dict[str, Cell] = {}
+        for cell in self.cells:
+            if cell.address in addresses:
+                raise ConfigurationError(f"cells: two cells have the address {cell.address}; give them different seeds")
+            addresses[cell.address] = cell
+            self._check_layers(cell)
+            self._check_values(cell)
+        self.by_address = addresses
+
+    # ------------------------------------------------------------------------------------------- resolving
+
+    @staticmethod
+    def _stage(stage: str, *owners: Mapping[str, Any]) -> dict[str, Any]:
+        return _merge(stage_defaults(stage), *(owner.get("settings", {}).get(stage, {}) for owner in owners))
+
+    def _expand(self, entry: Mapping[str, Any]) -> list[Cell]:
+        model, task = entry["model"], entry["task"]
+        owners = (self.config, self.models[model], self.tasks[task], entry)
+        settings = {stage: self._stage(stage, *owners) for stage in CELL_STAGES}
+        return [
+            Cell(
+                model, task, seed, self.tasks[task]["method"],
+                tuple(sorted(entry["layers"])) if entry["layers"] else None,
+                tuple(entry["autoencoders"]), entry["lowest_layers"], settings,
+            )
+            for seed in entry["seeds"]
+        ]  # fmt: skip
+
+    def job_settings(self, stage: str, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        """All that one job of a cell is parameterised by, besides its inputs: its stage's settings and its seed."""
+        own = dict(cell.settings.get(stage, {}))
+        seed = derived_seed(cell.seed, cell.address, stage)
+        if stage == "autoencoders":
+            variant, layer = wildcards["sae"], wildcards["layer"]
+            own = self.autoencoder_settings(cell, variant) | {"model": cell.model}
+            own["activations"] = self.job_settings("activations", cell, wildcards)
+            # Not of the variant: variants of one layer start from the same draws and differ in their settings only.
+            seed = derived_seed(cell.seed, cell.address, f"{stage}/layer{layer}")
+        elif stage == "divergence":
+            own["layers"] = list(cell.layers) if cell.layers else None
+        elif stage == "features":
+            own.pop("subjects")
+            own["kinds"] = cell.settings["probes"]["features"]
+        elif stage == "probes":
+            own["method"] = cell.method
+        elif stage == "ablation":
+            own.pop("arms")
+            own["method"] = cell.method
+            own["reward"] = {key: cell.settings["ppo"][f"reward_{key}"] for key in ("divisor", "clip", "on")}
+        return own | {"seed": seed}
+
+    def task_settings(self, stage: str, task: str) -> dict[str, Any]:
+        """Settings of a stage that belongs to a task."""
+        return self._stage(stage, self.config, self.tasks[task])
+
+    def run_settings(self, stage: str) -> dict[str, Any]:
+        """Settings of a stage that belongs to the whole run."""
+        return self._stage(stage, self.config)
+
+    def autoencoder_settings(self, cell: Cell, variant: str) -> dict[str, Any]:
+        """Settings of one autoencoder variant of a cell."""
+        return _merge(cell.settings["autoencoder"], self.autoencoders[variant])
+
+    def n_layers(self, model: str) -> int:
+        """Number of transformer blocks of a model."""
+        entry = self.models[model]
+        return entry["organism"]["n_layers"] if "organism" in entry else entry["n_layers"]
+
+    # -------------------------------------------------------------------------------------------- checking
+
+    def _check_name(self, path: str, name: str, valid: Iterable[str]) -> None:
+        if name not in valid:
+            raise ConfigurationError(f"{path}: unknown name {name!r}; {_nearest(name, valid)}")
+
+    def _check_names(self) -> None:
+        for name, model in self.models.items():
+            for corpus in model.get("organism", {}).get("corpora", []):
+                self._check_name(f"models.{name}.organism.corpora", corpus, self.corpora)
+        for name, task in self.tasks.items():
+            self._check_name(f"tasks.{name}.corpus", task["corpus"], self.corpora)
+        if PROBED not in self.autoencoders:
+            raise ConfigurationError(f"autoencoders: the variant {PROBED!r}, which is probed, is missing")
+        for index, cell in enumerate(self.config["cells"]):
+            self._check_name(f"cells.{index}.model", cell["model"], self.models)
+            self._check_name(f"cells.{index}.task", cell["task"], self.tasks)
+            for variant in cell["autoencoders"]:
+                self._check_name(f"cells.{index}.autoencoders", variant, self.autoencoders)
+            if PROBED not in cell["autoencoders"]:
+                raise ConfigurationError(f"cells.{index}.autoencoders: {PROBED!r} must be among them; it is the one probed")
+
+    def _check_layers(self, cell: Cell) -> None:
+        available = self.n_layers(cell.model)
+        wanted = cell.settings["divergence"]["n_layers"]
+        if cell.layers is None and wanted > available:
+            raise ConfigurationError(
+                f"cell {cell.address}: divergence.n_layers asks for {wanted} layers, {cell.model} has {available};"
+                f" set it to {available} or less"
+            )
+        too_high = [layer for layer in cell.layers or () if layer >= available]
+        if too_high:
+            raise ConfigurationError(
+                f"cell {cell.address}: layers has {too_high[0]}, but the layers of {cell.model} are 0 to {available - 1}"
+            )
+        if cell.layers and len(set(cell.layers)) < len(cell.layers):
+            raise ConfigurationError(f"cell {cell.address}: layers names a layer twice")
+
+    def _check_values(self, cell: Cell) -> None:
+        ppo = cell.settings["ppo"]
+        if ppo["batch_size"] % ppo["mini_batch_size"]:
+            raise ConfigurationError(f"cell {cell.address}: ppo.mini_batch_size must divide ppo.batch_size")
+        for key in ("prompt_tokens", "new_tokens"):
+            if ppo[key][0] > ppo[key][1]:
+                raise ConfigurationError(f"cell {cell.address}: ppo.{key} must be [smallest, largest], got {ppo[key]}")

@@ -1,0 +1,35 @@
+"""Measure how far every layer of a policy moved from its base and choose the layers to look at."""
+
+from workflow_scripts import job
+from workflow_scripts.lfp import artefacts
+from workflow_scripts.lfp.corpora import documents
+
+
+def main() -> None:
+    run = job.start(__doc__, ["base", "policy", "corpus", "output"])
+    device = run.device
+    from workflow_scripts.lfp import activations, divergence, models
+
+    settings = run.settings
+    tokenizer = models.load_tokenizer(run.paths.base)
+    base, policy = models.load_model(run.paths.base, device), models.load_model(run.paths.policy, device)
+    texts = documents(artefacts.read_table(run.paths.corpus))[: settings["texts"]]
+    sequences = activations.encode(tokenizer, texts, settings["max_tokens"])
+    rows = divergence.parameter_divergence(base, policy)
+    changes = divergence.activation_divergence(base, policy, sequences, tokenizer.pad_token_id, settings["batch_size"])
+    for row, change in zip(rows, changes, strict=True):
+        row["activation"] = change
+    ranking = divergence.ranking(rows, settings["measure"])
+    n = settings["n_layers"]
+    result = {
+        "layers": rows,
+        "measure": settings["measure"],
+        "ranking": ranking,
+        "chosen": sorted(settings["layers"] or ranking[:n]),
+        "lowest": sorted(ranking[-n:]),
+    }
+    artefacts.write_json(run.paths.output, result, run.stamp)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Fine-tune a base model by DPO on preference pairs and evaluate its implicit reward on held-out pairs."""
+
+import dataclasses
+import shutil
+
+import pandas as pd
+
+from workflow_scripts import job
+from workflow_scripts.lfp import artefacts, statistics
+
+
+def main() -> None:
+    run = job.start(__doc__, ["base", "train", "test", "policy"])
+    device = run.device
+    from workflow_scripts.lfp import dpo, models
+
+    options = {field.name: run.settings[field.name] for field in dataclasses.fields(dpo.DPOSettings)}
+    settings = dpo.DPOSettings(**options)
+    tokenizer = models.load_tokenizer(run.paths.base)
+    pairs, held_out = artefacts.read_table(run.paths.train), artefacts.read_table(run.paths.test)
+    state = run.state_path(run.paths.policy)
+    policy, curve, dropped = dpo.train(run.paths.base, tokenizer, pairs, held_out, settings, run.seed, state, device)
+    base = models.load_model(run.paths.base, device)
+    margins = dpo.implicit_margins(policy, base, tokenizer, held_out, settings)
+    accuracy = statistics.proportion_record(int((margins > 0).sum()), len(margins), "pair", chance=0.5)
+    with artefacts.directory_aside(run.paths.policy, run.stamp) as folder:
+        models.save_model(policy, tokenizer, folder)
+        artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
+        artefacts.write_table(folder / "evaluation.parquet", pd.DataFrame({"margin": margins}), run.stamp)
+        margin = statistics.mean_record(margins, "pair")
+        summary = {"accuracy": dataclasses.asdict(accuracy), "margin": dataclasses.asdict(margin)}
+        artefacts.write_json(folder / "evaluation.json", summary | {"dropped_pairs": dropped}, run.stamp)
+    shutil.rmtree(state, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

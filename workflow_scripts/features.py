@@ -1,0 +1,31 @@
+"""Cache one subject's features of all elements of the contrast triples."""
+
+import json
+from pathlib import Path
+
+from workflow_scripts import job
+from workflow_scripts.lfp import artefacts
+
+
+def main() -> None:
+    run = job.start(__doc__, ["subject", "policy", "base", "contrasts", "output"], lists=["autoencoders"])
+    device = run.device
+    from workflow_scripts.lfp import autoencoder, features, models
+
+    settings, subject = run.settings, run.paths.subject
+    tokenizer = models.load_tokenizer(run.paths.base)
+    if subject == "untrained":
+        model = models.untrained_model(run.paths.base, run.seed, device)
+    else:
+        model = models.load_model(run.paths.policy if subject == "policy" else run.paths.base, device)
+    directories = {int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders}
+    autoencoders = {layer: autoencoder.load(path, device) for layer, path in directories.items()}
+    arrays = features.element_features(
+        model, tokenizer, autoencoders, artefacts.read_table(run.paths.contrasts), settings["kinds"],
+        settings["max_tokens"], settings["batch_size"],
+    )  # fmt: skip
+    artefacts.write_tensors(run.paths.output, arrays, run.stamp, {"layers": json.dumps(sorted(autoencoders))})
+
+
+if __name__ == "__main__":
+    main()

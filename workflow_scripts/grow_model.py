@@ -1,0 +1,36 @@
+"""Train a tokenizer and a small language model on the train splits of generated corpora, and evaluate it."""
+
+import pandas as pd
+
+from workflow_scripts import job
+from workflow_scripts.lfp import artefacts, corpora, lexicon
+
+
+def main() -> None:
+    run = job.start(__doc__, ["output"], lists=["train", "test"])
+    device = run.device
+    from workflow_scripts.lfp import models, pretraining
+
+    options = {key: value for key, value in run.settings.items() if key != "corpora"}
+    train = [text for path in run.paths.train for text in corpora.documents(artefacts.read_table(path))]
+    tokenizer = models.train_tokenizer(train, options.pop("vocab_size"), options.pop("tokenizer"))
+    model, curve = pretraining.pretrain(tokenizer, train, options.pop("architecture"), device=device, **options)
+    evaluation = {}
+    for path, name in zip(run.paths.test, run.settings["corpora"], strict=True):
+        texts = corpora.documents(artefacts.read_table(path))[:500]
+        evaluation[name] = {
+            "perplexity": pretraining.perplexity(model, tokenizer, texts, options["context"]),
+            "unigram_perplexity": pretraining.unigram_perplexity(tokenizer, train, texts),
+        }
+    known = set(lexicon.vader_lexicon())
+    words = sorted({word.lower() for text in train for word in lexicon.WORD.findall(text)} & known)
+    pieces = pretraining.pieces_of_words(tokenizer, words)
+    with artefacts.directory_aside(run.paths.output, run.stamp) as folder:
+        models.save_model(model, tokenizer, folder)
+        artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
+        summary = {"held_out": evaluation, "pieces": pieces, "parameters": model.num_parameters()}
+        artefacts.write_json(folder / "evaluation.json", summary, run.stamp)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Learned Feedback Patterns: plain functions and dataclasses that know nothing of Snakemake."""

@@ -1,0 +1,99 @@
+"""Reading and changing the MLP outputs of chosen layers: hooks that are always removed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workflow_scripts.lfp import models
+
+#: An edit maps an MLP output [batch, token, d_model] to its replacement.
+Edit = Callable[[torch.Tensor], torch.Tensor]
+
+
+@contextmanager
+def captured(model: PreTrainedModel, layers: Sequence[int]) -> Iterator[dict[int, torch.Tensor]]:
+    """Within the block, every forward pass leaves the MLP outputs of `layers` [batch, token, d_model] in the dictionary."""
+    outputs: dict[int, torch.Tensor] = {}
+
+    def keep(layer: int):
+        return lambda module, inputs, output: outputs.__setitem__(layer, output.detach())
+
+    handles = [module.register_forward_hook(keep(layer)) for layer, module in models.mlps(model, layers).items()]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def edited(model: PreTrainedModel, edits: Mapping[int, Edit]) -> Iterator[None]:
+    """Within the block, the MLP output of every layer in `edits` is replaced by its edit's result."""
+    handles = [
+        module.register_forward_hook(lambda m, inputs, output, edit=edits[layer]: edit(output))
+        for layer, module in models.mlps(model, edits).items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def length_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
+    """Indices in batches of like length, so that little is padded; every index occurs once."""
+    order = np.argsort(np.asarray(lengths), kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+@torch.no_grad()
+def mlp_outputs(
+    model: PreTrainedModel, sequences: Sequence[Sequence[int]], layers: Sequence[int], pad: int, batch_size: int
+) -> Iterator[tuple[np.ndarray, torch.Tensor, dict[int, torch.Tensor]]]:
+    """One pass over `sequences`: yields (indices, attention mask [batch, token], {layer: MLP output}) per batch."""
+    batches = length_batches([len(sequence) for sequence in sequences], batch_size)
+    with captured(model, layers) as outputs:
+        for index in tqdm(batches, desc="activations", disable=None):
+            batch = models.pad_batch([sequences[i] for i in index], pad, model.device)
+            model.base_model(**batch, use_cache=False)
+            yield index, batch["attention_mask"].bool(), dict(outputs)
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """Token ids of `texts`, each cut to `max_tokens`; empty texts are left out."""
+    return [ids for ids in tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if ids]
+
+
+def harvest(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    layers: Sequence[int],
+    max_tokens: int,
+    batch_size: int,
+    seed: int,
+) -> dict[int, np.ndarray]:
+    """MLP outputs [token, d_model] of `layers` on all real tokens of `texts`, in one shuffled order for all layers.
+
+    Padding is masked (the authors trained on it: paper_vs_code 1.4). Tokens are shuffled once, so that training
+    batches mix texts.
+    """
+    sequences = encode(tokenizer, texts, max_tokens)
+    parts: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}
+    for _, mask, outputs in mlp_outputs(model, sequences, layers, tokenizer.pad_token_id, batch_size):
+        for layer in layers:
+            parts[layer].append(outputs[layer][mask].float().cpu().numpy())
+    stacked = {layer: np.concatenate(parts[layer]) for layer in layers}
+    order = np.random.default_rng(seed).permutation(len(next(iter(stacked.values()))))
+    return {layer: values[order] for layer, values in stacked.items()}
+
+
+def word_mask(offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
+    """Indices of the tokens whose characters overlap [`start`, `end`): the pieces of one word."""
+    return [i for i, (first, last) in enumerate(offsets) if first < end and last > start and last > first]

@@ -1,0 +1,111 @@
+"""Reading and writing results: safe formats only, written aside and moved, stamped with their provenance.
+
+A killed Snakemake leaves its job running and a restart starts a second writer of the same file, so every
+writer here fills a temporary sibling and moves it with :func:`os.replace`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+Stamp = Mapping[str, Any]
+STAMP_KEY = "lfp_stamp"
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text that is equal for equal values: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@contextmanager
+def aside(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` that replaces it when the block ends without an exception."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def directory_aside(path: str | Path, stamp: Stamp | None = None) -> Iterator[Path]:
+    """Yield a temporary directory that replaces the directory `path`; `stamp` is stored as ``stamp.json``."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield temporary
+        if stamp is not None:
+            (temporary / "stamp.json").write_text(json.dumps(stamp, indent=1, sort_keys=True) + "\n")
+        temporary.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: str | Path, value: Mapping[str, Any], stamp: Stamp) -> None:
+    """Write `value` with its `stamp` as indented JSON; raises ValueError on NaN or infinity."""
+    text = json.dumps({**value, STAMP_KEY: stamp}, indent=1, sort_keys=True, allow_nan=False)
+    with aside(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read a JSON object written by :func:`write_json`."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_table(path: str | Path, frame: pd.DataFrame, stamp: Stamp) -> None:
+    """Write `frame` as Parquet with the `stamp` in the file's metadata."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    metadata = {**(table.schema.metadata or {}), STAMP_KEY.encode(): canonical_json(stamp).encode()}
+    with aside(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read a Parquet file as a data frame."""
+    return pd.read_parquet(path)
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, np.ndarray], stamp: Stamp, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write arrays as safetensors with the `stamp` and string `metadata` in the header."""
+    contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    with aside(path) as temporary:
+        save_file(contiguous, temporary, {**(metadata or {}), STAMP_KEY: canonical_json(stamp)})
+
+
+def read_tensors(path: str | Path, names: list[str] | None = None) -> dict[str, np.ndarray]:
+    """Read the named arrays (default: all) of a safetensors file."""
+    with safe_open(path, framework="numpy") as handle:
+        return {name: handle.get_tensor(name) for name in (names or handle.keys())}
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The string metadata of a safetensors file."""
+    with safe_open(path, framework="numpy") as handle:
+        return dict(handle.metadata() or {})

@@ -1,0 +1,166 @@
+"""Sparse autoencoders on MLP outputs: the paper's tied ReLU autoencoder, its training, and the SAELens layout.
+
+Paper section 3.2, Eq. 1-2, with the authors' scaling of the loss (mean over tokens *and* dimensions) and their
+decoder bias, both of which the equations leave out (paper_vs_code 2a-9, 2a-10).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+
+class SparseAutoencoder(nn.Module):
+    """f = ReLU(x W_enc + b_enc), x_hat = f W_dec + b_dec, with unit-norm rows of W_dec.
+
+    Parameters
+    ----------
+    d_in, d_sae
+        Width of the activations and number of features.
+    tied
+        Whether W_enc is the transpose of W_dec (paper) or a matrix of its own.
+
+    Notes
+    -----
+    Rows are normalised inside the graph, so a gradient never changes a norm. W_dec starts with orthogonal rows
+    (as far as d_in allows).
+    """
+
+    def __init__(self, d_in: int, d_sae: int, tied: bool = True) -> None:
+        super().__init__()
+        self.d_in, self.d_sae, self.tied = d_in, d_sae, tied
+        self.decoder = nn.Parameter(nn.init.orthogonal_(torch.empty(d_sae, d_in)))
+        self.encoder = None if tied else nn.Parameter(F.normalize(self.decoder.detach(), dim=1).T.clone())
+        self.b_enc = nn.Parameter(torch.zeros(d_sae))
+        self.b_dec = nn.Parameter(torch.zeros(d_in))
+
+    @property
+    def W_dec(self) -> torch.Tensor:
+        """Unit-norm feature directions [d_sae, d_in]."""
+        return F.normalize(self.decoder, dim=1)
+
+    @property
+    def W_enc(self) -> torch.Tensor:
+        """Encoder weights [d_in, d_sae]."""
+        return self.W_dec.T if self.encoder is None else self.encoder
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature activations [..., d_sae] of `x` [..., d_in]."""
+        return F.relu(x @ self.W_enc + self.b_enc)
+
+    def decode(self, features: torch.Tensor) -> torch.Tensor:
+        """Reconstruction [..., d_in] of `features` [..., d_sae]."""
+        return features @ self.W_dec + self.b_dec
+
+    def loss(self, x: torch.Tensor, l1: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(total, mean squared error over tokens and dimensions, mean over tokens of ||f||_1) for `x` [token, d_in]."""
+        w_dec = self.W_dec
+        features = F.relu(x @ (w_dec.T if self.encoder is None else self.encoder) + self.b_enc)
+        error = F.mse_loss(features @ w_dec + self.b_dec, x)
+        sparsity = features.sum(1).mean()
+        return error + l1 * sparsity, error, sparsity
+
+
+@dataclass(frozen=True)
+class AutoencoderSettings:
+    """Training settings; `l1` multiplies the mean L1 norm against a squared error that is a mean over dimensions."""
+
+    l1: float = 1e-3
+    learning_rate: float = 1e-3
+    batch_size: int = 2048
+    epochs: int = 1
+    tied: bool = True
+
+
+def train(activations: np.ndarray, d_sae: int, settings: AutoencoderSettings, seed: int, device: str = "cpu") -> SparseAutoencoder:
+    """Train one autoencoder of `d_sae` features on `activations` [token, d_in] with Adam (paper section 3.2)."""
+    torch.manual_seed(seed)
+    sae = SparseAutoencoder(activations.shape[1], d_sae, settings.tied).to(device)
+    optimizer = torch.optim.Adam(sae.parameters(), lr=settings.learning_rate, fused=True)
+    data = torch.from_numpy(np.ascontiguousarray(activations, dtype=np.float32)).to(device)
+    rng = np.random.default_rng(seed)
+    for epoch in tqdm(range(settings.epochs), desc=f"autoencoder of {d_sae}", disable=None):
+        order = torch.from_numpy(rng.permutation(len(data))).to(device)
+        for index in order.split(settings.batch_size):
+            loss, error, sparsity = sae.loss(data[index], settings.l1)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        log.info("epoch %d: loss %.5f, squared error %.5f, L1 %.3f", epoch, loss, error, sparsity)
+    return sae.eval()
+
+
+@torch.no_grad()
+def reconstruction_metrics(sae: SparseAutoencoder, activations: np.ndarray) -> dict[str, float]:
+    """How well and how sparsely `sae` explains held-out `activations` [token, d_in].
+
+    ``l0``: mean number of active features per token; ``mse``: mean over tokens and dimensions; ``fvu``: squared
+    error over the variance about the mean (0 for a perfect autoencoder, 1 for the mean); ``dead_fraction``: share
+    of features that are active on no token.
+    """
+    x = torch.from_numpy(np.ascontiguousarray(activations, dtype=np.float32)).to(sae.b_dec.device)
+    features = sae.encode(x)
+    error = (x - sae.decode(features)).double().pow(2)
+    active = features > 0
+    return {
+        "l0": active.sum(1).double().mean().item(),
+        "mse": error.mean().item(),
+        "fvu": (error.sum() / (x - x.mean(0)).double().pow(2).sum()).item(),
+        "dead_fraction": (~active.any(0)).double().mean().item(),
+    }
+
+
+def reconstruct(sae: SparseAutoencoder) -> Callable[[torch.Tensor], torch.Tensor]:
+    """An edit that replaces an MLP output by the autoencoder's reconstruction: what the error term is worth."""
+    return lambda x: sae.decode(sae.encode(x.float())).to(x.dtype)
+
+
+# ------------------------------------------------------------------------------------------------ SAELens layout
+
+
+def save(sae: SparseAutoencoder, directory: str | Path, metadata: Mapping[str, Any]) -> None:
+    """Write ``cfg.json`` and ``sae_weights.safetensors`` as SAELens 6 loads them (architecture ``standard``).
+
+    `metadata` is kept under the key of that name. Tied weights are written as two contiguous copies;
+    ``apply_b_dec_to_input`` must be false explicitly, else SAELens subtracts the decoder bias from the input.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = {"W_enc": sae.W_enc, "W_dec": sae.W_dec, "b_enc": sae.b_enc, "b_dec": sae.b_dec}
+    save_file(
+        {name: value.detach().float().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()},
+        directory / "sae_weights.safetensors",
+    )
+    config = {
+        "architecture": "standard", "d_in": sae.d_in, "d_sae": sae.d_sae, "dtype": "float32", "device": "cpu",
+        "apply_b_dec_to_input": False, "normalize_activations": "none", "reshape_activations": "none",
+        "metadata": {"sae_lens_version": "6.0.0", "tied": sae.tied, **metadata},
+    }  # fmt: skip
+    (directory / "cfg.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def load(directory: str | Path, device: str = "cpu") -> SparseAutoencoder:
+    """Load an autoencoder written by :func:`save`; always untied in memory, with equal encode and decode."""
+    directory = Path(directory)
+    config = json.loads((directory / "cfg.json").read_text(encoding="utf-8"))
+    weights = load_file(directory / "sae_weights.safetensors")
+    sae = SparseAutoencoder(config["d_in"], config["d_sae"], tied=False)
+    with torch.no_grad():
+        sae.decoder.copy_(weights["W_dec"])
+        sae.encoder.copy_(weights["W_enc"])
+        sae.b_enc.copy_(weights["b_enc"])
+        sae.b_dec.copy_(weights["b_dec"])
+    return sae.to(device).eval().requires_grad_(False)

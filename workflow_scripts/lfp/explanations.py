@@ -1,0 +1,183 @@
+"""Offline explanations of features, labelled for what they are: a heuristic, not a language model.
+
+A feature is described by the words it fires on, by their valence in the task's lexicon, and by the tokens its
+direction promotes; it is *related* to the feedback when the lexicon's words weigh more in it than in draws in
+which the valences are shuffled among equally frequent words (interpretation study 3.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workflow_scripts.lfp import models
+from workflow_scripts.lfp.activations import mlp_outputs
+from workflow_scripts.lfp.autoencoder import SparseAutoencoder
+from workflow_scripts.lfp.lexicon import WORD, Lexicon
+from workflow_scripts.lfp.statistics import benjamini_hochberg
+
+EXPLAINER = "heuristic-v1"
+
+
+@dataclass(frozen=True)
+class WordActivations:
+    """What the features of one layer do on a corpus.
+
+    ``mean`` [word, feature] is the mean activation on the tokens of each word, ``count`` [word] the number of
+    those tokens; ``frequency``, ``mean_activation`` and ``max_activation`` [feature] are over all tokens.
+    """
+
+    words: list[str]
+    count: np.ndarray
+    mean: np.ndarray
+    frequency: np.ndarray
+    mean_activation: np.ndarray
+    max_activation: np.ndarray
+
+
+def words_of_tokens(text: str, offsets: Sequence[tuple[int, int]]) -> list[str | None]:
+    """The lower-cased word that each token belongs to, or None for punctuation and spaces."""
+    spans = [(match.start(), match.end(), match.group().lower()) for match in WORD.finditer(text)]
+    result: list[str | None] = []
+    position = 0
+    for first, last in offsets:
+        while position < len(spans) and spans[position][1] <= first:
+            position += 1
+        inside = position < len(spans) and spans[position][0] < last
+        result.append(spans[position][2] if inside else None)
+    return result
+
+
+def word_activations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    autoencoders: Mapping[int, SparseAutoencoder],
+    texts: Sequence[str],
+    max_tokens: int,
+    batch_size: int,
+) -> dict[int, WordActivations]:
+    """Activations of all features of every layer, by word, in one pass over `texts`."""
+    encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, return_offsets_mapping=True)
+    sequences = encoded["input_ids"]
+    words = [words_of_tokens(t, o) for t, o in zip(texts, encoded["offset_mapping"], strict=True)]
+    vocabulary = sorted({word for row in words for word in row if word is not None})
+    index_of = {word: i for i, word in enumerate(vocabulary)} | {None: len(vocabulary)}
+    layers = sorted(autoencoders)
+    sums = {n: torch.zeros(len(vocabulary) + 1, autoencoders[n].d_sae) for n in layers}
+    active = {n: torch.zeros(autoencoders[n].d_sae, dtype=torch.float64) for n in layers}
+    peak = {n: torch.zeros(autoencoders[n].d_sae) for n in layers}
+    counts = np.zeros(len(vocabulary) + 1, dtype=np.int64)
+    for index, mask, outputs in mlp_outputs(model, sequences, layers, tokenizer.pad_token_id, batch_size):
+        ids = torch.tensor([index_of[word] for i in index for word in words[i]])
+        counts += np.bincount(ids.numpy(), minlength=len(counts))
+        for n in layers:
+            code = autoencoders[n].encode(outputs[n][mask].float()).cpu()
+            sums[n].index_add_(0, ids, code)
+            active[n] += (code > 0).double().sum(0)
+            peak[n] = torch.maximum(peak[n], code.max(0).values)
+    total = counts.sum()
+    return {
+        n: WordActivations(
+            vocabulary,
+            counts[:-1],
+            sums[n][:-1].numpy() / np.maximum(counts[:-1], 1)[:, None],
+            active[n].numpy() / total,
+            sums[n].sum(0).double().numpy() / total,
+            peak[n].numpy(),
+        )
+        for n in layers
+    }
+
+
+def lexicon_association(
+    activations: WordActivations, lexicon: Lexicon, permutations: int, seed: int
+) -> pd.DataFrame:
+    """How much of each feature's weight lies on scored words: columns ``valence``, ``strength``, ``p`` per feature.
+
+    Word weights are mean activation times the square root of the word's count; ``valence`` is the weighted mean
+    valence, ``strength`` the weighted mean of its absolute value. p is one-sided, from shuffling absolute valences
+    among words of the same frequency decile.
+    """
+    weights = activations.mean * np.sqrt(activations.count)[:, None]
+    weights = weights / np.maximum(weights.sum(0), 1e-12)
+    valence = np.array([lexicon.get(word, 0.0) for word in activations.words])
+    magnitude = np.abs(valence)
+    strength = magnitude @ weights
+    ranks = np.argsort(np.argsort(activations.count, kind="stable"), kind="stable")
+    decile = ranks * 10 // max(1, len(ranks))
+    rng = np.random.default_rng(seed)
+    shuffled = np.tile(magnitude, (permutations, 1))
+    for group in np.unique(decile):
+        members = np.flatnonzero(decile == group)
+        shuffled[:, members] = rng.permuted(shuffled[:, members], axis=1)
+    exceed = (shuffled @ weights >= strength - 1e-12).sum(0)
+    return pd.DataFrame({
+        "valence": valence @ weights, "strength": strength, "p": (1 + exceed) / (permutations + 1)
+    })  # fmt: skip
+
+
+@torch.no_grad()
+def promoted_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directions: torch.Tensor, top: int
+) -> list[list[str]]:
+    """The `top` tokens whose logits each direction [feature, d_model] raises most along the direct path."""
+    norm = model.get_submodule(models.architecture(model).final_norm)
+    logits = model.get_output_embeddings()(norm(directions.to(model.device)))
+    return [[tokenizer.decode([i]) for i in row] for row in logits.topk(top, dim=-1).indices.tolist()]
+
+
+def explain_layer(
+    layer: int,
+    matches: pd.DataFrame,
+    activations: WordActivations,
+    association: pd.DataFrame,
+    promoted: Sequence[Sequence[str]],
+    top_features: int,
+) -> pd.DataFrame:
+    """One row per feature of the small autoencoder of `layer`; q and ``related`` are set by :func:`classify`.
+
+    The `top_features` features with the highest match cosine that are not dead are explained (status ``ok``);
+    the others are listed with their frequency as ``skipped`` or ``dead``.
+    """
+    cosine = matches.set_index("small")["cosine"]
+    large = matches.set_index("small")["large"]
+    dead = activations.frequency == 0
+    alive = [feature for feature in matches["small"] if not dead[feature]]
+    explained = set(alive[:top_features])
+    weights = activations.mean * np.sqrt(activations.count)[:, None]
+    rows = []
+    for feature in range(len(dead)):
+        status = "dead" if dead[feature] else "ok" if feature in explained else "skipped"
+        top = np.argsort(-weights[:, feature], kind="stable")[:5]
+        share = weights[top, feature].sum() / max(weights[:, feature].sum(), 1e-12)
+        row = association.iloc[feature]
+        words = [activations.words[i] for i in top]
+        text = (
+            f"words: {', '.join(words)} ({share:.0%} of weight); valence {row['valence']:+.2f} (p={row['p']:.3f});"
+            f" promotes: {', '.join(repr(token) for token in promoted[feature])}"
+        )
+        rows.append({
+            "layer": layer, "feature": feature, "match": int(large[feature]), "cosine": float(cosine[feature]),
+            "status": status, "explanation": text if status == "ok" else "", "top_words": words if status == "ok" else [],
+            "valence": float(row["valence"]), "strength": float(row["strength"]), "p": float(row["p"]),
+            "frequency": float(activations.frequency[feature]),
+            "mean_activation": float(activations.mean_activation[feature]),
+            "max_activation": float(activations.max_activation[feature]),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def classify(frame: pd.DataFrame, false_discovery_rate: float) -> pd.DataFrame:
+    """Add ``q`` (Benjamini-Hochberg over the explained features) and ``related`` (q below the rate)."""
+    explained = (frame["status"] == "ok").to_numpy()
+    q = np.ones(len(frame))
+    q[explained] = benjamini_hochberg(frame.loc[explained, "p"].to_numpy())
+    return frame.assign(
+        q=q, related=explained & (q < false_discovery_rate), explainer=EXPLAINER, explainer_kind="heuristic",
+        uses_reward_lexicon=True, prompt_sha="",
+    )  # fmt: skip

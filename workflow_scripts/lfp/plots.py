@@ -1,0 +1,168 @@
+"""The figures, each a function of the artefacts of all cells; :data:`FIGURES` names them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy import stats
+
+from workflow_scripts.lfp.artefacts import aside, read_json, read_table, read_tensors
+from workflow_scripts.lfp.probes import unit_means
+from workflow_scripts.lfp.rewards import count_words
+from workflow_scripts.lfp.tables import labels
+
+#: Okabe-Ito colours: distinguishable with every common form of colour blindness.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLE = {
+    "figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False, "font.size": 10,
+    "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False, "svg.hashsalt": "lfp", "savefig.dpi": 150,
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+}  # fmt: skip
+
+
+def _name(path: str) -> str:
+    cell = labels(path)
+    return f"{cell['model']}, {cell['task']}" + (f", seed {cell['seed']}" if cell["seed"] else "")
+
+
+def _grid(n: int, columns: int = 3, width: float = 3.6, height: float = 3.0) -> tuple[Figure, np.ndarray]:
+    columns = min(n, columns)
+    rows = -(-n // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    for axis in axes.flat[n:]:
+        axis.set_visible(False)
+    return figure, axes.flat[:n]
+
+
+def training_curves(inputs: Sequence[str]) -> Figure:
+    """Reward, KL, entropy, value loss and clip fraction of PPO; loss and held-out accuracy of DPO, by step."""
+    curves = {_name(path): read_table(Path(path) / "training_curve.parquet") for path in inputs}
+    panels = {
+        "reward": "mean reward of the batch", "kl": "KL to the base (nats per completion)", "entropy": "entropy (nats per token)",
+        "value_loss": "value loss", "clip_fraction": "share of clipped ratios", "loss": "DPO training loss",
+        "held_out_accuracy": "held-out implicit\nreward accuracy",
+    }  # fmt: skip
+    shown = [column for column in panels if any(column in curve for curve in curves.values())]
+    figure, axes = _grid(len(shown), 4, 3.3, 2.7)
+    colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(curves)}
+    for axis, column in zip(axes, shown, strict=True):
+        for name, curve in curves.items():
+            if column in curve:
+                points = curve[["step", column]].dropna()
+                axis.plot(points["step"], points[column], label=name, color=colour[name], marker="." if len(points) < 15 else None)
+        axis.set(xlabel="step", ylabel=panels[column])
+    handles = [plt.Line2D([], [], color=colour[name], label=name) for name in curves]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
+    return figure
+
+
+def layer_divergence(inputs: Sequence[str]) -> Figure:
+    """Divergence of every layer from the base by every measure (paper Figure 7); rings mark the chosen layers."""
+    titles = {
+        "mlp_l2": "L2 norm of the MLP's change", "block_frobenius_sum": "sum of Frobenius norms, whole block",
+        "mlp_relative": "MLP's change over its norm", "activation": "relative change of the MLP output",
+    }  # fmt: skip
+    figure, axes = _grid(len(titles), 2, 4.4, 3.0)
+    for axis, (measure, title) in zip(axes, titles.items(), strict=True):
+        for i, path in enumerate(inputs):
+            choice = read_json(path)
+            values = [row[measure] for row in choice["layers"]]
+            axis.plot(range(len(values)), values, marker=".", label=_name(path), color=COLOURS[i % len(COLOURS)])
+            if measure == choice["measure"]:
+                chosen = choice["chosen"]
+                axis.plot(chosen, [values[n] for n in chosen], "o", mfc="none", ms=9, color=COLOURS[i % len(COLOURS)])
+        axis.set(xlabel="layer", ylabel=title, ylim=(0, None))
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(handles)))
+    return figure
+
+
+def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
+    """Sparsity against reconstruction over l1, means over layers (paper Figure 8); tied autoencoders only."""
+    frames = [pd.DataFrame(read_json(path)["autoencoders"]).assign(cell=_name(path), variant=labels(path)["sae"]) for path in inputs]
+    frame = pd.concat(frames, ignore_index=True)
+    frame = frame[frame["tied"]]
+    # The same layers for every l1: the probed variant may have more.
+    common = frame.groupby(["cell", "layer"])["variant"].transform("nunique") == frame.groupby("cell")["variant"].transform("nunique")
+    frame = frame[common]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+    for i, ((cell, size), group) in enumerate(frame.groupby(["cell", "size"])):
+        means = group.groupby("l1")[["l0", "fvu"]].mean()
+        label = f"{cell}, {'n' if size == 'small' else '2n'} features"
+        left.plot(means.index, means["l0"], marker="o", label=label, color=COLOURS[i % len(COLOURS)])
+        right.plot(means["l0"], means["fvu"], marker="o", color=COLOURS[i % len(COLOURS)])
+        for l1, row in means.iterrows():
+            right.annotate(f"{l1:g}", (row["l0"], row["fvu"]), textcoords="offset points", xytext=(4, 4), fontsize=8)
+    left.set(xscale="log", xlabel="l1 coefficient", ylabel="L0 (active features per token)", ylim=(0, None))
+    right.set(xlabel="L0 (active features per token)", ylabel="fraction of variance unexplained", ylim=(0, None))
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def error_by_frequency(inputs: Sequence[str]) -> Figure:
+    """Probe error of every word against how often the policy writes it (paper Figure 4)."""
+    predictions = [path for path in inputs if path.endswith("predictions.parquet")]
+    figure, axes = _grid(len(predictions))
+    for axis, path in zip(axes, predictions, strict=True):
+        frame = read_table(path)
+        means = unit_means(frame[(frame["features"] == "hidden") & (frame["split"] == "by_word")])
+        factor = (means["prediction"] @ means["truth"]) / (means["prediction"] @ means["prediction"])
+        error = (means["prediction"] * factor - means["truth"]).abs()
+        cell = labels(path)
+        part = f"{cell['model']}/{cell['task']}/seed{cell['seed']}/"
+        completions = next(other for other in inputs if part in other and other.endswith("none.parquet"))
+        counts = Counter(word for text in read_table(completions)["completion"] for word in count_words(text))
+        frequency = np.log1p([counts[word] for word in means["unit"]])
+        rho = stats.spearmanr(frequency, error)
+        sign = np.where(means["truth"] > 0, "positive", "negative")
+        for i, name in enumerate(("positive", "negative")):
+            axis.scatter(frequency[sign == name], error[sign == name], s=10, alpha=0.6, label=name, color=COLOURS[i])
+        axis.set(title=f"{_name(path)}\nSpearman {rho.statistic:.2f} (p={rho.pvalue:.2g}, {len(error)} words)")
+        axis.set(xlabel="log(1 + times the policy wrote the word)", ylabel="|predicted - valence|")
+    axes[0].legend()
+    return figure
+
+
+def probe_pca(inputs: Sequence[str]) -> Figure:
+    """First two principal components of the standardised features of preferred and rejected answers (paper Figure 5)."""
+    figure, axes = _grid(len(inputs))
+    for axis, path in zip(axes, inputs, strict=True):
+        tensors = read_tensors(path, ["hidden.positive", "hidden.negative"])
+        x = np.concatenate(list(tensors.values())).astype(np.float64)
+        x = x[:, x.std(0) > 0]
+        x = (x - x.mean(0)) / x.std(0)
+        u, s, _ = np.linalg.svd(x, full_matrices=False)
+        share = s**2 / (s**2).sum()
+        half = len(tensors["hidden.positive"])
+        for i, (name, part) in enumerate((("preferred", slice(half)), ("rejected", slice(half, None)))):
+            axis.scatter(u[part, 0] * s[0], u[part, 1] * s[1], s=8, alpha=0.5, label=name, color=COLOURS[i])
+        axis.set(title=_name(path), xlabel=f"PC 1 ({share[0]:.0%} of variance)", ylabel=f"PC 2 ({share[1]:.0%} of variance)")
+    axes[0].legend()
+    return figure
+
+
+FIGURES: dict[str, Callable[[Sequence[str]], Figure]] = {
+    figure.__name__: figure
+    for figure in (training_curves, layer_divergence, sae_l1_sweep, error_by_frequency, probe_pca)
+}
+
+
+def save(name: str, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Draw a figure and write it to every path of `outputs` (.svg, .png); bytes depend on the inputs alone."""
+    with plt.rc_context(STYLE):
+        figure = FIGURES[name](inputs)
+        for path in outputs:
+            kind = Path(path).suffix[1:]
+            with aside(path) as temporary:
+                figure.savefig(temporary, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
+        plt.close(figure)

@@ -1,0 +1,321 @@
+"""Proximal policy optimisation of a language model on a text reward (paper section 3.1; Schulman et al. 2017).
+
+TRL removed its PPO trainer after 1.12, and the paper's loop is the classic one: a value head on the policy's own
+trunk, a frozen reference, a penalty on the sampled KL whose coefficient adapts (Ziegler et al. 2019), generalised
+advantage estimation, and the clipped objective over a few epochs of mini-batches.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workflow_scripts.lfp import models
+from workflow_scripts.lfp.rewards import Reward
+from workflow_scripts.lfp.training_state import load_state, save_state
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PPOSettings:
+    """Hyper-parameters; units are steps, tokens, nats. Defaults are the paper's, or else what its library set."""
+
+    steps: int = 390
+    batch_size: int = 64
+    mini_batch_size: int = 16
+    epochs: int = 4
+    learning_rate: float = 1e-6
+    weight_decay: float = 0.01
+    warmup_steps: int = 10
+    init_kl_coef: float = 0.5
+    kl_target: float = 6.0
+    kl_horizon: float = 10_000.0
+    gamma: float = 1.0
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    value_clip_range: float = 0.2
+    value_coef: float = 0.1
+    max_grad_norm: float = 1.0
+    prompt_tokens: tuple[int, int] = (2, 9)
+    new_tokens: tuple[int, int] = (8, 19)
+    save_every: int = 50
+
+
+class PolicyWithValue(nn.Module):
+    """A causal language model with a linear value head on its last hidden state (dropout off)."""
+
+    def __init__(self, policy: PreTrainedModel) -> None:
+        super().__init__()
+        self.policy = policy
+        self.value_head = nn.Linear(policy.config.hidden_size, 1).to(policy.device)
+
+    def forward(self, batch: dict[str, torch.Tensor], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [batch, width, vocab] and values [batch, width] at the positions that predict the last `width` tokens."""
+        hidden = _hidden(self.policy, batch)[:, -width - 1 : -1]
+        return self.policy.get_output_embeddings()(hidden), self.value_head(hidden).squeeze(-1).float()
+
+
+def _hidden(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    positions = models.position_ids(batch["attention_mask"])
+    return model.base_model(**batch, position_ids=positions, use_cache=False).last_hidden_state
+
+
+def token_log_probs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities [batch, token] of `tokens` under `logits` [batch, token, vocab]."""
+    return torch.log_softmax(logits.float(), -1).gather(-1, tokens[..., None]).squeeze(-1)
+
+
+@torch.no_grad()
+def reference_log_probs(model: PreTrainedModel, batch: dict[str, torch.Tensor], response: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities [batch, token] of the response that ends `batch` under a frozen model."""
+    hidden = _hidden(model, batch)[:, -response.shape[1] - 1 : -1]
+    return token_log_probs(model.get_output_embeddings()(hidden), response)
+
+
+def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean of `values` where `mask` is true."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def advantages_and_returns(
+    rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: float, lam: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Generalised advantage estimates, whitened over the batch, and returns; all [batch, token].
+
+    Values and rewards after a response's end are taken as 0.
+    """
+    rewards, values = rewards * mask, values * mask
+    advantages = torch.zeros_like(rewards)
+    running = torch.zeros_like(rewards[:, 0])
+    for t in reversed(range(rewards.shape[1])):
+        following = values[:, t + 1] if t + 1 < rewards.shape[1] else 0.0
+        running = rewards[:, t] + gamma * following - values[:, t] + gamma * lam * running
+        advantages[:, t] = running
+    returns = advantages + values
+    mean = masked_mean(advantages, mask)
+    variance = masked_mean((advantages - mean) ** 2, mask)
+    return (advantages - mean) * torch.rsqrt(variance + 1e-8), returns
+
+
+@dataclass
+class Rollout:
+    """One batch of experience; tensors are [batch, token] over the response unless said otherwise."""
+
+    batch: dict[str, torch.Tensor]  # prompt + response, left-padded [batch, prompt + token]
+    response: torch.Tensor
+    mask: torch.Tensor
+    log_probs: torch.Tensor
+    values: torch.Tensor
+    advantages: torch.Tensor
+    returns: torch.Tensor
+
+    def rows(self, index: torch.Tensor) -> Rollout:
+        """The sub-batch at `index`."""
+        batch = {name: value[index] for name, value in self.batch.items()}
+        rest = (self.response, self.mask, self.log_probs, self.values, self.advantages, self.returns)
+        return Rollout(batch, *(value[index] for value in rest))
+
+
+def ppo_loss(
+    logits: torch.Tensor, values: torch.Tensor, rollout: Rollout, settings: PPOSettings
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Clipped policy loss plus `value_coef` times the clipped value loss, with its parts as statistics."""
+    new = token_log_probs(logits, rollout.response)
+    ratio = torch.exp(new - rollout.log_probs)
+    clipped = ratio.clamp(1 - settings.clip_range, 1 + settings.clip_range)
+    losses, clipped_losses = -rollout.advantages * ratio, -rollout.advantages * clipped
+    policy_loss = masked_mean(torch.maximum(losses, clipped_losses), rollout.mask)
+    bound = settings.value_clip_range
+    value_clipped = rollout.values + (values - rollout.values).clamp(-bound, bound)
+    squared = torch.maximum((values - rollout.returns) ** 2, (value_clipped - rollout.returns) ** 2)
+    value_loss = 0.5 * masked_mean(squared, rollout.mask)
+    log_p = torch.log_softmax(logits.detach().float(), -1)
+    statistics = {
+        "policy_loss": policy_loss.detach(),
+        "value_loss": value_loss.detach(),
+        "clip_fraction": masked_mean((clipped_losses > losses).float(), rollout.mask),
+        "entropy": masked_mean(-(log_p.exp() * log_p).sum(-1), rollout.mask),
+    }
+    return policy_loss + settings.value_coef * value_loss, statistics
+
+
+def updated_kl_coef(coef: float, kl: float, settings: PPOSettings) -> float:
+    """Proportional controller towards `kl_target` (Ziegler et al. 2019, section 2.2)."""
+    error = float(np.clip(kl / settings.kl_target - 1, -0.2, 0.2))
+    return coef * (1 + error * settings.batch_size / settings.kl_horizon)
+
+
+def sample_prompts(
+    encoded: Sequence[Sequence[int]], size: int, bounds: tuple[int, int], rng: np.random.Generator
+) -> list[list[int]]:
+    """`size` prefixes of random documents, each with a length drawn uniformly from `bounds` (inclusive)."""
+    picks = rng.integers(0, len(encoded), size)
+    lengths = rng.integers(bounds[0], bounds[1] + 1, size)
+    return [list(encoded[pick][:length]) for pick, length in zip(picks, lengths, strict=True)]
+
+
+def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], min_tokens: int) -> list[list[int]]:
+    """Token ids of the documents that have at least `min_tokens` tokens; ValueError if there is none."""
+    encoded = [ids for ids in tokenizer(list(texts))["input_ids"] if len(ids) >= min_tokens]
+    if not encoded:
+        raise ValueError(f"no document of the corpus has {min_tokens} tokens; shorten the prompts or check the corpus")
+    return encoded
+
+
+@torch.no_grad()
+def collect(
+    model: PolicyWithValue,
+    reference: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    lengths: torch.Tensor,
+    reward: Reward,
+    kl_coef: float,
+    settings: PPOSettings,
+    seed: int,
+) -> tuple[Rollout, dict[str, float]]:
+    """Sample one response per prompt and turn rewards and KL penalties into advantages."""
+    device = model.policy.device
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    prompt = models.pad_batch(prompts, pad, device, left=True)
+    response = models.generate(model.policy, prompt, settings.new_tokens[1], seed, eos, pad)
+    mask = models.response_mask(response, lengths.to(device), eos)
+    batch = {
+        "input_ids": torch.cat([prompt["input_ids"], response], 1),
+        "attention_mask": torch.cat([prompt["attention_mask"], mask.long()], 1),
+    }
+    logits, values = model(batch, response.shape[1])
+    log_probs = token_log_probs(logits, response)
+    kl = (log_probs - reference_log_probs(reference, batch, response)) * mask
+    prefixes = tokenizer.batch_decode(prompts, skip_special_tokens=True)
+    scores = reward(prefixes, models.decode_responses(tokenizer, response, mask))
+    rewards = -kl_coef * kl
+    rewards[torch.arange(len(prompts)), mask.sum(1) - 1] += torch.as_tensor(scores, dtype=rewards.dtype, device=device)
+    advantages, returns = advantages_and_returns(rewards, values, mask, settings.gamma, settings.gae_lambda)
+    rollout = Rollout(batch, response, mask, log_probs, values * mask, advantages, returns)
+    return rollout, {"reward": float(scores.mean()), "kl": kl.sum(1).mean().item(), "kl_coef": kl_coef}
+
+
+def optimise(
+    model: PolicyWithValue, optimizer: torch.optim.Optimizer, rollout: Rollout, settings: PPOSettings, seed: int
+) -> dict[str, float]:
+    """`epochs` passes over the rollout in shuffled mini-batches; returns the mean of every statistic."""
+    rng = np.random.default_rng(seed)
+    totals: dict[str, list[float]] = {}
+    for _ in range(settings.epochs):
+        order = torch.from_numpy(rng.permutation(settings.batch_size))
+        for index in order.split(settings.mini_batch_size):
+            part = rollout.rows(index.to(rollout.response.device))
+            logits, values = model(part.batch, part.response.shape[1])
+            loss, statistics = ppo_loss(logits, values, part, settings)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+            optimizer.step()
+            for name, value in statistics.items():
+                totals.setdefault(name, []).append(value.item())
+    return {name: float(np.mean(values)) for name, values in totals.items()}
+
+
+def train(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    reward: Reward,
+    settings: PPOSettings,
+    seed: int,
+    state_path: str | Path | None = None,
+) -> list[dict[str, float]]:
+    """Fine-tune `policy` in place and return the training curve, a row per step.
+
+    With `state_path` the loop saves its state every `save_every` steps and resumes from it; randomness is
+    drawn from (seed, step), so a resumed run equals an uninterrupted one.
+    """
+    torch.manual_seed(seed)
+    reference = copy.deepcopy(policy).eval().requires_grad_(False)
+    model = PolicyWithValue(policy.eval())  # evaluation mode: dropout would make the ratio of a step wrong
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
+    counters = (load_state(state_path, model, optimizer) if state_path else None) or {
+        "step": 0, "kl_coef": settings.init_kl_coef, "curve": []
+    }  # fmt: skip
+    encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
+    first, kl_coef, curve = counters["step"], counters["kl_coef"], counters["curve"]
+    log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(encoded))
+    for step in tqdm(range(first, settings.steps), desc="PPO", initial=first, total=settings.steps, disable=None):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * _schedule(step, settings)
+        rng = np.random.default_rng([seed, step])
+        prompts = sample_prompts(encoded, settings.batch_size, settings.prompt_tokens, rng)
+        low, high = settings.new_tokens
+        lengths = torch.from_numpy(rng.integers(low, high + 1, settings.batch_size))
+        draw = int(rng.integers(2**31))
+        rollout, row = collect(model, reference, tokenizer, prompts, lengths, reward, kl_coef, settings, draw)
+        row |= optimise(model, optimizer, rollout, settings, draw)
+        kl_coef = updated_kl_coef(kl_coef, row["kl"], settings)
+        curve.append({"step": step, **row})
+        if step % 10 == 0 or step == settings.steps - 1:
+            log.info("step %d: reward %.3f, KL %.3f nats, entropy %.3f", step, row["reward"], row["kl"], row["entropy"])
+        if state_path and (step + 1) % settings.save_every == 0 and step + 1 < settings.steps:
+            save_state(state_path, model, optimizer, {"step": step + 1, "kl_coef": kl_coef, "curve": curve})
+    if state_path:
+        Path(state_path).unlink(missing_ok=True)
+    return curve
+
+
+def _schedule(step: int, settings: PPOSettings) -> float:
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    return (settings.steps - step) / max(1, settings.steps - settings.warmup_steps)
+
+
+@torch.no_grad()
+def evaluate(
+    policy: PreTrainedModel,
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    reward: Reward,
+    settings: PPOSettings,
+    n_prompts: int,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Rewards of both models on the same held-out prefixes with common random numbers, and the policy's KL.
+
+    Returns arrays of length `n_prompts`: ``policy``, ``base`` (reward) and ``kl`` (nats per completion, sampled
+    from the policy against the base).
+    """
+    rng = np.random.default_rng(seed)
+    encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
+    prompts = sample_prompts(encoded, n_prompts, settings.prompt_tokens, rng)
+    result: dict[str, list[np.ndarray]] = {"policy": [], "base": [], "kl": []}
+    for start in range(0, n_prompts, settings.batch_size):
+        part = prompts[start : start + settings.batch_size]
+        lengths = torch.full((len(part),), settings.new_tokens[1], device=policy.device)
+        for name, model in (("policy", policy), ("base", base)):
+            prompt = models.pad_batch(part, tokenizer.pad_token_id, policy.device, left=True)
+            eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+            response = models.generate(model, prompt, settings.new_tokens[1], seed + start, eos, pad)
+            mask = models.response_mask(response, lengths, eos)
+            prefixes = tokenizer.batch_decode(part, skip_special_tokens=True)
+            result[name].append(reward(prefixes, models.decode_responses(tokenizer, response, mask)))
+            if name == "policy":
+                batch = {
+                    "input_ids": torch.cat([prompt["input_ids"], response], 1),
+                    "attention_mask": torch.cat([prompt["attention_mask"], mask.long()], 1),
+                }
+                difference = reference_log_probs(policy, batch, response) - reference_log_probs(base, batch, response)
+                result["kl"].append((difference * mask).sum(1).cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in result.items()}

@@ -1,0 +1,68 @@
+"""Rewards: lexicon sums over word tokens.
+
+The VADER reward is the sum of the lexicon's valences over the lower-cased tokens of spaCy's English tokenizer
+rules, divided by 5 and clipped to [-10, 10] (paper section 3.1; reward_class.py:26-58 of the reference study).
+``spacy.blank("en")`` holds the same tokenizer rules as the full pipeline that the authors ran, without its cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from workflow_scripts.lfp.lexicon import WORD, Lexicon
+
+#: A reward maps (prompts, completions) to one float per pair.
+Reward = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+
+
+@lru_cache(maxsize=1)
+def english_tokenizer():
+    """spaCy's rule-based English tokenizer; no model is loaded."""
+    import spacy
+
+    return spacy.blank("en").tokenizer
+
+
+def tokenize(text: str) -> list[str]:
+    """Lower-cased word tokens of `text`."""
+    return [token.text.lower() for token in english_tokenizer()(text)]
+
+
+def count_words(text: str) -> list[str]:
+    """Lower-cased words of `text` as fitted lexica count them (no rules for contractions)."""
+    return [match.group().lower() for match in WORD.finditer(text)]
+
+
+def lexicon_reward(
+    lexicon: Lexicon,
+    divisor: float = 5.0,
+    clip: float = 10.0,
+    reward_on: str = "full",
+    tokens: Callable[[str], list[str]] = tokenize,
+) -> Reward:
+    """A reward that sums `lexicon` over the scored text's `tokens`.
+
+    Parameters
+    ----------
+    divisor, clip
+        The sum is divided by `divisor` and clipped to [-`clip`, `clip`].
+    reward_on
+        ``full`` scores prefix + completion (paper), ``completion`` the completion alone (the published code).
+
+    Raises
+    ------
+    ValueError
+        If `reward_on` is neither.
+    """
+    if reward_on not in ("full", "completion"):
+        raise ValueError(f"reward_on: expected 'full' or 'completion', got {reward_on!r}")
+
+    def reward(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+        scored = [p + c if reward_on == "full" else c for p, c in zip(prompts, completions, strict=True)]
+        sums = [sum(lexicon.get(token, 0.0) for token in tokens(text)) for text in scored]
+        return np.clip(np.asarray(sums, dtype=np.float64) / divisor, -clip, clip)
+
+    return reward
