@@ -9,6 +9,7 @@ configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/outputs.smk"
 include: "rules/models.smk"
 include: "rules/finetune.smk"
 include: "rules/divergence.smk"

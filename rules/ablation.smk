@@ -18,17 +18,17 @@ rule ablation:
         "results/logs/{model}/{task}/seed{seed}/ablation/{sae}/{arm}.log",
     benchmark:
         "results/benchmarks/{model}/{task}/seed{seed}/ablation/{sae}/{arm}.tsv"
+    priority: 3
+    conda:
+        "../envs/model.yaml"
     threads: model_threads
     resources:
         gpu=model_gpus,
         mem_mb=model_resource("mem_mb"),
         runtime=model_resource("runtime"),
-    priority: 3
     params:
         settings=settings("ablation"),
         code=code("ablation"),
-    conda:
-        "../envs/model.yaml"
     shell:
         "python -m workflow_scripts.ablation --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --arm {wildcards.arm}"

@@ -5,11 +5,6 @@ SAELens layout, and matches.parquet and metrics.json beside the layers.
 """
 
 
-def harvested_layers(wildcards):
-    """All layers that any variant of a job's cell needs."""
-    return trained_layers(wildcards, PROBED)
-
-
 rule activations:
     input:
         policy=f"{CELL}/policy",
@@ -20,18 +15,18 @@ rule activations:
         "results/logs/{model}/{task}/seed{seed}/activations.log",
     benchmark:
         "results/benchmarks/{model}/{task}/seed{seed}/activations.tsv"
+    priority: 7
+    conda:
+        "../envs/model.yaml"
     threads: model_threads
     resources:
         gpu=model_gpus,
         mem_mb=model_resource("mem_mb"),
         runtime=model_resource("runtime"),
-    priority: 7
     params:
         settings=settings("activations"),
         code=code("activations"),
-        layers=harvested_layers,
-    conda:
-        "../envs/model.yaml"
+        layers=lambda w: trained_layers(w, PROBED),
     shell:
         "python -m workflow_scripts.activations --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --policy {input.policy:q}"
@@ -52,17 +47,17 @@ rule autoencoders:
         "results/logs/{model}/{task}/seed{seed}/sae/{sae}/layer{layer}.log",
     benchmark:
         "results/benchmarks/{model}/{task}/seed{seed}/sae/{sae}/layer{layer}.tsv"
+    priority: 6
+    conda:
+        "../envs/model.yaml"
     resources:
         gpu=model_gpus,
         mem_mb=lambda w, attempt: 2000 * attempt,
         runtime=lambda w, attempt: 60 * attempt,
-    priority: 6
     params:
         settings=settings("autoencoders"),
         code=code("autoencoders"),
         harvest=code("activations"),
-    conda:
-        "../envs/model.yaml"
     shell:
         "python -m workflow_scripts.autoencoders --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --activations {input.activations:q}"
@@ -82,17 +77,17 @@ rule evaluate_autoencoders:
         "results/logs/{model}/{task}/seed{seed}/sae/{sae}/evaluate.log",
     benchmark:
         "results/benchmarks/{model}/{task}/seed{seed}/sae/{sae}/evaluate.tsv"
+    priority: 5
+    conda:
+        "../envs/model.yaml"
     threads: model_threads
     resources:
         gpu=model_gpus,
         mem_mb=model_resource("mem_mb"),
         runtime=model_resource("runtime"),
-    priority: 5
     params:
         settings=settings("activations"),
         code=code("evaluate_autoencoders"),
-    conda:
-        "../envs/model.yaml"
     shell:
         "python -m workflow_scripts.evaluate_autoencoders --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --policy {input.policy:q}"

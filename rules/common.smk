@@ -123,3 +123,13 @@ def probe_files(cell, name):
     """Probe results of all subjects of a cell."""
     subjects = cell.settings["features"]["subjects"]
     return [f"results/{cell.address}/probes/{PROBED}/{subject}/{name}" for subject in subjects]
+
+
+def sources(entries, *kinds):
+    """Names of the corpora or models that come from one of `kinds`."""
+    return names(name for name, entry in entries.items() if any(kind in entry for kind in kinds))
+
+
+def tasks_by(method):
+    """Names of the tasks with a fine-tuning method."""
+    return names(name for name, task in GRID.tasks.items() if task["method"] == method)

@@ -16,17 +16,17 @@ checkpoint divergence:
         "results/logs/{model}/{task}/seed{seed}/divergence.log",
     benchmark:
         "results/benchmarks/{model}/{task}/seed{seed}/divergence.tsv"
+    priority: 8
+    conda:
+        "../envs/model.yaml"
     threads: model_threads
     resources:
         gpu=model_gpus,
         mem_mb=model_resource("mem_mb"),
         runtime=model_resource("runtime"),
-    priority: 8
     params:
         settings=settings("divergence"),
         code=code("divergence"),
-    conda:
-        "../envs/model.yaml"
     shell:
         "python -m workflow_scripts.divergence --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --base {input.base:q}"

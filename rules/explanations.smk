@@ -1,6 +1,6 @@
 """Explanations of the small autoencoders' features, offline by a labelled heuristic.
 
-In: policy, held-out corpus, lexicon, small autoencoders, matches. Out:
+In: policy, training corpus, lexicon, small autoencoders, matches. Out:
 results/{model}/{task}/seed{seed}/explanations/{sae}/{explainer}.parquet, a row per feature.
 """
 
@@ -8,7 +8,7 @@ results/{model}/{task}/seed{seed}/explanations/{sae}/{explainer}.parquet, a row 
 rule explanations:
     input:
         policy=f"{CELL}/policy",
-        corpus=corpus_file("test"),
+        corpus=corpus_file("train"),
         lexicon="results/lexicons/{task}.json",
         matches=f"{CELL}/sae/{{sae}}/matches.parquet",
         autoencoders=autoencoders_of("small"),
@@ -18,17 +18,17 @@ rule explanations:
         "results/logs/{model}/{task}/seed{seed}/explanations/{sae}/heuristic.log",
     benchmark:
         "results/benchmarks/{model}/{task}/seed{seed}/explanations/{sae}/heuristic.tsv"
+    priority: 4
+    conda:
+        "../envs/model.yaml"
     threads: model_threads
     resources:
         gpu=model_gpus,
         mem_mb=model_resource("mem_mb"),
         runtime=model_resource("runtime"),
-    priority: 4
     params:
         settings=settings("explanations"),
         code=code("explanations"),
-    conda:
-        "../envs/model.yaml"
     shell:
         "python -m workflow_scripts.explanations --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --policy {input.policy:q}"

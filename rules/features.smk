@@ -5,18 +5,6 @@ results/{model}/{task}/seed{seed}/features/{sae}/{subject}.safetensors.
 """
 
 
-def contrast_settings(wildcards):
-    """Settings of a task's triples."""
-    task = GRID.tasks[wildcards.task]
-    return canonical_json(
-        {
-            **GRID.task_settings("contrasts", wildcards.task),
-            "method": task["method"],
-            "swapped": task["swapped"],
-        }
-    )
-
-
 rule contrasts:
     input:
         corpus=lambda w: f"results/corpora/{GRID.tasks[w.task]['corpus']}/test.parquet",
@@ -25,14 +13,14 @@ rule contrasts:
         "results/contrasts/{task}.parquet",
     log:
         "results/logs/contrasts/{task}.log",
+    conda:
+        "../envs/analysis.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=contrast_settings,
+        settings=lambda w: canonical_json(GRID.contrast_settings(w.task)),
         code=code("contrasts"),
-    conda:
-        "../envs/analysis.yaml"
     shell:
         "python -m workflow_scripts.contrasts --settings {params.settings:q} --code {params.code}"
         " --log {log:q} --corpus {input.corpus:q} --lexicon {input.lexicon:q} --output {output:q}"
@@ -50,6 +38,8 @@ rule features:
         "results/logs/{model}/{task}/seed{seed}/features/{sae}/{subject}.log",
     benchmark:
         "results/benchmarks/{model}/{task}/seed{seed}/features/{sae}/{subject}.tsv"
+    conda:
+        "../envs/model.yaml"
     threads: model_threads
     resources:
         gpu=model_gpus,
@@ -58,8 +48,6 @@ rule features:
     params:
         settings=settings("features"),
         code=code("features"),
-    conda:
-        "../envs/model.yaml"
     shell:
         "python -m workflow_scripts.features --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --subject {wildcards.subject}"

@@ -5,11 +5,6 @@ training curve and its evaluation on held-out text.
 """
 
 
-def tasks_by(method):
-    """Names of the tasks with a fine-tuning method."""
-    return names(name for name, task in GRID.tasks.items() if task["method"] == method)
-
-
 rule ppo:
     input:
         base="results/models/{model}",
@@ -24,17 +19,17 @@ rule ppo:
         "results/benchmarks/{model}/{task}/seed{seed}/policy.tsv"
     wildcard_constraints:
         task=tasks_by("ppo"),
+    priority: 9
+    conda:
+        "../envs/model.yaml"
     threads: model_threads
     resources:
         gpu=model_gpus,
         mem_mb=model_resource("mem_mb"),
         runtime=model_resource("runtime"),
-    priority: 9
     params:
         settings=settings("ppo"),
         code=code("ppo"),
-    conda:
-        "../envs/model.yaml"
     shell:
         "python -m workflow_scripts.ppo --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --base {input.base:q}"
@@ -54,17 +49,17 @@ rule dpo:
         "results/benchmarks/{model}/{task}/seed{seed}/policy.tsv"
     wildcard_constraints:
         task=tasks_by("dpo"),
+    priority: 9
+    conda:
+        "../envs/model.yaml"
     threads: model_threads
     resources:
         gpu=model_gpus,
         mem_mb=model_resource("mem_mb"),
         runtime=model_resource("runtime"),
-    priority: 9
     params:
         settings=settings("dpo"),
         code=code("dpo"),
-    conda:
-        "../envs/model.yaml"
     shell:
         "python -m workflow_scripts.dpo --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --base {input.base:q}"

@@ -11,11 +11,6 @@ localrules:
     copy_model,
 
 
-def sources(entries, *kinds):
-    """Names of the corpora or models that come from one of `kinds`."""
-    return names(name for name, entry in entries.items() if any(kind in entry for kind in kinds))
-
-
 rule grow_corpus:
     output:
         train="results/corpora/{corpus}/train.parquet",
@@ -26,14 +21,14 @@ rule grow_corpus:
         "results/benchmarks/corpora/{corpus}.tsv"
     wildcard_constraints:
         corpus=sources(GRID.corpora, "organism", "path"),
+    conda:
+        "../envs/analysis.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
     params:
         settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
         code=code("grow_corpus"),
-    conda:
-        "../envs/analysis.yaml"
     shell:
         "python -m workflow_scripts.grow_corpus --settings {params.settings:q} --code {params.code}"
         " --log {log:q} --outputs {output:q}"
@@ -48,11 +43,11 @@ rule fetch_corpus:
     wildcard_constraints:
         corpus=sources(GRID.corpora, "hub"),
     retries: 2
+    conda:
+        "../envs/model.yaml"
     params:
         settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
         code=code("fetch_corpus"),
-    conda:
-        "../envs/model.yaml"
     shell:
         "python -m workflow_scripts.fetch_corpus --settings {params.settings:q} --code {params.code}"
         " --log {log:q} --outputs {output:q}"
@@ -70,17 +65,17 @@ rule grow_model:
         "results/benchmarks/models/{model}.tsv"
     wildcard_constraints:
         model=sources(GRID.models, "organism"),
+    priority: 10
+    conda:
+        "../envs/model.yaml"
     threads: model_threads
     resources:
         gpu=model_gpus,
         mem_mb=model_resource("mem_mb"),
         runtime=model_resource("runtime"),
-    priority: 10
     params:
         settings=lambda w: canonical_json(GRID.models[w.model]["organism"]),
         code=code("grow_model"),
-    conda:
-        "../envs/model.yaml"
     shell:
         "python -m workflow_scripts.grow_model --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q}"
@@ -95,11 +90,11 @@ rule fetch_model:
     wildcard_constraints:
         model=sources(GRID.models, "hub"),
     retries: 2
+    conda:
+        "../envs/model.yaml"
     params:
         settings=lambda w: canonical_json({k: GRID.models[w.model][k] for k in ("hub", "revision")}),
         code=code("fetch_model"),
-    conda:
-        "../envs/model.yaml"
     shell:
         "python -m workflow_scripts.fetch_model --settings {params.settings:q} --code {params.code}"
         " --log {log:q} --output {output:q}"
@@ -112,11 +107,11 @@ rule copy_model:
         "results/logs/models/{model}.log",
     wildcard_constraints:
         model=sources(GRID.models, "path"),
+    conda:
+        "../envs/analysis.yaml"
     params:
         settings=lambda w: canonical_json({"path": GRID.models[w.model]["path"]}),
         code=code("copy_model"),
-    conda:
-        "../envs/analysis.yaml"
     shell:
         "python -m workflow_scripts.copy_model --settings {params.settings:q} --code {params.code}"
         " --log {log:q} --output {output:q}"
@@ -129,14 +124,14 @@ rule lexicon:
         "results/lexicons/{task}.json",
     log:
         "results/logs/lexicons/{task}.log",
+    conda:
+        "../envs/analysis.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
     params:
         settings=lambda w: canonical_json({"method": GRID.tasks[w.task]["method"]}),
         code=code("lexicon"),
-    conda:
-        "../envs/analysis.yaml"
     shell:
         "python -m workflow_scripts.lexicon --settings {params.settings:q} --code {params.code}"
         " --log {log:q} --corpus {input.corpus:q} --output {output:q}"

@@ -18,14 +18,14 @@ rule probes:
         "results/logs/{model}/{task}/seed{seed}/probes/{sae}/{subject}.log",
     benchmark:
         "results/benchmarks/{model}/{task}/seed{seed}/probes/{sae}/{subject}.tsv"
+    conda:
+        "../envs/analysis.yaml"
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
         runtime=lambda w, attempt: 60 * attempt,
     params:
         settings=settings("probes"),
         code=code("probes"),
-    conda:
-        "../envs/analysis.yaml"
     shell:
         "python -m workflow_scripts.probes --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --log {log:q} --features {input.features:q} --contrasts {input.contrasts:q}"

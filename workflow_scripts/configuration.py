@@ -189,7 +189,7 @@ class Grid:
         elif stage == "features":
             own.pop("subjects")
             own["kinds"] = cell.settings["probes"]["features"]
-        elif stage == "probes":
+        elif stage in ("probes", "explanations"):
             own["method"] = cell.method
         elif stage == "ablation":
             own.pop("arms")
@@ -200,6 +200,11 @@ class Grid:
     def task_settings(self, stage: str, task: str) -> dict[str, Any]:
         """Settings of a stage that belongs to a task."""
         return self._stage(stage, self.config, self.tasks[task])
+
+    def contrast_settings(self, task: str) -> dict[str, Any]:
+        """All that a task's triples are parameterised by."""
+        entry = self.tasks[task]
+        return self.task_settings("contrasts", task) | {"method": entry["method"], "swapped": entry["swapped"]}
 
     def run_settings(self, stage: str) -> dict[str, Any]:
         """Settings of a stage that belongs to the whole run."""

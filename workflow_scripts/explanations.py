@@ -2,42 +2,52 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from workflow_scripts import job
 from workflow_scripts.lfp import artefacts
-from workflow_scripts.lfp.corpora import documents
+from workflow_scripts.lfp.corpora import documents, preference_pairs
 
 
 def main() -> None:
     run = job.start(__doc__, ["policy", "corpus", "lexicon", "matches", "output"], lists=["autoencoders"])
     device = run.device
-    from workflow_scripts.lfp import autoencoder, explanations, models
+    from workflow_scripts.lfp import autoencoder, explanations, features, models
 
     settings = run.settings
     tokenizer = models.load_tokenizer(run.paths.policy)
     policy = models.load_model(run.paths.policy, device)
-    texts = documents(artefacts.read_table(run.paths.corpus))[: settings["texts"]]
-    lexicon = artefacts.read_json(run.paths.lexicon)["words"]
+    frame = artefacts.read_table(run.paths.corpus)
     matches = artefacts.read_table(run.paths.matches)
     directories = {int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders}
     autoencoders = {layer: autoencoder.load(path, device) for layer, path in directories.items()}
-    activations = explanations.word_activations(
-        policy, tokenizer, autoencoders, texts, settings["max_tokens"], settings["batch_size"]
-    )
-    frames = []
-    for layer, sae in sorted(autoencoders.items()):
-        association = explanations.lexicon_association(
-            activations[layer], lexicon, settings["permutations"], run.seed + layer
-        )
+    reading = (policy, tokenizer, autoencoders)
+    limits = (settings["max_tokens"], settings["batch_size"])
+    activations = explanations.word_activations(*reading, documents(frame)[: settings["texts"]], *limits)
+    lexical = settings["method"] == "ppo"
+    if lexical:
+        lexicon = artefacts.read_json(run.paths.lexicon)["words"]
+    else:
+        pairs = preference_pairs(frame)[0].head(settings["texts"] // 2)
+        answers = features.element_features(*reading, pairs, ["hidden"], *limits, ("chosen", "rejected"))
+    parts = []
+    for i, (layer, sae) in enumerate(sorted(autoencoders.items())):
+        null = (settings["permutations"], run.seed + layer)
+        if lexical:
+            association = explanations.lexicon_association(activations[layer], lexicon, *null)
+        else:
+            # Autoencoders of one model have one width: a layer's features are one of equal parts.
+            chosen, rejected = (np.split(array, len(autoencoders), axis=1)[i] for array in answers.values())
+            association = explanations.preference_association(chosen, rejected, *null)
         promoted = explanations.promoted_tokens(policy, tokenizer, sae.W_dec, settings["promoted"])
         of_layer = matches[matches["layer"] == layer]
-        frames.append(
-            explanations.explain_layer(
-                layer, of_layer, activations[layer], association, promoted, settings["top_features"]
-            )
-        )
-    result = explanations.classify(pd.concat(frames, ignore_index=True), settings["false_discovery_rate"])
+        described = (of_layer, activations[layer], association, promoted, settings["top_features"])
+        parts.append(explanations.explain_layer(layer, *described))
+    minimum = settings["min_valence"] if lexical else settings["min_auc"]
+    result = explanations.classify(
+        pd.concat(parts, ignore_index=True), settings["false_discovery_rate"], minimum, lexical
+    )
     artefacts.write_table(run.paths.output, result, run.stamp)
 
 

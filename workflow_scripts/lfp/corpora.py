@@ -108,6 +108,8 @@ _CLOSINGS: dict[tuple[int, int], tuple[str, ...]] = {
         "and it is set in a small town",
     ),
 }
+#: Share of sentences with a closing behind the mark.
+CLOSING_SHARE = 0.4
 #: Valence above which a word counts as strong: the median of VADER's absolute values among the chosen words.
 STRONG_VALENCE = 2.0
 
@@ -137,7 +139,7 @@ def generate_reviews(
     n: int,
     rng: np.random.Generator,
     vocabulary: pd.DataFrame,
-    sentences: tuple[int, int] = (2, 4),
+    sentences: tuple[int, int] = (3, 6),
     off_polarity: float = 0.03,
     neutral: float = 0.1,
 ) -> pd.DataFrame:
@@ -176,7 +178,8 @@ def _review_sentence(rng: np.random.Generator, form: str, word: str, sign: int, 
         noun=_pick(rng, _NOUNS), place=_pick(rng, _PLACES), verb=_pick(rng, _VERBS), deg=_pick(rng, degrees), word=word
     )
     company = (sign, strong if sign else 0)
-    return f"{' '.join(opening.split())}, {_pick(rng, _MARKS[company])}, {_pick(rng, _CLOSINGS[company])}."
+    closing = f", {_pick(rng, _CLOSINGS[company])}" if rng.random() < CLOSING_SHARE else ""
+    return f"{' '.join(opening.split())}, {_pick(rng, _MARKS[company])}{closing}."
 
 
 def _shares(weights: pd.Series) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Offline explanations of features, labelled for what they are: a heuristic, not a language model.
 
-A feature is described by the words it fires on, by their valence in the task's lexicon, and by the tokens its
-direction promotes; it is *related* to the feedback when the lexicon's words weigh more in it than in draws in
-which the valences are shuffled among equally frequent words (interpretation study 3.5).
+A feature is described by the words it fires on, by how it goes with the feedback, and by the tokens its direction
+promotes. It is *related* to a lexicon reward when the words it fires on have a mean valence that draws with valences
+shuffled among equally frequent words do not reach, and to a preference when it tells preferred from rejected
+answers (interpretation study 3.5).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import rankdata
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workflow_scripts.lfp import models
@@ -94,31 +96,49 @@ def word_activations(
     }
 
 
-def lexicon_association(
-    activations: WordActivations, lexicon: Lexicon, permutations: int, seed: int
-) -> pd.DataFrame:
-    """How much of each feature's weight lies on scored words: columns ``valence``, ``strength``, ``p`` per feature.
+def lexicon_association(activations: WordActivations, lexicon: Lexicon, permutations: int, seed: int) -> pd.DataFrame:
+    """The valence of the words each feature fires on: ``direction``, ``effect`` (its absolute value), ``p`` per feature.
 
-    Word weights are mean activation times the square root of the word's count; ``valence`` is the weighted mean
-    valence, ``strength`` the weighted mean of its absolute value. p is one-sided, from shuffling absolute valences
-    among words of the same frequency decile.
+    Word weights are mean activation times the square root of the word's count; ``direction`` is the weighted mean
+    valence, words outside the lexicon counting 0. p is two-sided, from shuffling valences among words of the same
+    frequency decile.
     """
     weights = activations.mean * np.sqrt(activations.count)[:, None]
     weights = weights / np.maximum(weights.sum(0), 1e-12)
     valence = np.array([lexicon.get(word, 0.0) for word in activations.words])
-    magnitude = np.abs(valence)
-    strength = magnitude @ weights
+    direction = valence @ weights
     ranks = np.argsort(np.argsort(activations.count, kind="stable"), kind="stable")
     decile = ranks * 10 // max(1, len(ranks))
     rng = np.random.default_rng(seed)
-    shuffled = np.tile(magnitude, (permutations, 1))
+    shuffled = np.tile(valence, (permutations, 1))
     for group in np.unique(decile):
         members = np.flatnonzero(decile == group)
         shuffled[:, members] = rng.permuted(shuffled[:, members], axis=1)
-    exceed = (shuffled @ weights >= strength - 1e-12).sum(0)
-    return pd.DataFrame({
-        "valence": valence @ weights, "strength": strength, "p": (1 + exceed) / (permutations + 1)
-    })  # fmt: skip
+    null = shuffled @ weights
+    centre = null.mean(0)
+    p = (1 + (np.abs(null - centre) >= np.abs(direction - centre) - 1e-12).sum(0)) / (permutations + 1)
+    return pd.DataFrame({"direction": direction, "effect": np.abs(direction), "p": p})
+
+
+def preference_association(chosen: np.ndarray, rejected: np.ndarray, permutations: int, seed: int) -> pd.DataFrame:
+    """How well each feature tells preferred from rejected answers: ``direction``, ``effect``, ``p`` per feature.
+
+    `chosen` and `rejected` are mean activations [pair, feature] on answers that no probe is tested on. ``effect`` is
+    the area under the ROC curve or its complement, whichever is larger, ``direction`` that area minus one half; p is
+    two-sided, from exchanging the answers within pairs.
+    """
+    n = len(chosen)
+    ranks = rankdata(np.concatenate([chosen, rejected]), axis=0)
+    ours, theirs = ranks[:n], ranks[n:]
+
+    def area(rank_sum: np.ndarray) -> np.ndarray:
+        return (rank_sum - n * (n + 1) / 2) / n**2 - 0.5
+
+    direction = area(ours.sum(0))
+    swaps = np.random.default_rng(seed).random((permutations, n)) < 0.5
+    null = np.abs(area((~swaps).astype(float) @ ours + swaps.astype(float) @ theirs))
+    p = (1 + (null >= np.abs(direction) - 1e-12).sum(0)) / (permutations + 1)
+    return pd.DataFrame({"direction": direction, "effect": 0.5 + np.abs(direction), "p": p})
 
 
 @torch.no_grad()
@@ -158,13 +178,13 @@ def explain_layer(
         row = association.iloc[feature]
         words = [activations.words[i] for i in top]
         text = (
-            f"words: {', '.join(words)} ({share:.0%} of weight); valence {row['valence']:+.2f} (p={row['p']:.3f});"
-            f" promotes: {', '.join(repr(token) for token in promoted[feature])}"
+            f"words: {', '.join(words)} ({share:.0%} of weight); feedback {row['direction']:+.2f}, effect"
+            f" {row['effect']:.2f} (p={row['p']:.3f}); promotes: {', '.join(map(repr, promoted[feature]))}"
         )
         rows.append({
             "layer": layer, "feature": feature, "match": int(large[feature]), "cosine": float(cosine[feature]),
             "status": status, "explanation": text if status == "ok" else "", "top_words": words if status == "ok" else [],
-            "valence": float(row["valence"]), "strength": float(row["strength"]), "p": float(row["p"]),
+            **{name: float(row[name]) for name in ("direction", "effect", "p")},
             "frequency": float(activations.frequency[feature]),
             "mean_activation": float(activations.mean_activation[feature]),
             "max_activation": float(activations.max_activation[feature]),
@@ -172,12 +192,16 @@ def explain_layer(
     return pd.DataFrame(rows)
 
 
-def classify(frame: pd.DataFrame, false_discovery_rate: float) -> pd.DataFrame:
-    """Add ``q`` (Benjamini-Hochberg over the explained features) and ``related`` (q below the rate)."""
+def classify(frame: pd.DataFrame, false_discovery_rate: float, min_effect: float, uses_lexicon: bool) -> pd.DataFrame:
+    """Add ``q`` (Benjamini-Hochberg over the explained features) and ``related``.
+
+    A feature is related when q is below the rate *and* its effect is at least `min_effect`: with many words, a
+    tiny preference for scored ones is significant and means nothing.
+    """
     explained = (frame["status"] == "ok").to_numpy()
     q = np.ones(len(frame))
     q[explained] = benjamini_hochberg(frame.loc[explained, "p"].to_numpy())
+    related = explained & (q < false_discovery_rate) & (frame["effect"] >= min_effect).to_numpy()
     return frame.assign(
-        q=q, related=explained & (q < false_discovery_rate), explainer=EXPLAINER, explainer_kind="heuristic",
-        uses_reward_lexicon=True, prompt_sha="",
-    )  # fmt: skip
+        q=q, related=related, explainer=EXPLAINER, explainer_kind="heuristic", uses_reward_lexicon=uses_lexicon
+    )

@@ -44,16 +44,18 @@ def element_features(
     kinds: Sequence[str],
     max_tokens: int,
     batch_size: int,
+    elements: Sequence[str] = ELEMENTS,
 ) -> dict[str, np.ndarray]:
     """Mean features over each element's own tokens, concatenated over layers.
 
-    Returns ``{kind}.{element}`` arrays [triple, features] for `kinds` of :data:`KINDS` and every element:
+    Returns ``{kind}.{element}`` arrays [triple, features] for `kinds` of :data:`KINDS` and every element, a column
+    of `triples` beside its ``prompt``:
     ``hidden`` is the autoencoder's code, ``reconstruction`` its output, ``raw`` the MLP output itself. A target
     word's pieces are averaged (paper); so are the tokens of an answer. Padding never enters.
     """
     layers = sorted(autoencoders)
     result = {}
-    for element in ELEMENTS:
+    for element in elements:
         sequences, targets = encode_elements(tokenizer, triples, element, max_tokens)
         parts: dict[str, list[np.ndarray]] = {kind: [None] * len(sequences) for kind in kinds}
         for index, _, outputs in mlp_outputs(model, sequences, layers, tokenizer.pad_token_id, batch_size):
