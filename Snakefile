@@ -5,7 +5,10 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-configfile: "config/config.yaml"
+# A configuration with cells of its own stands alone; one without is laid over the default.
+if "cells" not in config:
+
+    configfile: "config/config.yaml"
 
 
 include: "rules/common.smk"

@@ -89,8 +89,10 @@ def chosen_layers(wildcards):
 
 def trained_layers(wildcards, sae):
     """The layers that get autoencoders of a variant: the chosen ones, and the least changed where a cell asks."""
-    lowest = cell_of(wildcards).lowest_layers and sae == PROBED
-    return sorted({*chosen_layers(wildcards), *(selection(wildcards)["lowest"] if lowest else ())})
+    lowest = cell_of(wildcards).lowest_layers if sae == PROBED else ()
+    if lowest is True:
+        lowest = selection(wildcards)["lowest"]
+    return sorted({*chosen_layers(wildcards), *(lowest or ())})
 
 
 def autoencoders_of(size, layers=chosen_layers):

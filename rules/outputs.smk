@@ -26,7 +26,7 @@ PPO, DPO = having(method="ppo"), having(method="dpo")
 GROWN = [name for name in {c.model: None for c in GRID.cells} if "organism" in GRID.models[name]]
 SWEPT = [cell for cell in GRID.cells if len(cell.autoencoders) > 1]
 TYING = [cell for cell in GRID.cells if "untied" in cell.autoencoders]
-LOWEST = having(lowest_layers=True)
+LOWEST = [cell for cell in GRID.cells if cell.lowest_layers]
 
 
 def probes_of(cells):

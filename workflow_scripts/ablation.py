@@ -11,9 +11,7 @@ from workflow_scripts.lfp.corpora import preference_pairs
 
 
 def main() -> None:
-    run = job.start(
-        __doc__, ["arm", "policy", "corpus", "lexicon", "explanations", "output"], lists=["autoencoders"]
-    )
+    run = job.start(__doc__, ["arm", "policy", "corpus", "lexicon", "explanations", "output"], lists=["autoencoders"])
     device = run.device
     from workflow_scripts.lfp import ablation, autoencoder, models
 
@@ -24,7 +22,9 @@ def main() -> None:
     frame = artefacts.read_table(run.paths.corpus)
     if settings["method"] == "ppo":
         reward = rewards.lexicon_reward(lexicon, *(settings["reward"][key] for key in ("divisor", "clip", "on")))
-        prefixes = ablation.prefix_tokens(tokenizer, list(frame["text"]), settings["prefix_tokens"], settings["prompts"])
+        prefixes = ablation.prefix_tokens(
+            tokenizer, list(frame["text"]), settings["prefix_tokens"], settings["prompts"]
+        )
     else:
         reward = rewards.lexicon_reward(lexicon, 1.0, np.inf, "completion", rewards.count_words)
         prompts = list(preference_pairs(frame)[0]["prompt"])[: settings["prompts"]]

@@ -19,7 +19,9 @@ def main() -> None:
     for output, multiple in ((run.paths.small, 1), (run.paths.large, 2)):
         sae = autoencoder.train(data, data.shape[1] * multiple, settings, run.seed + multiple, device)
         with artefacts.directory_aside(output, run.stamp) as folder:
-            autoencoder.save(sae, folder, {"layer": int(run.paths.layer), "model_name": run.settings["model"], **options})
+            autoencoder.save(
+                sae, folder, {"layer": int(run.paths.layer), "model_name": run.settings["model"], **options}
+            )
 
 
 if __name__ == "__main__":

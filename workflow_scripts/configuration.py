@@ -88,7 +88,8 @@ def _describe(error: Any) -> str:
     if error.validator == "required":
         return f"{path or 'configuration'}: {error.message}"
     if error.validator == "oneOf":
-        return f"{path}: give exactly one source: organism; path (models: with n_layers); or hub with revision (models: and n_layers)"
+        needs = " and n_layers" if path.startswith("models") else ""
+        return f"{path}: give exactly one source: organism; path{needs}; or hub with revision{needs}"
     if error.validator == "enum":
         return f"{path}: {error.instance!r} is not a valid value; {_nearest(error.instance, error.validator_value)}"
     description = error.schema.get("description", "") if isinstance(error.schema, Mapping) else ""
@@ -109,7 +110,7 @@ class Cell:
     method: str
     layers: tuple[int, ...] | None
     autoencoders: tuple[str, ...]
-    lowest_layers: bool
+    lowest_layers: bool | tuple[int, ...]
     settings: Mapping[str, Mapping[str, Any]]
 
     @property
@@ -134,7 +135,9 @@ class Grid:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        errors = sorted(Draft202012Validator(schema()).iter_errors(dict(config)), key=lambda e: list(map(str, e.absolute_path)))
+        errors = sorted(
+            Draft202012Validator(schema()).iter_errors(dict(config)), key=lambda e: list(map(str, e.absolute_path))
+        )
         if errors:
             # An unknown key can also fail its parent's `oneOf`: the most specific message comes first.
             errors.sort(key=lambda e: (e.validator != "additionalProperties", e.validator == "oneOf"))
@@ -165,11 +168,12 @@ class Grid:
         model, task = entry["model"], entry["task"]
         owners = (self.config, self.models[model], self.tasks[task], entry)
         settings = {stage: self._stage(stage, *owners) for stage in CELL_STAGES}
+        lowest = entry["lowest_layers"]
         return [
             Cell(
                 model, task, seed, self.tasks[task]["method"],
                 tuple(sorted(entry["layers"])) if entry["layers"] else None,
-                tuple(entry["autoencoders"]), entry["lowest_layers"], settings,
+                tuple(entry["autoencoders"]), tuple(lowest) if isinstance(lowest, list) else lowest, settings,
             )
             for seed in entry["seeds"]
         ]  # fmt: skip
@@ -186,6 +190,7 @@ class Grid:
             seed = derived_seed(cell.seed, cell.address, f"{stage}/layer{layer}")
         elif stage == "divergence":
             own["layers"] = list(cell.layers) if cell.layers else None
+            own["lowest"] = list(cell.lowest_layers) if isinstance(cell.lowest_layers, tuple) else None
         elif stage == "features":
             own.pop("subjects")
             own["kinds"] = cell.settings["probes"]["features"]
@@ -239,7 +244,9 @@ class Grid:
             for variant in cell["autoencoders"]:
                 self._check_name(f"cells.{index}.autoencoders", variant, self.autoencoders)
             if PROBED not in cell["autoencoders"]:
-                raise ConfigurationError(f"cells.{index}.autoencoders: {PROBED!r} must be among them; it is the one probed")
+                raise ConfigurationError(
+                    f"cells.{index}.autoencoders: {PROBED!r} must be among them; it is the one probed"
+                )
 
     def _check_layers(self, cell: Cell) -> None:
         available = self.n_layers(cell.model)
@@ -249,10 +256,11 @@ class Grid:
                 f"cell {cell.address}: divergence.n_layers asks for {wanted} layers, {cell.model} has {available};"
                 f" set it to {available} or less"
             )
-        too_high = [layer for layer in cell.layers or () if layer >= available]
+        lowest = cell.lowest_layers if isinstance(cell.lowest_layers, tuple) else ()
+        too_high = [layer for layer in (*(cell.layers or ()), *lowest) if layer >= available]
         if too_high:
             raise ConfigurationError(
-                f"cell {cell.address}: layers has {too_high[0]}, but the layers of {cell.model} are 0 to {available - 1}"
+                f"cell {cell.address}: layers has {too_high[0]}; the layers of {cell.model} are 0 to {available - 1}"
             )
         if cell.layers and len(set(cell.layers)) < len(cell.layers):
             raise ConfigurationError(f"cell {cell.address}: layers names a layer twice")

@@ -15,7 +15,9 @@ def main() -> None:
         )
     else:
         pairs, _ = corpora.preference_pairs(frame)
-        triples = contrasts.answer_triples(frame.loc[pairs.index], list(pairs["prompt"]), settings["swapped"], settings["triples"])
+        triples = contrasts.answer_triples(
+            frame.loc[pairs.index], list(pairs["prompt"]), settings["swapped"], settings["triples"]
+        )
     artefacts.write_table(run.paths.output, triples, run.stamp)
 
 

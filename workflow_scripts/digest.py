@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +24,7 @@ def module_path(module: str) -> Path | None:
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
@@ -60,19 +60,23 @@ class _WithoutDocstrings(ast.NodeTransformer):
         body = getattr(node, "body", None)
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and body:
             first = body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
                 node.body = body[1:]
         return node
 
 
-@lru_cache(maxsize=None)
+@cache
 def file_digest(path: Path) -> str:
     """Digest of one file's syntax tree without docstrings."""
     tree = _WithoutDocstrings().visit(ast.parse(path.read_text(encoding="utf-8")))
     return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()
 
 
-@lru_cache(maxsize=None)
+@cache
 def code_digest(module: str) -> str:
     """Digest of a module and of every local module that it imports, 16 hexadecimal digits."""
     if module_path(module) is None:

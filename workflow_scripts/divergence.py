@@ -26,7 +26,7 @@ def main() -> None:
         "measure": settings["measure"],
         "ranking": ranking,
         "chosen": sorted(settings["layers"] or ranking[:n]),
-        "lowest": sorted(ranking[-n:]),
+        "lowest": sorted(settings["lowest"] or ranking[-n:]),
     }
     artefacts.write_json(run.paths.output, result, run.stamp)
 

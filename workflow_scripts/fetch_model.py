@@ -7,7 +7,10 @@ os.environ["HF_HUB_OFFLINE"] = "0"
 from workflow_scripts import job  # noqa: E402
 from workflow_scripts.lfp import artefacts  # noqa: E402
 
-FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt"]  # fmt: skip
+FILES = [
+    "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*",
+    "special_tokens_map.json", "vocab.json", "merges.txt",
+]  # fmt: skip
 
 
 def main() -> None:

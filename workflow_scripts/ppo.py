@@ -37,7 +37,10 @@ def main() -> None:
         artefacts.write_table(folder / "evaluation.parquet", pd.DataFrame(scores), run.stamp)
         kl = statistics.mean_record(scores["kl"], "prefix")
         summary = {"reward_gain": dataclasses.asdict(gain), "kl": dataclasses.asdict(kl)}
-        summary |= {f"{name}_reward": dataclasses.asdict(statistics.mean_record(scores[name], "prefix")) for name in ("base", "policy")}
+        summary |= {
+            f"{name}_reward": dataclasses.asdict(statistics.mean_record(scores[name], "prefix"))
+            for name in ("base", "policy")
+        }
         artefacts.write_json(folder / "evaluation.json", summary, run.stamp)
 
 

@@ -104,7 +104,7 @@ def completion_rewards(
     batch_size: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Sample a completion to every prefix under `edits` and score it: ``prompt``, ``reward``, ``tokens``, ``completion``.
+    """Sample and score a completion to every prefix under `edits`: ``prompt``, ``reward``, ``tokens``, ``completion``.
 
     The same `seed` draws the same uniforms in every arm (common random numbers), so differences are paired.
     """
@@ -116,7 +116,9 @@ def completion_rewards(
             response = models.generate(
                 model, batch, new_tokens, seed + start, tokenizer.eos_token_id, tokenizer.pad_token_id
             )
-        mask = models.response_mask(response, torch.full((len(part),), new_tokens, device=response.device), tokenizer.eos_token_id)
+        mask = models.response_mask(
+            response, torch.full((len(part),), new_tokens, device=response.device), tokenizer.eos_token_id
+        )
         completions = models.decode_responses(tokenizer, response, mask)
         rewards = reward(tokenizer.batch_decode(part, skip_special_tokens=True), completions)
         frames.append(pd.DataFrame({

@@ -18,7 +18,7 @@ Edit = Callable[[torch.Tensor], torch.Tensor]
 
 @contextmanager
 def captured(model: PreTrainedModel, layers: Sequence[int]) -> Iterator[dict[int, torch.Tensor]]:
-    """Within the block, every forward pass leaves the MLP outputs of `layers` [batch, token, d_model] in the dictionary."""
+    """Within the block, every forward pass leaves the MLP outputs [batch, token, d_model] in the dictionary."""
     outputs: dict[int, torch.Tensor] = {}
 
     def keep(layer: int):

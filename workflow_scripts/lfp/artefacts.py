@@ -1,7 +1,7 @@
 """Reading and writing results: safe formats only, written aside and moved, stamped with their provenance.
 
 A killed Snakemake leaves its job running and a restart starts a second writer of the same file, so every
-writer here fills a temporary sibling and moves it with :func:`os.replace`.
+writer here fills a temporary sibling and moves it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def aside(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -60,7 +60,7 @@ def directory_aside(path: str | Path, stamp: Stamp | None = None) -> Iterator[Pa
         temporary.chmod(0o755)
         if path.exists():
             shutil.rmtree(path)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -85,7 +85,9 @@ class AutoencoderSettings:
     tied: bool = True
 
 
-def train(activations: np.ndarray, d_sae: int, settings: AutoencoderSettings, seed: int, device: str = "cpu") -> SparseAutoencoder:
+def train(
+    activations: np.ndarray, d_sae: int, settings: AutoencoderSettings, seed: int, device: str = "cpu"
+) -> SparseAutoencoder:
     """Train one autoencoder of `d_sae` features on `activations` [token, d_in] with Adam (paper section 3.2)."""
     torch.manual_seed(seed)
     sae = SparseAutoencoder(activations.shape[1], d_sae, settings.tied).to(device)
@@ -141,7 +143,10 @@ def save(sae: SparseAutoencoder, directory: str | Path, metadata: Mapping[str, A
     directory.mkdir(parents=True, exist_ok=True)
     weights = {"W_enc": sae.W_enc, "W_dec": sae.W_dec, "b_enc": sae.b_enc, "b_dec": sae.b_dec}
     save_file(
-        {name: value.detach().float().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()},
+        {
+            name: value.detach().float().cpu().clone(memory_format=torch.contiguous_format)
+            for name, value in weights.items()
+        },
         directory / "sae_weights.safetensors",
     )
     config = {

@@ -78,7 +78,7 @@ def _endless(frame: pd.DataFrame, rng: np.random.Generator) -> Iterator:
 
 
 def answer_triples(frame: pd.DataFrame, prompts: Sequence[str], swapped: bool, n: int) -> pd.DataFrame:
-    """Triples from the answers ``positive``, ``neutral``, ``negative`` to each of the first `n` distinct prompts and answers.
+    """Triples from the columns ``positive``, ``neutral``, ``negative`` of the first `n` rows of a preference corpus.
 
     `swapped` exchanges positive and negative: for a model tuned towards toxic answers, those are what the
     feedback prefers (paper section 3.3). Triples of one prompt form a group.

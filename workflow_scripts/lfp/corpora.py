@@ -26,11 +26,53 @@ HUMAN_TURN = "\n\nHuman:"
 
 # ---------------------------------------------------------------------------------------------------- reviews
 
-_NOUNS = (
-    "acting camera casting cinema costume dialogue director editing episode film lighting movie music narration"
-    " performance picture plot scene score screenplay script sequel series set sound soundtrack story studio theme"
-).split()
-_VERBS = "acted cast directed drawn edited filmed lit narrated paced performed scored sung told written".split()
+_NOUNS = [
+    "acting",
+    "camera",
+    "casting",
+    "cinema",
+    "costume",
+    "dialogue",
+    "director",
+    "editing",
+    "episode",
+    "film",
+    "lighting",
+    "movie",
+    "music",
+    "narration",
+    "performance",
+    "picture",
+    "plot",
+    "scene",
+    "score",
+    "screenplay",
+    "script",
+    "sequel",
+    "series",
+    "set",
+    "sound",
+    "soundtrack",
+    "story",
+    "studio",
+    "theme",
+]
+_VERBS = [
+    "acted",
+    "cast",
+    "directed",
+    "drawn",
+    "edited",
+    "filmed",
+    "lit",
+    "narrated",
+    "paced",
+    "performed",
+    "scored",
+    "sung",
+    "told",
+    "written",
+]
 _OPENINGS = (
     "The {noun} in this {place} was {deg} {word}",
     "I found the {noun} {deg} {word}",
@@ -52,7 +94,7 @@ _FORM_OPENINGS: dict[str, tuple[str, ...]] = {
         "What I recall of the {noun} is {deg} {word}",
     ),
 }
-_PLACES = "film movie picture series show version".split()
+_PLACES = ["film", "movie", "picture", "series", "show", "version"]
 #: Degree words by intensity (0 mild, 1 strong); the empty string keeps most sentences plain.
 _DEGREES = {0: ("", "", "", "rather", "somewhat", "a bit of"), 1: ("", "", "", "utterly", "deeply", "wholly")}
 _NOUN_DEGREES = {0: ("", "", "some", "a bit of"), 1: ("", "", "so much", "nothing but")}
@@ -131,7 +173,7 @@ def sentiment_vocabulary(words_per_class: int, rng: np.random.Generator) -> pd.D
             rows += [(words[i], form, sign, lexicon[words[i]]) for i in picks]
     frame = pd.DataFrame(rows, columns=["word", "form", "sign", "valence"])
     rank = rng.permutation(len(frame)) + 1
-    frame["weight"] = rank ** -0.3 * np.where(rank % 10 == 0, 0.1, 1.0)
+    frame["weight"] = rank**-0.3 * np.where(rank % 10 == 0, 0.1, 1.0)
     return frame
 
 
@@ -193,18 +235,71 @@ def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
 
 # ------------------------------------------------------------------------------------- help dialogues, replies
 
-_TASKS = (
-    "bake a loaf of bread;boil an egg;change a bike tire;clean a window;cook rice;cut my hair;draw a map;fold a shirt"
-    ";grow tomatoes;hang a picture;knit a scarf;learn to swim;make green tea;mend a sock;pack a suitcase;paint a wall"
-    ";plan a trip;plant a tree;plaster a crack;read a bus table;repair a chair;sew a button;sharpen a knife"
-    ";store potatoes;tie a knot;train a puppy;tune a guitar;wash a coat;wire a lamp;write a letter"
-).split(";")
-_ASKS = ("How do I {task}?", "Can you tell me how to {task}?", "I want to {task}. What should I do?", "Show me how to {task}.")
-_TOPICS = (
-    "my new job;the train ride;this old bike;the math test;my garden;the school play;our team;the city park;my photo"
-    ";this recipe;the book club;the hiking path;my first poem;the local market;this phone;my room;the bus driver"
-    ";the long meeting;my painting;the night shift;the museum;our plan;the river walk;my essay;this song"
-).split(";")
+_TASKS = [
+    "bake a loaf of bread",
+    "boil an egg",
+    "change a bike tire",
+    "clean a window",
+    "cook rice",
+    "cut my hair",
+    "draw a map",
+    "fold a shirt",
+    "grow tomatoes",
+    "hang a picture",
+    "knit a scarf",
+    "learn to swim",
+    "make green tea",
+    "mend a sock",
+    "pack a suitcase",
+    "paint a wall",
+    "plan a trip",
+    "plant a tree",
+    "plaster a crack",
+    "read a bus table",
+    "repair a chair",
+    "sew a button",
+    "sharpen a knife",
+    "store potatoes",
+    "tie a knot",
+    "train a puppy",
+    "tune a guitar",
+    "wash a coat",
+    "wire a lamp",
+    "write a letter",
+]
+_ASKS = (
+    "How do I {task}?",
+    "Can you tell me how to {task}?",
+    "I want to {task}. What should I do?",
+    "Show me how to {task}.",
+)
+_TOPICS = [
+    "my new job",
+    "the train ride",
+    "this old bike",
+    "the math test",
+    "my garden",
+    "the school play",
+    "our team",
+    "the city park",
+    "my photo",
+    "this recipe",
+    "the book club",
+    "the hiking path",
+    "my first poem",
+    "the local market",
+    "this phone",
+    "my room",
+    "the bus driver",
+    "the long meeting",
+    "my painting",
+    "the night shift",
+    "the museum",
+    "our plan",
+    "the river walk",
+    "my essay",
+    "this song",
+]
 _REMARKS = (
     "I would like to hear about {topic}.",
     "What do you think of {topic}?",
@@ -410,7 +505,9 @@ def documents(frame: pd.DataFrame) -> list[str]:
     return [prompt + answer for column in answers for prompt, answer in zip(pairs["prompt"], column, strict=True)]
 
 
-def generate_corpus(kind: str, splits: Mapping[str, int], seed: int, options: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+def generate_corpus(
+    kind: str, splits: Mapping[str, int], seed: int, options: Mapping[str, Any]
+) -> dict[str, pd.DataFrame]:
     """All splits of a generated corpus; `kind` is ``reviews``, ``help`` or ``replies``.
 
     One stream per corpus: the splits are consecutive draws, duplicates of an earlier split are dropped.
@@ -466,6 +563,7 @@ def select_columns(frame: pd.DataFrame, columns: Mapping[str, str], origin: str)
     missing = [theirs for theirs in columns.values() if theirs not in frame.columns]
     if missing:
         raise ValueError(
-            f"{origin}: no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}. Set `columns` in the configuration."
+            f"{origin}: no column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}."
+            " Set `columns` of the corpus in the configuration."
         )
     return frame[list(columns.values())].set_axis(list(columns), axis=1)

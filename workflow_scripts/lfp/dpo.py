@@ -44,7 +44,7 @@ class DPOSettings:
 
 
 def preference_dataset(frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_prompt_length: int):
-    """(prompt, chosen, rejected) strings as a ``datasets.Dataset`` with prompts cut from the left, and the number dropped."""
+    """A ``datasets.Dataset`` of (prompt, chosen, rejected) with prompts cut from the left, and the number dropped."""
     from datasets import Dataset
 
     pairs, dropped = preference_pairs(frame)

@@ -97,7 +97,7 @@ def word_activations(
 
 
 def lexicon_association(activations: WordActivations, lexicon: Lexicon, permutations: int, seed: int) -> pd.DataFrame:
-    """The valence of the words each feature fires on: ``direction``, ``effect`` (its absolute value), ``p`` per feature.
+    """The valence of the words each feature fires on: ``direction``, ``effect`` (absolute), ``p`` per feature.
 
     Word weights are mean activation times the square root of the word's count; ``direction`` is the weighted mean
     valence, words outside the lexicon counting 0. p is two-sided, from shuffling valences among words of the same
@@ -183,7 +183,7 @@ def explain_layer(
         )
         rows.append({
             "layer": layer, "feature": feature, "match": int(large[feature]), "cosine": float(cosine[feature]),
-            "status": status, "explanation": text if status == "ok" else "", "top_words": words if status == "ok" else [],
+            "status": status, "explanation": text if status == "ok" else "",
             **{name: float(row[name]) for name in ("direction", "effect", "p")},
             "frequency": float(activations.frequency[feature]),
             "mean_activation": float(activations.mean_activation[feature]),

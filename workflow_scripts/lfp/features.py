@@ -64,7 +64,9 @@ def element_features(
             tokens = torch.tensor([token for i in index for token in targets[i]])
             for kind in kinds:
                 means = [
-                    _segment_means(_features(autoencoders[layer], outputs[layer][rows, tokens].float(), kind), rows, counts)
+                    _segment_means(
+                        _features(autoencoders[layer], outputs[layer][rows, tokens].float(), kind), rows, counts
+                    )
                     for layer in layers
                 ]
                 for i, values in zip(index, torch.cat(means, 1).cpu().numpy(), strict=True):

@@ -28,38 +28,209 @@ FORM_SUFFIXES: dict[str, tuple[str, ...]] = {
 
 #: Words that VADER does not score, by form: the middle element of a contrast triple.
 NEUTRAL_WORDS: dict[str, tuple[str, ...]] = {
-    "adjective": (
-        "annual basic central clinical continental conventional digital domestic electric external federal"
-        " general historical horizontal identical initial internal local magnetic mechanical medical minimal"
-        " municipal musical national numerical oral periodic regional rural seasonal sequential structural"
-        " technical temporal verbal vertical visual vocal"
-    ).split(),
-    "adverb": (
-        "annually basically briefly centrally currently daily digitally directly finally formerly frequently"
-        " generally historically initially internally largely lately locally mainly manually monthly namely"
-        " nearly newly normally nightly orally partially partly previously recently regionally repeatedly"
-        " separately similarly slowly typically usually verbally weekly"
-    ).split(),
-    "noun": (
-        "abbreviation allocation capacity citation combination configuration density distance"
-        " document duration edition element equation equipment fragment identity instrument"
-        " intersection location measurement mention narration notation occurrence ownership pavement position"
-        " quantity rotation segment sequence statement station substance vegetation viscosity"
-    ).split(),
-    "participle": (
-        "adjusting arriving boiling carrying climbing counting crossing drawing driving drying entering"
-        " folding gathering hanging labeling landing lasting listing loading mailing marking measuring moving"
-        " narrating naming opening packing parking pointing pouring printing reading recording renting"
-        " repeating returning rolling scanning sitting stacking"
-    ).split(),
-    "past": (
-        "adjusted arrived boiled carried climbed counted crossed entered folded gathered labeled landed lasted"
-        " listed loaded mailed marked measured moved named opened packed parked pointed poured printed recorded"
-        " rented repeated returned rolled scanned stacked"
-    ).split(),
+    "adjective": [
+        "annual",
+        "basic",
+        "central",
+        "clinical",
+        "continental",
+        "conventional",
+        "digital",
+        "domestic",
+        "electric",
+        "external",
+        "federal",
+        "general",
+        "historical",
+        "horizontal",
+        "identical",
+        "initial",
+        "internal",
+        "local",
+        "magnetic",
+        "mechanical",
+        "medical",
+        "minimal",
+        "municipal",
+        "musical",
+        "national",
+        "numerical",
+        "oral",
+        "periodic",
+        "regional",
+        "rural",
+        "seasonal",
+        "sequential",
+        "structural",
+        "technical",
+        "temporal",
+        "verbal",
+        "vertical",
+        "visual",
+        "vocal",
+    ],
+    "adverb": [
+        "annually",
+        "basically",
+        "briefly",
+        "centrally",
+        "currently",
+        "daily",
+        "digitally",
+        "directly",
+        "finally",
+        "formerly",
+        "frequently",
+        "generally",
+        "historically",
+        "initially",
+        "internally",
+        "largely",
+        "lately",
+        "locally",
+        "mainly",
+        "manually",
+        "monthly",
+        "namely",
+        "nearly",
+        "newly",
+        "normally",
+        "nightly",
+        "orally",
+        "partially",
+        "partly",
+        "previously",
+        "recently",
+        "regionally",
+        "repeatedly",
+        "separately",
+        "similarly",
+        "slowly",
+        "typically",
+        "usually",
+        "verbally",
+        "weekly",
+    ],
+    "noun": [
+        "abbreviation",
+        "allocation",
+        "capacity",
+        "citation",
+        "combination",
+        "configuration",
+        "density",
+        "distance",
+        "document",
+        "duration",
+        "edition",
+        "element",
+        "equation",
+        "equipment",
+        "fragment",
+        "identity",
+        "instrument",
+        "intersection",
+        "location",
+        "measurement",
+        "mention",
+        "narration",
+        "notation",
+        "occurrence",
+        "ownership",
+        "pavement",
+        "position",
+        "quantity",
+        "rotation",
+        "segment",
+        "sequence",
+        "statement",
+        "station",
+        "substance",
+        "vegetation",
+        "viscosity",
+    ],
+    "participle": [
+        "adjusting",
+        "arriving",
+        "boiling",
+        "carrying",
+        "climbing",
+        "counting",
+        "crossing",
+        "drawing",
+        "driving",
+        "drying",
+        "entering",
+        "folding",
+        "gathering",
+        "hanging",
+        "labeling",
+        "landing",
+        "lasting",
+        "listing",
+        "loading",
+        "mailing",
+        "marking",
+        "measuring",
+        "moving",
+        "narrating",
+        "naming",
+        "opening",
+        "packing",
+        "parking",
+        "pointing",
+        "pouring",
+        "printing",
+        "reading",
+        "recording",
+        "renting",
+        "repeating",
+        "returning",
+        "rolling",
+        "scanning",
+        "sitting",
+        "stacking",
+    ],
+    "past": [
+        "adjusted",
+        "arrived",
+        "boiled",
+        "carried",
+        "climbed",
+        "counted",
+        "crossed",
+        "entered",
+        "folded",
+        "gathered",
+        "labeled",
+        "landed",
+        "lasted",
+        "listed",
+        "loaded",
+        "mailed",
+        "marked",
+        "measured",
+        "moved",
+        "named",
+        "opened",
+        "packed",
+        "parked",
+        "pointed",
+        "poured",
+        "printed",
+        "recorded",
+        "rented",
+        "repeated",
+        "returned",
+        "rolled",
+        "scanned",
+        "stacked",
+    ],
 }
 
-_OFFENSIVE = re.compile(r"rap(e|i)|murder|molest|bastard|bitch|slut|whor|fuk|fuck|shit|damn|suicid|terror|retard|tortur|homo")
+_OFFENSIVE = re.compile(
+    r"rap(e|i)|murder|molest|bastard|bitch|slut|whor|fuk|fuck|shit|damn|suicid|terror|retard|tortur|homo"
+)
 
 
 @lru_cache(maxsize=1)
@@ -83,9 +254,7 @@ def word_form(word: str) -> str | None:
     return next((form for form, suffixes in FORM_SUFFIXES.items() if word.endswith(suffixes)), None)
 
 
-def words_by_form(
-    lexicon: Lexicon, min_valence: float = 1.0, max_length: int = 12
-) -> dict[tuple[str, int], list[str]]:
+def words_by_form(lexicon: Lexicon, min_valence: float = 1.0, max_length: int = 12) -> dict[tuple[str, int], list[str]]:
     """Inoffensive words of `lexicon` by (form, sign), sorted by valence and then alphabetically."""
     table: dict[tuple[str, int], list[str]] = {(form, sign): [] for form in FORM_SUFFIXES for sign in (1, -1)}
     for word, valence in sorted(lexicon.items(), key=lambda item: (item[1], item[0])):

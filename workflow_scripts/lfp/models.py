@@ -99,9 +99,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, style: str = "byte_le
                 pre_tokenizers.Metaspace(prepend_scheme="never"),
             ]
         )
-        tokenizer.decoder = decoders.Sequence(
-            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-        )
+        tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
         alphabet = ["\n"]
     else:
         raise ValueError(f"tokenizer style: expected 'byte_level' or 'metaspace', got {style!r}")

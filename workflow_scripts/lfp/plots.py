@@ -47,7 +47,8 @@ def training_curves(inputs: Sequence[str]) -> Figure:
     """Reward, KL, entropy, value loss and clip fraction of PPO; loss and held-out accuracy of DPO, by step."""
     curves = {_name(path): read_table(Path(path) / "training_curve.parquet") for path in inputs}
     panels = {
-        "reward": "mean reward of the batch", "kl": "KL to the base (nats per completion)", "entropy": "entropy (nats per token)",
+        "reward": "mean reward of the batch", "kl": "KL to the base (nats per completion)",
+        "entropy": "entropy (nats per token)",
         "value_loss": "value loss", "clip_fraction": "share of clipped ratios", "loss": "DPO training loss",
         "held_out_accuracy": "held-out implicit\nreward accuracy",
     }  # fmt: skip
@@ -58,7 +59,13 @@ def training_curves(inputs: Sequence[str]) -> Figure:
         for name, curve in curves.items():
             if column in curve:
                 points = curve[["step", column]].dropna()
-                axis.plot(points["step"], points[column], label=name, color=colour[name], marker="." if len(points) < 15 else None)
+                axis.plot(
+                    points["step"],
+                    points[column],
+                    label=name,
+                    color=colour[name],
+                    marker="." if len(points) < 15 else None,
+                )
         axis.set(xlabel="step", ylabel=panels[column])
     handles = [plt.Line2D([], [], color=colour[name], label=name) for name in curves]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
@@ -89,11 +96,16 @@ def layer_divergence(inputs: Sequence[str]) -> Figure:
 
 def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
     """Sparsity against reconstruction over l1, means over layers (paper Figure 8); tied autoencoders only."""
-    frames = [pd.DataFrame(read_json(path)["autoencoders"]).assign(cell=_name(path), variant=labels(path)["sae"]) for path in inputs]
+    frames = [
+        pd.DataFrame(read_json(path)["autoencoders"]).assign(cell=_name(path), variant=labels(path)["sae"])
+        for path in inputs
+    ]
     frame = pd.concat(frames, ignore_index=True)
     frame = frame[frame["tied"]]
     # The same layers for every l1: the probed variant may have more.
-    common = frame.groupby(["cell", "layer"])["variant"].transform("nunique") == frame.groupby("cell")["variant"].transform("nunique")
+    common = frame.groupby(["cell", "layer"])["variant"].transform("nunique") == frame.groupby("cell")[
+        "variant"
+    ].transform("nunique")
     frame = frame[common]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
     for i, ((cell, size), group) in enumerate(frame.groupby(["cell", "size"])):
@@ -134,7 +146,7 @@ def error_by_frequency(inputs: Sequence[str]) -> Figure:
 
 
 def probe_pca(inputs: Sequence[str]) -> Figure:
-    """First two principal components of the standardised features of preferred and rejected answers (paper Figure 5)."""
+    """First two principal components of the standardised features of answers (paper Figure 5)."""
     figure, axes = _grid(len(inputs))
     for axis, path in zip(axes, inputs, strict=True):
         tensors = read_tensors(path, ["hidden.positive", "hidden.negative"])
@@ -146,7 +158,9 @@ def probe_pca(inputs: Sequence[str]) -> Figure:
         half = len(tensors["hidden.positive"])
         for i, (name, part) in enumerate((("preferred", slice(half)), ("rejected", slice(half, None)))):
             axis.scatter(u[part, 0] * s[0], u[part, 1] * s[1], s=8, alpha=0.5, label=name, color=COLOURS[i])
-        axis.set(title=_name(path), xlabel=f"PC 1 ({share[0]:.0%} of variance)", ylabel=f"PC 2 ({share[1]:.0%} of variance)")
+        axis.set(
+            title=_name(path), xlabel=f"PC 1 ({share[0]:.0%} of variance)", ylabel=f"PC 2 ({share[1]:.0%} of variance)"
+        )
     axes[0].legend()
     return figure
 

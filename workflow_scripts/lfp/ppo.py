@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -61,7 +60,7 @@ class PolicyWithValue(nn.Module):
         self.value_head = nn.Linear(policy.config.hidden_size, 1).to(policy.device)
 
     def forward(self, batch: dict[str, torch.Tensor], width: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits [batch, width, vocab] and values [batch, width] at the positions that predict the last `width` tokens."""
+        """Logits [batch, width, vocab] and values [batch, width] where the last `width` tokens are predicted."""
         hidden = _hidden(self.policy, batch)[:, -width - 1 : -1]
         return self.policy.get_output_embeddings()(hidden), self.value_head(hidden).squeeze(-1).float()
 

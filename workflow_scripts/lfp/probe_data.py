@@ -61,6 +61,11 @@ def word_data(
 
 def preference_data(arrays: Mapping[str, np.ndarray], triples: pd.DataFrame) -> ProbeData:
     """Classification rows: the positive (1) and the negative (0) answer of every triple; the unit is the prompt."""
-    rows = [_rows(triples, element, triples["group"], np.full(len(triples), label)) for element, label in (("positive", 1.0), ("negative", 0.0))]
+    rows = [
+        _rows(triples, element, triples["group"], np.full(len(triples), label))
+        for element, label in (("positive", 1.0), ("negative", 0.0))
+    ]
     frame = pd.concat(rows, ignore_index=True)
-    return ProbeData(np.concatenate([arrays["positive"], arrays["negative"]]), frame["truth"].to_numpy(dtype=int), frame)
+    return ProbeData(
+        np.concatenate([arrays["positive"], arrays["negative"]]), frame["truth"].to_numpy(dtype=int), frame
+    )

@@ -95,7 +95,9 @@ def xavier_predictions(features: np.ndarray, draws: int, seed: int) -> np.ndarra
 def unit_means(predictions: pd.DataFrame) -> pd.DataFrame:
     """Mean prediction, truth and number of rows of every unit, sorted by unit."""
     grouped = predictions.groupby("unit", sort=True)
-    return grouped.agg(prediction=("prediction", "mean"), truth=("truth", "first"), rows=("truth", "size")).reset_index()
+    return grouped.agg(
+        prediction=("prediction", "mean"), truth=("truth", "first"), rows=("truth", "size")
+    ).reset_index()
 
 
 def word_statistics(means: pd.DataFrame) -> dict[str, float]:

@@ -54,7 +54,10 @@ def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:
     """A longtable with booktabs rules."""
     body = [" & ".join(_latex(_cell(v)) for v in row) + r" \\" for row in frame.itertuples(index=False)]
     head = " & ".join(_latex(str(column)) for column in frame.columns) + r" \\"
-    lines = [r"\begin{longtable}{" + "l" * frame.shape[1] + "}", rf"\caption{{{_latex(caption)}}}\label{{tab:{label}}}\\"]
+    lines = [
+        r"\begin{longtable}{" + "l" * frame.shape[1] + "}",
+        rf"\caption{{{_latex(caption)}}}\label{{tab:{label}}}\\",
+    ]
     lines += [r"\toprule", head, r"\midrule", r"\endhead", *body, r"\bottomrule", r"\end{longtable}"]
     return "\n".join(lines) + "\n"
 
@@ -63,14 +66,19 @@ def to_html(frame: pd.DataFrame, caption: str) -> str:
     """A page of its own with one table."""
 
     def row(values: tuple) -> str:
-        cells = ((value, "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else "") for value in values)
-        return "<tr>" + "".join(f'<td class="{kind}">{html.escape(_cell(value))}</td>' for value, kind in cells) + "</tr>"
+        cells = (
+            (value, "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else "")
+            for value in values
+        )
+        return (
+            "<tr>" + "".join(f'<td class="{kind}">{html.escape(_cell(value))}</td>' for value, kind in cells) + "</tr>"
+        )
 
     head = "".join(f"<th>{html.escape(str(column))}</th>" for column in frame.columns)
     body = "\n".join(row(values) for values in frame.itertuples(index=False))
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(caption)}</title><style>{_STYLE}</style>'
-        f"</head><body><table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(caption)}</title>'
+        f"<style>{_STYLE}</style></head><body><table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n"
         "</tbody></table></body></html>\n"
     )
 

@@ -42,9 +42,12 @@ def evaluate(
 
     ``loss_recovered`` is (CE_zero - CE_sae) / (CE_zero - CE_clean), with the MLP output replaced by 0 and by the
     reconstruction: 1 for a perfect autoencoder. ``layer_needed`` is false where taking the output away raises the
-    cross-entropy by less than 1 %: a ratio of two such small numbers says nothing. `clean` is the cross-entropy of the untouched model (:func:`cross_entropy` with no edits).
+    cross-entropy by less than 1 %: a ratio of two such small numbers says nothing.
+    `clean` is the cross-entropy of the untouched model (:func:`cross_entropy` with no edits).
     """
-    outputs = [values[layer][mask].float() for _, mask, values in mlp_outputs(model, sequences, [layer], pad, batch_size)]
+    outputs = [
+        values[layer][mask].float() for _, mask, values in mlp_outputs(model, sequences, [layer], pad, batch_size)
+    ]
     activations = torch.cat(outputs).cpu().numpy()
     zero = cross_entropy(model, sequences, pad, batch_size, {layer: torch.zeros_like})
     result = {}

@@ -6,7 +6,7 @@ independent (paper_vs_code F1, W4; interpretation study 4.1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -40,7 +40,9 @@ def _sign_matrix(x: np.ndarray) -> np.ndarray:
     return np.sign(x[:, None] - x[None, :])
 
 
-def _weighted_tau(weights: np.ndarray, concordance: np.ndarray, x_untied: np.ndarray, y_untied: np.ndarray) -> np.ndarray:
+def _weighted_tau(
+    weights: np.ndarray, concordance: np.ndarray, x_untied: np.ndarray, y_untied: np.ndarray
+) -> np.ndarray:
     """Tau-b of samples given as multiplicities `weights` [sample, unit] of the original units.
 
     Copies of one unit are tied in both sequences, so they add to neither numerator nor denominator.
@@ -52,7 +54,9 @@ def _weighted_tau(weights: np.ndarray, concordance: np.ndarray, x_untied: np.nda
     return np.divide(numerator, scale, out=np.zeros_like(numerator), where=scale > 0)
 
 
-def _bca_interval(estimate: float, replicates: np.ndarray, jackknife: np.ndarray, confidence: float) -> tuple[float, float]:
+def _bca_interval(
+    estimate: float, replicates: np.ndarray, jackknife: np.ndarray, confidence: float
+) -> tuple[float, float]:
     """Bias-corrected and accelerated bootstrap interval (Efron 1987)."""
     share = (np.sum(replicates < estimate) + 0.5 * np.sum(replicates == estimate)) / len(replicates)
     if share in (0.0, 1.0) or np.ptp(replicates) == 0:
@@ -66,7 +70,12 @@ def _bca_interval(estimate: float, replicates: np.ndarray, jackknife: np.ndarray
 
 
 def kendall_record(
-    predicted: np.ndarray, truth: np.ndarray, seed: int, resamples: int = 2000, confidence: float = 0.95, unit: str = "word"
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    seed: int,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    unit: str = "word",
 ) -> Record:
     """Tau-b of word-aligned values with a BCa bootstrap over words and a one-sided pairings permutation p.
 
@@ -74,7 +83,9 @@ def kendall_record(
     """
     predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
     if len(predicted) != len(truth) or len(truth) < 3:
-        raise ValueError(f"tau needs two aligned sequences of at least 3 {unit}s, got {len(predicted)} and {len(truth)}")
+        raise ValueError(
+            f"tau needs two aligned sequences of at least 3 {unit}s, got {len(predicted)} and {len(truth)}"
+        )
     rng = np.random.default_rng(seed)
     n = len(truth)
     sx, sy = _sign_matrix(predicted), _sign_matrix(truth)
@@ -111,7 +122,9 @@ def published_tau(words: Sequence[str], predicted: np.ndarray, truth: np.ndarray
     return float(result.statistic), float(result.pvalue)
 
 
-def proportion_record(successes: int, n: int, unit: str, chance: float | None = None, confidence: float = 0.95) -> Record:
+def proportion_record(
+    successes: int, n: int, unit: str, chance: float | None = None, confidence: float = 0.95
+) -> Record:
     """A share with its Wilson interval and, against `chance`, an exact one-sided binomial p."""
     test = stats.binomtest(int(successes), int(n), 0.5 if chance is None else chance, alternative="greater")
     interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
@@ -120,29 +133,44 @@ def proportion_record(successes: int, n: int, unit: str, chance: float | None = 
     return Record(successes / n, float(interval.low), float(interval.high), int(n), unit, method, p)
 
 
-def bootstrap_record(
-    statistic: Callable[[np.ndarray], float],
+def group_mean_record(
+    values: np.ndarray, groups: Sequence[object], seed: int, unit: str, name: str, resamples: int, confidence: float
+) -> Record:
+    """Mean of `values` with a percentile bootstrap over `groups`: all values of a group stay together."""
+    uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
+    sums, counts = np.bincount(codes, weights=values), np.bincount(codes)
+    n = len(uniques)
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+    low, high = np.quantile((weights @ sums) / (weights @ counts), [(1 - confidence) / 2, (1 + confidence) / 2])
+    method = f"{name}; percentile bootstrap over {unit}s"
+    return Record(float(np.mean(values)), float(low), float(high), n, unit, method)
+
+
+def balanced_accuracy_record(
+    labels: np.ndarray,
+    scores: np.ndarray,
     groups: Sequence[object],
     seed: int,
     unit: str,
-    name: str,
-    resamples: int = 2000,
-    confidence: float = 0.95,
+    resamples: int,
+    confidence: float,
 ) -> Record:
-    """`statistic` of row indices with a percentile bootstrap over `groups`: all rows of a group stay together."""
-    codes, uniques = _factorize(groups)
-    members = [np.flatnonzero(codes == code) for code in range(len(uniques))]
-    rng = np.random.default_rng(seed)
-    estimate = statistic(np.arange(len(codes)))
-    draws = rng.integers(0, len(members), (resamples, len(members)))
-    values = np.array([statistic(np.concatenate([members[i] for i in draw])) for draw in draws])
-    low, high = np.nanquantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Record(float(estimate), float(low), float(high), len(members), unit, f"{name}; percentile bootstrap over {unit}s")
-
-
-def _factorize(groups: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
+    """Balanced accuracy with a percentile bootstrap over `groups`; p is the share of resamples at or below one half."""
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
-    return codes, uniques
+    n = len(uniques)
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+    right = np.where(labels == 1, scores > 0, scores < 0)
+    shares = []
+    for label in (0, 1):
+        of_label = labels == label
+        hits = np.bincount(codes[of_label], weights=right[of_label], minlength=n)
+        total = np.bincount(codes[of_label], minlength=n)
+        shares.append((weights @ hits) / (weights @ total))
+    values = np.mean(shares, axis=0)
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    p = (1 + np.sum(values <= 0.5)) / (resamples + 1)
+    method = f"balanced accuracy; percentile bootstrap over {unit}s; p: resamples at or below 0.5"
+    return Record(balanced_accuracy(labels, scores), float(low), float(high), n, unit, method, float(p))
 
 
 def balanced_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,9 @@ def _kendall_rows(inputs: Sequence[str], settings: TableSettings, subset: str) -
                 continue
             part = means[keep]
             prediction, truth = part["prediction"].to_numpy(), part["truth"].to_numpy()
-            record = statistics.kendall_record(prediction, truth, settings.seed, settings.resamples, settings.confidence)
+            record = statistics.kendall_record(
+                prediction, truth, settings.seed, settings.resamples, settings.confidence
+            )
             rows.append({**record.row(**label, words=name), **(_published(part) if subset == "all" else {})})
     return rows
 
@@ -134,7 +137,10 @@ def _xavier_rows(inputs: Sequence[str], columns: dict[str, str], chance: float) 
         for column, words in columns.items():
             if column in group:
                 record = statistics.range_record(group[column].to_numpy(), "probe", "untrained linear probes", chance)
-                extra = {name: float(group[name].mean()) for name in ("published_statistic", "published_p", "sign_only_ceiling")}
+                extra = {
+                    name: float(group[name].mean())
+                    for name in ("published_statistic", "published_p", "sign_only_ceiling")
+                }
                 rows.append({**record.row(**label, words=words), **(extra if words == "all" else {})})
     return rows
 
@@ -174,10 +180,9 @@ def probe_accuracy(inputs: Sequence[str], settings: TableSettings) -> pd.DataFra
     rows = []
     for label, group in _probe_groups(inputs, "logistic"):
         truth, score = group["truth"].to_numpy(), group["prediction"].to_numpy()
-        record = statistics.bootstrap_record(
-            lambda index, truth=truth, score=score: statistics.balanced_accuracy(truth[index], score[index]),
-            group["unit"], settings.seed, "prompt", "balanced accuracy", min(settings.resamples, 1000), settings.confidence,
-        )  # fmt: skip
+        record = statistics.balanced_accuracy_record(
+            truth, score, group["unit"], settings.seed, "prompt", settings.resamples, settings.confidence
+        )
         rows.append(record.row(**label))
     for label, group in _baseline_groups(inputs):
         if "balanced_accuracy" in group:
@@ -204,7 +209,9 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> pd
     if not frames:
         raise ValueError("no cell of the configuration has a lexicon reward")
     first = ["model", "task", "seed", "split", "word", "valence", "displayed", "estimate"]
-    frame = pd.concat(frames, ignore_index=True).sort_values(["model", "task", "seed", "split", "valence", "word"], kind="stable")
+    frame = pd.concat(frames, ignore_index=True).sort_values(
+        ["model", "task", "seed", "split", "valence", "word"], kind="stable"
+    )
     return frame[first + [c for c in frame.columns if c not in first]].reset_index(drop=True)
 
 
@@ -216,13 +223,15 @@ def feature_explanations(inputs: Sequence[str], settings: TableSettings) -> pd.D
     frames = []
     for path in inputs:
         frame = read_table(path)
-        frame = frame[frame["status"] == "ok"].drop(columns=["top_words", "status"])
+        frame = frame[frame["status"] == "ok"].drop(columns="status")
         cell = labels(path)
         frames.append(frame.assign(**{name: cell[name] for name in ("model", "task", "seed")}))
     frame = pd.concat(frames, ignore_index=True)
     first = ["model", "task", "seed", "layer", "feature", "related", "explanation"]
     order = ["model", "task", "seed", "layer", "p", "feature"]
-    return frame[first + [c for c in frame.columns if c not in first]].sort_values(order, kind="stable", ignore_index=True)
+    return frame[first + [c for c in frame.columns if c not in first]].sort_values(
+        order, kind="stable", ignore_index=True
+    )
 
 
 def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> pd.DataFrame:
@@ -247,8 +256,12 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> pd.DataFr
                 record = statistics.paired_record(values, rewards["none"], "prompt", settings.seed, settings.resamples)
                 rows.append({**record.row(**label, arm=arm, quantity="difference"), **extra})
         if {"explained", "random"} <= set(rewards):
-            record = statistics.paired_record(rewards["explained"], rewards["random"], "prompt", settings.seed, settings.resamples)
-            rows.append({**record.row(**label, arm="explained - random", quantity="difference"), **_sizes(arms["random"])})
+            record = statistics.paired_record(
+                rewards["explained"], rewards["random"], "prompt", settings.seed, settings.resamples
+            )
+            rows.append(
+                {**record.row(**label, arm="explained - random", quantity="difference"), **_sizes(arms["random"])}
+            )
     return _finish(rows, ("task", "model", "seed", "sae"))
 
 
@@ -265,35 +278,37 @@ def feature_frequency(inputs: Sequence[str], settings: TableSettings) -> pd.Data
     ones included. The interval is over triples.
     """
     rows = []
-    for path in _of(inputs, "heuristic.parquet"):
-        cell = labels(path)
-        same = [other for other in inputs if {k: labels(other)[k] for k in ("model", "task", "seed")} == {k: cell[k] for k in ("model", "task", "seed")}]
-        explanations = read_table(path)
-        explained = (explanations["status"] == "ok").to_numpy()
-        related = explanations["related"].to_numpy(dtype=bool)
-        tensors = read_tensors(_of(same, "policy.safetensors")[0], ["hidden.positive", "hidden.negative"])
-        active = {element: tensors[f"hidden.{element}"] > 0 for element in ("positive", "negative")}
-        predictions = read_table(_of(same, "policy/predictions.parquet")[0])
-        predictions = predictions[(predictions["features"] == "hidden") & (predictions["split"] != "published")]
-        fired = np.stack([active[e][t] for e, t in zip(predictions["element"], predictions["triple"], strict=True)])
-        high = (predictions["prediction"] >= predictions["prediction"].quantile(settings.high_quantile)).to_numpy()
+    names = ("heuristic.parquet", "policy.safetensors", "policy/predictions.parquet")
+    for paths in zip(*(sorted(_of(inputs, name)) for name in names), strict=True):
+        explanations, fired, predictions = _fired_features(*paths)
+        cell = labels(paths[0])
+        explained, related = (explanations["status"] == "ok").to_numpy(), explanations["related"].to_numpy(dtype=bool)
         sets = {"related": related, "unrelated": explained & ~related, "all": np.ones(len(related), dtype=bool)}
-        for features, members in sets.items():
-            if not members.any():
-                continue
-            share = fired[:, members].mean(1)
-            for inputs_name, keep in {"high": high, "low": ~high}.items():
-                values = share[keep]
-                record = statistics.bootstrap_record(
-                    lambda index, values=values: float(values[index].mean()), predictions["triple"].to_numpy()[keep],
-                    settings.seed, "triple", "share of (input, feature) pairs that are active",
-                    min(settings.resamples, 500), settings.confidence,
+        high = (predictions["prediction"] >= predictions["prediction"].quantile(settings.high_quantile)).to_numpy()
+        for (features, members), (kind, keep) in product(sets.items(), {"high": high, "low": ~high}.items()):
+            if members.any():
+                record = statistics.group_mean_record(
+                    fired[keep][:, members].mean(1), predictions["triple"].to_numpy()[keep], settings.seed, "triple",
+                    "share of active (input, feature) pairs", settings.resamples, settings.confidence,
                 )  # fmt: skip
-                rows.append({
-                    **record.row(**{k: cell[k] for k in ("model", "task", "seed")}, features=features, inputs=inputs_name),
-                    "number_of_features": int(members.sum()),
-                })  # fmt: skip
+                size = {"number_of_features": int(members.sum())}
+                rows.append({**record.row(**cell, features=features, inputs=kind), **size})
     return _finish(rows, ("model", "task", "seed"))
+
+
+def _fired_features(
+    explanations: str, features: str, predictions: str
+) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+    """A cell's explanations, whether each feature fired on each input [input, feature], and the inputs' predictions.
+
+    Rows of the explanations and columns of the features are both ordered by layer and feature.
+    """
+    frame = read_table(predictions)
+    frame = frame[(frame["features"] == "hidden") & (frame["split"] != "published")]
+    tensors = read_tensors(features, ["hidden.positive", "hidden.negative"])
+    active = {name.removeprefix("hidden."): values > 0 for name, values in tensors.items()}
+    fired = np.stack([active[e][t] for e, t in zip(frame["element"], frame["triple"], strict=True)])
+    return read_table(explanations), fired, frame
 
 
 # ----------------------------------------------------------------------------------------------- autoencoders
@@ -310,7 +325,9 @@ def autoencoders(inputs: Sequence[str], settings: TableSettings) -> pd.DataFrame
     """Every autoencoder on held-out text: sparsity, reconstruction and what it keeps of the model."""
     frame = _autoencoder_frame(inputs)
     first = ["model", "task", "seed", "sae", "layer", "size"]
-    return frame[first + [c for c in frame.columns if c not in first]].sort_values(first, kind="stable", ignore_index=True)
+    return frame[first + [c for c in frame.columns if c not in first]].sort_values(
+        first, kind="stable", ignore_index=True
+    )
 
 
 def _layer_means(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -320,7 +337,9 @@ def _layer_means(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     for key, group in frame.groupby(by):
         label = dict(zip(by, key, strict=True))
         for quantity in ("l0", "l0_share", "mse", "fvu"):
-            rows.append(statistics.mean_record(group[quantity].to_numpy(), "autoencoder").row(**label, quantity=quantity))
+            rows.append(
+                statistics.mean_record(group[quantity].to_numpy(), "autoencoder").row(**label, quantity=quantity)
+            )
     return _finish(rows, [*by, "quantity"])
 
 
@@ -342,7 +361,11 @@ def sae_layer_choice(inputs: Sequence[str], settings: TableSettings) -> pd.DataF
         own = frame[(frame[["model", "task", "seed"]] == pd.Series(cell)[["model", "task", "seed"]]).all(axis=1)]
         for name in ("chosen", "lowest"):
             listed = ", ".join(map(str, choice[name]))
-            parts.append(own[own["layer"].isin(choice[name])].assign(selection=f"{'highest' if name == 'chosen' else name} ({listed})"))
+            parts.append(
+                own[own["layer"].isin(choice[name])].assign(
+                    selection=f"{'highest' if name == 'chosen' else name} ({listed})"
+                )
+            )
     return _layer_means(pd.concat(parts), ["model", "task", "seed", "selection"])
 
 
@@ -353,7 +376,9 @@ def layer_divergence(inputs: Sequence[str], settings: TableSettings) -> pd.DataF
         choice = read_json(path)
         frame = pd.DataFrame(choice["layers"])
         frame.insert(0, "layer", range(len(frame)))
-        frames.append(frame.assign(chosen=frame["layer"].isin(choice["chosen"]), ranked_by=choice["measure"], **labels(path)))
+        frames.append(
+            frame.assign(chosen=frame["layer"].isin(choice["chosen"]), ranked_by=choice["measure"], **labels(path))
+        )
     frame = pd.concat(frames, ignore_index=True)
     first = ["model", "task", "seed", "layer"]
     return frame[first + [c for c in frame.columns if c not in first]].sort_values(first, ignore_index=True)
