@@ -88,8 +88,7 @@ def _describe(error: Any) -> str:
     if error.validator == "required":
         return f"{path or 'configuration'}: {error.message}"
     if error.validator == "oneOf":
-        needs = " and n_layers" if path.startswith("models") else ""
-        return f"{path}: give exactly one source: organism; path{needs}; or hub with revision{needs}"
+        return f"{path}: give exactly one source: organism, path or hub"
     if error.validator == "enum":
         return f"{path}: {error.instance!r} is not a valid value; {_nearest(error.instance, error.validator_value)}"
     description = error.schema.get("description", "") if isinstance(error.schema, Mapping) else ""

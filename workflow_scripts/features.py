@@ -20,6 +20,9 @@ def main() -> None:
         model = models.load_model(run.paths.policy if subject == "policy" else run.paths.base, device)
     directories = {int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders}
     autoencoders = {layer: autoencoder.load(path, device) for layer, path in directories.items()}
+    if subject == "untrained":
+        # Nothing is trained in this control: a trained dictionary would see almost nothing in an untrained network.
+        autoencoders = {n: autoencoder.untrained(sae, run.seed + n) for n, sae in autoencoders.items()}
     arrays = features.element_features(
         model, tokenizer, autoencoders, artefacts.read_table(run.paths.contrasts), settings["kinds"],
         settings["max_tokens"], settings["batch_size"],

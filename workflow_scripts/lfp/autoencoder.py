@@ -74,6 +74,12 @@ class SparseAutoencoder(nn.Module):
         return error + l1 * sparsity, error, sparsity
 
 
+def untrained(like: SparseAutoencoder, seed: int) -> SparseAutoencoder:
+    """A tied autoencoder of the shape of `like` as it is before training: random unit directions, no biases."""
+    torch.manual_seed(seed)
+    return SparseAutoencoder(like.d_in, like.d_sae).to(like.b_dec.device).eval().requires_grad_(False)
+
+
 @dataclass(frozen=True)
 class AutoencoderSettings:
     """Training settings; `l1` multiplies the mean L1 norm against a squared error that is a mean over dimensions."""

@@ -1,0 +1,111 @@
+"""A bad configuration is named with its key and the nearest valid one; settings resolve in order."""
+
+import copy
+
+import pytest
+import yaml
+
+from workflow_scripts.configuration import SCHEMA_PATH, ConfigurationError, Grid, derived_seed
+
+BASE = {
+    "corpora": {"reviews": {"organism": "reviews"}, "help": {"organism": "help"}},
+    "models": {"tiny": {"organism": {"architecture": "gpt_neox", "corpora": ["reviews"]}}},
+    "tasks": {"vader": {"method": "ppo", "corpus": "reviews"}, "hh": {"method": "dpo", "corpus": "help"}},
+    "cells": [{"model": "tiny", "task": "vader"}],
+}
+
+
+def changed(**changes):
+    """BASE with values set at dotted paths."""
+    config = copy.deepcopy(BASE)
+    for path, value in changes.items():
+        node = config
+        *parents, last = path.split("__")
+        for key in parents:
+            node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
+        node[last] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            changed(settings={"ppo": {"learning_rat": 1e-3}}),
+            "settings.ppo.learning_rat: unknown key; did you mean 'lear",
+        ),
+        (changed(settings={"pqo": {}}), "settings.pqo: unknown key; did you mean 'ppo'"),
+        (changed(models__tiny__settings={"ppo": {"stps": 3}}), "models.tiny.settings.ppo.stps: unknown key"),
+        (changed(cells=[{"model": "tny", "task": "vader"}]), "cells.0.model: unknown name 'tny'; did you mean 'tiny'"),
+        (changed(cells=[{"model": "tiny", "task": "vade"}]), "cells.0.task: unknown name 'vade'; did you mean 'vader'"),
+        (changed(tasks__vader={"method": "ppo", "corpus": "review"}), "did you mean 'reviews'"),
+        (changed(settings={"ppo": {"steps": 0}}), "settings.ppo.steps: 0 is less than the minimum of 1"),
+        (changed(settings={"ppo": {"steps": "ten"}}), "settings.ppo.steps: 'ten' is not of type 'integer'"),
+        (changed(settings={"ppo": {"reward_on": "ful"}}), "did you mean 'full'"),
+        (changed(settings={"divergence": {"n_layers": 7}}), "asks for 7 layers, tiny has 6"),
+        (
+            changed(cells=[{"model": "tiny", "task": "vader", "layers": [6]}]),
+            "layers has 6; the layers of tiny are 0 to 5",
+        ),
+        (changed(cells=[{"model": "tiny", "task": "vader"}] * 2), "two cells have the address tiny/vader/seed0"),
+        (changed(cells=[{"model": "tiny", "task": "vader", "autoencoders": ["tide"]}]), "did you mean 'tied'"),
+        (changed(settings={"ppo": {"batch_size": 10}}), "mini_batch_size must divide"),
+        (
+            changed(corpora__more={"path": {"train": "a", "test": "b"}, "hub": "x"}),
+            "corpora.more: give exactly one source",
+        ),
+        (changed(models__hub={"hub": "a/b", "revision": "1234567"}), "models.hub: 'n_layers' is a dependency of 'hub'"),
+        (changed(models__none={"n_layers": 3}), "models.none: give exactly one source"),
+        ({k: v for k, v in BASE.items() if k != "tasks"}, "'tasks' is a required property"),
+        (changed(cells=[{"model": "tiny", "task": "vader", "settings": {"contrasts": {}}}]), "contrasts: unknown key"),
+    ],
+)
+def test_a_mistake_is_named_with_the_nearest_valid_key(config, message):
+    with pytest.raises(ConfigurationError) as error:
+        Grid(config)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_settings_resolve_as_defaults_then_file_then_model_then_task_then_cell():
+    config = changed(
+        settings={"ppo": {"steps": 2, "epochs": 2, "gamma": 0.5, "mini_batch_size": 8}},
+        models__tiny__settings={"ppo": {"epochs": 3, "gamma": 0.6, "mini_batch_size": 4}},
+        tasks__vader__settings={"ppo": {"gamma": 0.7, "mini_batch_size": 2}},
+        cells=[{"model": "tiny", "task": "vader", "settings": {"ppo": {"mini_batch_size": 1}}}],
+    )
+    ppo = Grid(config).cells[0].settings["ppo"]
+    assert (ppo["batch_size"], ppo["steps"], ppo["epochs"], ppo["gamma"], ppo["mini_batch_size"]) == (64, 2, 3, 0.7, 1)
+
+
+def test_the_configuration_given_is_not_changed():
+    config = copy.deepcopy(BASE)
+    Grid(config)
+    assert config == BASE
+
+
+def test_seeds_differ_by_cell_and_stage_and_are_stable():
+    seeds = {derived_seed(s, a, stage) for s in (0, 1) for a in ("m/t/seed0", "m/t/seed1") for stage in ("ppo", "dpo")}
+    assert len(seeds) == 8
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert derived_seed(0, "m/t/seed0", "ppo") == derived_seed(0, "m/t/seed0", "ppo")
+
+
+def test_every_key_of_the_schema_is_described_and_every_stage_is_closed():
+    schema = yaml.safe_load(SCHEMA_PATH.read_text())
+    for name, stage in schema["$defs"].items():
+        for key, value in stage.get("properties", {}).items():
+            assert "description" in value or "$ref" in value, f"{name}.{key} has no description"
+        if "properties" in stage:
+            assert stage["additionalProperties"] is False, f"{name} is open"
+
+
+@pytest.mark.parametrize("names", [["config.yaml"], ["paper.yaml"], ["paper.yaml", "paper_pinned.yaml"]])
+def test_the_shipped_configurations_are_valid(names):
+    config = {}
+    for name in names:
+        config |= yaml.safe_load((SCHEMA_PATH.parent / name).read_text())
+    grid = Grid(config)
+    assert {"vader", "hh", "toxic"} == {cell.task for cell in grid.cells}
+    if "paper_pinned.yaml" in names:
+        assert all(len(cell.layers) == 5 for cell in grid.cells)
