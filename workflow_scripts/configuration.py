@@ -138,8 +138,8 @@ class Grid:
             Draft202012Validator(schema()).iter_errors(dict(config)), key=lambda e: list(map(str, e.absolute_path))
         )
         if errors:
-            # An unknown key can also fail its parent's `oneOf`: the most specific message comes first.
-            errors.sort(key=lambda e: (e.validator != "additionalProperties", e.validator == "oneOf"))
+            # An unknown key can also fail its parent's other rules: the most specific message comes first.
+            errors.sort(key=lambda e: (e.validator != "additionalProperties", e.validator == "dependentRequired"))
             raise ConfigurationError(_describe(errors[0]))
         self.config = with_defaults(dict(config), schema())
         self.corpora: dict[str, Any] = self.config["corpora"]

@@ -55,6 +55,7 @@ def words_of_tokens(text: str, offsets: Sequence[tuple[int, int]]) -> list[str |
     return result
 
 
+@torch.no_grad()
 def word_activations(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

@@ -36,6 +36,7 @@ def encode_elements(
     return sequences, targets
 
 
+@torch.no_grad()
 def element_features(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

@@ -1,0 +1,50 @@
+"""Results are written whole or not at all, and carry what they were made with."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from workflow_scripts.lfp import artefacts
+
+STAMP = {"settings": {"a": 1}, "code": "abc"}
+
+
+def test_a_failed_writer_leaves_the_old_file_and_no_rubbish(tmp_path):
+    path = tmp_path / "a.json"
+    artefacts.write_json(path, {"x": 1}, STAMP)
+    with pytest.raises(RuntimeError), artefacts.aside(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert artefacts.read_json(path)["x"] == 1
+    with pytest.raises(RuntimeError), artefacts.directory_aside(tmp_path / "d") as folder:
+        (folder / "half").write_text("")
+        raise RuntimeError
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_every_kind_of_artefact_carries_its_stamp(tmp_path):
+    artefacts.write_json(tmp_path / "a.json", {}, STAMP)
+    artefacts.write_table(tmp_path / "a.parquet", pd.DataFrame({"x": [1]}), STAMP)
+    artefacts.write_tensors(tmp_path / "a.safetensors", {"x": np.zeros(2)}, STAMP)
+    with artefacts.directory_aside(tmp_path / "d", STAMP) as folder:
+        (folder / "f").write_text("")
+    assert artefacts.read_json(tmp_path / "a.json")[artefacts.STAMP_KEY] == STAMP
+    assert json.loads(pq.read_schema(tmp_path / "a.parquet").metadata[b"lfp_stamp"]) == STAMP
+    assert json.loads(artefacts.read_metadata(tmp_path / "a.safetensors")[artefacts.STAMP_KEY]) == STAMP
+    assert json.loads((tmp_path / "d" / "stamp.json").read_text()) == STAMP
+
+
+def test_a_number_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        artefacts.write_json(tmp_path / "a.json", {"x": float("nan")}, STAMP)
+
+
+def test_the_same_values_give_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        artefacts.write_table(tmp_path / f"{name}.parquet", pd.DataFrame({"x": [1.5, 2.5]}), STAMP)
+        artefacts.write_tensors(tmp_path / f"{name}.safetensors", {"x": np.arange(3.0)}, STAMP)
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()

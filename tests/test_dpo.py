@@ -1,0 +1,94 @@
+"""DPO: what TRL's trainer does not do, and its defect on resume."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.conftest import make_model
+from workflow_scripts.lfp import corpora, dpo, models
+
+SETTINGS = dpo.DPOSettings(
+    steps=4, batch_size=4, learning_rate=1e-2, warmup_steps=1, max_length=64, max_prompt_length=24, evaluate_every=2,
+    evaluation_pairs=8, save_every=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pairs() -> dict[str, pd.DataFrame]:
+    """Replies with labels."""
+    return corpora.generate_corpus("replies", {"train": 40, "test": 16}, 0, {"noise": 0.0, "preferred": "positive"})
+
+
+@pytest.fixture
+def base(tokenizer, tmp_path):
+    """A small GPT-NeoX on disk: the family whose output head the trainer loses on resume."""
+    models.save_model(make_model("gpt_neox", tokenizer), tokenizer, tmp_path / "base")
+    return tmp_path / "base"
+
+
+def test_a_killed_run_resumes_with_its_output_head(base, tokenizer, pairs, tmp_path, monkeypatch):
+    import trl
+
+    def train(name):
+        return dpo.train(base, tokenizer, pairs["train"], pairs["test"], SETTINGS, 0, tmp_path / name)
+
+    straight, curve, dropped = train("straight")
+    assert dropped == 0
+    assert [row["step"] for row in curve if "held_out_accuracy" in row] == [2, 4]
+
+    step, calls = trl.DPOTrainer.training_step, []
+
+    def killed(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(trl.DPOTrainer, "training_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train("killed")
+    monkeypatch.setattr(trl.DPOTrainer, "training_step", step)
+    (tmp_path / "killed" / "checkpoint-3").mkdir()  # a checkpoint that was cut off while it was written
+    assert dpo.newest_complete_checkpoint(tmp_path / "killed").name == "checkpoint-2"
+    resumed, _, _ = train("killed")
+    for (name, ours), theirs in zip(straight.named_parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
+    assert not torch.equal(
+        resumed.get_output_embeddings().weight, models.load_model(base).get_output_embeddings().weight
+    )
+
+
+def test_margins_are_zero_before_and_positive_after_training(base, tokenizer, pairs, tmp_path):
+    reference = models.load_model(base)
+    before = dpo.implicit_margins(reference, reference, tokenizer, pairs["test"], SETTINGS)
+    np.testing.assert_allclose(before, 0, atol=1e-9)
+    policy, _, _ = dpo.train(base, tokenizer, pairs["train"], pairs["train"], SETTINGS, 0, tmp_path / "state")
+    margins = dpo.implicit_margins(policy, reference, tokenizer, pairs["train"], SETTINGS)
+    assert (margins > 0).mean() > 0.9
+    assert len(margins) == SETTINGS.evaluation_pairs
+
+
+def test_an_answers_log_probability_is_the_sum_over_its_tokens(base, tokenizer):
+    model = models.load_model(base)
+    value = dpo.answer_log_probs(model, tokenizer, ["The film", "I saw"], [" was gentle.", " it."], 64)[0]
+    prompt = tokenizer("The film")["input_ids"]
+    answer = [*tokenizer(" was gentle.")["input_ids"], tokenizer.eos_token_id]
+    with torch.no_grad():
+        log_p = torch.log_softmax(model(torch.tensor([prompt + answer])).logits[0], -1)
+    expected = sum(log_p[len(prompt) - 1 + i, token].item() for i, token in enumerate(answer))
+    assert value == pytest.approx(expected, rel=1e-5)
+
+
+def test_prompts_are_cut_from_the_left(tokenizer, pairs):
+    whole, _ = dpo.preference_dataset(pairs["train"], tokenizer, 1000)
+    cut, _ = dpo.preference_dataset(pairs["train"], tokenizer, 3)
+    for a, b in zip(whole["prompt"], cut["prompt"], strict=True):
+        assert a.endswith(b)
+        assert len(tokenizer(b)["input_ids"]) <= 3
+
+
+def test_pairs_without_any_common_prompt_are_an_error(tokenizer):
+    frame = pd.DataFrame({"chosen": ["a"], "rejected": ["b"]})
+    with pytest.raises(ValueError, match="no preference pair has a prompt"):
+        dpo.preference_dataset(frame, tokenizer, 10)

@@ -1,0 +1,160 @@
+"""Explanations find what was planted and call nothing by chance; ablating nothing changes nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from workflow_scripts.lfp import ablation, explanations, models
+from workflow_scripts.lfp.activations import edited
+from workflow_scripts.lfp.autoencoder import SparseAutoencoder
+
+
+def word_activations(n_words=120, n_features=40, seed=0):
+    """Random features over words, and a lexicon in which every third word is scored."""
+    rng = np.random.default_rng(seed)
+    words = [f"w{i}" for i in range(n_words)]
+    lexicon = {word: float(rng.choice([-1, 1]) * rng.uniform(1, 3)) for word in words[::3]}
+    mean = rng.exponential(size=(n_words, n_features)).astype(np.float32)
+    count = rng.integers(5, 200, n_words)
+    filled = [np.ones(n_features)] * 3
+    return explanations.WordActivations(words, count, mean, *filled), lexicon
+
+
+def test_a_feature_of_positive_words_is_related_and_random_ones_are_not():
+    activations, lexicon = word_activations()
+    valence = np.array([lexicon.get(word, 0.0) for word in activations.words])
+    activations.mean[:, 0] = np.maximum(valence, 0)
+    activations.mean[:, 1] = np.maximum(-valence, 0)
+    table = explanations.lexicon_association(activations, lexicon, 999, seed=0)
+    assert table.loc[0, "p"] <= 0.002
+    assert table.loc[1, "p"] <= 0.002
+    assert table.loc[0, "direction"] > 1
+    assert table.loc[1, "direction"] < -1
+    assert (table.loc[2:, "p"] < 0.05).mean() < 0.2
+    frame = table.assign(status="ok")
+    related = explanations.classify(frame, 0.05, 0.4, True)["related"]
+    assert related[:2].all()
+    assert not related[2:].any()
+
+
+def test_a_feature_of_preferred_answers_is_related_and_exchangeable_ones_are_not():
+    rng = np.random.default_rng(0)
+    chosen, rejected = rng.random((60, 30)), rng.random((60, 30))
+    chosen[:, 0] += 0.8
+    rejected[:, 1] += 0.8
+    table = explanations.preference_association(chosen, rejected, 999, seed=0)
+    assert table.loc[0, "direction"] > 0.3
+    assert table.loc[1, "direction"] < -0.3
+    assert table.loc[[0, 1], "p"].max() <= 0.002
+    assert (table.loc[2:, "p"] < 0.05).mean() < 0.2
+    from sklearn.metrics import roc_auc_score
+
+    labels = np.repeat([1, 0], 60)
+    assert table.loc[5, "direction"] + 0.5 == pytest.approx(roc_auc_score(labels, np.r_[chosen[:, 5], rejected[:, 5]]))
+
+
+def test_unexplained_features_are_never_related():
+    frame = pd.DataFrame({"status": ["ok", "skipped", "dead"], "p": [0.001] * 3, "effect": [9.0] * 3})
+    assert explanations.classify(frame, 0.05, 0.4, True)["related"].tolist() == [True, False, False]
+
+
+def test_tokens_are_counted_under_their_word():
+    text = "The well-made film's end."
+    offsets = [(0, 3), (3, 8), (8, 13), (13, 18), (18, 20), (20, 24), (24, 25)]
+    assert explanations.words_of_tokens(text, offsets) == [
+        "the",
+        "well-made",
+        "well-made",
+        "film's",
+        "film's",
+        "end",
+        None,
+    ]
+
+
+def test_word_activations_are_means_over_a_words_tokens(neox, tokenizer, reviews):
+    saes = {1: SparseAutoencoder(16, 8)}
+    result = explanations.word_activations(neox, tokenizer, saes, reviews[:20], 200, 7)[1]
+    from workflow_scripts.lfp.activations import mlp_outputs
+
+    encoded = tokenizer(reviews[:20], return_offsets_mapping=True)
+    sums, count, total = np.zeros(8), 0, 0
+    for i, (ids, offsets) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)):
+        (_, _, outputs), = mlp_outputs(neox, [ids], [1], tokenizer.pad_token_id, 1)  # fmt: skip
+        code = saes[1].encode(outputs[1][0]).detach().numpy()
+        own = [word == "the" for word in explanations.words_of_tokens(reviews[i], offsets)]
+        sums, count, total = sums + code[own].sum(0), count + sum(own), total + len(ids)
+    row = result.words.index("the")
+    assert result.count[row] == count
+    np.testing.assert_allclose(result.mean[row], sums / count, rtol=1e-4)
+    assert result.frequency.shape == (8,)
+    assert (result.frequency <= 1).all()
+
+
+def test_an_empty_set_leaves_the_logits_bit_identical(model):
+    sae, ids = SparseAutoencoder(16, 20), torch.tensor([[5, 6, 7, 8]])
+    clean = model(ids).logits
+    with edited(model, ablation.arm_edits("explained", {0: sae, 1: sae}, {})):
+        assert torch.equal(model(ids).logits, clean)
+    with edited(model, ablation.arm_edits("none", {0: sae, 1: sae}, {0: [1]})):
+        assert torch.equal(model(ids).logits, clean)
+    assert torch.equal(model(ids).logits, clean)
+
+
+def test_zeroing_takes_out_the_features_and_keeps_the_error():
+    torch.manual_seed(0)
+    sae, x = SparseAutoencoder(6, 9), torch.randn(2, 3, 6)
+    code = sae.encode(x)
+    kept = code.clone()
+    kept[..., [2, 5]] = 0
+    expected = x - sae.decode(code) + sae.decode(kept)
+    torch.testing.assert_close(ablation.zero_features(sae, [2, 5])(x), expected)
+    everything = ablation.zero_features(sae, range(9))(x)
+    torch.testing.assert_close(everything, x - sae.decode(code) + sae.b_dec)
+    torch.testing.assert_close(ablation.arm_edits("reconstruction", {0: sae}, {})[0](x), sae.decode(code))
+
+
+def test_an_unknown_arm_is_refused():
+    with pytest.raises(ValueError, match="arm: expected one of none"):
+        ablation.arm_edits("all", {}, {})
+
+
+def test_random_sets_are_matched_disjoint_and_of_equal_size():
+    rng = np.random.default_rng(0)
+    frequency = rng.uniform(0.01, 0.9, 60)
+    table = pd.DataFrame({"layer": 1, "feature": range(60), "frequency": frequency, "mean_activation": frequency * 2})
+    table.loc[50:, "frequency"] = 0.0
+    chosen = {1: sorted(np.argsort(-frequency[:50])[:6].tolist())}
+    sets = [ablation.matched_random_set(table, chosen, rng)[1] for _ in range(20)]
+    assert all(len(s) == 6 and not set(s) & set(chosen[1]) for s in sets)
+    assert all(max(s) < 50 for s in sets)
+    assert len({tuple(s) for s in sets}) > 1
+    others = frequency[:50][~np.isin(np.arange(50), chosen[1])]
+    assert np.mean([frequency[s].mean() for s in sets]) > others.mean() + 0.1
+
+
+def test_arms_share_their_random_numbers(neox, tokenizer, reviews):
+    prefixes = ablation.prefix_tokens(tokenizer, reviews, 5, 10)
+
+    def run(edits):
+        return ablation.completion_rewards(
+            neox, tokenizer, edits, prefixes, lambda p, c: np.array([float(len(t)) for t in c]), 6, 4, seed=3
+        )
+
+    nothing = {1: ablation.zero_features(SparseAutoencoder(16, 8), [])}
+    pd.testing.assert_frame_equal(run({}), run(nothing))
+    assert not run({}).equals(run({1: torch.zeros_like, 2: torch.zeros_like, 0: torch.zeros_like}))
+
+
+def test_prefixes_need_long_enough_texts(tokenizer):
+    with pytest.raises(ValueError, match="no held-out text is longer than 30 tokens"):
+        ablation.prefix_tokens(tokenizer, ["Short."], 30, 5)
+
+
+def test_promoted_tokens_are_those_the_direction_points_at(model, tokenizer):
+    norm = model.get_submodule(models.architecture(model).final_norm)
+    direction = torch.randn(1, 16)
+    logits = model.get_output_embeddings()(norm(direction))[0]
+    expected = [tokenizer.decode([i]) for i in logits.topk(3).indices.tolist()]
+    assert explanations.promoted_tokens(model, tokenizer, direction, 3) == [expected]

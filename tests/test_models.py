@@ -1,0 +1,121 @@
+"""Hooks read and change exactly the MLP's output, padding changes nothing, and loading is safe."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.conftest import make_model
+from workflow_scripts.lfp import activations, models, pretraining
+
+
+def test_captured_outputs_are_the_mlps(model, tokenizer):
+    """The hook's tensor is what the MLP module returns for its own input, for every family."""
+    batch = models.pad_batch(tokenizer(["The film was gentle"])["input_ids"], 1, "cpu")
+    seen = {}
+    handle = models.mlps(model, [1])[1].register_forward_pre_hook(lambda m, x: seen.setdefault("x", x[0]))
+    with activations.captured(model, [1]) as outputs:
+        model(**batch)
+    handle.remove()
+    torch.testing.assert_close(outputs[1], models.mlps(model, [1])[1](seen["x"]))
+    assert outputs[1].shape == (1, batch["input_ids"].shape[1], 16)
+
+
+def test_hooks_are_removed_even_after_an_error(model):
+    def hooks() -> int:
+        return sum(len(module._forward_hooks) for module in model.modules())
+
+    before = hooks()
+    with pytest.raises(RuntimeError, match="stop"), activations.captured(model, [0, 1]):
+        raise RuntimeError("stop")
+    with pytest.raises(RuntimeError, match="stop"), activations.edited(model, {0: lambda x: x}):
+        raise RuntimeError("stop")
+    assert hooks() == before
+
+
+def test_harvest_leaves_padding_out_and_reads_all_layers_in_one_order(model, tokenizer, reviews):
+    texts = [reviews[0], reviews[1][:30], "The film"]
+    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    outputs = activations.harvest(model, tokenizer, texts, [0, 2], 1000, 3, seed=0)
+    assert outputs[0].shape == outputs[2].shape == (sum(lengths), 16)
+    alone = torch.cat([
+        values[2][0] for text in texts for _, _, values in
+        activations.mlp_outputs(model, tokenizer([text])["input_ids"], [2], 1, 1)
+    ])  # fmt: skip
+    harvested = torch.from_numpy(outputs[2])
+    distance = torch.cdist(harvested.double(), alone.double()).min(1).values
+    assert distance.max() < 1e-4
+
+
+def test_words_in_several_pieces_are_found_by_their_characters():
+    offsets = [(0, 3), (3, 8), (8, 11), (11, 12), (0, 0)]
+    assert activations.word_mask(offsets, 4, 11) == [1, 2]
+
+
+@pytest.mark.parametrize("style", ["byte_level", "metaspace"])
+def test_tokenizers_give_back_their_text_and_split_words(style, reviews):
+    tokenizer = models.train_tokenizer(reviews, 420, style)
+    text = f"{reviews[0]}\n\nHuman: Was it gentle?"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    pieces = pretraining.pieces_of_words(tokenizer, sorted({w.strip(".,") for r in reviews for w in r.split()}))
+    assert min(pieces.values()) == 1
+    assert max(pieces.values()) > 1
+    with pytest.raises(ValueError, match="tokenizer style"):
+        models.train_tokenizer(reviews, 420, "words")
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(model, tokenizer, tmp_path):
+    models.save_model(model, tokenizer, tmp_path)
+    again = models.load_model(tmp_path)
+    ids = torch.tensor([[5, 6, 7]])
+    torch.testing.assert_close(again(ids).logits, model(ids).logits)
+    assert models.load_tokenizer(tmp_path)("gentle film")["input_ids"] == tokenizer("gentle film")["input_ids"]
+    assert not list(tmp_path.glob("*.bin"))
+
+
+def test_weights_that_can_run_code_are_refused(neox, tmp_path):
+    neox.config.save_pretrained(tmp_path)
+    torch.save(neox.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match=r"no \*.safetensors weights"):
+        models.load_model(tmp_path)
+
+
+def test_an_untrained_model_shares_the_shape_and_not_the_weights(neox, tokenizer, tmp_path):
+    models.save_model(neox, tokenizer, tmp_path)
+    other, same = models.untrained_model(tmp_path, 1), models.untrained_model(tmp_path, 1)
+    assert other.num_parameters() == neox.num_parameters()
+    assert torch.equal(other.gpt_neox.embed_in.weight, same.gpt_neox.embed_in.weight)
+    assert not torch.equal(other.gpt_neox.embed_in.weight, neox.gpt_neox.embed_in.weight)
+
+
+def test_an_unsupported_family_is_named():
+    from transformers import GPT2Config
+
+    model = AutoModelForCausalLM.from_config(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=10))
+    with pytest.raises(ValueError, match="model type 'gpt2' is not supported"):
+        models.blocks(model)
+
+
+def test_responses_end_at_their_length_or_at_the_first_end_of_text():
+    response = torch.tensor([[4, 0, 5, 6], [4, 5, 6, 7]])
+    mask = models.response_mask(response, torch.tensor([4, 3]), eos=0)
+    assert mask.tolist() == [[True, True, False, False], [True, True, True, False]]
+
+
+def test_the_same_seed_gives_every_model_the_same_draws(tokenizer):
+    """Common random numbers: two copies of a model sample the same text, whatever was drawn before."""
+    model = make_model("gpt_neox", tokenizer)
+    batch = models.pad_batch([[5, 6], [7]], tokenizer.pad_token_id, "cpu", left=True)
+    first = models.generate(model, batch, 6, 3, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    torch.rand(100)
+    assert torch.equal(first, models.generate(model, batch, 6, 3, tokenizer.eos_token_id, tokenizer.pad_token_id))
+
+
+def test_pretraining_beats_the_unigram_model(tokenizer, reviews):
+    settings = {
+        "n_layers": 2, "d_model": 16, "n_heads": 2, "steps": 60, "batch_size": 8, "context": 32,
+        "peak_learning_rate": 1e-2, "warmup_steps": 5, "weight_decay": 0.0, "seed": 0,
+    }  # fmt: skip
+    model, curve = pretraining.pretrain(tokenizer, reviews[:120], "gpt_neox", **settings)
+    trained = pretraining.perplexity(model, tokenizer, reviews[120:], 32)
+    assert trained < 0.7 * pretraining.unigram_perplexity(tokenizer, reviews[:120], reviews[120:])
+    assert curve[-1]["loss"] < curve[0]["loss"]

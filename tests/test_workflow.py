@@ -1,0 +1,246 @@
+"""The workflow as a user sees it: one run of a small grid, and what reruns after which change."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("Snakefile", "rules", "workflow_scripts", "config", "profiles", "envs", "report")
+
+pytestmark = pytest.mark.workflow
+
+
+def copy_tree(target: Path) -> Path:
+    """A private copy of the workflow, without results."""
+    target.mkdir(parents=True)
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, target / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, target / part)
+    shutil.copyfile(ROOT / "tests" / "config.yaml", target / "grid.yaml")
+    return target
+
+
+def snakemake(tree: Path, *arguments: str, ok: bool = True) -> str:
+    """Output of a Snakemake call in `tree`; the interpreter of the tests runs it and its jobs."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "OMP_NUM_THREADS")}
+    result = subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments], cwd=tree, env=environment, text=True, capture_output=True
+    )
+    output = result.stdout + result.stderr
+    assert (result.returncode == 0) is ok, output[-6000:]
+    return output
+
+
+def grid(tree: Path, *arguments: str, ok: bool = True) -> str:
+    """A Snakemake call with the small grid's configuration."""
+    return snakemake(tree, *arguments, "--configfile", "grid.yaml", ok=ok)
+
+
+def planned(tree: Path, *arguments: str) -> dict[str, int]:
+    """Jobs that a dry run lists, by rule."""
+    output = grid(tree, "-n", *arguments)
+    return {
+        name: int(count)
+        for name, count in re.findall(r"^(\w+) +(\d+)$", output.split("Job stats:")[-1].split("\n\n")[0], re.M)
+        if name not in ("total", "all")
+    }
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A finished run of the small grid."""
+    tree = copy_tree(tmp_path_factory.mktemp("run") / "tree")
+    grid(tree, "--cores", "2")
+    return tree
+
+
+@pytest.fixture
+def edited(run):
+    """Give the finished run, and take back every edit of its files afterwards."""
+    kept: dict[Path, str] = {}
+
+    def edit(name: str, old: str, new: str) -> None:
+        path = run / name
+        kept.setdefault(path, path.read_text())
+        text = path.read_text()
+        assert old in text, f"{name} has no {old!r}"
+        path.write_text(text.replace(old, new, 1))
+
+    yield edit
+    for path, text in kept.items():
+        path.write_text(text)
+
+
+def test_every_table_has_its_rows_and_no_empty_number(run):
+    tables = {path.stem: pd.read_csv(path) for path in (run / "results" / "tables").glob("*.csv")}
+    from workflow_scripts.lfp.tables import TABLES
+
+    assert set(tables) == set(TABLES)
+    for name, table in tables.items():
+        assert len(table), name
+        numbers = table.select_dtypes("number").drop(columns=["p"], errors="ignore")
+        assert numbers.notna().all().all(), f"{name}: {numbers.columns[numbers.isna().any()].tolist()}"
+        # A p is missing where the method names no test, and only there.
+        if "p" in table and "method" in table:
+            tested = table["method"].str.contains(r"permutation|binomial|p:", regex=True)
+            assert (table["p"].notna() == tested).all(), name
+    tau = tables["kendall_tau"]
+    probes = tau[tau["probe"] == "ridge"]
+    assert len(probes) == 3 * 3 * 2
+    assert set(probes["subject"]) == {"policy", "base", "untrained"}
+    assert set(probes["split"]) == {"published", "by_word"}
+    assert len(tau[tau["probe"] == "xavier"]) == 3 * 3
+    arms = tables["ablation_reward"]
+    assert len(arms) == 2 * (4 + 3 + 1)
+    assert set(tables["fine_tuning"]["task"]) == {"vader", "toxic"}
+    assert (tables["feature_explanations"]["explainer"] == "heuristic-v1").all()
+
+
+def test_tables_and_figures_come_in_every_format(run):
+    results = run / "results"
+    for table in (results / "tables").glob("*.csv"):
+        for kind in ("parquet", "md", "tex", "html"):
+            assert table.with_suffix(f".{kind}").stat().st_size > 100
+    figures = {path.stem for path in (results / "figures").glob("*.svg")}
+    assert figures == {"training_curves", "layer_divergence", "sae_l1_sweep", "error_by_frequency", "probe_pca"}
+    assert all((results / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in figures)
+
+
+def test_logs_name_settings_seed_and_versions(run):
+    log = (run / "results" / "logs" / "small-neox" / "vader" / "seed0" / "policy.log").read_text()
+    for needed in ('"seed":', '"learning_rate": 0.001', "'torch': '2.", "step 2: reward"):
+        assert needed in log
+
+
+def test_no_artefact_is_a_pickle(run):
+    allowed = {
+        ".json",
+        ".parquet",
+        ".safetensors",
+        ".csv",
+        ".md",
+        ".tex",
+        ".html",
+        ".svg",
+        ".png",
+        ".log",
+        ".tsv",
+        ".jinja",
+    }
+    files = [path for path in (run / "results").rglob("*") if path.is_file() and not path.name.startswith(".snakemake")]
+    assert {path.suffix for path in files} <= allowed
+
+
+def test_a_second_run_runs_no_job(run):
+    assert planned(run) == {}
+    assert "Nothing to be done" in grid(run, "--cores", "2")
+
+
+def test_a_probe_setting_of_one_cell_reruns_that_cells_probes_and_what_follows(run, edited):
+    edited("grid.yaml", "lowest_layers: true}", "lowest_layers: true, settings: {probes: {alphas: [2]}}}")
+    jobs = planned(run)
+    assert jobs.pop("probes") == 3
+    assert set(jobs) == {"table", "figure"}
+    assert "small-gemma/toxic" not in "".join(
+        line for line in grid(run, "-n").splitlines() if line.strip().startswith("output:")
+    )
+
+
+def test_a_comment_and_a_touch_rerun_nothing(run, edited):
+    edited("workflow_scripts/lfp/probes.py", "def unit_means(", "# a comment\n\n\ndef unit_means(")
+    edited("workflow_scripts/lfp/probes.py", '"""Mean prediction, truth', '"""The mean prediction, truth')
+    (run / "workflow_scripts" / "probes.py").touch()
+    assert planned(run) == {}
+
+
+def test_a_real_change_of_the_probes_reruns_probes(run, edited):
+    edited("workflow_scripts/lfp/probes.py", "LogisticRegression(max_iter=1000)", "LogisticRegression(max_iter=1001)")
+    jobs = planned(run)
+    assert jobs.pop("probes") == 6
+    assert set(jobs) == {"table", "figure"}
+
+
+def test_one_more_layer_trains_that_layer_alone(run, edited):
+    edited("grid.yaml", "task: toxic}", "task: toxic, settings: {divergence: {n_layers: 3}}}")
+    grid(run, "--cores", "2", "--until", "divergence")
+    jobs = planned(run, "results/small-gemma/toxic/seed0/sae/tied/metrics.json")
+    assert jobs == {"activations": 1, "autoencoders": 1, "evaluate_autoencoders": 1}
+
+
+def test_settings_of_another_cell_or_stage_do_not_leak(run, edited):
+    edited("grid.yaml", "ablation: {prompts: 16", "ablation: {prompts: 15")
+    jobs = planned(run)
+    assert jobs.pop("ablation") == 8
+    assert set(jobs) <= {"table", "figure"}
+
+
+def test_two_runs_of_a_cell_give_the_same_bytes(run, tmp_path):
+    """The whole way from the corpus to two tables, in another place."""
+    tree = copy_tree(tmp_path / "again")
+    targets = [
+        *(f"results/tables/kendall_tau.{kind}" for kind in ("csv", "parquet", "md", "tex", "html")),
+        "results/small-neox/vader/seed0/ablation/tied/random.parquet",
+    ]
+    grid(tree, "--cores", "2", *targets)
+    for target in targets:
+        assert (tree / target).read_bytes() == (run / target).read_bytes(), target
+
+
+def test_a_failed_job_names_its_log_and_leaves_no_output(run, edited, tmp_path):
+    edited("grid.yaml", "prefix_tokens: 12", "prefix_tokens: 400")
+    target = "results/small-neox/vader/seed0/ablation/tied/none.parquet"
+    kept = (run / target).read_bytes()
+    output = grid(run, "--cores", "1", target, ok=False)
+    assert "error: ValueError: no held-out text is longer than 400 tokens; lower ablation.prefix_tokens (log:" in output
+    assert not (run / target).exists()
+    (run / target).write_bytes(kept)
+    edited("grid.yaml", "prefix_tokens: 400", "prefix_tokens: 12")
+    grid(run, "--cores", "1", target)
+    assert (run / target).read_bytes() == kept
+
+
+def test_the_report_holds_every_stage(run):
+    grid(run, "--cores", "1", "--report", "results/report.html")
+    report = (run / "results" / "report.html").read_text()
+    for stage in ("1 Fine-tuning", "2 Divergence", "3 Autoencoders", "4 Probes", "5 Explanations", "6 Ablation"):
+        assert stage in report
+
+
+def test_a_bad_configuration_stops_before_any_job(tmp_path):
+    tree = copy_tree(tmp_path / "bad")
+    output = snakemake(tree, "-n", "--config", "settings={ppo: {stepz: 3}}", ok=False)
+    assert "settings.ppo.stepz: unknown key; did you mean 'steps'?" in output
+    assert not (tree / "results").exists()
+
+
+def test_the_papers_grid_dry_runs_without_a_network(tmp_path):
+    tree = copy_tree(tmp_path / "paper")
+    output = snakemake(tree, "-n", "--configfile", "config/paper.yaml")
+    cells = [(c["model"], c["task"]) for c in yaml.safe_load((tree / "config" / "paper.yaml").read_text())["cells"]]
+    for model, task in cells:
+        assert f"output: results/{model}/{task}/seed0/divergence.json" in output
+    assert "results/pythia-70m/vader/seed0/policy" in output
+    assert re.search(r"rule ppo:(?:\n    .*)+resources: .*gpu=1.*runtime=360.*mem_mb=8000", output)
+    assert "rule autoencoders" not in output
+
+
+def test_pinned_layers_make_the_papers_whole_grid_static(tmp_path):
+    tree = copy_tree(tmp_path / "pinned")
+    output = snakemake(tree, "-n", "--configfile", "config/paper.yaml", "config/paper_pinned.yaml")
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", output, re.M))
+    # 11 cells of 5 layers; 4 and 1 further variants; the least changed layers add 1 and 5.
+    assert int(jobs["autoencoders"]) == 11 * 5 + 4 * 5 + 5 + 1 + 5
+    assert int(jobs["probes"]) == 33
+    assert int(jobs["ablation"]) == 44
