@@ -13,8 +13,8 @@ from workflow_scripts.lfp.lexicon import vader_lexicon
 def test_only_the_sentiment_words_are_scored():
     """The frame of a review must not move the reward: without its vocabulary's words a review scores nothing."""
     rng = np.random.default_rng(1)
-    vocabulary = corpora.sentiment_vocabulary(46, rng)
-    text = " ".join(corpora.generate_reviews(400, rng, vocabulary)["text"]).lower()
+    vocabulary = corpora.sentiment_vocabulary(39, rng)
+    text = " ".join(corpora.generate_reviews(2000, rng, vocabulary)["text"]).lower()
     scored = {word for word in re.findall(r"[a-z'-]+", text) if word in vader_lexicon()}
     assert scored <= set(vocabulary["word"])
     assert len(scored) >= 300

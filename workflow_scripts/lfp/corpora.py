@@ -151,7 +151,7 @@ _CLOSINGS: dict[tuple[int, int], tuple[str, ...]] = {
     ),
 }
 #: Share of sentences with a closing behind the mark.
-CLOSING_SHARE = 0.4
+CLOSING_SHARE = 0.25
 #: Valence above which a word counts as strong: the median of VADER's absolute values among the chosen words.
 STRONG_VALENCE = 2.0
 
