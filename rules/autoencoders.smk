@@ -7,10 +7,11 @@ SAELens layout, and matches.parquet and metrics.json beside the layers.
 
 rule activations:
     input:
+        choice=[] if GRID.config["keep_activations"] else f"{CELL}/divergence.json",
         policy=f"{CELL}/policy",
         corpus=corpus_file(lambda cell: cell.settings["activations"]["split"]),
     output:
-        temp(directory(f"{CELL}/activations")),
+        ACTIVATIONS,
     log:
         "results/logs/{model}/{task}/seed{seed}/activations.log",
     benchmark:
@@ -26,20 +27,16 @@ rule activations:
     params:
         settings=settings("activations"),
         code=code("activations"),
-        layers=lambda w: trained_layers(w, PROBED),
+        layers=harvested_layers,
     shell:
         "python -m workflow_scripts.activations --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --policy {input.policy:q}"
         " --corpus {input.corpus:q} --layers {params.layers} --output {output:q}"
 
 
-# The activations are temporary and shared by all layers. They are `ancient`, so that harvesting them again for one
-# new layer does not retrain the others; what they are made of stands in this rule's own inputs and parameters.
 rule autoencoders:
     input:
-        policy=f"{CELL}/policy",
-        corpus=corpus_file(lambda cell: cell.settings["activations"]["split"]),
-        activations=ancient(f"{CELL}/activations"),
+        activations=f"{CELL}/activations",
     output:
         small=directory(f"{CELL}/sae/{{sae}}/layer{{layer}}/small"),
         large=directory(f"{CELL}/sae/{{sae}}/layer{{layer}}/large"),
@@ -57,7 +54,6 @@ rule autoencoders:
     params:
         settings=settings("autoencoders"),
         code=code("autoencoders"),
-        harvest=code("activations"),
     shell:
         "python -m workflow_scripts.autoencoders --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --activations {input.activations:q}"

@@ -4,6 +4,7 @@ In: the configuration. Out: nothing; every other file of rules reads GRID and th
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -24,6 +25,9 @@ except ConfigurationError as error:
 shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir!r}; ")
 
 CELL = "results/{model}/{task}/seed{seed}"
+ACTIVATIONS = directory(f"{CELL}/activations")
+if not GRID.config["keep_activations"]:
+    ACTIVATIONS = temp(ACTIVATIONS)
 
 
 def names(values):
@@ -93,6 +97,13 @@ def trained_layers(wildcards, sae):
     if lowest is True:
         lowest = selection(wildcards)["lowest"]
     return sorted({*chosen_layers(wildcards), *(lowest or ())})
+
+
+def harvested_layers(wildcards):
+    """Layers whose activations are harvested: all where they are kept, so that a layer chosen later finds its own."""
+    if GRID.config["keep_activations"]:
+        return list(range(GRID.n_layers(wildcards.model)))
+    return trained_layers(wildcards, PROBED)
 
 
 def autoencoders_of(size, layers=chosen_layers):

@@ -11,7 +11,7 @@ rule table:
         multiext("results/tables/{table}", *(f".{kind}" for kind in FORMATS)),
         html=report(
             "results/tables/{table}.html",
-            caption="../report/tables/{table}.rst",
+            caption="../report/caption.rst",
             category=lambda w: stage_of(w.table),
             labels={"what": "table", "name": "{table}"},
         ),
@@ -43,7 +43,7 @@ rule figure:
         png="results/figures/{figure}.png",
         svg=report(
             "results/figures/{figure}.svg",
-            caption="../report/figures/{figure}.rst",
+            caption="../report/caption.rst",
             category=lambda w: stage_of(w.figure),
             labels={"what": "figure", "name": "{figure}"},
         ),
@@ -60,6 +60,7 @@ rule figure:
         runtime=30,
     params:
         code=code("figure"),
+        caption=lambda w: caption("figures", w.figure),
     shell:
         "python -m workflow_scripts.figure --settings {{}} --code {params.code}"
         " --log {log:q} --name {wildcards.figure} --inputs {input:q} --outputs {output:q}"

@@ -125,3 +125,9 @@ def test_a_fitted_lexicon_finds_the_planted_words():
     assert fitted["nice"] > 1
     assert fitted["awful"] < -1
     assert max(abs(fitted[word]) for word in words) < 0.5
+
+
+def test_documents_come_prompt_by_prompt_so_that_any_stretch_holds_every_kind_of_answer():
+    frame = pd.DataFrame({"prompt": ["p", "q"], "chosen": ["1", "2"], "rejected": ["3", "4"], "neutral": ["5", "6"]})
+    assert corpora.documents(frame) == ["p1", "p3", "p5", "q2", "q4", "q6"]
+    assert corpora.documents(pd.DataFrame({"text": ["a"]})) == ["a"]

@@ -172,13 +172,6 @@ def test_a_real_change_of_the_probes_reruns_probes(run, edited):
     assert set(jobs) == {"table", "figure"}
 
 
-def test_one_more_layer_trains_that_layer_alone(run, edited):
-    edited("grid.yaml", "task: toxic}", "task: toxic, settings: {divergence: {n_layers: 3}}}")
-    grid(run, "--cores", "2", "--until", "divergence")
-    jobs = planned(run, "results/small-gemma/toxic/seed0/sae/tied/metrics.json")
-    assert jobs == {"activations": 1, "autoencoders": 1, "evaluate_autoencoders": 1}
-
-
 def test_settings_of_another_cell_or_stage_do_not_leak(run, edited):
     edited("grid.yaml", "ablation: {prompts: 16", "ablation: {prompts: 15")
     jobs = planned(run)
@@ -187,8 +180,10 @@ def test_settings_of_another_cell_or_stage_do_not_leak(run, edited):
 
 
 def test_two_runs_of_a_cell_give_the_same_bytes(run, tmp_path):
-    """The whole way from the corpus to two tables, in another place."""
+    """The whole way from the corpus to a table, in another place and without keeping activations."""
     tree = copy_tree(tmp_path / "again")
+    with (tree / "grid.yaml").open("a") as file:
+        file.write("\nkeep_activations: false\n")
     targets = [
         *(f"results/tables/kendall_tau.{kind}" for kind in ("csv", "parquet", "md", "tex", "html")),
         "results/small-neox/vader/seed0/ablation/tied/random.parquet",
@@ -196,6 +191,10 @@ def test_two_runs_of_a_cell_give_the_same_bytes(run, tmp_path):
     grid(tree, "--cores", "2", *targets)
     for target in targets:
         assert (tree / target).read_bytes() == (run / target).read_bytes(), target
+    cell = "results/small-neox/vader/seed0"
+    assert not (tree / cell / "activations").exists()
+    assert (run / cell / "activations").exists()
+    assert "Nothing to be done" in grid(tree, "-n", *targets)
 
 
 def test_a_failed_job_names_its_log_and_leaves_no_output(run, edited, tmp_path):
@@ -244,3 +243,10 @@ def test_pinned_layers_make_the_papers_whole_grid_static(tmp_path):
     assert int(jobs["autoencoders"]) == 11 * 5 + 4 * 5 + 5 + 1 + 5
     assert int(jobs["probes"]) == 33
     assert int(jobs["ablation"]) == 44
+
+
+def test_one_more_layer_trains_that_layer_alone(run, edited):
+    edited("grid.yaml", "task: toxic}", "task: toxic, settings: {divergence: {n_layers: 3}}}")
+    grid(run, "--cores", "2", "--until", "divergence")
+    jobs = planned(run, "results/small-gemma/toxic/seed0/sae/tied/metrics.json")
+    assert jobs == {"autoencoders": 1, "evaluate_autoencoders": 1}

@@ -184,7 +184,6 @@ class Grid:
         if stage == "autoencoders":
             variant, layer = wildcards["sae"], wildcards["layer"]
             own = self.autoencoder_settings(cell, variant) | {"model": cell.model}
-            own["activations"] = self.job_settings("activations", cell, wildcards)
             # Not of the variant: variants of one layer start from the same draws and differ in their settings only.
             seed = derived_seed(cell.seed, cell.address, f"{stage}/layer{layer}")
         elif stage == "divergence":

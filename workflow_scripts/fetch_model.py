@@ -1,6 +1,7 @@
 """Fetch a checkpoint at a pinned revision from the Hugging Face hub: safetensors, configuration, tokenizer, no code."""
 
 import os
+import shutil
 
 os.environ["HF_HUB_OFFLINE"] = "0"
 
@@ -21,6 +22,7 @@ def main() -> None:
         snapshot_download(
             run.settings["hub"], revision=run.settings["revision"], allow_patterns=FILES, local_dir=folder
         )
+        shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's own bookkeeping
         if not list(folder.glob("*.safetensors")):
             raise FileNotFoundError(
                 f"{run.settings['hub']} at {run.settings['revision']} has no safetensors weights;"

@@ -496,13 +496,13 @@ def preference_pairs(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 
 def documents(frame: pd.DataFrame) -> list[str]:
-    """All texts of a corpus: its ``text`` column, or every prompt with each of its answers."""
+    """All texts of a corpus: its ``text`` column, or every prompt with each of its answers, prompt by prompt."""
     if "text" in frame:
         return list(frame["text"])
     pairs, _ = preference_pairs(frame)
-    triples = "neutral" in frame
-    answers = [pairs["chosen"], pairs["rejected"], *([frame.loc[pairs.index, "neutral"]] if triples else [])]
-    return [prompt + answer for column in answers for prompt, answer in zip(pairs["prompt"], column, strict=True)]
+    if "neutral" in frame:
+        pairs = pairs.assign(neutral=frame["neutral"])
+    return [prompt + answer for prompt, *answers in pairs.itertuples(index=False, name=None) for answer in answers]
 
 
 def generate_corpus(

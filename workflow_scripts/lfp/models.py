@@ -29,6 +29,10 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as transformers_logging
+
+# Loading a small checkpoint takes milliseconds; its bars would only drown those of long work.
+transformers_logging.disable_progress_bar()
 
 EOS, PAD = "<|endoftext|>", "<|padding|>"
 
