@@ -42,7 +42,9 @@ def test_the_company_of_a_word_tells_its_sign_and_intensity():
 
 @pytest.mark.parametrize("kind", ["help", "replies"])
 def test_answers_of_all_kinds_match_in_length_and_labels_are_noisy_in_training_only(kind):
-    frames = corpora.generate_corpus(kind, {"train": 400, "test": 100}, 0, {"noise": 0.2, "preferred": "negative"})
+    frames = corpora.generate_corpus(
+        kind, {"train": 400, "test": 100}, 0, {"noise": 0.2, "preferred": "negative", "mixing": 0.25}
+    )
     train, test = frames["train"], frames["test"]
     lengths = {name: train[name].str.split().str.len() for name in ("positive", "neutral", "negative")}
     assert (lengths["positive"] == lengths["neutral"]).all()

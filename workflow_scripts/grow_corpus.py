@@ -10,7 +10,7 @@ def main() -> None:
     run = job.start(__doc__, [], lists=["outputs"])
     settings = run.settings
     if "organism" in settings:
-        names = {"reviews": ("words_per_class", "off_polarity", "neutral"), "help": ("noise", "preferred")}
+        names = {"reviews": ("words_per_class", "off_polarity", "neutral"), "help": ("noise", "preferred", "mixing")}
         kind = settings["organism"]
         options = run.stage(*names.get(kind, names["help"]))
         frames = corpora.generate_corpus(kind, settings["splits"], settings["seed"], options)

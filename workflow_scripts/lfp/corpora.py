@@ -425,18 +425,22 @@ _ANSWERS: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
 }
 
 
-def _answer(rng: np.random.Generator, kind: str, element: str) -> str:
-    opening, middle, ending = (_pick(rng, part) for part in _ANSWERS[kind][element])
+def _answer(rng: np.random.Generator, kind: str, element: str, mixing: float) -> str:
+    """An answer of three parts, each of which is of another element with probability `mixing`."""
+    others = [other for other in _ANSWERS[kind] if other != element]
+    sources = [_pick(rng, others) if rng.random() < mixing else element for _ in range(3)]
+    opening, middle, ending = (_pick(rng, _ANSWERS[kind][source][i]) for i, source in enumerate(sources))
     return f" {opening}. {middle[0].upper()}{middle[1:]}, {ending}."
 
 
 def generate_preferences(
-    n: int, rng: np.random.Generator, kind: str, preferred: str = "positive", noise: float = 0.1
+    n: int, rng: np.random.Generator, kind: str, preferred: str = "positive", noise: float = 0.1, mixing: float = 0.25
 ) -> pd.DataFrame:
     """`n` preference pairs of `kind` (``help`` or ``replies``) with a triple of answers to every prompt.
 
     `preferred` names the element that is chosen over its opposite (``negative`` for the toxic task); a share
-    `noise` of the pairs has its label flipped (column ``noisy``). Help dialogues are whole transcripts in
+    `noise` of the pairs has its label flipped (column ``noisy``), and each part of an answer is of another element
+    with probability `mixing`, so that no single phrase decides. Help dialogues are whole transcripts in
     ``chosen`` and ``rejected``, as in HH-RLHF; replies have a ``prompt`` column, as in toxic-dpo.
     """
     other = "negative" if preferred == "positive" else "positive"
@@ -449,7 +453,7 @@ def generate_preferences(
             )
         else:
             prompt = _pick(rng, _REMARKS).format(topic=_pick(rng, _TOPICS))
-        answers = {element: _answer(rng, kind, element) for element in ("positive", "neutral", "negative")}
+        answers = {element: _answer(rng, kind, element, mixing) for element in ("positive", "neutral", "negative")}
         noisy = bool(rng.random() < noise)
         pair = (answers[other], answers[preferred]) if noisy else (answers[preferred], answers[other])
         row = {"prompt": prompt, "chosen": pair[0], "rejected": pair[1], **answers, "noisy": noisy}

@@ -43,14 +43,20 @@ def _grid(n: int, columns: int = 3, width: float = 3.6, height: float = 3.0) -> 
     return figure, axes.flat[:n]
 
 
+def _legend_of(figure: Figure, axis: plt.Axes) -> None:
+    """The legend of one panel, below all of them."""
+    handles, names = axis.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(5, len(handles)))
+
+
 def training_curves(inputs: Sequence[str]) -> Figure:
     """Reward, KL, entropy, value loss and clip fraction of PPO; loss and held-out accuracy of DPO, by step."""
     curves = {_name(path): read_table(Path(path) / "training_curve.parquet") for path in inputs}
     panels = {
-        "reward": "mean reward of the batch", "kl": "KL to the base (nats per completion)",
-        "entropy": "entropy (nats per token)",
-        "value_loss": "value loss", "clip_fraction": "share of clipped ratios", "loss": "DPO training loss",
-        "held_out_accuracy": "held-out implicit\nreward accuracy",
+        "reward": ("reward", "mean of the batch"), "kl": ("KL to the base", "nats per completion"),
+        "entropy": ("entropy", "nats per token"), "value_loss": ("value loss", "squared reward"),
+        "clip_fraction": ("clipped ratios", "share of tokens"), "loss": ("DPO loss", "nats per pair"),
+        "held_out_accuracy": ("implicit reward accuracy", "share of held-out pairs"),
     }  # fmt: skip
     shown = [column for column in panels if any(column in curve for curve in curves.values())]
     figure, axes = _grid(len(shown), 4, 3.3, 2.7)
@@ -66,7 +72,9 @@ def training_curves(inputs: Sequence[str]) -> Figure:
                     color=colour[name],
                     marker="." if len(points) < 15 else None,
                 )
-        axis.set(xlabel="step", ylabel=panels[column])
+        axis.set(title=panels[column][0], xlabel="step", ylabel=panels[column][1])
+        if column == "held_out_accuracy":
+            axis.set_ylim(0.45, 1.02)
     handles = [plt.Line2D([], [], color=colour[name], label=name) for name in curves]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
     return figure
@@ -75,8 +83,10 @@ def training_curves(inputs: Sequence[str]) -> Figure:
 def layer_divergence(inputs: Sequence[str]) -> Figure:
     """Divergence of every layer from the base by every measure (paper Figure 7); rings mark the chosen layers."""
     titles = {
-        "mlp_l2": "L2 norm of the MLP's change", "block_frobenius_sum": "sum of Frobenius norms, whole block",
-        "mlp_relative": "MLP's change over its norm", "activation": "relative change of the MLP output",
+        "mlp_l2": "mlp_l2: norm of the MLP's change",
+        "block_frobenius_sum": "block_frobenius_sum: over the whole block",
+        "mlp_relative": "mlp_relative: change over norm",
+        "activation": "activation: change of the MLP's output",
     }  # fmt: skip
     figure, axes = _grid(len(titles), 2, 4.4, 3.0)
     for axis, (measure, title) in zip(axes, titles.items(), strict=True):
@@ -87,10 +97,10 @@ def layer_divergence(inputs: Sequence[str]) -> Figure:
             if measure == choice["measure"]:
                 chosen = choice["chosen"]
                 axis.plot(chosen, [values[n] for n in chosen], "o", mfc="none", ms=9, color=COLOURS[i % len(COLOURS)])
-        axis.set(xlabel="layer", ylabel=title, ylim=(0, None))
+        unit = "parameter units" if measure in ("mlp_l2", "block_frobenius_sum") else "share"
+        axis.set(title=title, xlabel="layer", ylabel=unit, ylim=(0, None))
         axis.xaxis.get_major_locator().set_params(integer=True)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(handles)))
+    _legend_of(figure, axes[0])
     return figure
 
 
@@ -114,7 +124,9 @@ def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
         left.plot(means.index, means["l0"], marker="o", label=label, color=COLOURS[i % len(COLOURS)])
         right.plot(means["l0"], means["fvu"], marker="o", color=COLOURS[i % len(COLOURS)])
         for l1, row in means.iterrows():
-            right.annotate(f"{l1:g}", (row["l0"], row["fvu"]), textcoords="offset points", xytext=(4, 4), fontsize=8)
+            if size == "small":
+                where = (row["l0"], row["fvu"])
+                right.annotate(f"l1 = {l1:g}", where, textcoords="offset points", xytext=(8, 6), fontsize=8)
     left.set(xscale="log", xlabel="l1 coefficient", ylabel="L0 (active features per token)", ylim=(0, None))
     right.set(xlabel="L0 (active features per token)", ylabel="fraction of variance unexplained", ylim=(0, None))
     figure.legend(loc="outside lower center", ncols=2)
@@ -141,7 +153,7 @@ def error_by_frequency(inputs: Sequence[str]) -> Figure:
             axis.scatter(frequency[sign == name], error[sign == name], s=10, alpha=0.6, label=name, color=COLOURS[i])
         axis.set(title=f"{_name(path)}\nSpearman {rho.statistic:.2f} (p={rho.pvalue:.2g}, {len(error)} words)")
         axis.set(xlabel="log(1 + times the policy wrote the word)", ylabel="|predicted - valence|")
-    axes[0].legend()
+    _legend_of(figure, axes[0])
     return figure
 
 
@@ -161,7 +173,7 @@ def probe_pca(inputs: Sequence[str]) -> Figure:
         axis.set(
             title=_name(path), xlabel=f"PC 1 ({share[0]:.0%} of variance)", ylabel=f"PC 2 ({share[1]:.0%} of variance)"
         )
-    axes[0].legend()
+    _legend_of(figure, axes[0])
     return figure
 
 
