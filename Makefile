@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
 
+# As after `. .venv/bin/activate`: jobs call `python` from the environment.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
 .PHONY: run test lint install clean
 
 run: install
@@ -29,7 +32,7 @@ install: $(VENV)/installed
 # torch goes first: another package that asks for it would resolve to a build of its own choice.
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
-	$(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@

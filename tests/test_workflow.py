@@ -35,6 +35,7 @@ def copy_tree(target: Path) -> Path:
 def snakemake(tree: Path, *arguments: str, ok: bool = True) -> str:
     """Output of a Snakemake call in `tree`; the interpreter of the tests runs it and its jobs."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "OMP_NUM_THREADS")}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     result = subprocess.run(
         [sys.executable, "-m", "snakemake", *arguments], cwd=tree, env=environment, text=True, capture_output=True
     )

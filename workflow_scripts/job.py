@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
-import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from threadpoolctl import threadpool_limits
 
 #: Packages whose version is stamped into every artefact.
 STAMPED = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "trl", "spacy", "vaderSentiment")
@@ -48,8 +50,6 @@ class Job:
 
     def state_path(self, output: str | Path) -> Path:
         """Where a long job keeps its resume point: a sibling of `output`, named by the settings' digest."""
-        import hashlib
-
         digest = hashlib.sha256(json.dumps(self.stamp, sort_keys=True).encode()).hexdigest()[:12]
         return Path(output).parent / f".{Path(output).name}.state-{digest}"
 
@@ -77,7 +77,7 @@ def start(description: str | None, arguments: Sequence[str], lists: Sequence[str
     for name in lists:
         parser.add_argument(f"--{name}", nargs="*", default=[])
     paths = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = str(paths.threads)
+    threadpool_limits(limits=paths.threads)
     _start_log(paths.log)
     stamp = {"settings": paths.settings, "code": paths.code, "versions": _versions()}
     log = logging.getLogger(Path(sys.argv[0]).stem)

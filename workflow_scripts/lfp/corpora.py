@@ -434,7 +434,7 @@ def _answer(rng: np.random.Generator, kind: str, element: str, mixing: float) ->
 
 
 def generate_preferences(
-    n: int, rng: np.random.Generator, kind: str, preferred: str = "positive", noise: float = 0.1, mixing: float = 0.25
+    n: int, rng: np.random.Generator, kind: str, preferred: str = "positive", noise: float = 0.1, mixing: float = 0.2
 ) -> pd.DataFrame:
     """`n` preference pairs of `kind` (``help`` or ``replies``) with a triple of answers to every prompt.
 

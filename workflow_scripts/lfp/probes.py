@@ -11,16 +11,32 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
 from workflow_scripts.lfp import statistics
 from workflow_scripts.lfp.probe_data import ProbeData
 
 #: Splits by the kind of probe: ``published`` is random over triples, the others hold whole units out.
 SPLITS = {"ridge": ("published", "by_word"), "logistic": ("published", "by_prompt")}
+
+
+class CommonScale(TransformerMixin, BaseEstimator):
+    """Centre every feature and divide all of them by one number, their root mean variance.
+
+    Standardising each feature by itself would blow up the features of a sparse code that fire on a handful of
+    words; on the generated organisms that costs a fifth of the held-out sign accuracy.
+    """
+
+    def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> CommonScale:
+        self.mean_ = X.mean(axis=0)
+        self.scale_ = float(np.sqrt(X.var(axis=0).mean())) or 1.0
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        return (X - self.mean_) / self.scale_
 
 
 def regularisation_search(kind: str, strengths: Sequence[float], inner_folds: int) -> GridSearchCV:
@@ -31,7 +47,7 @@ def regularisation_search(kind: str, strengths: Sequence[float], inner_folds: in
         steps, grid = LogisticRegression(max_iter=1000), {"probe__C": list(strengths)}
     else:
         raise ValueError(f"probe: expected 'ridge' or 'logistic', got {kind!r}")
-    pipeline = Pipeline([("scale", StandardScaler()), ("probe", steps)])
+    pipeline = Pipeline([("scale", CommonScale()), ("probe", steps)])
     return GridSearchCV(pipeline, grid, cv=GroupKFold(inner_folds))
 
 
