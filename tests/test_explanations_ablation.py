@@ -144,7 +144,7 @@ def test_arms_share_their_random_numbers(neox, tokenizer, reviews):
 
     nothing = {1: ablation.zero_features(SparseAutoencoder(16, 8), [])}
     pd.testing.assert_frame_equal(run({}), run(nothing))
-    assert not run({}).equals(run({1: torch.zeros_like, 2: torch.zeros_like, 0: torch.zeros_like}))
+    assert not run({}).equals(run({2: lambda x: x + 5 * torch.arange(16.0)}))
 
 
 def test_prefixes_need_long_enough_texts(tokenizer):
