@@ -21,7 +21,8 @@ _STYLE = (
     "body{font:14px system-ui,sans-serif;margin:1rem}table{border-collapse:collapse}"
     "caption{caption-side:top;text-align:left;max-width:60rem;padding-bottom:.6rem}"
     "th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}"
-    "th{position:sticky;top:0;background:#fff}td.number{text-align:right;font-variant-numeric:tabular-nums}"
+    "th{position:sticky;top:0;background:#fff}td{white-space:nowrap}td.text{white-space:normal;min-width:20rem}"
+    "td.number{text-align:right;font-variant-numeric:tabular-nums}"
 )
 
 
@@ -65,17 +66,14 @@ def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:
 def to_html(frame: pd.DataFrame, caption: str) -> str:
     """A page of its own with one table."""
 
-    def row(values: tuple) -> str:
-        cells = (
-            (value, "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else "")
-            for value in values
-        )
-        return (
-            "<tr>" + "".join(f'<td class="{kind}">{html.escape(_cell(value))}</td>' for value, kind in cells) + "</tr>"
-        )
+    def cell(value: Any) -> str:
+        text = _cell(value)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        kind = "number" if number else "text" if len(text) > 30 else ""
+        return f'<td class="{kind}">{html.escape(text)}</td>'
 
     head = "".join(f"<th>{html.escape(str(column))}</th>" for column in frame.columns)
-    body = "\n".join(row(values) for values in frame.itertuples(index=False))
+    body = "\n".join(f"<tr>{''.join(map(cell, values))}</tr>" for values in frame.itertuples(index=False))
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(caption)}</title>'
         f"<style>{_STYLE}</style></head><body><table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n"
