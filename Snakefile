@@ -43,7 +43,7 @@ rule figures:
 
 rule divergences:
     input:
-        expand("results/{cell}/divergence.json", cell=addresses()),
+        expand("results/{cell}/divergence.json", cell=GRID.by_address),
 
 
 rule probed:

@@ -46,11 +46,6 @@ wildcard_constraints:
     arm="none|reconstruction|explained|random",
 
 
-def addresses(**having):
-    """Addresses of the cells whose attributes equal those in `having`."""
-    return [c.address for c in GRID.cells if all(getattr(c, k) == v for k, v in having.items())]
-
-
 def cell_of(wildcards):
     """The cell of a job."""
     address = f"{wildcards.model}/{wildcards.task}/seed{wildcards.seed}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -142,6 +143,14 @@ def test_no_artefact_is_a_pickle(run):
     }
     files = [path for path in (run / "results").rglob("*") if path.is_file() and not path.name.startswith(".snakemake")]
     assert {path.suffix for path in files} <= allowed
+
+
+def test_autoencoders_say_where_they_belong(run):
+    folder = next((run / "results" / "small-neox" / "vader" / "seed0" / "sae" / "untied").glob("layer*"))
+    config = json.loads((folder / "small" / "cfg.json").read_text())
+    layer = int(folder.name.removeprefix("layer"))
+    assert config["metadata"]["hook_name"] == f"gpt_neox.layers.{layer}.mlp"
+    assert config["metadata"]["tied"] is False
 
 
 def test_a_second_run_runs_no_job(run):

@@ -21,7 +21,8 @@ def main() -> None:
     )
     with artefacts.directory_aside(run.paths.output, run.stamp) as folder:
         for layer, values in outputs.items():
-            artefacts.write_tensors(folder / f"layer{layer}.safetensors", {"activations": values}, run.stamp)
+            hook = {"hook_name": models.hook_name(policy, layer)}
+            artefacts.write_tensors(folder / f"layer{layer}.safetensors", {"activations": values}, run.stamp, hook)
 
 
 if __name__ == "__main__":

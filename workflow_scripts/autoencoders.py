@@ -16,12 +16,12 @@ def main() -> None:
     data = artefacts.read_tensors(path)["activations"]
     options = {field.name: run.settings[field.name] for field in dataclasses.fields(autoencoder.AutoencoderSettings)}
     settings = autoencoder.AutoencoderSettings(**options)
+    origin = {"layer": int(run.paths.layer), "hook_name": artefacts.read_metadata(path)["hook_name"]}
+    origin |= {"model_name": run.settings["model"], **options}
     for output, multiple in ((run.paths.small, 1), (run.paths.large, 2)):
         sae = autoencoder.train(data, data.shape[1] * multiple, settings, run.seed + multiple, device)
         with artefacts.directory_aside(output, run.stamp) as folder:
-            autoencoder.save(
-                sae, folder, {"layer": int(run.paths.layer), "model_name": run.settings["model"], **options}
-            )
+            autoencoder.save(sae, folder, origin)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ import numpy as np
 
 Lexicon = Mapping[str, float]
 
+#: A word as it is counted by explanations, fitted lexica and frequency statistics.
+WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
+
 #: Suffixes that decide a word's grammatical form; the first that fits wins.
 FORM_SUFFIXES: dict[str, tuple[str, ...]] = {
     "adverb": ("ly",),
@@ -287,7 +290,3 @@ def fit_preference_lexicon(
     model = LogisticRegression(C=1.0 / penalty, fit_intercept=False, max_iter=1000)
     model.fit(sparse.vstack([difference, -difference]), np.repeat([1, 0], len(chosen)))
     return dict(zip(counter.get_feature_names_out().tolist(), model.coef_[0].tolist(), strict=True))
-
-
-#: A word as it is counted by explanations, fitted lexica and frequency statistics.
-WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")

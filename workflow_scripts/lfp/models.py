@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 # Set before transformers is imported: every job runs offline and sends nothing home.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -227,12 +226,3 @@ def decode_responses(tokenizer: PreTrainedTokenizerBase, response: torch.Tensor,
     """Text of every response under its mask, special tokens left out."""
     rows = [row[keep].tolist() for row, keep in zip(response.cpu(), mask.cpu(), strict=True)]
     return tokenizer.batch_decode(rows, skip_special_tokens=True)
-
-
-def versions() -> dict[str, Any]:
-    """Versions of the libraries that decide numbers."""
-    import platform
-
-    import transformers
-
-    return {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
