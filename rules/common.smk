@@ -14,7 +14,7 @@ from snakemake.exceptions import WorkflowError
 
 from workflow_scripts.configuration import PROBED, ConfigurationError, Grid
 from workflow_scripts.digest import code_digest
-from workflow_scripts.lfp.artefacts import canonical_json
+from workflow_scripts.lfp.canonical import canonical_json
 
 try:
     GRID = Grid(config)

@@ -52,6 +52,7 @@ def test_every_table_and_figure_has_a_caption():
 def test_modules_of_the_science_import_downwards_only():
     """A stage never imports a later one, and nothing below lfp knows Snakemake."""
     order = [
+        "canonical",
         "artefacts", "lexicon", "corpora", "rewards", "models", "training_state", "pretraining", "statistics",
         "activations", "autoencoder", "ppo", "dpo", "divergence", "matching", "sae_metrics", "contrasts", "features",
         "probe_data", "probes", "explanations", "ablation", "tables", "rendering", "plots",

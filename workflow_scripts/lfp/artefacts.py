@@ -22,13 +22,10 @@ import pyarrow.parquet as pq
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from workflow_scripts.lfp.canonical import canonical_json
+
 Stamp = Mapping[str, Any]
 STAMP_KEY = "lfp_stamp"
-
-
-def canonical_json(value: Any) -> str:
-    """JSON text that is equal for equal values: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @contextmanager
