@@ -27,7 +27,7 @@ class CommonScale(TransformerMixin, BaseEstimator):
     """Centre every feature and divide all of them by one number, their root mean variance.
 
     Standardising each feature by itself would blow up the features of a sparse code that fire on a handful of
-    words; on the generated organisms that costs a fifth of the held-out sign accuracy.
+    words, and with them the predictions for words that the probe has not seen.
     """
 
     def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> CommonScale:
