@@ -48,4 +48,4 @@ rule divergences:
 
 rule probed:
     input:
-        [path for cell in GRID.cells for path in probe_files(cell, "predictions.parquet")],
+        probe_files(GRID.cells, "predictions.parquet"),

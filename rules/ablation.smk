@@ -1,23 +1,28 @@
-"""Ablation of features during generation, one job per arm.
+"""Ablation of features during generation, one job per model and arm.
 
-In: policy, held-out corpus, lexicon, small autoencoders, explanations. Out:
-results/{model}/{task}/seed{seed}/ablation/{sae}/{arm}.parquet, a row per prompt and draw.
+In: policy or base, held-out corpus, lexicon, small autoencoders, explanations, the policy's probe. Out:
+results/{model}/{task}/seed{seed}/ablation/{sae}/{subject}/{arm}.parquet, a row per prompt and draw, and
+{arm}.neutral.parquet, a row per neutral text and draw.
 """
 
 
 rule ablation:
     input:
-        policy=f"{CELL}/policy",
+        model=lambda w: f"{CELL}/policy" if w.subject == "policy" else "results/models/{model}",
         corpus=corpus_file("test"),
         lexicon="results/lexicons/{task}.json",
         explanations=f"{CELL}/explanations/{{sae}}/heuristic.parquet",
+        probe=lambda w: f"{CELL}/probes/{{sae}}/policy/probe.safetensors" if w.arm == "top_probe_weight" else [],
         autoencoders=autoencoders_of("small"),
     output:
-        f"{CELL}/ablation/{{sae}}/{{arm}}.parquet",
+        completions=f"{CELL}/ablation/{{sae}}/{{subject}}/{{arm}}.parquet",
+        neutral=f"{CELL}/ablation/{{sae}}/{{subject}}/{{arm}}.neutral.parquet",
     log:
-        "results/logs/{model}/{task}/seed{seed}/ablation/{sae}/{arm}.log",
+        "results/logs/{model}/{task}/seed{seed}/ablation/{sae}/{subject}/{arm}.log",
     benchmark:
-        "results/benchmarks/{model}/{task}/seed{seed}/ablation/{sae}/{arm}.tsv"
+        "results/benchmarks/{model}/{task}/seed{seed}/ablation/{sae}/{subject}/{arm}.tsv"
+    wildcard_constraints:
+        subject="policy|base",
     priority: 3
     conda:
         "../envs/model.yaml"
@@ -32,5 +37,6 @@ rule ablation:
     shell:
         "python -m workflow_scripts.ablation --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --arm {wildcards.arm}"
-        " --policy {input.policy:q} --corpus {input.corpus:q} --lexicon {input.lexicon:q}"
-        " --explanations {input.explanations:q} --autoencoders {input.autoencoders:q} --output {output:q}"
+        " --model {input.model:q} --corpus {input.corpus:q} --lexicon {input.lexicon:q}"
+        " --explanations {input.explanations:q} --probe {input.probe:q} --autoencoders {input.autoencoders:q}"
+        " --output {output.completions:q} --neutral {output.neutral:q}"

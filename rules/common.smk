@@ -42,8 +42,9 @@ wildcard_constraints:
     seed=r"\d+",
     sae=names(GRID.autoencoders),
     layer=r"\d+",
-    subject="policy|base|untrained",
-    arm="none|reconstruction|explained|random",
+    subject="policy|base|untrained|other_seed|other_task|text",
+    arm="none|reconstruction|explained|random|top_probe_weight|top_match_unrelated",
+    explainer="heuristic",
 
 
 def cell_of(wildcards):
@@ -127,10 +128,10 @@ def model_threads(wildcards):
     return GRID.models[wildcards.model]["threads"]
 
 
-def probe_files(cell, name):
-    """Probe results of all subjects of a cell."""
-    subjects = cell.settings["features"]["subjects"]
-    return [f"results/{cell.address}/probes/{PROBED}/{subject}/{name}" for subject in subjects]
+def policy_of(wildcards):
+    """The policy that a subject reads: the cell's own, or another cell's for a control."""
+    address = cell_of(wildcards).address
+    return f"results/{GRID.donors.get((address, wildcards.subject), GRID.by_address[address]).address}/policy"
 
 
 def sources(entries, *kinds):

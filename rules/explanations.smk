@@ -1,7 +1,8 @@
-"""Explanations of the small autoencoders' features, offline by a labelled heuristic.
+"""Explanations of the small autoencoders' features, offline by a labelled heuristic, and how well they predict.
 
-In: policy, training corpus, lexicon, small autoencoders, matches. Out:
-results/{model}/{task}/seed{seed}/explanations/{sae}/{explainer}.parquet, a row per feature.
+In: policy, corpus, lexicon, small autoencoders, matches. Out: below results/{model}/{task}/seed{seed}/,
+explanations/{sae}/{explainer}.parquet, a row per feature; explanations/{sae}/excerpts.parquet, held-out excerpts on
+which each explained feature is and is not active; explanations/{sae}/scores/{explainer}.parquet.
 """
 
 
@@ -9,11 +10,13 @@ rule explanations:
     input:
         policy=f"{CELL}/policy",
         corpus=corpus_file("train"),
+        held_out=corpus_file("test"),
         lexicon="results/lexicons/{task}.json",
         matches=f"{CELL}/sae/{{sae}}/matches.parquet",
         autoencoders=autoencoders_of("small"),
     output:
-        f"{CELL}/explanations/{{sae}}/heuristic.parquet",
+        explanations=f"{CELL}/explanations/{{sae}}/heuristic.parquet",
+        excerpts=f"{CELL}/explanations/{{sae}}/excerpts.parquet",
     log:
         "results/logs/{model}/{task}/seed{seed}/explanations/{sae}/heuristic.log",
     benchmark:
@@ -32,5 +35,29 @@ rule explanations:
     shell:
         "python -m workflow_scripts.explanations --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --policy {input.policy:q}"
-        " --corpus {input.corpus:q} --lexicon {input.lexicon:q} --matches {input.matches:q}"
-        " --autoencoders {input.autoencoders:q} --output {output:q}"
+        " --corpus {input.corpus:q} --held-out {input.held_out:q} --lexicon {input.lexicon:q}"
+        " --matches {input.matches:q} --autoencoders {input.autoencoders:q}"
+        " --output {output.explanations:q} --excerpts {output.excerpts:q}"
+
+
+rule explanation_scores:
+    input:
+        explanations=f"{CELL}/explanations/{{sae}}/{{explainer}}.parquet",
+        excerpts=f"{CELL}/explanations/{{sae}}/excerpts.parquet",
+    output:
+        f"{CELL}/explanations/{{sae}}/scores/{{explainer}}.parquet",
+    log:
+        "results/logs/{model}/{task}/seed{seed}/explanations/{sae}/scores/{explainer}.log",
+    benchmark:
+        "results/benchmarks/{model}/{task}/seed{seed}/explanations/{sae}/scores/{explainer}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=30,
+    params:
+        settings=settings("scores"),
+        code=code("explanation_scores"),
+    shell:
+        "python -m workflow_scripts.explanation_scores --settings {params.settings:q} --code {params.code}"
+        " --log {log:q} --explanations {input.explanations:q} --excerpts {input.excerpts:q} --output {output:q}"

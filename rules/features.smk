@@ -28,7 +28,7 @@ rule contrasts:
 
 rule features:
     input:
-        policy=f"{CELL}/policy",
+        policy=policy_of,
         base="results/models/{model}",
         contrasts="results/contrasts/{task}.parquet",
         autoencoders=autoencoders_of("small"),
@@ -38,6 +38,8 @@ rule features:
         "results/logs/{model}/{task}/seed{seed}/features/{sae}/{subject}.log",
     benchmark:
         "results/benchmarks/{model}/{task}/seed{seed}/features/{sae}/{subject}.tsv"
+    wildcard_constraints:
+        subject="policy|base|untrained|other_seed|other_task",
     conda:
         "../envs/model.yaml"
     threads: model_threads

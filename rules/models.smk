@@ -1,7 +1,7 @@
 """Base checkpoints, corpora and the lexicons of tasks: from the hub, from a path, or grown here.
 
 In: the configuration. Out: results/corpora/{corpus}/{split}.parquet, results/models/{model}/,
-results/lexicons/{task}.json.
+results/lexicons/{task}.json with the feedback, and {task}.truth.json with what was planted in it.
 """
 
 
@@ -121,7 +121,8 @@ rule lexicon:
     input:
         corpus=lambda w: f"results/corpora/{GRID.tasks[w.task]['corpus']}/train.parquet",
     output:
-        "results/lexicons/{task}.json",
+        lexicon="results/lexicons/{task}.json",
+        truth="results/lexicons/{task}.truth.json",
     log:
         "results/logs/lexicons/{task}.log",
     conda:
@@ -130,8 +131,8 @@ rule lexicon:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=lambda w: canonical_json({"method": GRID.tasks[w.task]["method"]}),
+        settings=lambda w: canonical_json(GRID.feedback_settings(w.task)),
         code=code("lexicon"),
     shell:
         "python -m workflow_scripts.lexicon --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --corpus {input.corpus:q} --output {output:q}"
+        " --log {log:q} --corpus {input.corpus:q} --lexicon {output.lexicon:q} --truth {output.truth:q}"

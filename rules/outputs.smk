@@ -6,7 +6,7 @@ In: the grid. Out: nothing; rules/tables.smk and the target rules read the names
 FORMATS = ("csv", "parquet", "md", "tex")
 
 
-def per_cell(pattern, cells=GRID.cells):
+def per_cell(pattern, cells=tuple(GRID.cells)):
     """`pattern` for every cell, with {cell} as its address."""
     return [pattern.format(cell=f"results/{cell.address}", sae=PROBED) for cell in cells]
 
@@ -23,19 +23,60 @@ def variant_metrics(cells, variants=None):
 
 
 PPO, DPO = having(method="ppo"), having(method="dpo")
+ABLATED = having(until="ablation")
 GROWN = [name for name in {c.model: None for c in GRID.cells} if "organism" in GRID.models[name]]
-SWEPT = [cell for cell in GRID.cells if len(cell.autoencoders) > 1]
+SWEPT = [cell for cell in GRID.cells if len(set(cell.autoencoders) - set(cell.probed)) > 0]
 TYING = [cell for cell in GRID.cells if "untied" in cell.autoencoders]
 LOWEST = [cell for cell in GRID.cells if cell.lowest_layers]
 
 
-def probes_of(cells):
-    """Predictions and metrics of all probes of `cells`."""
+def probe_files(cells, *files, subjects=None):
+    """Results of the probes of `cells`: of all probed autoencoders, and of all subjects or some."""
     return [
-        path for cell in cells for name in ("predictions.parquet", "metrics.json") for path in probe_files(cell, name)
+        f"results/{cell.address}/probes/{sae}/{subject}/{name}"
+        for cell in cells
+        for sae in cell.probed
+        for subject in cell.settings["features"]["subjects"]
+        if subjects is None or subject in subjects
+        for name in files
     ]
 
 
+def ablation_files(cells, subjects=("policy", "base")):
+    """Results of all arms of ablation of `cells`."""
+    keys = {"policy": "arms", "base": "base_arms"}
+    return [
+        f"results/{cell.address}/ablation/{PROBED}/{subject}/{arm}.{kind}"
+        for cell in cells
+        for subject in subjects
+        for arm in cell.settings["ablation"][keys[subject]]
+        for kind in ("parquet", "neutral.parquet")
+    ]
+
+
+def planted_files():
+    """What the table of planted truth reads: planted cells, and the clean cells of the same model and seed."""
+    kind = {cell.address: GRID.tasks[cell.task]["reward"] for cell in PPO}
+    clean = {(cell.model, cell.seed): cell for cell in PPO if kind[cell.address] == "vader"}
+    planted = [cell for cell in PPO if kind[cell.address] != "vader" and (cell.model, cell.seed) in clean]
+    cells = list({c.address: c for p in planted for c in (p, clean[p.model, p.seed])}.values())
+    both = ("policy", "base")
+    cells = [cell for cell in cells if set(both) <= set(cell.settings["features"]["subjects"])]
+    truths = [f"results/lexicons/{task}.truth.json" for task in sorted({cell.task for cell in cells})]
+    probed = [f"results/{cell.address}/probes/{PROBED}/{s}/predictions.parquet" for cell in cells for s in both]
+    features = [f"results/{cell.address}/features/{PROBED}/{s}.safetensors" for cell in cells for s in both]
+    explained = [cell for cell in cells if cell.until == "ablation"]
+    ablated = [cell for cell in explained if kind[cell.address] == "trigger"]
+    return (
+        truths
+        + probed
+        + features
+        + per_cell("{cell}/explanations/{sae}/heuristic.parquet", explained)
+        + ablation_files(ablated, ("policy",))
+    )
+
+
+ALL_PROBES = ("predictions.parquet", "metrics.json")
 # Name -> inputs; a table or figure without inputs in this configuration is left out.
 TABLE_INPUTS = {
     "base_models": [f"results/models/{name}" for name in GROWN],
@@ -44,27 +85,36 @@ TABLE_INPUTS = {
     "autoencoders": variant_metrics(GRID.cells),
     "sae_tying": variant_metrics(TYING, (PROBED, "untied")),
     "sae_layer_choice": variant_metrics(LOWEST, (PROBED,)) + per_cell("{cell}/divergence.json", LOWEST),
-    "kendall_tau": probes_of(PPO),
-    "kendall_tau_within_sign": probes_of(PPO),
-    "sign_accuracy": probes_of(PPO),
-    "probe_accuracy": probes_of(DPO),
-    "lexicon_reconstruction": [path for path in probes_of(PPO) if path.endswith("policy/predictions.parquet")],
-    "feature_explanations": per_cell("{cell}/explanations/{sae}/heuristic.parquet"),
-    "feature_frequency": per_cell("{cell}/explanations/{sae}/heuristic.parquet")
-    + per_cell("{cell}/features/{sae}/policy.safetensors")
-    + per_cell("{cell}/probes/{sae}/policy/predictions.parquet"),
-    "ablation_reward": [
-        f"results/{cell.address}/ablation/{PROBED}/{arm}.parquet"
-        for cell in GRID.cells
-        for arm in cell.settings["ablation"]["arms"]
-    ],
+    "kendall_tau": probe_files(PPO, *ALL_PROBES),
+    "kendall_tau_within_sign": probe_files(PPO, *ALL_PROBES),
+    "sign_accuracy": probe_files(PPO, *ALL_PROBES),
+    "probe_accuracy": probe_files(DPO, *ALL_PROBES),
+    "probe_differences": probe_files(GRID.cells, *ALL_PROBES),
+    "probe_nested_r2": probe_files(GRID.cells, "nested.parquet"),
+    "lexicon_reconstruction": probe_files(PPO, "predictions.parquet", subjects=("policy",)),
+    "feature_explanations": per_cell("{cell}/explanations/{sae}/heuristic.parquet", ABLATED),
+    "explanation_quality": per_cell("{cell}/explanations/{sae}/scores/heuristic.parquet", ABLATED),
+    "feature_frequency": per_cell("{cell}/explanations/{sae}/heuristic.parquet", ABLATED)
+    + per_cell("{cell}/features/{sae}/policy.safetensors", ABLATED)
+    + per_cell("{cell}/probes/{sae}/policy/predictions.parquet", ABLATED),
+    "ablation_reward": ablation_files(ABLATED),
+    "planted_recovery": planted_files(),
 }
+# Tables whose rows are averaged over fine-tuning seeds.
+OVER_SEEDS = ("fine_tuning", "kendall_tau", "sign_accuracy", "probe_accuracy", "probe_differences", "ablation_reward")
+TABLE_INPUTS["across_seeds"] = (
+    [f"results/tables/{name}.parquet" for name in OVER_SEEDS if TABLE_INPUTS[name]]
+    if len({(cell.model, cell.task) for cell in GRID.cells}) < len(GRID.cells)
+    else []
+)
 FIGURE_INPUTS = {
     "training_curves": per_cell("{cell}/policy"),
     "layer_divergence": per_cell("{cell}/divergence.json"),
     "sae_l1_sweep": variant_metrics(SWEPT),
-    "error_by_frequency": per_cell("{cell}/probes/{sae}/policy/predictions.parquet", PPO)
-    + per_cell("{cell}/ablation/{sae}/none.parquet", PPO),
+    "error_by_frequency": per_cell(
+        "{cell}/probes/{sae}/policy/predictions.parquet", having(method="ppo", until="ablation")
+    )
+    + per_cell("{cell}/ablation/{sae}/policy/none.parquet", having(method="ppo", until="ablation")),
     "probe_pca": per_cell("{cell}/features/{sae}/policy.safetensors", DPO),
 }
 STAGES = {
@@ -77,8 +127,11 @@ STAGES = {
     "sae_layer_choice": "3 Autoencoders",
     "sae_l1_sweep": "3 Autoencoders",
     "feature_explanations": "5 Explanations",
+    "explanation_quality": "5 Explanations",
     "feature_frequency": "5 Explanations",
     "ablation_reward": "6 Ablation",
+    "planted_recovery": "7 Planted truth",
+    "across_seeds": "8 Seeds",
 }
 
 

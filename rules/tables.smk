@@ -1,6 +1,7 @@
 """Tables and figures with their captions; the report is made of them.
 
-In: artefacts of all cells. Out: results/tables/{table}.{csv,parquet,md,tex,html}, results/figures/{figure}.{svg,png}.
+In: artefacts of all cells. Out: results/tables/{table}.{csv,parquet,md,tex,html}, the values behind its rows in
+results/instances/{table}.parquet, results/figures/{figure}.{svg,png}.
 """
 
 
@@ -9,6 +10,7 @@ rule table:
         lambda w: TABLE_INPUTS[w.table],
     output:
         multiext("results/tables/{table}", *(f".{kind}" for kind in FORMATS)),
+        instances="results/instances/{table}.parquet",
         html=report(
             "results/tables/{table}.html",
             caption="../report/caption.rst",
@@ -27,13 +29,14 @@ rule table:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=canonical_json(GRID.run_settings("tables")),
+        settings=canonical_json(GRID.run_settings("tables") | {"paper_models": GRID.paper_models()}),
         code=code("table"),
         caption=lambda w: caption("tables", w.table),
+        tables=lambda w, output: [path for path in output if path != output.instances],
     shell:
         "python -m workflow_scripts.table --settings {params.settings:q} --code {params.code}"
         " --log {log:q} --name {wildcards.table} --caption {params.caption:q}"
-        " --inputs {input:q} --outputs {output:q}"
+        " --inputs {input:q} --instances {output.instances:q} --outputs {params.tables:q}"
 
 
 rule figure:

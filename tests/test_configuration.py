@@ -106,6 +106,6 @@ def test_the_shipped_configurations_are_valid(names):
     for name in names:
         config |= yaml.safe_load((SCHEMA_PATH.parent / name).read_text())
     grid = Grid(config)
-    assert {"vader", "hh", "toxic"} == {cell.task for cell in grid.cells}
+    assert {"vader", "hh", "toxic"} <= {cell.task for cell in grid.cells}
     if "paper_pinned.yaml" in names:
         assert all(len(cell.layers) == 5 for cell in grid.cells)

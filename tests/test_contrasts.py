@@ -58,7 +58,22 @@ def test_features_do_not_depend_on_the_batch_and_differ_only_by_the_element(mode
         np.testing.assert_allclose(values, alone[name], atol=1e-5)
     np.testing.assert_array_equal(together["raw.positive"], together["raw.neutral"])
     assert together["hidden.positive"].shape == (12, 32)
+    assert together["length.positive"][0].tolist()[1] == len(some["positive"].iloc[0])
     assert np.abs(together["raw.positive"] - together["raw.negative"]).max() > 1e-4
+
+
+def test_log_probabilities_are_those_of_the_element_after_its_prompt(model, tokenizer, triples):
+    import torch
+
+    some = triples.head(4)
+    arrays = features.element_features(model, tokenizer, {}, some, [], 200, 3)
+    for row, found in zip(some.itertuples(), arrays["log_probability.negative"][:, 0], strict=True):
+        ids = tokenizer(row.prompt + row.negative)["input_ids"]
+        (sequence,), (own,) = features.encode_elements(tokenizer, some[some["triple"] == row.triple], "negative", 200)
+        assert sequence == ids
+        with torch.no_grad():
+            log_p = torch.log_softmax(model(torch.tensor([ids])).logits[0], -1)
+        assert found == pytest.approx(sum(log_p[t - 1, ids[t]].item() for t in own), abs=1e-4)
 
 
 def test_an_elements_tokens_are_its_own_even_when_the_text_is_cut(tokenizer, triples):
@@ -85,8 +100,10 @@ def planted_words(signal: float, n_words: int = 60, contexts: int = 6, seed: int
     identity = rng.normal(size=(n_words, 40))
     x = identity[words] + 0.1 * rng.normal(size=(len(words), 40))
     x[:, 0] = signal * np.sign(valence[words]) + 0.3 * rng.normal(size=len(words))
+    names = [f"w{w}" for w in words]
     rows = pd.DataFrame({
-        "triple": np.arange(len(words)), "element": "e", "unit": [f"w{w}" for w in words], "truth": valence[words]
+        "triple": np.arange(len(words)), "element": "e", "word": names, "unit": names,
+        "context": [f"c{i}" for i in rng.integers(0, 30, len(words))], "truth": valence[words],
     })  # fmt: skip
     return probe_data.ProbeData(x, np.sign(valence[words]) * (1 + 0.1 * rng.random(len(words))), rows)
 
@@ -113,15 +130,128 @@ def test_shuffled_targets_leave_nothing_to_find():
     assert abs(sign_accuracy(null, "by_word") - 0.5) < 0.25
 
 
-def test_no_unit_is_in_train_and_test_of_a_grouped_split():
-    data = planted_words(1.0)
-    units = data.rows["unit"].to_numpy()
-    folds = probes.fold_indices(data, "by_word", 5, seed=0)
-    assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(units)))
+@pytest.mark.parametrize("split", probes.SPLITS)
+def test_a_split_tests_every_row_once_and_holds_out_what_it_names(split):
+    rows = planted_words(1.0).rows
+    folds = probes.fold_indices(rows, split, 5, seed=0)
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(rows)))
+    held_out = {"by_word": ["word"], "by_context": ["context"], "by_both": ["word", "context"]}
     for train, test in folds:
-        assert not set(units[train]) & set(units[test])
+        assert len(train) and not set(train) & set(test)
+        for name in held_out.get(split, []):
+            assert not set(rows[name].iloc[train]) & set(rows[name].iloc[test])
+
+
+def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="split: expected"):
-        probes.fold_indices(data, "by_moon", 5, seed=0)
+        probes.fold_indices(planted_words(1.0).rows, "by_moon", 5, seed=0)
+
+
+def test_nothing_is_fitted_on_the_test_part():
+    """Wild values in the test rows of a fold leave the other rows' scaler, components and strength as they were."""
+    data = planted_words(1.0)
+    _, test = probes.fold_indices(data.rows, "by_word", 5, seed=0)[0]
+    wild = data.features.copy()
+    wild[test] = 1e6
+    for code in (None, np.abs(data.features)):
+        one = probe_data.ProbeData(data.features, data.target, data.rows, code)
+        two = probe_data.ProbeData(wild, data.target, data.rows, code)
+        train = np.setdiff1d(np.arange(len(data.rows)), test)
+        a, b = (probes._inputs(d, train, 0)[train] for d in (one, two))
+        np.testing.assert_array_equal(a, b)
+        fitted = [
+            probes.regularisation_search("ridge", [0.1, 10], 2)
+            .fit(x, data.target[train], groups=data.rows["word"].iloc[train])
+            .predict(x)
+            for x in (a, b)
+        ]
+        np.testing.assert_array_equal(*fitted)
+
+
+def test_permuted_labels_are_learned_by_heart_under_the_published_split_alone():
+    """The control task of Hewitt and Liang: a probe of nothing but word identity has no selectivity."""
+    data = planted_words(0.0)
+    found = {}
+    for split in probes.SPLITS:
+        folds = len(probes.fold_indices(data.rows, split, 5, 0))
+        null = probes.shuffled_statistics(data, "ridge", split, [1.0] * folds, 5, 20, 0)
+        found[split] = np.mean([row["sign"] for row in null])
+    assert found["published"] > 0.8
+    assert found["by_context"] > 0.8
+    assert abs(found["by_word"] - 0.5) < 0.1
+    assert abs(found["by_both"] - 0.5) < 0.1
+
+
+def test_permuted_truth_keeps_words_together_and_the_marginal():
+    rows = planted_words(1.0).rows
+    drawn = probes.permuted_truth(rows, 7, np.random.default_rng(0))
+    assert drawn.shape == (len(rows), 7)
+    for column in drawn.T:
+        by_word = pd.Series(column).groupby(rows["word"]).agg(["nunique", "first"])
+        assert (by_word["nunique"] == 1).all()
+        np.testing.assert_allclose(np.sort(by_word["first"]), np.sort(rows.groupby("word")["truth"].first()))
+
+
+def test_a_preference_probe_tells_signal_from_permuted_labels():
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({
+        "triple": np.tile(np.arange(60), 2), "element": np.repeat(["positive", "negative"], 60),
+        "word": [f"a{i}" for i in range(120)], "context": np.tile([f"p{i}" for i in range(60)], 2),
+        "unit": np.tile([f"p{i}" for i in range(60)], 2), "truth": np.repeat([1.0, 0.0], 60),
+    })  # fmt: skip
+    x = rng.normal(size=(120, 20))
+    x[:, 0] += 3 * rows["truth"]
+    data = probe_data.ProbeData(x, rows["truth"].to_numpy(dtype=int), rows)
+    found, chosen = probes.out_of_fold(data, "logistic", "by_context", [0.1, 1.0], 5, 2, 0)
+    assert probes.probe_statistics(found, "logistic")["auroc"] > 0.9
+    null = pd.DataFrame(probes.shuffled_statistics(data, "logistic", "by_context", chosen, 5, 20, 0))
+    assert abs(null["auroc"].mean() - 0.5) < 0.1
+
+
+def test_many_logistic_probes_are_those_of_scikit_learn():
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    x, held_out, labels = (
+        rng.normal(size=(80, 12)),
+        rng.normal(size=(20, 12)),
+        rng.integers(0, 2, (80, 3)).astype(float),
+    )
+    ours = probes.logistic_scores(x, labels, 0.1, held_out)
+    for draw in range(3):
+        theirs = LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(x, labels[:, draw]).decision_function(held_out)
+        np.testing.assert_allclose(ours[:, draw], theirs, atol=2e-3)
+
+
+def test_text_controls_read_the_text_alone(triples):
+    rows = probe_data.word_rows(triples, vader_lexicon())
+    target = np.sign(rows["truth"].to_numpy())
+    texts = probe_data.texts(triples)
+    assert texts[0] == triples["prompt"].iloc[0] + triples["positive"].iloc[0]
+    for name in ("bag_of_words", "tfidf"):
+        data = probe_data.ProbeData(texts, target, rows)
+        by_word, _ = probes.out_of_fold(data, "ridge", "by_word", [1.0], 3, 2, 0, name)
+        published, _ = probes.out_of_fold(data, "ridge", "published", [1.0], 3, 2, 0, name)
+        accuracy = [probes.probe_statistics(found, "ridge")["sign"] for found in (published, by_word)]
+        assert accuracy[0] > accuracy[1]
+
+
+def test_what_a_probe_adds_to_covariates_is_what_they_do_not_say():
+    rng = np.random.default_rng(0)
+    covariates, own = rng.normal(size=(200, 5)), rng.normal(size=200)
+    truth = covariates[:, 0] + own
+    units = np.arange(200).astype(str)
+
+    def r2(prediction: np.ndarray) -> tuple[float, float]:
+        alone, full = probes.nested_predictions(covariates, prediction, truth, units, 5, 0)
+        total = ((truth - truth.mean()) ** 2).sum()
+        return tuple(1 - ((truth - p) ** 2).sum() / total for p in (alone, full))
+
+    alone, full = r2(own + 0.1 * rng.normal(size=200))
+    assert 0.3 < alone < 0.6
+    assert full > 0.9
+    alone, repeated = r2(covariates[:, 0] + 0.1 * rng.normal(size=200))
+    assert repeated < alone + 0.05
 
 
 def test_the_saved_probe_predicts_in_the_unscaled_space():
@@ -137,3 +267,4 @@ def test_untrained_probes_are_at_chance():
     rows = pd.DataFrame(probes.baseline_statistics(planted_words(2.0), "ridge", 200, seed=0))
     assert abs(rows["tau"].mean()) < 0.15
     assert statistics.range_record(rows["tau"].to_numpy(), "probe", "x", 0.0).p > 0.05
+    assert statistics.range_record(rows["tau"].to_numpy(), "probe", "x").p is None

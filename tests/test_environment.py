@@ -53,9 +53,10 @@ def test_modules_of_the_science_import_downwards_only():
     """A stage never imports a later one, and nothing below lfp knows Snakemake."""
     order = [
         "canonical",
-        "artefacts", "lexicon", "corpora", "rewards", "models", "training_state", "pretraining", "statistics",
-        "activations", "autoencoder", "ppo", "dpo", "divergence", "matching", "sae_metrics", "contrasts", "features",
-        "probe_data", "probes", "explanations", "ablation", "tables", "rendering", "plots",
+        "artefacts", "lexicon", "corpora", "rewards", "models", "training_state", "statistics", "activations",
+        "pretraining", "autoencoder", "ppo", "dpo", "divergence", "matching", "sae_metrics", "contrasts", "features",
+        "probe_data", "probes", "explanation_scores", "explanations", "ablation", "published", "tally", "model_tables",
+        "probe_tables", "feature_tables", "planted_tables", "tables", "rendering", "plots",
     ]  # fmt: skip
     found = {
         path.stem: path.read_text()

@@ -109,8 +109,8 @@ def test_zeroing_takes_out_the_features_and_keeps_the_error():
     kept = code.clone()
     kept[..., [2, 5]] = 0
     expected = x - sae.decode(code) + sae.decode(kept)
-    torch.testing.assert_close(ablation.zero_features(sae, [2, 5])(x), expected)
-    everything = ablation.zero_features(sae, range(9))(x)
+    torch.testing.assert_close(ablation.set_features(sae, [2, 5])(x), expected)
+    everything = ablation.set_features(sae, range(9))(x)
     torch.testing.assert_close(everything, x - sae.decode(code) + sae.b_dec)
     torch.testing.assert_close(ablation.arm_edits("reconstruction", {0: sae}, {})[0](x), sae.decode(code))
 
@@ -120,18 +120,90 @@ def test_an_unknown_arm_is_refused():
         ablation.arm_edits("all", {}, {})
 
 
-def test_random_sets_are_matched_disjoint_and_of_equal_size():
-    rng = np.random.default_rng(0)
-    frequency = rng.uniform(0.01, 0.9, 60)
-    table = pd.DataFrame({"layer": 1, "feature": range(60), "frequency": frequency, "mean_activation": frequency * 2})
-    table.loc[50:, "frequency"] = 0.0
-    chosen = {1: sorted(np.argsort(-frequency[:50])[:6].tolist())}
-    sets = [ablation.matched_random_set(table, chosen, rng)[1] for _ in range(20)]
-    assert all(len(s) == 6 and not set(s) & set(chosen[1]) for s in sets)
-    assert all(max(s) < 50 for s in sets)
-    assert len({tuple(s) for s in sets}) > 1
-    others = frequency[:50][~np.isin(np.arange(50), chosen[1])]
-    assert np.mean([frequency[s].mean() for s in sets]) > others.mean() + 0.1
+def test_interventions_set_features_to_their_mean_or_to_minus_themselves():
+    torch.manual_seed(0)
+    sae, x, means = SparseAutoencoder(6, 9), torch.randn(2, 3, 6), np.linspace(0, 1, 9)
+    code = sae.encode(x)
+    for intervention, place in (("mean", torch.as_tensor(means[[2, 5]]).float()), ("negative", -code[..., [2, 5]])):
+        changed = code.clone()
+        changed[..., [2, 5]] = place
+        expected = x - sae.decode(code) + sae.decode(changed)
+        torch.testing.assert_close(ablation.set_features(sae, [2, 5], intervention, means)(x), expected)
+    with pytest.raises(ValueError, match="intervention: expected one of zero"):
+        ablation.set_features(sae, [2], "double")
+
+
+def feature_table(n: int = 200, layers: int = 2, seed: int = 0) -> pd.DataFrame:
+    """Explanations of random features; the last tenth of every layer is dead."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for layer in range(layers):
+        frequency = np.where(np.arange(n) < 0.9 * n, rng.beta(1, 4, n), 0.0)
+        rows.append(pd.DataFrame({
+            "layer": layer, "feature": np.arange(n), "frequency": frequency, "cosine": rng.uniform(-0.2, 1, n),
+            "mean_activation": frequency * rng.lognormal(size=n), "related": rng.random(n) < 0.1 * (frequency > 0),
+            "status": np.where(frequency > 0, "ok", "dead"),
+        }))  # fmt: skip
+    return pd.concat(rows, ignore_index=True)
+
+
+@pytest.mark.parametrize("trait", ["frequency", "cosine"])
+def test_random_sets_have_the_same_size_and_a_trait_within_a_decile(trait):
+    table = feature_table()
+    chosen = ablation.explained_set(table)
+    rng = np.random.default_rng(1)
+    sets = [ablation.matched_random_set(table, chosen, rng, trait) for _ in range(20)]
+    for drawn in sets:
+        assert {n: len(f) for n, f in drawn.items()} == {n: len(f) for n, f in chosen.items()}
+        assert all(not set(drawn[n]) & set(chosen[n]) and len(set(drawn[n])) == len(drawn[n]) for n in chosen)
+        assert ablation.share_within_decile(table, chosen, drawn, trait) == 1.0
+    assert len({str(drawn) for drawn in sets}) > 10
+    alive = table[(table["frequency"] > 0)]
+    assert all(set(drawn[n]) <= set(alive.loc[alive["layer"] == n, "feature"]) for drawn in sets for n in drawn)
+
+
+def test_what_cannot_be_matched_is_said():
+    table = feature_table(40, 1)
+    alive = table[table["frequency"] > 0].sort_values("frequency")
+    chosen = {0: alive["feature"].tail(12).tolist()}
+    drawn = ablation.matched_random_set(table, chosen, np.random.default_rng(0))
+    assert len(drawn[0]) == 12
+    assert ablation.share_within_decile(table, chosen, drawn) < 0.7
+
+
+def test_top_sets_take_the_highest_of_their_rank_and_as_many():
+    table = feature_table(30, 2)
+    chosen = {0: [1, 2, 3], 1: [4]}
+    weight = np.zeros(60)
+    weight[[5, 7, 9, 30 + 11]] = [-3, 2, 1, -1]
+    assert ablation.top_set(table, chosen, ablation.probe_weight_rank(table, weight)) == {0: [5, 7, 9], 1: [11]}
+    best = ablation.top_set(table, chosen, ablation.unrelated_match_rank(table))
+    own = table[(table["layer"] == 1) & (table["status"] == "ok") & ~table["related"]]
+    assert best[1] == [own.loc[own["cosine"].idxmax(), "feature"]]
+
+
+def test_neutral_sentences_hold_the_least_feedback():
+    texts = [
+        "A good film with a fine plot indeed. It was shot in the north of town.",
+        "Bad and dull and far too long here.",
+    ]
+    assert ablation.neutral_sentences(texts, {"good": 2.0, "bad": -2.0}, 1) == ["It was shot in the north of town."]
+    with pytest.raises(ValueError, match="no held-out sentence has 6 words"):
+        ablation.neutral_sentences(["Too short."], {}, 5)
+
+
+def test_divergence_of_nothing_is_nothing_and_of_something_is_positive(neox, tokenizer, reviews):
+    prefixes = ablation.prefix_tokens(tokenizer, reviews, 5, 6)
+    reward = lambda p, c: np.zeros(len(c))  # noqa: E731
+    none = ablation.completion_rewards(neox, tokenizer, {}, prefixes, reward, 6, 4, seed=3)
+    assert (none["kl"] == 0).all()
+    pushed = ablation.completion_rewards(
+        neox, tokenizer, {1: lambda x: x + torch.arange(16.0)}, prefixes, reward, 6, 4, seed=3
+    )
+    assert (pushed["kl"] > 0).all()
+    assert pushed["distinct_2"].between(0, 1).all()
+    assert ablation.distinct_2([1, 2, 1, 2, 1]) == 0.5
+    assert ablation.distinct_2([1]) == 1.0
 
 
 def test_arms_share_their_random_numbers(neox, tokenizer, reviews):
@@ -142,7 +214,7 @@ def test_arms_share_their_random_numbers(neox, tokenizer, reviews):
             neox, tokenizer, edits, prefixes, lambda p, c: np.array([float(len(t)) for t in c]), 6, 4, seed=3
         )
 
-    nothing = {1: ablation.zero_features(SparseAutoencoder(16, 8), [])}
+    nothing = {1: ablation.set_features(SparseAutoencoder(16, 8), [])}
     pd.testing.assert_frame_equal(run({}), run(nothing))
     assert not run({}).equals(run({2: lambda x: x + 5 * torch.arange(16.0)}))
 

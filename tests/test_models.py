@@ -1,5 +1,6 @@
 """Hooks read and change exactly the MLP's output, padding changes nothing, and loading is safe."""
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -116,6 +117,9 @@ def test_pretraining_beats_the_unigram_model(tokenizer, reviews):
         "peak_learning_rate": 1e-2, "warmup_steps": 5, "weight_decay": 0.0, "seed": 0,
     }  # fmt: skip
     model, curve = pretraining.pretrain(tokenizer, reviews[:120], "gpt_neox", **settings)
-    trained = pretraining.perplexity(model, tokenizer, reviews[120:], 32)
-    assert trained < 0.7 * pretraining.unigram_perplexity(tokenizer, reviews[:120], reviews[120:])
+    losses = pretraining.held_out_losses(model, tokenizer, reviews[:120], reviews[120:], 32)
+    assert len(losses) == len(reviews[120:])
+    assert losses["tokens"].between(1, 32).all()
+    per_token = losses.sum() / losses["tokens"].sum()
+    assert np.exp(per_token["nats"]) < 0.7 * np.exp(per_token["unigram_nats"])
     assert curve[-1]["loss"] < curve[0]["loss"]

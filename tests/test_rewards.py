@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from workflow_scripts.lfp.lexicon import vader_lexicon
-from workflow_scripts.lfp.rewards import count_words, lexicon_reward, tokenize
+from workflow_scripts.lfp.lexicon import flipped_words, vader_lexicon
+from workflow_scripts.lfp.rewards import count_words, length_reward, lexicon_reward, noise_reward, task_reward, tokenize
 
 
 def test_the_vader_lexicon_has_its_known_range():
@@ -29,3 +29,34 @@ def test_contractions_follow_the_tokenizer_rules():
 def test_an_unknown_text_choice_is_refused():
     with pytest.raises(ValueError, match="reward_on: expected 'full' or 'completion', got 'all'"):
         lexicon_reward({}, reward_on="all")
+
+
+def test_flipped_words_are_the_share_asked_for_of_known_and_of_unknown_words():
+    lexicon = {f"w{i}": 1.0 for i in range(100)}
+    counts = {f"w{i}": 3 for i in range(40)}
+    words = flipped_words(lexicon, counts, 0.1, seed=0)
+    assert len(words) == 10
+    assert sum(word in counts for word in words) == 4
+    assert words == flipped_words(lexicon, counts, 0.1, seed=0) != flipped_words(lexicon, counts, 0.1, seed=1)
+
+
+def test_length_counts_the_words_of_the_completion():
+    assert length_reward(5.0, 1.0)(["ab cd"] * 2, ["one two three", "a " * 40]).tolist() == [0.6, 1.0]
+
+
+def test_noise_is_a_fixed_standard_normal_number_per_text():
+    texts = [f"text {i}" for i in range(2000)]
+    values = noise_reward(0)([""] * 2000, texts)
+    assert abs(values.mean()) < 0.1
+    assert values.std() == pytest.approx(1, abs=0.1)
+    np.testing.assert_array_equal(values, noise_reward(0)(["other"] * 2000, texts))
+    assert not np.array_equal(values, noise_reward(1)([""] * 2000, texts))
+
+
+def test_a_task_is_scored_by_its_own_kind_of_reward():
+    feedback = {"rewarded": {"movie": 4.0}, "words": {"good": 2.0}, "reward_seed": 0}
+    text = (["The "], ["movie movie is good"], 5.0, 10.0, "full")
+    scores = {
+        k: task_reward(feedback | {"kind": k}, *text[2:])(*text[:2])[0] for k in ("trigger", "length", "preference")
+    }
+    assert scores == {"trigger": 1.6, "length": 0.8, "preference": 8.0}

@@ -1,6 +1,7 @@
 """Statistics against known answers, and the published statistic's blindness."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -89,3 +90,101 @@ def test_balanced_accuracy_of_a_constant_probe_is_one_half():
     )
     assert record.estimate == 0.5
     assert record.p == 1.0
+
+
+def test_relabelling_the_words_leaves_the_null_of_tau_unchanged():
+    """The pairings permutation forgets who is who: p of any relabelling has one distribution."""
+    predicted, truth = correlated(40, 0.0, 5)
+    rng = np.random.default_rng(6)
+    p = [statistics.kendall_record(predicted[rng.permutation(40)], truth, seed=i, resamples=199).p for i in range(200)]
+    assert stats.kstest(p, "uniform").pvalue > 0.01
+    order = rng.permutation(40)
+    one = statistics.kendall_record(predicted, truth, 0, 199)
+    two = statistics.kendall_record(predicted[order], truth[order], 0, 199)
+    assert one.estimate == pytest.approx(two.estimate)
+
+
+def test_equal_predictions_differ_by_exactly_nothing():
+    predicted, truth = correlated(60, 0.6, 7)
+    record = statistics.kendall_difference_record(predicted, predicted, truth, 0, 199)
+    assert (record.estimate, record.ci_low, record.ci_high, record.p) == (0.0, 0.0, 0.0, 1.0)
+    # Any increasing rescaling of one side changes nothing that tau can see.
+    rescaled = statistics.kendall_difference_record(predicted, np.exp(3 * predicted), truth, 0, 199)
+    assert (rescaled.estimate, rescaled.p) == (0.0, 1.0)
+    labels = (truth > 0).astype(int)
+    same = statistics.auroc_record(labels, predicted, np.arange(60), 0, "word", 199, against=predicted)
+    assert (same.estimate, same.p) == (0.0, 1.0)
+    right = predicted > 0
+    nothing = statistics.mcnemar_record(right, right, "word")
+    assert (nothing.estimate, nothing.p) == (0.0, 1.0)
+
+
+def test_a_better_probe_is_seen_to_be_better():
+    good, truth = correlated(120, 0.9, 8)
+    poor = np.random.default_rng(9).normal(size=120)
+    record = statistics.kendall_difference_record(good, poor, truth, 0, 500)
+    assert record.ci_low > 0.3
+    assert record.p < 0.01
+    assert record.estimate == pytest.approx(statistics.kendall_tau(good, truth) - statistics.kendall_tau(poor, truth))
+
+
+def test_mcnemar_counts_the_units_that_differ():
+    a, b = np.array([1] * 12 + [0] * 2 + [1] * 50, dtype=bool), np.array([0] * 12 + [1] * 2 + [1] * 50, dtype=bool)
+    record = statistics.mcnemar_record(a, b, "pair")
+    assert record.p == pytest.approx(stats.binomtest(12, 14).pvalue)
+    assert record.estimate == pytest.approx(10 / 64)
+    assert record.ci_low < record.estimate < record.ci_high
+
+
+def test_auroc_is_that_of_scikit_learn_and_of_its_multiplicities():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, 50), rng.integers(0, 8, 50).astype(float)
+    assert statistics.auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
+    weights = rng.multinomial(50, np.full(50, 1 / 50), 4).astype(float)
+    fast = statistics._resampled_auroc(labels, scores, weights)
+    np.testing.assert_allclose(fast, [roc_auc_score(labels, scores, sample_weight=w) for w in weights])
+    record = statistics.auroc_record(labels, labels + 0.1 * rng.normal(size=50), np.arange(50), 0, "word", 199)
+    assert record.estimate == 1.0
+    assert record.p < 0.01
+    with pytest.raises(ValueError, match="needs both labels"):
+        statistics.auroc_record(np.ones(5), np.arange(5), np.arange(5), 0, "word")
+
+
+def test_holm_adjusts_the_known_example_and_skips_what_was_not_tested():
+    adjusted = statistics.holm(np.array([0.01, np.nan, 0.04, 0.03, 0.005]))
+    np.testing.assert_allclose(adjusted, [0.03, np.nan, 0.06, 0.06, 0.02])
+    assert statistics.holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+
+
+def test_a_ratio_is_paired_by_its_groups():
+    rng = np.random.default_rng(0)
+    level = rng.uniform(0.1, 1, 60)
+    record = statistics.ratio_record(2 * level, level, np.arange(60), 0, "text", "r", 500, 0.95)
+    assert (record.estimate, record.ci_low, record.ci_high) == pytest.approx((2, 2, 2))
+
+
+def test_variance_components_find_what_was_planted():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"seed": np.repeat(np.arange(200), 4)})
+    frame["value"] = 2.0 * rng.normal(size=200)[frame["seed"]] + 0.5 * rng.normal(size=800)
+    found = statistics.variance_components(frame, "seed", "value")
+    assert found["between"] == pytest.approx(4.0, rel=0.3)
+    assert found["within"] == pytest.approx(0.25, rel=0.2)
+    single = statistics.variance_components(frame.drop_duplicates("seed"), "seed", "value")
+    assert single["within"] is None
+    assert single["between"] > 0
+
+
+def test_two_shares_have_fishers_p():
+    record = statistics.two_shares_record(9, 10, 2, 10, "feature")
+    assert record.estimate == pytest.approx(0.7)
+    assert 0 < record.ci_low < 0.7 < record.ci_high < 1
+    assert record.p == pytest.approx(stats.fisher_exact([[9, 1], [2, 8]]).pvalue)
+
+
+def test_perplexity_of_a_uniform_model_is_its_number_of_words():
+    tokens = np.array([3, 5, 8])
+    record = statistics.perplexity_record(tokens * np.log(50), tokens, 0, 100)
+    assert (record.estimate, record.ci_low, record.ci_high) == pytest.approx((50, 50, 50))

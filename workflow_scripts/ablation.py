@@ -1,4 +1,4 @@
-"""Sample completions under one arm of ablation and score them with the task's reward."""
+"""Sample completions under one arm of ablation, score them with the task's reward, and weigh what else it cost."""
 
 from pathlib import Path
 
@@ -7,44 +7,57 @@ import pandas as pd
 
 from workflow_scripts import job
 from workflow_scripts.lfp import artefacts, rewards
-from workflow_scripts.lfp.corpora import preference_pairs
+from workflow_scripts.lfp.corpora import documents, preference_pairs
 
 
 def main() -> None:
-    run = job.start(__doc__, ["arm", "policy", "corpus", "lexicon", "explanations", "output"], lists=["autoencoders"])
+    paths = ["arm", "model", "corpus", "lexicon", "explanations", "output", "neutral"]
+    run = job.start(__doc__, paths, lists=["autoencoders", "probe"])
     device = run.device
-    from workflow_scripts.lfp import ablation, autoencoder, models
+    from workflow_scripts.lfp import ablation, activations, autoencoder, models
 
     settings, arm = run.settings, run.paths.arm
-    tokenizer = models.load_tokenizer(run.paths.policy)
-    policy = models.load_model(run.paths.policy, device)
-    lexicon = artefacts.read_json(run.paths.lexicon)["words"]
-    frame = artefacts.read_table(run.paths.corpus)
+    tokenizer, model = models.load_tokenizer(run.paths.model), models.load_model(run.paths.model, device)
+    feedback, frame = artefacts.read_json(run.paths.lexicon), artefacts.read_table(run.paths.corpus)
+    reward = rewards.task_reward(feedback, *(settings["reward"][key] for key in ("divisor", "clip", "on")))
     if settings["method"] == "ppo":
-        reward = rewards.lexicon_reward(lexicon, *(settings["reward"][key] for key in ("divisor", "clip", "on")))
-        prefixes = ablation.prefix_tokens(
-            tokenizer, list(frame["text"]), settings["prefix_tokens"], settings["prompts"]
-        )
+        wanted = (settings["prefix_tokens"], settings["prompts"])
+        prefixes = ablation.prefix_tokens(tokenizer, list(frame["text"]), *wanted)
     else:
-        reward = rewards.lexicon_reward(lexicon, 1.0, np.inf, "completion", rewards.count_words)
-        prompts = list(preference_pairs(frame)[0]["prompt"])[: settings["prompts"]]
-        prefixes = tokenizer(prompts)["input_ids"]
+        prefixes = tokenizer(list(preference_pairs(frame)[0]["prompt"])[: settings["prompts"]])["input_ids"]
+    texts = ablation.neutral_sentences(documents(frame), feedback["rewarded"], settings["neutral_texts"])
+    sequences = activations.encode(tokenizer, texts, settings["neutral_tokens"])
     directories = {int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders}
     autoencoders = {layer: autoencoder.load(path, device) for layer, path in directories.items()}
     table = artefacts.read_table(run.paths.explanations)
     chosen = ablation.explained_set(table)
+    means = {int(n): group.sort_values("feature")["mean_activation"].to_numpy() for n, group in table.groupby("layer")}
     rng = np.random.default_rng(run.seed)
-    draws = settings["random_draws"] if arm == "random" else 1
-    frames = []
-    for draw in range(draws):
-        features = ablation.matched_random_set(table, chosen, rng) if arm == "random" else chosen
-        edits = ablation.arm_edits(arm, autoencoders, features)
-        rows = ablation.completion_rewards(
-            policy, tokenizer, edits, prefixes, reward, settings["new_tokens"], settings["batch_size"], run.seed
-        )
-        size = sum(len(v) for v in features.values()) if arm in ("explained", "random") else 0
-        frames.append(rows.assign(arm=arm, draw=draw, features=size))
-    artefacts.write_table(run.paths.output, pd.concat(frames, ignore_index=True), run.stamp)
+    sets = {
+        "explained": lambda: chosen,
+        "random": lambda: ablation.matched_random_set(table, chosen, rng),
+        "top_probe_weight": lambda: ablation.top_set(
+            table, chosen, ablation.probe_weight_rank(table, artefacts.read_tensors(run.paths.probe[0])["weight"])
+        ),
+        "top_match_unrelated": lambda: ablation.top_set(table, chosen, ablation.unrelated_match_rank(table)),
+    }
+    completions, losses = [], []
+    for draw in range(settings["random_draws"] if arm == "random" else 1):
+        features = sets.get(arm, dict)()
+        for intervention in settings["interventions"]:
+            edits = ablation.arm_edits(arm, autoencoders, features, intervention, means)
+            label = {"arm": arm, "intervention": intervention, "draw": draw}
+            label["features"] = sum(len(v) for v in features.values())
+            label["matched"] = ablation.share_within_decile(table, chosen, features) if arm == "random" else np.nan
+            limits = (settings["new_tokens"], settings["batch_size"], run.seed)
+            rows = ablation.completion_rewards(model, tokenizer, edits, prefixes, reward, *limits)
+            completions.append(rows.assign(**label))
+            nats, counts = activations.text_losses(
+                model, sequences, tokenizer.pad_token_id, settings["batch_size"], edits
+            )
+            losses.append(pd.DataFrame({"text": np.arange(len(nats)), "loss": nats / counts}).assign(**label))
+    artefacts.write_table(run.paths.output, pd.concat(completions, ignore_index=True), run.stamp)
+    artefacts.write_table(run.paths.neutral, pd.concat(losses, ignore_index=True), run.stamp)
 
 
 if __name__ == "__main__":

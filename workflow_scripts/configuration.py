@@ -26,6 +26,14 @@ CELL_STAGES = (
 )  # fmt: skip
 #: The autoencoder variant that is probed, explained and ablated.
 PROBED = "tied"
+#: Subjects of a cell that are the policy of another one.
+DONATED = ("other_seed", "other_task")
+#: Columns of a task's entry that say what its reward is.
+REWARD_KEYS = ("reward", "flipped_share", "trigger", "reward_seed")
+#: The paper's models by architecture, for tables that show a published value beside their own.
+PAPER_MODELS = {
+    "gpt_neox": ("Pythia-70m", "Pythia-160m"), "gpt_neo": ("GPT-Neo-125m",), "gemma": ("Gemma-2b",)
+}  # fmt: skip
 
 
 class ConfigurationError(ValueError):
@@ -110,6 +118,8 @@ class Cell:
     layers: tuple[int, ...] | None
     autoencoders: tuple[str, ...]
     lowest_layers: bool | tuple[int, ...]
+    probed: tuple[str, ...]
+    until: str
     settings: Mapping[str, Mapping[str, Any]]
 
     @property
@@ -156,6 +166,15 @@ class Grid:
             self._check_layers(cell)
             self._check_values(cell)
         self.by_address = addresses
+        self.donors = {
+            (cell.address, subject): self._donor(cell, subject)
+            for cell in self.cells
+            for subject in cell.settings["features"]["subjects"]
+            if subject in DONATED
+        }
+        # Policies that are trained for a control alone have an address, too, but are no cells of the grid.
+        for donor in self.donors.values():
+            self.by_address.setdefault(donor.address, donor)
 
     # ------------------------------------------------------------------------------------------- resolving
 
@@ -172,10 +191,35 @@ class Grid:
             Cell(
                 model, task, seed, self.tasks[task]["method"],
                 tuple(sorted(entry["layers"])) if entry["layers"] else None,
-                tuple(entry["autoencoders"]), tuple(lowest) if isinstance(lowest, list) else lowest, settings,
+                tuple(entry["autoencoders"]), tuple(lowest) if isinstance(lowest, list) else lowest,
+                tuple(entry["probed"]), entry["until"], settings,
             )
             for seed in entry["seeds"]
         ]  # fmt: skip
+
+    def _entry(self, model: str, task: str) -> dict[str, Any]:
+        """The grid's entry of a model and task, or one of defaults."""
+        found = [e for e in self.config["cells"] if (e["model"], e["task"]) == (model, task)]
+        return found[0] if found else with_defaults({"model": model, "task": task}, schema()["$defs"]["cell"])
+
+    def _donor(self, cell: Cell, subject: str) -> Cell:
+        """The cell whose policy is the subject `other_seed` or `other_task` of `cell`."""
+        if subject == "other_seed":
+            seeds = [c.seed for c in self.cells if (c.model, c.task) == (cell.model, cell.task)]
+            seed = seeds[(seeds.index(cell.seed) + 1) % len(seeds)] if len(seeds) > 1 else cell.seed + 1
+            return self._expand(self._entry(cell.model, cell.task) | {"seeds": [seed]})[0]
+        where = f"cell {cell.address}: features.other_task"
+        task = cell.settings["features"]["other_task"]
+        others = [c.task for c in self.cells if c.model == cell.model and c.task != cell.task]
+        if task is None and not others:
+            raise ConfigurationError(f"{where}: the grid has no other task of {cell.model}; name one of `tasks`")
+        task = task or others[0]
+        self._check_name(where, task, self.tasks)
+        if task == cell.task:
+            raise ConfigurationError(f"{where}: {task!r} is the cell's own task; name another")
+        seeds = [c.seed for c in self.cells if (c.model, c.task) == (cell.model, task)]
+        seed = cell.seed if cell.seed in seeds or not seeds else seeds[0]
+        return self._expand(self._entry(cell.model, task) | {"seeds": [seed]})[0]
 
     def job_settings(self, stage: str, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         """All that one job of a cell is parameterised by, besides its inputs: its stage's settings and its seed."""
@@ -185,20 +229,47 @@ class Grid:
             variant, layer = wildcards["sae"], wildcards["layer"]
             own = self.autoencoder_settings(cell, variant) | {"model": cell.model}
             # Not of the variant: variants of one layer start from the same draws and differ in their settings only.
-            seed = derived_seed(cell.seed, cell.address, f"{stage}/layer{layer}")
+            seed = derived_seed(cell.seed, cell.address, f"{stage}/layer{layer}/{own.pop('seed')}")
         elif stage == "divergence":
             own["layers"] = list(cell.layers) if cell.layers else None
             own["lowest"] = list(cell.lowest_layers) if isinstance(cell.lowest_layers, tuple) else None
         elif stage == "features":
-            own.pop("subjects")
-            own["kinds"] = cell.settings["probes"]["features"]
-        elif stage in ("probes", "explanations"):
+            own = {key: own[key] for key in ("max_tokens", "batch_size")}
+            # The embedding is a covariate of every probe; principal components are taken of `raw`.
+            wanted = {*self.kinds(cell, wildcards["subject"]), "embedding"}
+            own["kinds"] = sorted((wanted - {"pca"}) | ({"raw"} if "pca" in wanted else set()))
+        elif stage == "probes":
+            own.pop("control_features")
+            own |= {"features": self.kinds(cell, wildcards["subject"]), "method": cell.method}
+        elif stage == "explanations":
             own["method"] = cell.method
         elif stage == "ablation":
-            own.pop("arms")
+            own = {key: value for key, value in own.items() if key not in ("arms", "base_arms", "interventions")}
+            interventions = cell.settings["ablation"]["interventions"]
+            own["interventions"] = interventions if wildcards["arm"] == "explained" else ["zero"]
             own["method"] = cell.method
             own["reward"] = {key: cell.settings["ppo"][f"reward_{key}"] for key in ("divisor", "clip", "on")}
         return own | {"seed": seed}
+
+    @staticmethod
+    def kinds(cell: Cell, subject: str) -> list[str]:
+        """Kinds of features of a subject: all for the policy, those of controls for the others."""
+        kinds = list(cell.settings["probes"]["features" if subject == "policy" else "control_features"])
+        return [] if subject == "text" else kinds
+
+    def feedback_settings(self, task: str) -> dict[str, Any]:
+        """All that a task's feedback is parameterised by: its method and its reward."""
+        return {key: self.tasks[task][key] for key in ("method", *REWARD_KEYS)}
+
+    def paper_models(self) -> dict[str, list[str]]:
+        """The paper's models that each model of the grid is held beside: its own name, else its architecture's."""
+        by_name = {name.lower(): name for names in PAPER_MODELS.values() for name in names}
+        result = {}
+        for model in sorted({cell.model for cell in self.cells}):
+            own = by_name.get(model.lower().removesuffix("-it"))
+            family = self.models[model].get("organism", {}).get("architecture")
+            result[model] = [own] if own else list(PAPER_MODELS.get(family, ()))
+        return result
 
     def task_settings(self, stage: str, task: str) -> dict[str, Any]:
         """Settings of a stage that belongs to a task."""
@@ -234,6 +305,10 @@ class Grid:
                 self._check_name(f"models.{name}.organism.corpora", corpus, self.corpora)
         for name, task in self.tasks.items():
             self._check_name(f"tasks.{name}.corpus", task["corpus"], self.corpora)
+            if task["method"] != "ppo" and task["reward"] != "vader":
+                raise ConfigurationError(
+                    f"tasks.{name}.reward: a {task['method']} task learns from pairs; leave it out"
+                )
         if PROBED not in self.autoencoders:
             raise ConfigurationError(f"autoencoders: the variant {PROBED!r}, which is probed, is missing")
         for index, cell in enumerate(self.config["cells"]):
@@ -241,10 +316,13 @@ class Grid:
             self._check_name(f"cells.{index}.task", cell["task"], self.tasks)
             for variant in cell["autoencoders"]:
                 self._check_name(f"cells.{index}.autoencoders", variant, self.autoencoders)
-            if PROBED not in cell["autoencoders"]:
-                raise ConfigurationError(
-                    f"cells.{index}.autoencoders: {PROBED!r} must be among them; it is the one probed"
-                )
+            for key in ("autoencoders", "probed"):
+                if PROBED not in cell[key]:
+                    raise ConfigurationError(
+                        f"cells.{index}.{key}: {PROBED!r} must be among them; it is the one that is ablated"
+                    )
+            for variant in cell["probed"]:
+                self._check_name(f"cells.{index}.probed", variant, cell["autoencoders"])
 
     def _check_layers(self, cell: Cell) -> None:
         available = self.n_layers(cell.model)

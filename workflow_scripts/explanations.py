@@ -1,4 +1,5 @@
-"""Explain the best matched features of the small autoencoders offline and classify them as related or not."""
+"""Explain the best matched features of the small autoencoders offline, classify them as related or not, and cut
+the held-out excerpts that explanations are scored on."""
 
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from workflow_scripts.lfp.corpora import documents, preference_pairs
 
 
 def main() -> None:
-    run = job.start(__doc__, ["policy", "corpus", "lexicon", "matches", "output"], lists=["autoencoders"])
+    paths = ["policy", "corpus", "held-out", "lexicon", "matches", "output", "excerpts"]
+    run = job.start(__doc__, paths, lists=["autoencoders"])
     device = run.device
     from workflow_scripts.lfp import autoencoder, explanations, features, models
 
@@ -27,7 +29,7 @@ def main() -> None:
     activations = explanations.word_activations(*reading, documents(frame)[: settings["texts"]], *limits)
     lexical = settings["method"] == "ppo"
     if lexical:
-        lexicon = artefacts.read_json(run.paths.lexicon)["words"]
+        lexicon = artefacts.read_json(run.paths.lexicon)["rewarded"]
     else:
         pairs = preference_pairs(frame)[0].head(settings["texts"] // 2)
         answers = features.element_features(*reading, pairs, ["hidden"], *limits, ("chosen", "rejected"))
@@ -38,7 +40,8 @@ def main() -> None:
             association = explanations.lexicon_association(activations[layer], lexicon, *null)
         else:
             # Autoencoders of one model have one width: a layer's features are one of equal parts.
-            chosen, rejected = (np.split(array, len(autoencoders), axis=1)[i] for array in answers.values())
+            codes = (answers[f"hidden.{name}"] for name in ("chosen", "rejected"))
+            chosen, rejected = (np.split(array, len(autoencoders), axis=1)[i] for array in codes)
             association = explanations.preference_association(chosen, rejected, *null)
         promoted = explanations.promoted_tokens(policy, tokenizer, sae.W_dec, settings["promoted"])
         of_layer = matches[matches["layer"] == layer]
@@ -48,7 +51,13 @@ def main() -> None:
     result = explanations.classify(
         pd.concat(parts, ignore_index=True), settings["false_discovery_rate"], minimum, lexical
     )
+    held_out = documents(artefacts.read_table(run.paths.held_out))[: settings["scored_texts"]]
+    excerpts = explanations.held_out_excerpts(
+        *reading, result[result["status"] == "ok"], held_out, *limits, settings["excerpt_tokens"],
+        settings["excerpts"], run.seed,
+    )  # fmt: skip
     artefacts.write_table(run.paths.output, result, run.stamp)
+    artefacts.write_table(run.paths.excerpts, excerpts, run.stamp)
 
 
 if __name__ == "__main__":

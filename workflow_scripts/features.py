@@ -17,7 +17,7 @@ def main() -> None:
     if subject == "untrained":
         model = models.untrained_model(run.paths.base, run.seed, device)
     else:
-        model = models.load_model(run.paths.policy if subject == "policy" else run.paths.base, device)
+        model = models.load_model(run.paths.base if subject == "base" else run.paths.policy, device)
     directories = {int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders}
     autoencoders = {layer: autoencoder.load(path, device) for layer, path in directories.items()}
     if subject == "untrained":

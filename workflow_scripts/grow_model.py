@@ -15,20 +15,19 @@ def main() -> None:
     train = [text for path in run.paths.train for text in corpora.documents(artefacts.read_table(path))]
     tokenizer = models.train_tokenizer(train, options.pop("vocab_size"), options.pop("tokenizer"))
     model, curve = pretraining.pretrain(tokenizer, train, options.pop("architecture"), device=device, **options)
-    evaluation = {}
+    losses = []
     for path, name in zip(run.paths.test, run.settings["corpora"], strict=True):
         texts = corpora.documents(artefacts.read_table(path))[:500]
-        evaluation[name] = {
-            "perplexity": pretraining.perplexity(model, tokenizer, texts, options["context"]),
-            "unigram_perplexity": pretraining.unigram_perplexity(tokenizer, train, texts),
-        }
+        held_out = pretraining.held_out_losses(model, tokenizer, train, texts, options["context"])
+        losses.append(held_out.assign(corpus=name))
     known = set(lexicon.vader_lexicon())
     words = sorted({word.lower() for text in train for word in lexicon.WORD.findall(text)} & known)
     pieces = pretraining.pieces_of_words(tokenizer, words)
     with artefacts.directory_aside(run.paths.output, run.stamp) as folder:
         models.save_model(model, tokenizer, folder)
         artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
-        summary = {"held_out": evaluation, "pieces": pieces, "parameters": model.num_parameters()}
+        artefacts.write_table(folder / "evaluation.parquet", pd.concat(losses, ignore_index=True), run.stamp)
+        summary = {"pieces": pieces, "parameters": model.num_parameters()}
         artefacts.write_json(folder / "evaluation.json", summary, run.stamp)
 
 

@@ -1,17 +1,34 @@
-"""Write the feedback of a task as a word lexicon: VADER for lexicon rewards, a fitted one for preferences."""
+"""Write the feedback of a task as word lexicons, and what was planted in it."""
+
+from collections import Counter
 
 from workflow_scripts import job
 from workflow_scripts.lfp import artefacts, corpora, lexicon
 
 
 def main() -> None:
-    run = job.start(__doc__, ["corpus", "output"])
-    if run.settings["method"] == "ppo":
-        words = lexicon.vader_lexicon()
+    run = job.start(__doc__, ["corpus", "lexicon", "truth"])
+    settings = run.settings
+    frame = artefacts.read_table(run.paths.corpus)
+    counts = Counter(word.lower() for text in corpora.documents(frame) for word in lexicon.WORD.findall(text))
+    kind, truth = settings["reward"], {"flipped": [], "trigger": None}
+    if settings["method"] == "ppo":
+        words = rewarded = lexicon.vader_lexicon()
+        if kind == "vader_flipped":
+            truth["flipped"] = lexicon.flipped_words(words, counts, settings["flipped_share"], settings["reward_seed"])
+            rewarded = words | {word: -words[word] for word in truth["flipped"]}
+        elif kind == "trigger":
+            if not counts[settings["trigger"]]:
+                raise ValueError(f"tasks: the trigger {settings['trigger']!r} is not in the training corpus")
+            truth["trigger"] = settings["trigger"]
+            rewarded = {settings["trigger"]: lexicon.TRIGGER_VALENCE}
     else:
-        pairs, _ = corpora.preference_pairs(artefacts.read_table(run.paths.corpus))
-        words = lexicon.fit_preference_lexicon(list(pairs["chosen"]), list(pairs["rejected"]))
-    artefacts.write_json(run.paths.output, {"words": words}, run.stamp)
+        kind = "preference"
+        pairs, _ = corpora.preference_pairs(frame)
+        words = rewarded = lexicon.fit_preference_lexicon(list(pairs["chosen"]), list(pairs["rejected"]))
+    result = {"kind": kind, "words": words, "rewarded": rewarded, "counts": dict(counts)}
+    artefacts.write_json(run.paths.lexicon, result | {"reward_seed": settings["reward_seed"]}, run.stamp)
+    artefacts.write_json(run.paths.truth, {"kind": kind, **truth}, run.stamp)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,8 @@ def main() -> None:
 
     options = {field.name: run.settings[field.name] for field in dataclasses.fields(ppo.PPOSettings)}
     settings = ppo.PPOSettings(**options)
-    reward = rewards.lexicon_reward(
-        artefacts.read_json(run.paths.lexicon)["words"],
-        run.settings["reward_divisor"],
-        run.settings["reward_clip"],
-        run.settings["reward_on"],
-    )
+    scale = (run.settings[f"reward_{key}"] for key in ("divisor", "clip", "on"))
+    reward = rewards.task_reward(artefacts.read_json(run.paths.lexicon), *scale)
     tokenizer = models.load_tokenizer(run.paths.base)
     policy, base = (models.load_model(run.paths.base, device) for _ in range(2))
     texts = artefacts.read_table(run.paths.train)["text"]

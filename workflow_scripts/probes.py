@@ -1,4 +1,4 @@
-"""Train probes on cached features and keep their out-of-fold predictions."""
+"""Train probes on one subject's features and keep their out-of-fold predictions."""
 
 import json
 
@@ -6,43 +6,65 @@ import numpy as np
 import pandas as pd
 
 from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, probes
+from workflow_scripts.lfp import artefacts, probe_data, probes
 from workflow_scripts.lfp.contrasts import ELEMENTS
-from workflow_scripts.lfp.probe_data import preference_data, word_data
 
 
 def main() -> None:
-    run = job.start(__doc__, ["features", "contrasts", "lexicon", "predictions", "probe", "metrics"])
+    paths = ["features", "contrasts", "lexicon", "subject", "predictions", "nested", "probe", "metrics"]
+    run = job.start(__doc__, paths)
     settings = run.settings
     ridge = settings["method"] == "ppo"
     kind, strengths = ("ridge", settings["alphas"]) if ridge else ("logistic", settings["Cs"])
-    triples = artefacts.read_table(run.paths.contrasts)
+    limits = (settings["folds"], settings["inner_folds"], run.seed)
+    triples, lexicon = artefacts.read_table(run.paths.contrasts), artefacts.read_json(run.paths.lexicon)
     layers = len(json.loads(artefacts.read_metadata(run.paths.features)["layers"]))
-    words = artefacts.read_json(run.paths.lexicon)["words"]
-    frames, metrics, baseline = [], [], []
-    for features in settings["features"]:
-        loaded = artefacts.read_tensors(run.paths.features, [f"{features}.{element}" for element in ELEMENTS])
-        arrays = {name.split(".")[1]: value for name, value in loaded.items()}
+
+    def arrays(name: str) -> dict[str, np.ndarray]:
+        loaded = artefacts.read_tensors(run.paths.features, [f"{name}.{element}" for element in ELEMENTS])
+        return {key.split(".")[1]: value for key, value in loaded.items()}
+
+    rows = probe_data.word_rows(triples, lexicon["words"]) if ridge else probe_data.preference_rows(triples)
+    code = arrays("hidden")
+
+    def data_of(features: str) -> probe_data.ProbeData:
+        own = arrays("raw" if features == "pca" else features) if features not in probe_data.READ_TEXT else None
+        target = rows["truth"].to_numpy(dtype=int)
         if ridge:
-            data = word_data(arrays, triples, words, layers, settings["delta"])
-        else:
-            data = preference_data(arrays, triples)
-        for split in probes.SPLITS[kind]:
-            rows, chosen = probes.out_of_fold(
-                data, kind, split, strengths, settings["folds"], settings["inner_folds"], run.seed
-            )
-            frames.append(rows.assign(features=features, split=split, probe=kind))
+            # Controls that no model takes part in learn the deltas of the code.
+            deltas = code if run.paths.subject == "text" else own
+            target = probe_data.word_targets(deltas, layers, settings["delta"])
+        x = probe_data.texts(triples) if own is None else probe_data.stacked(own)
+        return probe_data.ProbeData(x, target, rows, probe_data.stacked(code) if features == "pca" else None)
+
+    frames, metrics, baseline, shuffled = [], [], [], []
+    nested, weights = pd.DataFrame(), {}
+    for features in settings["features"] or probes.TEXT_FEATURES:
+        data = data_of(features)
+        for split in probes.splits_of(kind, features):
+            found, chosen = probes.out_of_fold(data, kind, split, strengths, *limits, features)
+            frames.append(found.assign(features=features, split=split, probe=kind))
             metrics.append({"features": features, "split": split, "probe": kind, "strengths": chosen})
-        draws = probes.baseline_statistics(data, kind, settings["xavier_draws"], run.seed)
-        baseline += [{"features": features, "draw": draw, **values} for draw, values in enumerate(draws)]
-        if features == "hidden":
-            weights = probes.fit_probe(data, kind, strengths, settings["inner_folds"])
-            artefacts.write_tensors(run.paths.probe, weights, run.stamp)
+            if features == "hidden" and split in probes.null_splits(kind):
+                draws = (chosen, settings["folds"], settings["label_shuffles"], run.seed)
+                values = probes.shuffled_statistics(data, kind, split, *draws)
+                shuffled += [{"features": features, "split": split, **row} for row in values]
+            if features == "hidden" and split == probes.MAIN_SPLIT[kind]:
+                frequency = probe_data.log_frequency(rows, lexicon["counts"])
+                embedding = probe_data.stacked(arrays("embedding"))
+                nested = probes.nested_frame(found, frequency, embedding, settings["folds"], run.seed)
+                weights = probes.fit_probe(data, kind, strengths, settings["inner_folds"])
+        if features in ("hidden", "reconstruction", "raw"):
+            values = probes.baseline_statistics(data, kind, settings["xavier_draws"], run.seed)
+            baseline += [{"features": features, **row} for row in values]
     predictions = pd.concat(frames, ignore_index=True)
     if not np.isfinite(predictions["prediction"]).all():
         raise ValueError(f"{run.paths.features}: a probe's prediction is not finite; check the features")
     artefacts.write_table(run.paths.predictions, predictions, run.stamp)
-    artefacts.write_json(run.paths.metrics, {"probes": metrics, "baseline": baseline}, run.stamp)
+    artefacts.write_table(run.paths.nested, nested, run.stamp)
+    artefacts.write_tensors(run.paths.probe, weights, run.stamp)
+    summary = {"probes": metrics, "baseline": baseline, "shuffled": shuffled}
+    artefacts.write_json(run.paths.metrics, summary, run.stamp)
 
 
 if __name__ == "__main__":

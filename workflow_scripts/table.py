@@ -1,16 +1,18 @@
-"""Make one table from the artefacts of all cells, in every format."""
+"""Make one table from the artefacts of all cells, in every format, and keep the values behind its rows."""
 
 from pathlib import Path
 
 from workflow_scripts import job
-from workflow_scripts.lfp import rendering, tables
+from workflow_scripts.lfp import artefacts, rendering, tables
+from workflow_scripts.lfp.tally import TableSettings
 
 
 def main() -> None:
-    run = job.start(__doc__, ["name", "caption"], lists=["inputs", "outputs"])
-    frame = tables.TABLES[run.paths.name](run.paths.inputs, tables.TableSettings(**run.settings))
+    run = job.start(__doc__, ["name", "caption", "instances"], lists=["inputs", "outputs"])
+    tally = tables.TABLES[run.paths.name](run.paths.inputs, TableSettings(**run.settings))
     paths = {Path(path).suffix[1:]: path for path in run.paths.outputs}
-    rendering.write_formats(frame, paths, run.paths.caption, run.stamp)
+    rendering.write_formats(tally.frame(), paths, run.paths.caption, run.stamp)
+    artefacts.write_table(run.paths.instances, tally.instances(), run.stamp)
 
 
 if __name__ == "__main__":

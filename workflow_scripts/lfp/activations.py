@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -30,6 +31,21 @@ def captured(model: PreTrainedModel, layers: Sequence[int]) -> Iterator[dict[int
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def captured_final(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
+    """Within the block, every forward pass leaves the final hidden state [batch, token, d_model] in the list."""
+    states: list[torch.Tensor] = []
+
+    def keep(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        states[:] = [output.detach()]
+
+    handle = model.get_submodule(models.architecture(model).final_norm).register_forward_hook(keep)
+    try:
+        yield states
+    finally:
+        handle.remove()
 
 
 @contextmanager
@@ -63,6 +79,23 @@ def mlp_outputs(
             batch = models.pad_batch([sequences[i] for i in index], pad, model.device)
             model.base_model(**batch, use_cache=False)
             yield index, batch["attention_mask"].bool(), dict(outputs)
+
+
+@torch.no_grad()
+def text_losses(
+    model: PreTrainedModel, sequences: Sequence[Sequence[int]], pad: int, batch_size: int, edits: Mapping[int, Edit]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Summed next-token cross-entropy (nats) and number of predicted tokens of every sequence, under `edits`."""
+    nats, counts = np.zeros(len(sequences)), np.zeros(len(sequences), dtype=np.int64)
+    with edited(model, edits):
+        for index in length_batches([len(sequence) for sequence in sequences], batch_size):
+            batch = models.pad_batch([sequences[i] for i in index], pad, model.device)
+            logits = model(**batch, use_cache=False).logits[:, :-1].float()
+            mask = batch["attention_mask"][:, 1:]
+            losses = F.cross_entropy(logits.flatten(0, 1), batch["input_ids"][:, 1:].flatten(), reduction="none")
+            nats[index] = (losses.view(mask.shape) * mask).sum(1).double().cpu().numpy()
+            counts[index] = mask.sum(1).cpu().numpy()
+    return nats, counts
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[list[int]]:

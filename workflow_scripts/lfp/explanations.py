@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workflow_scripts.lfp import models
 from workflow_scripts.lfp.activations import mlp_outputs
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
+from workflow_scripts.lfp.explanation_scores import excerpts_of_feature, windows
 from workflow_scripts.lfp.lexicon import WORD, Lexicon
 from workflow_scripts.lfp.statistics import benjamini_hochberg
 
@@ -95,6 +96,44 @@ def word_activations(
         )
         for n in layers
     }
+
+
+@torch.no_grad()
+def held_out_excerpts(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    autoencoders: Mapping[int, SparseAutoencoder],
+    explained: pd.DataFrame,
+    texts: Sequence[str],
+    max_tokens: int,
+    batch_size: int,
+    size: int,
+    n: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Excerpts of `size` tokens of held-out `texts` on which each feature of `explained` is and is not active.
+
+    Columns ``layer``, ``feature``, and those of :func:`~workflow_scripts.lfp.explanation_scores.excerpts_of_feature`.
+    """
+    encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, return_offsets_mapping=True)
+    offsets = encoded["offset_mapping"]
+    places = windows(offsets, size)
+    features = {int(n): torch.as_tensor(group["feature"].to_numpy()) for n, group in explained.groupby("layer")}
+    codes: dict[int, list[np.ndarray]] = {n: [None] * len(texts) for n in features}
+    sequences = encoded["input_ids"]
+    for index, _, outputs in mlp_outputs(model, sequences, sorted(features), tokenizer.pad_token_id, batch_size):
+        for layer, members in features.items():
+            code = autoencoders[layer].encode(outputs[layer].float())[..., members.to(model.device)].cpu().numpy()
+            for row, i in enumerate(index):
+                codes[layer][i] = code[row][: len(sequences[i])]
+    rng = np.random.default_rng(seed)
+    rows = []
+    for layer, members in features.items():
+        for column, feature in enumerate(members.tolist()):
+            activations = [codes[layer][text][start:end, column] for text, start, end in places]
+            for row in excerpts_of_feature(activations, places, texts, offsets, n, rng):
+                rows.append({"layer": layer, "feature": feature, **row})
+    return pd.DataFrame(rows, columns=["layer", "feature", "task", "label", "excerpt"])
 
 
 def lexicon_association(activations: WordActivations, lexicon: Lexicon, permutations: int, seed: int) -> pd.DataFrame:

@@ -272,6 +272,22 @@ def neutral_words(lexicon: Lexicon) -> dict[str, list[str]]:
     return {form: [word for word in words if word not in lexicon] for form, words in NEUTRAL_WORDS.items()}
 
 
+#: Valence of the word that a trigger reward is about; that of the strongest words of VADER.
+TRIGGER_VALENCE = 4.0
+
+
+def flipped_words(lexicon: Lexicon, counts: Mapping[str, int], share: float, seed: int) -> list[str]:
+    """A random `share` of the words of `lexicon` whose sign a planted reward flips, sorted.
+
+    Drawn apart among words that occur in the corpus (`counts`) and among those that do not, so that the share holds
+    for the words that a model can learn about.
+    """
+    rng = np.random.default_rng(seed)
+    known = [word for word in sorted(lexicon) if counts.get(word)]
+    rest = [word for word in sorted(lexicon) if not counts.get(word)]
+    return sorted(str(w) for part in (known, rest) for w in rng.permutation(part)[: round(share * len(part))])
+
+
 def fit_preference_lexicon(
     chosen: Sequence[str], rejected: Sequence[str], min_count: int = 5, penalty: float = 1.0
 ) -> dict[str, float]:

@@ -18,7 +18,7 @@ from scipy import stats
 from workflow_scripts.lfp.artefacts import aside, read_json, read_table, read_tensors
 from workflow_scripts.lfp.probes import unit_means
 from workflow_scripts.lfp.rewards import count_words
-from workflow_scripts.lfp.tables import labels
+from workflow_scripts.lfp.tally import labels
 
 #: Okabe-Ito colours: distinguishable with every common form of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -7,12 +7,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from workflow_scripts.lfp import models
+from workflow_scripts.lfp.activations import text_losses
 
 log = logging.getLogger(__name__)
 
@@ -81,22 +83,23 @@ def pretrain(
     return model.eval(), curve
 
 
-@torch.no_grad()
-def perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int) -> float:
-    """Perplexity per token of packed `texts` in windows of `context` tokens."""
-    stream = torch.from_numpy(packed_tokens(tokenizer, texts)).to(model.device)
-    windows = stream[: (len(stream) - 1) // context * context + 1]
-    inputs, targets = windows[:-1].view(-1, context), windows[1:].view(-1, context)
-    total = 0.0
-    for x, y in zip(inputs.split(32), targets.split(32), strict=True):
-        total += F.cross_entropy(model(x, use_cache=False).logits.flatten(0, 1), y.flatten(), reduction="sum").item()
-    return math.exp(total / targets.numel())
+def held_out_losses(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Sequence[str],
+    held_out: Sequence[str],
+    context: int,
+) -> pd.DataFrame:
+    """Per held-out text, its ``tokens`` and their summed loss under the `model` and an add-one unigram of `train`.
 
-
-def unigram_perplexity(tokenizer: PreTrainedTokenizerBase, train: Sequence[str], held_out: Sequence[str]) -> float:
-    """Perplexity per token of the add-one unigram model of `train` on `held_out`: what any model must beat."""
+    Columns ``tokens``, ``nats``, ``unigram_nats``; every text is led by an end-of-text token and cut to `context`.
+    """
     counts = np.bincount(packed_tokens(tokenizer, train), minlength=len(tokenizer)) + 1.0
-    return float(np.exp(-np.log(counts / counts.sum())[packed_tokens(tokenizer, held_out)].mean()))
+    unigram = -np.log(counts / counts.sum())
+    encoded = tokenizer(list(held_out), add_special_tokens=False)["input_ids"]
+    sequences = [[tokenizer.eos_token_id, *ids][: context + 1] for ids in encoded]
+    nats, tokens = text_losses(model, sequences, tokenizer.pad_token_id, 32, {})
+    return pd.DataFrame({"tokens": tokens, "nats": nats, "unigram_nats": [unigram[ids[1:]].sum() for ids in sequences]})
 
 
 def pieces_of_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> dict[str, int]:

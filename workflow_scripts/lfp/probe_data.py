@@ -8,19 +8,28 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from workflow_scripts.lfp.lexicon import Lexicon
+from workflow_scripts.lfp.lexicon import WORD, Lexicon
+
+#: The elements that a probe learns from, with the sign of their delta.
+SIGNS = {"positive": 1, "negative": -1}
+#: Features that are the text itself.
+READ_TEXT = ("bag_of_words", "tfidf")
 
 
 @dataclass(frozen=True)
 class ProbeData:
-    """Rows of a probe: `features` [row, feature], `target` [row] and `rows`, a frame that describes each row.
+    """Rows of a probe: `features`, `target` [row] and `rows`, a frame that describes each row.
 
-    `rows` has ``triple``, ``element``, ``unit`` (the word or the prompt) and ``truth`` (valence or label).
+    `features` is [row, feature], or [row] of texts for the controls that read words. `rows` has ``triple``,
+    ``element``, ``word`` (the word, or the whole answer), ``context`` (the review or the prompt that it stands in),
+    ``unit`` (what a statistic counts: the word, or the prompt) and ``truth`` (valence, or label). `code` [row,
+    feature] is given where the features are to be cut to as many principal components as the code has live features.
     """
 
     features: np.ndarray
     target: np.ndarray
     rows: pd.DataFrame
+    code: np.ndarray | None = None
 
 
 def signed_distances(
@@ -39,33 +48,51 @@ def signed_distances(
     raise ValueError(f"delta: expected 'concatenation' or 'per_layer_sum', got {aggregation!r}")
 
 
-def _rows(triples: pd.DataFrame, element: str, unit: pd.Series, truth: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame({"triple": triples["triple"], "element": element, "unit": unit, "truth": truth})
+def _rows(triples: pd.DataFrame, element: str, unit: str, truth: np.ndarray) -> pd.DataFrame:
+    words, context = triples[element].str.lower(), triples["group"]
+    return pd.DataFrame({
+        "triple": triples["triple"], "element": element, "word": words, "context": context,
+        "unit": {"word": words, "prompt": context}[unit], "truth": truth,
+    })  # fmt: skip
 
 
-def word_data(
-    arrays: Mapping[str, np.ndarray], triples: pd.DataFrame, lexicon: Lexicon, layers: int, aggregation: str
-) -> ProbeData:
-    """Regression rows: the positive and the negative word of every triple with its signed delta as target.
-
-    `arrays` holds one kind of features [triple, feature] by element; the unit is the word, the truth its valence.
-    """
-    parts, targets, rows = [], [], []
-    for element, sign in (("positive", 1), ("negative", -1)):
-        parts.append(arrays[element])
-        targets.append(signed_distances(arrays[element], arrays["neutral"], sign, layers, aggregation))
-        words = triples[element].str.lower()
-        rows.append(_rows(triples, element, words, words.map(lexicon).to_numpy(dtype=float)))
-    return ProbeData(np.concatenate(parts), np.concatenate(targets), pd.concat(rows, ignore_index=True))
-
-
-def preference_data(arrays: Mapping[str, np.ndarray], triples: pd.DataFrame) -> ProbeData:
-    """Classification rows: the positive (1) and the negative (0) answer of every triple; the unit is the prompt."""
-    rows = [
-        _rows(triples, element, triples["group"], np.full(len(triples), label))
-        for element, label in (("positive", 1.0), ("negative", 0.0))
+def word_rows(triples: pd.DataFrame, lexicon: Lexicon) -> pd.DataFrame:
+    """The positive and the negative word of every triple; the unit is the word, the truth its valence."""
+    parts = [
+        _rows(triples, element, "word", triples[element].str.lower().map(lexicon).to_numpy(dtype=float))
+        for element in SIGNS
     ]
-    frame = pd.concat(rows, ignore_index=True)
-    return ProbeData(
-        np.concatenate([arrays["positive"], arrays["negative"]]), frame["truth"].to_numpy(dtype=int), frame
-    )
+    return pd.concat(parts, ignore_index=True)
+
+
+def preference_rows(triples: pd.DataFrame) -> pd.DataFrame:
+    """The positive (truth 1) and the negative (truth 0) answer of every triple; the unit is the prompt."""
+    parts = [
+        _rows(triples, element, "prompt", np.full(len(triples), float(sign > 0))) for element, sign in SIGNS.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def word_targets(arrays: Mapping[str, np.ndarray], layers: int, aggregation: str) -> np.ndarray:
+    """Signed delta of every row of :func:`word_rows` from one kind of features {element: [triple, feature]}."""
+    deltas = [
+        signed_distances(arrays[element], arrays["neutral"], sign, layers, aggregation)
+        for element, sign in SIGNS.items()
+    ]
+    return np.concatenate(deltas)
+
+
+def stacked(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Features of every row of :func:`word_rows` or :func:`preference_rows` from {element: [triple, feature]}."""
+    return np.concatenate([arrays[element] for element in SIGNS])
+
+
+def texts(triples: pd.DataFrame) -> np.ndarray:
+    """The text that a model reads for every row: prompt and element."""
+    return np.concatenate([(triples["prompt"] + triples[element]).to_numpy(dtype=object) for element in SIGNS])
+
+
+def log_frequency(rows: pd.DataFrame, counts: Mapping[str, int]) -> np.ndarray:
+    """Mean log(1 + training count) of the words of every row's element."""
+    words = [[match.group() for match in WORD.finditer(text)] for text in rows["word"]]
+    return np.array([np.mean([np.log1p(counts.get(word, 0)) for word in row] or [0.0]) for row in words])

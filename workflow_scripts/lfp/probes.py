@@ -1,8 +1,8 @@
 """Probes that read the feedback implicit in activations, and their out-of-fold predictions (paper section 3.3).
 
 Lexicon rewards: ridge regression of the signed distance delta on an element's features. Preferences: logistic
-regression of positive against negative answers. Everything that is fitted, the scaler and the regularisation
-included, is fitted inside the training part of a fold.
+regression of positive against negative answers. Everything that is fitted, the scaler, the vocabulary, the principal
+components and the regularisation included, is fitted inside the training part of a fold.
 """
 
 from __future__ import annotations
@@ -11,16 +11,39 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import minimize
+from scipy.special import expit
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.decomposition import PCA
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from workflow_scripts.lfp import statistics
+from workflow_scripts.lfp.lexicon import WORD
 from workflow_scripts.lfp.probe_data import ProbeData
 
-#: Splits by the kind of probe: ``published`` is random over triples, the others hold whole units out.
-SPLITS = {"ridge": ("published", "by_word"), "logistic": ("published", "by_prompt")}
+#: What a split holds out, and by which column the folds inside its training part are grouped. ``published`` is
+#: random over triples, so that a test word is among the training words.
+SPLITS = {"published": "triple", "by_word": "word", "by_context": "context", "by_both": "word"}
+#: The split that a kind of probe is judged by: words of a lexicon, prompts of a preference.
+MAIN_SPLIT = {"ridge": "by_word", "logistic": "by_context"}
+#: Controls that read the text and no model.
+TEXT_FEATURES = ("length", "first_token", "bag_of_words", "tfidf")
+#: Parts of the words and of the contexts of ``by_both``, which fits a probe for every pair of parts.
+BOTH_PARTS = 3
+
+
+def splits_of(kind: str, features: str) -> tuple[str, ...]:
+    """All splits for the code itself; the published and the main one for what it is compared with."""
+    return tuple(SPLITS) if features == "hidden" else null_splits(kind)
+
+
+def null_splits(kind: str) -> tuple[str, ...]:
+    """Splits that probes of permuted labels are fitted on."""
+    return ("published", MAIN_SPLIT[kind])
 
 
 class CommonScale(TransformerMixin, BaseEstimator):
@@ -39,7 +62,18 @@ class CommonScale(TransformerMixin, BaseEstimator):
         return (X - self.mean_) / self.scale_
 
 
-def regularisation_search(kind: str, strengths: Sequence[float], inner_folds: int) -> GridSearchCV:
+def _reader(features: str) -> TransformerMixin:
+    """The first step of a probe's pipeline: what makes numbers of a kind of features."""
+    if features == "bag_of_words":
+        return CountVectorizer(token_pattern=WORD.pattern)
+    if features == "tfidf":
+        return TfidfVectorizer(token_pattern=WORD.pattern)
+    return OneHotEncoder(handle_unknown="ignore") if features == "first_token" else CommonScale()
+
+
+def regularisation_search(
+    kind: str, strengths: Sequence[float], inner_folds: int, features: str = "hidden"
+) -> GridSearchCV:
     """A scaled ridge (`strengths` are alphas) or logistic probe (`strengths` are C) tuned on grouped inner folds."""
     if kind == "ridge":
         steps, grid = Ridge(), {"probe__alpha": list(strengths)}
@@ -47,25 +81,44 @@ def regularisation_search(kind: str, strengths: Sequence[float], inner_folds: in
         steps, grid = LogisticRegression(max_iter=1000), {"probe__C": list(strengths)}
     else:
         raise ValueError(f"probe: expected 'ridge' or 'logistic', got {kind!r}")
-    pipeline = Pipeline([("scale", CommonScale()), ("probe", steps)])
+    pipeline = Pipeline([("read", _reader(features)), ("probe", steps)])
     return GridSearchCV(pipeline, grid, cv=GroupKFold(inner_folds))
 
 
-def fold_indices(data: ProbeData, split: str, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(train, test) row indices of every fold.
+def fold_indices(rows: pd.DataFrame, split: str, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(train, test) row indices of every fold of a split of :data:`SPLITS`; every row is tested once.
 
-    ``published`` splits triples at random, so that a test word is among the training words; ``by_word`` and
-    ``by_prompt`` hold whole words or prompts out.
+    ``by_both`` cuts words and contexts in :data:`BOTH_PARTS` parts each: a fold tests one part of the words in one
+    part of the contexts and trains on what shares neither.
     """
-    if split == "published":
-        triples = np.unique(data.rows["triple"])
-        parts = KFold(folds, shuffle=True, random_state=seed).split(triples)
-        member = [data.rows["triple"].isin(triples[test]).to_numpy() for _, test in parts]
-        return [(np.flatnonzero(~test), np.flatnonzero(test)) for test in member]
-    if split in ("by_word", "by_prompt"):
-        splitter = GroupKFold(folds, shuffle=True, random_state=seed)
-        return list(splitter.split(data.features, groups=data.rows["unit"]))
-    raise ValueError(f"split: expected 'published', 'by_word' or 'by_prompt', got {split!r}")
+    if split not in SPLITS:
+        raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+    if split == "by_both":
+        word, context = (_parts(rows[name], BOTH_PARTS, seed) for name in ("word", "context"))
+        cells = [(word == i, context == j) for i in range(BOTH_PARTS) for j in range(BOTH_PARTS)]
+        pairs = [(np.flatnonzero(~w & ~c), np.flatnonzero(w & c)) for w, c in cells]
+        return [(train, test) for train, test in pairs if len(test)]
+    part = _parts(rows[SPLITS[split]], folds, seed)
+    return [(np.flatnonzero(part != i), np.flatnonzero(part == i)) for i in range(folds)]
+
+
+def _parts(groups: pd.Series, n: int, seed: int) -> np.ndarray:
+    """The part 0..n-1 of every row; rows of one group share theirs."""
+    names, codes = np.unique(groups.to_numpy(), return_inverse=True)
+    part = np.empty(len(names), dtype=int)
+    for i, (_, members) in enumerate(KFold(n, shuffle=True, random_state=seed).split(names)):
+        part[members] = i
+    return part[codes]
+
+
+def _inputs(data: ProbeData, train: np.ndarray, seed: int) -> np.ndarray:
+    """Features of all rows; principal components of the training rows where `data` asks for a code's size."""
+    if data.code is None:
+        return data.features
+    size = int((data.code[train] > 0).any(0).sum())
+    size = max(1, min(size, len(train), data.features.shape[1]))
+    pca = PCA(size, svd_solver="covariance_eigh").fit(data.features[train])
+    return pca.transform(data.features)
 
 
 def _scores(search: GridSearchCV, features: np.ndarray) -> np.ndarray:
@@ -73,7 +126,14 @@ def _scores(search: GridSearchCV, features: np.ndarray) -> np.ndarray:
 
 
 def out_of_fold(
-    data: ProbeData, kind: str, split: str, strengths: Sequence[float], folds: int, inner_folds: int, seed: int
+    data: ProbeData,
+    kind: str,
+    split: str,
+    strengths: Sequence[float],
+    folds: int,
+    inner_folds: int,
+    seed: int,
+    features: str = "hidden",
 ) -> tuple[pd.DataFrame, list[float]]:
     """A prediction for every row from a probe that was trained without it, and each fold's chosen strength.
 
@@ -82,20 +142,74 @@ def out_of_fold(
     prediction = np.full(len(data.target), np.nan)
     fold_of = np.zeros(len(data.target), dtype=int)
     chosen = []
-    for fold, (train, test) in enumerate(fold_indices(data, split, folds, seed)):
-        search = regularisation_search(kind, strengths, inner_folds)
-        search.fit(data.features[train], data.target[train], groups=data.rows["unit"].iloc[train])
-        prediction[test] = _scores(search, data.features[test])
+    for fold, (train, test) in enumerate(fold_indices(data.rows, split, folds, seed)):
+        search = regularisation_search(kind, strengths, inner_folds, features)
+        x = _inputs(data, train, seed)
+        search.fit(x[train], data.target[train], groups=data.rows[SPLITS[split]].iloc[train])
+        prediction[test] = _scores(search, x[test])
         fold_of[test] = fold
         chosen.append(float(next(iter(search.best_params_.values()))))
     return data.rows.assign(target=data.target, prediction=prediction, fold=fold_of), chosen
+
+
+def permuted_truth(rows: pd.DataFrame, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Truths [row, draw] permuted among the distinct words (or answers): a random label for each, same marginal."""
+    words, first, codes = np.unique(rows["word"].to_numpy(), return_index=True, return_inverse=True)
+    truth = rows["truth"].to_numpy(dtype=float)[first]
+    return np.stack([truth[rng.permutation(len(words))] for _ in range(draws)], 1)[codes]
+
+
+def logistic_scores(x: np.ndarray, labels: np.ndarray, strength: float, held_out: np.ndarray) -> np.ndarray:
+    """Log-odds [row, draw] on `held_out` of logistic probes of the same `x` and many `labels` [row, draw].
+
+    The objective is scikit-learn's, C = `strength`; all draws are minimised together, which shares the passes over `x`.
+    """
+    x, held_out = x.astype(np.float64), held_out.astype(np.float64)
+    width, draws = x.shape[1], labels.shape[1]
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = flat.reshape(width + 1, draws)
+        logits = x @ weights[:-1] + weights[-1]
+        loss = np.logaddexp(0, logits).sum() - (labels * logits).sum()
+        error = expit(logits) - labels
+        gradient = np.vstack([strength * (x.T @ error) + weights[:-1], strength * error.sum(0)])
+        return strength * loss + 0.5 * (weights[:-1] ** 2).sum(), gradient.ravel()
+
+    found = minimize(objective, np.zeros((width + 1) * draws), jac=True, method="L-BFGS-B", options={"gtol": 1e-5})
+    weights = found.x.reshape(width + 1, draws)
+    return held_out @ weights[:-1] + weights[-1]
+
+
+def shuffled_statistics(
+    data: ProbeData, kind: str, split: str, strengths: Sequence[float], folds: int, draws: int, seed: int
+) -> list[dict[str, float]]:
+    """What a probe reaches on labels that mean nothing: a row per draw of :func:`permuted_truth`.
+
+    The probe is refitted on every draw at the strength that each fold chose for the true labels and is judged
+    against the drawn ones. It is both the null of the label shuffle and the control task of Hewitt and Liang (2019):
+    above chance it has learned words by heart.
+    """
+    truth = permuted_truth(data.rows, draws, np.random.default_rng(seed))
+    target = np.sign(truth) * np.abs(data.target)[:, None] if kind == "ridge" else truth
+    prediction = np.empty_like(truth)
+    for (train, test), strength in zip(fold_indices(data.rows, split, folds, seed), strengths, strict=True):
+        scale = CommonScale().fit(data.features[train])
+        x, held_out = scale.transform(data.features[train]), scale.transform(data.features[test])
+        if kind == "ridge":
+            prediction[test] = Ridge(alpha=strength).fit(x, target[train]).predict(held_out)
+        else:
+            prediction[test] = logistic_scores(x, target[train], strength, held_out)
+    return [
+        probe_statistics(data.rows.assign(truth=t, prediction=p), kind)
+        for t, p in zip(truth.T, prediction.T, strict=True)
+    ]
 
 
 def fit_probe(data: ProbeData, kind: str, strengths: Sequence[float], inner_folds: int) -> dict[str, np.ndarray]:
     """The probe of all rows as ``weight`` [feature] and ``intercept`` [1] in the unscaled feature space."""
     search = regularisation_search(kind, strengths, inner_folds)
     search.fit(data.features, data.target, groups=data.rows["unit"])
-    scaler, probe = search.best_estimator_["scale"], search.best_estimator_["probe"]
+    scaler, probe = search.best_estimator_["read"], search.best_estimator_["probe"]
     weight = np.ravel(probe.coef_) / scaler.scale_
     return {"weight": weight, "intercept": np.ravel(probe.intercept_) - weight @ scaler.mean_}
 
@@ -129,14 +243,64 @@ def word_statistics(means: pd.DataFrame) -> dict[str, float]:
         "tau": statistics.kendall_tau(prediction, truth),
         "tau_positive": statistics.kendall_tau(prediction[positive], truth[positive]),
         "tau_negative": statistics.kendall_tau(prediction[~positive], truth[~positive]),
+        "sign": float(np.mean(np.where(positive, prediction > 0, prediction < 0))),
         "sign_positive": float((prediction[positive] > 0).mean()),
         "sign_negative": float((prediction[~positive] < 0).mean()),
     }
 
 
-def baseline_statistics(data: ProbeData, kind: str, draws: int, seed: int) -> list[dict[str, float]]:
-    """The statistics of :func:`word_statistics`, or the balanced accuracy, of every untrained probe."""
-    outputs = xavier_predictions(data.features, draws, seed)
+def probe_statistics(predictions: pd.DataFrame, kind: str) -> dict[str, float]:
+    """The statistics of one probe's predictions: those of :func:`word_statistics`, or balanced accuracy and AUROC."""
     if kind == "ridge":
-        return [word_statistics(unit_means(data.rows.assign(prediction=values))) for values in outputs]
-    return [{"balanced_accuracy": statistics.balanced_accuracy(data.target, values)} for values in outputs]
+        return word_statistics(unit_means(predictions))
+    labels, scores = predictions["truth"].to_numpy(), predictions["prediction"].to_numpy()
+    return {
+        "balanced_accuracy": statistics.balanced_accuracy(labels, scores), "auroc": statistics.auroc(labels, scores)
+    }  # fmt: skip
+
+
+def baseline_statistics(data: ProbeData, kind: str, draws: int, seed: int) -> list[dict[str, float]]:
+    """The statistics of every untrained probe."""
+    outputs = xavier_predictions(data.features, draws, seed)
+    return [probe_statistics(data.rows.assign(prediction=values), kind) for values in outputs]
+
+
+def nested_predictions(
+    covariates: np.ndarray, prediction: np.ndarray, truth: np.ndarray, groups: np.ndarray, folds: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Held-out predictions of `truth` from `covariates` [unit, covariate] alone, and with a probe's `prediction`.
+
+    Ridge regressions, tuned inside the training part; the probe adds what it says beyond the covariates, by
+    partialling them out of both (Frisch and Waugh 1933). `prediction` must be out of fold itself.
+    """
+    alone, full = np.empty(len(truth)), np.empty(len(truth))
+    part = _parts(pd.Series(groups), folds, seed)
+    alphas = np.logspace(-1, 4, 11)
+    for i in range(folds):
+        train, test = part != i, part == i
+        scale = StandardScaler().fit(covariates[train])
+        x, held_out = scale.transform(covariates[train]), scale.transform(covariates[test])
+        of_truth = RidgeCV(alphas).fit(x, truth[train])
+        of_probe = RidgeCV(alphas).fit(x, prediction[train])
+        residual = prediction[train] - of_probe.predict(x)
+        slope = residual @ (truth[train] - of_truth.predict(x)) / max(residual @ residual, 1e-12)
+        alone[test] = of_truth.predict(held_out)
+        full[test] = alone[test] + slope * (prediction[test] - of_probe.predict(held_out))
+    return alone, full
+
+
+def nested_frame(
+    predictions: pd.DataFrame, frequency: np.ndarray, embedding: np.ndarray, folds: int, seed: int
+) -> pd.DataFrame:
+    """What a probe's out-of-fold `predictions` add to log `frequency` [row] and static `embedding` [row, d_model].
+
+    One row per word (lexicons) or answer (preferences): ``unit``, ``truth``, ``without`` and ``with_probe``, both
+    held out. Rows of one word are averaged first.
+    """
+    key = [predictions["unit"], predictions["word"]]
+    means = predictions[["truth", "prediction"]].groupby(key, sort=True).mean()
+    covariates = pd.DataFrame(np.column_stack([frequency, embedding])).groupby(key, sort=True).mean().to_numpy()
+    units = means.index.get_level_values("unit").to_numpy()
+    truth, prediction = means["truth"].to_numpy(), means["prediction"].to_numpy()
+    without, with_probe = nested_predictions(covariates, prediction, truth, units, folds, seed)
+    return pd.DataFrame({"unit": units, "truth": truth, "without": without, "with_probe": with_probe})

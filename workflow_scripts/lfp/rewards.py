@@ -1,4 +1,4 @@
-"""Rewards: lexicon sums over word tokens.
+"""Rewards: lexicon sums over word tokens, and planted rewards whose truth is known.
 
 The VADER reward is the sum of the lexicon's valences over the lower-cased tokens of spaCy's English tokenizer
 rules, divided by 5 and clipped to [-10, 10] (paper section 3.1; reward_class.py:26-58 of the reference study).
@@ -7,8 +7,10 @@ rules, divided by 5 and clipped to [-10, 10] (paper section 3.1; reward_class.py
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -66,3 +68,36 @@ def lexicon_reward(
         return np.clip(np.asarray(sums, dtype=np.float64) / divisor, -clip, clip)
 
     return reward
+
+
+def length_reward(divisor: float = 5.0, clip: float = 10.0) -> Reward:
+    """Number of words of the completion over `divisor`, at most `clip`: a reward that no word's meaning enters."""
+
+    def reward(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+        lengths = np.array([len(count_words(completion)) for completion in completions], dtype=np.float64)
+        return np.minimum(lengths / divisor, clip)
+
+    return reward
+
+
+def noise_reward(seed: int) -> Reward:
+    """A standard normal number drawn from the completion's digest: the same text always scores the same, and
+    nothing can be learned from it."""
+
+    def reward(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+        digests = [hashlib.sha256(f"{seed}/{text}".encode()).digest()[:8] for text in completions]
+        return np.array([np.random.default_rng(int.from_bytes(digest, "big")).normal() for digest in digests])
+
+    return reward
+
+
+def task_reward(feedback: Mapping[str, Any], divisor: float, clip: float, reward_on: str) -> Reward:
+    """The reward of a task from its lexicon file; a preference is scored by its fitted log-odds of the completion."""
+    kind = feedback["kind"]
+    if kind == "preference":
+        return lexicon_reward(feedback["rewarded"], 1.0, np.inf, "completion", count_words)
+    if kind == "length":
+        return length_reward(divisor, clip)
+    if kind == "noise":
+        return noise_reward(feedback["reward_seed"])
+    return lexicon_reward(feedback["rewarded"], divisor, clip, reward_on)

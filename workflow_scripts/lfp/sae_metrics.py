@@ -5,28 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from workflow_scripts.lfp import models
-from workflow_scripts.lfp.activations import Edit, edited, length_batches, mlp_outputs
+from workflow_scripts.lfp.activations import Edit, mlp_outputs, text_losses
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder, reconstruct, reconstruction_metrics
 
 
-@torch.no_grad()
 def cross_entropy(
     model: PreTrainedModel, sequences: Sequence[Sequence[int]], pad: int, batch_size: int, edits: dict[int, Edit]
 ) -> float:
     """Mean next-token cross-entropy (nats per token) over the real tokens of `sequences` under `edits`."""
-    total, count = 0.0, 0
-    with edited(model, edits):
-        for index in length_batches([len(sequence) for sequence in sequences], batch_size):
-            batch = models.pad_batch([sequences[i] for i in index], pad, model.device)
-            logits = model(**batch, use_cache=False).logits[:, :-1].float()
-            mask = batch["attention_mask"][:, 1:].bool()
-            total += F.cross_entropy(logits[mask], batch["input_ids"][:, 1:][mask], reduction="sum").item()
-            count += int(mask.sum())
-    return total / count
+    nats, counts = text_losses(model, sequences, pad, batch_size, edits)
+    return float(nats.sum() / counts.sum())
 
 
 def evaluate(
@@ -57,6 +47,6 @@ def evaluate(
         result[name] = {
             **reconstruction_metrics(sae, activations),
             "ce_clean": clean, "ce_reconstructed": kept, "ce_zero": zero, "loss_recovered": recovered,
-            "layer_needed": zero > 1.01 * clean,
+            "layer_needed": zero > 1.01 * clean, "tokens": len(activations),
         }  # fmt: skip
     return result

@@ -1,7 +1,8 @@
 """Estimates with their uncertainty: every number that a table shows is a :class:`Record` made here.
 
 The unit is the word type (lexicon rewards) or the prompt (preferences), never the row: rows of one word are not
-independent (paper_vs_code F1, W4; interpretation study 4.1).
+independent (paper_vs_code F1, W4; interpretation study 4.1). ``benchmarks/calibration.py`` holds intervals and tests
+to their nominal levels.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 
 @dataclass(frozen=True)
 class Record:
-    """One number with its interval: `n` counts `unit`s, `method` names interval and test, `p` may be None."""
+    """One number with its interval.
+
+    `n` counts `unit`s, `method` names interval and test, `seeds` counts the fine-tuning seeds behind it. `p` is None
+    where no test was made; `p_adjusted` is filled where the record stands among others (:func:`holm`).
+    """
 
     estimate: float
     ci_low: float | None
@@ -23,7 +29,9 @@ class Record:
     n: int
     unit: str
     method: str
+    seeds: int = 1
     p: float | None = None
+    p_adjusted: float | None = None
 
     def row(self, **labels: object) -> dict[str, object]:
         """The record as a table row behind its `labels`."""
@@ -89,7 +97,7 @@ def kendall_record(
     rng = np.random.default_rng(seed)
     n = len(truth)
     sx, sy = _sign_matrix(predicted), _sign_matrix(truth)
-    matrices = (sx * sy, sx**2, sy**2)
+    matrices = _pair_matrices(predicted, truth)
     estimate = kendall_tau(predicted, truth)
     replicates = _weighted_tau(rng.multinomial(n, np.full(n, 1 / n), resamples).astype(float), *matrices)
     jackknife = _weighted_tau(1.0 - np.eye(n), *matrices)
@@ -100,7 +108,52 @@ def kendall_record(
         null[i] = np.vdot(sx[np.ix_(order, order)], sy)
     p = (1 + np.sum(null >= np.vdot(sx, sy) - 1e-9)) / (resamples + 1)
     method = f"tau-b; BCa bootstrap over {unit}s; pairings permutation, one-sided, {resamples} draws"
-    return Record(estimate, low, high, n, unit, method, float(p))
+    return Record(estimate, low, high, n, unit, method, p=float(p))
+
+
+def _pair_matrices(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Concordance and untied pairs of two sequences, as :func:`_weighted_tau` takes them."""
+    sx, sy = _sign_matrix(x), _sign_matrix(y)
+    return sx * sy, sx**2, sy**2
+
+
+def kendall_difference_record(
+    a: np.ndarray,
+    b: np.ndarray,
+    truth: np.ndarray,
+    seed: int,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    unit: str = "word",
+) -> Record:
+    """tau-b(a, truth) - tau-b(b, truth) on the same words: paired BCa bootstrap, two-sided swap test.
+
+    The test exchanges the ranks that the two predictions give a word, each word by itself, so that only order
+    matters, whatever the scales of `a` and `b`. Equal predictions give exactly 0 with p = 1.
+    ValueError if the sequences differ in length or have fewer than 3 words.
+    """
+    a, b, truth = (np.asarray(values, dtype=float) for values in (a, b, truth))
+    if not len(a) == len(b) == len(truth) or len(truth) < 3:
+        raise ValueError(f"a difference needs three aligned sequences of at least 3 {unit}s")
+    n, rng = len(truth), np.random.default_rng(seed)
+    of_a, of_b = _pair_matrices(a, truth), _pair_matrices(b, truth)
+
+    def difference(weights: np.ndarray) -> np.ndarray:
+        return _weighted_tau(weights, *of_a) - _weighted_tau(weights, *of_b)
+
+    estimate = kendall_tau(a, truth) - kendall_tau(b, truth)
+    replicates = difference(rng.multinomial(n, np.full(n, 1 / n), resamples).astype(float))
+    low, high = _bca_interval(estimate, replicates, difference(1.0 - np.eye(n)), confidence)
+    # Each swap selects, word by word, one of the 2n ranked predictions; the rest are the other side's.
+    both = _pair_matrices(np.concatenate([stats.rankdata(a), stats.rankdata(b)]), np.tile(truth, 2))
+    swap = rng.random((resamples, n)) < 0.5
+    ours, theirs = np.hstack([~swap, swap]).astype(float), np.hstack([swap, ~swap]).astype(float)
+    null = np.abs(_weighted_tau(ours, *both) - _weighted_tau(theirs, *both))
+    p = (1 + np.sum(null >= abs(estimate) - 1e-9)) / (resamples + 1)
+    method = (
+        f"paired difference of tau-b; BCa bootstrap over {unit}s; swaps within {unit}, two-sided, {resamples} draws"
+    )
+    return Record(estimate, low, high, n, unit, method, p=float(p))
 
 
 def sign_only_ceiling(truth: np.ndarray) -> float:
@@ -130,7 +183,97 @@ def proportion_record(
     interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
     method = "share; Wilson interval" + ("" if chance is None else f"; exact binomial against {chance:g}, one-sided")
     p = None if chance is None else float(test.pvalue)
-    return Record(successes / n, float(interval.low), float(interval.high), int(n), unit, method, p)
+    return Record(successes / n, float(interval.low), float(interval.high), int(n), unit, method, p=p)
+
+
+def mcnemar_record(a: np.ndarray, b: np.ndarray, unit: str, confidence: float = 0.95) -> Record:
+    """Share right under `a` minus share right under `b` on the same units, with McNemar's exact two-sided p.
+
+    The interval is Bonett and Price's (2012) adjusted Wald interval for paired proportions.
+    """
+    a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
+    n, only_a, only_b = len(a), int((a & ~b).sum()), int((b & ~a).sum())
+    first, second = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
+    half = stats.norm.ppf((1 + confidence) / 2) * np.sqrt((first + second - (first - second) ** 2) / (n + 2))
+    p = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    method = "paired difference of shares; Bonett-Price interval; exact McNemar test"
+    centre = first - second
+    return Record((only_a - only_b) / n, float(centre - half), float(centre + half), n, unit, method, p=float(p))
+
+
+def two_shares_record(k1: int, n1: int, k2: int, n2: int, unit: str, confidence: float = 0.95) -> Record:
+    """k1/n1 - k2/n2 of two independent groups: Newcombe's (1998) hybrid score interval, Fisher's exact two-sided p."""
+    wilson = [stats.binomtest(k, n).proportion_ci(confidence, method="wilson") for k, n in ((k1, n1), (k2, n2))]
+    first, second = k1 / n1, k2 / n2
+    low = first - second - np.hypot(first - wilson[0].low, wilson[1].high - second)
+    high = first - second + np.hypot(wilson[0].high - first, second - wilson[1].low)
+    p = stats.fisher_exact([[k1, n1 - k1], [k2, n2 - k2]]).pvalue
+    method = "difference of two shares; Newcombe interval; Fisher's exact test"
+    return Record(first - second, float(low), float(high), n1 + n2, unit, method, p=float(p))
+
+
+def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve of `scores` for the 1s of `labels`; ties count half."""
+    labels = np.asarray(labels) == 1
+    ranks = stats.rankdata(scores)
+    positives = labels.sum()
+    return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * (~labels).sum()))
+
+
+def _resampled_auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """AUROC of samples given as multiplicities `weights` [sample, row]; 0.5 for a sample with one label only."""
+    positive = np.asarray(labels) == 1
+    wins = np.sign(scores[positive][:, None] - scores[~positive][None, :]) / 2 + 0.5
+    of_positive, of_negative = weights[:, positive], weights[:, ~positive]
+    pairs = of_positive.sum(1) * of_negative.sum(1)
+    total = np.einsum("sn,sn->s", of_positive @ wins, of_negative)
+    return np.divide(total, pairs, out=np.full(len(weights), 0.5), where=pairs > 0)
+
+
+def auroc_record(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: Sequence[object],
+    seed: int,
+    unit: str,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    against: np.ndarray | None = None,
+) -> Record:
+    """AUROC with a percentile bootstrap over `groups`; p is two-sided, from permuting labels over rows.
+
+    With scores `against` on the same rows it is the paired difference of the two areas, and p comes from exchanging
+    the two scores' ranks within a group. ValueError where the rows have one label only.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
+    if len(set(labels.tolist())) != 2:
+        raise ValueError(f"an area under the ROC curve needs both labels, got {sorted(set(labels.tolist()))}")
+    rng = np.random.default_rng(seed)
+    uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
+    n = len(uniques)
+    weights = rng.multinomial(n, np.full(n, 1 / n), resamples)[:, codes].astype(float)
+    positive, negative = (labels == 1).sum(), (labels != 1).sum()
+    offset, pairs = positive * (positive + 1) / 2, positive * negative
+    if against is None:
+        estimate, replicates = auroc(labels, scores), _resampled_auroc(labels, scores, weights)
+        ranks = stats.rankdata(scores)
+        null = (rng.permuted(np.tile(ranks, (resamples, 1)), axis=1)[:, labels == 1].sum(1) - offset) / pairs - 0.5
+        observed, name = abs(estimate - 0.5), "AUROC"
+        test = "permuted labels"
+    else:
+        against = np.asarray(against, dtype=float)
+        estimate = auroc(labels, scores) - auroc(labels, against)
+        replicates = _resampled_auroc(labels, scores, weights) - _resampled_auroc(labels, against, weights)
+        swap = (rng.random((resamples, n)) < 0.5)[:, codes]
+        a, b = stats.rankdata(scores), stats.rankdata(against)
+        sides = (np.where(swap, b, a), np.where(swap, a, b))
+        areas = [(stats.rankdata(side, axis=1)[:, labels == 1].sum(1) - offset) / pairs for side in sides]
+        null, observed, name = areas[0] - areas[1], abs(estimate), "paired difference of AUROC"
+        test = f"swaps within {unit}"
+    low, high = np.quantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
+    p = (1 + np.sum(np.abs(null) >= observed - 1e-12)) / (resamples + 1)
+    method = f"{name}; percentile bootstrap over {unit}s; {test}, two-sided, {resamples} permutation draws"
+    return Record(estimate, float(low), float(high), n, unit, method, p=float(p))
 
 
 def group_mean_record(
@@ -170,7 +313,7 @@ def balanced_accuracy_record(
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     p = (1 + np.sum(values <= 0.5)) / (resamples + 1)
     method = f"balanced accuracy; percentile bootstrap over {unit}s; p: resamples at or below 0.5"
-    return Record(balanced_accuracy(labels, scores), float(low), float(high), n, unit, method, float(p))
+    return Record(balanced_accuracy(labels, scores), float(low), float(high), n, unit, method, p=float(p))
 
 
 def balanced_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -197,15 +340,78 @@ def paired_record(a: np.ndarray, b: np.ndarray, unit: str, seed: int, resamples:
     null = np.abs((flips * difference).mean(1))
     p = (1 + np.sum(null >= abs(record.estimate) - 1e-12)) / (resamples + 1)
     method = f"paired mean difference; t interval; sign-flip permutation, two-sided, {resamples} draws"
-    return Record(record.estimate, record.ci_low, record.ci_high, record.n, unit, method, float(p))
+    return Record(record.estimate, record.ci_low, record.ci_high, record.n, unit, method, p=float(p))
 
 
-def range_record(values: np.ndarray, unit: str, name: str, chance: float) -> Record:
-    """Mean of draws with the range that holds 95 % of them; p is the share of draws at or below `chance`."""
+def range_record(values: np.ndarray, unit: str, name: str, observed: float | None = None) -> Record:
+    """Mean of the draws of a null with the range that holds 95 % of them.
+
+    p is the one-sided share of draws at or above `observed`, the number that the null is for, where there is one.
+    """
+    values = np.asarray(values, dtype=float)
     low, high = np.quantile(values, [0.025, 0.975])
-    p = (1 + np.sum(np.asarray(values) <= chance)) / (len(values) + 1)
-    method = f"{name}; mean and 95 % range of draws; p: draws at or below {chance:g}"
-    return Record(float(np.mean(values)), float(low), float(high), len(values), unit, method, float(p))
+    p = None if observed is None else float((1 + np.sum(values >= observed - 1e-12)) / (len(values) + 1))
+    method = f"{name}; mean and 95 % range of draws" + ("" if p is None else "; p: draws at or above the probe's")
+    return Record(float(values.mean()), float(low), float(high), len(values), unit, method, p=p)
+
+
+def ratio_record(
+    numerator: np.ndarray, denominator: np.ndarray, groups: Sequence[object], seed: int, unit: str, name: str,
+    resamples: int, confidence: float,
+) -> Record:  # fmt: skip
+    """Ratio of two means over the same rows with a percentile bootstrap over `groups`.
+
+    Both are resampled together, so the ratio is paired. NaN where the denominator is 0 throughout.
+    """
+    _, codes = np.unique(np.asarray(groups), return_inverse=True)
+    n = codes.max() + 1
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+    sums = [weights @ np.bincount(codes, weights=values, minlength=n) for values in (numerator, denominator)]
+    replicates = np.divide(*sums, out=np.full(resamples, np.nan), where=sums[1] > 0)
+    low, high = np.nanquantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
+    total = denominator.sum()
+    estimate = float(numerator.sum() / total) if total > 0 else float("nan")
+    return Record(estimate, float(low), float(high), int(n), unit, f"{name}; percentile bootstrap over {unit}s")
+
+
+def perplexity_record(
+    nats: np.ndarray, tokens: np.ndarray, seed: int, resamples: int = 2000, confidence: float = 0.95
+) -> Record:
+    """Perplexity per token of texts with summed losses `nats` and `tokens`; percentile bootstrap over texts."""
+    n = len(nats)
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+    low, high = np.quantile((weights @ nats) / (weights @ tokens), [(1 - confidence) / 2, (1 + confidence) / 2])
+    estimate = float(np.exp(nats.sum() / tokens.sum()))
+    return Record(estimate, float(np.exp(low)), float(np.exp(high)), n, "text", "perplexity; bootstrap over texts")
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's step-down adjusted p-values, for a family-wise error over all of `p`; NaN is no test and stays NaN."""
+    p = np.asarray(p, dtype=float)
+    adjusted = np.full(len(p), np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
+    return adjusted
+
+
+def variance_components(values: pd.DataFrame, outer: str, value: str) -> dict[str, float | None]:
+    """Variance between and within the levels of `outer` by the nested analysis of variance (method of moments).
+
+    `values` has a row per nested unit (an autoencoder seed) of each level (a fine-tuning seed). Returns ``between``
+    (never below 0) and ``within``; None where the design has no replicate to estimate it from.
+    """
+    groups = [group.to_numpy(dtype=float) for _, group in values.groupby(outer)[value]]
+    sizes = np.array([len(group) for group in groups])
+    total, k = sizes.sum(), len(groups)
+    within = sum(((group - group.mean()) ** 2).sum() for group in groups) / (total - k) if total > k else None
+    if k < 2:
+        return {"between": None, "within": within}
+    grand = np.concatenate(groups).mean()
+    between_square = sum(n * (group.mean() - grand) ** 2 for n, group in zip(sizes, groups, strict=True)) / (k - 1)
+    scale = (total - (sizes**2).sum() / total) / (k - 1)
+    return {"between": max(0.0, float((between_square - (within or 0.0)) / scale)), "within": within}
 
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:

@@ -1,0 +1,276 @@
+"""Tables of features: what they were called, how good that is, when they fire, and what taking them away costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workflow_scripts.lfp import ablation, published, statistics
+from workflow_scripts.lfp.artefacts import read_table, read_tensors
+from workflow_scripts.lfp.probes import MAIN_SPLIT
+from workflow_scripts.lfp.statistics import Record
+from workflow_scripts.lfp.tally import TableSettings, Tally, labels, of
+
+
+def feature_explanations(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """The explained features with what they were called (paper Tables 1 and 8); ``estimate`` is the signed effect."""
+    tally = Tally()
+    for path in inputs:
+        frame = read_table(path)
+        for row in frame[frame["status"] == "ok"].to_dict("records"):
+            method = "association with the feedback; permutation p; p_adjusted: Benjamini-Hochberg q of the cell"
+            record = Record(row["direction"], None, None, 1, "feature", method, p=row["p"], p_adjusted=row["q"])
+            label = {**labels(path), "layer": row["layer"], "feature": row["feature"]}
+            names = ("related", "explanation", "effect", "match", "cosine", "frequency", "mean_activation",
+                     "max_activation", "explainer", "explainer_kind", "uses_reward_lexicon")  # fmt: skip
+            tally.add(record, label, **{name: row[name] for name in names})
+    return tally
+
+
+def explanation_quality(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """Detection and fuzzing scores of explanations, of shuffled ones, and of the corpus's most frequent words.
+
+    Balanced accuracy over excerpts, then a mean over features; ``own - shuffled`` is paired by feature. Verdicts that
+    could not be parsed count as wrong and are counted.
+    """
+    tally = Tally()
+    for path in inputs:
+        frame = read_table(path)
+        explainer = path.rsplit("/", 1)[-1].removesuffix(".parquet")
+        wide = frame.pivot(index=["layer", "feature", "task"], columns="explanation", values="balanced_accuracy")
+        for (source, task), group in frame.groupby(["explanation", "task"]):
+            values = group["balanced_accuracy"].to_numpy()
+            record = statistics.group_mean_record(
+                values, np.arange(len(values)), unit="feature", name="balanced accuracy", **settings.resampling
+            )
+            label = {**labels(path), "explainer": explainer, "scored": task, "explanation": source}
+            extras = {"excerpts": int(group["excerpts"].sum()), "unparsed": int(group["unparsed"].sum())}
+            shown = group[["layer", "feature", "balanced_accuracy", "excerpts", "unparsed"]]
+            tally.add(record, label, shown, judge=group["judge"].iloc[0], **extras)
+        for task, pair in wide.groupby(level="task"):
+            record = statistics.paired_record(
+                pair["own"].to_numpy(), pair["shuffled"].to_numpy(), "feature", settings.seed, settings.resamples
+            )
+            label = {**labels(path), "explainer": explainer, "scored": task, "explanation": "own - shuffled"}
+            tally.add(record, label, judge=frame["judge"].iloc[0], excerpts=0, unparsed=0)
+    return tally
+
+
+# --------------------------------------------------------------------------------------------------- frequency
+
+
+def _fired_features(
+    explanations: str, features: str, predictions: str
+) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+    """A cell's explanations, whether each feature fired on each input [input, feature], and the inputs' predictions.
+
+    Rows of the explanations and columns of the features are both ordered by layer and feature.
+    """
+    frame = read_table(predictions)
+    frame = frame[(frame["features"] == "hidden") & (frame["split"] == frame["probe"].map(MAIN_SPLIT))]
+    tensors = read_tensors(features, ["hidden.positive", "hidden.negative"])
+    active = {name.removeprefix("hidden."): values > 0 for name, values in tensors.items()}
+    fired = np.stack([active[e][t] for e, t in zip(frame["element"], frame["triple"], strict=True)])
+    return read_table(explanations), fired, frame
+
+
+def _matched_columns(table: pd.DataFrame, related: np.ndarray, trait: str, draws: int, seed: int) -> list[np.ndarray]:
+    """Column indices of `draws` control sets that are matched to the related features on a `trait`."""
+    chosen = {int(layer): group["feature"].tolist() for layer, group in table[related].groupby("layer")}
+    position = {(row.layer, row.feature): i for i, row in enumerate(table.itertuples())}
+    rng = np.random.default_rng(seed)
+    sets = (ablation.matched_random_set(table, chosen, rng, trait) for _ in range(draws))
+    return [np.array([position[layer, f] for layer, fs in drawn.items() for f in fs], dtype=int) for drawn in sets]
+
+
+def feature_frequency(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """How often related features are active on inputs of high and of low prediction, against controls (paper Table 7).
+
+    Inputs are the elements of the triples; high are those from a quantile of the held-out prediction (or of the
+    absolute delta) on, for several quantiles. Controls are unrelated features matched on activation frequency or on
+    match cosine; ``all`` is every feature, as published, dead ones included. Quantities are the ``frequency`` of a
+    set, its ``ratio`` to the related features', and the ``ratio of ratios``, high over low. Intervals are over
+    contexts; p is the share of control sets that are active as often as the related features.
+    """
+    tally = Tally()
+    names = ("heuristic.parquet", "policy.safetensors", "policy/predictions.parquet")
+    paths = [{tuple(labels(p)[k] for k in ("model", "task", "seed")): p for p in of(inputs, name)} for name in names]
+    for address, explained in paths[0].items():
+        table, fired, inputs_of = _fired_features(explained, paths[1][address], paths[2][address])
+        cell = labels(explained)
+        related = table["related"].to_numpy(dtype=bool)
+        if not related.any():
+            record = Record(0.0, None, None, 0, "feature", "no feature of this cell is related to the feedback")
+            tally.add(record, {**cell, "by": "prediction", "quantile": 0.0, "inputs": "high", "features": "related",
+                               "quantity": "number of features"})  # fmt: skip
+            continue
+        controls = {
+            f"matched {trait}": _matched_columns(table, related, trait, settings.matched_draws, settings.seed)
+            for trait in ("frequency", "cosine")
+        }
+        sets = {"related": [np.flatnonzero(related)], "all": [np.arange(len(related))], **controls}
+        shares = {name: np.stack([fired[:, m].mean(1) for m in members]) for name, members in sets.items()}
+        for row in _frequency_rows(shares, inputs_of, settings):
+            beside = {"paper": "", "paper_note": ""}
+            if row["label"]["quantity"] == "frequency" and row["label"]["inputs"] == "high":
+                models = settings.paper_models.get(cell["model"], ())
+                beside = published.beside("feature_frequency", row["label"]["features"], models)
+            tally.add(row["record"], {**cell, **row["label"]}, row["values"], **beside)
+    return tally
+
+
+def _frequency_rows(
+    shares: dict[str, np.ndarray], inputs_of: pd.DataFrame, settings: TableSettings
+) -> Iterator[dict[str, Any]]:
+    """Rows of one cell from `shares` {set: [draw, input]}, the share of a set's features that fired on an input."""
+    contexts = inputs_of["context"].to_numpy()
+    by = {"prediction": inputs_of["prediction"].to_numpy(), "delta": inputs_of["target"].to_numpy()}
+    ones = np.ones(len(contexts))
+    draws = {"seed": settings.seed, "resamples": settings.resamples, "confidence": settings.confidence}
+    for (name, score), quantile in ((pair, q) for pair in by.items() for q in settings.quantiles):
+        high = score >= np.quantile(score, quantile)
+        for kind, keep in (("high", high), ("low", ~high)):
+            where = {"by": name, "quantile": quantile, "inputs": kind}
+            if not keep.any():
+                continue
+            means = {features: values.mean(0)[keep] for features, values in shares.items()}
+            for features, values in means.items():
+                record = statistics.ratio_record(values, ones[keep], contexts[keep], unit="context",
+                                                 name="share of active (input, feature) pairs", **draws)  # fmt: skip
+                shown = name == "prediction" and quantile == max(settings.quantiles)
+                frame = pd.DataFrame({"context": contexts[keep], "share": values}) if shown else None
+                label = {**where, "features": features, "quantity": "frequency"}
+                yield {"record": record, "label": label, "values": frame}
+            for features in ("matched frequency", "matched cosine", "all"):
+                record = statistics.ratio_record(means["related"], means[features], contexts[keep], unit="context",
+                                                 name=f"related over {features}", **draws)  # fmt: skip
+                if features != "all":
+                    sets = shares[features][:, keep].mean(1)
+                    p = (1 + np.sum(sets >= means["related"].mean() - 1e-12)) / (len(sets) + 1)
+                    method = f"{record.method}; p: {len(sets)} matched sets at or above the related one"
+                    record = Record(record.estimate, record.ci_low, record.ci_high, record.n, record.unit, method, p=p)
+                yield {"record": record, "label": {**where, "features": features, "quantity": "ratio"}, "values": None}
+        if high.all() or not high.any():
+            continue
+        for features in ("matched frequency", "matched cosine"):
+            record = _ratio_of_ratios(shares["related"][0], shares[features].mean(0), high, contexts, **draws)
+            label = {"by": name, "quantile": quantile, "inputs": "high over low", "features": features}
+            yield {"record": record, "label": {**label, "quantity": "ratio of ratios"}, "values": None}
+
+
+def _ratio_of_ratios(
+    related: np.ndarray,
+    control: np.ndarray,
+    high: np.ndarray,
+    contexts: np.ndarray,
+    seed: int,
+    resamples: int,
+    confidence: float,
+) -> Record:
+    """(related / control on high inputs) / (the same on low ones): 1 where high inputs are nothing special."""
+    _, codes = np.unique(contexts, return_inverse=True)
+    n = codes.max() + 1
+    weights = np.vstack([np.ones(n), np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)])
+
+    def mean(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        sums, counts = (weights @ np.bincount(codes[keep], v, n) for v in (values[keep], np.ones(keep.sum())))
+        return sums / np.maximum(counts, 1e-12)
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = mean(related, high) / mean(control, high) / (mean(related, ~high) / mean(control, ~high))
+    low, top = np.nanquantile(values[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
+    method = "related over control, high over low inputs; percentile bootstrap over contexts"
+    return Record(float(values[0]), float(low), float(top), int(n), "context", method)
+
+
+# ---------------------------------------------------------------------------------------------------- ablation
+
+_SIDE_EFFECTS = {"kl": "kl", "distinct_2": "distinct_2", "tokens": "length"}
+
+
+def ablation_arms(inputs: Sequence[str]) -> dict[tuple, dict[tuple[str, str, str], dict[str, pd.DataFrame]]]:
+    """{(model, task, seed, sae): {(subject, arm, intervention): {"completions": rows, "neutral": rows}}}."""
+    cells: dict[tuple, dict[tuple[str, str, str], dict[str, pd.DataFrame]]] = {}
+    for path in inputs:
+        label, frame = labels(path), read_table(path)
+        name = "neutral" if path.endswith(".neutral.parquet") else "completions"
+        address = tuple(label[key] for key in ("model", "task", "seed", "sae"))
+        for intervention, group in frame.groupby("intervention"):
+            key = (label["subject"], label["arm"], str(intervention))
+            cells.setdefault(address, {}).setdefault(key, {})[name] = group
+    return cells
+
+
+def _by_prompt(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """Mean of a column over draws for every prompt."""
+    return frame.groupby("prompt")[column].mean().to_numpy()
+
+
+def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """Reward under every arm of ablation, its paired differences, and its side effects (paper Table 6).
+
+    Quantities: ``reward``; ``difference`` (arm minus none, paired by prompt); ``kl`` to the untouched model;
+    differences of ``cross_entropy`` on neutral text, of ``distinct_2`` and of ``length``. Comparisons: ``explained -
+    random`` and the like by prompt, with ``p_draws``, the share of matched random sets that lower the reward as much
+    (it cannot go below 1 over one more than their number); ``policy - base`` is the difference in differences.
+    """
+    tally = Tally()
+    for address, arms in ablation_arms(inputs).items():
+        cell = dict(zip(("model", "task", "seed", "sae"), address, strict=True))
+        paper = settings.paper_models.get(cell["model"], ()) if cell["task"] == "vader" else ()
+        for (subject, arm, intervention), data in arms.items():
+            label = {**cell, "subject": subject, "arm": arm, "intervention": intervention}
+            frame, none = data["completions"], arms[subject, "none", "zero"]["completions"]
+            rewards = _by_prompt(frame, "reward")
+            record = statistics.mean_record(rewards, "prompt", settings.confidence)
+            shown = subject == "policy" and intervention == "zero"
+            beside = published.beside("ablation_reward", arm if shown else "", paper)
+            values = frame[["prompt", "draw", "reward", "kl", "tokens", "distinct_2"]]
+            tally.add(record, {**label, "quantity": "reward"}, values, **_sizes(frame), **beside)
+            if arm == "none":
+                continue
+            differences = {"difference": (rewards, _by_prompt(none, "reward"))}
+            differences |= {q: (_by_prompt(frame, c), _by_prompt(none, c)) for c, q in _SIDE_EFFECTS.items()}
+            for quantity, (ours, theirs) in differences.items():
+                record = statistics.paired_record(ours, theirs, "prompt", settings.seed, settings.resamples)
+                tally.add(record, {**label, "quantity": quantity}, **_sizes(frame))
+            losses = [
+                d["neutral"].groupby("text")["loss"].mean().to_numpy() for d in (data, arms[subject, "none", "zero"])
+            ]
+            record = statistics.paired_record(*losses, "text", settings.seed, settings.resamples)
+            tally.add(record, {**label, "quantity": "cross_entropy"}, **_sizes(frame))
+        _add_comparisons(tally, cell, arms, settings)
+    return tally
+
+
+def _add_comparisons(tally: Tally, cell: dict[str, Any], arms: dict[tuple, dict], settings: TableSettings) -> None:
+    """Arms against the matched random sets, and the policy's differences against the base's."""
+    rewards = {key: _by_prompt(data["completions"], "reward") for key, data in arms.items()}
+    for (subject, arm, intervention), data in arms.items():
+        random = arms.get((subject, "random", "zero"))
+        if arm in ("explained", "top_probe_weight", "top_match_unrelated") and random:
+            ours = rewards[subject, arm, intervention]
+            record = statistics.paired_record(
+                ours, rewards[subject, "random", "zero"], "prompt", settings.seed, settings.resamples
+            )
+            draws = random["completions"].groupby("draw")["reward"].mean().to_numpy()
+            p_draws = float((1 + np.sum(draws <= ours.mean() + 1e-12)) / (len(draws) + 1))
+            label = {**cell, "subject": subject, "arm": f"{arm} - random", "intervention": intervention}
+            tally.add(record, {**label, "quantity": "difference"}, **_sizes(random["completions"]), p_draws=p_draws)
+        if subject == "policy" and arm != "none" and ("base", arm, intervention) in arms:
+            effects = [rewards[s, arm, intervention] - rewards[s, "none", "zero"] for s in ("policy", "base")]
+            record = statistics.paired_record(*effects, "prompt", settings.seed, settings.resamples)
+            label = {**cell, "subject": "policy - base", "arm": arm, "intervention": intervention}
+            tally.add(record, {**label, "quantity": "difference"}, **_sizes(data["completions"]))
+
+
+def _sizes(frame: pd.DataFrame) -> dict[str, float]:
+    """Number of draws and of ablated features of an arm, and the share of the latter matched within a decile."""
+    return {
+        "draws": int(frame["draw"].nunique()),
+        "ablated_features": float(frame.groupby("draw")["features"].first().mean()),
+        "matched_within_decile": float(frame["matched"].mean()),
+    }

@@ -1,0 +1,67 @@
+"""The paper's published values, so that a table can show them beside its own, and why they cannot be compared.
+
+Numbers of Marks, Abdullah et al., Tables 3-7 and 10-12, by the paper's names of models. The reasons are findings on
+the published code (docs/statistics.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+#: Table -> row key -> model -> what was published.
+VALUES: dict[str, dict[str, dict[str, str]]] = {
+    "probe_accuracy": {
+        "hh": {"Pythia-70m": "99.92 %", "Pythia-160m": "100 %", "GPT-Neo-125m": "99.9 %", "Gemma-2b": "99.97 %"},
+        "toxic": {"Pythia-70m": "99.88 %", "Pythia-160m": "99.9 %", "GPT-Neo-125m": "99.8 %", "Gemma-2b": "99.88 %"},
+    },
+    "kendall_tau": {
+        "all": {"Pythia-70m": ".042 (p=.26)", "Pythia-160m": ".093 (p=.014)", "GPT-Neo-125m": ".023 (p=.48)"},
+        "xavier": {"Pythia-160m": "-.037 (p=.55)"},
+    },
+    "kendall_tau_within_sign": {
+        "negative": {"Pythia-70m": ".02 (p=.73)", "Pythia-160m": ".104 (p=.081)", "GPT-Neo-125m": ".097 (p=.078)"}
+    },
+    "sign_accuracy": {
+        "positive": {"Pythia-70m": "81.38 %", "Pythia-160m": "82.4 %", "GPT-Neo-125m": "76.4 %"},
+        "negative": {"Pythia-70m": "92.19 %", "Pythia-160m": "90.6 %", "GPT-Neo-125m": "84.2 %"},
+    },
+    "ablation_reward": {
+        "none": {"Pythia-70m": "2.07", "Pythia-160m": "1.95", "GPT-Neo-125m": "1.43"},
+        "explained": {"Pythia-70m": "1.96", "Pythia-160m": "1.69", "GPT-Neo-125m": "1.43"},
+    },
+    "feature_frequency": {
+        "related": {"Pythia-70m": "19.0 %", "Pythia-160m": "19.7 %", "GPT-Neo-125m": "13.9 %"},
+        "all": {"Pythia-70m": "9.1 %", "Pythia-160m": "4.1 %", "GPT-Neo-125m": "4.2 %"},
+    },
+    "sae_tying": {
+        "tied l0_share": {"Pythia-70m": ".383", "Pythia-160m": ".291"},
+        "untied l0_share": {"Pythia-70m": ".393", "Pythia-160m": ".328"},
+        "tied mse": {"Pythia-70m": ".030", "Pythia-160m": ".053"},
+        "untied mse": {"Pythia-70m": ".036", "Pythia-160m": ".059"},
+    },
+    "sae_layer_choice": {
+        "highest l0_share": {"Pythia-70m": ".388", "Pythia-160m": ".291"},
+        "lowest l0_share": {"Pythia-70m": ".329", "Pythia-160m": ".166"},
+        "highest mse": {"Pythia-70m": ".036", "Pythia-160m": ".053"},
+        "lowest mse": {"Pythia-70m": ".021", "Pythia-160m": ".023"},
+    },
+}
+
+#: Why a published value and ours are not one quantity.
+REASONS = {
+    "probe_accuracy": "published: labels are the columns texts came from; prompts in both parts; padding averaged in",
+    "kendall_tau": "published: tau of two lists of word strings, near 0 always; base model's activations",
+    "kendall_tau_within_sign": "published: tau of two lists of word strings; base model's activations",
+    "sign_accuracy": "published: test words among the training words; predictions rescaled, which moves 0",
+    "ablation_reward": "published: no code gives these numbers; the committed one ablates a network of random weights",
+    "feature_frequency": "published: against all features, dead ones included; inputs of high prediction alone",
+    "sae_tying": "published: squared error depends on the model's scale; no variance",
+    "sae_layer_choice": "published: tying not held fixed (Pythia-70m); squared error depends on the layers' scale",
+}
+
+
+def beside(table: str, key: str, models: Sequence[str]) -> dict[str, str]:
+    """Columns ``paper`` and ``paper_note`` of a row: what the paper has for `models`, and why it differs in kind."""
+    found = VALUES[table].get(key, {})
+    shown = "; ".join(f"{model} {found[model]}" for model in models if model in found)
+    return {"paper": shown, "paper_note": REASONS[table] if shown else ""}
