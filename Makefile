@@ -8,7 +8,7 @@ CORES ?= all
 # As after `. .venv/bin/activate`: jobs call `python` from the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test lint install clean
+.PHONY: run test lint calibration install clean
 
 run: install
 	$(BIN)/snakemake --cores $(CORES)
@@ -26,6 +26,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
+
+# Do intervals cover and tests keep their level? Minutes; benchmarks/README.md has the figures.
+calibration: install
+	$(BIN)/python -m benchmarks.calibration
 
 install: $(VENV)/installed
 

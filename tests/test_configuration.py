@@ -58,6 +58,23 @@ def changed(**changes):
         (changed(models__none={"n_layers": 3}), "models.none: give exactly one source"),
         ({k: v for k, v in BASE.items() if k != "tasks"}, "'tasks' is a required property"),
         (changed(cells=[{"model": "tiny", "task": "vader", "settings": {"contrasts": {}}}]), "contrasts: unknown key"),
+        (changed(tasks__hh__reward="length"), "tasks.hh.reward: a dpo task learns from pairs"),
+        (
+            changed(tasks__vader__reward="lenght"),
+            "tasks.vader.reward: 'lenght' is not a valid value; did you mean 'length'",
+        ),
+        (
+            changed(settings={"features": {"subjects": ["policy", "other_task"]}}),
+            "features.other_task: the grid has no other task of tiny",
+        ),
+        (
+            changed(settings={"features": {"subjects": ["policy", "other_task"], "other_task": "hhh"}}),
+            "features.other_task: unknown name 'hhh'; did you mean 'hh'",
+        ),
+        (
+            changed(cells=[{"model": "tiny", "task": "vader", "probed": ["tied", "two"]}]),
+            "cells.0.probed: unknown name",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_the_nearest_valid_key(config, message):
@@ -109,3 +126,39 @@ def test_the_shipped_configurations_are_valid(names):
     assert {"vader", "hh", "toxic"} <= {cell.task for cell in grid.cells}
     if "paper_pinned.yaml" in names:
         assert all(len(cell.layers) == 5 for cell in grid.cells)
+
+
+@pytest.mark.parametrize("name", ["seeds.yaml", "planted.yaml"])
+def test_the_other_configurations_are_valid(name):
+    grid = Grid(yaml.safe_load((SCHEMA_PATH.parent / name).read_text()))
+    assert {"vader"} <= {cell.task for cell in grid.cells}
+    if name == "seeds.yaml":
+        assert [cell.seed for cell in grid.cells] == list(range(5))
+        assert all(len(cell.probed) == 3 for cell in grid.cells)
+
+
+def test_another_seeds_policy_is_the_next_one_or_one_trained_for_it():
+    one = Grid(changed(settings={"features": {"subjects": ["policy", "other_seed"]}}))
+    assert one.donors["tiny/vader/seed0", "other_seed"].address == "tiny/vader/seed1"
+    assert "tiny/vader/seed1" in one.by_address
+    assert [cell.seed for cell in one.cells] == [0]
+    cells = [{"model": "tiny", "task": "vader", "seeds": [3, 5]}]
+    two = Grid(changed(settings={"features": {"subjects": ["policy", "other_seed"]}}, cells=cells))
+    assert two.donors["tiny/vader/seed3", "other_seed"].address == "tiny/vader/seed5"
+    assert two.donors["tiny/vader/seed5", "other_seed"].address == "tiny/vader/seed3"
+
+
+def test_autoencoder_seeds_differ_and_variants_of_one_seed_start_alike():
+    grid = Grid(changed(autoencoders={"tied": {}, "untied": {"tied": False}, "again": {"seed": 1}}))
+    (cell,) = grid.cells
+    seeds = {
+        sae: grid.job_settings("autoencoders", cell, {"sae": sae, "layer": "2"})["seed"] for sae in grid.autoencoders
+    }
+    assert seeds["tied"] == seeds["untied"] != seeds["again"]
+
+
+def test_models_are_held_beside_the_papers_of_their_name_or_architecture():
+    assert Grid(BASE).paper_models() == {"tiny": ["Pythia-70m", "Pythia-160m"]}
+    paper = Grid(yaml.safe_load((SCHEMA_PATH.parent / "paper.yaml").read_text())).paper_models()
+    assert paper["pythia-70m"] == ["Pythia-70m"]
+    assert paper["gemma-2b-it"] == ["Gemma-2b"]

@@ -85,36 +85,87 @@ def edited(run):
         path.write_text(text)
 
 
-def test_every_table_has_its_rows_and_no_empty_number(run):
-    tables = {path.stem: pd.read_csv(path) for path in (run / "results" / "tables").glob("*.csv")}
+RECORD = ["estimate", "ci_low", "ci_high", "n", "unit", "method", "seeds", "p", "p_adjusted"]
+
+
+def table(run: Path, name: str) -> pd.DataFrame:
+    """A table of the run."""
+    return pd.read_csv(run / "results" / "tables" / f"{name}.csv", keep_default_na=True)
+
+
+def test_every_number_is_a_record_with_the_values_behind_it(run):
     from workflow_scripts.lfp.tables import TABLES
 
-    assert set(tables) == set(TABLES)
-    for name, table in tables.items():
-        assert len(table), name
-        numbers = table.select_dtypes("number").drop(columns=["p"], errors="ignore")
-        assert numbers.notna().all().all(), f"{name}: {numbers.columns[numbers.isna().any()].tolist()}"
-        # A p is missing where the method names no test, and only there.
-        if "p" in table and "method" in table:
-            tested = table["method"].str.contains(r"permutation|binomial|p:", regex=True)
-            assert (table["p"].notna() == tested).all(), name
-    tau = tables["kendall_tau"]
-    probes = tau[tau["probe"] == "ridge"]
-    assert len(probes) == 3 * 3 * 2
-    assert set(probes["subject"]) == {"policy", "base", "untrained"}
-    assert set(probes["split"]) == {"published", "by_word"}
-    assert len(tau[tau["probe"] == "xavier"]) == 3 * 3
-    arms = tables["ablation_reward"]
-    assert len(arms) == 2 * (4 + 3 + 1)
-    assert set(tables["fine_tuning"]["task"]) == {"vader", "toxic"}
-    assert (tables["feature_explanations"]["explainer"] == "heuristic-v1").all()
+    assert {path.stem for path in (run / "results" / "tables").glob("*.csv")} == set(TABLES)
+    for name in TABLES:
+        frame = table(run, name)
+        assert set(RECORD) <= set(frame.columns), name
+        assert len(frame), name
+        assert frame["estimate"].notna().all(), name
+        assert frame["method"].notna().all(), name
+        interval = frame.dropna(subset=["ci_low", "ci_high"])
+        assert (interval["ci_low"] <= interval["ci_high"] + 1e-12).all(), name
+        # A p is missing where the method names no test, and only there; an adjusted p stands beside every p.
+        tested = frame["method"].str.contains(r"permutation|binomial|McNemar|Fisher|swaps|p:", regex=True)
+        assert (frame["p"].notna() == tested).all(), (name, frame.loc[frame["p"].notna() != tested, "method"].unique())
+        assert (frame["p"].notna() == frame["p_adjusted"].notna()).all(), name
+        assert (frame["p_adjusted"].dropna() >= frame["p"].dropna() - 1e-12).all(), name
+        values = pd.read_parquet(run / "results" / "instances" / f"{name}.parquet")
+        assert len(values) >= 1, name
+
+
+def test_controls_stand_in_the_same_table(run):
+    tau = table(run, "kendall_tau")
+    vader = tau[(tau["task"] == "vader") & (tau["features"] == "hidden") & (tau["probe"] == "ridge")]
+    assert set(vader["subject"]) == {"policy", "base", "untrained", "other_seed", "other_task"}
+    assert set(vader["split"]) == {"published", "by_word", "by_context", "by_both"}
+    assert set(tau["probe"]) == {"ridge", "xavier", "permuted labels"}
+    text = tau[tau["subject"] == "text"]
+    assert set(text["features"]) == {"length", "first_token", "bag_of_words", "tfidf"}
+    policy = tau[(tau["task"] == "vader") & (tau["subject"] == "policy") & (tau["probe"] == "ridge")]
+    assert set(policy["features"]) == {"hidden", "reconstruction", "raw", "pca", "random_code", "embedding"}
+    published = vader[(vader["subject"] == "policy") & (vader["split"] == "published")]
+    assert published["paper"].str.contains(r"Pythia-70m \.042").all()
+    assert published["paper_note"].str.contains("word strings").all()
+    assert "constant" in set(table(run, "sign_accuracy")["probe"])
+    differences = table(run, "probe_differences")
+    assert {
+        "policy - base",
+        "policy - untrained",
+        "policy - other_seed",
+        "hidden - raw",
+        "true - permuted labels",
+    } <= set(differences["contrast"])
+    arms = table(run, "ablation_reward")
+    assert set(arms.loc[arms["subject"] == "policy", "arm"]) >= {
+        "none", "reconstruction", "explained", "random", "top_probe_weight", "top_match_unrelated", "explained - random"
+    }  # fmt: skip
+    assert set(arms["quantity"]) == {"reward", "difference", "kl", "cross_entropy", "distinct_2", "length"}
+    assert "policy - base" in set(arms["subject"])
+    assert set(arms.loc[arms["arm"] == "explained", "intervention"]) == {"zero", "mean", "negative"}
+    seeds = table(run, "across_seeds")
+    assert set(seeds["seeds"]) == {2}
+    assert set(seeds.loc[seeds["table"] == "kendall_tau", "autoencoders"]) == {2}
+
+
+def test_planted_truth_is_asked_for_and_answered(run):
+    planted = table(run, "planted_recovery")
+    assert set(planted["reward"]) == {"vader_flipped", "trigger"}
+    assert planted["question"].str.contains("flipped words").any()
+    assert planted["question"].str.contains("name the trigger").any()
+    assert planted["question"].str.contains("carry the reward").any()
+    assert planted["answer"].isin(["found", "not found", "silent, as it should be", "false alarm"]).all()
+    truth = json.loads((run / "results" / "lexicons" / "flipped.truth.json").read_text())
+    lexicon = json.loads((run / "results" / "lexicons" / "flipped.json").read_text())
+    assert truth["flipped"]
+    assert all(lexicon["rewarded"][word] == -lexicon["words"][word] for word in truth["flipped"])
 
 
 def test_tables_and_figures_come_in_every_format(run):
     results = run / "results"
-    for table in (results / "tables").glob("*.csv"):
+    for path in (results / "tables").glob("*.csv"):
         for kind in ("parquet", "md", "tex", "html"):
-            assert table.with_suffix(f".{kind}").stat().st_size > 100
+            assert path.with_suffix(f".{kind}").stat().st_size > 100
     figures = {path.stem for path in (results / "figures").glob("*.svg")}
     assert figures == {"training_curves", "layer_divergence", "sae_l1_sweep", "error_by_frequency", "probe_pca"}
     assert all((results / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in figures)
@@ -159,9 +210,10 @@ def test_a_second_run_runs_no_job(run):
 
 
 def test_a_probe_setting_of_one_cell_reruns_that_cells_probes_and_what_follows(run, edited):
-    edited("grid.yaml", "lowest_layers: true}", "lowest_layers: true, settings: {probes: {alphas: [2]}}}")
+    edited("grid.yaml", "other_task: flipped}}", "other_task: flipped}, probes: {alphas: [2]}}")
     jobs = planned(run)
-    assert jobs.pop("probes") == 3
+    assert jobs.pop("probes") == 6
+    assert jobs.pop("ablation") == 1  # the arm that takes the probe's largest weights
     assert set(jobs) == {"table", "figure"}
     assert "small-gemma/toxic" not in "".join(
         line for line in grid(run, "-n").splitlines() if line.strip().startswith("output:")
@@ -178,14 +230,15 @@ def test_a_comment_and_a_touch_rerun_nothing(run, edited):
 def test_a_real_change_of_the_probes_reruns_probes(run, edited):
     edited("workflow_scripts/lfp/probes.py", "LogisticRegression(max_iter=1000)", "LogisticRegression(max_iter=1001)")
     jobs = planned(run)
-    assert jobs.pop("probes") == 6
+    assert jobs.pop("probes") == 6 + 3 + 2 + 2 * 2 * 2
+    assert jobs.pop("ablation") == 1
     assert set(jobs) == {"table", "figure"}
 
 
 def test_settings_of_another_cell_or_stage_do_not_leak(run, edited):
     edited("grid.yaml", "ablation: {prompts: 16", "ablation: {prompts: 15")
     jobs = planned(run)
-    assert jobs.pop("ablation") == 8
+    assert jobs.pop("ablation") == 6 + 3 + 3 + 3
     assert set(jobs) <= {"table", "figure"}
 
 
@@ -195,8 +248,10 @@ def test_two_runs_of_a_cell_give_the_same_bytes(run, tmp_path):
     with (tree / "grid.yaml").open("a") as file:
         file.write("\nkeep_activations: false\n")
     targets = [
-        *(f"results/tables/kendall_tau.{kind}" for kind in ("csv", "parquet", "md", "tex", "html")),
-        "results/small-neox/vader/seed0/ablation/tied/random.parquet",
+        *(f"results/tables/probe_accuracy.{kind}" for kind in ("csv", "parquet", "md", "tex", "html")),
+        "results/instances/probe_accuracy.parquet",
+        "results/small-neox/vader/seed0/probes/tied/other_seed/predictions.parquet",
+        "results/small-neox/vader/seed0/ablation/tied/policy/random.parquet",
     ]
     grid(tree, "--cores", "2", *targets)
     for target in targets:
@@ -209,7 +264,7 @@ def test_two_runs_of_a_cell_give_the_same_bytes(run, tmp_path):
 
 def test_a_failed_job_names_its_log_and_leaves_no_output(run, edited, tmp_path):
     edited("grid.yaml", "prefix_tokens: 12", "prefix_tokens: 400")
-    target = "results/small-neox/vader/seed0/ablation/tied/none.parquet"
+    target = "results/small-neox/vader/seed0/ablation/tied/policy/none.parquet"
     kept = (run / target).read_bytes()
     output = grid(run, "--cores", "1", target, ok=False)
     assert "error: ValueError: no held-out text is longer than 400 tokens; lower ablation.prefix_tokens (log:" in output
@@ -225,6 +280,8 @@ def test_the_report_holds_every_stage(run):
     report = (run / "results" / "report.html").read_text()
     for stage in ("1 Fine-tuning", "2 Divergence", "3 Autoencoders", "4 Probes", "5 Explanations", "6 Ablation"):
         assert stage in report
+    assert "7 Planted truth" in report
+    assert "8 Seeds" in report
 
 
 def test_a_bad_configuration_stops_before_any_job(tmp_path):
@@ -251,12 +308,16 @@ def test_pinned_layers_make_the_papers_whole_grid_static(tmp_path):
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", output, re.M))
     # 11 cells of 5 layers; 4 and 1 further variants; the least changed layers add 1 and 5.
     assert int(jobs["autoencoders"]) == 11 * 5 + 4 * 5 + 5 + 1 + 5
-    assert int(jobs["probes"]) == 33
-    assert int(jobs["ablation"]) == 44
+    assert int(jobs["probes"]) == 11 * 4
+    assert int(jobs["ablation"]) == 11 * (6 + 3)
 
 
 def test_one_more_layer_trains_that_layer_alone(run, edited):
-    edited("grid.yaml", "task: toxic}", "task: toxic, settings: {divergence: {n_layers: 3}}}")
+    edited(
+        "grid.yaml",
+        "settings: {features: {subjects: [policy, untrained, text]}",
+        "settings: {divergence: {n_layers: 3}, features: {subjects: [policy, untrained, text]}",
+    )
     grid(run, "--cores", "2", "--until", "divergence")
     jobs = planned(run, "results/small-gemma/toxic/seed0/sae/tied/metrics.json")
     assert jobs == {"autoencoders": 1, "evaluate_autoencoders": 1}
