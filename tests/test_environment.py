@@ -1,6 +1,8 @@
 """The environments for --sdm conda pin what requirements.txt pins, and the repository stays clean."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,12 @@ def test_environments_pin_the_versions_of_the_requirements(name):
         assert PINS[package] == version, package
 
 
+def test_tables_load_no_model_library():
+    """A table is made in a second; the libraries that run models take several to load."""
+    code = "import sys, workflow_scripts.table; sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_every_rule_and_its_script_share_a_name():
     rules = {
         rule
@@ -55,7 +63,7 @@ def test_modules_of_the_science_import_downwards_only():
         "canonical",
         "artefacts", "lexicon", "corpora", "rewards", "models", "training_state", "statistics", "activations",
         "pretraining", "autoencoder", "ppo", "dpo", "divergence", "matching", "sae_metrics", "contrasts", "features",
-        "probe_data", "probes", "explanation_scores", "explanations", "ablation", "published", "tally", "model_tables",
+        "probe_data", "probes", "explanation_scores", "explanations", "feature_sets", "ablation", "published", "tally", "model_tables",
         "probe_tables", "feature_tables", "planted_tables", "tables", "rendering", "plots",
     ]  # fmt: skip
     found = {

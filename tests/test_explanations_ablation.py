@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from workflow_scripts.lfp import ablation, explanations, models
+from workflow_scripts.lfp import ablation, explanations, feature_sets, models
 from workflow_scripts.lfp.activations import edited
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
 
@@ -150,13 +150,13 @@ def feature_table(n: int = 200, layers: int = 2, seed: int = 0) -> pd.DataFrame:
 @pytest.mark.parametrize("trait", ["frequency", "cosine"])
 def test_random_sets_have_the_same_size_and_a_trait_within_a_decile(trait):
     table = feature_table()
-    chosen = ablation.explained_set(table)
+    chosen = feature_sets.explained_set(table)
     rng = np.random.default_rng(1)
-    sets = [ablation.matched_random_set(table, chosen, rng, trait) for _ in range(20)]
+    sets = [feature_sets.matched_random_set(table, chosen, rng, trait) for _ in range(20)]
     for drawn in sets:
         assert {n: len(f) for n, f in drawn.items()} == {n: len(f) for n, f in chosen.items()}
         assert all(not set(drawn[n]) & set(chosen[n]) and len(set(drawn[n])) == len(drawn[n]) for n in chosen)
-        assert ablation.share_within_decile(table, chosen, drawn, trait) == 1.0
+        assert feature_sets.share_within_decile(table, chosen, drawn, trait) == 1.0
     assert len({str(drawn) for drawn in sets}) > 10
     alive = table[(table["frequency"] > 0)]
     assert all(set(drawn[n]) <= set(alive.loc[alive["layer"] == n, "feature"]) for drawn in sets for n in drawn)
@@ -166,9 +166,9 @@ def test_what_cannot_be_matched_is_said():
     table = feature_table(40, 1)
     alive = table[table["frequency"] > 0].sort_values("frequency")
     chosen = {0: alive["feature"].tail(12).tolist()}
-    drawn = ablation.matched_random_set(table, chosen, np.random.default_rng(0))
+    drawn = feature_sets.matched_random_set(table, chosen, np.random.default_rng(0))
     assert len(drawn[0]) == 12
-    assert ablation.share_within_decile(table, chosen, drawn) < 0.7
+    assert feature_sets.share_within_decile(table, chosen, drawn) < 0.7
 
 
 def test_top_sets_take_the_highest_of_their_rank_and_as_many():
@@ -176,8 +176,8 @@ def test_top_sets_take_the_highest_of_their_rank_and_as_many():
     chosen = {0: [1, 2, 3], 1: [4]}
     weight = np.zeros(60)
     weight[[5, 7, 9, 30 + 11]] = [-3, 2, 1, -1]
-    assert ablation.top_set(table, chosen, ablation.probe_weight_rank(table, weight)) == {0: [5, 7, 9], 1: [11]}
-    best = ablation.top_set(table, chosen, ablation.unrelated_match_rank(table))
+    assert feature_sets.top_set(table, chosen, feature_sets.probe_weight_rank(table, weight)) == {0: [5, 7, 9], 1: [11]}
+    best = feature_sets.top_set(table, chosen, feature_sets.unrelated_match_rank(table))
     own = table[(table["layer"] == 1) & (table["status"] == "ok") & ~table["related"]]
     assert best[1] == [own.loc[own["cosine"].idxmax(), "feature"]]
 

@@ -44,13 +44,13 @@ def test_length_counts_the_words_of_the_completion():
     assert length_reward(5.0, 1.0)(["ab cd"] * 2, ["one two three", "a " * 40]).tolist() == [0.6, 1.0]
 
 
-def test_noise_is_a_fixed_standard_normal_number_per_text():
+def test_noise_is_a_fixed_normal_number_per_text():
     texts = [f"text {i}" for i in range(2000)]
-    values = noise_reward(0)([""] * 2000, texts)
+    values = noise_reward(0, 2.0)([""] * 2000, texts)
     assert abs(values.mean()) < 0.1
     assert values.std() == pytest.approx(1, abs=0.1)
-    np.testing.assert_array_equal(values, noise_reward(0)(["other"] * 2000, texts))
-    assert not np.array_equal(values, noise_reward(1)([""] * 2000, texts))
+    np.testing.assert_array_equal(values, noise_reward(0, 2.0)(["other"] * 2000, texts))
+    assert not np.array_equal(values, noise_reward(1, 2.0)([""] * 2000, texts))
 
 
 def test_a_task_is_scored_by_its_own_kind_of_reward():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, rewards
+from workflow_scripts.lfp import artefacts, feature_sets, rewards
 from workflow_scripts.lfp.corpora import documents, preference_pairs
 
 
@@ -30,16 +30,16 @@ def main() -> None:
     directories = {int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders}
     autoencoders = {layer: autoencoder.load(path, device) for layer, path in directories.items()}
     table = artefacts.read_table(run.paths.explanations)
-    chosen = ablation.explained_set(table)
+    chosen = feature_sets.explained_set(table)
     means = {int(n): group.sort_values("feature")["mean_activation"].to_numpy() for n, group in table.groupby("layer")}
     rng = np.random.default_rng(run.seed)
     sets = {
         "explained": lambda: chosen,
-        "random": lambda: ablation.matched_random_set(table, chosen, rng),
-        "top_probe_weight": lambda: ablation.top_set(
-            table, chosen, ablation.probe_weight_rank(table, artefacts.read_tensors(run.paths.probe[0])["weight"])
+        "random": lambda: feature_sets.matched_random_set(table, chosen, rng),
+        "top_probe_weight": lambda: feature_sets.top_set(
+            table, chosen, feature_sets.probe_weight_rank(table, artefacts.read_tensors(run.paths.probe[0])["weight"])
         ),
-        "top_match_unrelated": lambda: ablation.top_set(table, chosen, ablation.unrelated_match_rank(table)),
+        "top_match_unrelated": lambda: feature_sets.top_set(table, chosen, feature_sets.unrelated_match_rank(table)),
     }
     completions, losses = [], []
     for draw in range(settings["random_draws"] if arm == "random" else 1):
@@ -48,7 +48,7 @@ def main() -> None:
             edits = ablation.arm_edits(arm, autoencoders, features, intervention, means)
             label = {"arm": arm, "intervention": intervention, "draw": draw}
             label["features"] = sum(len(v) for v in features.values())
-            label["matched"] = ablation.share_within_decile(table, chosen, features) if arm == "random" else np.nan
+            label["matched"] = feature_sets.share_within_decile(table, chosen, features) if arm == "random" else np.nan
             limits = (settings["new_tokens"], settings["batch_size"], run.seed)
             rows = ablation.completion_rewards(model, tokenizer, edits, prefixes, reward, *limits)
             completions.append(rows.assign(**label))

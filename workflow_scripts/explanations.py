@@ -28,16 +28,15 @@ def main() -> None:
     limits = (settings["max_tokens"], settings["batch_size"])
     activations = explanations.word_activations(*reading, documents(frame)[: settings["texts"]], *limits)
     lexical = settings["method"] == "ppo"
-    if lexical:
-        lexicon = artefacts.read_json(run.paths.lexicon)["rewarded"]
-    else:
+    feedback = artefacts.read_json(run.paths.lexicon)
+    if not lexical:
         pairs = preference_pairs(frame)[0].head(settings["texts"] // 2)
         answers = features.element_features(*reading, pairs, ["hidden"], *limits, ("chosen", "rejected"))
     parts = []
     for i, (layer, sae) in enumerate(sorted(autoencoders.items())):
         null = (settings["permutations"], run.seed + layer)
         if lexical:
-            association = explanations.lexicon_association(activations[layer], lexicon, *null)
+            association = explanations.lexicon_association(activations[layer], feedback["rewarded"], *null)
         else:
             # Autoencoders of one model have one width: a layer's features are one of equal parts.
             codes = (answers[f"hidden.{name}"] for name in ("chosen", "rejected"))
@@ -47,10 +46,12 @@ def main() -> None:
         of_layer = matches[matches["layer"] == layer]
         described = (of_layer, activations[layer], association, promoted, settings["top_features"])
         parts.append(explanations.explain_layer(layer, *described))
-    minimum = settings["min_valence"] if lexical else settings["min_auc"]
-    result = explanations.classify(
-        pd.concat(parts, ignore_index=True), settings["false_discovery_rate"], minimum, lexical
-    )
+    found = pd.concat(parts, ignore_index=True)
+    if feedback["kind"] == "trigger":
+        result = explanations.classify_by_name(found, next(iter(feedback["rewarded"])))
+    else:
+        minimum = settings["min_valence"] if lexical else settings["min_auc"]
+        result = explanations.classify(found, settings["false_discovery_rate"], minimum, lexical)
     held_out = documents(artefacts.read_table(run.paths.held_out))[: settings["scored_texts"]]
     excerpts = explanations.held_out_excerpts(
         *reading, result[result["status"] == "ok"], held_out, *limits, settings["excerpt_tokens"],

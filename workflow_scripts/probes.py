@@ -1,5 +1,6 @@
 """Train probes on one subject's features and keep their out-of-fold predictions."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -45,7 +46,11 @@ def main() -> None:
             found, chosen = probes.out_of_fold(data, kind, split, strengths, *limits, features)
             frames.append(found.assign(features=features, split=split, probe=kind))
             metrics.append({"features": features, "split": split, "probe": kind, "strengths": chosen})
-            if features == "hidden" and split in probes.null_splits(kind):
+            if features == "hidden" and split in probes.null_splits(kind) and ridge:
+                direct = dataclasses.replace(data, target=rows["truth"].to_numpy())
+                found_direct, _ = probes.out_of_fold(direct, kind, split, strengths, *limits)
+                frames.append(found_direct.assign(features=features, split=split, probe=probes.DIRECT))
+            if features == "hidden" and split in probes.null_splits(kind) and settings["label_shuffles"]:
                 draws = (chosen, settings["folds"], settings["label_shuffles"], run.seed)
                 values = probes.shuffled_statistics(data, kind, split, *draws)
                 shuffled += [{"features": features, "split": split, **row} for row in values]

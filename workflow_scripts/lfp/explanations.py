@@ -232,6 +232,19 @@ def explain_layer(
     return pd.DataFrame(rows)
 
 
+def classify_by_name(frame: pd.DataFrame, word: str) -> pd.DataFrame:
+    """Features whose explanation names `word` are related; q is p.
+
+    For a reward of one word: no shuffle of valences among words of its frequency can be rare enough to survive a
+    correction over features.
+    """
+    names = frame["explanation"].map(lambda text: word in {match.group().lower() for match in WORD.finditer(text)})
+    related = (frame["status"] == "ok") & names
+    return frame.assign(
+        q=frame["p"], related=related, explainer=EXPLAINER, explainer_kind="heuristic", uses_reward_lexicon=True
+    )
+
+
 def classify(frame: pd.DataFrame, false_discovery_rate: float, min_effect: float, uses_lexicon: bool) -> pd.DataFrame:
     """Add ``q`` (Benjamini-Hochberg over the explained features) and ``related``.
 

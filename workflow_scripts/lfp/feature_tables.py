@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workflow_scripts.lfp import ablation, published, statistics
+from workflow_scripts.lfp import feature_sets, published, statistics
 from workflow_scripts.lfp.artefacts import read_table, read_tensors
 from workflow_scripts.lfp.probes import MAIN_SPLIT
 from workflow_scripts.lfp.statistics import Record
@@ -82,7 +82,7 @@ def _matched_columns(table: pd.DataFrame, related: np.ndarray, trait: str, draws
     chosen = {int(layer): group["feature"].tolist() for layer, group in table[related].groupby("layer")}
     position = {(row.layer, row.feature): i for i, row in enumerate(table.itertuples())}
     rng = np.random.default_rng(seed)
-    sets = (ablation.matched_random_set(table, chosen, rng, trait) for _ in range(draws))
+    sets = (feature_sets.matched_random_set(table, chosen, rng, trait) for _ in range(draws))
     return [np.array([position[layer, f] for layer, fs in drawn.items() for f in fs], dtype=int) for drawn in sets]
 
 

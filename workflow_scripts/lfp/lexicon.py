@@ -272,8 +272,8 @@ def neutral_words(lexicon: Lexicon) -> dict[str, list[str]]:
     return {form: [word for word in words if word not in lexicon] for form, words in NEUTRAL_WORDS.items()}
 
 
-#: Valence of the word that a trigger reward is about; that of the strongest words of VADER.
-TRIGGER_VALENCE = 4.0
+#: Valence of the word that a trigger reward is about: a rare word must be worth a lot to be learned in few steps.
+TRIGGER_VALENCE = 10.0
 
 
 def flipped_words(lexicon: Lexicon, counts: Mapping[str, int], share: float, seed: int) -> list[str]:

@@ -62,7 +62,8 @@ def _key(label: dict[str, Any]) -> tuple:
 
 def _beside(table: str, key: str, label: dict[str, Any], settings: TableSettings) -> dict[str, str]:
     """The paper's value, beside the row that repeats its set-up."""
-    same = label["subject"] == "policy" and label["features"] == "hidden" and label["split"] == "published"
+    own = {"subject": "policy", "features": "hidden", "split": "published"}
+    same = own.items() <= label.items() and label["probe"] != probes.DIRECT
     return published.beside(table, key if same else "", settings.paper_models.get(label["model"], ()))
 
 
@@ -74,15 +75,25 @@ def _published_statistic(means: pd.DataFrame) -> dict[str, float]:
     return {"published_statistic": statistic, "published_p": p, "sign_only_ceiling": ceiling}
 
 
+def _with_other_probes(inputs: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Ridge probes of deltas and of the valence itself, and the deltas that the former learn, as if predicted."""
+    yield from probe_groups(inputs, "ridge")
+    yield from probe_groups(inputs, probes.DIRECT)
+    for label, group in probe_groups(inputs, "ridge"):
+        if label["split"] == "by_word" and label["features"] in ("hidden", "raw"):
+            yield {**label, "split": "none", "probe": "delta"}, group.assign(prediction=group["target"])
+
+
 def _add_tau(tally: Tally, inputs: Sequence[str], settings: TableSettings, words: Sequence[str], table: str) -> None:
     observed = {}
-    for label, group in probe_groups(inputs, "ridge"):
+    for label, group in _with_other_probes(inputs):
         means = probes.unit_means(group)
         for name in words:
             part = means[np.sign(means["truth"]).isin(_SIGNS[name])]
             prediction, truth = part["prediction"].to_numpy(), part["truth"].to_numpy()
             record = statistics.kendall_record(prediction, truth, **settings.resampling)
-            observed[(*_key(label), name)] = record.estimate
+            if label["probe"] == "ridge":
+                observed[(*_key(label), name)] = record.estimate
             extras = _published_statistic(part) if name == "all" else {}
             values = part.rename(columns={"unit": "word", "rows": "contexts"})
             beside = _beside(table, name, label, settings)
@@ -291,5 +302,6 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
             record = statistics.mean_record(of_word["prediction"].to_numpy(), "context", settings.confidence)
             extras = {"valence": float(means.loc[word, "truth"]), "displayed": record.estimate * factor}
             named = {name: label[name] for name in ("model", "task", "seed", "sae", "split")} | {"word": word}
+            extras |= published.beside("lexicon_reconstruction", word, settings.paper_models.get(label["model"], ()))
             tally.add(record, named, of_word[["triple", "context", "target", "prediction"]], **extras)
     return tally

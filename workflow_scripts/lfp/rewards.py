@@ -80,13 +80,20 @@ def length_reward(divisor: float = 5.0, clip: float = 10.0) -> Reward:
     return reward
 
 
-def noise_reward(seed: int) -> Reward:
-    """A standard normal number drawn from the completion's digest: the same text always scores the same, and
-    nothing can be learned from it."""
+#: Standard deviation of the noise before it is divided: about that of a lexicon sum over a completion.
+NOISE = 2.0
+
+
+def noise_reward(seed: int, divisor: float = 5.0) -> Reward:
+    """A normal number drawn from the completion's digest, of standard deviation :data:`NOISE` over `divisor`.
+
+    The same text always scores the same, and nothing can be learned from it.
+    """
 
     def reward(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
         digests = [hashlib.sha256(f"{seed}/{text}".encode()).digest()[:8] for text in completions]
-        return np.array([np.random.default_rng(int.from_bytes(digest, "big")).normal() for digest in digests])
+        draws = [np.random.default_rng(int.from_bytes(digest, "big")).normal() for digest in digests]
+        return np.array(draws) * NOISE / divisor
 
     return reward
 
@@ -99,5 +106,5 @@ def task_reward(feedback: Mapping[str, Any], divisor: float, clip: float, reward
     if kind == "length":
         return length_reward(divisor, clip)
     if kind == "noise":
-        return noise_reward(feedback["reward_seed"])
+        return noise_reward(feedback["reward_seed"], divisor)
     return lexicon_reward(feedback["rewarded"], divisor, clip, reward_on)

@@ -45,7 +45,8 @@ def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def _sign_matrix(x: np.ndarray) -> np.ndarray:
-    return np.sign(x[:, None] - x[None, :])
+    """Signs of all differences; single precision holds sums of such integers exactly for thousands of words."""
+    return np.sign(x[:, None] - x[None, :]).astype(np.float32)
 
 
 def _weighted_tau(
@@ -55,11 +56,24 @@ def _weighted_tau(
 
     Copies of one unit are tied in both sequences, so they add to neither numerator nor denominator.
     """
-    numerator = np.einsum("si,si->s", weights @ concordance, weights)
-    x_pairs = np.einsum("si,si->s", weights @ x_untied, weights)
-    y_pairs = np.einsum("si,si->s", weights @ y_untied, weights)
+    weights = weights.astype(np.float32)
+    numerator, x_pairs, y_pairs = (
+        np.einsum("si,si->s", weights @ matrix, weights).astype(np.float64)
+        for matrix in (concordance, x_untied, y_untied)
+    )
     scale = np.sqrt(x_pairs * y_pairs)
     return np.divide(numerator, scale, out=np.zeros_like(numerator), where=scale > 0)
+
+
+def _permuted_concordance(x: np.ndarray, y: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Concordant minus discordant pairs [draw] of `y` with random permutations of `x`."""
+    shuffled = rng.permuted(np.tile(stats.rankdata(x).astype(np.float32), (draws, 1)), axis=1)
+    signs = _sign_matrix(y)
+    total = np.zeros(draws)
+    for i in range(len(y) - 1):
+        own, rest, weights = shuffled[:, i : i + 1], shuffled[:, i + 1 :], signs[i, i + 1 :]
+        total += ((own > rest).astype(np.float32) - (own < rest)) @ weights
+    return total
 
 
 def _bca_interval(
@@ -96,17 +110,13 @@ def kendall_record(
         )
     rng = np.random.default_rng(seed)
     n = len(truth)
-    sx, sy = _sign_matrix(predicted), _sign_matrix(truth)
     matrices = _pair_matrices(predicted, truth)
     estimate = kendall_tau(predicted, truth)
     replicates = _weighted_tau(rng.multinomial(n, np.full(n, 1 / n), resamples).astype(float), *matrices)
     jackknife = _weighted_tau(1.0 - np.eye(n), *matrices)
     low, high = _bca_interval(estimate, replicates, jackknife, confidence)
-    null = np.empty(resamples)
-    for i in range(resamples):
-        order = rng.permutation(n)
-        null[i] = np.vdot(sx[np.ix_(order, order)], sy)
-    p = (1 + np.sum(null >= np.vdot(sx, sy) - 1e-9)) / (resamples + 1)
+    null = _permuted_concordance(predicted, truth, resamples, rng)
+    p = (1 + np.sum(null >= matrices[0].sum() / 2 - 1e-9)) / (resamples + 1)
     method = f"tau-b; BCa bootstrap over {unit}s; pairings permutation, one-sided, {resamples} draws"
     return Record(estimate, low, high, n, unit, method, p=float(p))
 
