@@ -63,7 +63,8 @@ def test_modules_of_the_science_import_downwards_only():
         "canonical",
         "artefacts", "lexicon", "corpora", "rewards", "models", "training_state", "statistics", "activations",
         "pretraining", "autoencoder", "ppo", "dpo", "divergence", "matching", "sae_metrics", "contrasts", "features",
-        "probe_data", "probes", "explanation_scores", "explanations", "feature_sets", "ablation", "published", "tally", "model_tables",
+        "probe_data", "probes", "explanation_scores", "explanations", "feature_sets", "ablation",
+        "published", "tally", "model_tables",
         "probe_tables", "feature_tables", "planted_tables", "tables", "rendering", "plots",
     ]  # fmt: skip
     found = {
