@@ -42,7 +42,13 @@ def _draws(inputs: Sequence[str], name: str, column: str) -> Iterator[tuple[dict
 
 
 def _add_nulls(
-    tally: Tally, inputs: Sequence[str], columns: dict[str, str], observed: dict[tuple, float], name: str = "words"
+    tally: Tally,
+    inputs: Sequence[str],
+    columns: dict[str, str],
+    observed: dict[tuple, float],
+    settings: TableSettings,
+    table: str,
+    name: str = "words",
 ) -> None:
     """Rows of untrained probes and of probes of permuted labels for the statistics `columns` {column: words}.
 
@@ -53,7 +59,10 @@ def _add_nulls(
             for label, group in _draws(inputs, null, column):
                 key = (*_key(label), words)
                 record = statistics.range_record(group[column].to_numpy(), "draw", described, observed.get(key))
-                tally.add(record, {**label, name: words})
+                same = {"subject": "policy", "features": "hidden", "probe": "xavier"}.items() <= label.items()
+                models = settings.paper_models.get(label["model"], ())
+                beside = published.beside(table, "xavier" if same else "", models)
+                tally.add(record, {**label, name: words}, **beside)
 
 
 def _key(label: dict[str, Any]) -> tuple:
@@ -99,7 +108,7 @@ def _add_tau(tally: Tally, inputs: Sequence[str], settings: TableSettings, words
             beside = _beside(table, name, label, settings)
             tally.add(record, {**label, "words": name}, values, **extras, **beside)
     columns = {"all": "tau", "positive": "tau_positive", "negative": "tau_negative"}
-    _add_nulls(tally, inputs, {columns[name]: name for name in words}, observed)
+    _add_nulls(tally, inputs, {columns[name]: name for name in words}, observed, settings, table)
 
 
 def kendall_tau(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -140,7 +149,7 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
             constant = dict.fromkeys(("subject", "features", "split"), "none") | {"probe": "constant", "words": "all"}
             tally.add(record, label | constant, paper="", paper_note="")
     columns = {"sign": "all", "sign_positive": "positive", "sign_negative": "negative"}
-    _add_nulls(tally, inputs, columns, observed)
+    _add_nulls(tally, inputs, columns, observed, settings, "sign_accuracy")
     return tally
 
 
@@ -163,7 +172,7 @@ def probe_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
             )
             tally.add(record, {**label, "statistic": name}, values if name == "balanced_accuracy" else None, **beside)
     columns = {"balanced_accuracy": "balanced_accuracy", "auroc": "auroc"}
-    _add_nulls(tally, inputs, columns, observed, "statistic")
+    _add_nulls(tally, inputs, columns, observed, settings, "probe_accuracy", "statistic")
     return tally
 
 
