@@ -42,6 +42,13 @@ def probe_files(cells, *files, subjects=None):
     ]
 
 
+def output_files(cells):
+    """Features of policy and base of `cells`: what their outputs make likelier."""
+    both = {"policy", "base"}
+    held = [cell for cell in cells if both <= set(cell.settings["features"]["subjects"])]
+    return [f"results/{cell.address}/features/{PROBED}/{s}.safetensors" for cell in held for s in sorted(both)]
+
+
 def ablation_files(cells, subjects=("policy", "base")):
     """Results of all arms of ablation of `cells`."""
     keys = {"policy": "arms", "base": "base_arms"}
@@ -60,17 +67,16 @@ def planted_files():
     clean = {(cell.model, cell.seed): cell for cell in PPO if kind[cell.address] == "vader"}
     planted = [cell for cell in PPO if kind[cell.address] != "vader" and (cell.model, cell.seed) in clean]
     cells = list({c.address: c for p in planted for c in (p, clean[p.model, p.seed])}.values())
-    both = ("policy", "base")
-    cells = [cell for cell in cells if set(both) <= set(cell.settings["features"]["subjects"])]
+    both = {"policy", "base"}
+    cells = [cell for cell in cells if both <= set(cell.settings["features"]["subjects"])]
     truths = [f"results/lexicons/{task}.truth.json" for task in sorted({cell.task for cell in cells})]
-    probed = [f"results/{cell.address}/probes/{PROBED}/{s}/predictions.parquet" for cell in cells for s in both]
-    features = [f"results/{cell.address}/features/{PROBED}/{s}.safetensors" for cell in cells for s in both]
+    probed = [f"results/{cell.address}/probes/{PROBED}/{s}/predictions.parquet" for cell in cells for s in sorted(both)]
     explained = [cell for cell in cells if cell.until == "ablation"]
     ablated = [cell for cell in explained if kind[cell.address] == "trigger"]
     return (
         truths
         + probed
-        + features
+        + output_files(cells)
         + per_cell("{cell}/explanations/{sae}/heuristic.parquet", explained)
         + ablation_files(ablated, ("policy",))
     )
@@ -85,10 +91,10 @@ TABLE_INPUTS = {
     "autoencoders": variant_metrics(GRID.cells),
     "sae_tying": variant_metrics(TYING, (PROBED, "untied")),
     "sae_layer_choice": variant_metrics(LOWEST, (PROBED,)) + per_cell("{cell}/divergence.json", LOWEST),
-    "kendall_tau": probe_files(PPO, *ALL_PROBES),
-    "kendall_tau_within_sign": probe_files(PPO, *ALL_PROBES),
+    "kendall_tau": probe_files(PPO, *ALL_PROBES) + output_files(PPO),
+    "kendall_tau_within_sign": probe_files(PPO, *ALL_PROBES) + output_files(PPO),
     "sign_accuracy": probe_files(PPO, *ALL_PROBES),
-    "probe_accuracy": probe_files(DPO, *ALL_PROBES),
+    "probe_accuracy": probe_files(DPO, *ALL_PROBES) + output_files(DPO),
     "probe_differences": probe_files(GRID.cells, *ALL_PROBES),
     "probe_nested_r2": probe_files(GRID.cells, "nested.parquet"),
     "lexicon_reconstruction": probe_files(PPO, "predictions.parquet", subjects=("policy",)),

@@ -119,7 +119,7 @@ def test_controls_stand_in_the_same_table(run):
     vader = tau[(tau["task"] == "vader") & (tau["features"] == "hidden") & (tau["probe"] == "ridge")]
     assert set(vader["subject"]) == {"policy", "base", "untrained", "other_seed", "other_task"}
     assert set(vader["split"]) == {"published", "by_word", "by_context", "by_both"}
-    assert set(tau["probe"]) == {"ridge", "ridge on valence", "delta", "xavier", "permuted labels"}
+    assert set(tau["probe"]) == {"ridge", "ridge on valence", "log-ratio to base", "delta", "xavier", "permuted labels"}
     text = tau[tau["subject"] == "text"]
     assert set(text["features"]) == {"length", "first_token", "bag_of_words", "tfidf"}
     policy = tau[(tau["task"] == "vader") & (tau["subject"] == "policy") & (tau["probe"] == "ridge")]

@@ -246,7 +246,8 @@ class Grid:
         elif stage == "ablation":
             own = {key: value for key, value in own.items() if key not in ("arms", "base_arms", "interventions")}
             interventions = cell.settings["ablation"]["interventions"]
-            own["interventions"] = interventions if wildcards["arm"] == "explained" else ["zero"]
+            whole = (wildcards["subject"], wildcards["arm"]) == ("policy", "explained")
+            own["interventions"] = interventions if whole else ["zero"]
             own["method"] = cell.method
             own["reward"] = {key: cell.settings["ppo"][f"reward_{key}"] for key in ("divisor", "clip", "on")}
         return own | {"seed": seed}

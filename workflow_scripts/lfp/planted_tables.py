@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from workflow_scripts.lfp import statistics
-from workflow_scripts.lfp.artefacts import read_json, read_table, read_tensors
+from workflow_scripts.lfp.artefacts import read_json, read_table
 from workflow_scripts.lfp.feature_tables import ablation_arms
 from workflow_scripts.lfp.lexicon import WORD
+from workflow_scripts.lfp.probe_tables import output_ratios
 from workflow_scripts.lfp.statistics import Record
 from workflow_scripts.lfp.tally import TableSettings, Tally, labels, of
 
@@ -40,7 +41,6 @@ def readings(files: dict[str, str]) -> Readings:
     ``probe hidden`` and ``probe raw`` are held-out predictions. ``output`` needs no probe and no autoencoder: how much
     more likely than its base the policy makes a word in its contexts (log-probability ratio); the base's is 0.
     """
-    log_p = {s: read_tensors(files[f"features.{s}"]) for s in ("policy", "base")}
     result: dict[str, dict[str, pd.DataFrame]] = {}
     for subject in ("policy", "base"):
         frame = read_table(files[f"predictions.{subject}"])
@@ -51,14 +51,8 @@ def readings(files: dict[str, str]) -> Readings:
             if features in ("hidden", "raw")
         }
         rows = frame[frame["features"] == "hidden"]
-        own, base = (
-            np.array([
-                tensors[f"log_probability.{element}"][triple, 0]
-                for element, triple in zip(rows["element"], rows["triple"], strict=True)
-            ])
-            for tensors in (log_p[subject], log_p["base"])
-        )  # fmt: skip
-        result[subject]["output"] = _words(rows.assign(ratio=own - base), "ratio")
+        ratio = output_ratios(rows, files[f"features.{subject}"], files["features.base"])
+        result[subject]["output"] = _words(rows.assign(ratio=ratio), "ratio")
     return Readings(result["policy"], result["base"])
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from workflow_scripts.lfp import probes, published, statistics
-from workflow_scripts.lfp.artefacts import read_json, read_table
+from workflow_scripts.lfp.artefacts import read_json, read_table, read_tensors
 from workflow_scripts.lfp.statistics import Record
 from workflow_scripts.lfp.tally import TableSettings, Tally, labels, of
 
+#: The autoencoder variant whose cells stand for the others in rows that no autoencoder takes part in.
+PROBED = "tied"
 #: What the policy's probe is held against, on the same words or prompts.
 OTHER_SUBJECTS = ("base", "untrained", "other_seed", "other_task")
 #: What the code is held against within the policy.
@@ -27,6 +31,35 @@ def probe_groups(inputs: Sequence[str], kind: str) -> Iterator[tuple[dict[str, A
         for (features, split, probe), group in frame.groupby(["features", "split", "probe"]):
             if probe == kind:
                 yield {**labels(path), "features": features, "split": split, "probe": probe}, group
+
+
+def output_ratios(rows: pd.DataFrame, policy: str | Path, base: str | Path) -> np.ndarray:
+    """How much likelier than its base the policy makes the element of every row in its context (log-ratio, nats).
+
+    No probe and no autoencoder is read: for DPO it is the implicit reward over beta. `policy` and `base` are paths of
+    feature files; the ratio of a model to itself is 0.
+    """
+    ratio = np.empty(len(rows))
+    for element in sorted(set(rows["element"])):
+        name, own = f"log_probability.{element}", (rows["element"] == element).to_numpy()
+        triples = rows["triple"].to_numpy()[own]
+        after, before = (read_tensors(path, [name])[name][triples, 0] for path in (policy, base))
+        ratio[own] = after - before
+    return ratio
+
+
+def _output_groups(inputs: Sequence[str], kind: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """(labels, rows with the output's log-ratio as prediction) of every cell with features of policy and base."""
+    files = {path.rsplit("/features/", 1)[0] + "/" + Path(path).stem: path for path in of(inputs, ".safetensors")}
+    for path in of(inputs, f"{PROBED}/policy/predictions.parquet"):
+        cell = path.rsplit("/probes/", 1)[0]
+        frame = read_table(path)
+        split = probes.MAIN_SPLIT[kind]
+        rows = frame[(frame["features"] == "hidden") & (frame["split"] == split) & (frame["probe"] == kind)]
+        if len(rows) and f"{cell}/policy" in files and f"{cell}/base" in files:
+            ratio = output_ratios(rows, files[f"{cell}/policy"], files[f"{cell}/base"])
+            label = {**labels(path), "features": "output", "split": "none", "probe": "log-ratio to base"}
+            yield label, rows.assign(prediction=ratio)
 
 
 def _draws(inputs: Sequence[str], name: str, column: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
@@ -88,6 +121,7 @@ def _with_other_probes(inputs: Sequence[str]) -> Iterator[tuple[dict[str, Any], 
     """Ridge probes of deltas and of the valence itself, and the deltas that the former learn, as if predicted."""
     yield from probe_groups(inputs, "ridge")
     yield from probe_groups(inputs, probes.DIRECT)
+    yield from _output_groups(inputs, "ridge")
     for label, group in probe_groups(inputs, "ridge"):
         if label["split"] == "by_word" and label["features"] in ("hidden", "raw"):
             yield {**label, "split": "none", "probe": "delta"}, group.assign(prediction=group["target"])
@@ -156,7 +190,7 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
 def probe_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """Balanced accuracy and AUROC of probes that tell preferred from rejected answers (paper Table 3)."""
     tally, observed = Tally(), {}
-    for label, group in probe_groups(inputs, "logistic"):
+    for label, group in chain(probe_groups(inputs, "logistic"), _output_groups(inputs, "logistic")):
         truth, score = group["truth"].to_numpy(), group["prediction"].to_numpy()
         records = {
             "balanced_accuracy": statistics.balanced_accuracy_record(
@@ -254,11 +288,15 @@ def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def _selectivity(inputs: Sequence[str]) -> Iterator[tuple[str, str, dict[tuple, float]]]:
-    """(statistic, column of the nulls, the trained probes' values by their key)."""
+    """(statistic, column of the nulls, the policies' values by their key)."""
     for kind, pairs in (
         ("ridge", {"tau": "tau", "sign_accuracy": "sign"}), ("logistic", {"balanced_accuracy": "balanced_accuracy"})
     ):  # fmt: skip
-        values = {_key(label): probes.probe_statistics(group, kind) for label, group in probe_groups(inputs, kind)}
+        values = {
+            _key(label): probes.probe_statistics(group, kind)
+            for label, group in probe_groups(of(inputs, "policy/predictions.parquet"), kind)
+            if label["features"] == "hidden"
+        }
         for statistic, column in pairs.items():
             yield statistic, column, {key: found[column] for key, found in values.items()}
 

@@ -198,10 +198,18 @@ def shuffled_statistics(
             prediction[test] = Ridge(alpha=strength).fit(x, target[train]).predict(held_out)
         else:
             prediction[test] = logistic_scores(x, target[train], strength, held_out)
-    return [
-        probe_statistics(data.rows.assign(truth=t, prediction=p), kind)
-        for t, p in zip(truth.T, prediction.T, strict=True)
-    ]
+    return draw_statistics(data.rows, truth, prediction, kind)
+
+
+def draw_statistics(rows: pd.DataFrame, truth: np.ndarray, prediction: np.ndarray, kind: str) -> list[dict[str, float]]:
+    """:func:`probe_statistics` of every column of `truth` and `prediction` [row, draw]."""
+    if kind == "ridge":
+        units, codes = np.unique(rows["unit"].to_numpy(), return_inverse=True)
+        counts, first = np.bincount(codes), np.unique(codes, return_index=True)[1]
+        means = np.stack([np.bincount(codes, weights=values) / counts for values in prediction.T], 1)
+        draws = zip(truth[first].T, means.T, strict=True)
+        return [word_statistics(pd.DataFrame({"unit": units, "truth": t, "prediction": p})) for t, p in draws]
+    return [preference_statistics(t, p) for t, p in zip(truth.T, prediction.T, strict=True)]
 
 
 def fit_probe(data: ProbeData, kind: str, strengths: Sequence[float], inner_folds: int) -> dict[str, np.ndarray]:
@@ -252,7 +260,11 @@ def probe_statistics(predictions: pd.DataFrame, kind: str) -> dict[str, float]:
     """The statistics of one probe's predictions: those of :func:`word_statistics`, or balanced accuracy and AUROC."""
     if kind == "ridge":
         return word_statistics(unit_means(predictions))
-    labels, scores = predictions["truth"].to_numpy(), predictions["prediction"].to_numpy()
+    return preference_statistics(predictions["truth"].to_numpy(), predictions["prediction"].to_numpy())
+
+
+def preference_statistics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """Balanced accuracy and AUROC of scores for labels 0 and 1."""
     return {
         "balanced_accuracy": statistics.balanced_accuracy(labels, scores), "auroc": statistics.auroc(labels, scores)
     }  # fmt: skip
@@ -261,7 +273,8 @@ def probe_statistics(predictions: pd.DataFrame, kind: str) -> dict[str, float]:
 def baseline_statistics(data: ProbeData, kind: str, draws: int, seed: int) -> list[dict[str, float]]:
     """The statistics of every untrained probe."""
     outputs = xavier_predictions(data.features, draws, seed)
-    return [probe_statistics(data.rows.assign(prediction=values), kind) for values in outputs]
+    truth = np.tile(data.rows["truth"].to_numpy()[:, None], (1, draws))
+    return draw_statistics(data.rows, truth, outputs.T, kind)
 
 
 def nested_predictions(
