@@ -61,9 +61,11 @@ def planted_cell(folder, task: str, flipped: list[str], policy_follows: bool) ->
         read = taught if subject == "policy" else valence
         rows = [
             {"triple": i, "element": "positive", "unit": w, "truth": valence[w],
-             "prediction": read[w] + 0.3 * rng.normal(), "split": "by_word"}
+             "prediction": read[w] + 0.3 * rng.normal(), "split": "by_word", "probe": "ridge"}
             for i, w in enumerate(words * 3)
         ]  # fmt: skip
+        # What another probe of the same features predicts must not enter the reading.
+        rows += [row | {"probe": "ridge on valence", "prediction": -9 * row["prediction"]} for row in rows]
         frame = pd.concat([pd.DataFrame(rows).assign(features=f) for f in ("hidden", "raw")])
         path = folder / "results" / "tiny" / task / "seed0" / "probes" / "tied" / subject / "predictions.parquet"
         artefacts.write_table(path, frame, {})

@@ -44,7 +44,8 @@ def readings(files: dict[str, str]) -> Readings:
     result: dict[str, dict[str, pd.DataFrame]] = {}
     for subject in ("policy", "base"):
         frame = read_table(files[f"predictions.{subject}"])
-        frame = frame[frame["split"] == "by_word"]
+        # The probe of deltas alone: predictions of the ridge on valence stand in the same file.
+        frame = frame[(frame["split"] == "by_word") & (frame["probe"] == "ridge")]
         result[subject] = {
             f"probe {features}": _words(group, "prediction")
             for features, group in frame.groupby("features")

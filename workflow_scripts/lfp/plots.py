@@ -139,7 +139,8 @@ def error_by_frequency(inputs: Sequence[str]) -> Figure:
     figure, axes = _grid(len(predictions))
     for axis, path in zip(axes, predictions, strict=True):
         frame = read_table(path)
-        means = unit_means(frame[(frame["features"] == "hidden") & (frame["split"] == "by_word")])
+        shown = (frame["features"] == "hidden") & (frame["split"] == "by_word") & (frame["probe"] == "ridge")
+        means = unit_means(frame[shown])
         factor = (means["prediction"] @ means["truth"]) / (means["prediction"] @ means["prediction"])
         error = (means["prediction"] * factor - means["truth"]).abs()
         cell = labels(path)
