@@ -1,56 +1,88 @@
 """Base checkpoints, corpora and the lexicons of tasks: from the hub, from a path, or grown here.
 
-In: the configuration. Out: results/corpora/{corpus}/{split}.parquet, results/models/{model}/,
+In: the configuration. Out: results/corpora/{corpus}/{split}.parquet with counts.json, results/models/{model}/,
 results/lexicons/{task}.json with the feedback, and {task}.truth.json with what was planted in it.
 """
 
 
 localrules:
+    copy_corpus,
+    copy_model,
     fetch_corpus,
     fetch_model,
-    copy_model,
 
 
 rule grow_corpus:
     output:
         train="results/corpora/{corpus}/train.parquet",
         test="results/corpora/{corpus}/test.parquet",
+        counts="results/corpora/{corpus}/counts.json",
     log:
         "results/logs/corpora/{corpus}.log",
     benchmark:
         "results/benchmarks/corpora/{corpus}.tsv"
     wildcard_constraints:
-        corpus=sources(GRID.corpora, "organism", "path"),
+        corpus=sources(GRID.corpora, "organism"),
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=4000,
+        runtime=60,
     params:
         settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
         code=code("grow_corpus"),
     shell:
         "python -m workflow_scripts.grow_corpus --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --outputs {output:q}"
+        " --log {log:q} --train {output.train:q} --test {output.test:q} --counts {output.counts:q}"
+
+
+rule copy_corpus:
+    output:
+        train="results/corpora/{corpus}/train.parquet",
+        test="results/corpora/{corpus}/test.parquet",
+        counts="results/corpora/{corpus}/counts.json",
+    log:
+        "results/logs/corpora/{corpus}.log",
+    benchmark:
+        "results/benchmarks/corpora/{corpus}.tsv"
+    wildcard_constraints:
+        corpus=sources(GRID.corpora, "path"),
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
+        code=code("copy_corpus"),
+    shell:
+        "python -m workflow_scripts.copy_corpus --settings {params.settings:q} --code {params.code}"
+        " --log {log:q} --train {output.train:q} --test {output.test:q} --counts {output.counts:q}"
 
 
 rule fetch_corpus:
     output:
         train="results/corpora/{corpus}/train.parquet",
         test="results/corpora/{corpus}/test.parquet",
+        counts="results/corpora/{corpus}/counts.json",
     log:
         "results/logs/corpora/{corpus}.log",
+    benchmark:
+        "results/benchmarks/corpora/{corpus}.tsv"
     wildcard_constraints:
         corpus=sources(GRID.corpora, "hub"),
     retries: 2
     conda:
         "../envs/model.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
     params:
         settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
         code=code("fetch_corpus"),
     shell:
         "python -m workflow_scripts.fetch_corpus --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --outputs {output:q}"
+        " --log {log:q} --train {output.train:q} --test {output.test:q} --counts {output.counts:q}"
 
 
 rule grow_model:

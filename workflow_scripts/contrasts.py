@@ -13,6 +13,9 @@ def main() -> None:
         triples = contrasts.word_triples(
             list(frame["text"]), words, settings["contexts_per_word"], settings["words_per_class"], settings["seed"]
         )
+    elif settings["source"] == "pairs":
+        pairs, _ = corpora.preference_pairs(frame)
+        triples = contrasts.pair_triples(pairs, settings["triples"], settings["seed"])
     else:
         pairs, _ = corpora.preference_pairs(frame)
         triples = contrasts.answer_triples(

@@ -13,7 +13,8 @@ def main() -> None:
 
     options = {key: value for key, value in run.settings.items() if key != "corpora"}
     train = [text for path in run.paths.train for text in corpora.documents(artefacts.read_table(path))]
-    tokenizer = models.train_tokenizer(train, options.pop("vocab_size"), options.pop("tokenizer"))
+    vocabulary, given = (options.pop("vocab_size"), options.pop("tokenizer")), options.pop("tokenizer_path")
+    tokenizer = models.load_tokenizer(given) if given else models.train_tokenizer(train, *vocabulary)
     model, curve = pretraining.pretrain(tokenizer, train, options.pop("architecture"), device=device, **options)
     losses = []
     for path, name in zip(run.paths.test, run.settings["corpora"], strict=True):

@@ -78,7 +78,9 @@ def mlp_outputs(
         for index in tqdm(batches, desc="activations", disable=None):
             batch = models.pad_batch([sequences[i] for i in index], pad, model.device)
             model.base_model(**batch, use_cache=False)
-            yield index, batch["attention_mask"].bool(), dict(outputs)
+            mask = batch["attention_mask"].bool()
+            # OPT flattens batch and tokens in front of its MLP.
+            yield index, mask, {layer: output.reshape(*mask.shape, -1) for layer, output in outputs.items()}
 
 
 @torch.no_grad()

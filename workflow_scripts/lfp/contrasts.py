@@ -87,7 +87,7 @@ def answer_triples(frame: pd.DataFrame, prompts: Sequence[str], swapped: bool, n
     if missing:
         raise ValueError(
             f"the corpus has no column {missing[0]!r}: triples of answers need a positive, a neutral and a negative"
-            " answer to every prompt, from the same source and of matched length"
+            " answer to every prompt; set contrasts.source to `pairs` or `rewrites`"
         )
     triples = frame[list(ELEMENTS)].head(n).reset_index(drop=True)
     if swapped:
@@ -98,3 +98,26 @@ def answer_triples(frame: pd.DataFrame, prompts: Sequence[str], swapped: bool, n
         prompt=prompts, group=[f"prompt-{group}" for group in groups], triple=np.arange(len(triples)),
         source=np.arange(len(triples)),
     )  # fmt: skip
+
+
+def pair_triples(pairs: pd.DataFrame, n: int, seed: int, candidates: int = 200) -> pd.DataFrame:
+    """Triples from the first `n` preference pairs: chosen, the answer to another prompt, rejected.
+
+    No answer was written to be neutral. The neutral element answers another prompt, so that it is neither better nor
+    worse for this one: half of them are chosen and half rejected there, each the nearest in words to the mean of the
+    pair's own two answers among `candidates` random ones. Positive is what the feedback prefers, for every task.
+    """
+    head = pairs.head(n).reset_index(drop=True)
+    rng = np.random.default_rng(seed)
+    pools = {side: head[side].to_numpy() for side in ("chosen", "rejected")}
+    words = {side: head[side].str.split().str.len().to_numpy() for side in pools}
+    prompts, neutral = head["prompt"].to_numpy(), []
+    for i in range(len(head)):
+        side = ("chosen", "rejected")[i % 2]
+        others = rng.permutation(np.flatnonzero(prompts != prompts[i]))[:candidates]
+        if not len(others):
+            raise ValueError("pairs: all pairs have one prompt; the neutral answer must come from another one")
+        own = (words["chosen"][i] + words["rejected"][i]) / 2
+        neutral.append(pools[side][others[np.argmin(np.abs(words[side][others] - own))]])
+    triples = pd.DataFrame({"positive": head["chosen"], "neutral": neutral, "negative": head["rejected"]})
+    return answer_triples(triples, list(head["prompt"]), swapped=False, n=n)

@@ -511,8 +511,8 @@ def documents(frame: pd.DataFrame) -> list[str]:
 
 def generate_corpus(
     kind: str, splits: Mapping[str, int], seed: int, options: Mapping[str, Any]
-) -> dict[str, pd.DataFrame]:
-    """All splits of a generated corpus; `kind` is ``reviews``, ``help`` or ``replies``.
+) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
+    """All splits of a generated corpus and their counts; `kind` is ``reviews``, ``help`` or ``replies``.
 
     One stream per corpus: the splits are consecutive draws, duplicates of an earlier split are dropped.
     """
@@ -530,24 +530,74 @@ def generate_corpus(
             for name, n in splits.items()
         }
         key = ["chosen", "rejected"]
-    return drop_duplicates(frames, key)
+    return deduplicated(frames, key)
 
 
-def drop_duplicates(frames: Mapping[str, pd.DataFrame], key: list[str]) -> dict[str, pd.DataFrame]:
-    """Drop rows that occur twice in a split or already in an earlier one; indices restart at 0."""
+#: What becomes of the rows of a split, in the order in which they are dropped.
+COUNTS = ("read", "empty", "duplicates", "in_earlier_split", "kept")
+
+
+def deduplicated(
+    frames: Mapping[str, pd.DataFrame], key: list[str]
+) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
+    """`frames` without rows that are empty, occur twice in a split or already in an earlier one, and the counts.
+
+    A row is empty where any of its `key` columns is missing or blank. Counts are by split, with the names of
+    :data:`COUNTS`.
+    """
     seen: set[tuple[str, ...]] = set()
-    result = {}
+    result, counts = {}, {}
     for name, frame in frames.items():
-        rows = list(frame[key].itertuples(index=False, name=None))
-        keep = [not (row in seen or seen.add(row)) for row in rows]
-        result[name] = frame[np.array(keep, dtype=bool)].reset_index(drop=True)
-    return result
+        text = frame[key].fillna("").astype(str)
+        filled = (text.apply(lambda column: column.str.strip()) != "").all(axis=1)
+        rows = pd.Series(list(text.itertuples(index=False, name=None)), index=frame.index)
+        first = ~rows.duplicated()
+        fresh = ~rows.isin(seen)
+        keep = filled & first & fresh
+        seen |= set(rows[keep])
+        result[name] = frame[keep].reset_index(drop=True)
+        counts[name] = {
+            "read": len(frame), "empty": int((~filled).sum()), "duplicates": int((filled & ~first).sum()),
+            "in_earlier_split": int((filled & first & ~fresh).sum()), "kept": int(keep.sum()),
+        }  # fmt: skip
+    return result, counts
 
 
-def read_corpus(path: str | Path, columns: Mapping[str, str], shuffle_seed: int) -> pd.DataFrame:
-    """Read a JSONL (also .gz), CSV or Parquet corpus, rename by `columns` {ours: theirs}, and shuffle the rows.
+def read_splits(
+    files: Mapping[str, Sequence[Path]], columns: Mapping[str, str], test_share: float, seed: int
+) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
+    """The splits of a corpus on disk, shuffled and without duplicates, and what became of their rows.
 
-    Shuffling matters: IMDb is sorted by label. Raises ValueError naming the file and the column that is missing.
+    Without a split ``test`` a share `test_share` of ``train`` is held out, by prompt where there are prompts, so that
+    no prompt is in both. Training rows that are in ``test`` as well stay in training: the held-out split gives way.
+    """
+    frames = {
+        split: pd.concat([read_file(path, columns) for path in paths], ignore_index=True)
+        for split, paths in files.items()
+    }
+    frames = {split: frame.sample(frac=1, random_state=seed, ignore_index=True) for split, frame in frames.items()}
+    if "test" not in frames:
+        whole = frames["train"]
+        groups = pd.factorize(whole[_group_column(whole)])[0]
+        held_out = groups >= (groups.max() + 1) * (1 - test_share)
+        frames = {"train": whole[~held_out], "test": whole[held_out]}
+    frames = {"train": frames["train"], "test": frames["test"]}
+    result, counts = deduplicated(frames, sorted(columns))
+    for split, frame in result.items():
+        if frame.empty:
+            raise ValueError(f"split {split!r} has no row left of {counts[split]['read']}; check files and `columns`")
+    return result, counts
+
+
+def _group_column(frame: pd.DataFrame) -> str:
+    """The column whose equal values must not be torn apart: the prompt, else the text itself."""
+    return next(name for name in ("prompt", "text", "chosen") if name in frame)
+
+
+def read_file(path: str | Path, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Read a JSONL (also .gz), CSV or Parquet file and rename its columns by `columns` {ours: theirs}.
+
+    Raises ValueError naming the file and the format or the column that is missing.
     """
     path = Path(path)
     name = path.name.removesuffix(".gz")
@@ -559,7 +609,7 @@ def read_corpus(path: str | Path, columns: Mapping[str, str], shuffle_seed: int)
         frame = pd.read_parquet(path)
     else:
         raise ValueError(f"{path}: unknown format; expected .jsonl, .jsonl.gz, .csv or .parquet")
-    return select_columns(frame, columns, str(path)).sample(frac=1, random_state=shuffle_seed).reset_index(drop=True)
+    return select_columns(frame, columns, str(path))
 
 
 def select_columns(frame: pd.DataFrame, columns: Mapping[str, str], origin: str) -> pd.DataFrame:

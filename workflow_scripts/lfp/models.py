@@ -38,25 +38,36 @@ EOS, PAD = "<|endoftext|>", "<|padding|>"
 
 @dataclass(frozen=True)
 class Architecture:
-    """Where a family keeps its blocks and its final norm, and the name of the MLP module inside a block."""
+    """Where a family keeps its blocks and its final norm, and the module inside a block whose output is the MLP's."""
 
     blocks: str
     final_norm: str
     mlp: str = "mlp"
 
 
+_LLAMA = Architecture("model.layers", "model.norm")
+#: Module paths by ``model_type``. OPT has no MLP module: its second projection ends the MLP (dropout is off).
 ARCHITECTURES = {
     "gpt_neox": Architecture("gpt_neox.layers", "gpt_neox.final_layer_norm"),
     "gpt_neo": Architecture("transformer.h", "transformer.ln_f"),
-    "gemma": Architecture("model.layers", "model.norm"),
+    "gpt2": Architecture("transformer.h", "transformer.ln_f"),
+    "opt": Architecture("model.decoder.layers", "model.decoder.final_layer_norm", "fc2"),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"), _LLAMA),
+    # Gemma 3 from 4b upwards is a vision model around the same text model.
+    "gemma3": Architecture("model.language_model.layers", "model.language_model.norm"),
 }
 
 
 def architecture(model: PreTrainedModel) -> Architecture:
-    """The module paths of `model`'s family; raises ValueError for a family that is not supported."""
+    """The module paths of `model`'s family.
+
+    Raises ValueError for a family that is not supported, or for an OPT without a final norm (its 350m).
+    """
     family = model.config.model_type
     if family not in ARCHITECTURES:
         raise ValueError(f"model type {family!r} is not supported; expected one of {', '.join(ARCHITECTURES)}")
+    if family == "opt" and not model.config.do_layer_norm_before:
+        raise ValueError("OPT with layer norms after its blocks (opt-350m) is not supported; take another size")
     return ARCHITECTURES[family]
 
 
@@ -73,9 +84,21 @@ def mlps(model: PreTrainedModel, layers: Iterable[int]) -> dict[int, nn.Module]:
 
 
 def hook_name(model: PreTrainedModel, layer: int) -> str:
-    """Dotted path of a layer's MLP module."""
+    """Dotted path of the module whose output is a layer's MLP output."""
     family = architecture(model)
     return f"{family.blocks}.{layer}.{family.mlp}"
+
+
+def width(model: PreTrainedModel) -> int:
+    """d_model of a causal language model."""
+    return model.config.get_text_config().hidden_size
+
+
+def output_logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
+    """Logits [..., vocab] of final hidden states [..., d_model], soft-capped where the family does so (Gemma 2)."""
+    logits = model.get_output_embeddings()(hidden)
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
 # --------------------------------------------------------------------------------------------------- tokenizers
@@ -140,7 +163,7 @@ def organism_config(family: str, vocab_size: int, eos: int, pad: int, n_layers: 
             hidden_size=d_model, num_hidden_layers=n_layers, num_attention_heads=n_heads, num_key_value_heads=1,
             head_dim=d_model // n_heads, intermediate_size=3 * d_model, max_position_embeddings=256, **ids,
         )  # fmt: skip
-    raise ValueError(f"organism architecture: expected one of {', '.join(ARCHITECTURES)}, got {family!r}")
+    raise ValueError(f"organism architecture: expected gpt_neox, gpt_neo or gemma, got {family!r}")
 
 
 def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") -> PreTrainedModel:
@@ -157,11 +180,12 @@ def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") ->
     return model.to(device).eval()
 
 
-def untrained_model(path: str | Path, seed: int, device: str = "cpu") -> PreTrainedModel:
+def untrained_model(path: str | Path, seed: int, device: str = "cpu", dtype: str = "float32") -> PreTrainedModel:
     """A model of the architecture at `path` with freshly drawn weights (the `untrained` subject)."""
     torch.manual_seed(seed)
     config = AutoConfig.from_pretrained(path, local_files_only=True)
-    return AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(device).eval()
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    return model.to(device, getattr(torch, dtype)).eval()
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
