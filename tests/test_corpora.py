@@ -42,7 +42,7 @@ def test_the_company_of_a_word_tells_its_sign_and_intensity():
 
 @pytest.mark.parametrize("kind", ["help", "replies"])
 def test_answers_of_all_kinds_match_in_length_and_labels_are_noisy_in_training_only(kind):
-    frames = corpora.generate_corpus(
+    frames, _ = corpora.generate_corpus(
         kind, {"train": 400, "test": 100}, 0, {"noise": 0.2, "preferred": "negative", "mixing": 0.25}
     )
     train, test = frames["train"], frames["test"]
@@ -59,8 +59,8 @@ def test_a_corpus_is_a_function_of_its_seed():
     make = lambda seed: corpora.generate_corpus(  # noqa: E731
         "reviews", {"train": 20, "test": 5}, seed, {"words_per_class": 5, "off_polarity": 0.0, "neutral": 0.1}
     )
-    pd.testing.assert_frame_equal(make(3)["test"], make(3)["test"])
-    assert not make(3)["train"].equals(make(4)["train"])
+    pd.testing.assert_frame_equal(make(3)[0]["test"], make(3)[0]["test"])
+    assert not make(3)[0]["train"].equals(make(4)[0]["train"])
 
 
 HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
@@ -93,23 +93,49 @@ def test_pairs_without_a_common_prompt_are_dropped_and_counted():
     assert dropped == 1
 
 
-def test_reading_a_file_shuffles_and_names_a_missing_column(tmp_path):
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet"])
+def test_splits_are_read_from_any_format_and_shuffled(tmp_path, name):
+    frame = pd.DataFrame({"review": [f"text {i}" for i in range(50)], "label": 0})
+    path = tmp_path / name
+    writers = {"a.csv": frame.to_csv, "a.parquet": frame.to_parquet}
+    writers.get(name, lambda p, **_: frame.to_json(p, orient="records", lines=True))(path, index=False)
+    frames, counts = corpora.read_splits({"train": [path]}, {"text": "review"}, 0.2, 0)
+    assert list(frames["train"].columns) == ["text"]
+    assert sorted([*frames["train"]["text"], *frames["test"]["text"]]) == sorted(frame["review"])
+    assert list(frames["train"]["text"]) != sorted(frames["train"]["text"])
+    assert counts["test"]["kept"] == 10
+
+
+def test_a_missing_column_and_an_unknown_format_are_named(tmp_path):
     path = tmp_path / "reviews.jsonl"
-    pd.DataFrame({"review": [f"text {i}" for i in range(50)]}).to_json(path, orient="records", lines=True)
-    frame = corpora.read_corpus(path, {"text": "review"}, 0)
-    assert list(frame.columns) == ["text"]
-    assert sorted(frame["text"]) == sorted(f"text {i}" for i in range(50))
-    assert list(frame["text"]) != [f"text {i}" for i in range(50)]
+    pd.DataFrame({"review": ["a"]}).to_json(path, orient="records", lines=True)
     with pytest.raises(ValueError, match=r"reviews.jsonl: no column 'text'; it has review"):
-        corpora.read_corpus(path, {"text": "text"}, 0)
+        corpora.read_file(path, {"text": "text"})
     with pytest.raises(ValueError, match="unknown format"):
-        corpora.read_corpus(tmp_path / "a.txt", {}, 0)
+        corpora.read_file(tmp_path / "a.txt", {})
 
 
-def test_duplicates_are_dropped_within_and_across_splits():
-    frames = {"train": pd.DataFrame({"text": ["a", "a", "b"]}), "test": pd.DataFrame({"text": ["b", "c"]})}
-    result = corpora.drop_duplicates(frames, ["text"])
+def test_duplicates_and_empty_rows_are_dropped_and_counted():
+    frames = {
+        "train": pd.DataFrame({"text": ["a", "a", "b", " ", None]}), "test": pd.DataFrame({"text": ["b", "c", "c"]})
+    }  # fmt: skip
+    result, counts = corpora.deduplicated(frames, ["text"])
     assert {name: list(frame["text"]) for name, frame in result.items()} == {"train": ["a", "b"], "test": ["c"]}
+    assert counts["train"] == {"read": 5, "empty": 2, "duplicates": 1, "in_earlier_split": 0, "kept": 2}
+    assert counts["test"] == {"read": 3, "empty": 0, "duplicates": 1, "in_earlier_split": 1, "kept": 1}
+
+
+def test_a_held_out_share_tears_no_prompt_apart(tmp_path):
+    rows = [
+        {"chosen": f"\n\nHuman: q{i // 3}{ASSISTANT} good {i}", "rejected": f"\n\nHuman: q{i // 3}{ASSISTANT} bad {i}"}
+        for i in range(60)
+    ]
+    path = tmp_path / "pairs.jsonl.gz"
+    pd.DataFrame(rows).to_json(path, orient="records", lines=True)
+    frames, _ = corpora.read_splits({"train": [path]}, {"chosen": "chosen", "rejected": "rejected"}, 0.25, 0)
+    prompts = {name: set(corpora.preference_pairs(frame)[0]["prompt"]) for name, frame in frames.items()}
+    assert len(prompts["test"]) == 5
+    assert not prompts["train"] & prompts["test"]
 
 
 def test_neutral_words_are_of_their_form_and_unscored():

@@ -17,7 +17,7 @@ SETTINGS = dpo.DPOSettings(
 @pytest.fixture(scope="module")
 def pairs() -> dict[str, pd.DataFrame]:
     """Replies with labels."""
-    return corpora.generate_corpus("replies", {"train": 40, "test": 16}, 0, {"noise": 0.0, "preferred": "positive"})
+    return corpora.generate_corpus("replies", {"train": 40, "test": 16}, 0, {"noise": 0.0, "preferred": "positive"})[0]
 
 
 @pytest.fixture

@@ -578,7 +578,7 @@ def read_splits(
     frames = {split: frame.sample(frac=1, random_state=seed, ignore_index=True) for split, frame in frames.items()}
     if "test" not in frames:
         whole = frames["train"]
-        groups = pd.factorize(whole[_group_column(whole)])[0]
+        groups = pd.factorize(_groups(whole))[0]
         held_out = groups >= (groups.max() + 1) * (1 - test_share)
         frames = {"train": whole[~held_out], "test": whole[held_out]}
     frames = {"train": frames["train"], "test": frames["test"]}
@@ -589,9 +589,11 @@ def read_splits(
     return result, counts
 
 
-def _group_column(frame: pd.DataFrame) -> str:
-    """The column whose equal values must not be torn apart: the prompt, else the text itself."""
-    return next(name for name in ("prompt", "text", "chosen") if name in frame)
+def _groups(frame: pd.DataFrame) -> pd.Series:
+    """What must not be torn apart by a split, for every row: its text, or its prompt (also of transcripts)."""
+    if "text" in frame or "prompt" in frame:
+        return frame["text" if "text" in frame else "prompt"]
+    return preference_pairs(frame)[0]["prompt"].reindex(frame.index).fillna(frame["chosen"])
 
 
 def read_file(path: str | Path, columns: Mapping[str, str]) -> pd.DataFrame:
