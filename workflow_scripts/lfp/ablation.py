@@ -161,7 +161,7 @@ def _divergence(
     def log_probabilities(active: Mapping[int, Edit]) -> torch.Tensor:
         with edited(model, active):
             hidden = model.base_model(**full, position_ids=positions, use_cache=False).last_hidden_state
-        return torch.log_softmax(model.get_output_embeddings()(hidden[:, -response.shape[1] - 1 : -1]).float(), -1)
+        return torch.log_softmax(models.output_logits(model, hidden[:, -response.shape[1] - 1 : -1]).float(), -1)
 
     ours, clean = log_probabilities(edits), log_probabilities({})
     return (((ours.exp() * (ours - clean)).sum(-1)) * mask).sum(1).double().cpu().numpy()

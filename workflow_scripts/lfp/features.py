@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from workflow_scripts.lfp import models
 from workflow_scripts.lfp.activations import captured_final, mlp_outputs, word_mask
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder, untrained
 from workflow_scripts.lfp.contrasts import ELEMENTS
@@ -97,7 +98,7 @@ def _log_probabilities(
 ) -> np.ndarray:
     """Summed log-probabilities [row] of the tokens `ids` at (`rows`, `tokens`); a text's first token counts 0."""
     known = tokens > 0
-    logits = model.get_output_embeddings()(final[rows[known], tokens[known] - 1]).float()
+    logits = models.output_logits(model, final[rows[known], tokens[known] - 1]).float()
     values = torch.log_softmax(logits, -1).gather(1, ids[known.to(ids.device)][:, None]).squeeze(1).cpu()
     return torch.zeros(n).index_add_(0, rows[known], values).numpy()
 

@@ -57,12 +57,12 @@ class PolicyWithValue(nn.Module):
     def __init__(self, policy: PreTrainedModel) -> None:
         super().__init__()
         self.policy = policy
-        self.value_head = nn.Linear(policy.config.hidden_size, 1).to(policy.device)
+        self.value_head = nn.Linear(models.width(policy), 1).to(policy.device)
 
     def forward(self, batch: dict[str, torch.Tensor], width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [batch, width, vocab] and values [batch, width] where the last `width` tokens are predicted."""
         hidden = _hidden(self.policy, batch)[:, -width - 1 : -1]
-        return self.policy.get_output_embeddings()(hidden), self.value_head(hidden).squeeze(-1).float()
+        return models.output_logits(self.policy, hidden), self.value_head(hidden).squeeze(-1).float()
 
 
 def _hidden(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -79,7 +79,7 @@ def token_log_probs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 def reference_log_probs(model: PreTrainedModel, batch: dict[str, torch.Tensor], response: torch.Tensor) -> torch.Tensor:
     """Log-probabilities [batch, token] of the response that ends `batch` under a frozen model."""
     hidden = _hidden(model, batch)[:, -response.shape[1] - 1 : -1]
-    return token_log_probs(model.get_output_embeddings()(hidden), response)
+    return token_log_probs(models.output_logits(model, hidden), response)
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -46,8 +46,8 @@ def hub_errors(repo: str, revision: str) -> Iterator[None]:
             f"{where} is not complete in the local cache, and the hub cannot be reached: run this job where there is"
             " network (it is a local rule), fill the cache below HF_HOME there, or give the files by `path`"
         ) from error
-    except (errors.HfHubHTTPError, OSError) as error:
-        raise SourceError(f"{where}: the hub answered {error}; try again, what is downloaded is kept") from error
+    except (errors.HTTPError, OSError) as error:  # the first is that of the HTTP client: it is no OSError
+        raise SourceError(f"{where}: {error}; try again, what is downloaded is kept") from error
 
 
 def snapshot(repo: str, revision: str, patterns: Sequence[str], kind: str = "model") -> Path:

@@ -1,0 +1,138 @@
+"""Every supported family: the hook reads exactly the MLP's output, on either padding side, and logits are the model's."""
+
+import pytest
+import torch
+import transformers
+from torch.nn import functional as F
+
+from workflow_scripts.lfp import models
+from workflow_scripts.lfp.activations import captured, captured_final, edited, mlp_outputs
+
+LAYERS, WIDTH, VOCABULARY = 2, 16, 60
+_IDS = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
+_LLAMA = {
+    "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+    "intermediate_size": 24, "max_position_embeddings": 64, **_IDS,
+}  # fmt: skip
+CONFIGURATIONS = {
+    "gpt_neox": lambda t: t.GPTNeoXConfig(
+        hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=2, intermediate_size=24,
+        max_position_embeddings=64, **_IDS,
+    ),
+    "gpt_neo": lambda t: t.GPTNeoConfig(
+        hidden_size=WIDTH, num_layers=LAYERS, num_heads=2, attention_types=[[["global", "local"], 1]],
+        max_position_embeddings=64, **_IDS,
+    ),
+    "gpt2": lambda t: t.GPT2Config(n_embd=WIDTH, n_layer=LAYERS, n_head=2, n_positions=64, **_IDS),
+    "opt": lambda t: t.OPTConfig(
+        hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=2, ffn_dim=24, word_embed_proj_dim=WIDTH,
+        max_position_embeddings=64, **_IDS,
+    ),
+    "llama": lambda t: t.LlamaConfig(**_LLAMA),
+    "mistral": lambda t: t.MistralConfig(sliding_window=32, **_LLAMA),
+    "qwen2": lambda t: t.Qwen2Config(**_LLAMA),
+    "qwen3": lambda t: t.Qwen3Config(**_LLAMA),
+    "gemma": lambda t: t.GemmaConfig(**_LLAMA),
+    "gemma2": lambda t: t.Gemma2Config(final_logit_softcapping=2.0, sliding_window=32, **_LLAMA),
+    "gemma3_text": lambda t: t.Gemma3TextConfig(sliding_window=32, **_LLAMA),
+    "gemma3": lambda t: t.Gemma3Config(
+        text_config=t.Gemma3TextConfig(sliding_window=32, **_LLAMA),
+        vision_config={"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1,
+                       "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4, image_token_index=VOCABULARY - 1, boi_token_index=VOCABULARY - 2,
+        eoi_token_index=VOCABULARY - 3,
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(params=CONFIGURATIONS)
+def tiny(request):
+    torch.manual_seed(0)
+    config = CONFIGURATIONS[request.param](transformers)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("weight") and parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)  # so that a wrong module would show
+    return model
+
+
+def mlp_by_hand(family: str, block: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The MLP of a block from its weights."""
+    if family == "gpt_neox":
+        return block.mlp.dense_4h_to_h(F.gelu(block.mlp.dense_h_to_4h(x)))
+    if family in ("gpt_neo", "gpt2"):
+        return block.mlp.c_proj(F.gelu(block.mlp.c_fc(x), approximate="tanh"))
+    if family == "opt":
+        return block.fc2(F.relu(block.fc1(x)))
+    gelu = family.startswith("gemma")
+    gate = block.mlp.gate_proj(x)
+    return block.mlp.down_proj((F.gelu(gate, approximate="tanh") if gelu else F.silu(gate)) * block.mlp.up_proj(x))
+
+
+def norm_before_mlp(family: str, block: torch.nn.Module) -> torch.nn.Module:
+    """The norm whose output goes into the MLP."""
+    names = {"gpt_neo": "ln_2", "gpt2": "ln_2", "opt": "final_layer_norm"}
+    late = "pre_feedforward_layernorm" if family in ("gemma2", "gemma3_text", "gemma3") else "post_attention_layernorm"
+    return block.get_submodule(names.get(family, late))
+
+
+def test_every_supported_family_is_tested():
+    assert set(CONFIGURATIONS) == set(models.ARCHITECTURES)
+
+
+def test_the_hook_reads_exactly_the_output_of_the_mlp(tiny):
+    family, sequences = tiny.config.model_type, [[5, 6, 7, 8, 9], [10, 11, 12]]
+    inputs: dict[int, torch.Tensor] = {}
+    handles = [
+        norm_before_mlp(family, block).register_forward_hook(
+            lambda module, args, output, layer=layer: inputs.__setitem__(layer, output)
+        )
+        for layer, block in enumerate(models.blocks(tiny))
+    ]
+    [(_, mask, outputs)] = list(mlp_outputs(tiny, sequences, range(LAYERS), pad=1, batch_size=2))
+    for handle in handles:
+        handle.remove()
+    assert len(models.blocks(tiny)) == LAYERS
+    for layer, block in enumerate(models.blocks(tiny)):
+        assert outputs[layer].shape == (2, 5, WIDTH)
+        expected = mlp_by_hand(family, block, inputs[layer]).reshape(2, 5, WIDTH)
+        torch.testing.assert_close(outputs[layer][mask], expected[mask])
+
+
+@torch.no_grad()
+def test_features_and_logits_do_not_depend_on_the_padding_side(tiny):
+    sequences = [[5, 6, 7, 8, 9], [10, 11, 12]]
+    found = {}
+    for left in (False, True):
+        batch = models.pad_batch(sequences, 1, "cpu", left=left)
+        with captured(tiny, range(LAYERS)) as outputs, captured_final(tiny) as final:
+            logits = tiny(**batch, position_ids=models.position_ids(batch["attention_mask"]), use_cache=False).logits
+        mask = batch["attention_mask"].bool()
+        found[left] = [outputs[layer].reshape(*mask.shape, -1)[mask] for layer in range(LAYERS)] + [logits[mask]]
+        torch.testing.assert_close(models.output_logits(tiny, final[0])[mask], logits[mask])
+    order = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7])
+    for right, other in zip(found[False], found[True], strict=True):
+        torch.testing.assert_close(right[order], other[order], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_an_edit_reaches_generation_and_goes_away_again(tiny):
+    batch = models.pad_batch([[5, 6, 7], [8, 9]], 1, "cpu", left=True)
+    clean = models.generate(tiny, batch, 4, 0, eos=0, pad=1)
+    with edited(tiny, {layer: torch.zeros_like for layer in range(LAYERS)}):
+        ablated = models.generate(tiny, batch, 4, 0, eos=0, pad=1)
+    assert clean.shape[1] <= 4 and ablated.shape[1] <= 4
+    assert torch.equal(clean, models.generate(tiny, batch, 4, 0, eos=0, pad=1))
+    assert models.width(tiny) == WIDTH
+    assert models.hook_name(tiny, 1).endswith(("layers.1.mlp", "h.1.mlp", "layers.1.fc2"))
+
+
+def test_opt_with_late_norms_is_refused():
+    model = transformers.OPTForCausalLM(
+        transformers.OPTConfig(
+            hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=2, ffn_dim=24, word_embed_proj_dim=8,
+            do_layer_norm_before=False, max_position_embeddings=32, **_IDS,
+        )
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="opt-350m"):
+        models.blocks(model)

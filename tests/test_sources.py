@@ -1,0 +1,177 @@
+"""Models and corpora of the hub and of directories: pinned, resumable, safe, and errors that say what to do."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+
+from tests.hub import COMMIT, Hub
+from workflow_scripts.lfp import sources
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def repositories(tmp_path):
+    """A checkpoint, one without safetensors, and data sets laid out as IMDb, HH-RLHF and toxic-dpo are."""
+    good, pickled = tmp_path / "good", tmp_path / "pickled"
+    for folder in (good, pickled):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "tokenizer.json").write_text("{}")
+        (folder / "modeling_evil.py").write_text("raise SystemExit")
+    rng = np.random.default_rng(0)
+    save_file({"x": rng.normal(size=(200, 300)).astype(np.float32)}, good / "model.safetensors")
+    (pickled / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    imdb, hh, toxic = tmp_path / "imdb", tmp_path / "hh", tmp_path / "toxic"
+    (imdb / "plain_text").mkdir(parents=True)
+    for split in ("train", "test"):
+        frame = pd.DataFrame({"text": [f"{split} review {i}" for i in range(40)], "label": [0] * 20 + [1] * 20})
+        frame.to_parquet(imdb / "plain_text" / f"{split}-00000-of-00001.parquet")
+    for subset in ("harmless-base", "helpful-base"):
+        (hh / subset).mkdir(parents=True)
+        for split in ("train", "test"):
+            turn = "\n\nHuman: {} {}\n\nAssistant:"
+            rows = [
+                {"chosen": turn.format(subset + split, i) + " yes", "rejected": turn.format(subset + split, i) + " no"}
+                for i in range(10)
+            ]
+            with gzip.open(hh / subset / f"{split}.jsonl.gz", "wt") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+    toxic.mkdir()
+    pd.DataFrame(
+        {"prompt": [f"q{i}" for i in range(50)], "chosen": "rude", "rejected": [f"kind {i}" for i in range(50)]}
+    ).to_parquet(toxic / "toxic-dpo-v0.2.parquet")
+    return {
+        ("models", "org/good"): good, ("models", "org/pickled"): pickled, ("models", "org/gated"): good,
+        ("datasets", "org/imdb"): imdb, ("datasets", "org/hh"): hh, ("datasets", "org/toxic"): toxic,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def hub(repositories):
+    server = Hub(repositories, gated=("org/gated",))
+    yield server
+    server.close()
+
+
+def job(script: str, settings: dict, tmp_path: Path, hub_url: str, **environment: str) -> subprocess.CompletedProcess:
+    """A fetching job as the workflow starts it, against a hub at `hub_url`."""
+    outputs = ["--train", "o/train.parquet", "--test", "o/test.parquet", "--counts", "o/counts.json"]
+    outputs = ["--output", "o/model"] if script.endswith("model") else outputs
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    return subprocess.run(
+        [sys.executable, "-m", f"workflow_scripts.{script}", "--settings", json.dumps(settings), "--log", "job.log", *outputs],
+        cwd=tmp_path, text=True, capture_output=True, timeout=120,
+        env=kept | {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub_url, "HF_HOME": str(tmp_path / "cache"),
+                    "HF_HUB_DISABLE_XET": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "5", **environment},
+    )  # fmt: skip
+
+
+def test_a_checkpoint_is_fetched_without_code_and_again_without_network(hub, tmp_path):
+    settings = {"hub": "org/good", "revision": COMMIT}
+    result = job("fetch_model", settings, tmp_path, hub.url)
+    assert result.returncode == 0, result.stderr
+    files = {path.name for path in (tmp_path / "o" / "model").iterdir()}
+    assert files == {"config.json", "model.safetensors", "tokenizer.json", "stamp.json"}
+    hub.close()
+    (tmp_path / "o" / "model" / "config.json").unlink()
+    result = job("fetch_model", settings, tmp_path, hub.url)
+    assert result.returncode == 0, result.stderr
+    result = job("fetch_model", settings, tmp_path, hub.url, HF_HUB_OFFLINE="1")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_download_that_is_cut_off_goes_on_where_it_stopped(hub, tmp_path):
+    settings = {"hub": "org/good", "revision": COMMIT}
+    hub.cut = 100_000
+    result = job("fetch_model", settings, tmp_path, hub.url)
+    hub.cut = None
+    cut = [first for name, first in hub.sent if name == "model.safetensors"]
+    if result.returncode != 0:
+        assert "what is downloaded is kept" in result.stderr
+        assert job("fetch_model", settings, tmp_path, hub.url).returncode == 0
+    starts = [first for name, first in hub.sent if name == "model.safetensors"]
+    assert cut and max(starts) >= 100_000, starts
+    original = hub.repositories["models", "org/good"] / "model.safetensors"
+    assert (tmp_path / "o" / "model" / "model.safetensors").read_bytes() == original.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hub": "org/gated", "revision": COMMIT}, "is gated: accept its licence on its hub page, then set HF_TOKEN"),
+        ({"hub": "org/good", "revision": "f" * 40}, "has no revision"),
+        ({"hub": "org/absent", "revision": COMMIT}, "is not on the hub, or is private"),
+        ({"hub": "org/pickled", "revision": COMMIT}, "no *.safetensors weights: other formats can run code"),
+    ],
+)
+def test_what_cannot_be_had_says_what_to_do(hub, tmp_path, settings, message):
+    result = job("fetch_model", settings, tmp_path, hub.url)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "o" / "model").exists()
+
+
+def test_a_token_opens_a_gated_model_and_stays_out_of_the_outputs(hub, tmp_path):
+    settings = {"hub": "org/gated", "revision": COMMIT}
+    result = job("fetch_model", settings, tmp_path, hub.url, HF_TOKEN="hf_secretsecret")
+    assert result.returncode == 0, result.stderr
+    assert "hf_secretsecret" not in result.stderr + result.stdout
+    assert all(b"hf_secretsecret" not in p.read_bytes() for p in (tmp_path / "o").rglob("*") if p.is_file())
+
+
+def test_no_network_and_an_empty_cache_is_explained(tmp_path):
+    result = job("fetch_model", {"hub": "org/good", "revision": COMMIT}, tmp_path, "http://127.0.0.1:9")
+    assert result.returncode == 1
+    assert "the hub cannot be reached" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "columns", "kept"),
+    [
+        ("org/imdb", {"train": "plain_text/train-*.parquet", "test": "plain_text/test-*.parquet"}, {"text": "text"},
+         (40, 40)),
+        ("org/hh", {"train": "*-*/train.jsonl.gz", "test": ["harmless-base/test.jsonl.gz"]},
+         {"chosen": "chosen", "rejected": "rejected"}, (20, 10)),
+        ("org/toxic", {"train": "*.parquet"}, {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"},
+         (45, 5)),
+    ],
+)  # fmt: skip
+def test_the_papers_data_sets_are_read_from_their_hub_layout(hub, tmp_path, name, files, columns, kept):
+    settings = {
+        "hub": name, "revision": COMMIT, "files": files, "columns": columns, "test_share": 0.1, "seed": 0
+    }  # fmt: skip
+    result = job("fetch_corpus", settings, tmp_path, hub.url)
+    assert result.returncode == 0, result.stderr
+    frames = [pd.read_parquet(tmp_path / "o" / f"{split}.parquet") for split in ("train", "test")]
+    assert tuple(map(len, frames)) == kept
+    assert set(frames[0].columns) == set(columns)
+    counts = json.loads((tmp_path / "o" / "counts.json").read_text())
+    assert counts["train"]["kept"] == kept[0]
+
+
+def test_a_data_set_without_the_expected_columns_or_files_says_so(hub, tmp_path):
+    settings = {"hub": "org/imdb", "revision": COMMIT, "columns": {"text": "review"}, "test_share": 0.1, "seed": 0}
+    result = job("fetch_corpus", settings | {"files": {"train": "plain_text/*"}}, tmp_path, hub.url)
+    assert "no column 'review'; it has text, label" in result.stderr
+    result = job("fetch_corpus", settings | {"files": {"train": "nothing/*"}}, tmp_path, hub.url)
+    assert "no file matches 'nothing/*'" in result.stderr
+
+
+def test_a_local_checkpoint_without_tokenizer_is_refused(repositories, tmp_path):
+    folder = repositories["models", "org/good"]
+    (folder / "tokenizer.json").unlink()
+    (tmp_path / "target").mkdir()
+    with pytest.raises(sources.SourceError, match=r"no tokenizer.json \(fast tokenizer\)"):
+        sources.take_checkpoint(folder, tmp_path / "target")
+    with pytest.raises(sources.SourceError, match="is not a directory"):
+        sources.take_checkpoint(tmp_path / "absent", tmp_path / "target")
