@@ -1,4 +1,4 @@
-"""Every supported family: the hook reads exactly the MLP's output, on either padding side, and logits are the model's."""
+"""Every supported family: the hook reads exactly the MLP's output, on either padding side; logits are the model's."""
 
 import pytest
 import torch
@@ -11,8 +11,8 @@ from workflow_scripts.lfp.activations import captured, captured_final, edited, m
 LAYERS, WIDTH, VOCABULARY = 2, 16, 60
 _IDS = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
 _LLAMA = {
-    "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
-    "intermediate_size": 24, "max_position_embeddings": 64, **_IDS,
+    "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "num_key_value_heads": 1,
+    "head_dim": 8, "intermediate_size": 24, "max_position_embeddings": 64, **_IDS,
 }  # fmt: skip
 CONFIGURATIONS = {
     "gpt_neox": lambda t: t.GPTNeoXConfig(
@@ -119,7 +119,7 @@ def test_features_and_logits_do_not_depend_on_the_padding_side(tiny):
 def test_an_edit_reaches_generation_and_goes_away_again(tiny):
     batch = models.pad_batch([[5, 6, 7], [8, 9]], 1, "cpu", left=True)
     clean = models.generate(tiny, batch, 4, 0, eos=0, pad=1)
-    with edited(tiny, {layer: torch.zeros_like for layer in range(LAYERS)}):
+    with edited(tiny, dict.fromkeys(range(LAYERS), torch.zeros_like)):
         ablated = models.generate(tiny, batch, 4, 0, eos=0, pad=1)
     assert clean.shape[1] <= 4 and ablated.shape[1] <= 4
     assert torch.equal(clean, models.generate(tiny, batch, 4, 0, eos=0, pad=1))
