@@ -1,0 +1,293 @@
+"""The client keeps every answer, asks for none twice, and stays within its budget, whatever the server does."""
+
+import itertools
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests import language_service as faulty
+from tests.language_service import LanguageService
+from workflow_scripts.lfp import answers, llm
+from workflow_scripts.lfp.llm import Client, Request, Service
+
+SCHEMA = {
+    "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False
+}  # fmt: skip
+PRICES = {"input": 1.0, "output": 2.0}
+
+
+def service(url: str, **options) -> Service:
+    return Service("test", url, "a-model", **{"backoff": 0.01, "timeout": 1.0, "max_tokens": 50, **options})
+
+
+def requests(n: int) -> list[Request]:
+    return [Request([{"role": "user", "content": f"number {i}"}], SCHEMA) for i in range(n)]
+
+
+def echo(body: dict) -> str:
+    return json.dumps({"n": int(body["messages"][0]["content"].split()[1])})
+
+
+def test_a_rerun_is_answered_from_the_cache_even_without_a_server(tmp_path):
+    with LanguageService(echo) as server:
+        with Client(service(server.url), tmp_path / "c.sqlite") as client:
+            first = client.ask(requests(5))
+        assert [answer.value["n"] for answer in first] == [0, 1, 2, 3, 4]
+        assert client.counts["called"] == 5
+        assert server.bodies[0]["response_format"]["json_schema"]["schema"] == SCHEMA
+    # A copy of the file alone is enough: a cache can be shipped.
+    (tmp_path / "shipped.sqlite").write_bytes((tmp_path / "c.sqlite").read_bytes())
+    with Client(service(server.url, offline=True), tmp_path / "shipped.sqlite") as client:
+        assert client.ask(requests(5)) == first
+        assert client.counts["called"] == 0
+        with pytest.raises(llm.ServiceError, match="offline, and 1 requests are not in"):
+            client.ask(requests(6))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faulty.status(429, Retry_After="0"), faulty.status(500), faulty.status(503), faulty.status(408),
+        faulty.status(409), faulty.truncated, faulty.hung(1.5), faulty.invalid_json, faulty.empty_choices,
+    ],
+    ids=["429", "500", "503", "408", "409", "truncated", "hung", "invalid", "empty"],
+)  # fmt: skip
+def test_every_request_is_answered_once_through_any_fault(tmp_path, fault):
+    faults = itertools.chain([None, fault, fault], itertools.repeat(None))
+    with LanguageService(echo, faults) as server, Client(service(server.url), tmp_path / "c.sqlite") as client:
+        found = client.ask(requests(6))
+        assert [answer.value["n"] for answer in found] == list(range(6))
+        assert len(server.billed) == 6
+        assert set(server.billed.values()) == {1}
+        assert len(server.bodies) == 8
+
+
+def test_a_storm_of_faults_loses_nothing_and_bills_nothing_twice(tmp_path):
+    kinds = [
+        faulty.status(429, Retry_After="0.05"), faulty.status(500), faulty.truncated, faulty.invalid_json,
+        faulty.empty_choices, faulty.hung(0.4), None, None, None,
+    ]  # fmt: skip
+    faults = itertools.chain(itertools.islice(itertools.cycle(kinds), 90), itertools.repeat(None))
+    with LanguageService(echo, faults) as server:
+        options = service(server.url, in_flight=8, timeout=0.3, attempts=40)
+        with Client(options, tmp_path / "c.sqlite") as client:
+            found = client.ask(requests(40))
+        assert [answer.value["n"] for answer in found] == list(range(40))
+        assert set(server.billed.values()) == {1}
+        assert len(server.billed) == 40
+        assert server.most_in_flight <= 8 + 8  # hung ones are still held by the server when the client gave them up
+
+
+def test_retry_after_is_honoured_and_a_long_one_ends_the_job(tmp_path):
+    from time import monotonic
+
+    with LanguageService(echo, iter([faulty.status(429, Retry_After="1")])) as server:
+        with Client(service(server.url), tmp_path / "c.sqlite") as client:
+            start = monotonic()
+            client.ask(requests(1))
+            assert monotonic() - start >= 1
+        server.faults = iter([faulty.status(429, Retry_After="500")])
+        with (
+            Client(service(server.url), tmp_path / "d.sqlite") as client,
+            pytest.raises(llm.ServiceError, match="asks to wait 500 s"),
+        ):
+            client.ask(requests(1))
+
+
+def test_a_dead_server_is_an_error_and_the_rerun_asks_only_for_the_rest(tmp_path):
+    faults = itertools.chain([None] * 3, itertools.repeat(faulty.status(500)))
+    with LanguageService(echo, faults) as server:
+        options = service(server.url, in_flight=1, attempts=2)
+        with Client(options, tmp_path / "c.sqlite") as client, pytest.raises(llm.ServiceError, match="5 of 8 requests"):
+            client.ask(requests(8))
+        server.faults = itertools.repeat(None)
+        before = len(server.bodies)
+        with Client(options, tmp_path / "c.sqlite") as client:
+            assert len(client.ask(requests(8))) == 8
+        assert len(server.bodies) - before == 5
+        assert set(server.billed.values()) == {1}
+
+
+def test_invalid_answers_are_repaired_once_or_counted(tmp_path):
+    def reply(body):
+        repair = len(body["messages"]) > 1
+        number = int(body["messages"][0]["content"].split()[1])
+        if number == 0:
+            return 'Sure! ```json\n{"n": 0}\n``` and {"n": 7}'
+        if number == 1:
+            return '{"n": 1}' if repair else '{"n": "one"}'
+        return "I would rather not say"
+
+    with LanguageService(reply) as server, Client(service(server.url), tmp_path / "c.sqlite") as client:
+        found = client.ask(requests(3))
+        assert [answer.status for answer in found] == ["ok", "ok", "unparsed"]
+        assert [answer.value for answer in found[:2]] == [{"n": 0}, {"n": 1}]
+        assert client.counts["repaired"] == 1
+        assert client.counts["unparsed"] == 1
+        assert server.bodies[-1]["seed"] == 1
+        assert len(server.bodies) == 5
+
+
+def test_a_server_that_refuses_schemas_is_asked_without_them_from_then_on(tmp_path):
+    faults = itertools.chain([faulty.refuses_schemas], itertools.repeat(None))
+    with LanguageService(echo, faults) as server:
+        with Client(service(server.url, in_flight=1), tmp_path / "c.sqlite") as client:
+            client.ask(requests(3))
+        assert ["response_format" in body for body in server.bodies] == [True, False, False, False]
+
+
+def test_a_request_that_the_server_rejects_is_recorded_and_not_asked_again(tmp_path):
+    with LanguageService(echo, itertools.repeat(faulty.refuses_schemas)) as server:
+        for _ in range(2):
+            with Client(service(server.url), tmp_path / "c.sqlite") as client:
+                [answer] = client.ask(requests(1))
+            assert answer.status == "rejected"
+            assert "400" in answer.problem
+        assert len(server.bodies) == 2
+
+
+def test_a_refusal_is_a_status(tmp_path):
+    with LanguageService(echo) as server:
+        server.reply = lambda body: None
+
+        def refused(request):
+            message = {"role": "assistant", "content": None, "refusal": "I cannot"}
+            faulty.send(request, 200, faulty.completion("", choices=[{"finish_reason": "stop", "message": message}]))
+            return True
+
+        server.faults = iter([refused])
+        with Client(service(server.url), tmp_path / "c.sqlite") as client:
+            assert client.ask(requests(1))[0] == llm.Answer("refused", text="I cannot")
+
+
+def test_the_budget_stops_before_the_first_call_and_before_it_is_exceeded(tmp_path):
+    with LanguageService(echo) as server:
+        options = service(server.url, prices=PRICES, budget_usd=0.001, in_flight=1)
+        one = Client(options, tmp_path / "c.sqlite")
+        assert one._most(one._body(requests(1)[0])) == pytest.approx((11 + 2 * 50) / 1e6, rel=0.1)
+        with one as client, pytest.raises(llm.BudgetError, match="raise budget_usd"):
+            client.ask(requests(200))
+        assert not server.bodies
+        # Repeated faults that may have been billed count against it.
+        server.faults = itertools.repeat(faulty.invalid_json)
+        budget = replace(options, budget_usd=0.0003, attempts=10)
+        with Client(budget, tmp_path / "d.sqlite") as client, pytest.raises(llm.BudgetError, match="could exceed"):
+            client.ask(requests(1))
+        assert len(server.bodies) == 2
+        server.faults = iter(())
+        with Client(options, tmp_path / "e.sqlite") as client:
+            client.ask(requests(4))
+            assert client.cache.spent("test") == pytest.approx(4 * (10 * 1 + 5 * 2) / 1e6)
+
+
+def test_the_key_is_sent_and_never_kept(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("TEST_KEY", "sk-verysecret")
+    caplog.set_level("DEBUG")
+    with LanguageService(echo) as server:
+        options = service(server.url, api_key_env="TEST_KEY")
+        with Client(options, tmp_path / "c.sqlite") as client:
+            client.ask(requests(1))
+        assert server.headers[0]["Authorization"] == "Bearer sk-verysecret"
+
+        def leaks(request):
+            faulty.send(request, 401, {"error": {"message": "bad key sk-verysecret"}})
+            return True
+
+        server.faults = iter([leaks])
+        with (
+            Client(options, tmp_path / "d.sqlite") as client,
+            pytest.raises(llm.ServiceError, match="check the key in TEST_KEY") as error,
+        ):
+            client.ask(requests(1))
+    assert "sk-verysecret" not in str(error.value)
+    assert all(b"sk-verysecret" not in path.read_bytes() for path in tmp_path.iterdir())
+    assert "sk-verysecret" not in "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("workflow"))
+    monkeypatch.delenv("TEST_KEY")
+    with pytest.raises(llm.ServiceError, match="set the environment variable TEST_KEY"):
+        Client(options, tmp_path / "c.sqlite")
+
+
+def test_concurrent_jobs_ask_for_a_shared_request_once(tmp_path):
+    code = (
+        "import sys; from tests.test_llm import requests, service; from workflow_scripts.lfp.llm import Client\n"
+        "with Client(service(sys.argv[1], in_flight=4), sys.argv[2]) as c: print(len(c.ask(requests(30))))"
+    )
+    with LanguageService(echo) as server:
+        command = [sys.executable, "-c", code, server.url, str(tmp_path / "c.sqlite")]
+        root = Path(__file__).parent.parent
+        jobs = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        assert [job.communicate(timeout=120)[0].strip() for job in jobs] == ["30"] * 3
+        assert len(server.bodies) == 30
+
+
+def test_a_lock_dies_with_its_holder(tmp_path):
+    code = (
+        "import sys, time; from workflow_scripts.lfp.answers import AnswerCache\n"
+        "with AnswerCache(sys.argv[1]).asking('ab' * 32): print('held', flush=True); time.sleep(60)"
+    )
+    root = Path(__file__).parent.parent
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "c.sqlite")], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline().strip() == "held"
+    cache = answers.AnswerCache(tmp_path / "c.sqlite")
+    entered = threading.Event()
+
+    def enter():
+        with cache.asking("ab" * 32):
+            entered.set()
+
+    waiting = threading.Thread(target=enter, daemon=True)
+    waiting.start()
+    assert not entered.wait(0.3)
+    holder.kill()
+    holder.wait()
+    assert entered.wait(10)
+    waiting.join()
+
+
+def test_a_batch_is_submitted_collected_and_its_failures_asked_again(tmp_path):
+    with LanguageService(echo) as server:
+        options = service(server.url, batch=True)
+
+        def run():
+            with Client(options, tmp_path / "c.sqlite") as client:
+                return client.ask(requests(4))
+
+        with pytest.raises(llm.BatchPendingError, match="4 requests submitted"):
+            run()
+        with pytest.raises(llm.BatchPendingError, match="0 requests submitted as a batch, 4 under way"):
+            run()
+        server.batch_done, server.faults = True, iter([object()])  # one line of the batch fails
+        with pytest.raises(llm.BatchPendingError, match="1 requests submitted"):
+            run()
+        assert [answer.value["n"] for answer in run()] == [0, 1, 2, 3]
+        assert len(server.batches) == 2
+        assert set(server.billed.values()) == {1}
+        assert not server.bodies
+
+
+def test_a_damaged_cache_is_named(tmp_path):
+    path = tmp_path / "c.sqlite"
+    path.write_bytes(b"no database" * 100)
+    with pytest.raises(answers.CacheError, match=r"c.sqlite: .*Restore a copy"):
+        answers.AnswerCache(path)
+
+
+def test_the_cache_is_an_ordinary_database_without_headers(tmp_path):
+    with LanguageService(echo) as server, Client(service(server.url), tmp_path / "c.sqlite") as client:
+        client.ask(requests(1))
+    [(request, response)] = sqlite3.connect(tmp_path / "c.sqlite").execute("select request, response from answers")
+    assert json.loads(request)["model"] == "a-model"
+    kept = json.loads(response)
+    assert kept["model"] == "served-model"
+    assert kept["usage"] == {"prompt_tokens": 10, "completion_tokens": 5}
+    assert "Authorization" not in request + response
+    assert os.stat(tmp_path / "c.sqlite").st_size > 0
