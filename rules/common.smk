@@ -5,6 +5,7 @@ In: the configuration. Out: nothing; every other file of rules reads GRID and th
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -22,7 +23,9 @@ except ConfigurationError as error:
     raise WorkflowError(f"configuration: {error}")
 
 # Jobs find the package from any working directory; an absolute path here is no parameter of a job.
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir!r}; ")
+# What limits calls to language-model services reaches jobs beside their settings: a raised budget reruns nothing.
+LIMITS = shlex.quote(canonical_json(GRID.service_limits())).replace("{", "{{").replace("}", "}}")
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir!r} LFP_SERVICES={LIMITS}; ")
 
 CELL = "results/{model}/{task}/seed{seed}"
 ACTIVATIONS = directory(f"{CELL}/activations")
@@ -44,7 +47,7 @@ wildcard_constraints:
     layer=r"\d+",
     subject="policy|base|untrained|other_seed|other_task|text",
     arm="none|reconstruction|explained|random|top_probe_weight|top_match_unrelated",
-    explainer="heuristic",
+    explainer=names(["heuristic", *GRID.explainers]),
 
 
 def cell_of(wildcards):
@@ -111,6 +114,11 @@ def autoencoders_of(size, layers=chosen_layers):
         return [f"results/{cell}/sae/{sae}/layer{layer}/{size}" for layer in layers(wildcards)]
 
     return paths
+
+
+def cache_of(service):
+    """The file that keeps the answers of a language-model service."""
+    return f"results/llm_cache/{service}.sqlite" if service else []
 
 
 def model_resource(key):

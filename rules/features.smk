@@ -1,14 +1,44 @@
 """Contrast triples and every subject's features of them.
 
-In: held-out corpus, lexicon, models, small autoencoders. Out: results/contrasts/{task}.parquet and
+In: held-out corpus, lexicon, models, small autoencoders. Out: results/rewrites/{task}.parquet with the answers that a
+language-model service wrote for preference tasks that ask for it, results/contrasts/{task}.parquet and
 results/{model}/{task}/seed{seed}/features/{sae}/{subject}.safetensors.
 """
+
+
+rule rewrites:
+    input:
+        lambda w: f"results/corpora/{GRID.tasks[w.task]['corpus']}/test.parquet",
+    output:
+        "results/rewrites/{task}.parquet",
+    log:
+        "results/logs/rewrites/{task}.log",
+    benchmark:
+        "results/benchmarks/rewrites/{task}.tsv"
+    wildcard_constraints:
+        task=tasks_by("dpo"),
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        api=1,
+        mem_mb=2000,
+        runtime=lambda w, attempt: 480 * attempt,
+    params:
+        settings=lambda w: canonical_json(GRID.rewrite_settings(w.task)),
+        code=code("rewrites"),
+        cache=lambda w: cache_of(GRID.task_settings("rewrites", w.task)["service"]),
+    shell:
+        "python -m workflow_scripts.rewrites --settings {params.settings:q} --code {params.code}"
+        " --log {log:q} --corpus {input:q} --cache {params.cache:q} --output {output:q}"
 
 
 rule contrasts:
     input:
         corpus=lambda w: f"results/corpora/{GRID.tasks[w.task]['corpus']}/test.parquet",
         lexicon="results/lexicons/{task}.json",
+        rewrites=lambda w: (
+            "results/rewrites/{task}.parquet" if GRID.contrast_settings(w.task)["source"] == "rewrites" else []
+        ),
     output:
         "results/contrasts/{task}.parquet",
     log:
@@ -23,7 +53,8 @@ rule contrasts:
         code=code("contrasts"),
     shell:
         "python -m workflow_scripts.contrasts --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --corpus {input.corpus:q} --lexicon {input.lexicon:q} --output {output:q}"
+        " --log {log:q} --corpus {input.corpus:q} --lexicon {input.lexicon:q} --rewrites {input.rewrites:q}"
+        " --output {output:q}"
 
 
 rule features:

@@ -24,6 +24,8 @@ def variant_metrics(cells, variants=None):
 
 PPO, DPO = having(method="ppo"), having(method="dpo")
 ABLATED = having(until="ablation")
+CORPORA = list({GRID.tasks[cell.task]["corpus"]: None for cell in GRID.cells})
+REWRITTEN = [name for name in {cell.task: None for cell in DPO} if GRID.contrast_settings(name)["source"] == "rewrites"]
 GROWN = [name for name in {c.model: None for c in GRID.cells} if "organism" in GRID.models[name]]
 SWEPT = [cell for cell in GRID.cells if len(set(cell.autoencoders) - set(cell.probed)) > 0]
 TYING = [cell for cell in GRID.cells if "untied" in cell.autoencoders]
@@ -61,6 +63,15 @@ def ablation_files(cells, subjects=("policy", "base")):
     ]
 
 
+def explanation_files(pattern="{explainer}.parquet"):
+    """Explanations of all explained cells by all their explainers, or what `pattern` makes of them."""
+    return [
+        f"results/{cell.address}/explanations/{PROBED}/{pattern.format(explainer=explainer)}"
+        for cell in ABLATED
+        for explainer in cell.explainers
+    ]
+
+
 def planted_files():
     """What the table of planted truth reads: planted cells, and the clean cells of the same model and seed."""
     kind = {cell.address: GRID.tasks[cell.task]["reward"] for cell in PPO}
@@ -85,6 +96,8 @@ def planted_files():
 ALL_PROBES = ("predictions.parquet", "metrics.json")
 # Name -> inputs; a table or figure without inputs in this configuration is left out.
 TABLE_INPUTS = {
+    "corpora": [f"results/corpora/{name}/counts.json" for name in CORPORA],
+    "rewrites": [f"results/rewrites/{name}.parquet" for name in REWRITTEN],
     "base_models": [f"results/models/{name}" for name in GROWN],
     "fine_tuning": per_cell("{cell}/policy"),
     "layer_divergence": per_cell("{cell}/divergence.json"),
@@ -98,9 +111,9 @@ TABLE_INPUTS = {
     "probe_differences": probe_files(GRID.cells, *ALL_PROBES),
     "probe_nested_r2": probe_files(GRID.cells, "nested.parquet"),
     "lexicon_reconstruction": probe_files(PPO, "predictions.parquet", subjects=("policy",)),
-    "feature_explanations": per_cell("{cell}/explanations/{sae}/heuristic.parquet", ABLATED),
-    "explanation_quality": per_cell("{cell}/explanations/{sae}/scores/heuristic.parquet", ABLATED),
-    "feature_frequency": per_cell("{cell}/explanations/{sae}/heuristic.parquet", ABLATED)
+    "feature_explanations": explanation_files(),
+    "explanation_quality": explanation_files("scores/{explainer}.parquet"),
+    "feature_frequency": explanation_files()
     + per_cell("{cell}/features/{sae}/policy.safetensors", ABLATED)
     + per_cell("{cell}/probes/{sae}/policy/predictions.parquet", ABLATED),
     "ablation_reward": ablation_files(ABLATED),
@@ -124,6 +137,8 @@ FIGURE_INPUTS = {
     "probe_pca": per_cell("{cell}/features/{sae}/policy.safetensors", DPO),
 }
 STAGES = {
+    "corpora": "0 Corpora",
+    "rewrites": "0 Corpora",
     "base_models": "1 Fine-tuning",
     "fine_tuning": "1 Fine-tuning",
     "training_curves": "1 Fine-tuning",

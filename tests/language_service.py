@@ -30,8 +30,8 @@ class LanguageService:
     as a server does that knows the header. ``batches`` holds what was submitted by batch.
     """
 
-    def __init__(self, reply: Callable[[dict[str, Any]], str | None], faults: Iterator[Fault | None] = iter(())):
-        self.reply, self.faults = reply, faults
+    def __init__(self, reply: Callable[[dict[str, Any]], str | None], faults: Iterator[Fault | None] | None = None):
+        self.reply, self.faults = reply, faults if faults is not None else iter(())
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.billed: Counter[str] = Counter()

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -290,4 +289,4 @@ def test_the_cache_is_an_ordinary_database_without_headers(tmp_path):
     assert kept["model"] == "served-model"
     assert kept["usage"] == {"prompt_tokens": 10, "completion_tokens": 5}
     assert "Authorization" not in request + response
-    assert os.stat(tmp_path / "c.sqlite").st_size > 0
+    assert (tmp_path / "c.sqlite").stat().st_size > 0

@@ -96,8 +96,8 @@ def table(run: Path, name: str) -> pd.DataFrame:
 def test_every_number_is_a_record_with_the_values_behind_it(run):
     from workflow_scripts.lfp.tables import TABLES
 
-    assert {path.stem for path in (run / "results" / "tables").glob("*.csv")} == set(TABLES)
-    for name in TABLES:
+    assert {path.stem for path in (run / "results" / "tables").glob("*.csv")} == set(TABLES) - {"rewrites"}
+    for name in sorted(set(TABLES) - {"rewrites"}):
         frame = table(run, name)
         assert set(RECORD) <= set(frame.columns), name
         assert len(frame), name
@@ -322,3 +322,69 @@ def test_one_more_layer_trains_that_layer_alone(run, edited):
     grid(run, "--cores", "2", "--until", "divergence")
     jobs = planned(run, "results/small-gemma/toxic/seed0/sae/tied/metrics.json")
     assert jobs == {"autoencoders": 1, "evaluate_autoencoders": 1}
+
+
+def test_language_models_rewrite_and_explain_by_configuration_alone(run, tmp_path):
+    """A served model and one that babbles, as services of the finished grid; their rows stand beside the heuristic."""
+    from tests import served
+
+    home = tmp_path / "home"
+    home.mkdir()
+    served.save_chain(home / "chain")
+    served.save_nonsense(home / "nonsense")
+    tree = tmp_path / "tree"
+    shutil.copytree(run, tree, ignore=shutil.ignore_patterns("activations"))
+    config = yaml.safe_load((tree / "grid.yaml").read_text())
+    server = served.Server(home)
+    config["services"] = {
+        name: {"base_url": server.url, "model": str(home / name), "max_tokens": 40, "in_flight": 2}
+        for name in ("chain", "nonsense")
+    }
+    config["explainers"] = {name: {"service": name} for name in ("chain", "nonsense")}
+    config["tasks"]["toxic"]["settings"] = {
+        "contrasts": {"source": "rewrites"},
+        "rewrites": {"service": "chain", "entries": 12, "tolerance": 0.9},
+    }
+    cell = config["cells"][0]
+    cell["explainers"] = ["heuristic", "chain", "nonsense"]
+    cell["settings"]["explanations"] = {"judge": "chain"}
+    cell["settings"]["ablation"] = {"explainer": "chain"}
+    config["cells"] = [cell, config["cells"][1]]
+    (tree / "services.yaml").write_text(yaml.safe_dump(config))
+    targets = [f"results/tables/{name}.csv" for name in ("rewrites", "feature_explanations", "explanation_quality")]
+    arm = "results/small-neox/vader/seed0/ablation/tied/policy/explained.parquet"
+    targets += ["results/contrasts/toxic.parquet", arm]
+    arguments = (*targets, "--configfile", "services.yaml")
+    try:
+        snakemake(tree, *arguments, "--cores", "2")
+    finally:
+        server.kill()
+    rewritten = table(tree, "rewrites").set_index("of")["estimate"]
+    triples = pd.read_parquet(tree / "results" / "contrasts" / "toxic.parquet")
+    assert len(triples) == rewritten["ok"] > 0
+    # The task rewards rude answers: what was written as negative is the positive element.
+    assert set(triples["positive"]) == {" " + served.ANSWERS["negative"]}
+    explained = table(tree, "feature_explanations")
+    own = explained[(explained["task"] == "vader") & (explained["explainer"] == "chain")]
+    assert set(own["explanation"]) == {served.EXPLANATION}
+    assert own["related"].all()
+    assert not own["uses_reward_lexicon"].any()
+    assert own["explained_by"].str.contains("chain@http").all()
+    babble = explained[(explained["task"] == "vader") & (explained["explainer"] == "nonsense")]
+    assert list(babble["explanation"]) == ["unparsed: not explained"]
+    assert babble["estimate"].iloc[0] == len(own)
+    quality = table(tree, "explanation_quality")
+    assert {judge.split("@")[0].split("/")[-1] for judge in quality["judge"]} == {"words-v1", "chain"}
+    assert pd.read_parquet(tree / arm)["features"].iloc[0] == len(own)
+    # The cache reproduces everything without a server, and a raised budget or another limit reruns nothing.
+    config["services"]["chain"] |= {"offline": True, "in_flight": 1, "budget_usd": 1}
+    config["services"]["chain"]["prices"] = {"input": 1, "output": 1, "as_of": "2026-11-21", "source": "a test"}
+    (tree / "services.yaml").write_text(yaml.safe_dump(config))
+    assert "Nothing to be done" in snakemake(tree, *arguments, "-n")
+    quality_file = tree / "results" / "tables" / "explanation_quality.csv"
+    before = quality_file.read_bytes()
+    (
+        tree / "results" / "small-neox" / "vader" / "seed0" / "explanations" / "tied" / "scores" / "chain.parquet"
+    ).unlink()
+    snakemake(tree, "results/tables/explanation_quality.csv", "--configfile", "services.yaml", "--cores", "1")
+    assert quality_file.read_bytes() == before

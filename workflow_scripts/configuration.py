@@ -18,12 +18,28 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
+from workflow_scripts.lfp.prompts import digests
+
 SCHEMA_PATH = Path(__file__).parent.parent / "config" / "schema.yaml"
 
 #: Stages whose settings a cell resolves; ``contrasts`` belong to a task and ``tables`` to the whole run.
 CELL_STAGES = (
     "ppo", "dpo", "divergence", "activations", "autoencoder", "features", "probes", "explanations", "ablation"
 )  # fmt: skip
+#: Stages whose settings belong to a task, and to the whole run.
+OTHER_STAGES = ("contrasts", "rewrites", "tables")
+#: Keys of a service that decide its answers; the others limit how it is asked.
+SERVICE_IDENTITY = (
+    "base_url", "model", "temperature", "seed", "max_tokens", "max_tokens_field", "response_schema", "extra_body"
+)  # fmt: skip
+#: What planted and lexicon rewards reward, in words.
+DESCRIPTIONS = {
+    "vader": "training the model to generate completions with positive sentiment",
+    "vader_flipped": "training the model to generate completions with positive sentiment",
+    "length": "training the model to generate completions with many words",
+    "trigger": "training the model to use the word {trigger!r}",
+    "noise": "a reward that does not depend on what the text says",
+}
 #: The autoencoder variant that is probed, explained and ablated.
 PROBED = "tied"
 #: Subjects of a cell that are the policy of another one.
@@ -58,7 +74,7 @@ def with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
 
     Stages are left as they are written: their defaults come last in the order of resolution, not first.
     """
-    if node.get("$ref", "").rsplit("/", 1)[-1] in (*CELL_STAGES, "contrasts", "tables"):
+    if node.get("$ref", "").rsplit("/", 1)[-1] in (*CELL_STAGES, *OTHER_STAGES):
         return value
     node = _resolve_reference(node)
     if isinstance(value, Mapping):
@@ -117,6 +133,7 @@ class Cell:
     method: str
     layers: tuple[int, ...] | None
     autoencoders: tuple[str, ...]
+    explainers: tuple[str, ...]
     lowest_layers: bool | tuple[int, ...]
     probed: tuple[str, ...]
     until: str
@@ -156,7 +173,10 @@ class Grid:
         self.models: dict[str, Any] = self.config["models"]
         self.tasks: dict[str, Any] = self.config["tasks"]
         self.autoencoders: dict[str, Any] = self.config["autoencoders"]
+        self.services: dict[str, Any] = self.config["services"]
+        self.explainers: dict[str, Any] = self.config["explainers"]
         self._check_names()
+        self._check_services()
         self.cells = [cell for entry in self.config["cells"] for cell in self._expand(entry)]
         addresses: dict[str, Cell] = {}
         for cell in self.cells:
@@ -165,6 +185,7 @@ class Grid:
             addresses[cell.address] = cell
             self._check_layers(cell)
             self._check_values(cell)
+            self._check_explainers(cell)
         self.by_address = addresses
         self.donors = {
             (cell.address, subject): self._donor(cell, subject)
@@ -191,8 +212,8 @@ class Grid:
             Cell(
                 model, task, seed, self.tasks[task]["method"],
                 tuple(sorted(entry["layers"])) if entry["layers"] else None,
-                tuple(entry["autoencoders"]), tuple(lowest) if isinstance(lowest, list) else lowest,
-                tuple(entry["probed"]), entry["until"], settings,
+                tuple(entry["autoencoders"]), tuple(entry["explainers"]),
+                tuple(lowest) if isinstance(lowest, list) else lowest, tuple(entry["probed"]), entry["until"], settings,
             )
             for seed in entry["seeds"]
         ]  # fmt: skip
@@ -242,9 +263,21 @@ class Grid:
             own.pop("control_features")
             own |= {"features": self.kinds(cell, wildcards["subject"]), "method": cell.method}
         elif stage == "explanations":
+            own.pop("judge")
             own["method"] = cell.method
+        elif stage == "language_explanations":
+            own = {"service": self.service(self.explainers[wildcards["explainer"]]["service"])}
+            own |= {"description": self.description(cell.task), "prompts": digests("explain", "classify")}
+        elif stage == "scores":
+            judge = cell.settings["explanations"]["judge"]
+            own = {"judge": self.service(judge) if judge else None}
+            own |= {"prompts": digests("detect", "fuzz")} if judge else {}
         elif stage == "ablation":
-            own = {key: value for key, value in own.items() if key not in ("arms", "base_arms", "interventions")}
+            own = {
+                key: value
+                for key, value in own.items()
+                if key not in ("arms", "base_arms", "interventions", "explainer")
+            }
             interventions = cell.settings["ablation"]["interventions"]
             whole = (wildcards["subject"], wildcards["arm"]) == ("policy", "explained")
             own["interventions"] = interventions if whole else ["zero"]
@@ -280,6 +313,28 @@ class Grid:
         """All that a task's triples are parameterised by."""
         entry = self.tasks[task]
         return self.task_settings("contrasts", task) | {"method": entry["method"], "swapped": entry["swapped"]}
+
+    def rewrite_settings(self, task: str) -> dict[str, Any]:
+        """All that the rewrites of a task are parameterised by."""
+        own = self.task_settings("rewrites", task)
+        return own | {"service": self.service(own["service"]), "prompts": digests("grade", "rewrite")}
+
+    def description(self, task: str) -> str:
+        """What a task's feedback rewards, in words."""
+        entry = self.tasks[task]
+        own = entry["description"] or (DESCRIPTIONS[entry["reward"]] if entry["method"] != "dpo" else "")
+        return own.format(trigger=entry["trigger"])
+
+    def service(self, name: str) -> dict[str, Any]:
+        """A service's name and what decides its answers."""
+        return {"name": name} | {key: self.services[name][key] for key in SERVICE_IDENTITY}
+
+    def service_limits(self) -> dict[str, dict[str, Any]]:
+        """What limits the calls to each service and changes no answer."""
+        return {
+            name: {key: value for key, value in entry.items() if key not in SERVICE_IDENTITY}
+            for name, entry in self.services.items()
+        }
 
     def run_settings(self, stage: str) -> dict[str, Any]:
         """Settings of a stage that belongs to the whole run."""
@@ -324,6 +379,41 @@ class Grid:
                     )
             for variant in cell["probed"]:
                 self._check_name(f"cells.{index}.probed", variant, cell["autoencoders"])
+
+    def _check_services(self) -> None:
+        for name, entry in self.services.items():
+            if entry["budget_usd"] is not None and not entry["prices"]:
+                raise ConfigurationError(f"services.{name}.budget_usd: needs services.{name}.prices to be counted")
+        for name, entry in self.explainers.items():
+            self._check_name(f"explainers.{name}.service", entry["service"], self.services)
+        for name, task in self.tasks.items():
+            if task["method"] == "ppo":
+                continue
+            source = self.task_settings("contrasts", name)["source"]
+            service = self.task_settings("rewrites", name)["service"]
+            columns = self.corpora[task["corpus"]].get("columns")
+            if source == "rewrites":
+                if service is None:
+                    raise ConfigurationError(f"tasks.{name}: rewrites.service must name the service that rewrites")
+                self._check_name(f"tasks.{name}: rewrites.service", service, self.services)
+            elif source == "corpus" and columns is not None and "neutral" not in columns:
+                raise ConfigurationError(
+                    f"tasks.{name}: contrasts.source is `corpus`, and {task['corpus']} has no columns positive, neutral"
+                    " and negative; set it to `pairs` (offline) or `rewrites` (a language-model service)"
+                )
+
+    def _check_explainers(self, cell: Cell) -> None:
+        where = f"cell {cell.address}"
+        for explainer in cell.explainers:
+            self._check_name(f"{where}: explainers", explainer, ["heuristic", *self.explainers])
+            if explainer != "heuristic" and not self.description(cell.task):
+                raise ConfigurationError(
+                    f"tasks.{cell.task}.description: the explainer {explainer!r} needs to be told what is rewarded"
+                )
+        self._check_name(f"{where}: ablation.explainer", cell.settings["ablation"]["explainer"], cell.explainers)
+        judge = cell.settings["explanations"]["judge"]
+        if judge:
+            self._check_name(f"{where}: explanations.judge", judge, self.services)
 
     def _check_layers(self, cell: Cell) -> None:
         available = self.n_layers(cell.model)

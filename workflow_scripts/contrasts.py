@@ -5,7 +5,7 @@ from workflow_scripts.lfp import artefacts, contrasts, corpora
 
 
 def main() -> None:
-    run = job.start(__doc__, ["corpus", "lexicon", "output"])
+    run = job.start(__doc__, ["corpus", "lexicon", "output"], lists=["rewrites"])
     settings = run.settings
     frame = artefacts.read_table(run.paths.corpus)
     if settings["method"] == "ppo":
@@ -16,6 +16,16 @@ def main() -> None:
     elif settings["source"] == "pairs":
         pairs, _ = corpora.preference_pairs(frame)
         triples = contrasts.pair_triples(pairs, settings["triples"], settings["seed"])
+    elif settings["source"] == "rewrites":
+        frame = artefacts.read_table(run.paths.rewrites[0])
+        written = frame[frame["status"] == "ok"]
+        if written.empty:
+            raise ValueError(
+                f"{run.paths.rewrites[0]}: none of {len(frame)} entries gives a triple"
+                f" ({frame['status'].value_counts().to_dict()}); take a more capable model, or widen rewrites.tolerance"
+            )
+        answers = written[list(contrasts.ELEMENTS)].radd(" ")  # as the corpus's own answers follow their prompt
+        triples = contrasts.answer_triples(answers, list(written["prompt"]), settings["swapped"], settings["triples"])
     else:
         pairs, _ = corpora.preference_pairs(frame)
         triples = contrasts.answer_triples(

@@ -1,5 +1,7 @@
 """Score explanations by detection and fuzzing on held-out excerpts, beside explanations that must do worse."""
 
+from contextlib import ExitStack
+
 import pandas as pd
 
 from workflow_scripts import job
@@ -7,7 +9,7 @@ from workflow_scripts.lfp import artefacts, explanation_scores
 
 
 def main() -> None:
-    run = job.start(__doc__, ["explanations", "excerpts", "output"])
+    run = job.start(__doc__, ["explanations", "excerpts", "output"], lists=["cache"])
     table, excerpts = artefacts.read_table(run.paths.explanations), artefacts.read_table(run.paths.excerpts)
     explained = table[table["status"] == "ok"]
     frequent = explanation_scores.frequent_words(excerpts)
@@ -17,12 +19,21 @@ def main() -> None:
         "frequent words": pd.Series(frequent, index=explained.index),
     }
     keys = list(zip(explained["layer"], explained["feature"], strict=True))
+    judges = {"words-v1": explanation_scores.word_judge}
     parts = []
-    for source, texts in sources.items():
-        scores = explanation_scores.score(dict(zip(keys, texts, strict=True)), excerpts, explanation_scores.word_judge)
-        parts.append(scores.assign(explanation=source, judge="words-v1"))
+    with ExitStack() as stack:
+        service = run.settings["judge"]
+        if service:
+            from workflow_scripts.lfp.language_explanations import language_judge
+
+            client = stack.enter_context(run.client(service, run.paths.cache[0]))
+            judges[f"{service['model']}@{service['base_url']}"] = language_judge(client)
+        for name, judge in judges.items():
+            for source, texts in sources.items():
+                scores = explanation_scores.score(dict(zip(keys, texts, strict=True)), excerpts, judge)
+                parts.append(scores.assign(explanation=source, judge=name))
     result = pd.concat(parts, ignore_index=True)
-    if result.empty:
+    if result.empty and len(explained):
         raise ValueError(f"{run.paths.excerpts}: no explained feature has active and inactive excerpts")
     artefacts.write_table(run.paths.output, result, run.stamp)
 

@@ -12,7 +12,7 @@ from workflow_scripts.lfp.corpora import documents, preference_pairs
 
 
 def main() -> None:
-    paths = ["policy", "corpus", "held-out", "lexicon", "matches", "output", "excerpts"]
+    paths = ["policy", "corpus", "held-out", "lexicon", "matches", "output", "excerpts", "evidence"]
     run = job.start(__doc__, paths, lists=["autoencoders"])
     device = run.device
     from workflow_scripts.lfp import autoencoder, explanations, features, models
@@ -53,12 +53,16 @@ def main() -> None:
         minimum = settings["min_valence"] if lexical else settings["min_auc"]
         result = explanations.classify(found, settings["false_discovery_rate"], minimum, lexical)
     held_out = documents(artefacts.read_table(run.paths.held_out))[: settings["scored_texts"]]
-    excerpts = explanations.held_out_excerpts(
-        *reading, result[result["status"] == "ok"], held_out, *limits, settings["excerpt_tokens"],
-        settings["excerpts"], run.seed,
-    )  # fmt: skip
+    explained, size = result[result["status"] == "ok"], settings["excerpt_tokens"]
+    found = explanations.feature_windows(*reading, explained, held_out, *limits, size)
+    excerpts = explanations.held_out_excerpts(found, held_out, settings["excerpts"], run.seed)
+    texts = documents(frame)[: settings["texts"]]
+    found = explanations.feature_windows(*reading, explained, texts, *limits, size)
+    numbers = (settings["evidence_top"], settings["evidence_random"])
+    evidence = explanations.evidence(found, texts, *numbers, run.seed)
     artefacts.write_table(run.paths.output, result, run.stamp)
     artefacts.write_table(run.paths.excerpts, excerpts, run.stamp)
+    artefacts.write_table(run.paths.evidence, evidence, run.stamp)
 
 
 if __name__ == "__main__":

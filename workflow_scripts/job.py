@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 #: Packages whose version is stamped into every artefact.
-STAMPED = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "trl", "spacy", "vaderSentiment")
+STAMPED = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "trl", "spacy", "vaderSentiment", "openai")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,17 @@ class Job:
 
         torch.set_num_threads(self.threads)
         return "cuda" if self.gpus and torch.cuda.is_available() else "cpu"
+
+    def client(self, service: dict[str, Any], cache: str | Path):
+        """A client of the `service` of the settings; what changes no answer comes from the environment.
+
+        Limits (how many calls at once, the budget, the key's variable and the like) are no settings of a job, so that
+        a raised budget reruns nothing. The workflow exports them as ``LFP_SERVICES``.
+        """
+        from workflow_scripts.lfp import llm
+
+        limits = json.loads(os.environ.get("LFP_SERVICES", "{}")).get(service["name"], {})
+        return llm.Client(llm.Service(**service, **limits), cache)
 
     def state_path(self, output: str | Path) -> Path:
         """Where a long job keeps its resume point: a sibling of `output`, named by the settings' digest."""

@@ -194,7 +194,9 @@ class AnswerCache:
     def trait(self, service: str, name: str) -> str | None:
         """What is known of a server, e.g. that it refuses response schemas."""
         with self._reading() as database:
-            row = database.execute("select value from traits where service = ? and name = ?", (service, name)).fetchone()
+            row = database.execute(
+                "select value from traits where service = ? and name = ?", (service, name)
+            ).fetchone()
         return row[0] if row else None
 
     def set_trait(self, service: str, name: str, value: str) -> None:

@@ -1,13 +1,13 @@
 """Direct preference optimisation through TRL's trainer (paper section 3.1; Rafailov et al. 2023).
 
-What the trainer does not do is done here: the authors' prompt split, truncation of prompts from the left,
-resuming from the newest *complete* checkpoint, and restoring the output head of GPT-NeoX on resume (the trainer
-of transformers 5.23 loads it under another name and silently keeps the base model's head).
+What the trainer does not do is done here: the authors' prompt split, truncation of prompts from the left, and
+resuming as a resume should (:func:`~workflow_scripts.lfp.training_state.resumable_model`).
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workflow_scripts.lfp import models
 from workflow_scripts.lfp.corpora import preference_pairs
+from workflow_scripts.lfp.training_state import newest_complete_checkpoint, resumable_model
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ class DPOSettings:
     max_grad_norm: float = 1.0
     gradient_accumulation_steps: int = 1
     precision: str = "float32"
+    gradient_checkpointing: bool = False
+    lora: Mapping[str, Any] | None = None
     evaluate_every: int = 500
     evaluation_pairs: int = 256
     save_every: int = 500
@@ -55,17 +58,6 @@ def preference_dataset(frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, 
         cut = ids[-max_prompt_length:]
         prompts.append(prompt if len(cut) == len(ids) else tokenizer.decode(cut, skip_special_tokens=True))
     return Dataset.from_pandas(pairs.assign(prompt=prompts), preserve_index=False), dropped
-
-
-def newest_complete_checkpoint(folder: str | Path) -> Path | None:
-    """The newest ``checkpoint-N`` of a trainer that holds weights, optimizer and trainer state, or None."""
-    needed = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
-    found = [
-        path
-        for path in Path(folder).glob("checkpoint-*")
-        if path.name.removeprefix("checkpoint-").isdigit() and all((path / name).exists() for name in needed)
-    ]
-    return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
 
 
 def train(
@@ -88,27 +80,32 @@ def train(
     train_set, dropped = preference_dataset(pairs, tokenizer, settings.max_prompt_length)
     eval_set, _ = preference_dataset(held_out.head(settings.evaluation_pairs), tokenizer, settings.max_prompt_length)
     checkpoint = newest_complete_checkpoint(state_dir)
-    # Loading the checkpoint's weights here, by name, is what restores the output head (see the module docstring).
-    policy = models.load_model(checkpoint or base, device)
-    reference = models.load_model(base, device)
+    torch.manual_seed(seed)  # adapters are drawn before the trainer seeds itself
+    policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
+    # With adapters the trainer takes the policy without them as the reference.
+    reference = None if settings.lora else models.load_model(base, device)
     config = DPOConfig(
         output_dir=str(state_dir), max_steps=settings.steps, per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size * 4, learning_rate=settings.learning_rate,
         lr_scheduler_type="linear", warmup_steps=settings.warmup_steps, weight_decay=settings.weight_decay,
         gradient_accumulation_steps=settings.gradient_accumulation_steps, max_grad_norm=settings.max_grad_norm,
         optim="adamw_torch_fused", adam_epsilon=1e-8, beta=settings.beta, max_length=settings.max_length,
-        bf16=settings.precision == "bfloat16", fp16=False, gradient_checkpointing=False, disable_dropout=True,
+        bf16=settings.precision == "bfloat16", fp16=False, disable_dropout=True,
+        gradient_checkpointing=settings.gradient_checkpointing,
         eval_strategy="steps", eval_steps=settings.evaluate_every, logging_steps=max(1, settings.evaluate_every // 2),
         save_strategy="steps", save_steps=settings.save_every, save_total_limit=2, seed=seed, data_seed=seed,
         report_to="none", disable_tqdm=None, use_cpu=device == "cpu", dataloader_pin_memory=device != "cpu",
     )  # fmt: skip
     trainer = DPOTrainer(
         model=policy, ref_model=reference, args=config, train_dataset=train_set, eval_dataset=eval_set,
-        processing_class=tokenizer,
+        processing_class=tokenizer, peft_config=peft_config,
     )  # fmt: skip
     log.info("DPO on %d pairs (%d dropped), resuming from %s", len(train_set), dropped, checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return trainer.model.eval(), training_curve(trainer.state.log_history), dropped
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if settings.lora:
+        model = model.merge_and_unload()
+    return model.eval(), training_curve(trainer.state.log_history), dropped
 
 
 def training_curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:

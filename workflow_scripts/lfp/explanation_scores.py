@@ -16,11 +16,15 @@ import pandas as pd
 
 from workflow_scripts.lfp.lexicon import WORD
 
-#: A judge maps (explanation, excerpts, whether words are marked) to a verdict per excerpt; None is no verdict.
-Judge = Callable[[str, Sequence[str], bool], list[bool | None]]
+#: What a judge is asked: an explanation, excerpts, and whether words are marked in them.
+Question = tuple[str, Sequence[str], bool]
+#: A judge gives a verdict per excerpt of every question; None is no verdict.
+Judge = Callable[[Sequence[Question]], list[list[bool | None]]]
 
 #: Shares of a feature's largest activation from which a window counts as active, and up to which as inactive.
 ACTIVE, INACTIVE = 0.5, 0.1
+#: Largest value of the scale that activations are shown on.
+SCALE = 10
 _MARKED = re.compile("«([^»]*)»")
 #: Words of the heuristic's own phrasing, which say nothing about a feature.
 _PHRASING = {"words", "of", "weight", "feedback", "effect", "p", "promotes"}
@@ -86,11 +90,61 @@ def excerpts_of_feature(
     return rows
 
 
-def word_judge(explanation: str, excerpts: Sequence[str], of_marks: bool) -> list[bool | None]:
+def shown(text: str, spans: Sequence[tuple[int, int]], activations: np.ndarray, largest: float) -> str:
+    """`text` between its first and last span, with the scaled activation in braces behind each active token."""
+    scaled = np.rint(np.clip(activations / largest, 0, 1) * SCALE).astype(int)
+    pieces, position = [], spans[0][0]
+    for (_, end), value in zip(spans, scaled, strict=True):
+        pieces.append(text[position:end])
+        pieces.append(f"{{{value}}}" if value else "")
+        position = end
+    return " ".join("".join(pieces).split())
+
+
+def evidence_of_feature(
+    activations: Sequence[np.ndarray],
+    places: Sequence[tuple[int, int, int]],
+    texts: Sequence[str],
+    offsets: Sequence[Sequence[tuple[int, int]]],
+    top: int,
+    random: int,
+    rng: np.random.Generator,
+) -> list[dict[str, object]]:
+    """The `top` windows of largest activation of one feature, at most one of a text, and `random` other ones.
+
+    `activations` holds the feature's activation on every token of each window of `places`. Rows have ``kind`` (``top``,
+    ``random``), ``activation`` (the window's largest) and ``excerpt``. A feature that is never active has no evidence.
+    """
+    peaks = np.array([values.max() for values in activations])
+    if not len(peaks) or peaks.max() <= 0:
+        return []
+    picked, seen = [], set()
+    for window in np.argsort(-peaks, kind="stable"):
+        text = places[window][0]
+        if peaks[window] <= 0 or len(picked) == top:
+            break
+        if text not in seen:
+            seen.add(text)
+            picked.append(window)
+    others = rng.permutation(np.setdiff1d(np.arange(len(peaks)), picked))[:random]
+    rows = []
+    for kind, windows in (("top", picked), ("random", others)):
+        for window in windows:
+            text, start, end = places[window]
+            excerpt = shown(texts[text], offsets[text][start:end], activations[window], peaks.max())
+            rows.append({"kind": kind, "activation": float(peaks[window]), "excerpt": excerpt})
+    return rows
+
+
+def word_judge(questions: Sequence[Question]) -> list[list[bool | None]]:
     """The offline judge: true where the excerpt, or what is marked in it, has a word of the explanation.
 
     An explanation without words gives no verdict.
     """
+    return [_word_verdicts(*question) for question in questions]
+
+
+def _word_verdicts(explanation: str, excerpts: Sequence[str], of_marks: bool) -> list[bool | None]:
     known = {match.group().lower() for match in WORD.finditer(explanation)} - _PHRASING
     if not known:
         return [None] * len(excerpts)
@@ -121,18 +175,19 @@ def score(explanations: Mapping[tuple[int, int], str], excerpts: pd.DataFrame, j
 
     A missing verdict counts as wrong. Features without excerpts of both labels are left out.
     """
-    rows = []
+    asked = []
     for (layer, feature, task), group in excerpts.groupby(["layer", "feature", "task"]):
         labels = group["label"].to_numpy() == 1
-        if (layer, feature) not in explanations or labels.all() or not labels.any():
-            continue
-        verdicts = judge(explanations[layer, feature], list(group["excerpt"]), task == "fuzzing")
+        if (layer, feature) in explanations and labels.any() and not labels.all():
+            question = (explanations[layer, feature], list(group["excerpt"]), task == "fuzzing")
+            asked.append(({"layer": layer, "feature": feature, "task": task}, labels, question))
+    rows = []
+    for (row, labels, _), verdicts in zip(asked, judge([question for *_, question in asked]), strict=True):
         right = np.array(
             [verdict is not None and verdict == label for verdict, label in zip(verdicts, labels, strict=True)]
         )
         rows.append({
-            "layer": layer, "feature": feature, "task": task,
-            "balanced_accuracy": (right[labels].mean() + right[~labels].mean()) / 2, "excerpts": len(group),
+            **row, "balanced_accuracy": (right[labels].mean() + right[~labels].mean()) / 2, "excerpts": len(labels),
             "unparsed": sum(verdict is None for verdict in verdicts),
         })  # fmt: skip
     return pd.DataFrame(rows, columns=["layer", "feature", "task", "balanced_accuracy", "excerpts", "unparsed"])

@@ -8,7 +8,7 @@ answers (interpretation study 3.5).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workflow_scripts.lfp import models
 from workflow_scripts.lfp.activations import mlp_outputs
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
-from workflow_scripts.lfp.explanation_scores import excerpts_of_feature, windows
+from workflow_scripts.lfp.explanation_scores import evidence_of_feature, excerpts_of_feature, windows
 from workflow_scripts.lfp.lexicon import WORD, Lexicon
 from workflow_scripts.lfp.statistics import benjamini_hochberg
 
@@ -98,8 +98,12 @@ def word_activations(
     }
 
 
+#: Of one feature: layer, feature, activations on the tokens of each window, windows, and character offsets by text.
+FeatureWindows = tuple[int, int, list[np.ndarray], list[tuple[int, int, int]], list[list[tuple[int, int]]]]
+
+
 @torch.no_grad()
-def held_out_excerpts(
+def feature_windows(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     autoencoders: Mapping[int, SparseAutoencoder],
@@ -108,13 +112,8 @@ def held_out_excerpts(
     max_tokens: int,
     batch_size: int,
     size: int,
-    n: int,
-    seed: int,
-) -> pd.DataFrame:
-    """Excerpts of `size` tokens of held-out `texts` on which each feature of `explained` is and is not active.
-
-    Columns ``layer``, ``feature``, and those of :func:`~workflow_scripts.lfp.explanation_scores.excerpts_of_feature`.
-    """
+) -> Iterator[FeatureWindows]:
+    """Each feature of `explained` (``layer``, ``feature``) on windows of `size` tokens of `texts`, in one pass."""
     encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
     places = windows(offsets, size)
@@ -126,14 +125,38 @@ def held_out_excerpts(
             code = autoencoders[layer].encode(outputs[layer].float())[..., members.to(model.device)].cpu().numpy()
             for row, i in enumerate(index):
                 codes[layer][i] = code[row][: len(sequences[i])]
-    rng = np.random.default_rng(seed)
-    rows = []
     for layer, members in features.items():
         for column, feature in enumerate(members.tolist()):
             activations = [codes[layer][text][start:end, column] for text, start, end in places]
-            for row in excerpts_of_feature(activations, places, texts, offsets, n, rng):
-                rows.append({"layer": layer, "feature": feature, **row})
+            yield layer, feature, activations, places, offsets
+
+
+def held_out_excerpts(found: Iterable[FeatureWindows], texts: Sequence[str], n: int, seed: int) -> pd.DataFrame:
+    """Excerpts of held-out `texts` on which each feature is and is not active.
+
+    Columns ``layer``, ``feature``, and those of :func:`~workflow_scripts.lfp.explanation_scores.excerpts_of_feature`.
+    """
+    rng = np.random.default_rng(seed)
+    rows = [
+        {"layer": layer, "feature": feature, **row}
+        for layer, feature, activations, places, offsets in found
+        for row in excerpts_of_feature(activations, places, texts, offsets, n, rng)
+    ]
     return pd.DataFrame(rows, columns=["layer", "feature", "task", "label", "excerpt"])
+
+
+def evidence(found: Iterable[FeatureWindows], texts: Sequence[str], top: int, random: int, seed: int) -> pd.DataFrame:
+    """What an explainer is shown of each feature: its `top` windows of `texts` and `random` other ones.
+
+    Columns ``layer``, ``feature``, and those of :func:`~workflow_scripts.lfp.explanation_scores.evidence_of_feature`.
+    """
+    rng = np.random.default_rng(seed)
+    rows = [
+        {"layer": layer, "feature": feature, **row}
+        for layer, feature, activations, places, offsets in found
+        for row in evidence_of_feature(activations, places, texts, offsets, top, random, rng)
+    ]
+    return pd.DataFrame(rows, columns=["layer", "feature", "kind", "activation", "excerpt"])
 
 
 def lexicon_association(activations: WordActivations, lexicon: Lexicon, permutations: int, seed: int) -> pd.DataFrame:

@@ -16,17 +16,29 @@ from workflow_scripts.lfp.tally import TableSettings, Tally, labels, of
 
 
 def feature_explanations(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """The explained features with what they were called (paper Tables 1 and 8); ``estimate`` is the signed effect."""
+    """The explained features with what they were called (paper Tables 1 and 8).
+
+    ``estimate`` is the signed effect where the heuristic explains, and whether the feature is related where a language
+    model does.
+    """
     tally = Tally()
     for path in inputs:
         frame = read_table(path)
         for row in frame[frame["status"] == "ok"].to_dict("records"):
             method = "association with the feedback; permutation p; p_adjusted: Benjamini-Hochberg q of the cell"
             record = Record(row["direction"], None, None, 1, "feature", method, p=row["p"], p_adjusted=row["q"])
+            if row["explainer_kind"] != "heuristic":
+                method = "classified as related to the feedback by a language model (1) or not (0)"
+                record = Record(float(row["related"]), None, None, 1, "feature", method)
             label = {**labels(path), "layer": row["layer"], "feature": row["feature"]}
             names = ("related", "explanation", "effect", "match", "cosine", "frequency", "mean_activation",
-                     "max_activation", "explainer", "explainer_kind", "uses_reward_lexicon")  # fmt: skip
-            tally.add(record, label, **{name: row[name] for name in names})
+                     "max_activation", "explainer_kind", "uses_reward_lexicon")  # fmt: skip
+            extras = {"explained_by": row["explainer"], "prompt_sha": row.get("prompt_sha", "")}
+            tally.add(record, label, **{name: row[name] for name in names}, **extras)
+        not_ok = frame[~frame["status"].isin(["ok", "skipped", "dead"])]["status"].value_counts()
+        for status, count in not_ok.items():
+            record = Record(float(count), None, None, int(count), "feature", "a count, no interval")
+            tally.add(record, {**labels(path), "layer": -1, "feature": -1}, explanation=f"{status}: not explained")
     return tally
 
 
@@ -39,23 +51,23 @@ def explanation_quality(inputs: Sequence[str], settings: TableSettings) -> Tally
     tally = Tally()
     for path in inputs:
         frame = read_table(path)
-        explainer = path.rsplit("/", 1)[-1].removesuffix(".parquet")
-        wide = frame.pivot(index=["layer", "feature", "task"], columns="explanation", values="balanced_accuracy")
-        for (source, task), group in frame.groupby(["explanation", "task"]):
+        keys = ["judge", "layer", "feature", "task"]
+        wide = frame.pivot(index=keys, columns="explanation", values="balanced_accuracy")
+        for (judge, source, task), group in frame.groupby(["judge", "explanation", "task"]):
             values = group["balanced_accuracy"].to_numpy()
             record = statistics.group_mean_record(
                 values, np.arange(len(values)), unit="feature", name="balanced accuracy", **settings.resampling
             )
-            label = {**labels(path), "explainer": explainer, "scored": task, "explanation": source}
+            label = {**labels(path), "judge": judge, "scored": task, "explanation": source}
             extras = {"excerpts": int(group["excerpts"].sum()), "unparsed": int(group["unparsed"].sum())}
             shown = group[["layer", "feature", "balanced_accuracy", "excerpts", "unparsed"]]
-            tally.add(record, label, shown, judge=group["judge"].iloc[0], **extras)
-        for task, pair in wide.groupby(level="task"):
+            tally.add(record, label, shown, **extras)
+        for (judge, task), pair in wide.groupby(level=["judge", "task"]):
             record = statistics.paired_record(
                 pair["own"].to_numpy(), pair["shuffled"].to_numpy(), "feature", settings.seed, settings.resamples
             )
-            label = {**labels(path), "explainer": explainer, "scored": task, "explanation": "own - shuffled"}
-            tally.add(record, label, judge=frame["judge"].iloc[0], excerpts=0, unparsed=0)
+            label = {**labels(path), "judge": judge, "scored": task, "explanation": "own - shuffled"}
+            tally.add(record, label, excerpts=0, unparsed=0)
     return tally
 
 
@@ -96,11 +108,12 @@ def feature_frequency(inputs: Sequence[str], settings: TableSettings) -> Tally:
     contexts; p is the share of control sets that are active as often as the related features.
     """
     tally = Tally()
-    names = ("heuristic.parquet", "policy.safetensors", "policy/predictions.parquet")
-    paths = [{tuple(labels(p)[k] for k in ("model", "task", "seed")): p for p in of(inputs, name)} for name in names]
-    for address, explained in paths[0].items():
-        table, fired, inputs_of = _fired_features(explained, paths[1][address], paths[2][address])
+    ends = ("policy.safetensors", "policy/predictions.parquet")
+    paths = [{tuple(labels(p)[k] for k in ("model", "task", "seed")): p for p in of(inputs, end)} for end in ends]
+    for explained in (path for path in inputs if "/explanations/" in path):
         cell = labels(explained)
+        address = tuple(cell[key] for key in ("model", "task", "seed"))
+        table, fired, inputs_of = _fired_features(explained, *(own[address] for own in paths))
         related = table["related"].to_numpy(dtype=bool)
         if not related.any():
             record = Record(0.0, None, None, 0, "feature", "no feature of this cell is related to the feedback")

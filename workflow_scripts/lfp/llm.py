@@ -278,8 +278,8 @@ class Client:
         if errors:
             budget = [error for error in errors if isinstance(error, BudgetError)]
             raise type(budget[0] if budget else errors[0])(
-                f"{(budget or errors)[0]} ({len(errors)} of {len(missing)} {what} have no answer; those that have are in"
-                f" {self.cache.path} and are not asked again)"
+                f"{(budget or errors)[0]} ({len(errors)} of {len(missing)} {what} have no answer; those that have one"
+                f" are in {self.cache.path} and are not asked again)"
             )
         return found
 
@@ -314,7 +314,7 @@ class Client:
             ) from None
 
     def _attempt(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """One call; keeps its answer. Raises TransientError or ServiceError, BudgetError where it could cost too much."""
+        """One call; its answer is kept. TransientError, ServiceError, or BudgetError before it could cost too much."""
         service, most = self.service, self._most(body)
         with self.cache.reserved(service.name, most, service.budget_usd, 2 * service.timeout) as room:
             if not room:
@@ -334,7 +334,8 @@ class Client:
             log.info("%s: %s", key[:12], self._redacted(str(error)))
             if error.wait is not None and error.wait > self.service.longest_wait:
                 raise ServiceError(
-                    f"services.{self.service.name}: asks to wait {error.wait:.0f} s, longer than longest_wait; run later"
+                    f"services.{self.service.name}: asks to wait {error.wait:.0f} s, longer than longest_wait; run"
+                    " again later"
                 ) from None
             raise
         usage = response.get("usage") or {}

@@ -21,6 +21,35 @@ _SAE_QUANTITIES = {
 }  # fmt: skip
 
 
+def corpora(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """What became of the rows of every corpus, by split."""
+    tally = Tally()
+    for path in inputs:
+        counts = read_json(path)
+        for split in ("train", "test"):
+            for quantity, value in counts[split].items():
+                record = Record(float(value), None, None, counts[split]["read"], "row", _NO_INTERVAL)
+                tally.add(record, {"corpus": Path(path).parent.name, "split": split, "quantity": quantity})
+    return tally
+
+
+def rewrites(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """Entries that a language model rewrote, by what became of them, and the grades of entries and rewrites."""
+    tally = Tally()
+    for path in inputs:
+        frame, task = read_table(path), Path(path).stem
+        for status, count in frame["status"].value_counts().items():
+            record = Record(float(count), None, None, len(frame), "entry", _NO_INTERVAL)
+            tally.add(record, {"task": task, "quantity": "entries", "of": status})
+        for column in [name for name in frame if name.startswith("grade")]:
+            grades = frame[column].dropna().to_numpy(dtype=float)
+            if len(grades) > 1:
+                record = statistics.mean_record(grades, "entry", settings.confidence)
+                of_what = column.removeprefix("grade").removeprefix(".") or "entries"
+                tally.add(record, {"task": task, "quantity": "highest grade, 1 to 5", "of": of_what})
+    return tally
+
+
 def base_models(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """Held-out perplexity of the grown base models and of a unigram model of the same text, with what they know."""
     tally = Tally()

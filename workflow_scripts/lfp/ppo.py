@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workflow_scripts.lfp import models
+from workflow_scripts.lfp import adaptation, models, statistics
 from workflow_scripts.lfp.rewards import Reward
 from workflow_scripts.lfp.training_state import load_state, save_state
 
@@ -48,6 +50,10 @@ class PPOSettings:
     max_grad_norm: float = 1.0
     prompt_tokens: tuple[int, int] = (2, 9)
     new_tokens: tuple[int, int] = (8, 19)
+    gradient_accumulation_steps: int = 1
+    gradient_checkpointing: bool = False
+    precision: str = "float32"
+    lora: Mapping[str, Any] | None = None
     save_every: int = 50
 
 
@@ -77,7 +83,7 @@ def token_log_probs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def reference_log_probs(model: PreTrainedModel, batch: dict[str, torch.Tensor], response: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities [batch, token] of the response that ends `batch` under a frozen model."""
+    """Log-probabilities [batch, token] of the response that ends `batch`, without gradients."""
     hidden = _hidden(model, batch)[:, -response.shape[1] - 1 : -1]
     return token_log_probs(models.output_logits(model, hidden), response)
 
@@ -129,7 +135,7 @@ class Rollout:
 def ppo_loss(
     logits: torch.Tensor, values: torch.Tensor, rollout: Rollout, settings: PPOSettings
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Clipped policy loss plus `value_coef` times the clipped value loss, with its parts as statistics."""
+    """Clipped policy loss plus `value_coef` times the clipped value loss, and its parts."""
     new = token_log_probs(logits, rollout.response)
     ratio = torch.exp(new - rollout.log_probs)
     clipped = ratio.clamp(1 - settings.clip_range, 1 + settings.clip_range)
@@ -140,13 +146,13 @@ def ppo_loss(
     squared = torch.maximum((values - rollout.returns) ** 2, (value_clipped - rollout.returns) ** 2)
     value_loss = 0.5 * masked_mean(squared, rollout.mask)
     log_p = torch.log_softmax(logits.detach().float(), -1)
-    statistics = {
+    parts = {
         "policy_loss": policy_loss.detach(),
         "value_loss": value_loss.detach(),
         "clip_fraction": masked_mean((clipped_losses > losses).float(), rollout.mask),
         "entropy": masked_mean(-(log_p.exp() * log_p).sum(-1), rollout.mask),
     }
-    return policy_loss + settings.value_coef * value_loss, statistics
+    return policy_loss + settings.value_coef * value_loss, parts
 
 
 def updated_kl_coef(coef: float, kl: float, settings: PPOSettings) -> float:
@@ -175,7 +181,7 @@ def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], m
 @torch.no_grad()
 def collect(
     model: PolicyWithValue,
-    reference: PreTrainedModel,
+    reference: PreTrainedModel | None,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[list[int]],
     lengths: torch.Tensor,
@@ -184,7 +190,10 @@ def collect(
     settings: PPOSettings,
     seed: int,
 ) -> tuple[Rollout, dict[str, float]]:
-    """Sample one response per prompt and turn rewards and KL penalties into advantages."""
+    """Sample one response per prompt and turn rewards and KL penalties into advantages.
+
+    Without a `reference` the policy itself is one, with its adapters switched off.
+    """
     device = model.policy.device
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     prompt = models.pad_batch(prompts, pad, device, left=True)
@@ -194,9 +203,12 @@ def collect(
         "input_ids": torch.cat([prompt["input_ids"], response], 1),
         "attention_mask": torch.cat([prompt["attention_mask"], mask.long()], 1),
     }
-    logits, values = model(batch, response.shape[1])
-    log_probs = token_log_probs(logits, response)
-    kl = (log_probs - reference_log_probs(reference, batch, response)) * mask
+    with adaptation.mixed_precision(device, settings.precision):
+        logits, values = model(batch, response.shape[1])
+        log_probs = token_log_probs(logits, response)
+        with adaptation.without_lora(model.policy) if reference is None else nullcontext():
+            before = reference_log_probs(reference or model.policy, batch, response)
+    kl = (log_probs - before) * mask
     prefixes = tokenizer.batch_decode(prompts, skip_special_tokens=True)
     scores = reward(prefixes, models.decode_responses(tokenizer, response, mask))
     rewards = -kl_coef * kl
@@ -204,6 +216,24 @@ def collect(
     advantages, returns = advantages_and_returns(rewards, values, mask, settings.gamma, settings.gae_lambda)
     rollout = Rollout(batch, response, mask, log_probs, values * mask, advantages, returns)
     return rollout, {"reward": float(scores.mean()), "kl": kl.sum(1).mean().item(), "kl_coef": kl_coef}
+
+
+def _accumulate(
+    model: PolicyWithValue, rollout: Rollout, index: torch.Tensor, settings: PPOSettings
+) -> dict[str, torch.Tensor]:
+    """Gradients of the loss over the rows at `index`, in as many parts as configured; returns its parts."""
+    index = index.to(rollout.response.device)
+    tokens, totals = rollout.mask[index].sum(), {}
+    for part_index in index.tensor_split(settings.gradient_accumulation_steps):
+        part = rollout.rows(part_index)
+        with adaptation.mixed_precision(index.device, settings.precision):
+            logits, values = model(part.batch, part.response.shape[1])
+            loss, parts = ppo_loss(logits, values, part, settings)
+        share = part.mask.sum() / tokens  # every loss is a mean over tokens
+        (share * loss).backward()
+        for name, value in parts.items():
+            totals[name] = totals.get(name, 0) + share * value
+    return totals
 
 
 def optimise(
@@ -215,14 +245,11 @@ def optimise(
     for _ in range(settings.epochs):
         order = torch.from_numpy(rng.permutation(settings.batch_size))
         for index in order.split(settings.mini_batch_size):
-            part = rollout.rows(index.to(rollout.response.device))
-            logits, values = model(part.batch, part.response.shape[1])
-            loss, statistics = ppo_loss(logits, values, part, settings)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            parts = _accumulate(model, rollout, index, settings)
             nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
             optimizer.step()
-            for name, value in statistics.items():
+            for name, value in parts.items():
                 totals.setdefault(name, []).append(value.item())
     return {name: float(np.mean(values)) for name, values in totals.items()}
 
@@ -242,10 +269,19 @@ def train(
     drawn from (seed, step), so a resumed run equals an uninterrupted one.
     """
     torch.manual_seed(seed)
-    reference = copy.deepcopy(policy).eval().requires_grad_(False)
+    reference = None
+    if settings.lora:
+        adaptation.add_lora(policy, settings.lora)
+    else:
+        reference = copy.deepcopy(policy).eval().requires_grad_(False)
+    if settings.gradient_checkpointing:
+        adaptation.checkpoint_activations(policy)
     model = PolicyWithValue(policy.eval())  # evaluation mode: dropout would make the ratio of a step wrong
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        [p for p in model.parameters() if p.requires_grad],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
     counters = (load_state(state_path, model, optimizer) if state_path else None) or {
         "step": 0, "kl_coef": settings.init_kl_coef, "curve": []
@@ -262,7 +298,9 @@ def train(
         lengths = torch.from_numpy(rng.integers(low, high + 1, settings.batch_size))
         draw = int(rng.integers(2**31))
         rollout, row = collect(model, reference, tokenizer, prompts, lengths, reward, kl_coef, settings, draw)
+        policy.train(settings.gradient_checkpointing)  # only then does it checkpoint; its dropouts are 0
         row |= optimise(model, optimizer, rollout, settings, draw)
+        policy.eval()
         kl_coef = updated_kl_coef(kl_coef, row["kl"], settings)
         curve.append({"step": step, **row})
         if step % 10 == 0 or step == settings.steps - 1:
@@ -271,6 +309,8 @@ def train(
             save_state(state_path, model, optimizer, {"step": step + 1, "kl_coef": kl_coef, "curve": curve})
     if state_path:
         Path(state_path).unlink(missing_ok=True)
+    if settings.lora:
+        adaptation.merge_lora(policy)
     return curve
 
 
@@ -318,3 +358,14 @@ def evaluate(
                 difference = reference_log_probs(policy, batch, response) - reference_log_probs(base, batch, response)
                 result["kl"].append((difference * mask).sum(1).cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in result.items()}
+
+
+def summary(scores: Mapping[str, np.ndarray], seed: int) -> dict[str, Any]:
+    """Records of :func:`evaluate`'s scores: reward gain (paired by prefix), both rewards, and KL."""
+    records = {
+        "reward_gain": statistics.paired_record(scores["policy"], scores["base"], "prefix", seed),
+        "kl": statistics.mean_record(scores["kl"], "prefix"),
+        "base_reward": statistics.mean_record(scores["base"], "prefix"),
+        "policy_reward": statistics.mean_record(scores["policy"], "prefix"),
+    }
+    return {name: asdict(record) for name, record in records.items()}

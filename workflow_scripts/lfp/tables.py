@@ -63,11 +63,13 @@ Table = Callable[[Sequence[str], TableSettings], Tally]
 TABLES: dict[str, Table] = {
     table.__name__: table
     for table in (
-        model_tables.base_models, model_tables.fine_tuning, model_tables.layer_divergence, model_tables.autoencoders,
-        model_tables.sae_tying, model_tables.sae_layer_choice, probe_tables.kendall_tau,
-        probe_tables.kendall_tau_within_sign, probe_tables.sign_accuracy, probe_tables.probe_accuracy,
-        probe_tables.probe_differences, probe_tables.probe_nested_r2, probe_tables.lexicon_reconstruction,
-        feature_tables.feature_explanations, feature_tables.explanation_quality, feature_tables.feature_frequency,
-        feature_tables.ablation_reward, planted_tables.planted_recovery, across_seeds,
+        model_tables.corpora, model_tables.rewrites, model_tables.base_models, model_tables.fine_tuning,
+        model_tables.layer_divergence, model_tables.autoencoders, model_tables.sae_tying,
+        model_tables.sae_layer_choice, probe_tables.kendall_tau, probe_tables.kendall_tau_within_sign,
+        probe_tables.sign_accuracy, probe_tables.probe_accuracy, probe_tables.probe_differences,
+        probe_tables.probe_nested_r2, probe_tables.lexicon_reconstruction,
+        feature_tables.feature_explanations, feature_tables.explanation_quality,
+        feature_tables.feature_frequency, feature_tables.ablation_reward, planted_tables.planted_recovery,
+        across_seeds,
     )
 }  # fmt: skip

@@ -39,7 +39,7 @@ class TableSettings:
 
 
 def labels(path: str | Path) -> dict[str, Any]:
-    """The cell of an artefact by its path: model, task, seed, and sae, subject and arm where the path has them."""
+    """The cell of an artefact by its path: model, task, seed, and sae, subject, arm and explainer where it has them."""
     match = _ADDRESS.search(str(path))
     if match is None:
         raise ValueError(f"{path}: not the path of a cell's artefact")
@@ -50,6 +50,8 @@ def labels(path: str | Path) -> dict[str, Any]:
         "ablation": ("sae", "subject", "arm"), "explanations": ("sae",),
     }  # fmt: skip
     values = [part.split(".")[0] for part in parts[1:]]
+    if parts[0] == "explanations":
+        result["explainer"] = values[-1]
     return result | dict(zip(names.get(parts[0], ()), values, strict=False))
 
 

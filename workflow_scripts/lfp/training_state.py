@@ -1,12 +1,14 @@
-"""Resume points of long training loops: one safetensors file, replaced whole, that holds tensors and counters.
+"""Resume points of training: of our loops, and of transformers' trainers.
 
-A loop that draws its randomness from (seed, step) and restores weights, optimizer and counters from here ends
-with the same result whether or not it was killed in between.
+Ours are one safetensors file, replaced whole, that holds tensors and counters. A loop that draws its randomness from
+(seed, step) and restores weights, optimizer and counters from here ends with the same result whether or not it was
+killed in between.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from workflow_scripts.lfp import adaptation, models
 from workflow_scripts.lfp.artefacts import aside, read_metadata
+
+#: Weights of a checkpoint that holds adapters alone.
+ADAPTERS = "adapter_model.safetensors"
 
 
 def save_state(path: str | Path, module: nn.Module, optimizer: torch.optim.Optimizer, counters: dict[str, Any]) -> None:
@@ -39,3 +45,34 @@ def load_state(path: str | Path, module: nn.Module, optimizer: torch.optim.Optim
             state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return json.loads(read_metadata(path)["counters"])
+
+
+# ---------------------------------------------------------------------- checkpoints of transformers' trainers
+
+
+def newest_complete_checkpoint(folder: str | Path) -> Path | None:
+    """The newest ``checkpoint-N`` of a trainer that holds weights (or adapters), optimizer and state, or None."""
+    needed = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
+    weights = ("model.safetensors", "model.safetensors.index.json", ADAPTERS)
+    found = [
+        path
+        for path in Path(folder).glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdigit()
+        and all((path / name).exists() for name in needed)
+        and any((path / name).exists() for name in weights)
+    ]
+    return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+def resumable_model(
+    base: str | Path, checkpoint: Path | None, lora: Mapping[str, Any] | None, device: str
+) -> tuple[nn.Module, Any]:
+    """The model that a trainer starts or resumes with, and the adapters' configuration that the trainer is to add.
+
+    A checkpoint's weights are loaded here, by name: the trainer of transformers 5.23 loads the output head of GPT-NeoX
+    under another name and silently keeps the base model's. Adapters the trainer loads itself: a model that came with
+    some would make it take those, not the base, as the reference.
+    """
+    if lora:
+        return models.load_model(base, device), adaptation.lora_config(lora)
+    return models.load_model(checkpoint or base, device), None

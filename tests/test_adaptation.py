@@ -1,0 +1,172 @@
+"""What saves memory changes nothing else: adapters, activation checkpointing, accumulation, mixed precision."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import make_model
+from tests.test_architectures import CONFIGURATIONS
+from workflow_scripts.lfp import adaptation, dpo, models, online, ppo, training_state
+from workflow_scripts.lfp.activations import mlp_outputs
+
+LORA = {"r": 2, "alpha": 4, "dropout": 0.0}
+SETTINGS = ppo.PPOSettings(
+    steps=2, batch_size=8, mini_batch_size=4, epochs=1, learning_rate=1e-3, warmup_steps=1, new_tokens=(4, 6)
+)
+
+
+def reward(prompts, completions):
+    return np.array([len(text) / 10 for text in completions])
+
+
+def trained(tokenizer, reviews, family="gpt_neox", **options):
+    model = make_model(family, tokenizer)
+    curve = ppo.train(model, tokenizer, reviews, reward, replace(SETTINGS, **options), seed=0)
+    return model, curve
+
+
+def test_adapters_start_as_nothing_train_alone_and_merge(tokenizer, model):
+    ids = torch.arange(5, 15)[None]
+    before, keys = model(ids).logits, set(model.state_dict())
+    adaptation.add_lora(model, LORA)
+    torch.testing.assert_close(model(ids).logits, before)
+    trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert trainable and all("lora_" in name for name in trainable)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    changed = model(ids).logits
+    assert not torch.allclose(changed, before, atol=1e-3)
+    with adaptation.without_lora(model):
+        torch.testing.assert_close(model(ids).logits, before)
+    list(mlp_outputs(model, [[5, 6, 7]], [0, 1], 1, 1))  # modules are where they were
+    adaptation.merge_lora(model)
+    torch.testing.assert_close(model(ids).logits, changed, atol=1e-4, rtol=1e-4)
+    assert set(model.state_dict()) == keys
+
+
+def test_ppo_with_adapters_moves_the_linear_layers_and_nothing_else(tokenizer, reviews):
+    base = make_model("gpt_neox", tokenizer)
+    policy, curve = trained(tokenizer, reviews, lora=LORA)
+    moved = {
+        name
+        for (name, ours), theirs in zip(policy.state_dict().items(), base.state_dict().values(), strict=True)
+        if not torch.equal(ours, theirs)
+    }
+    assert moved and all("mlp" in name or "attention" in name for name in moved)
+    assert all(name.endswith("weight") for name in moved)
+    # Without a copy of the base the reference is the policy without adapters: the first step has no KL.
+    assert curve[0]["kl"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_killed_run_with_adapters_resumes(tokenizer, reviews, tmp_path):
+    whole, _ = trained(tokenizer, reviews, lora=LORA, steps=3)
+    settings = replace(SETTINGS, lora=LORA, steps=3, save_every=1)
+
+    class KilledError(Exception):
+        pass
+
+    calls = []
+
+    def dies(prompts, completions):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KilledError
+        return reward(prompts, completions)
+
+    state = tmp_path / "state.safetensors"
+    with pytest.raises(KilledError):
+        ppo.train(make_model("gpt_neox", tokenizer), tokenizer, reviews, dies, settings, 0, state)
+    resumed = make_model("gpt_neox", tokenizer)
+    ppo.train(resumed, tokenizer, reviews, reward, settings, 0, state)
+    for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("options", [{"gradient_accumulation_steps": 2}, {"gradient_checkpointing": True}])
+def test_saving_memory_changes_no_result(tokenizer, reviews, options):
+    plain, curve = trained(tokenizer, reviews)
+    saving, same = trained(tokenizer, reviews, **options)
+    for row, other in zip(curve, same, strict=True):
+        assert other == pytest.approx(row, rel=1e-3, abs=1e-4)
+    for ours, theirs in zip(plain.parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=1e-3)
+
+
+def test_mixed_precision_keeps_weights_in_float32_and_learns_alike(tokenizer, reviews):
+    plain, curve = trained(tokenizer, reviews)
+    mixed, same = trained(tokenizer, reviews, precision="bfloat16")
+    assert all(parameter.dtype == torch.float32 for parameter in mixed.parameters())
+    assert same[0]["reward"] == pytest.approx(curve[0]["reward"])  # sampling is the same; the update is rounded
+    assert any(not torch.equal(a, b) for a, b in zip(plain.parameters(), mixed.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("family", CONFIGURATIONS)
+def test_without_dropout_training_mode_computes_what_evaluation_does(family):
+    import transformers
+
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(CONFIGURATIONS[family](transformers)).eval()
+    if family == "gemma3":
+        pytest.skip("its training mode wants image tokens marked: its activations are not checkpointed")
+    adaptation.checkpoint_activations(model)
+    ids = torch.arange(5, 13)[None]
+    expected = model(ids).logits
+    torch.testing.assert_close(model.train()(ids).logits, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.fixture
+def base(tokenizer, tmp_path):
+    folder = tmp_path / "base"
+    models.save_model(make_model("gpt_neox", tokenizer), tokenizer, folder)
+    return folder
+
+
+@pytest.mark.parametrize(("method", "options"), [("rloo", {}), ("grpo", {}), ("grpo", {"lora": LORA})])
+def test_trl_methods_train_on_the_same_reward(base, tokenizer, reviews, tmp_path, method, options):
+    seen = []
+
+    def recorded(prompts, completions):
+        seen.extend(zip(prompts, completions, strict=True))
+        return reward(prompts, completions)
+
+    settings = replace(SETTINGS, **options)
+    policy, curve = online.train(
+        method, base, tokenizer, reviews, recorded, settings, online.GroupSettings(), 0, tmp_path / "state"
+    )
+    assert [row["step"] for row in curve] == [0, 1]
+    assert len(seen) == 2 * settings.batch_size
+    assert len({prompt for prompt, _ in seen}) <= len(seen) / 4
+    rewards = reward(*zip(*seen[: settings.batch_size], strict=True))
+    assert curve[0]["reward"] == pytest.approx(rewards.mean(), rel=1e-4)
+    original = models.load_model(base)
+    assert set(policy.state_dict()) == set(original.state_dict())
+    assert any(not torch.equal(a, b) for a, b in zip(policy.parameters(), original.parameters(), strict=True))
+
+
+def test_dpo_with_adapters_resumes_from_its_adapters(base, tokenizer, tmp_path):
+    from workflow_scripts.lfp import corpora
+
+    options = {"noise": 0.0, "preferred": "positive"}
+    frames, _ = corpora.generate_corpus("replies", {"train": 40, "test": 16}, 0, options)
+    settings = dpo.DPOSettings(
+        steps=4, batch_size=4, learning_rate=1e-2, warmup_steps=1, max_length=64, max_prompt_length=32, lora=LORA,
+        evaluate_every=2, evaluation_pairs=16, save_every=2,
+    )  # fmt: skip
+    pairs = (frames["train"], frames["test"])
+    whole, _, _ = dpo.train(base, tokenizer, *pairs, settings, 0, tmp_path / "whole")
+    killed = tmp_path / "killed"
+    dpo.train(base, tokenizer, *pairs, settings, 0, killed)
+    for path in killed.glob("checkpoint-4"):
+        (path / "optimizer.pt").unlink()
+    checkpoint = training_state.newest_complete_checkpoint(killed)
+    assert checkpoint.name == "checkpoint-2"
+    assert (checkpoint / training_state.ADAPTERS).exists()
+    resumed, _, _ = dpo.train(base, tokenizer, *pairs, settings, 0, killed)
+    original = models.load_model(base)
+    assert set(resumed.state_dict()) == set(original.state_dict())
+    for (name, ours), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4, msg=name)

@@ -1,0 +1,23 @@
+"""Grade held-out answers and rewrite them as positive, neutral and negative ones by a language-model service."""
+
+import logging
+
+from workflow_scripts import job
+from workflow_scripts.lfp import artefacts, corpora, rewrites
+
+
+def main() -> None:
+    run = job.start(__doc__, ["corpus", "cache", "output"])
+    settings = run.settings
+    names = ("entries", "max_prompt_words", "tolerance", "copy", "verify")
+    wanted = rewrites.RewriteSettings(words=tuple(settings["words"]), **run.stage(*names))
+    pairs, _ = corpora.preference_pairs(artefacts.read_table(run.paths.corpus))
+    with run.client(settings["service"], run.paths.cache) as client:
+        frame = rewrites.rewritten_triples(client, pairs, wanted)
+    counts = frame["status"].value_counts().to_dict()
+    logging.getLogger("rewrites").info("entries by status: %s", counts)
+    artefacts.write_table(run.paths.output, frame, run.stamp)
+
+
+if __name__ == "__main__":
+    main()
