@@ -14,6 +14,7 @@ rule ablation:
         explanations=lambda w: f"{CELL}/explanations/{{sae}}/{cell_of(w).settings['ablation']['explainer']}.parquet",
         probe=lambda w: f"{CELL}/probes/{{sae}}/policy/probe.safetensors" if w.arm == "top_probe_weight" else [],
         autoencoders=autoencoders_of("small"),
+        classifier=classifier_of,
     output:
         completions=f"{CELL}/ablation/{{sae}}/{{subject}}/{{arm}}.parquet",
         neutral=f"{CELL}/ablation/{{sae}}/{{subject}}/{{arm}}.neutral.parquet",
@@ -39,4 +40,5 @@ rule ablation:
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --arm {wildcards.arm}"
         " --model {input.model:q} --corpus {input.corpus:q} --lexicon {input.lexicon:q}"
         " --explanations {input.explanations:q} --probe {input.probe:q} --autoencoders {input.autoencoders:q}"
+        " --classifier {input.classifier:q}"
         " --output {output.completions:q} --neutral {output.neutral:q}"

@@ -131,6 +131,24 @@ def model_gpus(wildcards):
     return GRID.models[wildcards.model]["gpus"]
 
 
+def finetune_gpus(wildcards):
+    """GPUs of a job that fine-tunes the model."""
+    entry = GRID.models[wildcards.model]
+    return entry["gpus"] if entry["finetune_gpus"] is None else entry["finetune_gpus"]
+
+
+def launcher(wildcards):
+    """How a job starts that can train on several GPUs: one process for each."""
+    gpus = finetune_gpus(wildcards)
+    return "python -m" if gpus < 2 else f"python -m accelerate.commands.launch --num_processes {gpus} --multi_gpu -m"
+
+
+def classifier_of(wildcards):
+    """The classifier whose logit is the reward of a job's task, where it is one."""
+    task = GRID.tasks[wildcards.task]
+    return f"results/models/{task['classifier']}" if task["reward"] == "classifier" else []
+
+
 def model_threads(wildcards):
     """Threads of a job that runs the model."""
     return GRID.models[wildcards.model]["threads"]
@@ -147,6 +165,6 @@ def sources(entries, *kinds):
     return names(name for name, entry in entries.items() if any(kind in entry for kind in kinds))
 
 
-def tasks_by(method):
-    """Names of the tasks with a fine-tuning method."""
-    return names(name for name, task in GRID.tasks.items() if task["method"] == method)
+def tasks_by(*methods):
+    """Names of the tasks with one of some fine-tuning methods."""
+    return names(name for name, task in GRID.tasks.items() if task["method"] in methods)

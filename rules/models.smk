@@ -120,12 +120,12 @@ rule fetch_model:
     log:
         "results/logs/models/{model}.log",
     wildcard_constraints:
-        model=sources(GRID.models, "hub"),
+        model=sources(GRID.checkpoints, "hub"),
     retries: 2
     conda:
         "../envs/model.yaml"
     params:
-        settings=lambda w: canonical_json({k: GRID.models[w.model][k] for k in ("hub", "revision")}),
+        settings=lambda w: canonical_json({k: GRID.checkpoints[w.model][k] for k in ("hub", "revision")}),
         code=code("fetch_model"),
     shell:
         "python -m workflow_scripts.fetch_model --settings {params.settings:q} --code {params.code}"
@@ -138,11 +138,11 @@ rule copy_model:
     log:
         "results/logs/models/{model}.log",
     wildcard_constraints:
-        model=sources(GRID.models, "path"),
+        model=sources(GRID.checkpoints, "path"),
     conda:
         "../envs/analysis.yaml"
     params:
-        settings=lambda w: canonical_json({"path": GRID.models[w.model]["path"]}),
+        settings=lambda w: canonical_json({"path": GRID.checkpoints[w.model]["path"]}),
         code=code("copy_model"),
     shell:
         "python -m workflow_scripts.copy_model --settings {params.settings:q} --code {params.code}"

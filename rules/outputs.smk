@@ -22,7 +22,7 @@ def variant_metrics(cells, variants=None):
     return [f"results/{cell.address}/sae/{sae}/metrics.json" for cell, sae in wanted]
 
 
-PPO, DPO = having(method="ppo"), having(method="dpo")
+REWARDED, DPO = having(feedback="reward"), having(feedback="preference")
 ABLATED = having(until="ablation")
 CORPORA = list({GRID.tasks[cell.task]["corpus"]: None for cell in GRID.cells})
 REWRITTEN = [name for name in {cell.task: None for cell in DPO} if GRID.contrast_settings(name)["source"] == "rewrites"]
@@ -74,9 +74,9 @@ def explanation_files(pattern="{explainer}.parquet"):
 
 def planted_files():
     """What the table of planted truth reads: planted cells, and the clean cells of the same model and seed."""
-    kind = {cell.address: GRID.tasks[cell.task]["reward"] for cell in PPO}
-    clean = {(cell.model, cell.seed): cell for cell in PPO if kind[cell.address] == "vader"}
-    planted = [cell for cell in PPO if kind[cell.address] != "vader" and (cell.model, cell.seed) in clean]
+    kind = {cell.address: GRID.tasks[cell.task]["reward"] for cell in REWARDED}
+    clean = {(cell.model, cell.seed): cell for cell in REWARDED if kind[cell.address] == "vader"}
+    planted = [cell for cell in REWARDED if kind[cell.address] != "vader" and (cell.model, cell.seed) in clean]
     cells = list({c.address: c for p in planted for c in (p, clean[p.model, p.seed])}.values())
     both = {"policy", "base"}
     cells = [cell for cell in cells if both <= set(cell.settings["features"]["subjects"])]
@@ -104,13 +104,13 @@ TABLE_INPUTS = {
     "autoencoders": variant_metrics(GRID.cells),
     "sae_tying": variant_metrics(TYING, (PROBED, "untied")),
     "sae_layer_choice": variant_metrics(LOWEST, (PROBED,)) + per_cell("{cell}/divergence.json", LOWEST),
-    "kendall_tau": probe_files(PPO, *ALL_PROBES) + output_files(PPO),
-    "kendall_tau_within_sign": probe_files(PPO, *ALL_PROBES) + output_files(PPO),
-    "sign_accuracy": probe_files(PPO, *ALL_PROBES),
+    "kendall_tau": probe_files(REWARDED, *ALL_PROBES) + output_files(REWARDED),
+    "kendall_tau_within_sign": probe_files(REWARDED, *ALL_PROBES) + output_files(REWARDED),
+    "sign_accuracy": probe_files(REWARDED, *ALL_PROBES),
     "probe_accuracy": probe_files(DPO, *ALL_PROBES) + output_files(DPO),
     "probe_differences": probe_files(GRID.cells, *ALL_PROBES),
     "probe_nested_r2": probe_files(GRID.cells, "nested.parquet"),
-    "lexicon_reconstruction": probe_files(PPO, "predictions.parquet", subjects=("policy",)),
+    "lexicon_reconstruction": probe_files(REWARDED, "predictions.parquet", subjects=("policy",)),
     "feature_explanations": explanation_files(),
     "explanation_quality": explanation_files("scores/{explainer}.parquet"),
     "feature_frequency": explanation_files()
@@ -131,9 +131,9 @@ FIGURE_INPUTS = {
     "layer_divergence": per_cell("{cell}/divergence.json"),
     "sae_l1_sweep": variant_metrics(SWEPT),
     "error_by_frequency": per_cell(
-        "{cell}/probes/{sae}/policy/predictions.parquet", having(method="ppo", until="ablation")
+        "{cell}/probes/{sae}/policy/predictions.parquet", having(feedback="reward", until="ablation")
     )
-    + per_cell("{cell}/ablation/{sae}/policy/none.parquet", having(method="ppo", until="ablation")),
+    + per_cell("{cell}/ablation/{sae}/policy/none.parquet", having(feedback="reward", until="ablation")),
     "probe_pca": per_cell("{cell}/features/{sae}/policy.safetensors", DPO),
 }
 STAGES = {

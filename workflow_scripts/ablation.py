@@ -12,15 +12,19 @@ from workflow_scripts.lfp.corpora import documents, preference_pairs
 
 def main() -> None:
     paths = ["arm", "model", "corpus", "lexicon", "explanations", "output", "neutral"]
-    run = job.start(__doc__, paths, lists=["autoencoders", "probe"])
+    run = job.start(__doc__, paths, lists=["autoencoders", "probe", "classifier"])
     device = run.device
     from workflow_scripts.lfp import ablation, activations, autoencoder, models
 
     settings, arm = run.settings, run.paths.arm
-    tokenizer, model = models.load_tokenizer(run.paths.model), models.load_model(run.paths.model, device)
+    tokenizer, model = (
+        models.load_tokenizer(run.paths.model),
+        models.load_model(run.paths.model, device, run.settings["dtype"]),
+    )
     feedback, frame = artefacts.read_json(run.paths.lexicon), artefacts.read_table(run.paths.corpus)
-    reward = rewards.task_reward(feedback, *(settings["reward"][key] for key in ("divisor", "clip", "on")))
-    if settings["method"] == "ppo":
+    scale = (settings["reward"][key] for key in ("divisor", "clip", "on"))
+    reward = rewards.task_reward(feedback, *scale, run.paths.classifier, device)
+    if settings["feedback"] == "reward":
         wanted = (settings["prefix_tokens"], settings["prompts"])
         prefixes = ablation.prefix_tokens(tokenizer, list(frame["text"]), *wanted)
     else:

@@ -12,7 +12,7 @@ def main() -> None:
 
     settings = run.settings
     tokenizer = models.load_tokenizer(run.paths.policy)
-    policy = models.load_model(run.paths.policy, device)
+    policy = models.load_model(run.paths.policy, device, settings["dtype"])
     texts = documents(artefacts.read_table(run.paths.corpus))
     texts = texts[: -settings["held_out_texts"]][: settings["texts"]]
     layers = [int(layer) for layer in run.paths.layers]

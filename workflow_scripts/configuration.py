@@ -24,7 +24,7 @@ SCHEMA_PATH = Path(__file__).parent.parent / "config" / "schema.yaml"
 
 #: Stages whose settings a cell resolves; ``contrasts`` belong to a task and ``tables`` to the whole run.
 CELL_STAGES = (
-    "ppo", "dpo", "divergence", "activations", "autoencoder", "features", "probes", "explanations", "ablation"
+    "ppo", "group", "dpo", "divergence", "activations", "autoencoder", "features", "probes", "explanations", "ablation"
 )  # fmt: skip
 #: Stages whose settings belong to a task, and to the whole run.
 OTHER_STAGES = ("contrasts", "rewrites", "tables")
@@ -45,7 +45,9 @@ PROBED = "tied"
 #: Subjects of a cell that are the policy of another one.
 DONATED = ("other_seed", "other_task")
 #: Columns of a task's entry that say what its reward is.
-REWARD_KEYS = ("reward", "flipped_share", "trigger", "reward_seed")
+REWARD_KEYS = ("reward", "flipped_share", "trigger", "reward_seed", "callable")
+#: Stages that read or run a model for inference, in the precision of its entry.
+READING_STAGES = ("activations", "features", "explanations", "ablation")
 #: The paper's models by architecture, for tables that show a published value beside their own.
 PAPER_MODELS = {
     "gpt_neox": ("Pythia-70m", "Pythia-160m"), "gpt_neo": ("GPT-Neo-125m",), "gemma": ("Gemma-2b",)
@@ -140,6 +142,11 @@ class Cell:
     settings: Mapping[str, Mapping[str, Any]]
 
     @property
+    def feedback(self) -> str:
+        """What the cell learned from: a ``reward`` of text, or ``preference`` pairs."""
+        return "preference" if self.method == "dpo" else "reward"
+
+    @property
     def address(self) -> str:
         """Path of the cell's results below the results folder."""
         return f"{self.model}/{self.task}/seed{self.seed}"
@@ -149,6 +156,18 @@ def derived_seed(seed: int, address: str, stage: str) -> int:
     """The seed of one stream: a function of the configured seed, the address and the stage, below 2**31."""
     digest = hashlib.sha256(f"{seed}/{address}/{stage}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
+
+
+def source_digest(name: str) -> str:
+    """Digest of the file of a reward ``module:function``, looked for as the jobs will; nothing is imported.
+
+    Raises ConfigurationError where there is none.
+    """
+    relative = Path(*name.partition(":")[0].split("."))
+    for path in (relative.with_suffix(".py"), relative / "__init__.py"):
+        if path.is_file():
+            return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    raise ConfigurationError(f"tasks: the reward {name!r} needs {relative}.py in the working directory {Path.cwd()}")
 
 
 class Grid:
@@ -172,6 +191,9 @@ class Grid:
         self.corpora: dict[str, Any] = self.config["corpora"]
         self.models: dict[str, Any] = self.config["models"]
         self.tasks: dict[str, Any] = self.config["tasks"]
+        self.classifiers: dict[str, Any] = self.config["classifiers"]
+        #: Everything that is fetched or copied to results/models/.
+        self.checkpoints: dict[str, Any] = self.models | self.classifiers
         self.autoencoders: dict[str, Any] = self.config["autoencoders"]
         self.services: dict[str, Any] = self.config["services"]
         self.explainers: dict[str, Any] = self.config["explainers"]
@@ -261,10 +283,10 @@ class Grid:
             own["kinds"] = sorted((wanted - {"pca"}) | ({"raw"} if "pca" in wanted else set()))
         elif stage == "probes":
             own.pop("control_features")
-            own |= {"features": self.kinds(cell, wildcards["subject"]), "method": cell.method}
+            own |= {"features": self.kinds(cell, wildcards["subject"]), "feedback": cell.feedback}
         elif stage == "explanations":
             own.pop("judge")
-            own["method"] = cell.method
+            own["feedback"] = cell.feedback
         elif stage == "language_explanations":
             own = {"service": self.service(self.explainers[wildcards["explainer"]]["service"])}
             own |= {"description": self.description(cell.task), "prompts": digests("explain", "classify")}
@@ -281,8 +303,12 @@ class Grid:
             interventions = cell.settings["ablation"]["interventions"]
             whole = (wildcards["subject"], wildcards["arm"]) == ("policy", "explained")
             own["interventions"] = interventions if whole else ["zero"]
-            own["method"] = cell.method
+            own["feedback"] = cell.feedback
             own["reward"] = {key: cell.settings["ppo"][f"reward_{key}"] for key in ("divisor", "clip", "on")}
+        if stage == "online":
+            own = dict(cell.settings["ppo"]) | {"group": cell.settings["group"]}
+        if stage in READING_STAGES:
+            own["dtype"] = self.models[cell.model]["dtype"]
         return own | {"seed": seed}
 
     @staticmethod
@@ -292,8 +318,13 @@ class Grid:
         return [] if subject == "text" else kinds
 
     def feedback_settings(self, task: str) -> dict[str, Any]:
-        """All that a task's feedback is parameterised by: its method and its reward."""
-        return {key: self.tasks[task][key] for key in ("method", *REWARD_KEYS)}
+        """All that a task's feedback is parameterised by: its kind, its reward, and the code of a callable one."""
+        entry = self.tasks[task]
+        own = {key: entry[key] for key in REWARD_KEYS}
+        classifier = self.classifiers[entry["classifier"]] if entry["reward"] == "classifier" else {}
+        own |= {"feedback": "preference" if entry["method"] == "dpo" else "reward", "classifier": entry["classifier"]}
+        sha = source_digest(entry["callable"]) if entry["reward"] == "callable" else None
+        return own | {"positive": classifier.get("positive"), "callable_sha": sha}
 
     def paper_models(self) -> dict[str, list[str]]:
         """The paper's models that each model of the grid is held beside: its own name, else its architecture's."""
@@ -312,7 +343,9 @@ class Grid:
     def contrast_settings(self, task: str) -> dict[str, Any]:
         """All that a task's triples are parameterised by."""
         entry = self.tasks[task]
-        return self.task_settings("contrasts", task) | {"method": entry["method"], "swapped": entry["swapped"]}
+        return self.task_settings("contrasts", task) | {
+            "feedback": "preference" if entry["method"] == "dpo" else "reward", "swapped": entry["swapped"]
+        }  # fmt: skip
 
     def rewrite_settings(self, task: str) -> dict[str, Any]:
         """All that the rewrites of a task are parameterised by."""
@@ -322,7 +355,7 @@ class Grid:
     def description(self, task: str) -> str:
         """What a task's feedback rewards, in words."""
         entry = self.tasks[task]
-        own = entry["description"] or (DESCRIPTIONS[entry["reward"]] if entry["method"] != "dpo" else "")
+        own = entry["description"] or (DESCRIPTIONS.get(entry["reward"], "") if entry["method"] != "dpo" else "")
         return own.format(trigger=entry["trigger"])
 
     def service(self, name: str) -> dict[str, Any]:
@@ -361,7 +394,8 @@ class Grid:
                 self._check_name(f"models.{name}.organism.corpora", corpus, self.corpora)
         for name, task in self.tasks.items():
             self._check_name(f"tasks.{name}.corpus", task["corpus"], self.corpora)
-            if task["method"] != "ppo" and task["reward"] != "vader":
+            self._check_reward(name, task)
+            if task["method"] == "dpo" and task["reward"] != "vader":
                 raise ConfigurationError(
                     f"tasks.{name}.reward: a {task['method']} task learns from pairs; leave it out"
                 )
@@ -380,6 +414,16 @@ class Grid:
             for variant in cell["probed"]:
                 self._check_name(f"cells.{index}.probed", variant, cell["autoencoders"])
 
+    def _check_reward(self, name: str, task: Mapping[str, Any]) -> None:
+        if task["reward"] == "classifier":
+            if task["classifier"] is None:
+                raise ConfigurationError(f"tasks.{name}.classifier: name one of `classifiers`")
+            self._check_name(f"tasks.{name}.classifier", task["classifier"], self.classifiers)
+        if task["reward"] == "callable" and task["callable"] is None:
+            raise ConfigurationError(f"tasks.{name}.callable: give the reward as module:function")
+        if task["reward"] == "callable":
+            source_digest(task["callable"])
+
     def _check_services(self) -> None:
         for name, entry in self.services.items():
             if entry["budget_usd"] is not None and not entry["prices"]:
@@ -387,7 +431,7 @@ class Grid:
         for name, entry in self.explainers.items():
             self._check_name(f"explainers.{name}.service", entry["service"], self.services)
         for name, task in self.tasks.items():
-            if task["method"] == "ppo":
+            if task["method"] != "dpo":
                 continue
             source = self.task_settings("contrasts", name)["source"]
             service = self.task_settings("rewrites", name)["service"]
@@ -433,7 +477,15 @@ class Grid:
             raise ConfigurationError(f"cell {cell.address}: layers names a layer twice")
 
     def _check_values(self, cell: Cell) -> None:
-        ppo = cell.settings["ppo"]
+        ppo, entry = cell.settings["ppo"], self.models[cell.model]
+        if cell.method == "ppo" and (entry["finetune_gpus"] or 0) > 1:
+            raise ConfigurationError(
+                f"models.{cell.model}.finetune_gpus: ppo (cell {cell.address}) runs on one GPU; set it to 1, or the"
+                " task's method to rloo or grpo"
+            )
+        generations = cell.settings["group"]["num_generations"]
+        if cell.method in ("rloo", "grpo") and ppo["batch_size"] % generations:
+            raise ConfigurationError(f"cell {cell.address}: group.num_generations must divide ppo.batch_size")
         if ppo["batch_size"] % ppo["mini_batch_size"]:
             raise ConfigurationError(f"cell {cell.address}: ppo.mini_batch_size must divide ppo.batch_size")
         for key in ("prompt_tokens", "new_tokens"):

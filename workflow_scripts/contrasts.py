@@ -8,7 +8,7 @@ def main() -> None:
     run = job.start(__doc__, ["corpus", "lexicon", "output"], lists=["rewrites"])
     settings = run.settings
     frame = artefacts.read_table(run.paths.corpus)
-    if settings["method"] == "ppo":
+    if settings["feedback"] == "reward":
         words = artefacts.read_json(run.paths.lexicon)["words"]
         triples = contrasts.word_triples(
             list(frame["text"]), words, settings["contexts_per_word"], settings["words_per_class"], settings["seed"]

@@ -20,7 +20,9 @@ def main() -> None:
     pairs, held_out = artefacts.read_table(run.paths.train), artefacts.read_table(run.paths.test)
     state = run.state_path(run.paths.policy)
     policy, curve, dropped = dpo.train(run.paths.base, tokenizer, pairs, held_out, settings, run.seed, state, device)
-    base = models.load_model(run.paths.base, device)
+    if not run.is_main:
+        return
+    base, policy = models.load_model(run.paths.base, device), policy.to(device)
     margins = dpo.implicit_margins(policy, base, tokenizer, held_out, settings)
     accuracy = statistics.proportion_record(int((margins > 0).sum()), len(margins), "pair", chance=0.5)
     with artefacts.directory_aside(run.paths.policy, run.stamp) as folder:

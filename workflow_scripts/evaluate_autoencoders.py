@@ -16,7 +16,7 @@ def main() -> None:
 
     settings = run.settings
     tokenizer = models.load_tokenizer(run.paths.policy)
-    policy = models.load_model(run.paths.policy, device)
+    policy = models.load_model(run.paths.policy, device, settings["dtype"])
     texts = documents(artefacts.read_table(run.paths.corpus))[-settings["held_out_texts"] :]
     sequences = activations.encode(tokenizer, texts, settings["max_tokens"])
     texts_of_model = (sequences, tokenizer.pad_token_id, settings["batch_size"])

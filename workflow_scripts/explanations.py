@@ -19,7 +19,7 @@ def main() -> None:
 
     settings = run.settings
     tokenizer = models.load_tokenizer(run.paths.policy)
-    policy = models.load_model(run.paths.policy, device)
+    policy = models.load_model(run.paths.policy, device, settings["dtype"])
     frame = artefacts.read_table(run.paths.corpus)
     matches = artefacts.read_table(run.paths.matches)
     directories = {int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders}
@@ -27,7 +27,7 @@ def main() -> None:
     reading = (policy, tokenizer, autoencoders)
     limits = (settings["max_tokens"], settings["batch_size"])
     activations = explanations.word_activations(*reading, documents(frame)[: settings["texts"]], *limits)
-    lexical = settings["method"] == "ppo"
+    lexical = settings["feedback"] == "reward"
     feedback = artefacts.read_json(run.paths.lexicon)
     if not lexical:
         pairs = preference_pairs(frame)[0].head(settings["texts"] // 2)

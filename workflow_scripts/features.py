@@ -15,9 +15,9 @@ def main() -> None:
     settings, subject = run.settings, run.paths.subject
     tokenizer = models.load_tokenizer(run.paths.base)
     if subject == "untrained":
-        model = models.untrained_model(run.paths.base, run.seed, device)
+        model = models.untrained_model(run.paths.base, run.seed, device, settings["dtype"])
     else:
-        model = models.load_model(run.paths.base if subject == "base" else run.paths.policy, device)
+        model = models.load_model(run.paths.base if subject == "base" else run.paths.policy, device, settings["dtype"])
     directories = {int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders}
     autoencoders = {layer: autoencoder.load(path, device) for layer, path in directories.items()}
     if subject == "untrained":

@@ -43,11 +43,22 @@ class Job:
 
     @property
     def device(self) -> str:
-        """``cuda`` where the workflow granted a GPU and there is one, else ``cpu``; sets torch's threads."""
+        """``cuda`` where the workflow granted a GPU and there is one, else ``cpu``; sets torch's threads.
+
+        Each process of a job on several GPUs has its own.
+        """
         import torch
 
         torch.set_num_threads(self.threads)
-        return "cuda" if self.gpus and torch.cuda.is_available() else "cpu"
+        if not (self.gpus and torch.cuda.is_available()):
+            return "cpu"
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        return "cuda"
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the outputs: the first of a job that runs in several."""
+        return os.environ.get("RANK", "0") == "0"
 
     def client(self, service: dict[str, Any], cache: str | Path):
         """A client of the `service` of the settings; what changes no answer comes from the environment.
@@ -111,7 +122,7 @@ def _versions() -> dict[str, str]:
 def _start_log(path: str | None) -> None:
     """Send the log to `path` and one line per error to the terminal; the traceback is in the log."""
     handlers: list[logging.Handler] = []
-    if path:
+    if path and os.environ.get("RANK", "0") == "0":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", handlers=handlers or None)

@@ -12,7 +12,7 @@ def main() -> None:
     frame = artefacts.read_table(run.paths.corpus)
     counts = Counter(word.lower() for text in corpora.documents(frame) for word in lexicon.WORD.findall(text))
     kind, truth = settings["reward"], {"flipped": [], "trigger": None}
-    if settings["method"] == "ppo":
+    if settings["feedback"] == "reward":
         words = rewarded = lexicon.vader_lexicon()
         if kind == "vader_flipped":
             truth["flipped"] = lexicon.flipped_words(words, counts, settings["flipped_share"], settings["reward_seed"])
@@ -27,7 +27,8 @@ def main() -> None:
         pairs, _ = corpora.preference_pairs(frame)
         words = rewarded = lexicon.fit_preference_lexicon(list(pairs["chosen"]), list(pairs["rejected"]))
     result = {"kind": kind, "words": words, "rewarded": rewarded, "counts": dict(counts)}
-    artefacts.write_json(run.paths.lexicon, result | {"reward_seed": settings["reward_seed"]}, run.stamp)
+    result |= run.stage("reward_seed", "callable", "positive")
+    artefacts.write_json(run.paths.lexicon, result, run.stamp)
     artefacts.write_json(run.paths.truth, {"kind": kind, **truth}, run.stamp)
 
 

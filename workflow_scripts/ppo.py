@@ -5,18 +5,18 @@ import dataclasses
 import pandas as pd
 
 from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, rewards, statistics
+from workflow_scripts.lfp import artefacts, rewards
 
 
 def main() -> None:
-    run = job.start(__doc__, ["base", "lexicon", "train", "test", "policy"])
+    run = job.start(__doc__, ["base", "lexicon", "train", "test", "policy"], lists=["classifier"])
     device = run.device
     from workflow_scripts.lfp import models, ppo
 
     options = {field.name: run.settings[field.name] for field in dataclasses.fields(ppo.PPOSettings)}
     settings = ppo.PPOSettings(**options)
     scale = (run.settings[f"reward_{key}"] for key in ("divisor", "clip", "on"))
-    reward = rewards.task_reward(artefacts.read_json(run.paths.lexicon), *scale)
+    reward = rewards.task_reward(artefacts.read_json(run.paths.lexicon), *scale, run.paths.classifier, device)
     tokenizer = models.load_tokenizer(run.paths.base)
     policy, base = (models.load_model(run.paths.base, device) for _ in range(2))
     texts = artefacts.read_table(run.paths.train)["text"]
@@ -26,18 +26,11 @@ def main() -> None:
     held_out = list(artefacts.read_table(run.paths.test)["text"])
     n = run.settings["evaluation_prompts"]
     scores = ppo.evaluate(policy, base, tokenizer, held_out, reward, settings, n, run.seed)
-    gain = statistics.paired_record(scores["policy"], scores["base"], "prefix", run.seed)
     with artefacts.directory_aside(run.paths.policy, run.stamp) as folder:
         models.save_model(policy, tokenizer, folder)
         artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
         artefacts.write_table(folder / "evaluation.parquet", pd.DataFrame(scores), run.stamp)
-        kl = statistics.mean_record(scores["kl"], "prefix")
-        summary = {"reward_gain": dataclasses.asdict(gain), "kl": dataclasses.asdict(kl)}
-        summary |= {
-            f"{name}_reward": dataclasses.asdict(statistics.mean_record(scores[name], "prefix"))
-            for name in ("base", "policy")
-        }
-        artefacts.write_json(folder / "evaluation.json", summary, run.stamp)
+        artefacts.write_json(folder / "evaluation.json", ppo.summary(scores, run.seed), run.stamp)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def main() -> None:
     paths = ["features", "contrasts", "lexicon", "subject", "predictions", "nested", "probe", "metrics"]
     run = job.start(__doc__, paths)
     settings = run.settings
-    ridge = settings["method"] == "ppo"
+    ridge = settings["feedback"] == "reward"
     kind, strengths = ("ridge", settings["alphas"]) if ridge else ("logistic", settings["Cs"])
     limits = (settings["folds"], settings["inner_folds"], run.seed)
     triples, lexicon = artefacts.read_table(run.paths.contrasts), artefacts.read_json(run.paths.lexicon)

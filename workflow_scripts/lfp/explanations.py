@@ -210,7 +210,7 @@ def promoted_tokens(
 ) -> list[list[str]]:
     """The `top` tokens whose logits each direction [feature, d_model] raises most along the direct path."""
     norm = model.get_submodule(models.architecture(model).final_norm)
-    logits = models.output_logits(model, norm(directions.to(model.device)))
+    logits = models.output_logits(model, norm(directions.to(model.device, model.dtype)))
     return [[tokenizer.decode([i]) for i in row] for row in logits.topk(top, dim=-1).indices.tolist()]
 
 

@@ -1,4 +1,4 @@
-"""Rewards: lexicon sums over word tokens, and planted rewards whose truth is known.
+"""Rewards: lexicon sums over word tokens, planted rewards whose truth is known, classifiers and any function.
 
 The VADER reward is the sum of the lexicon's valences over the lower-cased tokens of spaCy's English tokenizer
 rules, divided by 5 and clipped to [-10, 10] (paper section 3.1; reward_class.py:26-58 of the reference study).
@@ -8,8 +8,10 @@ rules, divided by 5 and clipped to [-10, 10] (paper section 3.1; reward_class.py
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +65,7 @@ def lexicon_reward(
         raise ValueError(f"reward_on: expected 'full' or 'completion', got {reward_on!r}")
 
     def reward(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
-        scored = [p + c if reward_on == "full" else c for p, c in zip(prompts, completions, strict=True)]
+        scored = _scored_texts(prompts, completions, reward_on)
         sums = [sum(lexicon.get(token, 0.0) for token in tokens(text)) for text in scored]
         return np.clip(np.asarray(sums, dtype=np.float64) / divisor, -clip, clip)
 
@@ -98,9 +100,89 @@ def noise_reward(seed: int, divisor: float = 5.0) -> Reward:
     return reward
 
 
-def task_reward(feedback: Mapping[str, Any], divisor: float, clip: float, reward_on: str) -> Reward:
-    """The reward of a task from its lexicon file; a preference is scored by its fitted log-odds of the completion."""
+def _scored_texts(prompts: Sequence[str], completions: Sequence[str], reward_on: str) -> list[str]:
+    """What a reward reads of each pair: both parts, or the completion alone."""
+    return [p + c if reward_on == "full" else c for p, c in zip(prompts, completions, strict=True)]
+
+
+def classifier_reward(
+    path: str | Path, positive: str | int, clip: float, reward_on: str, device: str = "cpu", batch_size: int = 64
+) -> Reward:
+    """The logit of the label `positive` of the sequence classifier at `path`, clipped (paper appendix B).
+
+    `positive` is a label's name or its number. Raises FileNotFoundError without safetensors weights, ValueError for a
+    label that the classifier does not have.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    if not list(Path(path).glob("*.safetensors")):
+        raise FileNotFoundError(f"{path}: no *.safetensors weights; convert the classifier (save_pretrained) first")
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    model = AutoModelForSequenceClassification.from_pretrained(path, use_safetensors=True, local_files_only=True)
+    model = model.to(device).eval()
+    labels = {str(name): int(number) for number, name in model.config.id2label.items()}
+    labels |= {str(number): number for number in labels.values()}
+    if str(positive) not in labels:
+        raise ValueError(f"{path}: no label {positive!r}; the classifier has {', '.join(labels)}. Set `positive`")
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+
+    @torch.no_grad()
+    def reward(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+        texts, logits = _scored_texts(prompts, completions, reward_on), []
+        for start in range(0, len(texts), batch_size):
+            part = texts[start : start + batch_size]
+            batch = tokenizer(part, padding=True, truncation=True, max_length=512, return_tensors="pt").to(device)
+            logits.append(model(**batch).logits[:, labels[str(positive)]].double().cpu().numpy())
+        return np.clip(np.concatenate(logits), -clip, clip)
+
+    return reward
+
+
+def callable_reward(name: str, clip: float) -> Reward:
+    """The function ``module:function`` of (prompts, completions), one number for each pair, clipped.
+
+    Raises ValueError where there is no such function; the reward itself does where the function returns another number
+    of values, or values that are not finite.
+    """
+    module, _, function = name.partition(":")
+    try:
+        call = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"tasks: the reward {name!r} cannot be imported from the working directory: {error}"
+        ) from error
+
+    def reward(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+        values = np.asarray(call(list(prompts), list(completions)), dtype=np.float64)
+        if values.shape != (len(completions),) or not np.isfinite(values).all():
+            raise ValueError(
+                f"the reward {name} must return a finite number for each of {len(completions)} completions; it returned"
+                f" {values.size} values, {int(np.isfinite(values).sum())} of them finite"
+            )
+        return np.clip(values, -clip, clip)
+
+    return reward
+
+
+def task_reward(
+    feedback: Mapping[str, Any],
+    divisor: float,
+    clip: float,
+    reward_on: str,
+    classifier: Sequence[str] = (),
+    device: str = "cpu",
+) -> Reward:
+    """The reward of a task from its lexicon file; a preference is scored by its fitted log-odds of the completion.
+
+    `classifier` holds the directory of the classifier where that is the reward; `device` is where it runs.
+    """
     kind = feedback["kind"]
+    if kind == "classifier":
+        return classifier_reward(classifier[0], feedback["positive"], clip, reward_on, device)
+    if kind == "callable":
+        return callable_reward(feedback["callable"], clip)
     if kind == "preference":
         return lexicon_reward(feedback["rewarded"], 1.0, np.inf, "completion", count_words)
     if kind == "length":
