@@ -22,6 +22,7 @@ include: "rules/probes.smk"
 include: "rules/explanations.smk"
 include: "rules/ablation.smk"
 include: "rules/tables.smk"
+include: "rules/estimate.smk"
 
 
 rule all:

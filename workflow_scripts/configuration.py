@@ -377,6 +377,44 @@ class Grid:
         """Settings of one autoencoder variant of a cell."""
         return _merge(cell.settings["autoencoder"], self.autoencoders[variant])
 
+    def estimate_settings(self) -> dict[str, Any]:
+        """All that the estimate of costs is parameterised by: the machine, and shape and settings of every cell."""
+        rows = []
+        for cell in self.cells:
+            about = {
+                "preference": cell.feedback == "preference", "dtype": self.models[cell.model]["dtype"],
+                "layers": len(cell.layers) if cell.layers else cell.settings["divergence"]["n_layers"],
+                "autoencoders": len(cell.autoencoders), "ablation": cell.until == "ablation",
+                "triples": self.triples(cell.task), "kept": self.config["keep_activations"],
+            }  # fmt: skip
+            if cell.lowest_layers:
+                about["layers"] *= 2
+            shape = self.shape(cell.model)
+            rows.append({"address": cell.address, "shape": shape, "settings": cell.settings, "about": about})
+        return {"machine": self.config["machine"], "cells": rows}
+
+    def triples(self, task: str) -> int:
+        """The most contrast triples that a task can have."""
+        own = self.task_settings("contrasts", task)
+        forms = 4  # grammatical forms with scored words
+        return own["triples"] if self.tasks[task]["method"] == "dpo" else (
+            forms * own["words_per_class"] * own["contexts_per_word"]
+        )  # fmt: skip
+
+    def shape(self, model: str) -> dict[str, Any]:
+        """Parameters, blocks, width and vocabulary of a model; ConfigurationError where they are not given."""
+        entry = self.models[model]
+        if "organism" in entry:
+            own = entry["organism"]
+            layers, d, vocabulary = own["n_layers"], own["d_model"], own["vocab_size"]
+            return {
+                "parameters": 12 * layers * d * d + 2 * d * vocabulary, "n_layers": layers, "d_model": d,
+                "vocab_size": vocabulary,
+            }  # fmt: skip
+        if "shape" not in entry:
+            raise ConfigurationError(f"models.{model}.shape: give parameters, d_model and vocab_size for an estimate")
+        return {"n_layers": entry["n_layers"], **entry["shape"]}
+
     def n_layers(self, model: str) -> int:
         """Number of transformer blocks of a model."""
         entry = self.models[model]

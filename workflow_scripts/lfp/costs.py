@@ -1,0 +1,171 @@
+"""What a cell costs before it runs: floating-point operations, GPU-hours, disk and memory, from its configuration.
+
+Counts are of matrix products alone (2 per parameter and token forwards, 4 backwards), sequences are taken at their
+configured largest length, so that the estimate is from above; hours follow from an assumed utilisation of the GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+GB = 1e9
+FLOAT = 4  # bytes of a float32
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a language model: all its `parameters`, its blocks, its width and its vocabulary."""
+
+    parameters: float
+    n_layers: int
+    d_model: int
+    vocab_size: int
+
+    @property
+    def forward(self) -> float:
+        """FLOPs per token of a forward pass, the input embedding (a look-up) left out where it is not tied."""
+        return 2 * self.parameters
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Peak of a GPU in TFLOP/s and the shares of it that training and sampling reach."""
+
+    tflops: float
+    utilisation: float
+    sampling_utilisation: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One stage of a cell; `disk_gb` stays, `scratch_gb` goes when the stage or the next one is done."""
+
+    stage: str
+    exaflops: float = 0.0
+    gpu_hours: float = 0.0
+    disk_gb: float = 0.0
+    scratch_gb: float = 0.0
+    gpu_memory_gb: float = 0.0
+    host_memory_gb: float = 0.0
+
+    def row(self) -> dict[str, Any]:
+        """The cost as a dictionary."""
+        return asdict(self)
+
+
+def _cost(stage: str, machine: Machine, training: float, sampling: float = 0.0, **sizes: float) -> Cost:
+    """A stage's cost from the FLOPs of its large matrix products and of its sampling."""
+    peak = machine.tflops * 1e12 * 3600
+    hours = training / (peak * machine.utilisation) + sampling / (peak * machine.sampling_utilisation)
+    return Cost(stage, (training + sampling) / 1e18, hours, **{name: size / GB for name, size in sizes.items()})
+
+
+def _training_memory(shape: Shape, lora: Any, tokens_in_flight: float) -> float:
+    """Bytes: weights, reference, gradients and two moments in float32, the logits thrice, a block's activations."""
+    weights = FLOAT * shape.parameters * (1.1 if lora else 5)
+    activations = FLOAT * tokens_in_flight * (3 * shape.vocab_size + 16 * shape.n_layers * shape.d_model)
+    return weights + activations
+
+
+def ppo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cost:
+    """Fine-tuning by PPO: sampling, policy and reference on the batch, and the epochs over it."""
+    length = settings["prompt_tokens"][1] + settings["new_tokens"][1]
+    tokens = settings["steps"] * settings["batch_size"] * length
+    part = settings["mini_batch_size"] / settings["gradient_accumulation_steps"]
+    return _cost(
+        "fine-tuning", machine, tokens * shape.forward * (2 + 3 * settings["epochs"]), tokens * shape.forward,
+        disk_gb=FLOAT * shape.parameters, scratch_gb=3 * FLOAT * shape.parameters,
+        gpu_memory_gb=_training_memory(shape, settings["lora"], part * length), host_memory_gb=3 * FLOAT * shape.parameters,
+    )  # fmt: skip
+
+
+def dpo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cost:
+    """Fine-tuning by DPO: policy (both ways) and reference on both answers of every pair."""
+    pairs = settings["steps"] * settings["batch_size"] * settings["gradient_accumulation_steps"]
+    tokens = pairs * 2 * settings["max_length"]
+    in_flight = settings["batch_size"] * 2 * settings["max_length"]
+    return _cost(
+        "fine-tuning", machine, tokens * shape.forward * 4, disk_gb=FLOAT * shape.parameters,
+        scratch_gb=2 * 3 * FLOAT * shape.parameters,
+        gpu_memory_gb=_training_memory(shape, settings["lora"], in_flight), host_memory_gb=3 * FLOAT * shape.parameters,
+    )  # fmt: skip
+
+
+def reading_memory(shape: Shape, tokens: float, bytes_per_weight: int, vocabulary: bool = False) -> float:
+    """Bytes of a model that reads `tokens` at once, with logits of them all where it needs them."""
+    per_token = 16 * shape.d_model + (2 * shape.vocab_size if vocabulary else 0)
+    return bytes_per_weight * shape.parameters + FLOAT * tokens * per_token
+
+
+def cell_costs(
+    shape: Shape, settings: Mapping[str, Mapping[str, Any]], cell: Mapping[str, Any], machine: Machine
+) -> list[Cost]:
+    """Costs of all stages of a cell.
+
+    `settings` are the cell's by stage, and `cell` tells ``preference``, ``layers``, ``autoencoders`` (variants),
+    ``triples``, ``dtype``, ``ablation`` (whether it gets that far) and ``kept`` (whether activations are).
+    """
+    weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
+    reading, forward, d = settings["activations"], shape.forward, shape.d_model
+    tune = dpo_cost if cell["preference"] else ppo_cost
+    costs = [tune(shape, settings["dpo" if cell["preference"] else "ppo"], machine)]
+    own = settings["divergence"]
+    costs.append(_cost(
+        "divergence", machine, 2 * own["texts"] * own["max_tokens"] * forward,
+        gpu_memory_gb=2 * reading_memory(shape, own["batch_size"] * own["max_tokens"], FLOAT),
+        host_memory_gb=2 * FLOAT * shape.parameters,
+    ))  # fmt: skip
+    tokens = reading["texts"] * reading["max_tokens"]
+    harvested = (shape.n_layers if cell["kept"] else cell["layers"]) * tokens * d * FLOAT
+    costs.append(_cost(
+        "activations", machine, tokens * forward, **{"disk_gb" if cell["kept"] else "scratch_gb": harvested},
+        gpu_memory_gb=reading_memory(shape, reading["batch_size"] * reading["max_tokens"], weight),
+        host_memory_gb=2 * harvested,
+    ))  # fmt: skip
+    sae = settings["autoencoder"]
+    trained = cell["layers"] * cell["autoencoders"]
+    costs.append(_cost(
+        "autoencoders", machine, trained * tokens * sae["epochs"] * 36 * d * d, disk_gb=trained * 6 * d * d * FLOAT,
+        gpu_memory_gb=tokens * d * FLOAT + 24 * d * d * FLOAT, host_memory_gb=2 * tokens * d * FLOAT,
+    ))  # fmt: skip
+    own, subjects = settings["features"], [s for s in settings["features"]["subjects"] if s != "text"]
+    read = 3 * cell["triples"] * own["max_tokens"] * len(subjects)
+    width = cell["layers"] * d * 5  # hidden, reconstruction, raw, random code, embedding
+    costs.append(_cost(
+        "features", machine, read * forward, disk_gb=3 * cell["triples"] * width * FLOAT * len(subjects),
+        gpu_memory_gb=reading_memory(shape, own["batch_size"] * own["max_tokens"], weight),
+        host_memory_gb=3 * cell["triples"] * width * FLOAT * 3,
+    ))  # fmt: skip
+    if cell["ablation"]:
+        costs += _explained_costs(shape, settings, cell, machine, weight)
+    return costs
+
+
+def _explained_costs(
+    shape: Shape, settings: Mapping[str, Mapping[str, Any]], cell: Mapping[str, Any], machine: Machine, weight: int
+) -> list[Cost]:
+    """Costs of explanations and of ablation."""
+    own = settings["explanations"]
+    read = (2 * own["texts"] + own["scored_texts"]) * own["max_tokens"]
+    codes = own["texts"] * own["max_tokens"] * own["top_features"] * cell["layers"] * FLOAT
+    explained = _cost(
+        "explanations", machine, read * shape.forward,
+        gpu_memory_gb=reading_memory(shape, own["batch_size"] * own["max_tokens"], weight), host_memory_gb=2 * codes,
+    )  # fmt: skip
+    own = settings["ablation"]
+    interventions = len(own["interventions"]) - 1 if "explained" in own["arms"] else 0
+    draws = sum(
+        own["random_draws"] if arm == "random" else 1 for arms in ("arms", "base_arms") for arm in own[arms]
+    ) + interventions
+    length = own["prefix_tokens"] + own["new_tokens"]
+    sampled = draws * own["prompts"] * length * shape.forward
+    neutral = draws * own["neutral_texts"] * own["neutral_tokens"] * shape.forward
+    in_flight = own["batch_size"] * length
+    ablated = _cost(
+        "ablation", machine, 2 * sampled + neutral, sampled,
+        gpu_memory_gb=reading_memory(shape, in_flight, weight, vocabulary=True),
+        host_memory_gb=2 * FLOAT * shape.parameters,
+    )  # fmt: skip
+    return [explained, ablated]
