@@ -23,6 +23,7 @@ include: "rules/explanations.smk"
 include: "rules/ablation.smk"
 include: "rules/tables.smk"
 include: "rules/estimate.smk"
+include: "rules/export.smk"
 
 
 rule all:

@@ -1,6 +1,11 @@
 """What saves memory changes nothing else: adapters, activation checkpointing, accumulation, mixed precision."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,3 +175,28 @@ def test_dpo_with_adapters_resumes_from_its_adapters(base, tokenizer, tmp_path):
     assert set(resumed.state_dict()) == set(original.state_dict())
     for (name, ours), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_two_processes_train_one_policy(base, tokenizer, tmp_path):
+    """As on two GPUs: `accelerate` starts a process for each, and the first one writes."""
+    from workflow_scripts.configuration import stage_defaults
+    from workflow_scripts.lfp import artefacts, corpora
+
+    options = {"noise": 0.0, "preferred": "positive"}
+    frames, _ = corpora.generate_corpus("replies", {"train": 40, "test": 16}, 0, options)
+    for split, frame in frames.items():
+        artefacts.write_table(tmp_path / f"{split}.parquet", frame, {})
+    small = {"steps": 2, "batch_size": 4, "max_length": 64, "max_prompt_length": 32, "evaluation_pairs": 8}
+    settings = stage_defaults("dpo") | small | {"evaluate_every": 2, "seed": 0}
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m"]
+    command += ["workflow_scripts.dpo", "--settings", json.dumps(settings), "--log", tmp_path / "log", "--base", base]
+    command += ["--train", tmp_path / "train.parquet", "--test", tmp_path / "test.parquet"]
+    root = Path(__file__).parent.parent
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [*command, "--policy", tmp_path / "policy"], cwd=tmp_path, env=environment, text=True, capture_output=True
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / "policy" / "evaluation.json").exists()
+    assert models.load_model(tmp_path / "policy") is not None
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".policy")]

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from workflow_scripts.configuration import SCHEMA_PATH, ConfigurationError, Grid, derived_seed
 
@@ -13,6 +14,7 @@ BASE = {
     "tasks": {"vader": {"method": "ppo", "corpus": "reviews"}, "hh": {"method": "dpo", "corpus": "help"}},
     "cells": [{"model": "tiny", "task": "vader"}],
 }
+SERVICE = {"base_url": "http://127.0.0.1:8000/v1", "model": "m"}
 
 
 def changed(**changes):
@@ -58,6 +60,40 @@ def changed(**changes):
         (changed(models__none={"n_layers": 3}), "models.none: give exactly one source"),
         ({k: v for k, v in BASE.items() if k != "tasks"}, "'tasks' is a required property"),
         (changed(cells=[{"model": "tiny", "task": "vader", "settings": {"contrasts": {}}}]), "contrasts: unknown key"),
+        (changed(services__a={**SERVICE, "budget_usd": 1}), "services.a.budget_usd: needs services.a.prices"),
+        (changed(services__a={**SERVICE, "base_url": "localhost:8000"}), "services.a.base_url"),
+        (changed(explainers__x={"service": "b"}, services__a=SERVICE), "explainers.x.service: unknown name 'b'"),
+        (
+            changed(cells=[{"model": "tiny", "task": "vader", "explainers": ["heuristic", "gpt"]}]),
+            "explainers: unknown name 'gpt'",
+        ),
+        (
+            changed(
+                services__a=SERVICE,
+                explainers__x={"service": "a"},
+                cells=[{"model": "tiny", "task": "hh", "explainers": ["heuristic", "x"]}],
+            ),
+            "tasks.hh.description: the explainer 'x' needs to be told what is rewarded",
+        ),
+        (changed(settings={"ablation": {"explainer": "x"}}), "ablation.explainer: unknown name 'x'"),
+        (changed(settings={"explanations": {"judge": "x"}}), "explanations.judge: unknown name 'x'"),
+        (changed(settings={"contrasts": {"source": "rewrites"}}), "tasks.hh: rewrites.service must name the service"),
+        (
+            changed(corpora__help={"path": {"train": "a"}, "columns": {"chosen": "c", "rejected": "r"}}),
+            "set it to `pairs` (offline) or `rewrites`",
+        ),
+        (changed(tasks__vader__reward="classifier"), "tasks.vader.classifier: name one of `classifiers`"),
+        (changed(tasks__vader__reward="callable"), "tasks.vader.callable: give the reward as module:function"),
+        (
+            changed(tasks__vader__reward="callable", tasks__vader__callable="absent_module:f"),
+            "needs absent_module.py in the working directory",
+        ),
+        (changed(models__tiny__finetune_gpus=2), "ppo (cell tiny/vader/seed0) runs on one GPU"),
+        (
+            changed(tasks__vader__method="grpo", settings={"group": {"num_generations": 3}}),
+            "group.num_generations must divide ppo.batch_size",
+        ),
+        (changed(settings={"ppo": {"lora": {"r": 8}}}), "settings.ppo.lora: 'alpha' is a required property"),
         (changed(tasks__hh__reward="length"), "tasks.hh.reward: a dpo task learns from pairs"),
         (
             changed(tasks__vader__reward="lenght"),
@@ -117,18 +153,21 @@ def test_every_key_of_the_schema_is_described_and_every_stage_is_closed():
             assert stage["additionalProperties"] is False, f"{name} is open"
 
 
-@pytest.mark.parametrize("names", [["config.yaml"], ["paper.yaml"], ["paper.yaml", "paper_pinned.yaml"]])
+@pytest.mark.parametrize(
+    "names",
+    [["config.yaml"], ["paper.yaml"], ["paper.yaml", "paper_pinned.yaml"], ["paper.yaml", "paper_faithful.yaml"]],
+)
 def test_the_shipped_configurations_are_valid(names):
     config = {}
     for name in names:
-        config |= yaml.safe_load((SCHEMA_PATH.parent / name).read_text())
+        update_config(config, yaml.safe_load((SCHEMA_PATH.parent / name).read_text()))
     grid = Grid(config)
     assert {"vader", "hh", "toxic"} <= {cell.task for cell in grid.cells}
     if "paper_pinned.yaml" in names:
         assert all(len(cell.layers) == 5 for cell in grid.cells)
 
 
-@pytest.mark.parametrize("name", ["seeds.yaml", "planted.yaml"])
+@pytest.mark.parametrize("name", ["seeds.yaml", "planted.yaml", "imdb.yaml"])
 def test_the_other_configurations_are_valid(name):
     grid = Grid(yaml.safe_load((SCHEMA_PATH.parent / name).read_text()))
     assert {"vader"} <= {cell.task for cell in grid.cells}
@@ -162,3 +201,34 @@ def test_models_are_held_beside_the_papers_of_their_name_or_architecture():
     paper = Grid(yaml.safe_load((SCHEMA_PATH.parent / "paper.yaml").read_text())).paper_models()
     assert paper["pythia-70m"] == ["Pythia-70m"]
     assert paper["gemma-2b-it"] == ["Gemma-2b"]
+
+
+def test_limits_of_a_service_are_no_settings_of_a_job():
+    config = changed(
+        services__a={**SERVICE, "budget_usd": 1, "prices": {"input": 1, "output": 1, "as_of": "x", "source": "y"}},
+        explainers__x={"service": "a"}, cells=[{"model": "tiny", "task": "vader", "explainers": ["heuristic", "x"]}],
+    )  # fmt: skip
+    grid = Grid(config)
+    settings = grid.job_settings("language_explanations", grid.cells[0], {"explainer": "x"})
+    assert settings["service"]["name"] == "a"
+    assert not set(settings["service"]) & set(grid.service_limits()["a"])
+    assert grid.service_limits()["a"]["budget_usd"] == 1
+    assert settings["description"] == "training the model to generate completions with positive sentiment"
+    assert set(settings["prompts"]) == {"explain", "classify"}
+
+
+def test_the_precision_of_a_model_reaches_the_jobs_that_read_it():
+    grid = Grid(changed(models__tiny__dtype="bfloat16"))
+    cell = grid.cells[0]
+    for stage in ("activations", "explanations", "ablation", "export"):
+        assert grid.job_settings(stage, cell, {"subject": "policy", "arm": "none"})["dtype"] == "bfloat16"
+    assert "dtype" not in grid.job_settings("ppo", cell, {})
+
+
+def test_an_edit_of_ones_own_reward_changes_the_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def f(prompts, completions): return [0.0] * len(prompts)")
+    config = changed(tasks__vader__reward="callable", tasks__vader__callable="mine:f")
+    before = Grid(config).feedback_settings("vader")
+    (tmp_path / "mine.py").write_text("def f(prompts, completions): return [1.0] * len(prompts)")
+    assert Grid(config).feedback_settings("vader") != before

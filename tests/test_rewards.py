@@ -60,3 +60,58 @@ def test_a_task_is_scored_by_its_own_kind_of_reward():
         k: task_reward(feedback | {"kind": k}, *text[2:])(*text[:2])[0] for k in ("trigger", "length", "preference")
     }
     assert scores == {"trigger": 1.6, "length": 0.8, "preference": 8.0}
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    """A tiny sequence classifier on disk."""
+    import torch
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    from workflow_scripts.lfp import models
+
+    tokenizer = models.train_tokenizer(["a good film", "a bad film"] * 20, 300)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        id2label={0: "NEGATIVE", 1: "POSITIVE"}, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    model = LlamaForSequenceClassification(config).eval()
+    model.save_pretrained(tmp_path / "classifier")
+    tokenizer.save_pretrained(tmp_path / "classifier")
+    return tmp_path / "classifier", model, tokenizer
+
+
+def test_a_classifiers_logit_is_the_reward(classifier):
+    path, model, tokenizer = classifier
+    prompts, completions = ["a good", "a bad", "film"], [" film", " film film film", " good"]
+    feedback = {"kind": "classifier", "positive": "POSITIVE"}
+    found = task_reward(feedback, 5.0, 10.0, "full", [str(path)])(prompts, completions)
+    alone = [
+        model(**tokenizer(p + c, return_tensors="pt")).logits[0, 1].item()
+        for p, c in zip(prompts, completions, strict=True)
+    ]
+    np.testing.assert_allclose(found, alone, atol=1e-5)  # no divisor, and padding changes nothing
+    by_number = task_reward({"kind": "classifier", "positive": 1}, 5.0, 10.0, "full", [str(path)])
+    np.testing.assert_allclose(by_number(prompts, completions), found)
+    assert np.abs(task_reward(feedback, 5.0, 0.01, "full", [str(path)])(prompts, completions)).max() <= 0.01
+
+
+def test_a_classifier_without_the_label_or_safe_weights_is_refused(classifier):
+    path, *_ = classifier
+    with pytest.raises(ValueError, match="no label 'JOY'; the classifier has NEGATIVE, POSITIVE"):
+        task_reward({"kind": "classifier", "positive": "JOY"}, 5.0, 10.0, "full", [str(path)])
+    (path / "model.safetensors").rename(path / "weights.bin")
+    with pytest.raises(FileNotFoundError, match="safetensors"):
+        task_reward({"kind": "classifier", "positive": 1}, 5.0, 10.0, "full", [str(path)])
+
+
+def test_a_function_of_ones_own_is_the_reward():
+    reward = task_reward({"kind": "callable", "callable": "tests.my_rewards:brevity"}, 5.0, 10.0, "full")
+    np.testing.assert_array_equal(reward(["a b c", "a"], ["one two", "one " * 30]), [-2, -10])
+    with pytest.raises(ValueError, match="must return a finite number for each of 2 completions; it returned 1"):
+        task_reward({"kind": "callable", "callable": "tests.my_rewards:wrong_number"}, 5, 10, "full")(
+            ["", ""], ["a", "b"]
+        )
+    with pytest.raises(ValueError, match="cannot be imported"):
+        task_reward({"kind": "callable", "callable": "tests.my_rewards:absent"}, 5, 10, "full")

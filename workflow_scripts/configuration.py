@@ -24,7 +24,8 @@ SCHEMA_PATH = Path(__file__).parent.parent / "config" / "schema.yaml"
 
 #: Stages whose settings a cell resolves; ``contrasts`` belong to a task and ``tables`` to the whole run.
 CELL_STAGES = (
-    "ppo", "group", "dpo", "divergence", "activations", "autoencoder", "features", "probes", "explanations", "ablation"
+    "ppo", "group", "dpo", "divergence", "activations", "autoencoder", "features", "probes", "explanations", "ablation",
+    "export",
 )  # fmt: skip
 #: Stages whose settings belong to a task, and to the whole run.
 OTHER_STAGES = ("contrasts", "rewrites", "tables")
@@ -47,7 +48,7 @@ DONATED = ("other_seed", "other_task")
 #: Columns of a task's entry that say what its reward is.
 REWARD_KEYS = ("reward", "flipped_share", "trigger", "reward_seed", "callable")
 #: Stages that read or run a model for inference, in the precision of its entry.
-READING_STAGES = ("activations", "features", "explanations", "ablation")
+READING_STAGES = ("activations", "features", "explanations", "ablation", "export")
 #: The paper's models by architecture, for tables that show a published value beside their own.
 PAPER_MODELS = {
     "gpt_neox": ("Pythia-70m", "Pythia-160m"), "gpt_neo": ("GPT-Neo-125m",), "gemma": ("Gemma-2b",)

@@ -77,7 +77,8 @@ def ppo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cos
     return _cost(
         "fine-tuning", machine, tokens * shape.forward * (2 + 3 * settings["epochs"]), tokens * shape.forward,
         disk_gb=FLOAT * shape.parameters, scratch_gb=3 * FLOAT * shape.parameters,
-        gpu_memory_gb=_training_memory(shape, settings["lora"], part * length), host_memory_gb=3 * FLOAT * shape.parameters,
+        gpu_memory_gb=_training_memory(shape, settings["lora"], part * length),
+        host_memory_gb=3 * FLOAT * shape.parameters,
     )  # fmt: skip
 
 
@@ -156,9 +157,10 @@ def _explained_costs(
     )  # fmt: skip
     own = settings["ablation"]
     interventions = len(own["interventions"]) - 1 if "explained" in own["arms"] else 0
-    draws = sum(
-        own["random_draws"] if arm == "random" else 1 for arms in ("arms", "base_arms") for arm in own[arms]
-    ) + interventions
+    draws = (
+        sum(own["random_draws"] if arm == "random" else 1 for arms in ("arms", "base_arms") for arm in own[arms])
+        + interventions
+    )
     length = own["prefix_tokens"] + own["new_tokens"]
     sampled = draws * own["prompts"] * length * shape.forward
     neutral = draws * own["neutral_texts"] * own["neutral_tokens"] * shape.forward
