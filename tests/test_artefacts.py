@@ -48,3 +48,17 @@ def test_the_same_values_give_the_same_bytes(tmp_path):
         artefacts.write_tensors(tmp_path / f"{name}.safetensors", {"x": np.arange(3.0)}, STAMP)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_a_tensor_file_is_filled_in_place_and_is_ordinary_safetensors(tmp_path):
+    path, value = tmp_path / "a.safetensors", np.arange(12, dtype=np.float32).reshape(4, 3)
+    with artefacts.tensor_file(path, "x", (4, 3), {"code": "1"}, {"hook_name": "h"}) as array:
+        array[[2, 0]] = value[[2, 0]]
+        array[[1, 3]] = value[[1, 3]]
+        assert not path.exists()
+    np.testing.assert_array_equal(artefacts.read_tensors(path)["x"], value)
+    assert artefacts.read_metadata(path)["hook_name"] == "h"
+    with pytest.raises(RuntimeError), artefacts.tensor_file(path, "x", (2, 3), {}) as array:
+        raise RuntimeError
+    assert artefacts.read_tensors(path)["x"].shape == (4, 3)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]

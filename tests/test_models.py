@@ -35,9 +35,9 @@ def test_hooks_are_removed_even_after_an_error(model):
 
 def test_harvest_leaves_padding_out_and_reads_all_layers_in_one_order(model, tokenizer, reviews):
     texts = [reviews[0], reviews[1][:30], "The film"]
-    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
-    outputs = activations.harvest(model, tokenizer, texts, [0, 2], 1000, 3, seed=0)
-    assert outputs[0].shape == outputs[2].shape == (sum(lengths), 16)
+    sequences = tokenizer(texts)["input_ids"]
+    outputs = {layer: np.full((sum(map(len, sequences)), 16), np.nan, dtype=np.float32) for layer in (0, 2)}
+    activations.harvest(model, sequences, outputs, tokenizer.pad_token_id, 3, seed=0)
     alone = torch.cat([
         values[2][0] for text in texts for _, _, values in
         activations.mlp_outputs(model, tokenizer([text])["input_ids"], [2], 1, 1)
@@ -45,6 +45,12 @@ def test_harvest_leaves_padding_out_and_reads_all_layers_in_one_order(model, tok
     harvested = torch.from_numpy(outputs[2])
     distance = torch.cdist(harvested.double(), alone.double()).min(1).values
     assert distance.max() < 1e-4
+    # Every layer has its tokens in one order: side by side they are the rows of one pass.
+    [(_, mask, values)] = list(activations.mlp_outputs(model, sequences, [0, 2], tokenizer.pad_token_id, 3))
+    together = torch.cat([values[0][mask], values[2][mask]], 1)
+    both = torch.from_numpy(np.concatenate([outputs[0], outputs[2]], 1))
+    assert torch.cdist(both.double(), together.double()).min(1).values.max() < 1e-4
+    assert not torch.allclose(both, together, atol=1e-3)  # shuffled
 
 
 def test_words_in_several_pieces_are_found_by_their_characters():

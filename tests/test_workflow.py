@@ -299,7 +299,7 @@ def test_the_papers_grid_dry_runs_without_a_network(tmp_path):
     for model, task in cells:
         assert f"output: results/{model}/{task}/seed0/divergence.json" in output
     assert "results/pythia-70m/vader/seed0/policy" in output
-    assert re.search(r"rule ppo:(?:\n    .*)+resources: .*gpu=1.*runtime=360.*mem_mb=8000", output)
+    assert re.search(r"rule ppo:(?:\n    .*)+resources: .*gpu=1.*runtime=360.*mem_mb=48000", output)
     assert "rule autoencoders" not in output
 
 

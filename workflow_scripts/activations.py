@@ -1,5 +1,7 @@
 """Harvest the MLP outputs of all chosen layers of a policy in one pass over the corpus."""
 
+from contextlib import ExitStack
+
 from workflow_scripts import job
 from workflow_scripts.lfp import artefacts
 from workflow_scripts.lfp.corpora import documents
@@ -16,13 +18,16 @@ def main() -> None:
     texts = documents(artefacts.read_table(run.paths.corpus))
     texts = texts[: -settings["held_out_texts"]][: settings["texts"]]
     layers = [int(layer) for layer in run.paths.layers]
-    outputs = activations.harvest(
-        policy, tokenizer, texts, layers, settings["max_tokens"], settings["batch_size"], run.seed
-    )
-    with artefacts.directory_aside(run.paths.output, run.stamp) as folder:
-        for layer, values in outputs.items():
-            hook = {"hook_name": models.hook_name(policy, layer)}
-            artefacts.write_tensors(folder / f"layer{layer}.safetensors", {"activations": values}, run.stamp, hook)
+    sequences = activations.encode(tokenizer, texts, settings["max_tokens"])
+    shape = (sum(map(len, sequences)), models.width(policy))
+    with artefacts.directory_aside(run.paths.output, run.stamp) as folder, ExitStack() as stack:
+        outputs = {}
+        for layer in layers:
+            about = (run.stamp, {"hook_name": models.hook_name(policy, layer)})
+            file = artefacts.tensor_file(folder / f"layer{layer}.safetensors", "activations", shape, *about)
+            outputs[layer] = stack.enter_context(file)
+        how = (tokenizer.pad_token_id, settings["batch_size"], run.seed)
+        activations.harvest(policy, sequences, outputs, *how)
 
 
 if __name__ == "__main__":

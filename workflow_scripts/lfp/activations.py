@@ -107,26 +107,27 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens:
 
 def harvest(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    layers: Sequence[int],
-    max_tokens: int,
+    sequences: Sequence[Sequence[int]],
+    outputs: Mapping[int, np.ndarray],
+    pad: int,
     batch_size: int,
     seed: int,
-) -> dict[int, np.ndarray]:
-    """MLP outputs [token, d_model] of `layers` on all real tokens of `texts`, in one shuffled order for all layers.
+) -> None:
+    """Fill `outputs` {layer: [token, d_model]} with the MLP outputs on all tokens of `sequences`, shuffled.
 
-    Padding is masked (the authors trained on it: paper_vs_code 1.4). Tokens are shuffled once, so that training
-    batches mix texts.
+    The arrays may be files (:func:`~workflow_scripts.lfp.artefacts.tensor_file`): no more than a batch is held at once.
+    Padding is left out (the authors trained on it: paper_vs_code 1.4). Tokens are shuffled once, with one
+    order for all layers, so that training batches mix texts.
     """
-    sequences = encode(tokenizer, texts, max_tokens)
-    parts: dict[int, list[np.ndarray]] = {layer: [] for layer in layers}
-    for _, mask, outputs in mlp_outputs(model, sequences, layers, tokenizer.pad_token_id, batch_size):
-        for layer in layers:
-            parts[layer].append(outputs[layer][mask].float().cpu().numpy())
-    stacked = {layer: np.concatenate(parts[layer]) for layer in layers}
-    order = np.random.default_rng(seed).permutation(len(next(iter(stacked.values()))))
-    return {layer: values[order] for layer, values in stacked.items()}
+    total = sum(len(sequence) for sequence in sequences)
+    place = np.empty(total, dtype=np.int64)
+    place[np.random.default_rng(seed).permutation(total)] = np.arange(total)
+    done = 0
+    for _, mask, batch in mlp_outputs(model, sequences, sorted(outputs), pad, batch_size):
+        rows = place[done : done + int(mask.sum())]
+        for layer, array in outputs.items():
+            array[rows] = batch[layer][mask].float().cpu().numpy()
+        done += len(rows)
 
 
 def word_mask(offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:

@@ -96,6 +96,31 @@ def write_tensors(
         save_file(contiguous, temporary, {**(metadata or {}), STAMP_KEY: canonical_json(stamp)})
 
 
+@contextmanager
+def tensor_file(
+    path: str | Path, name: str, shape: tuple[int, ...], stamp: Stamp, metadata: Mapping[str, str] | None = None
+) -> Iterator[np.ndarray]:
+    """Yield a float32 array of `shape` that is the safetensors file `path` with the one tensor `name`.
+
+    What is assigned to the array is in the file; memory holds what the system keeps of it.
+    """
+    size = 4 * int(np.prod(shape))
+    header = {
+        "__metadata__": {**(metadata or {}), STAMP_KEY: canonical_json(stamp)},
+        name: {"dtype": "F32", "shape": list(shape), "data_offsets": [0, size]},
+    }
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)  # the format aligns data to eight bytes
+    with aside(path) as temporary:
+        with temporary.open("wb") as file:
+            file.write(len(encoded).to_bytes(8, "little") + encoded)
+            file.truncate(8 + len(encoded) + size)
+        array = np.memmap(temporary, dtype="<f4", mode="r+", offset=8 + len(encoded), shape=shape)
+        yield array
+        array.flush()
+        del array
+
+
 def read_tensors(path: str | Path, names: list[str] | None = None) -> dict[str, np.ndarray]:
     """Read the named arrays (default: all) of a safetensors file."""
     with safe_open(path, framework="numpy") as handle:

@@ -123,13 +123,13 @@ def cell_costs(
     costs.append(_cost(
         "activations", machine, tokens * forward, **{"disk_gb" if cell["kept"] else "scratch_gb": harvested},
         gpu_memory_gb=reading_memory(shape, reading["batch_size"] * reading["max_tokens"], weight),
-        host_memory_gb=2 * harvested,
+        host_memory_gb=2 * FLOAT * shape.parameters,
     ))  # fmt: skip
-    sae = settings["autoencoder"]
+    sae = settings["autoencoder"]  # holds one layer's activations in memory, on the GPU where there is one
     trained = cell["layers"] * cell["autoencoders"]
     costs.append(_cost(
         "autoencoders", machine, trained * tokens * sae["epochs"] * 36 * d * d, disk_gb=trained * 6 * d * d * FLOAT,
-        gpu_memory_gb=tokens * d * FLOAT + 24 * d * d * FLOAT, host_memory_gb=2 * tokens * d * FLOAT,
+        gpu_memory_gb=tokens * d * FLOAT + 24 * d * d * FLOAT, host_memory_gb=tokens * d * FLOAT,
     ))  # fmt: skip
     own, subjects = settings["features"], [s for s in settings["features"]["subjects"] if s != "text"]
     read = 3 * cell["triples"] * own["max_tokens"] * len(subjects)
