@@ -95,10 +95,10 @@ def test_an_untrained_model_shares_the_shape_and_not_the_weights(neox, tokenizer
 
 
 def test_an_unsupported_family_is_named():
-    from transformers import GPT2Config
+    from transformers import BloomConfig
 
-    model = AutoModelForCausalLM.from_config(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=10))
-    with pytest.raises(ValueError, match="model type 'gpt2' is not supported"):
+    model = AutoModelForCausalLM.from_config(BloomConfig(n_layer=1, hidden_size=8, n_head=1, vocab_size=10))
+    with pytest.raises(ValueError, match="model type 'bloom' is not supported"):
         models.blocks(model)
 
 
