@@ -3,12 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INTEROP := .venv-interop
 CORES ?= all
 
 # As after `. .venv/bin/activate`: jobs call `python` from the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test lint calibration install clean
+.PHONY: run test test-interop lint calibration install clean
 
 run: install
 	$(BIN)/snakemake --cores $(CORES)
@@ -20,6 +21,12 @@ run: install
 
 test: install lint
 	$(BIN)/python -m pytest
+
+# Do SAELens and delphi open what the workflow writes? They have an environment of their own.
+test-interop: install $(INTEROP)/installed
+	rm -rf $(INTEROP)/artefacts
+	$(BIN)/python -m tests.interop.artefacts $(INTEROP)/artefacts
+	LFP_ARTEFACTS=$(CURDIR)/$(INTEROP)/artefacts $(INTEROP)/bin/python -m pytest -q tests/interop/check_others.py
 
 lint: install
 	$(BIN)/ruff check .
@@ -41,5 +48,12 @@ $(VENV)/installed: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
+$(INTEROP)/installed: requirements-interop.txt requirements-interop-nodeps.txt
+	@test -x $(INTEROP)/bin/python || $(PYTHON) -m venv $(INTEROP)
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements-interop.txt)"
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-interop.txt
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-interop-nodeps.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) results .snakemake
+	rm -rf $(VENV) $(INTEROP) results .snakemake

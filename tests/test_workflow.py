@@ -388,3 +388,15 @@ def test_language_models_rewrite_and_explain_by_configuration_alone(run, tmp_pat
     ).unlink()
     snakemake(tree, "results/tables/explanation_quality.csv", "--configfile", "services.yaml", "--cores", "1")
     assert quality_file.read_bytes() == before
+
+
+def test_a_cell_is_exported_for_other_tools(run):
+    target = "results/exports/small-neox/vader/seed0/tied"
+    grid(run, target, "--cores", "1")
+    rows = [json.loads(line) for line in (run / target / "explanations.jsonl").read_text().splitlines()]
+    explained = pd.read_parquet(run / "results/small-neox/vader/seed0/explanations/tied/heuristic.parquet")
+    assert len(rows) == (explained["status"] == "ok").sum()
+    caches = sorted((run / target / "delphi" / "latents").glob("*/*.safetensors"))
+    assert [path.parent.name for path in caches] == [
+        f"gpt_neox.layers.{n}.mlp" for n in sorted(set(explained["layer"]))
+    ]

@@ -1,0 +1,65 @@
+"""SAELens and delphi open what the workflow writes: run by `make test-interop` in an environment of their own.
+
+The folder with the artefacts is the environment variable LFP_ARTEFACTS (tests/interop/artefacts.py writes it).
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+FOLDER = Path(os.environ["LFP_ARTEFACTS"])
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return load_file(FOLDER / "expected.safetensors")
+
+
+@pytest.mark.parametrize("name", ["tied", "untied"])
+def test_saelens_loads_the_autoencoders_and_computes_the_same(expected, name):
+    from sae_lens import SAE
+
+    sae = SAE.load_from_disk(str(FOLDER / name))
+    x = torch.from_numpy(expected["x"])
+    code = sae.encode(x)
+    np.testing.assert_allclose(code.detach().numpy(), expected[f"{name}.code"], atol=1e-6)
+    np.testing.assert_allclose(sae.decode(code).detach().numpy(), expected[f"{name}.output"], atol=1e-6)
+    assert sae.cfg.architecture() == "standard"
+    assert sae.cfg.metadata.hook_name == "gpt_neox.layers.1.mlp"
+
+
+def test_delphi_reads_the_cache_and_finds_the_same_activations(expected):
+    from delphi.config import ConstructorConfig, SamplerConfig
+    from delphi.latents import LatentDataset
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER / "model")
+    dataset = LatentDataset(
+        FOLDER / "delphi" / "latents",
+        SamplerConfig(),
+        ConstructorConfig(),
+        tokenizer,
+        modules=["gpt_neox.layers.1.mlp"],
+    )
+    [buffer] = dataset.buffers
+    np.testing.assert_array_equal(buffer.tokens.numpy(), expected["windows"])
+    locations, activations, _ = buffer.load()
+    rebuilt = np.zeros_like(expected["codes"])
+    rebuilt[tuple(locations.numpy().T)] = np.asarray(activations, dtype=np.float32)
+    np.testing.assert_allclose(rebuilt, expected["codes"], atol=1e-3, rtol=1e-3)
+    assert (expected["codes"] > 0).sum() == len(locations)
+    assert dataset.cache_config["cache_ctx_len"] == expected["windows"].shape[1]
+
+
+def test_neuronpedias_rows_have_their_fields():
+    [row] = [json.loads(line) for line in (FOLDER / "explanations.jsonl").read_text().splitlines()]
+    assert set(row) == {
+        "id", "modelId", "layer", "index", "description", "authorId", "typeName", "explanationModelName", "notes"
+    }  # fmt: skip
+    assert (row["index"], row["layer"], row["description"]) == ("0", "1-vader-seed0-tied", 'the word "fine"')
+    assert json.loads(row["notes"])["related"] is True
