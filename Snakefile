@@ -51,3 +51,8 @@ rule divergences:
 rule probed:
     input:
         probe_files(GRID.cells, "predictions.parquet"),
+
+
+rule exports:
+    input:
+        [f"results/exports/{cell.address}/{PROBED}" for cell in ABLATED],

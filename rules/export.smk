@@ -5,11 +5,6 @@ delphi/latents/{hook}/ and explanations.jsonl. The autoencoders' own directories
 """
 
 
-rule exports:
-    input:
-        [f"results/exports/{cell.address}/{PROBED}" for cell in ABLATED],
-
-
 rule export:
     input:
         policy=f"{CELL}/policy",
