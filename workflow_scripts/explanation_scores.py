@@ -24,9 +24,10 @@ def main() -> None:
     with ExitStack() as stack:
         service = run.settings["judge"]
         if service:
+            from workflow_scripts.lfp import llm
             from workflow_scripts.lfp.language_explanations import language_judge
 
-            client = stack.enter_context(run.client(service, run.paths.cache[0]))
+            client = stack.enter_context(llm.configured_client(service, run.paths.cache[0]))
             judges[f"{service['model']}@{service['base_url']}"] = language_judge(client)
         for name, judge in judges.items():
             for source, texts in sources.items():

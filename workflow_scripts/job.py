@@ -60,17 +60,6 @@ class Job:
         """Whether this process writes the outputs: the first of a job that runs in several."""
         return os.environ.get("RANK", "0") == "0"
 
-    def client(self, service: dict[str, Any], cache: str | Path):
-        """A client of the `service` of the settings; what changes no answer comes from the environment.
-
-        Limits (how many calls at once, the budget, the key's variable and the like) are no settings of a job, so that
-        a raised budget reruns nothing. The workflow exports them as ``LFP_SERVICES``.
-        """
-        from workflow_scripts.lfp import llm
-
-        limits = json.loads(os.environ.get("LFP_SERVICES", "{}")).get(service["name"], {})
-        return llm.Client(llm.Service(**service, **limits), cache)
-
     def state_path(self, output: str | Path) -> Path:
         """Where a long job keeps its resume point: a sibling of `output`, named by the settings' digest."""
         digest = hashlib.sha256(json.dumps(self.stamp, sort_keys=True).encode()).hexdigest()[:12]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, language_explanations
+from workflow_scripts.lfp import artefacts, language_explanations, llm
 
 
 def main() -> None:
@@ -11,7 +11,7 @@ def main() -> None:
     settings = run.settings
     table, evidence = artefacts.read_table(run.paths.explanations), artefacts.read_table(run.paths.evidence)
     service = settings["service"]
-    with run.client(service, run.paths.cache) as client:
+    with llm.configured_client(service, run.paths.cache) as client:
         found = language_explanations.explain(client, evidence, settings["description"])
     found = found.set_index(["layer", "feature"])
     rows = table.set_index(["layer", "feature"])

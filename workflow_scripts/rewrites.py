@@ -3,7 +3,7 @@
 import logging
 
 from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, corpora, rewrites
+from workflow_scripts.lfp import artefacts, corpora, llm, rewrites
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
     names = ("entries", "max_prompt_words", "tolerance", "copy", "verify")
     wanted = rewrites.RewriteSettings(words=tuple(settings["words"]), **run.stage(*names))
     pairs, _ = corpora.preference_pairs(artefacts.read_table(run.paths.corpus))
-    with run.client(settings["service"], run.paths.cache) as client:
+    with llm.configured_client(settings["service"], run.paths.cache) as client:
         frame = rewrites.rewritten_triples(client, pairs, wanted)
     counts = frame["status"].value_counts().to_dict()
     logging.getLogger("rewrites").info("entries by status: %s", counts)

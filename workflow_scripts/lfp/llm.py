@@ -465,6 +465,16 @@ class Client:
             self.cache.put(key, body, response, self.service.name, self.service.cost(*tokens))
 
 
+def configured_client(service: Mapping[str, Any], cache: str | Path) -> Client:
+    """A client of `service`, its name and what decides its answers; what changes none comes from the environment.
+
+    Limits (how many calls at once, the budget, the key's variable and the like) are no settings of a job, so that a
+    raised budget reruns nothing: the workflow exports them as JSON by name in ``LFP_SERVICES``.
+    """
+    limits = json.loads(os.environ.get("LFP_SERVICES", "{}")).get(service["name"], {})
+    return Client(Service(**service, **limits), cache)
+
+
 def _response(content: bytes) -> dict[str, Any]:
     """What is kept of a server's answer; TransientError where it is no chat completion."""
     try:
