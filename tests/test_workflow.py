@@ -400,3 +400,44 @@ def test_a_cell_is_exported_for_other_tools(run):
     assert [path.parent.name for path in caches] == [
         f"gpt_neox.layers.{n}.mlp" for n in sorted(set(explained["layer"]))
     ]
+
+
+def test_other_rewards_and_trainers_by_configuration_alone(run, tmp_path):
+    """RLOO on a classifier's logit and PPO on a function of the user's, on the finished grid's model."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+
+    tree = tmp_path / "tree"
+    shutil.copytree(run, tree, ignore=shutil.ignore_patterns("activations"))
+    (tree / "mine.py").write_text(
+        "def brevity(prompts, completions):\n    return [-len(c) / 10 for c in completions]\n"
+    )
+    tokenizer = AutoTokenizer.from_pretrained(tree / "results" / "models" / "small-neox")
+    torch.manual_seed(0)
+    LlamaForSequenceClassification(
+        LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    ).save_pretrained(tree / "judge")  # fmt: skip
+    tokenizer.save_pretrained(tree / "judge")
+    config = yaml.safe_load((tree / "grid.yaml").read_text())
+    config["classifiers"] = {"judge": {"path": "judge", "positive": "LABEL_1"}}
+    config["tasks"]["liked"] = {"method": "rloo", "corpus": "reviews", "reward": "classifier", "classifier": "judge"}
+    config["tasks"]["brief"] = {
+        "method": "ppo", "corpus": "reviews", "reward": "callable", "callable": "mine:brevity",
+        "settings": {"ppo": {"lora": {"r": 2, "alpha": 4, "dropout": 0.0}}},
+    }  # fmt: skip
+    config["cells"] = [{"model": "small-neox", "task": task} for task in ("liked", "brief")]
+    (tree / "others.yaml").write_text(yaml.safe_dump(config))
+    snakemake(tree, "results/tables/fine_tuning.csv", "--configfile", "others.yaml", "--cores", "2")
+    rewards = table(tree, "fine_tuning").set_index(["task", "quantity"])["estimate"]
+    assert rewards["brief", "base_reward"] < 0
+    assert abs(rewards["liked", "base_reward"]) < 10
+    for task in ("liked", "brief"):
+        curve = pd.read_parquet(tree / "results" / "small-neox" / task / "seed0" / "policy" / "training_curve.parquet")
+        assert list(curve["step"]) == [0, 1, 2]
+    (tree / "mine.py").write_text("def brevity(prompts, completions):\n    return [len(c) / 10 for c in completions]\n")
+    again = snakemake(tree, "results/tables/fine_tuning.csv", "--configfile", "others.yaml", "-n")
+    assert re.search(r"^ppo +1$", again, re.M)
+    assert not re.search(r"^online ", again, re.M)
