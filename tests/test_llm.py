@@ -273,6 +273,23 @@ def test_a_batch_is_submitted_collected_and_its_failures_asked_again(tmp_path):
         assert not server.bodies
 
 
+def test_a_batch_that_the_server_refuses_is_an_error_without_the_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEST_KEY", "sk-verysecret")
+    with LanguageService(echo) as server:
+
+        def refuses(request, raw):
+            faulty.send(request, 400, {"error": {"message": "no batches for sk-verysecret"}})
+
+        server.upload = refuses
+        options = service(server.url, batch=True, api_key_env="TEST_KEY")
+        with (
+            Client(options, tmp_path / "c.sqlite") as client,
+            pytest.raises(llm.ServiceError, match=r"batch: BadRequestError: .*no batches for \*\*\*") as error,
+        ):
+            client.ask(requests(1))
+    assert "sk-verysecret" not in str(error.value)
+
+
 def test_a_damaged_cache_is_named(tmp_path):
     path = tmp_path / "c.sqlite"
     path.write_bytes(b"no database" * 100)

@@ -268,13 +268,16 @@ class Client:
 
     def _call_all(self, missing: Mapping[str, Mapping[str, Any]], what: str) -> dict[str, dict[str, Any]]:
         found, errors = {}, []
-        with ThreadPoolExecutor(self.service.in_flight) as pool:
+        pool = ThreadPoolExecutor(self.service.in_flight)
+        try:
             calls = {key: pool.submit(self._call, key, body) for key, body in missing.items()}
             for key, call in tqdm(calls.items(), desc=what, disable=None):
                 try:
                     found[key] = call.result()
                 except ServiceError as error:
                     errors.append(error)
+        finally:  # an interrupt starts no further request
+            pool.shutdown(wait=False, cancel_futures=True)
         if errors:
             budget = [error for error in errors if isinstance(error, BudgetError)]
             raise type(budget[0] if budget else errors[0])(
@@ -411,6 +414,15 @@ class Client:
 
     def _batch(self, missing: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         """Collect finished batches into the cache and submit what no batch holds; raises until all is there."""
+        import openai
+
+        try:
+            return self._collect_and_submit(missing)
+        except openai.APIError as error:
+            message = self._redacted(f"{type(error).__name__}: {error.message}")[:300]
+            raise ServiceError(f"services.{self.service.name}: batch: {message}; run the same command again") from None
+
+    def _collect_and_submit(self, missing: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         waiting: set[str] = set()
         for batch, keys in self.cache.batches(self.service.name).items():
             state = self._openai.batches.retrieve(batch)
