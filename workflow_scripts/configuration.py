@@ -356,8 +356,9 @@ class Grid:
     def description(self, task: str) -> str:
         """What a task's feedback rewards, in words."""
         entry = self.tasks[task]
-        own = entry["description"] or (DESCRIPTIONS.get(entry["reward"], "") if entry["method"] != "dpo" else "")
-        return own.format(trigger=entry["trigger"])
+        if entry["description"] or entry["method"] == "dpo":
+            return entry["description"] or ""
+        return DESCRIPTIONS.get(entry["reward"], "").format(trigger=entry["trigger"])
 
     def service(self, name: str) -> dict[str, Any]:
         """A service's name and what decides its answers."""
