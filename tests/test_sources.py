@@ -176,3 +176,43 @@ def test_a_local_checkpoint_without_tokenizer_is_refused(repositories, tmp_path)
         sources.take_checkpoint(folder, tmp_path / "target")
     with pytest.raises(sources.SourceError, match="is not a directory"):
         sources.take_checkpoint(tmp_path / "absent", tmp_path / "target")
+
+
+@pytest.mark.workflow
+def test_a_configuration_alone_takes_models_and_corpora_from_the_hub(hub, repositories, tmp_path, tokenizer):
+    """Through Snakemake's local rules: a checkpoint that loads, and a corpus."""
+    import yaml
+
+    from tests.conftest import make_model
+    from tests.test_workflow import copy_tree
+    from workflow_scripts.lfp import models
+
+    folder = repositories["models", "org/good"]
+    models.save_model(make_model("gpt_neox", tokenizer), tokenizer, folder)
+    config = {
+        "corpora": {"imdb": {
+            "hub": "org/imdb", "revision": COMMIT, "columns": {"text": "text"},
+            "files": {"train": "plain_text/train-*.parquet", "test": "plain_text/test-*.parquet"},
+        }},
+        "models": {"pythia": {"hub": "org/good", "revision": COMMIT, "n_layers": 3}},
+        "tasks": {"vader": {"method": "ppo", "corpus": "imdb"}},
+        "settings": {"divergence": {"n_layers": 2}},
+        "cells": [{"model": "pythia", "task": "vader"}],
+    }  # fmt: skip
+    tree = copy_tree(tmp_path / "tree")
+    (tree / "hub.yaml").write_text(yaml.safe_dump(config))
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and k != "PYTHONPATH"}
+    environment = kept | {
+        "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}",
+    }  # fmt: skip
+    targets = ["results/models/pythia", "results/tables/corpora.csv"]
+    result = subprocess.run(
+        [sys.executable, "-m", "snakemake", *targets, "--configfile", "hub.yaml", "--cores", "2"],
+        cwd=tree, env=environment, text=True, capture_output=True,
+    )  # fmt: skip
+    assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
+    assert models.load_model(tree / "results" / "models" / "pythia").config.model_type == "gpt_neox"
+    assert models.load_tokenizer(tree / "results" / "models" / "pythia").is_fast
+    counts = pd.read_csv(tree / "results" / "tables" / "corpora.csv").set_index(["split", "quantity"])["estimate"]
+    assert counts["train", "kept"] == counts["test", "kept"] == 40
