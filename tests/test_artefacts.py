@@ -58,6 +58,12 @@ def test_a_tensor_file_is_filled_in_place_and_is_ordinary_safetensors(tmp_path):
         assert not path.exists()
     np.testing.assert_array_equal(artefacts.read_tensors(path)["x"], value)
     assert artefacts.read_metadata(path)["hook_name"] == "h"
+    opened = artefacts.open_tensor(path, "x")
+    np.testing.assert_array_equal(opened, value)
+    opened[0] = 7  # reaches memory alone
+    np.testing.assert_array_equal(artefacts.read_tensors(path)["x"], value)
+    with pytest.raises(ValueError, match="expected an array 'y' of float32, found none"):
+        artefacts.open_tensor(path, "y")
     with pytest.raises(RuntimeError), artefacts.tensor_file(path, "x", (2, 3), {}) as array:
         raise RuntimeError
     assert artefacts.read_tensors(path)["x"].shape == (4, 3)

@@ -13,7 +13,7 @@ def main() -> None:
     from workflow_scripts.lfp import autoencoder
 
     path = Path(run.paths.activations) / f"layer{run.paths.layer}.safetensors"
-    data = artefacts.read_tensors(path)["activations"]
+    data = artefacts.open_tensor(path, "activations")
     options = {field.name: run.settings[field.name] for field in dataclasses.fields(autoencoder.AutoencoderSettings)}
     settings = autoencoder.AutoencoderSettings(**options)
     origin = {"layer": int(run.paths.layer), "hook_name": artefacts.read_metadata(path)["hook_name"]}

@@ -127,6 +127,21 @@ def read_tensors(path: str | Path, names: list[str] | None = None) -> dict[str, 
         return {name: handle.get_tensor(name) for name in (names or handle.keys())}
 
 
+def open_tensor(path: str | Path, name: str) -> np.ndarray:
+    """The array `name` of a safetensors file without reading it: pages come from disk when they are touched.
+
+    Raises ValueError where the file has no such array of float32.
+    """
+    with Path(path).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length)).get(name, {})
+    if entry.get("dtype") != "F32":
+        raise ValueError(f"{path}: expected an array {name!r} of float32, found {entry or 'none'}")
+    offset = 8 + length + entry["data_offsets"][0]
+    # Copy on write: nothing that is assigned to the array reaches the file.
+    return np.memmap(path, dtype="<f4", mode="c", offset=offset, shape=tuple(entry["shape"]))
+
+
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The string metadata of a safetensors file."""
     with safe_open(path, framework="numpy") as handle:

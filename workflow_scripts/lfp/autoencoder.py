@@ -94,16 +94,19 @@ class AutoencoderSettings:
 def train(
     activations: np.ndarray, d_sae: int, settings: AutoencoderSettings, seed: int, device: str = "cpu"
 ) -> SparseAutoencoder:
-    """Train one autoencoder of `d_sae` features on `activations` [token, d_in] with Adam (paper section 3.2)."""
+    """Train one autoencoder of `d_sae` features on `activations` [token, d_in] with Adam (paper section 3.2).
+
+    The activations stay where they are, which may be a file; one batch at a time goes to `device`.
+    """
     torch.manual_seed(seed)
     sae = SparseAutoencoder(activations.shape[1], d_sae, settings.tied).to(device)
     optimizer = torch.optim.Adam(sae.parameters(), lr=settings.learning_rate, fused=True)
-    data = torch.from_numpy(np.ascontiguousarray(activations, dtype=np.float32)).to(device)
+    data = torch.from_numpy(np.ascontiguousarray(activations, dtype=np.float32))
     rng = np.random.default_rng(seed)
     for epoch in tqdm(range(settings.epochs), desc=f"autoencoder of {d_sae}", disable=None):
-        order = torch.from_numpy(rng.permutation(len(data))).to(device)
+        order = torch.from_numpy(rng.permutation(len(data)))
         for index in order.split(settings.batch_size):
-            loss, error, sparsity = sae.loss(data[index], settings.l1)
+            loss, error, sparsity = sae.loss(data[index].to(device), settings.l1)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

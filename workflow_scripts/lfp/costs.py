@@ -125,11 +125,12 @@ def cell_costs(
         gpu_memory_gb=reading_memory(shape, reading["batch_size"] * reading["max_tokens"], weight),
         host_memory_gb=2 * FLOAT * shape.parameters,
     ))  # fmt: skip
-    sae = settings["autoencoder"]  # holds one layer's activations in memory, on the GPU where there is one
+    sae = settings["autoencoder"]
     trained = cell["layers"] * cell["autoencoders"]
     costs.append(_cost(
         "autoencoders", machine, trained * tokens * sae["epochs"] * 36 * d * d, disk_gb=trained * 6 * d * d * FLOAT,
-        gpu_memory_gb=tokens * d * FLOAT + 24 * d * d * FLOAT, host_memory_gb=tokens * d * FLOAT,
+        # Activations are read from their file: the memory that holds a layer is the system's cache and can be less.
+        gpu_memory_gb=FLOAT * (24 * d * d + 8 * sae["batch_size"] * d), host_memory_gb=tokens * d * FLOAT,
     ))  # fmt: skip
     own, subjects = settings["features"], [s for s in settings["features"]["subjects"] if s != "text"]
     read = 3 * cell["triples"] * own["max_tokens"] * len(subjects)
