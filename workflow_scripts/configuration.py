@@ -389,8 +389,7 @@ class Grid:
                 "autoencoders": len(cell.autoencoders), "ablation": cell.until == "ablation",
                 "triples": self.triples(cell.task), "kept": self.config["keep_activations"],
             }  # fmt: skip
-            if cell.lowest_layers:
-                about["layers"] *= 2
+            about["trained_layers"] = about["layers"] * (2 if cell.lowest_layers else 1)
             shape = self.shape(cell.model)
             rows.append({"address": cell.address, "shape": shape, "settings": cell.settings, "about": about})
         return {"machine": self.config["machine"], "cells": rows}

@@ -105,7 +105,8 @@ def cell_costs(
 ) -> list[Cost]:
     """Costs of all stages of a cell.
 
-    `settings` are the cell's by stage, and `cell` tells ``preference``, ``layers``, ``autoencoders`` (variants),
+    `settings` are the cell's by stage, and `cell` tells ``preference``, ``layers`` (probed), ``trained_layers``,
+    ``autoencoders`` (variants),
     ``triples``, ``dtype``, ``ablation`` (whether it gets that far) and ``kept`` (whether activations are).
     """
     weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
@@ -119,14 +120,14 @@ def cell_costs(
         host_memory_gb=2 * FLOAT * shape.parameters,
     ))  # fmt: skip
     tokens = reading["texts"] * reading["max_tokens"]
-    harvested = (shape.n_layers if cell["kept"] else cell["layers"]) * tokens * d * FLOAT
+    harvested = (shape.n_layers if cell["kept"] else cell["trained_layers"]) * tokens * d * FLOAT
     costs.append(_cost(
         "activations", machine, tokens * forward, **{"disk_gb" if cell["kept"] else "scratch_gb": harvested},
         gpu_memory_gb=reading_memory(shape, reading["batch_size"] * reading["max_tokens"], weight),
         host_memory_gb=2 * FLOAT * shape.parameters,
     ))  # fmt: skip
     sae = settings["autoencoder"]
-    trained = cell["layers"] * cell["autoencoders"]
+    trained = cell["layers"] * cell["autoencoders"] + cell["trained_layers"] - cell["layers"]
     costs.append(_cost(
         "autoencoders", machine, trained * tokens * sae["epochs"] * 36 * d * d, disk_gb=trained * 6 * d * d * FLOAT,
         # Activations are read from their file: the memory that holds a layer is the system's cache and can be less.
