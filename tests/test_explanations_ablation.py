@@ -230,3 +230,27 @@ def test_promoted_tokens_are_those_the_direction_points_at(model, tokenizer):
     logits = model.get_output_embeddings()(norm(direction))[0]
     expected = [tokenizer.decode([i]) for i in logits.topk(3).indices.tolist()]
     assert explanations.promoted_tokens(model, tokenizer, direction, 3) == [expected]
+
+
+def test_what_an_explainer_is_shown_are_whole_windows(neox, tokenizer, reviews):
+    torch.manual_seed(0)
+    saes = {1: SparseAutoencoder(16, 20)}
+    explained = pd.DataFrame({"layer": 1, "feature": range(20)})
+    reading = (neox, tokenizer, saes, explained, reviews[:20], 40, 8, 12)
+    sizes = {
+        whole: {
+            end - start for *_, places, _ in explanations.feature_windows(*reading, whole) for _, start, end in places
+        }
+        for whole in (True, False)
+    }
+    assert sizes[True] == {12}
+    assert len(sizes[False]) > 1
+    found = explanations.evidence(explanations.feature_windows(*reading, whole=True), reviews[:20], 3, 2, seed=0)
+    counts = found.groupby(["feature", "kind"]).size().unstack()
+    assert (counts["top"] == 3).all() and (counts["random"] == 2).all()
+    # One scale: the largest activation that was seen anywhere is shown as 10, in the first excerpt.
+    first = found[found["kind"] == "top"].groupby("feature").first()
+    assert first["excerpt"].str.contains("{10}", regex=False).all()
+    short = [text[:20] for text in reviews[:5]]
+    places = next(explanations.feature_windows(neox, tokenizer, saes, explained, short, 48, 8, 40, whole=True))[3]
+    assert places

@@ -57,7 +57,7 @@ def main() -> None:
     found = explanations.feature_windows(*reading, explained, held_out, *limits, size)
     excerpts = explanations.held_out_excerpts(found, held_out, settings["excerpts"], run.seed)
     texts = documents(frame)[: settings["texts"]]
-    found = explanations.feature_windows(*reading, explained, texts, *limits, size)
+    found = explanations.feature_windows(*reading, explained, texts, *limits, size, whole=True)
     numbers = (settings["evidence_top"], settings["evidence_random"])
     evidence = explanations.evidence(found, texts, *numbers, run.seed)
     artefacts.write_table(run.paths.output, result, run.stamp)

@@ -112,11 +112,15 @@ def feature_windows(
     max_tokens: int,
     batch_size: int,
     size: int,
+    whole: bool = False,
 ) -> Iterator[FeatureWindows]:
-    """Each feature of `explained` (``layer``, ``feature``) on windows of `size` tokens of `texts`, in one pass."""
+    """Each feature of `explained` (``layer``, ``feature``) on windows of `size` tokens of `texts`, in one pass.
+
+    A text's rest is a shorter window; with `whole` it is left out, unless no text has a window of `size`.
+    """
     encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
-    places = windows(offsets, size)
+    places = (windows(offsets, size, size) if whole else []) or windows(offsets, size)
     features = {int(n): torch.as_tensor(group["feature"].to_numpy()) for n, group in explained.groupby("layer")}
     codes: dict[int, list[np.ndarray]] = {n: [None] * len(texts) for n in features}
     sequences = encoded["input_ids"]
