@@ -136,7 +136,8 @@ def ppo_loss(
     logits: torch.Tensor, values: torch.Tensor, rollout: Rollout, settings: PPOSettings
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Clipped policy loss plus `value_coef` times the clipped value loss, and its parts."""
-    new = token_log_probs(logits, rollout.response)
+    log_p = torch.log_softmax(logits.float(), -1)
+    new = log_p.gather(-1, rollout.response[..., None]).squeeze(-1)
     ratio = torch.exp(new - rollout.log_probs)
     clipped = ratio.clamp(1 - settings.clip_range, 1 + settings.clip_range)
     losses, clipped_losses = -rollout.advantages * ratio, -rollout.advantages * clipped
@@ -145,7 +146,7 @@ def ppo_loss(
     value_clipped = rollout.values + (values - rollout.values).clamp(-bound, bound)
     squared = torch.maximum((values - rollout.returns) ** 2, (value_clipped - rollout.returns) ** 2)
     value_loss = 0.5 * masked_mean(squared, rollout.mask)
-    log_p = torch.log_softmax(logits.detach().float(), -1)
+    log_p = log_p.detach()
     parts = {
         "policy_loss": policy_loss.detach(),
         "value_loss": value_loss.detach(),
