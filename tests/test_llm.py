@@ -152,6 +152,16 @@ def test_a_request_that_the_server_rejects_is_recorded_and_not_asked_again(tmp_p
         assert len(server.bodies) == 2
 
 
+def test_an_answer_in_parts_is_put_together(tmp_path):
+    def parts(request):
+        message = {"role": "assistant", "content": [{"type": "text", "text": '{"n"'}, {"type": "text", "text": ": 3}"}]}
+        faulty.send(request, 200, faulty.completion("", choices=[{"finish_reason": "stop", "message": message}]))
+        return True
+
+    with LanguageService(echo, iter([parts])) as server, Client(service(server.url), tmp_path / "c.sqlite") as client:
+        assert client.ask(requests(1))[0].value == {"n": 3}
+
+
 def test_a_refusal_is_a_status(tmp_path):
     with LanguageService(echo) as server:
         server.reply = lambda body: None

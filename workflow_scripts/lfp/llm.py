@@ -357,19 +357,20 @@ class Client:
 
     def _send(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The response to `body`, without the schema where the server refuses it."""
-        if "response_format" in body and self.cache.trait(self._server, "schema") == "refused":
-            body = {k: v for k, v in body.items() if k != "response_format"}
         import openai
 
+        plain = {name: value for name, value in body.items() if name != "response_format"}
+        if self.cache.trait(self._server, "schema") == "refused":
+            body = plain
+        # Servers that know the header bill a repeated request once; without the schema it is another request.
+        headers = {"Idempotency-Key": key if "response_format" in body else f"{key}-plain"}
         try:
-            # Servers that know the header bill a repeated request once.
             raw = self._openai.chat.completions.with_raw_response.create(
-                **{"stream": False, **self._split(body)}, extra_headers={"Idempotency-Key": key}
+                **{"stream": False, **self._split(body)}, extra_headers=headers
             )
             return _response(raw.http_response.content)
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             if "response_format" in body:
-                plain = {k: v for k, v in body.items() if k != "response_format"}
                 response = self._send(key, plain)
                 if not response.get("rejected"):
                     self.cache.set_trait(self._server, "schema", "refused")
@@ -496,8 +497,11 @@ def _response(content: bytes) -> dict[str, Any]:
     except (ValueError, KeyError, IndexError, TypeError):
         raise TransientError(f"no chat completion: {content[:80]!r}", billed=True) from None
     usage = value.get("usage") or {}
+    content = message.get("content")
+    if isinstance(content, list):  # parts, as some servers send them
+        content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
     return {
-        "content": message.get("content"), "refusal": message.get("refusal"),
+        "content": content, "refusal": message.get("refusal"),
         "finish_reason": choice.get("finish_reason"), "model": value.get("model"),
         "system_fingerprint": value.get("system_fingerprint"),
         "usage": {name: usage[name] for name in ("prompt_tokens", "completion_tokens") if name in usage},
