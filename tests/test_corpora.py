@@ -93,6 +93,15 @@ def test_pairs_without_a_common_prompt_are_dropped_and_counted():
     assert dropped == 1
 
 
+def test_pairs_with_an_empty_answer_are_dropped_and_counted():
+    transcripts = pd.DataFrame({"chosen": [f"q{ASSISTANT} x", f"q{ASSISTANT}"], "rejected": [f"q{ASSISTANT} y"] * 2})
+    columns = pd.DataFrame({"prompt": ["q", "q"], "chosen": ["x", " "], "rejected": ["y", "y"]})
+    for frame in (transcripts, columns):
+        pairs, dropped = corpora.preference_pairs(frame)
+        assert list(pairs["chosen"].str.strip()) == ["x"]
+        assert dropped == 1
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet"])
 def test_splits_are_read_from_any_format_and_shuffled(tmp_path, name):
     frame = pd.DataFrame({"review": [f"text {i}" for i in range(50)], "label": 0})

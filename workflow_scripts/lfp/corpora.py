@@ -481,10 +481,11 @@ def split_prompt(chosen: str, rejected: str) -> tuple[str, str, str] | None:
 
 
 def preference_pairs(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Pairs as (prompt, chosen, rejected) answers plus the number of rows that had no common prompt.
+    """Pairs as (prompt, chosen, rejected) answers plus the number of rows that give none.
 
-    Rows with a ``prompt`` column are taken as they are; transcripts are cut by :func:`split_prompt`. The
-    frame's index is kept, so that further columns can be joined back.
+    Rows with a ``prompt`` column are taken as they are; transcripts are cut by :func:`split_prompt`. Rows without a
+    common prompt, with equal answers or with an empty one (HH-RLHF has some) are dropped. The frame's index is kept, so
+    that further columns can be joined back.
     """
     if "prompt" in frame.columns:
         pairs = frame[["prompt", "chosen", "rejected"]]
@@ -493,6 +494,8 @@ def preference_pairs(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
         cuts = [split_prompt(c, r) for c, r in zip(frame["chosen"], frame["rejected"], strict=True)]
         rows = {index: cut for index, cut in zip(frame.index, cuts, strict=True) if cut is not None}
         kept = pd.DataFrame.from_dict(rows, orient="index", columns=["prompt", "chosen", "rejected"])
+    filled = (kept[["chosen", "rejected"]].apply(lambda answers: answers.str.strip()) != "").all(axis=1)
+    kept = kept[filled]
     return kept, len(frame) - len(kept)
 
 
