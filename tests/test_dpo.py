@@ -71,13 +71,19 @@ def test_margins_are_zero_before_and_positive_after_training(base, tokenizer, pa
 
 def test_an_answers_log_probability_is_the_sum_over_its_tokens(base, tokenizer):
     model = models.load_model(base)
-    value = dpo.answer_log_probs(model, tokenizer, ["The film", "I saw"], [" was gentle.", " it."], 64)[0]
+    value = dpo.answer_log_probs(model, tokenizer, ["The film", "I saw"], [" was gentle.", " it."], 64, 32)[0]
     prompt = tokenizer("The film")["input_ids"]
     answer = [*tokenizer(" was gentle.")["input_ids"], tokenizer.eos_token_id]
     with torch.no_grad():
         log_p = torch.log_softmax(model(torch.tensor([prompt + answer])).logits[0], -1)
     expected = sum(log_p[len(prompt) - 1 + i, token].item() for i, token in enumerate(answer))
     assert value == pytest.approx(expected, rel=1e-5)
+    # A prompt longer than the model takes loses its beginning, not its answer.
+    long, answers = " the film was gentle" * 40, [" was gentle."]
+    kept = tokenizer.decode(tokenizer(long)["input_ids"][-8:])
+    scores = [dpo.answer_log_probs(model, tokenizer, [text], answers, 64, 8)[0] for text in (long, kept)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+    assert scores[0] < -1
 
 
 def test_prompts_are_cut_from_the_left(tokenizer, pairs):

@@ -28,7 +28,8 @@ def main() -> None:
         wanted = (settings["prefix_tokens"], settings["prompts"])
         prefixes = ablation.prefix_tokens(tokenizer, list(frame["text"]), *wanted)
     else:
-        prefixes = tokenizer(list(preference_pairs(frame)[0]["prompt"])[: settings["prompts"]])["input_ids"]
+        prompts = list(preference_pairs(frame)[0]["prompt"])[: settings["prompts"]]
+        prefixes = [ids[-settings["prompt_tokens"] :] for ids in tokenizer(prompts)["input_ids"]]
     texts = ablation.neutral_sentences(documents(frame), feedback["rewarded"], settings["neutral_texts"])
     sequences = activations.encode(tokenizer, texts, settings["neutral_tokens"])
     directories = {int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders}

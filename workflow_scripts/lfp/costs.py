@@ -163,7 +163,7 @@ def _explained_costs(
         sum(own["random_draws"] if arm == "random" else 1 for arms in ("arms", "base_arms") for arm in own[arms])
         + interventions
     )
-    length = own["prefix_tokens"] + own["new_tokens"]
+    length = own["prompt_tokens" if cell["preference"] else "prefix_tokens"] + own["new_tokens"]
     sampled = draws * own["prompts"] * length * shape.forward
     neutral = draws * own["neutral_texts"] * own["neutral_tokens"] * shape.forward
     in_flight = own["batch_size"] * length

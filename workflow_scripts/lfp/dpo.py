@@ -126,12 +126,20 @@ def training_curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 @torch.no_grad()
 def answer_log_probs(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], answers: list[str], max_length: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    answers: list[str],
+    max_length: int,
+    max_prompt_length: int,
 ) -> np.ndarray:
-    """Summed log-probability (nats) of every answer, with its end-of-text token, after its prompt: [batch]."""
+    """Summed log-probability (nats) of every answer, with its end-of-text token, after its prompt: [batch].
+
+    As in training, prompts are cut from the left and what is longer than `max_length` from the right.
+    """
     result = []
     for start in range(0, len(prompts), 32):
-        prefix = [tokenizer(text)["input_ids"] for text in prompts[start : start + 32]]
+        prefix = [tokenizer(text)["input_ids"][-max_prompt_length:] for text in prompts[start : start + 32]]
         suffix = [
             [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
             for text in answers[start : start + 32]
@@ -160,6 +168,7 @@ def implicit_margins(
     margin = np.zeros(len(pairs))
     for side, sign in (("chosen", 1.0), ("rejected", -1.0)):
         for model, weight in ((policy, 1.0), (base, -1.0)):
-            scores = answer_log_probs(model, tokenizer, list(pairs["prompt"]), list(pairs[side]), settings.max_length)
+            texts = (list(pairs["prompt"]), list(pairs[side]))
+            scores = answer_log_probs(model, tokenizer, *texts, settings.max_length, settings.max_prompt_length)
             margin += sign * weight * scores
     return settings.beta * margin
