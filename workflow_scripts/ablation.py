@@ -47,7 +47,8 @@ def main() -> None:
         "top_match_unrelated": lambda: feature_sets.top_set(table, chosen, feature_sets.unrelated_match_rank(table)),
     }
     completions, losses = [], []
-    for draw in range(settings["random_draws"] if arm == "random" else 1):
+    # Nothing to match means nothing to draw.
+    for draw in range(settings["random_draws"] if arm == "random" and chosen else 1):
         features = sets.get(arm, dict)()
         for intervention in settings["interventions"]:
             edits = ablation.arm_edits(arm, autoencoders, features, intervention, means)
