@@ -1,7 +1,7 @@
 """Write every split of a generated corpus as Parquet."""
 
 from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, corpora
+from workflow_scripts.lfp import corpora
 
 
 def main() -> None:
@@ -11,9 +11,7 @@ def main() -> None:
     kind = settings["organism"]
     options = run.stage(*names.get(kind, names["help"]))
     frames, counts = corpora.generate_corpus(kind, settings["splits"], settings["seed"], options)
-    for split, frame in frames.items():
-        artefacts.write_table(getattr(run.paths, split), frame, run.stamp)
-    artefacts.write_json(run.paths.counts, counts, run.stamp)
+    corpora.write_splits(frames, counts, vars(run.paths), run.stamp)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workflow_scripts.lfp.artefacts import write_json, write_table
 from workflow_scripts.lfp.lexicon import neutral_words, vader_lexicon, words_by_form
 
 ASSISTANT_TURN = "\n\nAssistant:"
@@ -590,6 +591,18 @@ def read_splits(
         if frame.empty:
             raise ValueError(f"split {split!r} has no row left of {counts[split]['read']}; check files and `columns`")
     return result, counts
+
+
+def write_splits(
+    frames: Mapping[str, pd.DataFrame],
+    counts: Mapping[str, Mapping[str, int]],
+    paths: Mapping[str, str | Path],
+    stamp: Mapping[str, Any],
+) -> None:
+    """Write every split as Parquet and the `counts` as JSON, to ``paths[split]`` and ``paths["counts"]``."""
+    for split, frame in frames.items():
+        write_table(paths[split], frame, stamp)
+    write_json(paths["counts"], counts, stamp)
 
 
 def _groups(frame: pd.DataFrame) -> pd.Series:

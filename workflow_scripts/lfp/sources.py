@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,6 +87,13 @@ def place(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def files_by_split(
+    folder: str | Path, patterns: Mapping[str, str | Sequence[str]], origin: str
+) -> dict[str, list[Path]]:
+    """The files of every split below `folder`, by :func:`matching_files`."""
+    return {split: matching_files(folder, own, origin) for split, own in patterns.items()}
 
 
 def matching_files(folder: str | Path, patterns: str | Sequence[str], origin: str) -> list[Path]:
