@@ -118,11 +118,20 @@ def test_features_and_logits_do_not_depend_on_the_padding_side(tiny):
 @torch.no_grad()
 def test_an_edit_reaches_generation_and_goes_away_again(tiny):
     batch = models.pad_batch([[5, 6, 7], [8, 9]], 1, "cpu", left=True)
-    clean = models.generate(tiny, batch, 4, 0, eos=0, pad=1)
-    with edited(tiny, dict.fromkeys(range(LAYERS), torch.zeros_like)):
-        ablated = models.generate(tiny, batch, 4, 0, eos=0, pad=1)
-    assert clean.shape[1] <= 4 and ablated.shape[1] <= 4
+    clean, logits = models.generate(tiny, batch, 4, 0, eos=0, pad=1), tiny(**batch).logits
+    called = []
+
+    def ablate(x: torch.Tensor) -> torch.Tensor:
+        called.append(x.shape)
+        return torch.zeros_like(x)
+
+    with edited(tiny, dict.fromkeys(range(LAYERS), ablate)):
+        sampled = models.generate(tiny, batch, 4, 0, eos=0, pad=1)
+        calls = len(called)
+        assert not torch.allclose(tiny(**batch).logits, logits, atol=1e-3)
+    assert calls == LAYERS * sampled.shape[1]  # once for every layer and sampled token
     assert torch.equal(clean, models.generate(tiny, batch, 4, 0, eos=0, pad=1))
+    torch.testing.assert_close(tiny(**batch).logits, logits)
     assert models.width(tiny) == WIDTH
     assert models.hook_name(tiny, 1).endswith(("layers.1.mlp", "h.1.mlp", "layers.1.fc2"))
 

@@ -168,6 +168,21 @@ def test_a_data_set_without_the_expected_columns_or_files_says_so(hub, tmp_path)
     assert "no file matches 'nothing/*'" in result.stderr
 
 
+def test_a_corpus_is_copied_from_files_of_the_working_directory(repositories, tmp_path):
+    settings = {"columns": {"chosen": "chosen", "rejected": "rejected"}, "test_share": 0.25, "seed": 0}
+    result = job("copy_corpus", settings | {"path": {"train": "hh/*-base/train.jsonl.gz"}}, tmp_path, "")
+    assert result.returncode == 0, result.stderr
+    kept = [len(pd.read_parquet(tmp_path / "o" / f"{split}.parquet")) for split in ("train", "test")]
+    assert kept == [15, 5]
+    counts = json.loads((tmp_path / "o" / "counts.json").read_text())
+    assert [counts[split]["kept"] for split in ("train", "test")] == kept
+    absolute = str(tmp_path / "hh" / "harmless-base" / "test.jsonl.gz")
+    result = job("copy_corpus", settings | {"path": {"train": absolute, "test": absolute}}, tmp_path, "")
+    assert "split 'test' has no row left" in result.stderr
+    result = job("copy_corpus", settings | {"path": {"train": "absent.jsonl"}}, tmp_path, "")
+    assert "no file matches 'absent.jsonl'" in result.stderr
+
+
 def test_a_local_checkpoint_without_tokenizer_is_refused(repositories, tmp_path):
     folder = repositories["models", "org/good"]
     (folder / "tokenizer.json").unlink()
