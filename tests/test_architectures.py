@@ -1,12 +1,15 @@
 """Every supported family: the hook reads exactly the MLP's output, on either padding side; logits are the model's."""
 
+from collections.abc import Iterator
+
+import numpy as np
 import pytest
 import torch
 import transformers
 from torch.nn import functional as F
 
 from workflow_scripts.lfp import models
-from workflow_scripts.lfp.activations import captured, captured_final, edited, mlp_outputs
+from workflow_scripts.lfp.activations import captured, captured_final, continuations, edited, mlp_outputs
 
 LAYERS, WIDTH, VOCABULARY = 2, 16, 60
 _IDS = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
@@ -80,6 +83,7 @@ def test_every_supported_family_is_tested():
     assert set(CONFIGURATIONS) == set(models.ARCHITECTURES)
 
 
+@torch.inference_mode()
 def test_the_hook_reads_exactly_the_output_of_the_mlp(tiny):
     family, sequences = tiny.config.model_type, [[5, 6, 7, 8, 9], [10, 11, 12]]
     inputs: dict[int, torch.Tensor] = {}
@@ -97,6 +101,60 @@ def test_the_hook_reads_exactly_the_output_of_the_mlp(tiny):
         assert outputs[layer].shape == (2, 5, WIDTH)
         expected = mlp_by_hand(family, block, inputs[layer]).reshape(2, 5, WIDTH)
         torch.testing.assert_close(outputs[layer][mask], expected[mask])
+
+
+@torch.inference_mode()
+def test_a_pass_ends_behind_the_last_wanted_layer_with_the_same_outputs(tiny):
+    """For every family, whatever the lengths: what is left out is never looked at."""
+    rng = np.random.default_rng(0)
+    sequences = [rng.integers(5, 60, n).tolist() for n in (1, 9, 4, 4, 7)]
+    ran = []
+    handles = [
+        block.register_forward_hook(lambda *_, n=n: ran.append(n)) for n, block in enumerate(models.blocks(tiny))
+    ]
+    whole = dict(read(mlp_outputs(tiny, sequences, [0], 1, 2, stop=False)))
+    assert set(ran) == set(range(LAYERS))
+    ran.clear()
+    stopped = dict(read(mlp_outputs(tiny, sequences, [0], 1, 3)))
+    assert not ran
+    for handle in handles:
+        handle.remove()
+    for i, ids in enumerate(sequences):
+        assert len(whole[i]) == len(ids)
+        torch.testing.assert_close(stopped[i], whole[i], atol=1e-5, rtol=1e-5)
+    assert not any(module._forward_hooks for module in tiny.modules())
+
+
+@torch.inference_mode()
+def test_a_prefix_that_is_read_once_gives_what_reading_it_again_gives(tiny):
+    """For every family, prefixes of any length (also none) and continuations of different lengths."""
+    rng = np.random.default_rng(1)
+    draw = lambda n: rng.integers(5, 50, n).tolist()  # noqa: E731
+    shared = [0, 3, 8, 1, 8, 0]
+    prefixes = [draw(n) for n in shared]
+    sequences = [[prefix + draw(int(rng.integers(1, 6))) for prefix in prefixes] for _ in range(3)]
+    seen = set()
+    for index, outputs, final in continuations(tiny, sequences, shared, range(LAYERS), 1, 2):
+        for row, i in enumerate(index):
+            seen.add(int(i))
+            for kind in range(3):
+                ids = sequences[kind][i]
+                with captured(tiny, range(LAYERS)) as plain, captured_final(tiny) as plain_final:
+                    tiny(torch.tensor([ids]), use_cache=False)
+                own = slice(len(ids) - shared[i])
+                for layer in range(LAYERS):
+                    expected = plain[layer].reshape(1, len(ids), WIDTH)[0, shared[i] :]
+                    torch.testing.assert_close(outputs[layer][kind][row, own], expected, atol=1e-4, rtol=1e-4)
+                expected = plain_final[0][0, shared[i] :]
+                torch.testing.assert_close(final[kind][row, own], expected, atol=1e-4, rtol=1e-4)
+    assert seen == set(range(len(shared)))
+
+
+def read(passes) -> Iterator[tuple[int, torch.Tensor]]:
+    """(sequence, MLP outputs of layer 0 on its tokens) of all batches."""
+    for index, mask, outputs in passes:
+        for row, i in enumerate(index):
+            yield int(i), outputs[0][row][mask[row]]
 
 
 @torch.no_grad()

@@ -51,7 +51,7 @@ def test_the_same_values_give_the_same_bytes(tmp_path):
 
 
 def test_a_tensor_file_is_filled_in_place_and_is_ordinary_safetensors(tmp_path):
-    path, value = tmp_path / "a.safetensors", np.arange(12, dtype=np.float32).reshape(4, 3)
+    path, value = tmp_path / "a.safetensors", np.arange(12, dtype=np.float16).reshape(4, 3)
     with artefacts.tensor_file(path, "x", (4, 3), {"code": "1"}, {"hook_name": "h"}) as array:
         array[[2, 0]] = value[[2, 0]]
         array[[1, 3]] = value[[1, 3]]
@@ -62,7 +62,7 @@ def test_a_tensor_file_is_filled_in_place_and_is_ordinary_safetensors(tmp_path):
     np.testing.assert_array_equal(opened, value)
     opened[0] = 7  # reaches memory alone
     np.testing.assert_array_equal(artefacts.read_tensors(path)["x"], value)
-    with pytest.raises(ValueError, match="expected an array 'y' of float32, found none"):
+    with pytest.raises(ValueError, match="expected an array 'y' of float16, found none"):
         artefacts.open_tensor(path, "y")
     with pytest.raises(RuntimeError), artefacts.tensor_file(path, "x", (2, 3), {}) as array:
         raise RuntimeError

@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from workflow_scripts.lfp import autoencoder, matching, sae_metrics
-from workflow_scripts.lfp.autoencoder import AutoencoderSettings, SparseAutoencoder
+from workflow_scripts.lfp import autoencoder, matching, sae_metrics, sae_training
+from workflow_scripts.lfp.autoencoder import SparseAutoencoder
+from workflow_scripts.lfp.sae_training import AutoencoderSettings, Gradients
 
 
 def identity_autoencoder(d: int) -> SparseAutoencoder:
@@ -18,6 +19,14 @@ def identity_autoencoder(d: int) -> SparseAutoencoder:
         sae.decoder.copy_(torch.cat([torch.eye(d), -torch.eye(d)]))
         sae.encoder.copy_(sae.decoder.T)
     return sae
+
+
+def reconstruction_metrics(sae: SparseAutoencoder, x: np.ndarray, parts: int = 1) -> dict[str, float]:
+    """The metrics of `x` [token, d_in], shown in `parts`."""
+    found = sae_metrics.Reconstruction(sae)
+    for part in np.array_split(x, parts):
+        found.add(torch.from_numpy(part))
+    return found.metrics()
 
 
 def planted(n: int = 4000, d: int = 12, features: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -30,10 +39,19 @@ def planted(n: int = 4000, d: int = 12, features: int = 8, seed: int = 0) -> tup
 
 def test_an_identity_autoencoder_reconstructs():
     x = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
-    metrics = autoencoder.reconstruction_metrics(identity_autoencoder(6), x)
+    metrics = reconstruction_metrics(identity_autoencoder(6), x)
     assert metrics["fvu"] == pytest.approx(0, abs=1e-9)
     assert metrics["l0"] == 6
     assert metrics["dead_fraction"] == 0
+
+
+def test_metrics_do_not_depend_on_how_the_tokens_come():
+    x = np.random.default_rng(0).normal(100, 1, size=(500, 6)).astype(np.float32)
+    sae = SparseAutoencoder(6, 9)
+    whole, parts = reconstruction_metrics(sae, x), reconstruction_metrics(sae, x, parts=7)
+    assert parts == pytest.approx(whole, rel=1e-6)
+    error = (torch.from_numpy(x) - sae.decode(sae.encode(torch.from_numpy(x)))).detach().double().numpy()
+    assert whole["fvu"] == pytest.approx((error**2).sum() / ((x - x.astype(np.float64).mean(0)) ** 2).sum(), rel=1e-6)
 
 
 def test_an_autoencoder_that_says_the_mean_explains_nothing():
@@ -42,7 +60,7 @@ def test_an_autoencoder_that_says_the_mean_explains_nothing():
     with torch.no_grad():
         sae.b_enc.fill_(-100)
         sae.b_dec.copy_(torch.from_numpy(x.mean(0)))
-    metrics = autoencoder.reconstruction_metrics(sae, x)
+    metrics = reconstruction_metrics(sae, x)
     assert metrics["fvu"] == pytest.approx(1, abs=1e-5)
     assert (metrics["l0"], metrics["dead_fraction"]) == (0, 1)
 
@@ -63,21 +81,94 @@ def test_the_loss_is_the_mean_squared_error_plus_the_l1_norm(tied):
 def test_training_recovers_planted_directions(tied):
     x, directions = planted()
     settings = AutoencoderSettings(l1=0.003, learning_rate=5e-3, batch_size=500, epochs=60, tied=tied)
-    sae = autoencoder.train(x, 12, settings, seed=0)
+    [sae] = sae_training.train(x, [12], settings, seed=0)
     cosine = np.abs(directions @ sae.W_dec.detach().numpy().T).max(1)
     assert cosine.mean() > 0.9
     untrained = SparseAutoencoder(12, 12)
     assert np.abs(directions @ untrained.W_dec.detach().numpy().T).max(1).mean() < 0.75
-    assert autoencoder.reconstruction_metrics(sae, x)["fvu"] < 0.1
+    assert reconstruction_metrics(sae, x)["fvu"] < 0.1
 
 
 def test_training_is_deterministic_and_more_l1_is_sparser():
     x, _ = planted(1000)
     settings = AutoencoderSettings(l1=0.001, batch_size=200, epochs=5)
-    a, b = (autoencoder.train(x, 12, settings, seed=1) for _ in range(2))
+    a, b = (sae_training.train(x, [12], settings, seed=1)[0] for _ in range(2))
     assert torch.equal(a.decoder, b.decoder)
-    sparse = autoencoder.train(x, 12, AutoencoderSettings(l1=0.05, batch_size=200, epochs=5), seed=1)
-    assert autoencoder.reconstruction_metrics(sparse, x)["l0"] < autoencoder.reconstruction_metrics(a, x)["l0"]
+    [sparse] = sae_training.train(x, [12], AutoencoderSettings(l1=0.05, batch_size=200, epochs=5), seed=1)
+    assert reconstruction_metrics(sparse, x)["l0"] < reconstruction_metrics(a, x)["l0"]
+
+
+def autograd(sae: SparseAutoencoder, x: torch.Tensor, l1: float) -> dict[str, torch.Tensor]:
+    """Gradients by automatic differentiation of the loss: the plain version."""
+    sae.zero_grad()
+    sae.loss(x, l1)[0].backward()
+    return {name: parameter.grad.clone() for name, parameter in sae.named_parameters()}
+
+
+def random_autoencoder(d: int, m: int, tied: bool, density: float) -> SparseAutoencoder:
+    """Rows of all norms, biases that leave about `density` of the features active on normal noise."""
+    sae = SparseAutoencoder(d, m, tied).double()
+    with torch.no_grad():
+        sae.decoder.mul_(torch.rand(m, 1) * 3 + 0.1)
+        sae.b_dec.normal_()
+        sae.b_enc.fill_({0.0: -1e3, 1.0: 1e3}.get(density) or torch.special.ndtri(torch.tensor(density)).item())
+        if not tied:
+            sae.encoder.normal_().div_(sae.encoder.norm(dim=0))
+    return sae
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.3, 1.0])
+@pytest.mark.parametrize("shape", [(1, 3, 5), (7, 5, 4), (64, 8, 16), (130, 33, 65)])
+def test_closed_form_gradients_are_those_of_automatic_differentiation(shape, density, tied):
+    """Random shapes, no feature active to all; one thread and several, which then share the tokens unevenly."""
+    torch.manual_seed(0)
+    n, d, m = shape
+    sae, x = random_autoencoder(d, m, tied, density), torch.randn(n, d, dtype=torch.float64)
+    expected = autograd(sae, x, 0.3)
+    for threads in (1, 3):
+        gradients = Gradients(sae, 0.3, torch.float64, threads)
+        for path in (gradients.dense, gradients.sparse, gradients.dense):  # buffers are used again
+            sae.zero_grad()
+            path(x)
+            for name, parameter in sae.named_parameters():
+                torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-5, atol=1e-10)
+
+
+def test_a_smaller_batch_after_a_larger_one_reads_nothing_of_it():
+    torch.manual_seed(0)
+    sae, x = random_autoencoder(6, 9, True, 0.3), torch.randn(50, 6, dtype=torch.float64)
+    gradients = Gradients(sae, 0.1, torch.float64)
+    for path in (gradients.dense, gradients.sparse):
+        path(x)
+        path(x[:7])
+        kept = {name: parameter.grad.clone() for name, parameter in sae.named_parameters()}
+        torch.testing.assert_close(kept, autograd(sae, x[:7], 0.1))
+
+
+def test_products_in_bfloat16_are_the_same_gradients_to_its_precision():
+    torch.manual_seed(0)
+    sae, x = random_autoencoder(32, 64, True, 0.3).float(), torch.randn(256, 32)
+    expected = autograd(sae, x, 0.01)
+    Gradients(sae, 0.01, torch.bfloat16).dense(x)
+    for name, parameter in sae.named_parameters():
+        assert parameter.grad.dtype == torch.float32
+        assert (parameter.grad - expected[name]).norm() < 0.03 * expected[name].norm()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_the_sparse_path_trains_what_the_dense_path_trains(kind, monkeypatch):
+    x, _ = planted(1000)
+    settings = AutoencoderSettings(l1=0.01, batch_size=300, epochs=20, learning_rate=5e-3)
+    found = {}
+    for pays in (False, True):
+        monkeypatch.setattr(sae_training, "sparse_pays", lambda density, weights, pays=pays: pays)
+        found[pays] = sae_training.train(x.astype(kind), [12, 24], settings, seed=0)
+    for dense, sparse in zip(found[False], found[True], strict=True):
+        torch.testing.assert_close(dense.W_dec, sparse.W_dec, atol=1e-3, rtol=0)
+        metrics = [reconstruction_metrics(sae, x) for sae in (dense, sparse)]
+        assert metrics[0]["fvu"] == pytest.approx(metrics[1]["fvu"], abs=1e-4)
+    assert [sae.d_sae for sae in found[True]] == [12, 24]
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -117,8 +208,8 @@ def test_matching_finds_a_permutation_and_random_dictionaries_match_badly():
 def test_an_identity_autoencoder_recovers_all_of_the_loss(neox, tokenizer, reviews):
     sequences = tokenizer(reviews[:6])["input_ids"]
     clean = sae_metrics.cross_entropy(neox, sequences, tokenizer.pad_token_id, 3, {})
-    metrics = sae_metrics.evaluate(
-        neox, {"small": identity_autoencoder(16)}, 1, sequences, tokenizer.pad_token_id, 3, clean
-    )
-    assert metrics["small"]["ce_reconstructed"] == pytest.approx(clean, abs=1e-5)
-    assert metrics["small"]["loss_recovered"] == pytest.approx(1, abs=1e-2)
+    found = sae_metrics.evaluate(neox, {1: {"small": identity_autoencoder(16)}}, sequences, tokenizer.pad_token_id, 3)
+    metrics = found[1]["small"]
+    assert metrics["ce_clean"] == pytest.approx(clean)
+    assert metrics["ce_reconstructed"] == pytest.approx(clean, abs=1e-5)
+    assert metrics["loss_recovered"] == pytest.approx(1, abs=1e-2)

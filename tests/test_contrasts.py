@@ -69,7 +69,8 @@ def test_log_probabilities_are_those_of_the_element_after_its_prompt(model, toke
     arrays = features.element_features(model, tokenizer, {}, some, [], 200, 3)
     for row, found in zip(some.itertuples(), arrays["log_probability.negative"][:, 0], strict=True):
         ids = tokenizer(row.prompt + row.negative)["input_ids"]
-        (sequence,), (own,) = features.encode_elements(tokenizer, some[some["triple"] == row.triple], "negative", 200)
+        one = some[some["triple"] == row.triple]
+        [[sequence]], [[own]] = features.encode_elements(tokenizer, one, ["negative"], 200)
         assert sequence == ids
         with torch.no_grad():
             log_p = torch.log_softmax(model(torch.tensor([ids])).logits[0], -1)
@@ -77,7 +78,7 @@ def test_log_probabilities_are_those_of_the_element_after_its_prompt(model, toke
 
 
 def test_an_elements_tokens_are_its_own_even_when_the_text_is_cut(tokenizer, triples):
-    sequences, targets = features.encode_elements(tokenizer, triples.head(5), "positive", max_tokens=12)
+    [sequences], [targets] = features.encode_elements(tokenizer, triples.head(5), ["positive"], max_tokens=12)
     for ids, own, word in zip(sequences, targets, triples["positive"], strict=False):
         assert len(ids) <= 12
         assert tokenizer.decode([ids[i] for i in own]).strip() == word

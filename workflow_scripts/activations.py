@@ -20,6 +20,8 @@ def main() -> None:
     layers = [int(layer) for layer in run.paths.layers]
     sequences = activations.encode(tokenizer, texts, settings["max_tokens"])
     shape = (sum(map(len, sequences)), models.width(policy))
+    size = activations.disk_bytes(sequences, len(layers), shape[1], settings["max_disk_gb"])
+    print(f"activations: {shape[0]} tokens, {len(layers)} layers, {size / 1e9:.3g} GB on disk")
     with artefacts.directory_aside(run.paths.output, run.stamp) as folder, ExitStack() as stack:
         outputs = {}
         for layer in layers:

@@ -10,16 +10,17 @@ from workflow_scripts.lfp import artefacts
 def main() -> None:
     run = job.start(__doc__, ["activations", "small", "large", "layer"])
     device = run.device
-    from workflow_scripts.lfp import autoencoder
+    from workflow_scripts.lfp import autoencoder, sae_training
 
     path = Path(run.paths.activations) / f"layer{run.paths.layer}.safetensors"
     data = artefacts.open_tensor(path, "activations")
-    options = {field.name: run.settings[field.name] for field in dataclasses.fields(autoencoder.AutoencoderSettings)}
-    settings = autoencoder.AutoencoderSettings(**options)
+    options = {field.name: run.settings[field.name] for field in dataclasses.fields(sae_training.AutoencoderSettings)}
+    settings = sae_training.AutoencoderSettings(**options)
     origin = {"layer": int(run.paths.layer), "hook_name": artefacts.read_metadata(path)["hook_name"]}
     origin |= {"model_name": run.settings["model"], **options}
-    for output, multiple in ((run.paths.small, 1), (run.paths.large, 2)):
-        sae = autoencoder.train(data, data.shape[1] * multiple, settings, run.seed + multiple, device)
+    sizes = [data.shape[1], 2 * data.shape[1]]
+    pair = sae_training.train(data, sizes, settings, run.seed, device, run.threads)
+    for output, sae in zip((run.paths.small, run.paths.large), pair, strict=True):
         with artefacts.directory_aside(output, run.stamp) as folder:
             autoencoder.save(sae, folder, origin)
 

@@ -20,18 +20,19 @@ def main() -> None:
     texts = documents(artefacts.read_table(run.paths.corpus))[-settings["held_out_texts"] :]
     sequences = activations.encode(tokenizer, texts, settings["max_tokens"])
     texts_of_model = (sequences, tokenizer.pad_token_id, settings["batch_size"])
-    clean = sae_metrics.cross_entropy(policy, *texts_of_model, {})
+    folders = {}
+    for small, large in zip(run.paths.small, run.paths.large, strict=True):
+        folders[int(Path(small).parent.name.removeprefix("layer"))] = {"small": small, "large": large}
+    pairs = {n: {size: autoencoder.load(path, device) for size, path in pair.items()} for n, pair in folders.items()}
+    found = sae_metrics.evaluate(policy, pairs, *texts_of_model)
     matches, rows = [], []
-    for small_dir, large_dir in zip(run.paths.small, run.paths.large, strict=True):
-        layer = int(Path(small_dir).parent.name.removeprefix("layer"))
-        pair = {"small": autoencoder.load(small_dir, device), "large": autoencoder.load(large_dir, device)}
+    for layer, pair in pairs.items():
         directions = {size: sae.W_dec.cpu().numpy() for size, sae in pair.items()}
         matches.append(matching.match_features(directions["small"], directions["large"]).assign(layer=layer))
-        mmcs = matching.mean_max_cosine(matches[-1])
-        metrics = sae_metrics.evaluate(policy, pair, layer, *texts_of_model, clean)
-        trained = artefacts.read_json(Path(small_dir) / "cfg.json")["metadata"]
-        common = {"layer": layer, "l1": trained["l1"], "tied": trained["tied"], "mmcs": mmcs}
-        rows += [{**common, "size": n, "d_sae": pair[n].d_sae, **metrics[n]} for n in pair]
+        trained = artefacts.read_json(Path(folders[layer]["small"]) / "cfg.json")["metadata"]
+        common = {"layer": layer, "l1": trained["l1"], "tied": trained["tied"]}
+        common["mmcs"] = matching.mean_max_cosine(matches[-1])
+        rows += [{**common, "size": n, "d_sae": sae.d_sae, **found[layer][n]} for n, sae in pair.items()]
     artefacts.write_table(run.paths.matches, pd.concat(matches, ignore_index=True), run.stamp)
     artefacts.write_json(run.paths.metrics, {"autoencoders": rows}, run.stamp)
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import save_file
 
 from tests.conftest import make_model
-from workflow_scripts.lfp import activations, autoencoder, corpora, exports, models
+from workflow_scripts.lfp import activations, autoencoder, corpora, exports, models, sae_training
 
 
 def main(folder: Path) -> None:
@@ -27,8 +27,8 @@ def main(folder: Path) -> None:
     activations.harvest(model, sequences, outputs, tokenizer.pad_token_id, 16, seed=0)
     expected = {"x": outputs[1][:200]}
     for name, tied in (("tied", True), ("untied", False)):
-        settings = autoencoder.AutoencoderSettings(batch_size=256, epochs=3, learning_rate=1e-2, tied=tied)
-        sae = autoencoder.train(outputs[1], 24, settings, seed=0)
+        settings = sae_training.AutoencoderSettings(batch_size=256, epochs=3, learning_rate=1e-2, tied=tied)
+        [sae] = sae_training.train(outputs[1], [24], settings, seed=0)
         autoencoder.save(sae, folder / name, {"hook_name": models.hook_name(model, 1), "layer": 1})
         x = torch.from_numpy(expected["x"])
         expected[f"{name}.code"] = sae.encode(x).detach().numpy()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
@@ -13,17 +14,35 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workflow_scripts.lfp import models
 
+log = logging.getLogger(__name__)
+
+#: Tokens that are shuffled together while activations are harvested.
+WINDOW_TOKENS = 65_536
+_LARGEST = float(np.finfo(np.float16).max)
+
 #: An edit maps an MLP output [batch, token, d_model] to its replacement.
 Edit = Callable[[torch.Tensor], torch.Tensor]
 
 
+class _EnoughError(Exception):
+    """Raised inside a forward pass once the last wanted MLP output is there."""
+
+
 @contextmanager
-def captured(model: PreTrainedModel, layers: Sequence[int]) -> Iterator[dict[int, torch.Tensor]]:
-    """Within the block, every forward pass leaves the MLP outputs [batch, token, d_model] in the dictionary."""
+def captured(model: PreTrainedModel, layers: Sequence[int], stop: bool = False) -> Iterator[dict[int, torch.Tensor]]:
+    """Within the block, every forward pass leaves the MLP outputs [batch, token, d_model] in the dictionary.
+
+    With `stop` a pass ends behind the last of `layers`, by an exception that :func:`mlp_outputs` catches.
+    """
     outputs: dict[int, torch.Tensor] = {}
 
     def keep(layer: int):
-        return lambda module, inputs, output: outputs.__setitem__(layer, output.detach())
+        def hook(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+            outputs[layer] = output.detach()
+            if stop and layer == max(layers):
+                raise _EnoughError
+
+        return hook
 
     handles = [module.register_forward_hook(keep(layer)) for layer, module in models.mlps(model, layers).items()]
     try:
@@ -70,17 +89,75 @@ def length_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
 
 @torch.no_grad()
 def mlp_outputs(
-    model: PreTrainedModel, sequences: Sequence[Sequence[int]], layers: Sequence[int], pad: int, batch_size: int
+    model: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    pad: int,
+    batch_size: int,
+    stop: bool = True,
 ) -> Iterator[tuple[np.ndarray, torch.Tensor, dict[int, torch.Tensor]]]:
-    """One pass over `sequences`: yields (indices, attention mask [batch, token], {layer: MLP output}) per batch."""
+    """One pass over `sequences`: yields (indices, attention mask [batch, token], {layer: MLP output}) per batch.
+
+    A pass ends behind the last of `layers` unless `stop` is false. Sequences are padded on the right, where a causal
+    model's real tokens cannot see, so it gets no mask.
+    """
     batches = length_batches([len(sequence) for sequence in sequences], batch_size)
-    with captured(model, layers) as outputs:
+    with captured(model, layers, stop) as outputs:
         for index in tqdm(batches, desc="activations", disable=None):
             batch = models.pad_batch([sequences[i] for i in index], pad, model.device)
-            model.base_model(**batch, use_cache=False)
+            with suppress(_EnoughError):
+                model.base_model(input_ids=batch["input_ids"], use_cache=False)
             mask = batch["attention_mask"].bool()
             # OPT flattens batch and tokens in front of its MLP.
             yield index, mask, {layer: output.reshape(*mask.shape, -1) for layer, output in outputs.items()}
+
+
+@torch.no_grad()
+def continuations(
+    model: PreTrainedModel,
+    sequences: Sequence[Sequence[Sequence[int]]],
+    shared: Sequence[int],
+    layers: Sequence[int],
+    pad: int,
+    batch_size: int,
+) -> Iterator[tuple[np.ndarray, dict[int, list[torch.Tensor]], list[torch.Tensor]]]:
+    """What the model makes of several continuations of each row's prefix, which it reads once.
+
+    `sequences` [continuation][row] are token ids whose first `shared` [row] are equal. Yields, per batch of
+    `batch_size` rows, their indices, the MLP outputs of `layers`, and the final hidden states, both as a list over continuations of
+    [row, token, d_model] whose tokens begin behind the shared ones.
+    """
+    kinds = len(sequences)
+    rests = [[ids[n:] for ids, n in zip(row, shared, strict=True)] for row in sequences]
+    # Rows with a prefix of like length, and within those with continuations of like length, go together.
+    order = np.lexsort(([max(len(rest[i]) for rest in rests) for i in range(len(shared))], shared))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    for index in tqdm(batches, desc="activations", disable=None):
+        cache, before = _read_prefixes(model, [sequences[0][i][: shared[i]] for i in index], pad, kinds)
+        batch = models.pad_batch([rest[i] for i in index for rest in rests], pad, model.device)
+        mask = batch["attention_mask"]
+        positions = torch.tensor([shared[i] for i in index for _ in rests], device=model.device)[:, None]
+        with captured(model, layers) as outputs, captured_final(model) as final:
+            model.base_model(
+                input_ids=batch["input_ids"], attention_mask=torch.cat([before, mask], 1), past_key_values=cache,
+                position_ids=positions + torch.arange(mask.shape[1], device=model.device), use_cache=cache is not None,
+            )  # fmt: skip
+        by_row = {layer: output.reshape(len(index), kinds, mask.shape[1], -1) for layer, output in outputs.items()}
+        states = final[0].reshape(len(index), kinds, mask.shape[1], -1)
+        yield index, {n: list(output.unbind(1)) for n, output in by_row.items()}, list(states.unbind(1))
+
+
+def _read_prefixes(
+    model: PreTrainedModel, prefixes: Sequence[Sequence[int]], pad: int, times: int
+) -> tuple[object | None, torch.Tensor]:
+    """The cache of left-padded `prefixes` and their mask [row, token], every row `times` times over."""
+    if not any(map(len, prefixes)):
+        return None, torch.zeros(times * len(prefixes), 0, dtype=torch.long, device=model.device)
+    batch = models.pad_batch(prefixes, pad, model.device, left=True)
+    positions = models.position_ids(batch["attention_mask"])
+    cache = model.base_model(**batch, position_ids=positions, use_cache=True).past_key_values
+    cache.batch_repeat_interleave(times)
+    return cache, batch["attention_mask"].repeat_interleave(times, 0)
 
 
 @torch.no_grad()
@@ -105,6 +182,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens:
     return [ids for ids in tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if ids]
 
 
+@torch.inference_mode()
 def harvest(
     model: PreTrainedModel,
     sequences: Sequence[Sequence[int]],
@@ -112,22 +190,61 @@ def harvest(
     pad: int,
     batch_size: int,
     seed: int,
+    window_tokens: int = WINDOW_TOKENS,
 ) -> None:
     """Fill `outputs` {layer: [token, d_model]} with the MLP outputs on all tokens of `sequences`, shuffled.
 
-    The arrays may be files (:func:`~workflow_scripts.lfp.artefacts.tensor_file`): no more than a batch is held at once.
-    Padding is left out (the authors trained on it: paper_vs_code 1.4). Tokens are shuffled once, with one
-    order for all layers, so that training batches mix texts.
+    The arrays may be files of float16 (:func:`~workflow_scripts.lfp.artefacts.tensor_file`) and are written from front
+    to back. Texts come in random order; their tokens are shuffled within windows of `window_tokens`, with one order for
+    all layers, so that training batches mix texts and no more than a window is held. Padding is left out (the authors
+    trained on it: paper_vs_code 1.4). Values beyond the range of float16 are cut to it, and counted in the log.
     """
-    total = sum(len(sequence) for sequence in sequences)
-    place = np.empty(total, dtype=np.int64)
-    place[np.random.default_rng(seed).permutation(total)] = np.arange(total)
-    done = 0
-    for _, mask, batch in mlp_outputs(model, sequences, sorted(outputs), pad, batch_size):
-        rows = place[done : done + int(mask.sum())]
-        for layer, array in outputs.items():
-            array[rows] = batch[layer][mask].float().cpu().numpy()
-        done += len(rows)
+    rng = np.random.default_rng(seed)
+    done, cut, layers = 0, 0, sorted(outputs)
+    for window in _windows(sequences, rng.permutation(len(sequences)), window_tokens):
+        rows = sum(len(sequence) for sequence in window)
+        place = rng.permutation(rows)
+        held = {n: np.empty((rows, array.shape[1]), dtype=array.dtype) for n, array in outputs.items()}
+        filled = 0
+        for _, mask, batch in mlp_outputs(model, window, layers, pad, batch_size):
+            chosen = place[filled : filled + int(mask.sum())]
+            for layer, array in held.items():
+                values = batch[layer][mask].float()
+                if array.dtype == np.float16:
+                    cut += int((values.abs() > _LARGEST).sum())
+                    values = values.clamp(-_LARGEST, _LARGEST).half()
+                array[chosen] = values.cpu().numpy()
+            filled += len(chosen)
+        for layer, array in held.items():
+            outputs[layer][done : done + rows] = array
+        done += rows
+    log.info("%d tokens of %d layers, %d values cut to the range of float16", done, len(layers), cut)
+
+
+def _windows(sequences: Sequence[Sequence[int]], order: np.ndarray, tokens: int) -> Iterator[list[Sequence[int]]]:
+    """`sequences` in `order`, in lists of at most `tokens` tokens (or of one sequence)."""
+    window: list[Sequence[int]] = []
+    held = 0
+    for i in order:
+        if window and held + len(sequences[i]) > tokens:
+            yield window
+            window, held = [], 0
+        window.append(sequences[i])
+        held += len(sequences[i])
+    if window:
+        yield window
+
+
+def disk_bytes(sequences: Sequence[Sequence[int]], layers: int, d_model: int, most_gb: float) -> int:
+    """Bytes that :func:`harvest` writes in float16; ValueError where they are more than `most_gb` gigabytes."""
+    size = 2 * layers * d_model * sum(len(sequence) for sequence in sequences)
+    if size > most_gb * 1e9:
+        raise ValueError(
+            f"activations: {layers} layers of {size // (2 * layers * d_model):,} tokens take {size / 1e9:.3g} GB, more"
+            f" than activations.max_disk_gb ({most_gb:g}). Read fewer texts, set keep_activations: false so that only"
+            " the chosen layers are harvested, or raise the limit"
+        )
+    return size
 
 
 def word_mask(offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:

@@ -100,14 +100,14 @@ def write_tensors(
 def tensor_file(
     path: str | Path, name: str, shape: tuple[int, ...], stamp: Stamp, metadata: Mapping[str, str] | None = None
 ) -> Iterator[np.ndarray]:
-    """Yield a float32 array of `shape` that is the safetensors file `path` with the one tensor `name`.
+    """Yield a float16 array of `shape` that is the safetensors file `path` with the one tensor `name`.
 
     What is assigned to the array is in the file; memory holds what the system keeps of it.
     """
-    size = 4 * int(np.prod(shape))
+    size = 2 * int(np.prod(shape))
     header = {
         "__metadata__": {**(metadata or {}), STAMP_KEY: canonical_json(stamp)},
-        name: {"dtype": "F32", "shape": list(shape), "data_offsets": [0, size]},
+        name: {"dtype": "F16", "shape": list(shape), "data_offsets": [0, size]},
     }
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)  # the format aligns data to eight bytes
@@ -115,7 +115,7 @@ def tensor_file(
         with temporary.open("wb") as file:
             file.write(len(encoded).to_bytes(8, "little") + encoded)
             file.truncate(8 + len(encoded) + size)
-        array = np.memmap(temporary, dtype="<f4", mode="r+", offset=8 + len(encoded), shape=shape)
+        array = np.memmap(temporary, dtype="<f2", mode="r+", offset=8 + len(encoded), shape=shape)
         yield array
         array.flush()
         del array
@@ -130,16 +130,16 @@ def read_tensors(path: str | Path, names: list[str] | None = None) -> dict[str, 
 def open_tensor(path: str | Path, name: str) -> np.ndarray:
     """The array `name` of a safetensors file without reading it: pages come from disk when they are touched.
 
-    Raises ValueError where the file has no such array of float32.
+    Raises ValueError where the file has no such array of float16.
     """
     with Path(path).open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         entry = json.loads(file.read(length)).get(name, {})
-    if entry.get("dtype") != "F32":
-        raise ValueError(f"{path}: expected an array {name!r} of float32, found {entry or 'none'}")
+    if entry.get("dtype") != "F16":
+        raise ValueError(f"{path}: expected an array {name!r} of float16, found {entry or 'none'}")
     offset = 8 + length + entry["data_offsets"][0]
     # Copy on write: nothing that is assigned to the array reaches the file.
-    return np.memmap(path, dtype="<f4", mode="c", offset=offset, shape=tuple(entry["shape"]))
+    return np.memmap(path, dtype="<f2", mode="c", offset=offset, shape=tuple(entry["shape"]))
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Sparse autoencoders on MLP outputs: the paper's tied ReLU autoencoder, its training, and the SAELens layout.
+"""Sparse autoencoders on MLP outputs: the paper's tied ReLU autoencoder, what it keeps, and the SAELens layout.
 
 Paper section 3.2, Eq. 1-2, with the authors' scaling of the loss (mean over tokens *and* dimensions) and their
 decoder bias, both of which the equations leave out (paper_vs_code 2a-9, 2a-10).
@@ -7,20 +7,14 @@ decoder bias, both of which the equations leave out (paper_vs_code 2a-9, 2a-10).
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
-
-log = logging.getLogger(__name__)
 
 
 class SparseAutoencoder(nn.Module):
@@ -43,7 +37,9 @@ class SparseAutoencoder(nn.Module):
         super().__init__()
         self.d_in, self.d_sae, self.tied = d_in, d_sae, tied
         self.decoder = nn.Parameter(nn.init.orthogonal_(torch.empty(d_sae, d_in)))
-        self.encoder = None if tied else nn.Parameter(F.normalize(self.decoder.detach(), dim=1).T.clone())
+        # Contiguous: a fused optimizer walks a parameter and its gradient as they lie in memory.
+        encoder = F.normalize(self.decoder.detach(), dim=1).T.contiguous()
+        self.encoder = None if tied else nn.Parameter(encoder)
         self.b_enc = nn.Parameter(torch.zeros(d_sae))
         self.b_dec = nn.Parameter(torch.zeros(d_in))
 
@@ -78,60 +74,6 @@ def untrained(like: SparseAutoencoder, seed: int) -> SparseAutoencoder:
     """A tied autoencoder of the shape of `like` as it is before training: random unit directions, no biases."""
     torch.manual_seed(seed)
     return SparseAutoencoder(like.d_in, like.d_sae).to(like.b_dec.device).eval().requires_grad_(False)
-
-
-@dataclass(frozen=True)
-class AutoencoderSettings:
-    """Training settings; `l1` multiplies the mean L1 norm against a squared error that is a mean over dimensions."""
-
-    l1: float = 1e-3
-    learning_rate: float = 1e-3
-    batch_size: int = 2048
-    epochs: int = 1
-    tied: bool = True
-
-
-def train(
-    activations: np.ndarray, d_sae: int, settings: AutoencoderSettings, seed: int, device: str = "cpu"
-) -> SparseAutoencoder:
-    """Train one autoencoder of `d_sae` features on `activations` [token, d_in] with Adam (paper section 3.2).
-
-    The activations stay where they are, which may be a file; one batch at a time goes to `device`.
-    """
-    torch.manual_seed(seed)
-    sae = SparseAutoencoder(activations.shape[1], d_sae, settings.tied).to(device)
-    optimizer = torch.optim.Adam(sae.parameters(), lr=settings.learning_rate, fused=True)
-    data = torch.from_numpy(np.ascontiguousarray(activations, dtype=np.float32))
-    rng = np.random.default_rng(seed)
-    for epoch in tqdm(range(settings.epochs), desc=f"autoencoder of {d_sae}", disable=None):
-        order = torch.from_numpy(rng.permutation(len(data)))
-        for index in order.split(settings.batch_size):
-            loss, error, sparsity = sae.loss(data[index].to(device), settings.l1)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-        log.info("epoch %d: loss %.5f, squared error %.5f, L1 %.3f", epoch, loss, error, sparsity)
-    return sae.eval()
-
-
-@torch.no_grad()
-def reconstruction_metrics(sae: SparseAutoencoder, activations: np.ndarray) -> dict[str, float]:
-    """How well and how sparsely `sae` explains held-out `activations` [token, d_in].
-
-    ``l0``: mean number of active features per token; ``mse``: mean over tokens and dimensions; ``fvu``: squared
-    error over the variance about the mean (0 for a perfect autoencoder, 1 for the mean); ``dead_fraction``: share
-    of features that are active on no token.
-    """
-    x = torch.from_numpy(np.ascontiguousarray(activations, dtype=np.float32)).to(sae.b_dec.device)
-    features = sae.encode(x)
-    error = (x - sae.decode(features)).double().pow(2)
-    active = features > 0
-    return {
-        "l0": active.sum(1).double().mean().item(),
-        "mse": error.mean().item(),
-        "fvu": (error.sum() / (x - x.mean(0)).double().pow(2).sum()).item(),
-        "dead_fraction": (~active.any(0)).double().mean().item(),
-    }
 
 
 def reconstruct(sae: SparseAutoencoder) -> Callable[[torch.Tensor], torch.Tensor]:

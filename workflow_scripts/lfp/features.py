@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workflow_scripts.lfp import models
-from workflow_scripts.lfp.activations import captured_final, mlp_outputs, word_mask
+from workflow_scripts.lfp.activations import continuations, word_mask
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder, untrained
 from workflow_scripts.lfp.contrasts import ELEMENTS
 
@@ -20,26 +20,36 @@ KINDS = ("hidden", "reconstruction", "raw", "random_code", "embedding")
 
 
 def encode_elements(
-    tokenizer: PreTrainedTokenizerBase, triples: pd.DataFrame, element: str, max_tokens: int
-) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids of prompt + element, and the indices of the element's own tokens.
+    tokenizer: PreTrainedTokenizerBase, triples: pd.DataFrame, elements: Sequence[str], max_tokens: int
+) -> tuple[list[list[list[int]]], list[list[list[int]]]]:
+    """Token ids of prompt + element, and the indices of the element's own tokens, by element and triple.
 
-    What follows the element is left out: a causal model's activations cannot depend on it. Sequences longer than
-    `max_tokens` are cut from the left.
+    What follows the element is left out: a causal model's activations cannot depend on it. Where a sequence of a triple
+    is longer than `max_tokens`, all of them are cut from the left alike, so that they go on sharing their prompt.
     """
-    prompts, elements = list(triples["prompt"]), list(triples[element])
-    texts = [prompt + value for prompt, value in zip(prompts, elements, strict=True)]
-    encoded = tokenizer(texts, return_offsets_mapping=True)
+    prompts = list(triples["prompt"])
     sequences, targets = [], []
-    for ids, offsets, prompt, text in zip(encoded["input_ids"], encoded["offset_mapping"], prompts, texts, strict=True):
-        own = word_mask(offsets, len(prompt), len(text))
-        skip = max(0, len(ids) - max_tokens)
-        sequences.append(ids[skip:])
-        targets.append([index - skip for index in own if index >= skip])
+    for element in elements:
+        texts = [prompt + value for prompt, value in zip(prompts, triples[element], strict=True)]
+        encoded = tokenizer(texts, return_offsets_mapping=True)
+        sequences.append(encoded["input_ids"])
+        spans = zip(encoded["offset_mapping"], prompts, texts, strict=True)
+        targets.append([word_mask(offsets, len(prompt), len(text)) for offsets, prompt, text in spans])
+    for i in range(len(prompts)):
+        skip = max(0, max(len(own[i]) for own in sequences) - max_tokens)
+        for ids, own in zip(sequences, targets, strict=True):
+            ids[i], own[i] = ids[i][skip:], [index - skip for index in own[i] if index >= skip]
     return sequences, targets
 
 
-@torch.no_grad()
+def shared_tokens(sequences: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> int:
+    """How many first tokens `sequences` share ahead of every token of `targets` and of the one before it."""
+    most = min(max(0, min(own) - 1) for own in targets)
+    differ = (i for i in range(most) if len({ids[i] for ids in sequences}) > 1)
+    return next(differ, most)
+
+
+@torch.inference_mode()
 def element_features(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -57,39 +67,43 @@ def element_features(
     Padding never enters. Beside them stand, for controls that no autoencoder takes part in,
     ``log_probability.{element}`` [triple, 1], the summed log-probability (nats) of the element's tokens after the
     prompt; ``length.{element}`` [triple, 2], its tokens and characters; ``first_token.{element}`` [triple, 1].
+
+    The model reads the tokens that a triple's elements share once (`batch_size` counts sequences, three to a triple).
     """
     layers = sorted(autoencoders)
     random = {n: untrained(sae, seed=n) for n, sae in autoencoders.items()} if "random_code" in kinds else {}
     embed = model.get_input_embeddings()
-    result = {}
-    for element in elements:
-        sequences, targets = encode_elements(tokenizer, triples, element, max_tokens)
-        parts: dict[str, list[np.ndarray]] = {kind: [None] * len(sequences) for kind in kinds}
-        log_probability = np.zeros((len(sequences), 1), dtype=np.float32)
-        with captured_final(model) as final:
-            for index, _, outputs in mlp_outputs(model, sequences, layers, tokenizer.pad_token_id, batch_size):
-                counts = torch.tensor([len(targets[i]) for i in index])
-                rows = torch.repeat_interleave(torch.arange(len(index)), counts)
-                tokens = torch.tensor([token for i in index for token in targets[i]])
-                ids = torch.tensor([sequences[i][token] for i in index for token in targets[i]], device=model.device)
-                for kind in kinds:
-                    if kind == "embedding":
-                        read = embed(ids).float()
-                    else:
-                        saes = random if kind == "random_code" else autoencoders
-                        read = torch.cat(
-                            [_features(saes[n], outputs[n][rows, tokens].float(), kind) for n in layers], 1
-                        )
-                    for i, row in zip(index, _segment_means(read, rows, counts).cpu().numpy(), strict=True):
-                        parts[kind][i] = row
-                log_probability[index, 0] = _log_probabilities(model, final[0], ids, rows, tokens, len(index))
-        result |= {f"{kind}.{element}": np.stack(parts[kind]) for kind in kinds}
-        result[f"log_probability.{element}"] = log_probability
-        lengths = [(len(own), len(text)) for own, text in zip(targets, triples[element], strict=True)]
+    sequences, targets = encode_elements(tokenizer, triples, elements, max_tokens)
+    shared = [shared_tokens([s[i] for s in sequences], [t[i] for t in targets]) for i in range(len(triples))]
+    result: dict[str, np.ndarray] = {}
+
+    def put(name: str, rows: np.ndarray, values: np.ndarray) -> None:
+        if name not in result:
+            result[name] = np.zeros((len(triples), values.shape[1]), values.dtype)
+        result[name][rows] = values
+
+    for rows, outputs, final in continuations(
+        model, sequences, shared, layers, tokenizer.pad_token_id, max(1, batch_size // len(elements))
+    ):
+        for e, element in enumerate(elements):
+            own = [(place, token - shared[i]) for place, i in enumerate(rows) for token in targets[e][i]]
+            place, token = torch.tensor(own, dtype=torch.long).T
+            counts = torch.bincount(place, minlength=len(rows))
+            ids = torch.tensor([sequences[e][i][t] for i in rows for t in targets[e][i]], device=model.device)
+            for kind in kinds:
+                if kind == "embedding":
+                    read = embed(ids).float()
+                else:
+                    saes = random if kind == "random_code" else autoencoders
+                    read = torch.cat([_features(saes[n], outputs[n][e][place, token].float(), kind) for n in layers], 1)
+                put(f"{kind}.{element}", rows, _segment_means(read, place, counts).cpu().numpy())
+            values = _log_probabilities(model, final[e], ids, place, token, len(rows))
+            put(f"log_probability.{element}", rows, values[:, None])
+    for e, element in enumerate(elements):
+        lengths = [(len(own), len(text)) for own, text in zip(targets[e], triples[element], strict=True)]
         result[f"length.{element}"] = np.array(lengths, dtype=np.float32)
-        result[f"first_token.{element}"] = np.array(
-            [[ids[own[0]]] for ids, own in zip(sequences, targets, strict=True)], dtype=np.int64
-        )
+        first = [[ids[own[0]]] for ids, own in zip(sequences[e], targets[e], strict=True)]
+        result[f"first_token.{element}"] = np.array(first, dtype=np.int64)
     return result
 
 
@@ -97,7 +111,7 @@ def _log_probabilities(
     model: PreTrainedModel, final: torch.Tensor, ids: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, n: int
 ) -> np.ndarray:
     """Summed log-probabilities [row] of the tokens `ids` at (`rows`, `tokens`); a text's first token counts 0."""
-    known = tokens > 0
+    known = tokens > 0  # the token before is always among those read, unless there is none
     logits = models.output_logits(model, final[rows[known], tokens[known] - 1]).float()
     values = torch.log_softmax(logits, -1).gather(1, ids[known.to(ids.device)][:, None]).squeeze(1).cpu()
     return torch.zeros(n).index_add_(0, rows[known], values).numpy()

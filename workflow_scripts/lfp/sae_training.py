@@ -1,0 +1,207 @@
+"""Training of sparse autoencoders, with the gradients of the loss written out (paper section 3.2).
+
+With f = ReLU(x W_enc + b_enc), e = f W_dec + b_dec - x, n tokens of d dimensions and g = 2 e / (n d), the loss
+mean(e^2) + l1 mean_t |f| has the gradients
+
+    by b_dec   sum_t g              by W_dec   f^T g
+    by b_enc   sum_t h              by W_enc   x^T h        where h = (g W_dec^T + l1 / n) [f > 0]
+
+which a tied autoencoder adds up, and which lose their part along a row of the decoder, whose norm is fixed. That is
+five matrix products; automatic differentiation takes the same five and keeps what it needs in fresh memory. Where few
+features are active, four of the five cost in proportion to the active ones (:mod:`~workflow_scripts.lfp.sae_kernels`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from workflow_scripts.lfp.autoencoder import SparseAutoencoder
+
+log = logging.getLogger(__name__)
+
+#: Steps between two looks at how many features are active.
+LOOK_EVERY = 50
+#: Weights above which the sparse path leaves the cache and pays off at a lower density (benchmarks/README.md).
+CACHED_WEIGHTS = 2**21
+
+
+@dataclass(frozen=True)
+class AutoencoderSettings:
+    """Training settings; `l1` multiplies the mean L1 norm against a squared error that is a mean over dimensions.
+
+    `precision` is that of the matrix products; weights, their gradients' use and Adam's moments are float32.
+    """
+
+    l1: float = 1e-3
+    learning_rate: float = 1e-3
+    batch_size: int = 2048
+    epochs: int = 1
+    tied: bool = True
+    precision: str = "float32"
+
+
+def sparse_pays(density: float, weights: int) -> bool:
+    """Whether the sparse path is the faster one on a CPU at this share of active features; `weights` is d_in d_sae."""
+    return density < (0.2 if weights <= CACHED_WEIGHTS else 0.08)
+
+
+class Gradients:
+    """Closed-form gradients of an autoencoder's loss, written into its parameters' ``grad``.
+
+    Buffers are kept between batches: fresh memory of this size costs as much as a matrix product.
+
+    Parameters
+    ----------
+    sae
+        The autoencoder; its parameters may have any floating type.
+    l1
+        Weight of the L1 norm.
+    precision
+        Type of the matrix products of the dense path.
+    threads
+        Threads of the sparse path, each with a share of the tokens.
+    """
+
+    def __init__(
+        self, sae: SparseAutoencoder, l1: float, precision: torch.dtype = torch.float32, threads: int = 1
+    ) -> None:
+        self.sae, self.l1, self.precision, self.threads = sae, l1, precision, threads
+        self._buffers: dict[str, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def dense(self, x: torch.Tensor) -> None:
+        """Gradients for `x` [token, d_in] by matrix products over all features."""
+        sae, (n, d), kind = self.sae, x.shape, self.precision
+        norms = sae.decoder.norm(dim=1, keepdim=True)
+        w_dec = sae.decoder / norms
+        low = w_dec.to(kind)
+        w_enc = low.T if sae.encoder is None else sae.encoder.to(kind)
+        x = x.to(kind)
+        code = torch.addmm(sae.b_enc.to(kind), x, w_enc, out=self._buffer("code", n, sae.d_sae, kind)).relu_()
+        error = torch.addmm(sae.b_dec.to(kind), code, low, out=self._buffer("error", n, d, kind))
+        error = error.sub_(x).mul_(2 / (n * d))
+        penalty = torch.full_like(sae.b_enc, self.l1 / n, dtype=kind)
+        sent = torch.addmm(penalty, error, low.T, out=self._buffer("sent", n, sae.d_sae, kind))
+        d_dec = torch.mm(code.T, error, out=self._buffer("decoder", sae.d_sae, d, kind))
+        # From here on only where the code is active matters: it becomes 1 there, in place.
+        sent.mul_(code.sign_())
+        if sae.encoder is None:
+            d_dec.addmm_(sent.T, x)
+        else:
+            sae.encoder.grad = torch.mm(x.T, sent, out=self._buffer("encoder", d, sae.d_sae, kind)).to(sae.encoder)
+        sae.b_enc.grad, sae.b_dec.grad = sent.sum(0).to(sae.b_enc), error.sum(0).to(sae.b_dec)
+        sae.decoder.grad = _on_the_sphere(d_dec.to(w_dec), w_dec, norms)
+
+    @torch.no_grad()
+    def sparse(self, x: torch.Tensor) -> None:
+        """Gradients for `x` [token, d_in] on a CPU, at a cost in proportion to active features."""
+        from workflow_scripts.lfp import sae_kernels
+
+        sae, (n, d) = self.sae, x.shape
+        norms = sae.decoder.norm(dim=1, keepdim=True)
+        w_dec = sae.decoder / norms
+        w_enc = w_dec.T if sae.encoder is None else sae.encoder
+        pre = torch.mm(x, w_enc, out=self._buffer("code", n, sae.d_sae, x.dtype)).numpy()
+        scalar = pre.dtype.type
+        tied, b_enc = sae.encoder is None, sae.b_enc.detach().numpy()
+        fixed = (w_dec.numpy(), sae.b_dec.detach().numpy(), scalar(self.l1 / n), scalar(2 / (n * d)))
+
+        def part(rows: np.ndarray) -> list[np.ndarray]:
+            decoder = np.zeros((sae.d_sae, d), scalar)
+            encoder = decoder if tied else np.zeros_like(decoder)
+            grads = [decoder, encoder, np.zeros(sae.d_sae, scalar), np.zeros(d, scalar)]
+            chosen = slice(rows[0], rows[-1] + 1)
+            sae_kernels.gradients(pre[chosen], b_enc, x.numpy()[chosen], *fixed, *grads, tied)
+            return grads
+
+        parts = [rows for rows in np.array_split(np.arange(n), self.threads) if len(rows)]
+        if len(parts) == 1:
+            found = [part(parts[0])]
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                found = list(pool.map(part, parts))
+        d_dec, d_enc, d_b_enc, d_b_dec = (
+            torch.from_numpy(sum(arrays[1:], arrays[0])) for arrays in zip(*found, strict=True)
+        )
+        if not tied:
+            sae.encoder.grad = d_enc.T.contiguous()
+        sae.b_enc.grad, sae.b_dec.grad = d_b_enc, d_b_dec
+        sae.decoder.grad = _on_the_sphere(d_dec, w_dec, norms)
+
+    def _buffer(self, name: str, rows: int, columns: int, kind: torch.dtype) -> torch.Tensor:
+        """Memory for [rows, columns] that is kept until more rows are asked for."""
+        found = self._buffers.get(name)
+        if found is None or len(found) < rows or found.dtype != kind:
+            found = torch.empty(rows, columns, dtype=kind, device=self.sae.b_dec.device)
+            self._buffers[name] = found
+        return found[:rows]
+
+
+def _on_the_sphere(gradient: torch.Tensor, directions: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
+    """The gradient by rows before their normalisation, from that by the unit rows `directions`."""
+    return (gradient - (gradient * directions).sum(1, keepdim=True) * directions) / norms
+
+
+class _Trainer:
+    """One autoencoder on its way: its weights, Adam, and the path that its density asks for."""
+
+    def __init__(self, d_in: int, d_sae: int, settings: AutoencoderSettings, seed: int, device: str, threads: int):
+        torch.manual_seed(seed)
+        self.sae = SparseAutoencoder(d_in, d_sae, settings.tied).to(device)
+        self.sae.requires_grad_(False)
+        self.optimizer = torch.optim.Adam(self.sae.parameters(), lr=settings.learning_rate, fused=True)
+        self.gradients = Gradients(self.sae, settings.l1, getattr(torch, settings.precision), threads)
+        self.may_be_sparse = device == "cpu" and settings.precision == "float32"
+        self.step_number, self.sparse, self.density = 0, False, 1.0
+
+    def step(self, x: torch.Tensor) -> None:
+        if self.step_number % LOOK_EVERY == 0:
+            self.density = (self.sae.encode(x) > 0).float().mean().item()
+            self.sparse = self.may_be_sparse and sparse_pays(self.density, self.sae.d_in * self.sae.d_sae)
+        (self.gradients.sparse if self.sparse else self.gradients.dense)(x)
+        self.optimizer.step()
+        self.step_number += 1
+
+
+def train(
+    activations: np.ndarray,
+    sizes: Sequence[int],
+    settings: AutoencoderSettings,
+    seed: int,
+    device: str = "cpu",
+    threads: int = 1,
+) -> list[SparseAutoencoder]:
+    """Train autoencoders of `sizes` features on `activations` [token, d_in] with Adam (paper section 3.2).
+
+    The activations are read as they lie, a batch at a time and once for all sizes; they may be a file, of float16 or
+    float32, whose tokens :func:`~workflow_scripts.lfp.activations.harvest` has shuffled. Every epoch takes the batches
+    in another order. Weights start from `seed` plus the size's place in `sizes`.
+    """
+    trainers = [
+        _Trainer(activations.shape[1], size, settings, seed + i, device, threads) for i, size in enumerate(sizes)
+    ]
+    starts = np.arange(0, len(activations), settings.batch_size)
+    rng = np.random.default_rng(seed)
+    description = f"autoencoders of {', '.join(map(str, sizes))}"
+    with tqdm(total=settings.epochs * len(starts), desc=description, disable=None) as bar:
+        for epoch in range(settings.epochs):
+            for start in rng.permutation(starts):
+                batch = torch.from_numpy(activations[start : start + settings.batch_size].astype(np.float32)).to(device)
+                for trainer in trainers:
+                    trainer.step(batch)
+                bar.update()
+            for trainer in trainers:
+                loss, error, sparsity = trainer.sae.loss(batch, settings.l1)
+                log.info(
+                    "epoch %d, %d features: loss %.5f, squared error %.5f, L1 %.3f, %.1f %% active, %s",
+                    epoch, trainer.sae.d_sae, loss, error, sparsity, 100 * trainer.density,
+                    "sparse" if trainer.sparse else "dense",
+                )  # fmt: skip
+    return [trainer.sae.eval() for trainer in trainers]
