@@ -1,8 +1,8 @@
-"""Ablation of features during generation, one job per model and arm.
+"""Ablation of features during generation, one job per model with all its arms.
 
 In: policy or base, held-out corpus, lexicon, small autoencoders, explanations, the policy's probe. Out:
-results/{model}/{task}/seed{seed}/ablation/{sae}/{subject}/{arm}.parquet, a row per prompt and draw, and
-{arm}.neutral.parquet, a row per neutral text and draw.
+results/{model}/{task}/seed{seed}/ablation/{sae}/{subject}.parquet, a row per arm, draw and prompt,
+and {subject}.neutral.parquet, a row per arm, draw and neutral text.
 """
 
 
@@ -12,16 +12,16 @@ rule ablation:
         corpus=corpus_file("test"),
         lexicon="results/lexicons/{task}.json",
         explanations=lambda w: f"{CELL}/explanations/{{sae}}/{cell_of(w).settings['ablation']['explainer']}.parquet",
-        probe=lambda w: f"{CELL}/probes/{{sae}}/policy/probe.safetensors" if w.arm == "top_probe_weight" else [],
+        probe=lambda w: f"{CELL}/probes/{{sae}}/policy/probe.safetensors" if needs_probe(w) else [],
         autoencoders=autoencoders_of("small"),
         classifier=classifier_of,
     output:
-        completions=f"{CELL}/ablation/{{sae}}/{{subject}}/{{arm}}.parquet",
-        neutral=f"{CELL}/ablation/{{sae}}/{{subject}}/{{arm}}.neutral.parquet",
+        completions=f"{CELL}/ablation/{{sae}}/{{subject}}.parquet",
+        neutral=f"{CELL}/ablation/{{sae}}/{{subject}}.neutral.parquet",
     log:
-        "results/logs/{model}/{task}/seed{seed}/ablation/{sae}/{subject}/{arm}.log",
+        "results/logs/{model}/{task}/seed{seed}/ablation/{sae}/{subject}.log",
     benchmark:
-        "results/benchmarks/{model}/{task}/seed{seed}/ablation/{sae}/{subject}/{arm}.tsv"
+        "results/benchmarks/{model}/{task}/seed{seed}/ablation/{sae}/{subject}.tsv"
     wildcard_constraints:
         subject="policy|base",
     priority: 3
@@ -37,7 +37,7 @@ rule ablation:
         code=code("ablation"),
     shell:
         "python -m workflow_scripts.ablation --settings {params.settings:q} --code {params.code}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q} --arm {wildcards.arm}"
+        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
         " --model {input.model:q} --corpus {input.corpus:q} --lexicon {input.lexicon:q}"
         " --explanations {input.explanations:q} --probe {input.probe:q} --autoencoders {input.autoencoders:q}"
         " --classifier {input.classifier:q}"

@@ -46,7 +46,6 @@ wildcard_constraints:
     sae=names(GRID.autoencoders),
     layer=r"\d+",
     subject="policy|base|untrained|other_seed|other_task|text",
-    arm="none|reconstruction|explained|random|top_probe_weight|top_match_unrelated",
     explainer=names(["heuristic", *GRID.explainers]),
 
 
@@ -158,6 +157,12 @@ def policy_of(wildcards):
     """The policy that a subject reads: the cell's own, or another cell's for a control."""
     address = cell_of(wildcards).address
     return f"results/{GRID.donors.get((address, wildcards.subject), GRID.by_address[address]).address}/policy"
+
+
+def needs_probe(wildcards):
+    """Whether an arm of the job's subject ablates by the probe's weights."""
+    own = cell_of(wildcards).settings["ablation"]
+    return "top_probe_weight" in own["arms" if wildcards.subject == "policy" else "base_arms"]
 
 
 def sources(entries, *kinds):

@@ -52,13 +52,13 @@ def output_files(cells):
 
 
 def ablation_files(cells, subjects=("policy", "base")):
-    """Results of all arms of ablation of `cells`."""
+    """Results of ablation of `cells`."""
     keys = {"policy": "arms", "base": "base_arms"}
     return [
-        f"results/{cell.address}/ablation/{PROBED}/{subject}/{arm}.{kind}"
+        f"results/{cell.address}/ablation/{PROBED}/{subject}.{kind}"
         for cell in cells
         for subject in subjects
-        for arm in cell.settings["ablation"][keys[subject]]
+        if cell.settings["ablation"][keys[subject]]
         for kind in ("parquet", "neutral.parquet")
     ]
 
@@ -133,7 +133,7 @@ FIGURE_INPUTS = {
     "error_by_frequency": per_cell(
         "{cell}/probes/{sae}/policy/predictions.parquet", having(feedback="reward", until="ablation")
     )
-    + per_cell("{cell}/ablation/{sae}/policy/none.parquet", having(feedback="reward", until="ablation")),
+    + per_cell("{cell}/ablation/{sae}/policy.parquet", having(feedback="reward", until="ablation")),
     "probe_pca": per_cell("{cell}/features/{sae}/policy.safetensors", DPO),
 }
 STAGES = {

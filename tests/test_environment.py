@@ -60,13 +60,12 @@ def test_every_table_and_figure_has_a_caption():
 def test_modules_of_the_science_import_downwards_only():
     """A stage never imports a later one, and nothing below lfp knows Snakemake."""
     order = [
-        "canonical", "prompts",
-        "artefacts", "sources", "lexicon", "corpora", "rewards", "answers", "llm", "models", "adaptation",
-        "training_state", "statistics", "activations", "pretraining", "autoencoder", "ppo", "online", "dpo",
-        "divergence", "matching", "sae_metrics", "contrasts", "rewrites", "features", "probe_data", "probes",
-        "explanation_scores", "explanations", "language_explanations", "feature_sets", "ablation", "exports", "costs",
-        "published", "tally", "model_tables",
-        "probe_tables", "feature_tables", "planted_tables", "tables", "rendering", "plots",
+        "canonical", "prompts", "artefacts", "sources", "lexicon", "corpora", "rewards", "answers", "llm", "models",
+        "adaptation", "training_state", "statistics", "activations", "pretraining", "autoencoder", "sae_kernels",
+        "sae_training", "ppo", "online", "dpo", "divergence", "matching", "sae_metrics", "contrasts", "rewrites",
+        "features", "probe_data", "probes", "explanation_scores", "explanations", "language_explanations",
+        "feature_sets", "ablation", "exports", "costs", "published", "tally", "model_tables", "probe_tables",
+        "feature_tables", "planted_tables", "tables", "rendering", "plots",
     ]  # fmt: skip
     found = {
         path.stem: path.read_text()

@@ -195,11 +195,10 @@ def test_neutral_sentences_hold_the_least_feedback():
 def test_divergence_of_nothing_is_nothing_and_of_something_is_positive(neox, tokenizer, reviews):
     prefixes = ablation.prefix_tokens(tokenizer, reviews, 5, 6)
     reward = lambda p, c: np.zeros(len(c))  # noqa: E731
-    none = ablation.completion_rewards(neox, tokenizer, {}, prefixes, reward, 6, 4, seed=3)
+    [none] = ablation.completion_rewards(neox, tokenizer, [{}], prefixes, reward, 6, 4, seed=3)
     assert (none["kl"] == 0).all()
-    pushed = ablation.completion_rewards(
-        neox, tokenizer, {1: lambda x: x + torch.arange(16.0)}, prefixes, reward, 6, 4, seed=3
-    )
+    edits = [{1: lambda x: x + torch.arange(16.0)}]
+    [pushed] = ablation.completion_rewards(neox, tokenizer, edits, prefixes, reward, 6, 4, seed=3)
     assert (pushed["kl"] > 0).all()
     assert pushed["distinct_2"].between(0, 1).all()
     assert ablation.distinct_2([1, 2, 1, 2, 1]) == 0.5
@@ -210,13 +209,31 @@ def test_arms_share_their_random_numbers(neox, tokenizer, reviews):
     prefixes = ablation.prefix_tokens(tokenizer, reviews, 5, 10)
 
     def run(edits):
-        return ablation.completion_rewards(
-            neox, tokenizer, edits, prefixes, lambda p, c: np.array([float(len(t)) for t in c]), 6, 4, seed=3
-        )
+        reward = lambda p, c: np.array([float(len(t)) for t in c])  # noqa: E731
+        return ablation.completion_rewards(neox, tokenizer, [edits], prefixes, reward, 6, 4, seed=3)[0]
 
     nothing = {1: ablation.set_features(SparseAutoencoder(16, 8), [])}
     pd.testing.assert_frame_equal(run({}), run(nothing))
     assert not run({}).equals(run({2: lambda x: x + 5 * torch.arange(16.0)}))
+
+
+@pytest.mark.parametrize("batch_size", [3, 8, 11, 100])
+def test_conditions_that_run_together_give_what_each_gives_alone(model, tokenizer, reviews, batch_size):
+    """Whatever share of the conditions a batch has room for; prefixes of different lengths, so padded."""
+    torch.manual_seed(1)
+    sae = SparseAutoencoder(16, 8)
+    prefixes = [ids[: 3 + i % 4] for i, ids in enumerate(ablation.prefix_tokens(tokenizer, reviews, 7, 5))]
+    arms = [("none", {}), ("reconstruction", {}), ("explained", {1: [0, 3]}), ("random", {0: [2]}), ("random", {1: []})]
+    conditions = [ablation.arm_edits(arm, {0: sae, 1: sae}, chosen) for arm, chosen in arms]
+    conditions.append({1: lambda x: x + 5 * torch.arange(16.0)})
+    reward = lambda p, c: np.array([len(a) + 100.0 * len(b) for a, b in zip(p, c, strict=True)])  # noqa: E731
+    limits = (prefixes, reward, 6, batch_size, 3)
+    together = ablation.completion_rewards(model, tokenizer, conditions, *limits)
+    for edits, found in zip(conditions, together, strict=True):
+        [alone] = ablation.completion_rewards(model, tokenizer, [edits], *limits)
+        pd.testing.assert_frame_equal(found, alone, atol=1e-4)
+    pd.testing.assert_frame_equal(together[0], together[4].assign(kl=0.0))
+    assert not together[0]["completion"].equals(together[5]["completion"])
 
 
 def test_prefixes_need_long_enough_texts(tokenizer):

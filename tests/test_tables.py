@@ -35,9 +35,9 @@ def test_values_behind_a_row_keep_its_labels():
         Tally().frame()
 
 
-def test_addresses_name_subject_and_arm():
-    path = "results/m/t/seed3/ablation/tied/base/none.neutral.parquet"
-    expected = {"model": "m", "task": "t", "seed": 3, "sae": "tied", "subject": "base", "arm": "none"}
+def test_addresses_name_subject():
+    path = "results/m/t/seed3/ablation/tied/base.neutral.parquet"
+    expected = {"model": "m", "task": "t", "seed": 3, "sae": "tied", "subject": "base"}
     assert labels(path) == expected
 
 

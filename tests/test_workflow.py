@@ -252,7 +252,7 @@ def test_two_runs_of_a_cell_give_the_same_bytes(run, tmp_path):
         *(f"results/tables/probe_accuracy.{kind}" for kind in ("csv", "parquet", "md", "tex", "html")),
         "results/instances/probe_accuracy.parquet",
         "results/small-neox/vader/seed0/probes/tied/other_seed/predictions.parquet",
-        "results/small-neox/vader/seed0/ablation/tied/policy/random.parquet",
+        "results/small-neox/vader/seed0/ablation/tied/policy.parquet",
     ]
     grid(tree, "--cores", "2", *targets)
     for target in targets:
@@ -265,7 +265,7 @@ def test_two_runs_of_a_cell_give_the_same_bytes(run, tmp_path):
 
 def test_a_failed_job_names_its_log_and_leaves_no_output(run, edited, tmp_path):
     edited("grid.yaml", "prefix_tokens: 12", "prefix_tokens: 400")
-    target = "results/small-neox/vader/seed0/ablation/tied/policy/none.parquet"
+    target = "results/small-neox/vader/seed0/ablation/tied/policy.parquet"
     kept = (run / target).read_bytes()
     output = grid(run, "--cores", "1", target, ok=False)
     assert "error: ValueError: no held-out text is longer than 400 tokens; lower ablation.prefix_tokens (log:" in output
@@ -352,7 +352,7 @@ def test_language_models_rewrite_and_explain_by_configuration_alone(run, tmp_pat
     config["cells"] = [cell, config["cells"][1]]
     (tree / "services.yaml").write_text(yaml.safe_dump(config))
     targets = [f"results/tables/{name}.csv" for name in ("rewrites", "feature_explanations", "explanation_quality")]
-    arm = "results/small-neox/vader/seed0/ablation/tied/policy/explained.parquet"
+    arm = "results/small-neox/vader/seed0/ablation/tied/policy.parquet"
     targets += ["results/contrasts/toxic.parquet", arm]
     arguments = (*targets, "--configfile", "services.yaml")
     try:

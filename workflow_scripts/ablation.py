@@ -1,4 +1,4 @@
-"""Sample completions under one arm of ablation, score them with the task's reward, and weigh what else it cost."""
+"""Sample completions under every arm of ablation, score them with the task's reward, and weigh what else it cost."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from workflow_scripts.lfp.corpora import documents, preference_pairs
 
 
 def main() -> None:
-    paths = ["arm", "model", "corpus", "lexicon", "explanations", "output", "neutral"]
+    paths = ["model", "corpus", "lexicon", "explanations", "output", "neutral"]
     run = job.start(__doc__, paths, lists=["autoencoders", "probe", "classifier"])
     device = run.device
     from workflow_scripts.lfp import ablation, activations, autoencoder, models
 
-    settings, arm = run.settings, run.paths.arm
+    settings = run.settings
     tokenizer, model = (
         models.load_tokenizer(run.paths.model),
         models.load_model(run.paths.model, device, run.settings["dtype"]),
@@ -46,24 +46,28 @@ def main() -> None:
         ),
         "top_match_unrelated": lambda: feature_sets.top_set(table, chosen, feature_sets.unrelated_match_rank(table)),
     }
-    completions, losses = [], []
-    # Nothing to match means nothing to draw.
-    for draw in range(settings["random_draws"] if arm == "random" and chosen else 1):
-        features = sets.get(arm, dict)()
-        for intervention in settings["interventions"]:
-            edits = ablation.arm_edits(arm, autoencoders, features, intervention, means)
-            label = {"arm": arm, "intervention": intervention, "draw": draw}
-            label["features"] = sum(len(v) for v in features.values())
-            label["matched"] = feature_sets.share_within_decile(table, chosen, features) if arm == "random" else np.nan
-            limits = (settings["new_tokens"], settings["batch_size"], run.seed)
-            rows = ablation.completion_rewards(model, tokenizer, edits, prefixes, reward, *limits)
-            completions.append(rows.assign(**label))
-            nats, counts = activations.text_losses(
-                model, sequences, tokenizer.pad_token_id, settings["batch_size"], edits
-            )
-            losses.append(pd.DataFrame({"text": np.arange(len(nats)), "loss": nats / counts}).assign(**label))
-    artefacts.write_table(run.paths.output, pd.concat(completions, ignore_index=True), run.stamp)
-    artefacts.write_table(run.paths.neutral, pd.concat(losses, ignore_index=True), run.stamp)
+    conditions, labels = [], []
+    for arm in settings["arms"]:
+        # Nothing to match means nothing to draw.
+        for draw in range(settings["random_draws"] if arm == "random" and chosen else 1):
+            features = sets.get(arm, dict)()
+            for intervention in settings["interventions"] if arm == "explained" else ["zero"]:
+                conditions.append(ablation.arm_edits(arm, autoencoders, features, intervention, means))
+                matched = feature_sets.share_within_decile(table, chosen, features) if arm == "random" else np.nan
+                labels.append({
+                    "arm": arm, "intervention": intervention, "draw": draw, "matched": matched,
+                    "features": sum(map(len, features.values())),
+                })  # fmt: skip
+    limits = (settings["new_tokens"], settings["batch_size"], run.seed)
+    completions = ablation.completion_rewards(model, tokenizer, conditions, prefixes, reward, *limits)
+    losses = []
+    for edits in conditions:
+        how = (tokenizer.pad_token_id, settings["batch_size"], edits)
+        nats, counts = activations.text_losses(model, sequences, *how)
+        losses.append(pd.DataFrame({"text": np.arange(len(nats)), "loss": nats / counts}))
+    for output, frames in ((run.paths.output, completions), (run.paths.neutral, losses)):
+        labelled = [frame.assign(**label) for frame, label in zip(frames, labels, strict=True)]
+        artefacts.write_table(output, pd.concat(labelled, ignore_index=True), run.stamp)
 
 
 if __name__ == "__main__":

@@ -296,14 +296,11 @@ class Grid:
             own = {"judge": self.service(judge) if judge else None}
             own |= {"prompts": digests("detect", "fuzz")} if judge else {}
         elif stage == "ablation":
-            own = {
-                key: value
-                for key, value in own.items()
-                if key not in ("arms", "base_arms", "interventions", "explainer")
-            }
-            interventions = cell.settings["ablation"]["interventions"]
-            whole = (wildcards["subject"], wildcards["arm"]) == ("policy", "explained")
-            own["interventions"] = interventions if whole else ["zero"]
+            own.pop("explainer")
+            base_arms, interventions = own.pop("base_arms"), own.pop("interventions")
+            if wildcards["subject"] == "base":
+                own["arms"] = base_arms
+            own["interventions"] = interventions if wildcards["subject"] == "policy" else ["zero"]
             own["feedback"] = cell.feedback
             own["reward"] = {key: cell.settings["ppo"][f"reward_{key}"] for key in ("divisor", "clip", "on")}
         if stage == "online":

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workflow_scripts.lfp import models
@@ -97,42 +98,81 @@ def prefix_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], leng
     return prefixes
 
 
+def stacked(conditions: Sequence[Mapping[int, Edit]]) -> dict[int, Edit]:
+    """Edits of a batch whose equal parts, one behind the other, are each under its own condition."""
+
+    def edit_of(layer: int) -> Edit:
+        own = [edits.get(layer) for edits in conditions]
+
+        def edit(x: torch.Tensor) -> torch.Tensor:
+            parts = zip(own, x.chunk(len(own)), strict=True)
+            return torch.cat([part if change is None else change(part) for change, part in parts])
+
+        return edit
+
+    return {layer: edit_of(layer) for layer in sorted({layer for edits in conditions for layer in edits})}
+
+
 def completion_rewards(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    edits: Mapping[int, Edit],
+    conditions: Sequence[Mapping[int, Edit]],
     prefixes: Sequence[Sequence[int]],
     reward: Reward,
     new_tokens: int,
     batch_size: int,
     seed: int,
-) -> pd.DataFrame:
-    """Sample and score a completion to every prefix under `edits`.
+) -> list[pd.DataFrame]:
+    """Sample and score a completion to every prefix under the edits of each condition, a data frame for each.
 
     Columns: ``prompt``, ``reward``, ``kl`` (exact divergence of the edited from the untouched model on its own
     completion, nats, summed over tokens), ``tokens``, ``distinct_2`` (distinct over all pairs of neighbouring tokens),
-    ``completion``. The same `seed` draws the same uniforms in every arm (common random numbers), so differences are
-    paired.
+    ``completion``. Every condition draws the same uniforms (common random numbers), so differences are paired. As many
+    conditions go through the model together as `batch_size` has room for.
     """
-    frames = []
-    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    frames: list[list[pd.DataFrame]] = [[] for _ in conditions]
+    bar = tqdm(total=len(conditions) * len(prefixes), desc="completions", disable=None)
     for start in range(0, len(prefixes), batch_size):
         part = prefixes[start : start + batch_size]
-        batch = models.pad_batch(part, pad, model.device, left=True)
-        with edited(model, edits):
-            response = models.generate(model, batch, new_tokens, seed + start, eos, pad)
-        mask = models.response_mask(
-            response, torch.full((len(part),), new_tokens, device=response.device), tokenizer.eos_token_id
-        )
-        completions = models.decode_responses(tokenizer, response, mask)
-        rewards = reward(tokenizer.batch_decode(part, skip_special_tokens=True), completions)
-        rows = [row[keep].tolist() for row, keep in zip(response.cpu(), mask.cpu(), strict=True)]
-        frames.append(pd.DataFrame({
-            "prompt": np.arange(start, start + len(part)), "reward": rewards,
-            "kl": _divergence(model, edits, batch, response, mask), "tokens": [len(row) for row in rows],
-            "distinct_2": [distinct_2(row) for row in rows], "completion": completions,
-        }))  # fmt: skip
-    return pd.concat(frames, ignore_index=True)
+        together = max(1, batch_size // len(part))
+        for first in range(0, len(conditions), together):
+            chosen = conditions[first : first + together]
+            found = _completions(model, tokenizer, chosen, part, reward, new_tokens, seed + start)
+            found["prompt"] += start
+            for i in range(len(chosen)):
+                rows = found.iloc[i * len(part) : (i + 1) * len(part)].reset_index(drop=True)
+                frames[first + i].append(rows)
+            bar.update(len(found))
+    return [pd.concat(parts, ignore_index=True) for parts in frames]
+
+
+def _completions(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    conditions: Sequence[Mapping[int, Edit]],
+    prefixes: Sequence[Sequence[int]],
+    reward: Reward,
+    new_tokens: int,
+    seed: int,
+) -> pd.DataFrame:
+    """The rows of :func:`completion_rewards` for all `prefixes` under the first condition, then the second, ..."""
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    edits, groups = stacked(conditions), len(conditions)
+    batch = models.pad_batch(list(prefixes) * groups, pad, model.device, left=True)
+    with edited(model, edits):
+        response = models.generate(model, batch, new_tokens, seed, eos, pad, groups)
+    lengths = torch.full((len(response),), new_tokens, device=response.device)
+    mask = models.response_mask(response, lengths, eos)
+    completions = models.decode_responses(tokenizer, response, mask)
+    rows = [row[keep].tolist() for row, keep in zip(response.cpu(), mask.cpu(), strict=True)]
+    untouched = np.repeat([not own for own in conditions], len(prefixes))
+    return pd.DataFrame({
+        "prompt": np.tile(np.arange(len(prefixes)), groups),
+        "reward": reward(tokenizer.batch_decode(prefixes, skip_special_tokens=True) * groups, completions),
+        "kl": np.where(untouched, 0.0, _divergence(model, edits, batch, response, mask)),
+        "tokens": [len(row) for row in rows], "distinct_2": [distinct_2(row) for row in rows],
+        "completion": completions,
+    })  # fmt: skip
 
 
 def distinct_2(tokens: Sequence[int]) -> float:

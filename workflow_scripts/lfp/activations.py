@@ -124,8 +124,8 @@ def continuations(
     """What the model makes of several continuations of each row's prefix, which it reads once.
 
     `sequences` [continuation][row] are token ids whose first `shared` [row] are equal. Yields, per batch of
-    `batch_size` rows, their indices, the MLP outputs of `layers`, and the final hidden states, both as a list over continuations of
-    [row, token, d_model] whose tokens begin behind the shared ones.
+    `batch_size` rows, their indices, the MLP outputs of `layers`, and the final hidden states, both as a list over
+    continuations of [row, token, d_model] whose tokens begin behind the shared ones.
     """
     kinds = len(sequences)
     rests = [[ids[n:] for ids, n in zip(row, shared, strict=True)] for row in sequences]

@@ -13,16 +13,16 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from workflow_scripts.lfp.canonical import canonical_json
+
+if TYPE_CHECKING:
+    import pandas as pd  # jobs without tables start sooner without it
 
 Stamp = Mapping[str, Any]
 STAMP_KEY = "lfp_stamp"
@@ -76,6 +76,9 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 def write_table(path: str | Path, frame: pd.DataFrame, stamp: Stamp) -> None:
     """Write `frame` as Parquet with the `stamp` in the file's metadata."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     table = pa.Table.from_pandas(frame, preserve_index=False)
     metadata = {**(table.schema.metadata or {}), STAMP_KEY.encode(): canonical_json(stamp).encode()}
     with aside(path) as temporary:
@@ -84,6 +87,8 @@ def write_table(path: str | Path, frame: pd.DataFrame, stamp: Stamp) -> None:
 
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a Parquet file as a data frame."""
+    import pandas as pd
+
     return pd.read_parquet(path)
 
 

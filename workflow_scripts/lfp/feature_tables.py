@@ -211,8 +211,8 @@ def ablation_arms(inputs: Sequence[str]) -> dict[tuple, dict[tuple[str, str, str
         label, frame = labels(path), read_table(path)
         name = "neutral" if path.endswith(".neutral.parquet") else "completions"
         address = tuple(label[key] for key in ("model", "task", "seed", "sae"))
-        for intervention, group in frame.groupby("intervention"):
-            key = (label["subject"], label["arm"], str(intervention))
+        for (arm, intervention), group in frame.groupby(["arm", "intervention"], sort=False):
+            key = (label["subject"], str(arm), str(intervention))
             cells.setdefault(address, {}).setdefault(key, {})[name] = group
     return cells
 

@@ -24,6 +24,7 @@ from transformers import (
     GemmaConfig,
     GPTNeoConfig,
     GPTNeoXConfig,
+    LogitsProcessor,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
@@ -221,19 +222,41 @@ def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
     return (attention_mask.cumsum(-1) - 1).clamp(min=0)
 
 
+class _CommonNoise(LogitsProcessor):
+    """Turns the search for the likeliest token into sampling whose random numbers repeat every `rows` rows.
+
+    The index of the largest p / q with independent exponential q is a draw from p; it is how torch draws as well.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        p = scores.float().softmax(-1)
+        noise = torch.empty_like(p[: self.rows]).exponential_()
+        return p.view(-1, *noise.shape).div_(noise).flatten(0, 1)
+
+
 @torch.no_grad()
 def generate(
-    model: PreTrainedModel, batch: dict[str, torch.Tensor], new_tokens: int, seed: int, eos: int, pad: int
+    model: PreTrainedModel,
+    batch: dict[str, torch.Tensor],
+    new_tokens: int,
+    seed: int,
+    eos: int,
+    pad: int,
+    groups: int = 1,
 ) -> torch.Tensor:
     """Sample up to `new_tokens` tokens for a left-padded batch at temperature 1: ids [batch, <= new_tokens].
 
-    Pure sampling (no top-k, no top-p). The same `seed` draws the same uniforms for every model and intervention:
-    common random numbers. After an end-of-text token a row holds padding.
+    Pure sampling (no top-k, no top-p). The same `seed` draws the same uniforms for every model and intervention, and
+    for each of `groups` equal parts of the batch: common random numbers. After an end-of-text token a row holds
+    padding.
     """
     torch.manual_seed(seed)
     output = model.generate(
-        **batch, max_new_tokens=new_tokens, do_sample=True, top_k=0, top_p=1.0, temperature=1.0,
-        eos_token_id=eos, pad_token_id=pad, use_cache=True,
+        **batch, max_new_tokens=new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=pad, use_cache=True,
+        logits_processor=[_CommonNoise(len(batch["input_ids"]) // groups)],
     )  # fmt: skip
     return output[:, batch["input_ids"].shape[1] :]
 

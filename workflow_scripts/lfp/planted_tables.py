@@ -86,7 +86,7 @@ def planted_recovery(inputs: Sequence[str], settings: TableSettings) -> Tally:
             label = labels(path)
             address = tuple(label[key] for key in ("model", "task", "seed"))
             stage = path.split(f"/seed{label['seed']}/")[1].split("/")[0]
-            name = Path(path).name.split(".")[0] if stage == "ablation" else label.get("subject", "")
+            name = label.get("subject", "")
             if stage != "ablation":
                 files.setdefault(address, {})[f"{stage if stage != 'probes' else 'predictions'}.{name}".strip(".")] = (
                     path

@@ -145,8 +145,9 @@ def error_by_frequency(inputs: Sequence[str]) -> Figure:
         error = (means["prediction"] * factor - means["truth"]).abs()
         cell = labels(path)
         part = f"{cell['model']}/{cell['task']}/seed{cell['seed']}/"
-        completions = next(other for other in inputs if part in other and other.endswith("none.parquet"))
-        counts = Counter(word for text in read_table(completions)["completion"] for word in count_words(text))
+        completions = read_table(next(other for other in inputs if part in other and "/ablation/" in other))
+        written = completions.loc[completions["arm"] == "none", "completion"]
+        counts = Counter(word for text in written for word in count_words(text))
         frequency = np.log1p([counts[word] for word in means["unit"]])
         rho = stats.spearmanr(frequency, error)
         sign = np.where(means["truth"] > 0, "positive", "negative")

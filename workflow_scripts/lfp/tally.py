@@ -39,7 +39,7 @@ class TableSettings:
 
 
 def labels(path: str | Path) -> dict[str, Any]:
-    """The cell of an artefact by its path: model, task, seed, and sae, subject, arm and explainer where it has them."""
+    """The cell of an artefact by its path: model, task, seed, and sae, subject and explainer where it has them."""
     match = _ADDRESS.search(str(path))
     if match is None:
         raise ValueError(f"{path}: not the path of a cell's artefact")
@@ -47,7 +47,7 @@ def labels(path: str | Path) -> dict[str, Any]:
     parts = match["rest"].split("/")
     names = {
         "probes": ("sae", "subject"), "sae": ("sae",), "features": ("sae", "subject"),
-        "ablation": ("sae", "subject", "arm"), "explanations": ("sae",),
+        "ablation": ("sae", "subject"), "explanations": ("sae",),
     }  # fmt: skip
     values = [part.split(".")[0] for part in parts[1:]]
     if parts[0] == "explanations":
