@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 GB = 1e9
-FLOAT = 4  # bytes of a float32
+FLOAT, HALF = 4, 2  # bytes of a float32 and of a float16
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def cell_costs(
         host_memory_gb=2 * FLOAT * shape.parameters,
     ))  # fmt: skip
     tokens = reading["texts"] * reading["max_tokens"]
-    harvested = (shape.n_layers if cell["kept"] else cell["trained_layers"]) * tokens * d * FLOAT
+    harvested = (shape.n_layers if cell["kept"] else cell["trained_layers"]) * tokens * d * HALF
     costs.append(_cost(
         "activations", machine, tokens * forward, **{"disk_gb" if cell["kept"] else "scratch_gb": harvested},
         gpu_memory_gb=reading_memory(shape, reading["batch_size"] * reading["max_tokens"], weight),
@@ -131,7 +131,7 @@ def cell_costs(
     costs.append(_cost(
         "autoencoders", machine, trained * tokens * sae["epochs"] * 36 * d * d, disk_gb=trained * 6 * d * d * FLOAT,
         # Activations are read from their file: the memory that holds a layer is the system's cache and can be less.
-        gpu_memory_gb=FLOAT * (24 * d * d + 8 * sae["batch_size"] * d), host_memory_gb=tokens * d * FLOAT,
+        gpu_memory_gb=FLOAT * (24 * d * d + 8 * sae["batch_size"] * d), host_memory_gb=tokens * d * HALF,
     ))  # fmt: skip
     own, subjects = settings["features"], [s for s in settings["features"]["subjects"] if s != "text"]
     read = 3 * cell["triples"] * own["max_tokens"] * len(subjects)

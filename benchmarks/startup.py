@@ -1,0 +1,82 @@
+"""Seconds of CPU that jobs spend on starting, over all that they spend, for a finished run.
+
+    python -m benchmarks.startup results
+
+A job's start is the import of everything that its script names, measured in fresh processes here and now; what the run
+spent is in its ``benchmark:`` files. Jobs whose script runs language models also load one family's modules.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = ROOT / "workflow_scripts"
+
+
+def imports_of(script: Path) -> str:
+    """The import statements of a script, wherever in it they stand."""
+    tree = ast.parse(script.read_text(encoding="utf-8"))
+    nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    lines = [ast.unparse(node) for node in nodes]
+    if any("models" in line for line in lines):
+        lines.append("from transformers import GPTNeoXForCausalLM")
+    return "\n".join(lines)
+
+
+def start_seconds(script: Path, rounds: int = 3) -> float:
+    """CPU seconds of a fresh process that imports what `script` does: the smallest of `rounds`."""
+    found = []
+    for _ in range(rounds):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", imports_of(script)], cwd=ROOT, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(found)
+
+
+def rule_of(path: Path) -> str:
+    """The script behind a benchmark file, by its place in the results."""
+    parts = path.with_suffix("").parts
+    if parts[0] in ("tables", "figures", "models", "corpora", "lexicons", "contrasts", "rewrites"):
+        one = {"tables": "table", "figures": "figure", "models": "grow_model", "corpora": "grow_corpus"}
+        return one.get(parts[0], parts[0].removesuffix("s") if parts[0] == "lexicons" else parts[0])
+    rest = parts[3:]
+    if rest[0] == "sae":
+        return "autoencoders" if any(part.startswith("layer") for part in rest) else "evaluate_autoencoders"
+    if rest[0] == "explanations":
+        return "explanation_scores" if "scores" in rest else "explanations"
+    return {"policy": "ppo"}.get(rest[0], rest[0])
+
+
+def measure(results: Path) -> pd.DataFrame:
+    """By script: ``jobs``, ``cpu`` seconds of all of them, and ``start`` seconds of one."""
+    folder = results / "benchmarks"
+    rows = [
+        {"script": rule_of(path.relative_to(folder)), "cpu": pd.read_csv(path, sep="\t")["cpu_time"].sum()}
+        for path in sorted(folder.rglob("*.tsv"))
+    ]
+    frame = pd.DataFrame(rows).groupby("script").agg(jobs=("cpu", "size"), cpu=("cpu", "sum")).reset_index()
+    return frame.assign(start=[start_seconds(SCRIPTS / f"{script}.py") for script in frame["script"]])
+
+
+def main() -> None:
+    """Print the table and the share, and write both beside the other results."""
+    frame = measure(Path(sys.argv[1] if len(sys.argv) > 1 else "results"))
+    frame["starts"] = frame["jobs"] * frame["start"]
+    print(frame.round(2).to_string(index=False))
+    share = frame["starts"].sum() / frame["cpu"].sum()
+    print(f"{frame['jobs'].sum()} jobs, {frame['cpu'].sum():.0f} CPU-seconds, {share:.0%} of them to start")
+    target = ROOT / "benchmarks" / "results" / "startup.json"
+    target.write_text(json.dumps({"share": share, "scripts": frame.round(3).to_dict("records")}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

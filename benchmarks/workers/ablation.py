@@ -1,0 +1,32 @@
+"""Completions under several sets of ablated features: in one batch, or one set after the other."""
+
+import numpy as np
+import torch
+
+from benchmarks.workers.meter import serve
+from workflow_scripts.lfp import ablation, models
+from workflow_scripts.lfp.autoencoder import SparseAutoencoder
+
+
+def make(case):
+    """`case`: model, prompts, prompt, response (tokens), sets, batch_size."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model, tokenizer = models.load_model(case["model"]), models.load_tokenizer(case["model"])
+    rng = np.random.default_rng(0)
+    prefixes = [rng.integers(5, 700, case["prompt"]).tolist() for _ in range(case["prompts"])]
+    sae = SparseAutoencoder(models.width(model), models.width(model)).requires_grad_(False)
+    conditions = [{1: ablation.set_features(sae, [i, i + 1])} for i in range(case["sets"])]
+
+    def reward(prompts, completions):
+        return np.zeros(len(completions))
+
+    def step():
+        limits = (case["response"], case["batch_size"], 0)
+        ablation.completion_rewards(model, tokenizer, conditions, prefixes, reward, *limits)
+
+    return step, 1.0
+
+
+if __name__ == "__main__":
+    serve(make)

@@ -1,0 +1,31 @@
+"""One training step of our autoencoder at a fixed density, with Adam."""
+
+import torch
+
+from benchmarks.workers.meter import serve
+from workflow_scripts.lfp.autoencoder import SparseAutoencoder
+from workflow_scripts.lfp.sae_training import Gradients, sparse_pays
+
+
+def make(case):
+    """`case`: n, d, m, density, precision, tied. The learning rate is 0, so that the density stays."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    n, d, m = case["n"], case["d"], case["m"]
+    sae = SparseAutoencoder(d, m, case["tied"]).requires_grad_(False)
+    sae.b_enc.fill_(torch.special.ndtri(torch.tensor(case["density"])).item())
+    x = torch.randn(n, d)
+    precision = getattr(torch, case["precision"])
+    gradients = Gradients(sae, 1e-3, precision)
+    sparse = precision == torch.float32 and sparse_pays((sae.encode(x) > 0).float().mean().item(), d * m)
+    optimizer = torch.optim.Adam(sae.parameters(), lr=0.0, fused=True)
+
+    def step():
+        (gradients.sparse if sparse else gradients.dense)(x)
+        optimizer.step()
+
+    return step, 10 * n * d * m / 1e9
+
+
+if __name__ == "__main__":
+    serve(make)

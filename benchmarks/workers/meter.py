@@ -1,0 +1,51 @@
+"""The worker's side of a measurement: one step for every line on standard input."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+class Meter:
+    """Answers on what was standard output; libraries that print there reach standard error instead."""
+
+    def __init__(self) -> None:
+        self._answers = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+        self._cpu = self._wall = 0.0
+
+    def ready(self, work: float = 1.0) -> None:
+        """Say that the warm-up is over and how much `work` a step does."""
+        print(json.dumps({"work": work}), file=self._answers, flush=True)
+
+    def begin(self) -> bool:
+        """Wait for the next turn and start the clocks; false when there is none."""
+        if not sys.stdin.readline():
+            return False
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+        return True
+
+    def end(self) -> None:
+        """Stop the clocks and answer."""
+        answer = {
+            "cpu": time.process_time() - self._cpu, "wall": time.perf_counter() - self._wall,
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }  # fmt: skip
+        print(json.dumps(answer), file=self._answers, flush=True)
+
+
+def serve(make: Callable[[dict[str, Any]], tuple[Callable[[], object], float]]) -> None:
+    """Make a step and the work it does from the case on the command line, warm it up, and do it in turns."""
+    meter = Meter()
+    step, work = make(json.loads(sys.argv[1]))
+    step()
+    step()
+    meter.ready(work)
+    while meter.begin():
+        step()
+        meter.end()
