@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INTEROP := .venv-interop
+BENCH := .venv-bench
 CORES ?= all
 
 # As after `. .venv/bin/activate`: jobs call `python` from the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test test-interop lint calibration install clean
+.PHONY: run test test-interop lint calibration bench install clean
 
 run: install
 	$(BIN)/snakemake --cores $(CORES)
@@ -38,6 +39,10 @@ lint: install
 calibration: install
 	$(BIN)/python -m benchmarks.calibration
 
+# Every stage beside the peer that one would pick instead, in turns; benchmarks/README.md has the figures.
+bench: install $(BENCH)/installed
+	$(BIN)/python -m benchmarks --peers $(BENCH)/bin/python --trl $(BENCH)/trl --trl-classic $(BENCH)/trl-classic $(STAGES)
+
 install: $(VENV)/installed
 
 # torch goes first: another package that asks for it would resolve to a build of its own choice.
@@ -55,5 +60,15 @@ $(INTEROP)/installed: requirements-interop.txt requirements-interop-nodeps.txt
 	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-interop-nodeps.txt
 	@touch $@
 
+# The peers' environment is that of `make test-interop` and what they ask for beside it. Two releases of TRL cannot share one.
+$(BENCH)/installed: requirements-interop.txt requirements-bench-nodeps.txt
+	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements-interop.txt)"
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-interop.txt
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-bench-nodeps.txt
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(BENCH)/trl trl==1.12.0
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(BENCH)/trl-classic trl==0.11.4
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(INTEROP) results .snakemake
+	rm -rf $(VENV) $(INTEROP) $(BENCH) results .snakemake

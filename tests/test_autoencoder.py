@@ -135,6 +135,22 @@ def test_closed_form_gradients_are_those_of_automatic_differentiation(shape, den
                 torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-5, atol=1e-10)
 
 
+def test_the_optimizer_is_torchs_adam():
+    torch.manual_seed(0)
+    sae = random_autoencoder(4, 6, True, 0.5)
+    sae.requires_grad_(False)
+    other = SparseAutoencoder(4, 6).double()
+    other.load_state_dict(sae.state_dict())
+    ours, theirs = sae_training.Adam(sae.parameters(), 1e-2), torch.optim.Adam(other.parameters(), lr=1e-2)
+    for _ in range(5):
+        for mine, yours in zip(sae.parameters(), other.parameters(), strict=True):
+            mine.grad = torch.randn_like(mine)
+            yours.grad = mine.grad.clone()
+        ours.step()
+        theirs.step()
+    torch.testing.assert_close(dict(sae.named_parameters()), {n: p.data for n, p in other.named_parameters()})
+
+
 def test_a_smaller_batch_after_a_larger_one_reads_nothing_of_it():
     torch.manual_seed(0)
     sae, x = random_autoencoder(6, 9, True, 0.3), torch.randn(50, 6, dtype=torch.float64)
@@ -160,6 +176,7 @@ def test_products_in_bfloat16_are_the_same_gradients_to_its_precision():
 def test_the_sparse_path_trains_what_the_dense_path_trains(kind, monkeypatch):
     x, _ = planted(1000)
     settings = AutoencoderSettings(l1=0.01, batch_size=300, epochs=20, learning_rate=5e-3)
+    monkeypatch.setattr(sae_training, "KERNELS_PAY", 0)
     found = {}
     for pays in (False, True):
         monkeypatch.setattr(sae_training, "sparse_pays", lambda density, weights, pays=pays: pays)

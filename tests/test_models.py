@@ -53,6 +53,37 @@ def test_harvest_leaves_padding_out_and_reads_all_layers_in_one_order(model, tok
     assert not torch.allclose(both, together, atol=1e-3)  # shuffled
 
 
+@pytest.mark.parametrize("window_tokens", [1, 25, 10_000])
+def test_harvest_writes_every_token_once_whatever_the_window(neox, tokenizer, reviews, window_tokens):
+    """Random lengths against the plain pass: the same rows, in float16, whether windows hold a text or all."""
+    rng = np.random.default_rng(0)
+    sequences = [rng.integers(5, 60, n).tolist() for n in (1, 17, 4, 9, 9, 2)]
+    total = sum(map(len, sequences))
+    outputs = {2: np.full((total, 16), np.nan, dtype=np.float16)}
+    activations.harvest(neox, sequences, outputs, tokenizer.pad_token_id, 2, 0, window_tokens)
+    with torch.no_grad(), activations.captured(neox, [2]) as seen:
+        plain = [(neox(torch.tensor([ids])), seen[2][0])[1] for ids in sequences]
+    expected = torch.cat(plain).half().float().numpy()
+    order, found = np.lexsort(expected.T), np.lexsort(outputs[2].astype(np.float32).T)
+    np.testing.assert_allclose(outputs[2][found], expected[order], atol=2e-3)
+    if window_tokens == 1:  # one text after the other, in random order
+        assert any(np.allclose(outputs[2][i : i + 17].sum(0), plain[1].sum(0), atol=0.02) for i in range(total - 16))
+
+
+def test_values_beyond_float16_are_cut_and_counted(neox, tokenizer, caplog):
+    outputs = {0: np.zeros((3, 16), dtype=np.float16)}
+    with activations.edited(neox, {0: lambda x: x + 1e6}), caplog.at_level("INFO"):
+        activations.harvest(neox, [[5, 6, 7]], outputs, tokenizer.pad_token_id, 1, 0)
+    assert np.isfinite(outputs[0]).all() and (outputs[0] == np.finfo(np.float16).max).all()
+    assert "48 values cut" in caplog.text
+
+
+def test_a_harvest_that_is_too_large_stops_before_it_starts():
+    assert activations.disk_bytes([[1] * 50] * 10, 5, 512, most_gb=1) == 2 * 5 * 512 * 500
+    with pytest.raises(ValueError, match=r"5 layers of 500 tokens take 0.00256 GB, more than activations.max_disk_gb"):
+        activations.disk_bytes([[1] * 50] * 10, 5, 512, most_gb=0.001)
+
+
 def test_words_in_several_pieces_are_found_by_their_characters():
     offsets = [(0, 3), (3, 8), (8, 11), (11, 12), (0, 0)]
     assert activations.word_mask(offsets, 4, 11) == [1, 2]

@@ -4,7 +4,7 @@ import torch
 
 from benchmarks.workers.meter import serve
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
-from workflow_scripts.lfp.sae_training import Gradients, sparse_pays
+from workflow_scripts.lfp.sae_training import Adam, Gradients, sparse_pays
 
 
 def make(case):
@@ -18,7 +18,7 @@ def make(case):
     precision = getattr(torch, case["precision"])
     gradients = Gradients(sae, 1e-3, precision)
     sparse = precision == torch.float32 and sparse_pays((sae.encode(x) > 0).float().mean().item(), d * m)
-    optimizer = torch.optim.Adam(sae.parameters(), lr=0.0, fused=True)
+    optimizer = Adam(sae.parameters(), 0.0)
 
     def step():
         (gradients.sparse if sparse else gradients.dense)(x)

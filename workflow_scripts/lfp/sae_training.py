@@ -14,12 +14,13 @@ features are active, four of the five cost in proportion to the active ones (:mo
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.optim.adam import adam
 from tqdm import tqdm
 
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 LOOK_EVERY = 50
 #: Weights above which the sparse path leaves the cache and pays off at a lower density (benchmarks/README.md).
 CACHED_WEIGHTS = 2**21
+#: Floating-point operations of a training from which on the kernels are worth the half second that loading them takes.
+KERNELS_PAY = 2e11
 
 
 @dataclass(frozen=True)
@@ -149,16 +152,38 @@ def _on_the_sphere(gradient: torch.Tensor, directions: torch.Tensor, norms: torc
     return (gradient - (gradient * directions).sum(1, keepdim=True) * directions) / norms
 
 
+class Adam:
+    """torch's fused Adam by its functional form: the class would first import torch's compiler, for a second."""
+
+    def __init__(self, parameters: Iterable[torch.Tensor], learning_rate: float) -> None:
+        self.parameters, self.learning_rate = list(parameters), learning_rate
+        self.means, self.squares = ([torch.zeros_like(p) for p in self.parameters] for _ in range(2))
+        self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move the parameters against their gradients."""
+        adam(
+            self.parameters, [p.grad for p in self.parameters], self.means, self.squares, [], self.steps,
+            fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self.learning_rate, weight_decay=0.0, eps=1e-8,
+            maximize=False,
+        )  # fmt: skip
+
+
 class _Trainer:
     """One autoencoder on its way: its weights, Adam, and the path that its density asks for."""
 
-    def __init__(self, d_in: int, d_sae: int, settings: AutoencoderSettings, seed: int, device: str, threads: int):
+    def __init__(
+        self, shape: tuple[int, int], d_sae: int, settings: AutoencoderSettings, seed: int, device: str, threads: int
+    ) -> None:
+        tokens, d_in = shape
         torch.manual_seed(seed)
         self.sae = SparseAutoencoder(d_in, d_sae, settings.tied).to(device)
         self.sae.requires_grad_(False)
-        self.optimizer = torch.optim.Adam(self.sae.parameters(), lr=settings.learning_rate, fused=True)
+        self.optimizer = Adam(self.sae.parameters(), settings.learning_rate)
         self.gradients = Gradients(self.sae, settings.l1, getattr(torch, settings.precision), threads)
-        self.may_be_sparse = device == "cpu" and settings.precision == "float32"
+        work = 10 * tokens * settings.epochs * d_in * d_sae
+        self.may_be_sparse = device == "cpu" and settings.precision == "float32" and work > KERNELS_PAY
         self.step_number, self.sparse, self.density = 0, False, 1.0
 
     def step(self, x: torch.Tensor) -> None:
@@ -184,9 +209,7 @@ def train(
     float32, whose tokens :func:`~workflow_scripts.lfp.activations.harvest` has shuffled. Every epoch takes the batches
     in another order. Weights start from `seed` plus the size's place in `sizes`.
     """
-    trainers = [
-        _Trainer(activations.shape[1], size, settings, seed + i, device, threads) for i, size in enumerate(sizes)
-    ]
+    trainers = [_Trainer(activations.shape, size, settings, seed + i, device, threads) for i, size in enumerate(sizes)]
     starts = np.arange(0, len(activations), settings.batch_size)
     rng = np.random.default_rng(seed)
     description = f"autoencoders of {', '.join(map(str, sizes))}"
