@@ -32,7 +32,7 @@ LOOK_EVERY = 50
 #: Weights above which the sparse path leaves the cache and pays off at a lower density (benchmarks/README.md).
 CACHED_WEIGHTS = 2**21
 #: Floating-point operations of a training from which on the kernels are worth the half second that loading them takes.
-KERNELS_PAY = 2e11
+KERNELS_PAY = 3e10
 
 
 @dataclass(frozen=True)
