@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from workflow_scripts.lfp import ablation, explanations, feature_sets, models
-from workflow_scripts.lfp.activations import edited
+from workflow_scripts.lfp.activations import edited, mlp_outputs
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
 
 
@@ -76,8 +76,6 @@ def test_tokens_are_counted_under_their_word():
 def test_word_activations_are_means_over_a_words_tokens(neox, tokenizer, reviews):
     saes = {1: SparseAutoencoder(16, 8)}
     result = explanations.word_activations(neox, tokenizer, saes, reviews[:20], 200, 7)[1]
-    from workflow_scripts.lfp.activations import mlp_outputs
-
     encoded = tokenizer(reviews[:20], return_offsets_mapping=True)
     sums, count, total = np.zeros(8), 0, 0
     for i, (ids, offsets) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)):
@@ -247,6 +245,24 @@ def test_promoted_tokens_are_those_the_direction_points_at(model, tokenizer):
     logits = model.get_output_embeddings()(norm(direction))[0]
     expected = [tokenizer.decode([i]) for i in logits.topk(3).indices.tolist()]
     assert explanations.promoted_tokens(model, tokenizer, direction, 3) == [expected]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 50])
+def test_windows_hold_the_code_of_their_tokens_and_no_others(neox, tokenizer, reviews, batch_size):
+    torch.manual_seed(0)
+    saes = {0: SparseAutoencoder(16, 6), 2: SparseAutoencoder(16, 9)}
+    explained = pd.DataFrame({"layer": [0, 2, 2], "feature": [4, 8, 1]})
+    found = explanations.feature_windows(neox, tokenizer, saes, explained, reviews[:7], 30, batch_size, 8)
+    sequences = tokenizer(reviews[:7], truncation=True, max_length=30)["input_ids"]
+    seen = []
+    for layer, feature, activations, places, _ in found:
+        seen.append((layer, feature))
+        for values, (text, start, end) in zip(activations, places, strict=True):
+            [(_, _, outputs)] = list(mlp_outputs(neox, [sequences[text]], [layer], 1, 1))
+            with torch.no_grad():
+                expected = saes[layer].encode(outputs[layer][0, start:end])[:, feature].numpy()
+            np.testing.assert_allclose(values, expected, atol=1e-5)
+    assert seen == [(0, 4), (2, 8), (2, 1)]
 
 
 def test_what_an_explainer_is_shown_are_whole_windows(neox, tokenizer, reviews):

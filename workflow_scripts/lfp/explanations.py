@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from scipy import sparse
 from scipy.stats import rankdata
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -116,22 +117,27 @@ def feature_windows(
 ) -> Iterator[FeatureWindows]:
     """Each feature of `explained` (``layer``, ``feature``) on windows of `size` tokens of `texts`, in one pass.
 
-    A text's rest is a shorter window; with `whole` it is left out, unless no text has a window of `size`.
+    A text's rest is a shorter window; with `whole` it is left out, unless no text has a window of `size`. Of the codes
+    only what is active is held: a corpus's worth of them does not fit in memory otherwise.
     """
     encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
     places = (windows(offsets, size, size) if whole else []) or windows(offsets, size)
-    features = {int(n): torch.as_tensor(group["feature"].to_numpy()) for n, group in explained.groupby("layer")}
-    codes: dict[int, list[np.ndarray]] = {n: [None] * len(texts) for n in features}
-    sequences = encoded["input_ids"]
-    for index, _, outputs in mlp_outputs(model, sequences, sorted(features), tokenizer.pad_token_id, batch_size):
+    features = {int(n): torch.tensor(group["feature"].to_numpy()) for n, group in explained.groupby("layer")}
+    parts: dict[int, list[sparse.csr_array]] = {n: [] for n in features}
+    sequences, starts, filled = encoded["input_ids"], np.zeros(len(texts), dtype=np.int64), 0
+    for index, mask, outputs in mlp_outputs(model, sequences, sorted(features), tokenizer.pad_token_id, batch_size):
+        for i in index:
+            starts[i] = filled
+            filled += len(sequences[i])
         for layer, members in features.items():
-            code = autoencoders[layer].encode(outputs[layer].float())[..., members.to(model.device)].cpu().numpy()
-            for row, i in enumerate(index):
-                codes[layer][i] = code[row][: len(sequences[i])]
+            code = autoencoders[layer].encode(outputs[layer][mask].float())[:, members.to(model.device)]
+            parts[layer].append(sparse.csr_array(code.cpu().numpy()))
     for layer, members in features.items():
+        codes = sparse.vstack(parts.pop(layer)).tocsc()
         for column, feature in enumerate(members.tolist()):
-            activations = [codes[layer][text][start:end, column] for text, start, end in places]
+            values = codes[:, [column]].toarray()[:, 0]
+            activations = [values[starts[text] + start : starts[text] + end] for text, start, end in places]
             yield layer, feature, activations, places, offsets
 
 
