@@ -202,8 +202,10 @@ def main() -> None:
             for _, title, contenders in getattr(bench, stage)():
                 kept[title] = take_turns(contenders, options.rounds)
                 print(markdown({title: kept[title]}), flush=True)
-    path.write_text(json.dumps({"machine": machine_name(), "tables": kept}, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(markdown(kept), encoding="utf-8")
+                # After every table, so that a run that is stopped has not measured in vain.
+                found = json.dumps({"machine": machine_name(), "tables": kept}, indent=1) + "\n"
+                path.write_text(found, encoding="utf-8")
+                path.with_suffix(".md").write_text(markdown(kept), encoding="utf-8")
     print(f"{time.time() - began:.0f} seconds; written to {path} and {path.with_suffix('.md')}")
 
 
