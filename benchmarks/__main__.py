@@ -170,11 +170,10 @@ def markdown(tables: dict[str, list[dict[str, Any]]]) -> str:
                 continue
             rate = row["work"] / row["seconds"]
             share = f"{rate / limits[row['precision']]:.0%}" if row["precision"] in limits else ""
+            peak = f"{row['peak_mb']:.0f}" if row["peak_mb"] else ""
             ratio = f"**{row['times_peer']:.2f}**" if row["times_peer"] else ""
             spread = f"{1e3 * row['seconds']:.1f} ({1e3 * row['fastest']:.1f} to {1e3 * row['slowest']:.1f})"
-            lines.append(
-                f"| {row['name']} | {row['precision']} | {spread} | {ratio} | {share} | {row['peak_mb']:.0f} |"
-            )
+            lines.append(f"| {row['name']} | {row['precision']} | {spread} | {ratio} | {share} | {peak} |")
         shown = [
             f"{r['name']} {r['work'] / r['seconds']:.0f} {'GB/s' if 'copy' in r['name'] else 'GFLOP/s'}"
             for r in rows
