@@ -209,16 +209,22 @@ def harvest(
         for _, mask, batch in mlp_outputs(model, window, layers, pad, batch_size):
             chosen = place[filled : filled + int(mask.sum())]
             for layer, array in held.items():
-                values = batch[layer][mask].float()
-                if array.dtype == np.float16:
-                    cut += int((values.abs() > _LARGEST).sum())
-                    values = values.clamp(-_LARGEST, _LARGEST).half()
+                values = batch[layer][mask]
+                values, beyond = _as_float16(values) if array.dtype == np.float16 else (values.float(), 0)
+                cut += beyond
                 array[chosen] = values.cpu().numpy()
             filled += len(chosen)
         for layer, array in held.items():
             outputs[layer][done : done + rows] = array
         done += rows
     log.info("%d tokens of %d layers, %d values cut to the range of float16", done, len(layers), cut)
+
+
+def _as_float16(values: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """`values` in float16, cut to its range, and how many of them were beyond it."""
+    low = values.half()
+    beyond = int(low.isinf().sum())
+    return (values.float().clamp(-_LARGEST, _LARGEST).half() if beyond else low), beyond
 
 
 def _windows(sequences: Sequence[Sequence[int]], order: np.ndarray, tokens: int) -> Iterator[list[Sequence[int]]]:
