@@ -1,0 +1,58 @@
+"""Measurements are taken in turns, compared within a precision, and count the starts of every kind of job."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as bench
+from benchmarks import side_by_side, startup
+
+
+def test_contenders_take_turns_and_keep_their_seconds():
+    case = {"kind": "float32"}
+    rows = side_by_side.take_turns(
+        [side_by_side.Contender(name, "machine", case, sys.executable, peer=name == "b") for name in "ab"], rounds=2
+    )
+    assert [row["name"] for row in rows] == ["a", "b"]
+    assert all(row["rounds"] == 2 and 0 < row["fastest"] <= row["seconds"] <= row["slowest"] for row in rows)
+    assert rows[0]["times_peer"] == pytest.approx(rows[1]["seconds"] / rows[0]["seconds"])
+    assert all(100 < row["peak_mb"] < 4000 for row in rows)
+    assert "**" in bench.markdown({"title": rows})
+
+
+def test_a_worker_that_does_not_start_says_why():
+    contender = side_by_side.Contender("broken", "machine", {"kind": "float7"}, sys.executable)
+    with pytest.raises(RuntimeError, match=r"(?s)broken \(machine\) did not start.*float7"):
+        side_by_side.take_turns([contender])
+
+
+def test_only_peers_of_the_same_precision_are_compared_with():
+    rows = [
+        {"seconds": 1.0, "precision": "float32", "peer": False},
+        {"seconds": 4.0, "precision": "float32", "peer": True},
+        {"seconds": 3.0, "precision": "float32", "peer": True},
+        {"seconds": 0.5, "precision": "bfloat16", "peer": True},
+        {"seconds": 0.5, "precision": "float16", "peer": False},
+    ]
+    assert [row["times_peer"] for row in side_by_side.with_ratios(rows)] == [3.0, None, None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("path", "script"),
+    [
+        ("m/t/seed0/policy.tsv", "ppo"),
+        ("m/t/seed0/sae/tied/layer3.tsv", "autoencoders"),
+        ("m/t/seed0/sae/tied/metrics.tsv", "evaluate_autoencoders"),
+        ("m/t/seed0/features/tied/policy.tsv", "features"),
+        ("m/t/seed0/explanations/tied/heuristic.tsv", "explanations"),
+        ("m/t/seed0/explanations/tied/scores/heuristic.tsv", "explanation_scores"),
+        ("m/t/seed0/ablation/tied/base.tsv", "ablation"),
+        ("models/m.tsv", "grow_model"),
+        ("tables/kendall_tau.tsv", "table"),
+    ],
+)
+def test_every_benchmark_file_belongs_to_a_script(path, script):
+    assert startup.rule_of(Path(path)) == script
+    assert (startup.SCRIPTS / f"{script}.py").exists()
+    compile(startup.imports_of(startup.SCRIPTS / f"{script}.py"), script, "exec")
