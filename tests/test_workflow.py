@@ -214,7 +214,7 @@ def test_a_probe_setting_of_one_cell_reruns_that_cells_probes_and_what_follows(r
     edited("grid.yaml", "other_task: flipped}}", "other_task: flipped}, probes: {alphas: [2]}}")
     jobs = planned(run)
     assert jobs.pop("probes") == 6
-    assert jobs.pop("ablation") == 1  # the arm that takes the probe's largest weights
+    assert jobs.pop("ablation") == 1  # one arm takes the probe's largest weights
     assert set(jobs) == {"table", "figure"}
     assert "small-gemma/toxic" not in "".join(
         line for line in grid(run, "-n").splitlines() if line.strip().startswith("output:")
@@ -239,7 +239,7 @@ def test_a_real_change_of_the_probes_reruns_probes(run, edited):
 def test_settings_of_another_cell_or_stage_do_not_leak(run, edited):
     edited("grid.yaml", "ablation: {prompts: 16", "ablation: {prompts: 15")
     jobs = planned(run)
-    assert jobs.pop("ablation") == 6 + 3 + 3 + 3
+    assert jobs.pop("ablation") == 2 + 1 + 1  # policy and base, and two policies
     assert set(jobs) <= {"table", "figure"}
 
 
@@ -310,7 +310,7 @@ def test_pinned_layers_make_the_papers_whole_grid_static(tmp_path):
     # 11 cells of 5 layers; 4 and 1 further variants; the least changed layers add 1 and 5.
     assert int(jobs["autoencoders"]) == 11 * 5 + 4 * 5 + 5 + 1 + 5
     assert int(jobs["probes"]) == 11 * 4
-    assert int(jobs["ablation"]) == 11 * (6 + 3)
+    assert int(jobs["ablation"]) == 11 * 2  # policy and base
 
 
 def test_one_more_layer_trains_that_layer_alone(run, edited):
@@ -352,8 +352,8 @@ def test_language_models_rewrite_and_explain_by_configuration_alone(run, tmp_pat
     config["cells"] = [cell, config["cells"][1]]
     (tree / "services.yaml").write_text(yaml.safe_dump(config))
     targets = [f"results/tables/{name}.csv" for name in ("rewrites", "feature_explanations", "explanation_quality")]
-    arm = "results/small-neox/vader/seed0/ablation/tied/policy.parquet"
-    targets += ["results/contrasts/toxic.parquet", arm]
+    ablation = "results/small-neox/vader/seed0/ablation/tied/policy.parquet"
+    targets += ["results/contrasts/toxic.parquet", ablation]
     arguments = (*targets, "--configfile", "services.yaml")
     try:
         snakemake(tree, *arguments, "--cores", "2")
@@ -375,7 +375,9 @@ def test_language_models_rewrite_and_explain_by_configuration_alone(run, tmp_pat
     assert babble["estimate"].iloc[0] == len(own)
     quality = table(tree, "explanation_quality")
     assert {judge.split("@")[0].split("/")[-1] for judge in quality["judge"]} == {"words-v1", "chain"}
-    assert pd.read_parquet(tree / arm)["features"].iloc[0] == len(own)
+    ablated = pd.read_parquet(tree / ablation).groupby("arm")["features"].first()
+    assert ablated["explained"] == len(own)
+    assert ablated["none"] == 0
     # The cache reproduces everything without a server, and a raised budget or another limit reruns nothing.
     config["services"]["chain"] |= {"offline": True, "in_flight": 1, "budget_usd": 1}
     config["services"]["chain"]["prices"] = {"input": 1, "output": 1, "as_of": "2026-11-21", "source": "a test"}
