@@ -31,7 +31,7 @@ def imports_of(script: Path) -> str:
     return "\n".join(lines)
 
 
-def start_seconds(script: Path, rounds: int = 3) -> float:
+def start_seconds(script: Path, rounds: int = 1) -> float:
     """CPU seconds of a fresh process that imports what `script` does: the smallest of `rounds`."""
     found = []
     for _ in range(rounds):
