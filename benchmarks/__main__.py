@@ -25,7 +25,7 @@ SIZES = ((512, 512), (512, 1024), (768, 1536), (2048, 4096))
 DENSITIES = (0.05, 0.2)
 TINY = {"n_layers": 4, "d_model": 128, "n_heads": 4}
 PYTHIA_70M = {"n_layers": 6, "d_model": 512, "n_heads": 8}
-Table = tuple[str, str, list[Contender]]
+Table = tuple[str, list[Contender]]
 
 
 def make_model(folder: Path, shape: dict[str, int], vocabulary: int) -> str:
@@ -85,7 +85,7 @@ class Bench:
                 ]
             untied = case | {"density": 0.05, "precision": "float32", "tied": False}
             rows.append(self.ours("ours, untied, 5% active", "autoencoder", untied))
-            yield "autoencoder", f"autoencoder step, d {d}, {m} features, 4096 tokens", rows + self.limits()
+            yield f"autoencoder step, d {d}, {m} features, 4096 tokens", rows + self.limits()
 
     def harvest(self) -> Iterator[Table]:
         """MLP outputs of a Pythia-70m shape."""
@@ -100,7 +100,7 @@ class Bench:
                     rows.append(self.ours("ours", "harvest", own, p))
                     if name.endswith("128 tokens") and lengths[0] == lengths[1]:
                         rows.append(self.peer("SAELens", "saelens_harvest", own, p))
-                yield "harvest", f"harvest of layers {layers}, Pythia-70m shape, {name}", rows + self.limits()
+                yield f"harvest of layers {layers}, Pythia-70m shape, {name}", rows + self.limits()
 
     def ppo(self) -> Iterator[Table]:
         """One PPO update."""
@@ -117,7 +117,7 @@ class Bench:
                 self.peer("TRL 1.12", "trl_ppo", case, path=self.options.trl),
                 self.peer("TRL 0.11.4", "trl_classic", case, path=self.options.trl_classic),
             ]
-            yield "ppo", f"PPO update, {name}", rows
+            yield f"PPO update, {name}", rows
 
     def features(self) -> Iterator[Table]:
         """Contrast triples, with and without a shared prefix."""
@@ -131,7 +131,7 @@ class Bench:
                     ),
                     self.ours("the prompt once", "features", case | {"shared": True}),
                 ]
-                yield "features", f"features of 24 triples that end in {words}, {name}", rows
+                yield f"features of 24 triples that end in {words}, {name}", rows
 
     def ablation(self) -> Iterator[Table]:
         """Sets of ablated features, together and one by one."""
@@ -142,7 +142,7 @@ class Bench:
                 Contender("one set after the other", "ablation", case | {"batch_size": 8}, sys.executable, peer=True),
                 self.ours("all sets in one batch", "ablation", case | {"batch_size": 48}),
             ]
-            yield "ablation", f"completions of 8 prompts under 6 sets, {name}", rows
+            yield f"completions of 8 prompts under 6 sets, {name}", rows
 
 
 def machine_name() -> str:
@@ -198,7 +198,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options, Path(folder))
         for stage in options.stages:
-            for _, title, contenders in getattr(bench, stage)():
+            for title, contenders in getattr(bench, stage)():
                 kept[title] = take_turns(contenders, options.rounds)
                 print(markdown({title: kept[title]}), flush=True)
                 # After every table, so that a run that is stopped has not measured in vain.

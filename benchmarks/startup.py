@@ -31,15 +31,12 @@ def imports_of(script: Path) -> str:
     return "\n".join(lines)
 
 
-def start_seconds(script: Path, rounds: int = 1) -> float:
-    """CPU seconds of a fresh process that imports what `script` does: the smallest of `rounds`."""
-    found = []
-    for _ in range(rounds):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-c", imports_of(script)], cwd=ROOT, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(found)
+def start_seconds(script: Path) -> float:
+    """CPU seconds of a fresh process that imports what `script` does."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", imports_of(script)], cwd=ROOT, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def rule_of(path: Path) -> str:

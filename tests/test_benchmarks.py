@@ -43,7 +43,7 @@ def test_only_peers_of_the_same_precision_are_compared_with():
     [
         ("m/t/seed0/policy.tsv", "ppo"),
         ("m/t/seed0/sae/tied/layer3.tsv", "autoencoders"),
-        ("m/t/seed0/sae/tied/metrics.tsv", "evaluate_autoencoders"),
+        ("m/t/seed0/sae/tied/evaluate.tsv", "evaluate_autoencoders"),
         ("m/t/seed0/features/tied/policy.tsv", "features"),
         ("m/t/seed0/explanations/tied/heuristic.tsv", "explanations"),
         ("m/t/seed0/explanations/tied/scores/heuristic.tsv", "explanation_scores"),

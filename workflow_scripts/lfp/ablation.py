@@ -137,7 +137,9 @@ def completion_rewards(
         together = max(1, batch_size // len(part))
         for first in range(0, len(conditions), together):
             chosen = conditions[first : first + together]
-            found = _completions(model, tokenizer, chosen, part, reward, new_tokens, seed + start)
+            found = _completions(model, tokenizer, chosen, part, new_tokens, seed + start)
+            asked = tokenizer.batch_decode(part, skip_special_tokens=True) * len(chosen)
+            found.insert(1, "reward", reward(asked, list(found["completion"])))
             found["prompt"] += start
             for i in range(len(chosen)):
                 rows = found.iloc[i * len(part) : (i + 1) * len(part)].reset_index(drop=True)
@@ -151,11 +153,10 @@ def _completions(
     tokenizer: PreTrainedTokenizerBase,
     conditions: Sequence[Mapping[int, Edit]],
     prefixes: Sequence[Sequence[int]],
-    reward: Reward,
     new_tokens: int,
     seed: int,
 ) -> pd.DataFrame:
-    """The rows of :func:`completion_rewards` for all `prefixes` under the first condition, then the second, ..."""
+    """One unscored batch of :func:`completion_rewards`: all `prefixes` under the first condition, then the next, ..."""
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     edits, groups = stacked(conditions), len(conditions)
     batch = models.pad_batch(list(prefixes) * groups, pad, model.device, left=True)
@@ -168,7 +169,6 @@ def _completions(
     untouched = np.repeat([not own for own in conditions], len(prefixes))
     return pd.DataFrame({
         "prompt": np.tile(np.arange(len(prefixes)), groups),
-        "reward": reward(tokenizer.batch_decode(prefixes, skip_special_tokens=True) * groups, completions),
         "kl": np.where(untouched, 0.0, _divergence(model, edits, batch, response, mask)),
         "tokens": [len(row) for row in rows], "distinct_2": [distinct_2(row) for row in rows],
         "completion": completions,
