@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 INTEROP := .venv-interop
 BENCH := .venv-bench
 CORES ?= all
+KILLS ?= 100
 
 # As after `. .venv/bin/activate`: jobs call `python` from the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test test-interop lint calibration bench install clean
+.PHONY: run test test-slurm test-faults test-interop lint calibration bench install clean
 
 run: install
 	$(BIN)/snakemake --cores $(CORES)
@@ -22,6 +23,14 @@ run: install
 
 test: install lint
 	$(BIN)/python -m pytest
+
+# The small cell through the Slurm profile, on a Slurm of one node that is brought up for it and taken down.
+test-slurm: install
+	$(BIN)/python -m pytest -q tests/slurm/check_slurm.py
+
+# A hundred kills at random moments; the tables must be byte for byte those of a quiet run.
+test-faults: install
+	$(BIN)/python -m tests.faults --kills $(KILLS)
 
 # Do SAELens and delphi open what the workflow writes? They have an environment of their own.
 test-interop: install $(INTEROP)/installed

@@ -24,6 +24,7 @@ include: "rules/ablation.smk"
 include: "rules/tables.smk"
 include: "rules/estimate.smk"
 include: "rules/export.smk"
+include: "rules/provenance.smk"
 
 
 rule all:
@@ -31,6 +32,7 @@ rule all:
     input:
         table_files(),
         figure_files(),
+        "results/provenance.json",
 
 
 rule tables:

@@ -49,8 +49,8 @@ rule autoencoders:
         "../envs/model.yaml"
     resources:
         gpu=model_gpus,
-        mem_mb=lambda w, attempt: 2000 * attempt,
-        runtime=lambda w, attempt: 60 * attempt,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         settings=settings("autoencoders"),
         code=code("autoencoders"),

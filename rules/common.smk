@@ -4,6 +4,7 @@ In: the configuration. Out: nothing; every other file of rules reads GRID and th
 """
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -120,6 +121,11 @@ def cache_of(service):
     return f"results/llm_cache/{service}.sqlite" if service else []
 
 
+def growing(amount):
+    """A resource of which every attempt asks for `amount` more."""
+    return lambda wildcards, attempt: amount * attempt
+
+
 def model_resource(key):
     """A resource of the job's model that grows with every attempt."""
     return lambda wildcards, attempt: GRID.models[wildcards.model][key] * attempt
@@ -139,7 +145,12 @@ def finetune_gpus(wildcards):
 def launcher(wildcards):
     """How a job starts that can train on several GPUs: one process for each."""
     gpus = finetune_gpus(wildcards)
-    return "python -m" if gpus < 2 else f"python -m accelerate.commands.launch --num_processes {gpus} --multi_gpu -m"
+    if gpus < 2:
+        return "python -m"
+    return (
+        f"python -m workflow_scripts.lease {gpus} python -m accelerate.commands.launch"
+        f" --num_processes {gpus} --multi_gpu -m"
+    )
 
 
 def classifier_of(wildcards):

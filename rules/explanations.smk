@@ -58,8 +58,8 @@ rule language_explanations:
         "../envs/analysis.yaml"
     resources:
         api=1,
-        mem_mb=lambda w, attempt: 2000 * attempt,
-        runtime=lambda w, attempt: 240 * attempt,
+        mem_mb=growing(2000),
+        runtime=growing(240),
     params:
         settings=settings("language_explanations"),
         code=code("language_explanations"),
@@ -84,8 +84,8 @@ rule explanation_scores:
         "../envs/analysis.yaml"
     resources:
         api=lambda w: 1 if cell_of(w).settings["explanations"]["judge"] else 0,
-        mem_mb=lambda w, attempt: 2000 * attempt,
-        runtime=lambda w, attempt: 240 * attempt,
+        mem_mb=growing(2000),
+        runtime=growing(240),
     params:
         settings=settings("scores"),
         code=code("explanation_scores"),

@@ -21,8 +21,8 @@ rule rewrites:
         "../envs/analysis.yaml"
     resources:
         api=1,
-        mem_mb=2000,
-        runtime=lambda w, attempt: 480 * attempt,
+        mem_mb=growing(2000),
+        runtime=growing(480),
     params:
         settings=lambda w: canonical_json(GRID.rewrite_settings(w.task)),
         code=code("rewrites"),
@@ -46,8 +46,8 @@ rule contrasts:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         settings=lambda w: canonical_json(GRID.contrast_settings(w.task)),
         code=code("contrasts"),

@@ -26,8 +26,8 @@ rule grow_corpus:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
         code=code("grow_corpus"),
@@ -50,8 +50,8 @@ rule copy_corpus:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
         code=code("copy_corpus"),
@@ -75,8 +75,8 @@ rule fetch_corpus:
     conda:
         "../envs/model.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
         code=code("fetch_corpus"),
@@ -160,8 +160,8 @@ rule lexicon:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         settings=lambda w: canonical_json(GRID.feedback_settings(w.task)),
         code=code("lexicon"),

@@ -23,8 +23,8 @@ rule probes:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=lambda w, attempt: 2000 * attempt,
-        runtime=lambda w, attempt: 60 * attempt,
+        mem_mb=growing(2000),
+        runtime=growing(60),
     params:
         settings=settings("probes"),
         code=code("probes"),

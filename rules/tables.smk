@@ -26,8 +26,8 @@ rule table:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         settings=canonical_json(GRID.run_settings("tables") | {"paper_models": GRID.paper_models()}),
         code=code("table"),
@@ -59,8 +59,8 @@ rule figure:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=code("figure"),
         caption=lambda w: caption("figures", w.figure),

@@ -55,16 +55,34 @@ def test_a_tensor_file_is_filled_in_place_and_is_ordinary_safetensors(tmp_path):
     with artefacts.tensor_file(path, "x", (4, 3), {"code": "1"}, {"hook_name": "h"}) as array:
         array[[2, 0]] = value[[2, 0]]
         array[[1, 3]] = value[[1, 3]]
-        assert not path.exists()
     np.testing.assert_array_equal(artefacts.read_tensors(path)["x"], value)
     assert artefacts.read_metadata(path)["hook_name"] == "h"
     opened = artefacts.open_tensor(path, "x")
     np.testing.assert_array_equal(opened, value)
     opened[0] = 7  # reaches memory alone
     np.testing.assert_array_equal(artefacts.read_tensors(path)["x"], value)
-    with pytest.raises(ValueError, match="expected an array 'y' of float16, found none"):
+    with pytest.raises(ValueError, match="does not contain tensor y"):
         artefacts.open_tensor(path, "y")
-    with pytest.raises(RuntimeError), artefacts.tensor_file(path, "x", (2, 3), {}) as array:
+
+
+def test_a_tensor_file_goes_on_only_under_the_same_header(tmp_path):
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(RuntimeError), artefacts.tensor_file(path, "x", (4, 3), {"code": "1"}) as array:
+        array[:2] = 5
         raise RuntimeError
-    assert artefacts.read_tensors(path)["x"].shape == (4, 3)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+    with artefacts.tensor_file(path, "x", (4, 3), {"code": "1"}) as array:
+        assert (array[:2] == 5).all()
+    with artefacts.tensor_file(path, "x", (4, 3), {"code": "2"}) as array:
+        assert (array == 0).all()
+
+
+def test_a_resumable_directory_stays_until_it_is_whole(tmp_path):
+    target, state = tmp_path / "out", tmp_path / ".out.state-1"
+    with pytest.raises(RuntimeError), artefacts.resumable_directory(target, state, {}) as folder:
+        (folder / "half").write_text("1")
+        raise RuntimeError
+    assert not target.exists()
+    with artefacts.resumable_directory(target, state, {"code": "1"}) as folder:
+        assert (folder / "half").read_text() == "1"
+    assert sorted(path.name for path in target.iterdir()) == ["half", "stamp.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -11,8 +11,8 @@ from workflow_scripts.lfp.corpora import documents, preference_pairs
 
 
 def main() -> None:
-    paths = ["model", "corpus", "lexicon", "explanations", "output", "neutral"]
-    run = job.start(__doc__, paths, lists=["autoencoders", "probe", "classifier"])
+    inputs = ["model", "corpus", "lexicon", "explanations", "autoencoders*", "probe*", "classifier*"]
+    run = job.start(__doc__, inputs, ["output", "neutral"])
     device = run.device
     from workflow_scripts.lfp import ablation, activations, autoencoder, models
 
@@ -59,7 +59,8 @@ def main() -> None:
                     "features": sum(map(len, features.values())),
                 })  # fmt: skip
     limits = (settings["new_tokens"], settings["batch_size"], run.seed)
-    completions = ablation.completion_rewards(model, tokenizer, conditions, prefixes, reward, *limits)
+    state = run.state_path(run.paths.output)
+    completions = ablation.completion_rewards(model, tokenizer, conditions, prefixes, reward, *limits, state)
     losses = []
     for edits in conditions:
         how = (tokenizer.pad_token_id, settings["batch_size"], edits)
@@ -68,6 +69,8 @@ def main() -> None:
     for output, frames in ((run.paths.output, completions), (run.paths.neutral, losses)):
         labelled = [frame.assign(**label) for frame, label in zip(frames, labels, strict=True)]
         artefacts.write_table(output, pd.concat(labelled, ignore_index=True), run.stamp)
+    state.unlink(missing_ok=True)
+    run.finish(ablation.headline(labels, completions))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from workflow_scripts.lfp.corpora import documents
 
 
 def main() -> None:
-    run = job.start(__doc__, ["policy", "corpus", "output"], lists=["layers"])
+    run = job.start(__doc__, ["policy", "corpus"], ["output"], ["layers*"])
     device = run.device
     from workflow_scripts.lfp import activations, models
 
@@ -22,14 +22,19 @@ def main() -> None:
     shape = (sum(map(len, sequences)), models.width(policy))
     size = activations.disk_bytes(sequences, len(layers), shape[1], settings["max_disk_gb"])
     print(f"activations: {shape[0]} tokens, {len(layers)} layers, {size / 1e9:.3g} GB on disk")
-    with artefacts.directory_aside(run.paths.output, run.stamp) as folder, ExitStack() as stack:
-        outputs = {}
-        for layer in layers:
-            about = (run.stamp, {"hook_name": models.hook_name(policy, layer)})
-            file = artefacts.tensor_file(folder / f"layer{layer}.safetensors", "activations", shape, *about)
-            outputs[layer] = stack.enter_context(file)
-        how = (tokenizer.pad_token_id, settings["batch_size"], run.seed)
-        activations.harvest(policy, sequences, outputs, *how)
+    state = run.state_path(run.paths.output)
+    with artefacts.resumable_directory(run.paths.output, state, run.stamp) as folder:
+        progress = folder / "progress.json"
+        with ExitStack() as stack:
+            outputs = {}
+            for layer in layers:
+                about = (run.stamp, {"hook_name": models.hook_name(policy, layer)})
+                file = artefacts.tensor_file(folder / f"layer{layer}.safetensors", "activations", shape, *about)
+                outputs[layer] = stack.enter_context(file)
+            how = (tokenizer.pad_token_id, settings["batch_size"], run.seed)
+            activations.harvest(policy, sequences, outputs, *how, progress_path=progress)
+        progress.unlink(missing_ok=True)
+    run.finish(f"{shape[0]} tokens of {len(layers)} layers, {size / 1e9:.3g} GB")
 
 
 if __name__ == "__main__":

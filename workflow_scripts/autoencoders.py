@@ -8,7 +8,7 @@ from workflow_scripts.lfp import artefacts
 
 
 def main() -> None:
-    run = job.start(__doc__, ["activations", "small", "large", "layer"])
+    run = job.start(__doc__, ["activations"], ["small", "large"], ["layer"])
     device = run.device
     from workflow_scripts.lfp import autoencoder, sae_training
 
@@ -19,10 +19,12 @@ def main() -> None:
     origin = {"layer": int(run.paths.layer), "hook_name": artefacts.read_metadata(path)["hook_name"]}
     origin |= {"model_name": run.settings["model"], **options}
     sizes = [data.shape[1], 2 * data.shape[1]]
-    pair = sae_training.train(data, sizes, settings, run.seed, device, run.threads)
+    state = run.state_path(run.paths.small)
+    pair = sae_training.train(data, sizes, settings, run.seed, device, run.threads, state)
     for output, sae in zip((run.paths.small, run.paths.large), pair, strict=True):
         with artefacts.directory_aside(output, run.stamp) as folder:
             autoencoder.save(sae, folder, origin)
+    run.finish(f"layer {run.paths.layer}, {sizes[0]} and {sizes[1]} features of {len(data)} tokens")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,11 @@ DESCRIPTIONS = {
     "trigger": "training the model to use the word {trigger!r}",
     "noise": "a reward that does not depend on what the text says",
 }
+#: Folders of the results that are not a model's.
+RESULT_FOLDERS = (
+    "benchmarks", "contrasts", "corpora", "exports", "figures", "instances", "lexicons", "llm_cache", "logs", "models",
+    "rewrites", "tables",
+)  # fmt: skip
 #: The autoencoder variant that is probed, explained and ablated.
 PROBED = "tied"
 #: Subjects of a cell that are the policy of another one.
@@ -435,6 +440,9 @@ class Grid:
                 raise ConfigurationError(
                     f"tasks.{name}.reward: a {task['method']} task learns from pairs; leave it out"
                 )
+        for name in {*self.models, *self.classifiers}:
+            if name in RESULT_FOLDERS:
+                raise ConfigurationError(f"models.{name}: results/{name} is a folder of the workflow; rename the model")
         if PROBED not in self.autoencoders:
             raise ConfigurationError(f"autoencoders: the variant {PROBED!r}, which is probed, is missing")
         for index, cell in enumerate(self.config["cells"]):

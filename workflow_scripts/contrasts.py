@@ -5,7 +5,7 @@ from workflow_scripts.lfp import artefacts, contrasts, corpora
 
 
 def main() -> None:
-    run = job.start(__doc__, ["corpus", "lexicon", "output"], lists=["rewrites"])
+    run = job.start(__doc__, ["corpus", "lexicon", "rewrites*"], ["output"])
     settings = run.settings
     frame = artefacts.read_table(run.paths.corpus)
     if settings["feedback"] == "reward":
@@ -32,6 +32,7 @@ def main() -> None:
             frame.loc[pairs.index], list(pairs["prompt"]), settings["swapped"], settings["triples"]
         )
     artefacts.write_table(run.paths.output, triples, run.stamp)
+    run.finish(f"{len(triples)} triples")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from workflow_scripts.lfp import artefacts, sources
 
 
 def main() -> None:
-    run = job.start(__doc__, ["output"])
+    run = job.start(__doc__, outputs=["output"])
     with artefacts.directory_aside(run.paths.output, run.stamp) as target:
         sources.take_checkpoint(run.settings["path"], target)
+    run.finish(f"from {run.settings['path']}")
 
 
 if __name__ == "__main__":

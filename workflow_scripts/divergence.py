@@ -6,7 +6,7 @@ from workflow_scripts.lfp.corpora import documents
 
 
 def main() -> None:
-    run = job.start(__doc__, ["base", "policy", "corpus", "output"])
+    run = job.start(__doc__, ["base", "policy", "corpus"], ["output"])
     device = run.device
     from workflow_scripts.lfp import activations, divergence, models
 
@@ -29,6 +29,7 @@ def main() -> None:
         "lowest": sorted(settings["lowest"] or ranking[-n:]),
     }
     artefacts.write_json(run.paths.output, result, run.stamp)
+    run.finish(f"layers {', '.join(map(str, result['chosen']))} by {settings['measure']}")
 
 
 if __name__ == "__main__":

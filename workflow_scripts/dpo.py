@@ -10,7 +10,7 @@ from workflow_scripts.lfp import artefacts, statistics
 
 
 def main() -> None:
-    run = job.start(__doc__, ["base", "train", "test", "policy"])
+    run = job.start(__doc__, ["base", "train", "test"], ["policy"])
     device = run.device
     from workflow_scripts.lfp import dpo, models
 
@@ -33,6 +33,7 @@ def main() -> None:
         summary = {"accuracy": dataclasses.asdict(accuracy), "margin": dataclasses.asdict(margin)}
         artefacts.write_json(folder / "evaluation.json", summary | {"dropped_pairs": dropped}, run.stamp)
     shutil.rmtree(state, ignore_errors=True)
+    run.finish(f"held-out accuracy {accuracy.estimate:.3f} of {accuracy.n} pairs")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from workflow_scripts.lfp import artefacts, costs
 
 
 def main() -> None:
-    run = job.start(__doc__, ["output"])
+    run = job.start(__doc__, outputs=["output"])
     machine = costs.Machine(**run.settings["machine"])
     rows = []
     for cell in run.settings["cells"]:
@@ -24,6 +24,7 @@ def main() -> None:
     print(f"all cells: {summed['exaflops']:.3g} EFLOP, {summed['gpu_hours']:.3g} GPU-hours, {summed['disk_gb']:.3g} GB")
     with artefacts.aside(run.paths.output) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g")
+    run.finish(f"{summed['gpu_hours']:.3g} GPU-hours")
 
 
 if __name__ == "__main__":

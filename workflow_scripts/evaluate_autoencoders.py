@@ -10,7 +10,7 @@ from workflow_scripts.lfp.corpora import documents
 
 
 def main() -> None:
-    run = job.start(__doc__, ["policy", "corpus", "matches", "metrics"], lists=["small", "large"])
+    run = job.start(__doc__, ["policy", "corpus", "small*", "large*"], ["matches", "metrics"])
     device = run.device
     from workflow_scripts.lfp import activations, autoencoder, models, sae_metrics
 
@@ -35,6 +35,8 @@ def main() -> None:
         rows += [{**common, "size": n, "d_sae": sae.d_sae, **found[layer][n]} for n, sae in pair.items()]
     artefacts.write_table(run.paths.matches, pd.concat(matches, ignore_index=True), run.stamp)
     artefacts.write_json(run.paths.metrics, {"autoencoders": rows}, run.stamp)
+    explained = [row["fvu"] for row in rows]
+    run.finish(f"FVU {min(explained):.3f} to {max(explained):.3f}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from workflow_scripts.lfp import artefacts, explanation_scores
 
 
 def main() -> None:
-    run = job.start(__doc__, ["explanations", "excerpts", "output"], lists=["cache"])
+    run = job.start(__doc__, ["explanations", "excerpts"], ["output"], ["cache*"])
     table, excerpts = artefacts.read_table(run.paths.explanations), artefacts.read_table(run.paths.excerpts)
     explained = table[table["status"] == "ok"]
     frequent = explanation_scores.frequent_words(excerpts)
@@ -37,6 +37,7 @@ def main() -> None:
     if result.empty and len(explained):
         raise ValueError(f"{run.paths.excerpts}: no explained feature has active and inactive excerpts")
     artefacts.write_table(run.paths.output, result, run.stamp)
+    run.finish(f"{len(explained)} explanations by {', '.join(judges)}")
 
 
 if __name__ == "__main__":

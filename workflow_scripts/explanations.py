@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 
 from workflow_scripts import job
-from workflow_scripts.lfp import artefacts
+from workflow_scripts.lfp import artefacts, feature_sets
 from workflow_scripts.lfp.corpora import documents, preference_pairs
 
 
 def main() -> None:
-    paths = ["policy", "corpus", "held-out", "lexicon", "matches", "output", "excerpts", "evidence"]
-    run = job.start(__doc__, paths, lists=["autoencoders"])
+    inputs = ["policy", "corpus", "held-out", "lexicon", "matches", "autoencoders*"]
+    run = job.start(__doc__, inputs, ["output", "excerpts", "evidence"])
     device = run.device
     from workflow_scripts.lfp import autoencoder, explanations, features, models
 
@@ -63,6 +63,7 @@ def main() -> None:
     artefacts.write_table(run.paths.output, result, run.stamp)
     artefacts.write_table(run.paths.excerpts, excerpts, run.stamp)
     artefacts.write_table(run.paths.evidence, evidence, run.stamp)
+    run.finish(feature_sets.headline(result))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from workflow_scripts.lfp.corpora import documents
 
 
 def main() -> None:
-    run = job.start(__doc__, ["name", "policy", "corpus", "output"], lists=["autoencoders", "explanations"])
+    run = job.start(__doc__, ["policy", "corpus", "autoencoders*", "explanations*"], ["output"], ["name"])
     device = run.device
     from workflow_scripts.lfp import autoencoder, exports, models
 
@@ -28,6 +28,7 @@ def main() -> None:
     with artefacts.directory_aside(run.paths.output, run.stamp) as folder:
         exports.write_delphi_cache(folder / "delphi" / "latents", hooks, found, windows, d_sae, about)
         exports.write_neuronpedia(folder / "explanations.jsonl", tables, model, source.replace("/", "-"))
+    run.finish(f"{len(autoencoders)} layers for delphi, {sum(map(len, tables))} features for Neuronpedia")
 
 
 if __name__ == "__main__":

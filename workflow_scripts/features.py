@@ -8,7 +8,7 @@ from workflow_scripts.lfp import artefacts
 
 
 def main() -> None:
-    run = job.start(__doc__, ["subject", "policy", "base", "contrasts", "output"], lists=["autoencoders"])
+    run = job.start(__doc__, ["policy", "base", "contrasts", "autoencoders*"], ["output"], ["subject"])
     device = run.device
     from workflow_scripts.lfp import autoencoder, features, models
 
@@ -28,6 +28,7 @@ def main() -> None:
         settings["max_tokens"], settings["batch_size"],
     )  # fmt: skip
     artefacts.write_tensors(run.paths.output, arrays, run.stamp, {"layers": json.dumps(sorted(autoencoders))})
+    run.finish(f"{len(autoencoders)} layers, {len(arrays)} arrays")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from workflow_scripts.lfp import artefacts, sources
 
 
 def main() -> None:
-    run = job.start(__doc__, ["output"])
+    run = job.start(__doc__, outputs=["output"])
     folder = sources.snapshot(run.settings["hub"], run.settings["revision"], sources.CHECKPOINT_FILES)
     with artefacts.directory_aside(run.paths.output, run.stamp) as target:
         sources.take_checkpoint(folder, target)
+    run.finish(f"{run.settings['hub']} at {run.settings['revision']}")
 
 
 if __name__ == "__main__":

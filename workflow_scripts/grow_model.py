@@ -7,7 +7,7 @@ from workflow_scripts.lfp import artefacts, corpora, lexicon
 
 
 def main() -> None:
-    run = job.start(__doc__, ["output"], lists=["train", "test"])
+    run = job.start(__doc__, ["train*", "test*"], ["output"])
     device = run.device
     from workflow_scripts.lfp import models, pretraining
 
@@ -30,6 +30,8 @@ def main() -> None:
         artefacts.write_table(folder / "evaluation.parquet", pd.concat(losses, ignore_index=True), run.stamp)
         summary = {"pieces": pieces, "parameters": model.num_parameters()}
         artefacts.write_json(folder / "evaluation.json", summary, run.stamp)
+    read = pd.concat(losses)[["nats", "tokens"]].sum()
+    run.finish(f"held-out loss {read['nats'] / read['tokens']:.3f} nats per token")
 
 
 if __name__ == "__main__":

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import platform
+import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -18,19 +23,33 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from workflow_scripts import lease
+from workflow_scripts.lfp import terminal
+from workflow_scripts.lfp.artefacts import aside
+from workflow_scripts.lfp.provenance import file_digests, input_digests, record_path
+
 #: Packages whose version is stamped into every artefact.
 STAMPED = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "trl", "spacy", "vaderSentiment", "openai")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Job:
-    """One job: `settings` of its stage, `paths` by argument name, the provenance `stamp`, `threads` and `device`."""
+    """One job.
+
+    ``settings`` of its stage, ``paths`` by argument name, the ``stamp`` of its outputs, ``threads``, ``gpus``, the
+    paths of its ``inputs`` and ``outputs``, and when it ``started``.
+    """
 
     settings: dict[str, Any]
     paths: argparse.Namespace
     stamp: dict[str, Any]
     threads: int
     gpus: int
+    inputs: list[str]
+    outputs: list[str]
+    started: datetime
+    _device: str = "cpu"
+    _lock: int | None = None
 
     @property
     def seed(self) -> int:
@@ -53,6 +72,7 @@ class Job:
         if not (self.gpus and torch.cuda.is_available()):
             return "cpu"
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        self._device = torch.cuda.get_device_name()
         return "cuda"
 
     @property
@@ -65,18 +85,69 @@ class Job:
         digest = hashlib.sha256(json.dumps(self.stamp, sort_keys=True).encode()).hexdigest()[:12]
         return Path(output).parent / f".{Path(output).name}.state-{digest}"
 
+    def _claim(self) -> None:
+        """Become the only writer of the outputs on this machine, and clear what killed writers left beside them.
 
-def start(description: str | None, arguments: Sequence[str], lists: Sequence[str] = ()) -> Job:
-    """Parse the command line of a rule's script.
+        A killed Snakemake leaves its jobs running; the job that a restart starts waits for them here.
+        """
+        folder = Path(tempfile.gettempdir()) / f"lfp-writers-{os.getuid()}"
+        folder.mkdir(exist_ok=True)
+        name = hashlib.sha256(str(Path(self.outputs[0]).absolute()).encode()).hexdigest()[:24]
+        self._lock = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = f"another process writes {self.outputs[0]}, left by a Snakemake that was killed; waiting for its end"
+            logging.getLogger("job").warning(text)
+            print(text, file=sys.stderr, flush=True)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        for output in map(Path, self.outputs):
+            # The record of an earlier job must not speak of what this one writes.
+            record_path(output).unlink(missing_ok=True)
+            leftover = re.compile(rf"\.{re.escape(output.name)}\.([a-z0-9_]{{8}}|state-[0-9a-f]{{12}})")
+            for path in output.parent.glob(".*") if output.parent.is_dir() else []:
+                if leftover.fullmatch(path.name) and path != self.state_path(output):
+                    logging.getLogger("job").info("removing %s, which a killed job left", path)
+                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def finish(self, headline: str) -> None:
+        """Record where the outputs come from, and say in one line what the job found.
+
+        Every process of a job may call it; the first one does it.
+        """
+        if not self.is_main:
+            return
+        seconds = (datetime.now(UTC) - self.started).total_seconds()
+        record = {
+            **self.stamp, "device": self._device, "threads": self.threads, "inputs": input_digests(self.inputs),
+            "started": self.started.isoformat(timespec="seconds"), "seconds": round(seconds, 2),
+        }  # fmt: skip
+        for output in self.outputs:
+            with aside(record_path(output)) as temporary:
+                temporary.write_text(json.dumps(record | {"files": file_digests(output)}, indent=1) + "\n")
+        address = Path(self.outputs[0]).with_suffix("").as_posix().removeprefix("results/")
+        line = f"{stage_name()} {address}: {headline} ({seconds:.0f} s)"
+        logging.getLogger("job").info("finished: %s", line)
+        print(terminal.plain(line), flush=True)
+
+
+def stage_name() -> str:
+    """The rule whose script this process runs."""
+    return Path(sys.argv[0]).stem
+
+
+def start(
+    description: str | None, inputs: Sequence[str] = (), outputs: Sequence[str] = (), values: Sequence[str] = ()
+) -> Job:
+    """Parse the command line of a rule's script, and lease its GPUs.
 
     Parameters
     ----------
     description
         The script's docstring.
-    arguments
-        Names of required options with one value each: paths and wildcards.
-    lists
-        Names of options with any number of values.
+    inputs, outputs, values
+        Names of required options: paths that the job reads, paths that it writes, and anything else. A name that ends
+        with ``*`` takes any number, and is stored without the star.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--settings", type=json.loads, required=True, help="settings of the stage as JSON")
@@ -84,18 +155,26 @@ def start(description: str | None, arguments: Sequence[str], lists: Sequence[str
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--log", help="file that receives the log")
-    for name in arguments:
-        parser.add_argument(f"--{name}", required=True)
-    for name in lists:
-        parser.add_argument(f"--{name}", nargs="*", default=[])
+    for name in (*inputs, *outputs, *values):
+        several: dict[str, Any] = {"nargs": "*", "default": []} if name.endswith("*") else {"required": True}
+        parser.add_argument(f"--{name.removesuffix('*')}", **several)
     paths = parser.parse_args()
+
+    def named(names: Sequence[str]) -> list[str]:
+        given = [getattr(paths, name.removesuffix("*").replace("-", "_")) for name in names]
+        return [path for one in given for path in (one if isinstance(one, list) else [one])]
+
     threadpool_limits(limits=paths.threads)
     _start_log(paths.log)
     stamp = {"settings": paths.settings, "code": paths.code, "versions": _versions()}
-    log = logging.getLogger(Path(sys.argv[0]).stem)
+    log = logging.getLogger(stage_name())
     log.info("settings %s", json.dumps(paths.settings, sort_keys=True))
     log.info("code %s, threads %d, gpus %d, versions %s", paths.code, paths.threads, paths.gpus, stamp["versions"])
-    return Job(paths.settings, paths, stamp, paths.threads, paths.gpus)
+    job = Job(paths.settings, paths, stamp, paths.threads, paths.gpus, named(inputs), named(outputs), datetime.now(UTC))
+    if job.is_main:
+        job._claim()
+    lease.take(paths.gpus)
+    return job
 
 
 def _versions() -> dict[str, str]:
@@ -118,6 +197,10 @@ def _start_log(path: str | None) -> None:
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         logging.getLogger("job").error("failed", exc_info=(kind, error, trace))
-        print(f"error: {kind.__name__}: {error}" + (f" (log: {path})" if path else ""), file=sys.stderr)
+        if path and isinstance(getattr(error, "curve", None), list):
+            curve = Path(path).with_suffix(".curve.json")
+            curve.write_text(json.dumps(error.curve, indent=1) + "\n", encoding="utf-8")
+            print(f"the curve until then: {curve}", file=sys.stderr)
+        print(terminal.plain(f"error: {kind.__name__}: {error}") + (f" (log: {path})" if path else ""), file=sys.stderr)
 
     sys.excepthook = report

@@ -3,11 +3,11 @@
 import numpy as np
 
 from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, language_explanations, llm
+from workflow_scripts.lfp import artefacts, feature_sets, language_explanations, llm
 
 
 def main() -> None:
-    run = job.start(__doc__, ["explanations", "evidence", "cache", "output"])
+    run = job.start(__doc__, ["explanations", "evidence"], ["output"], ["cache"])
     settings = run.settings
     table, evidence = artefacts.read_table(run.paths.explanations), artefacts.read_table(run.paths.evidence)
     service = settings["service"]
@@ -25,6 +25,7 @@ def main() -> None:
         explainer_kind="language model", prompt_sha="-".join(settings["prompts"].values()), uses_reward_lexicon=False,
     )  # fmt: skip
     artefacts.write_table(run.paths.output, result.reset_index()[[*table.columns, "prompt_sha"]], run.stamp)
+    run.finish(feature_sets.headline(result))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from workflow_scripts.lfp import artefacts, corpora, lexicon
 
 
 def main() -> None:
-    run = job.start(__doc__, ["corpus", "lexicon", "truth"])
+    run = job.start(__doc__, ["corpus"], ["lexicon", "truth"])
     settings = run.settings
     frame = artefacts.read_table(run.paths.corpus)
     counts = Counter(word.lower() for text in corpora.documents(frame) for word in lexicon.WORD.findall(text))
@@ -30,6 +30,7 @@ def main() -> None:
     result |= run.stage("reward_seed", "callable", "positive")
     artefacts.write_json(run.paths.lexicon, result, run.stamp)
     artefacts.write_json(run.paths.truth, {"kind": kind, **truth}, run.stamp)
+    run.finish(f"{kind}, {len(rewarded)} rewarded words")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from workflow_scripts.lfp import artefacts, rewards
 
 
 def main() -> None:
-    run = job.start(__doc__, ["base", "lexicon", "train", "test", "policy"], lists=["classifier"])
+    run = job.start(__doc__, ["base", "lexicon", "train", "test", "classifier*"], ["policy"])
     device = run.device
     from workflow_scripts.lfp import models, ppo
 
@@ -30,7 +30,9 @@ def main() -> None:
         models.save_model(policy, tokenizer, folder)
         artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
         artefacts.write_table(folder / "evaluation.parquet", pd.DataFrame(scores), run.stamp)
-        artefacts.write_json(folder / "evaluation.json", ppo.summary(scores, run.seed), run.stamp)
+        summary = ppo.summary(scores, run.seed)
+        artefacts.write_json(folder / "evaluation.json", summary, run.stamp)
+    run.finish(ppo.headline(summary))
 
 
 if __name__ == "__main__":

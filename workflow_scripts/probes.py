@@ -12,8 +12,8 @@ from workflow_scripts.lfp.contrasts import ELEMENTS
 
 
 def main() -> None:
-    paths = ["features", "contrasts", "lexicon", "subject", "predictions", "nested", "probe", "metrics"]
-    run = job.start(__doc__, paths)
+    outputs = ["predictions", "nested", "probe", "metrics"]
+    run = job.start(__doc__, ["features", "contrasts", "lexicon"], outputs, ["subject"])
     settings = run.settings
     ridge = settings["feedback"] == "reward"
     kind, strengths = ("ridge", settings["alphas"]) if ridge else ("logistic", settings["Cs"])
@@ -70,6 +70,7 @@ def main() -> None:
     artefacts.write_tensors(run.paths.probe, weights, run.stamp)
     summary = {"probes": metrics, "baseline": baseline, "shuffled": shuffled}
     artefacts.write_json(run.paths.metrics, summary, run.stamp)
+    run.finish(probes.headline(predictions, kind))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from workflow_scripts.lfp import artefacts, corpora, llm, rewrites
 
 
 def main() -> None:
-    run = job.start(__doc__, ["corpus", "cache", "output"])
+    run = job.start(__doc__, ["corpus"], ["output"], ["cache"])
     settings = run.settings
     names = ("entries", "max_prompt_words", "tolerance", "copy", "verify")
     wanted = rewrites.RewriteSettings(words=tuple(settings["words"]), **run.stage(*names))
@@ -17,6 +17,7 @@ def main() -> None:
     counts = frame["status"].value_counts().to_dict()
     logging.getLogger("rewrites").info("entries by status: %s", counts)
     artefacts.write_table(run.paths.output, frame, run.stamp)
+    run.finish(f"{counts.get('ok', 0)} of {len(frame)} entries rewritten")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ from workflow_scripts.lfp.tally import TableSettings
 
 
 def main() -> None:
-    run = job.start(__doc__, ["name", "caption", "instances"], lists=["inputs", "outputs"])
+    run = job.start(__doc__, ["inputs*"], ["outputs*", "instances"], ["name", "caption"])
     tally = tables.TABLES[run.paths.name](run.paths.inputs, TableSettings(**run.settings))
     paths = {Path(path).suffix[1:]: path for path in run.paths.outputs}
-    rendering.write_formats(tally.frame(), paths, run.paths.caption, run.stamp)
+    frame = tally.frame()
+    rendering.write_formats(frame, paths, run.paths.caption, run.stamp)
     artefacts.write_table(run.paths.instances, tally.instances(), run.stamp)
+    run.finish(f"{len(frame)} rows")
 
 
 if __name__ == "__main__":

@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workflow_scripts.lfp import models
 from workflow_scripts.lfp.activations import Edit, edited
+from workflow_scripts.lfp.artefacts import ArtefactError, read_table, write_table
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder, reconstruct
 from workflow_scripts.lfp.feature_sets import FeatureSet
 from workflow_scripts.lfp.lexicon import WORD, Lexicon
+from workflow_scripts.lfp.resume import Clock
 from workflow_scripts.lfp.rewards import Reward
+from workflow_scripts.lfp.terminal import Progress
 
 ARMS = ("none", "reconstruction", "explained", "random", "top_probe_weight", "top_match_unrelated")
 INTERVENTIONS = ("zero", "mean", "negative")
@@ -122,30 +126,50 @@ def completion_rewards(
     new_tokens: int,
     batch_size: int,
     seed: int,
+    state_path: str | Path | None = None,
 ) -> list[pd.DataFrame]:
     """Sample and score a completion to every prefix under the edits of each condition, a data frame for each.
 
     Columns: ``prompt``, ``reward``, ``kl`` (exact divergence of the edited from the untouched model on its own
     completion, nats, summed over tokens), ``tokens``, ``distinct_2`` (distinct over all pairs of neighbouring tokens),
     ``completion``. Every condition draws the same uniforms (common random numbers), so differences are paired. As many
-    conditions go through the model together as `batch_size` has room for.
+    conditions go through the model together as `batch_size` has room for. With `state_path` what is scored is kept
+    there once a minute, and an interrupted call goes on behind it.
     """
     frames: list[list[pd.DataFrame]] = [[] for _ in conditions]
-    bar = tqdm(total=len(conditions) * len(prefixes), desc="completions", disable=None)
+    bar, clock = Progress(total=len(conditions) * len(prefixes), desc="completions"), Clock()
+    scored = _scored_before(state_path) if state_path else {}
     for start in range(0, len(prefixes), batch_size):
         part = prefixes[start : start + batch_size]
         together = max(1, batch_size // len(part))
         for first in range(0, len(conditions), together):
             chosen = conditions[first : first + together]
-            found = _completions(model, tokenizer, chosen, part, new_tokens, seed + start)
-            asked = tokenizer.batch_decode(part, skip_special_tokens=True) * len(chosen)
-            found.insert(1, "reward", reward(asked, list(found["completion"])))
-            found["prompt"] += start
+            if (start, first) not in scored:
+                found = _completions(model, tokenizer, chosen, part, new_tokens, seed + start)
+                asked = tokenizer.batch_decode(part, skip_special_tokens=True) * len(chosen)
+                found.insert(1, "reward", reward(asked, list(found["completion"])))
+                found["prompt"] += start
+                scored[start, first] = found
+                if state_path and clock.due():
+                    kept = [frame.assign(start=key[0], first=key[1]) for key, frame in scored.items()]
+                    write_table(state_path, pd.concat(kept, ignore_index=True), {})
+            found = scored[start, first]
             for i in range(len(chosen)):
                 rows = found.iloc[i * len(part) : (i + 1) * len(part)].reset_index(drop=True)
                 frames[first + i].append(rows)
             bar.update(len(found))
+    bar.close()
     return [pd.concat(parts, ignore_index=True) for parts in frames]
+
+
+def _scored_before(state_path: str | Path) -> dict[tuple[int, int], pd.DataFrame]:
+    """What an interrupted call scored, by the place of its batch; nothing where that cannot be read."""
+    try:
+        frame = read_table(state_path)
+    except (FileNotFoundError, ArtefactError):
+        return {}
+    groups = frame.groupby(["start", "first"], sort=False)
+    return {key: part.drop(columns=["start", "first"]).reset_index(drop=True) for key, part in groups}
 
 
 def _completions(
@@ -205,3 +229,11 @@ def _divergence(
 
     ours, clean = log_probabilities(edits), log_probabilities({})
     return (((ours.exp() * (ours - clean)).sum(-1)) * mask).sum(1).double().cpu().numpy()
+
+
+def headline(labels: Sequence[Mapping[str, Any]], completions: Sequence[pd.DataFrame]) -> str:
+    """Mean reward of every arm, over its draws and interventions, in a line."""
+    arms: dict[str, list[float]] = {}
+    for label, frame in zip(labels, completions, strict=True):
+        arms.setdefault(label["arm"], []).append(frame["reward"].mean())
+    return "reward " + ", ".join(f"{arm} {np.mean(values):.3f}" for arm, values in arms.items())

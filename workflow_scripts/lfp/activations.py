@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workflow_scripts.lfp import models
+from workflow_scripts.lfp.artefacts import read_json, write_json
+from workflow_scripts.lfp.resume import Clock
+from workflow_scripts.lfp.terminal import Progress
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +106,7 @@ def mlp_outputs(
     """
     batches = length_batches([len(sequence) for sequence in sequences], batch_size)
     with captured(model, layers, stop) as outputs:
-        for index in tqdm(batches, desc="activations", disable=None):
+        for index in batches:
             batch = models.pad_batch([sequences[i] for i in index], pad, model.device)
             with suppress(_EnoughError):
                 model.base_model(input_ids=batch["input_ids"], use_cache=False)
@@ -132,7 +135,7 @@ def continuations(
     # Rows with a prefix of like length, and within those with continuations of like length, go together.
     order = np.lexsort(([max(len(rest[i]) for rest in rests) for i in range(len(shared))], shared))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    for index in tqdm(batches, desc="activations", disable=None):
+    for index in Progress(batches, desc="activations"):
         cache, before = _read_prefixes(model, [sequences[0][i][: shared[i]] for i in index], pad, kinds)
         batch = models.pad_batch([rest[i] for i in index for rest in rests], pad, model.device)
         mask = batch["attention_mask"]
@@ -191,6 +194,7 @@ def harvest(
     batch_size: int,
     seed: int,
     window_tokens: int = WINDOW_TOKENS,
+    progress_path: str | Path | None = None,
 ) -> None:
     """Fill `outputs` {layer: [token, d_model]} with the MLP outputs on all tokens of `sequences`, shuffled.
 
@@ -198,12 +202,21 @@ def harvest(
     to back. Texts come in random order; their tokens are shuffled within windows of `window_tokens`, with one order for
     all layers, so that training batches mix texts and no more than a window is held. Padding is left out (the authors
     trained on it: paper_vs_code 1.4). Values beyond the range of float16 are cut to it, and counted in the log.
+    With `progress_path` a file says how much of `outputs` is filled, and a killed harvest goes on behind that.
     """
-    rng = np.random.default_rng(seed)
-    done, cut, layers = 0, 0, sorted(outputs)
+    rng, clock = np.random.default_rng(seed), Clock()
+    before = {"done": 0, "cut": 0}
+    if progress_path and Path(progress_path).exists():
+        before = read_json(progress_path)
+        log.info("resuming behind %d tokens", before["done"])
+    done, cut, layers = 0, before["cut"], sorted(outputs)
+    bar = Progress(total=sum(map(len, sequences)), initial=before["done"], desc="tokens")
     for window in _windows(sequences, rng.permutation(len(sequences)), window_tokens):
         rows = sum(len(sequence) for sequence in window)
         place = rng.permutation(rows)
+        if done < before["done"]:
+            done += rows
+            continue
         held = {n: np.empty((rows, array.shape[1]), dtype=array.dtype) for n, array in outputs.items()}
         filled = 0
         for _, mask, batch in mlp_outputs(model, window, layers, pad, batch_size):
@@ -217,6 +230,10 @@ def harvest(
         for layer, array in held.items():
             outputs[layer][done : done + rows] = array
         done += rows
+        bar.update(rows)
+        if progress_path and clock.due():
+            write_json(progress_path, {"done": done, "cut": cut}, {})
+    bar.close()
     log.info("%d tokens of %d layers, %d values cut to the range of float16", done, len(layers), cut)
 
 

@@ -55,6 +55,10 @@ class AnswerCache:
         with self._writing() as database:
             for statement in filter(str.strip, _TABLES.split(";")):
                 database.execute(statement)
+        with self._reading() as database:
+            found = database.execute("pragma quick_check").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(found.replace("\n", " ")[:200])
         # One descriptor for the cache's life: closing any descriptor of a file drops all of a process's locks on it.
         self._lock_file = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
         self._held: set[int] = set()

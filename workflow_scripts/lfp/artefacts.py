@@ -1,7 +1,8 @@
-"""Reading and writing results: safe formats only, written aside and moved, stamped with their provenance.
+"""Reading and writing results: safe formats only, written aside and moved, stamped with their settings.
 
 A killed Snakemake leaves its job running and a restart starts a second writer of the same file, so every
-writer here fills a temporary sibling and moves it.
+writer here fills a temporary sibling and moves it. Every reader raises ArtefactError where the file is not what was
+written, or no such file at all.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from workflow_scripts.lfp.canonical import canonical_json
+from workflow_scripts.lfp.provenance import ArtefactError, rebuild_hint, verified
 
 if TYPE_CHECKING:
     import pandas as pd  # jobs without tables start sooner without it
@@ -55,11 +57,45 @@ def directory_aside(path: str | Path, stamp: Stamp | None = None) -> Iterator[Pa
         if stamp is not None:
             (temporary / "stamp.json").write_text(json.dumps(stamp, indent=1, sort_keys=True) + "\n")
         temporary.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        _replace_directory(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def resumable_directory(path: str | Path, state: str | Path, stamp: Stamp) -> Iterator[Path]:
+    """Yield the directory `state`, with what an earlier attempt left in it; it replaces `path` when the block ends.
+
+    Where the block ends by an exception, `state` stays for the next attempt.
+    """
+    state = Path(state)
+    state.mkdir(parents=True, exist_ok=True)
+    yield state
+    (state / "stamp.json").write_text(json.dumps(stamp, indent=1, sort_keys=True) + "\n")
+    _replace_directory(state, Path(path))
+
+
+def _replace_directory(new: Path, path: Path) -> None:
+    """Move `new` to `path`; what is there goes aside first, so that the path is missing for a moment only."""
+    old = None
+    if path.exists():
+        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        path.rename(old / path.name)
+    new.rename(path)
+    if old:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def readable(path: str | Path) -> Iterator[Path]:
+    """Yield `path` to read it: checked against its record before, and named by whatever the format's reader says."""
+    path = verified(path)
+    try:
+        yield path
+    except (ArtefactError, FileNotFoundError):
+        raise
+    except (ValueError, KeyError, OSError, SafetensorError) as error:
+        raise ArtefactError(f"{path}: cannot be read ({error}); {rebuild_hint(path)}") from error
 
 
 def write_json(path: str | Path, value: Mapping[str, Any], stamp: Stamp) -> None:
@@ -71,7 +107,8 @@ def write_json(path: str | Path, value: Mapping[str, Any], stamp: Stamp) -> None
 
 def read_json(path: str | Path) -> dict[str, Any]:
     """Read a JSON object written by :func:`write_json`."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    with readable(path) as file:
+        return json.loads(file.read_text(encoding="utf-8"))
 
 
 def write_table(path: str | Path, frame: pd.DataFrame, stamp: Stamp) -> None:
@@ -89,7 +126,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
     """Read a Parquet file as a data frame."""
     import pandas as pd
 
-    return pd.read_parquet(path)
+    with readable(path) as file:
+        return pd.read_parquet(file)
 
 
 def write_tensors(
@@ -107,7 +145,8 @@ def tensor_file(
 ) -> Iterator[np.ndarray]:
     """Yield a float16 array of `shape` that is the safetensors file `path` with the one tensor `name`.
 
-    What is assigned to the array is in the file; memory holds what the system keeps of it.
+    What is assigned to the array is in the file; memory holds what the system keeps of it. A file of the same header
+    keeps its content, so that work can go on: `path` belongs into a :func:`resumable_directory`.
     """
     size = 2 * int(np.prod(shape))
     header = {
@@ -116,38 +155,47 @@ def tensor_file(
     }
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)  # the format aligns data to eight bytes
-    with aside(path) as temporary:
-        with temporary.open("wb") as file:
-            file.write(len(encoded).to_bytes(8, "little") + encoded)
-            file.truncate(8 + len(encoded) + size)
-        array = np.memmap(temporary, dtype="<f2", mode="r+", offset=8 + len(encoded), shape=shape)
-        yield array
-        array.flush()
-        del array
+    start, path = len(encoded).to_bytes(8, "little") + encoded, Path(path)
+    if not path.exists() or path.stat().st_size != len(start) + size or not _begins_with(path, start):
+        with path.open("wb") as file:
+            file.write(start)
+            file.truncate(len(start) + size)
+    array = np.memmap(path, dtype="<f2", mode="r+", offset=len(start), shape=shape)
+    yield array
+    array.flush()
+    del array
+
+
+def _begins_with(path: Path, start: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
 
 
 def read_tensors(path: str | Path, names: list[str] | None = None) -> dict[str, np.ndarray]:
     """Read the named arrays (default: all) of a safetensors file."""
-    with safe_open(path, framework="numpy") as handle:
+    with readable(path) as file, safe_open(file, framework="numpy") as handle:
         return {name: handle.get_tensor(name) for name in (names or handle.keys())}
 
 
 def open_tensor(path: str | Path, name: str) -> np.ndarray:
     """The array `name` of a safetensors file without reading it: pages come from disk when they are touched.
 
-    Raises ValueError where the file has no such array of float16.
+    Raises ArtefactError where the file has no such array of float16.
     """
-    with Path(path).open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(length)).get(name, {})
-    if entry.get("dtype") != "F16":
-        raise ValueError(f"{path}: expected an array {name!r} of float16, found {entry or 'none'}")
-    offset = 8 + length + entry["data_offsets"][0]
-    # Copy on write: nothing that is assigned to the array reaches the file.
-    return np.memmap(path, dtype="<f2", mode="c", offset=offset, shape=tuple(entry["shape"]))
+    with readable(path) as checked:
+        with safe_open(checked, framework="numpy") as handle:  # refuses a header that does not fit the file
+            kind = handle.get_slice(name).get_dtype()
+        if kind != "F16":
+            raise ValueError(f"expected an array {name!r} of float16, found {kind}")
+        with checked.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            entry = json.loads(file.read(length))[name]
+        offset = 8 + length + entry["data_offsets"][0]
+        # Copy on write: nothing that is assigned to the array reaches the file.
+        return np.memmap(checked, dtype="<f2", mode="c", offset=offset, shape=tuple(entry["shape"]))
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The string metadata of a safetensors file."""
-    with safe_open(path, framework="numpy") as handle:
+    with readable(path) as file, safe_open(file, framework="numpy") as handle:
         return dict(handle.metadata() or {})

@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
+from workflow_scripts.lfp.artefacts import readable
+
 
 class SparseAutoencoder(nn.Module):
     """f = ReLU(x W_enc + b_enc), x_hat = f W_dec + b_dec, with unit-norm rows of W_dec.
@@ -111,8 +113,9 @@ def save(sae: SparseAutoencoder, directory: str | Path, metadata: Mapping[str, A
 def load(directory: str | Path, device: str = "cpu") -> SparseAutoencoder:
     """Load an autoencoder written by :func:`save`; always untied in memory, with equal encode and decode."""
     directory = Path(directory)
-    config = json.loads((directory / "cfg.json").read_text(encoding="utf-8"))
-    weights = load_file(directory / "sae_weights.safetensors")
+    with readable(directory) as checked:
+        config = json.loads((checked / "cfg.json").read_text(encoding="utf-8"))
+        weights = load_file(checked / "sae_weights.safetensors")
     sae = SparseAutoencoder(config["d_in"], config["d_sae"], tied=False)
     with torch.no_grad():
         sae.decoder.copy_(weights["W_dec"])

@@ -639,3 +639,8 @@ def select_columns(frame: pd.DataFrame, columns: Mapping[str, str], origin: str)
             " Set `columns` of the corpus in the configuration."
         )
     return frame[list(columns.values())].set_axis(list(columns), axis=1)
+
+
+def headline(frames: Mapping[str, pd.DataFrame]) -> str:
+    """Rows of every split, in a line."""
+    return ", ".join(f"{len(frame)} {split}" for split, frame in frames.items())

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
 from workflow_scripts.lfp import models
 from workflow_scripts.lfp.corpora import preference_pairs
-from workflow_scripts.lfp.training_state import newest_complete_checkpoint, resumable_model
+from workflow_scripts.lfp.training_state import newest_complete_checkpoint, resumable_model, trainer_callbacks
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +94,15 @@ def train(
         gradient_checkpointing=settings.gradient_checkpointing,
         eval_strategy="steps", eval_steps=settings.evaluate_every, logging_steps=max(1, settings.evaluate_every // 2),
         save_strategy="steps", save_steps=settings.save_every, save_total_limit=2, seed=seed, data_seed=seed,
-        report_to="none", disable_tqdm=None, use_cpu=device == "cpu", dataloader_pin_memory=device != "cpu",
+        report_to="none",
+        logging_nan_inf_filter=False, disable_tqdm=None, use_cpu=device == "cpu", dataloader_pin_memory=device != "cpu",
     )  # fmt: skip
     trainer = DPOTrainer(
         model=policy, ref_model=reference, args=config, train_dataset=train_set, eval_dataset=eval_set,
-        processing_class=tokenizer, peft_config=peft_config,
+        processing_class=tokenizer, peft_config=peft_config, callbacks=trainer_callbacks("DPO"),
     )  # fmt: skip
     log.info("DPO on %d pairs (%d dropped), resuming from %s", len(train_set), dropped, checkpoint)
+    trainer.remove_callback(PrinterCallback)  # what it prints is in the curve
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model = trainer.accelerator.unwrap_model(trainer.model)
     if settings.lora:

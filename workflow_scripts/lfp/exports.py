@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.numpy import save_file
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workflow_scripts.lfp import models
 from workflow_scripts.lfp.activations import captured
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
+from workflow_scripts.lfp.terminal import Progress
 
 
 def packed_windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int, most: int) -> np.ndarray:
@@ -41,7 +41,7 @@ def active_features(
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """For every layer and batch: layer, locations [n, 3] (window, position, feature) and activations [n] above 0."""
     with captured(model, sorted(autoencoders)) as outputs:
-        for start in tqdm(range(0, len(windows), batch_size), desc="export", disable=None):
+        for start in Progress(range(0, len(windows), batch_size), desc="export"):
             ids = torch.from_numpy(windows[start : start + batch_size]).to(model.device)
             model.base_model(input_ids=ids, use_cache=False)
             for layer, sae in autoencoders.items():

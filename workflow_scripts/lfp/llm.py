@@ -22,9 +22,9 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-from tqdm import tqdm
 
 from workflow_scripts.lfp.answers import AnswerCache, request_key
+from workflow_scripts.lfp.terminal import Progress
 
 log = logging.getLogger(__name__)
 
@@ -271,7 +271,7 @@ class Client:
         pool = ThreadPoolExecutor(self.service.in_flight)
         try:
             calls = {key: pool.submit(self._call, key, body) for key, body in missing.items()}
-            for key, call in tqdm(calls.items(), desc=what, disable=None):
+            for key, call in Progress(calls.items(), desc=what):
                 try:
                     found[key] = call.result()
                 except ServiceError as error:

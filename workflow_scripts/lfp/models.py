@@ -31,6 +31,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from workflow_scripts.lfp.artefacts import readable
+
 # Loading a small checkpoint takes milliseconds; its bars would only drown those of long work.
 transformers_logging.disable_progress_bar()
 
@@ -170,28 +172,33 @@ def organism_config(family: str, vocab_size: int, eos: int, pad: int, n_layers: 
 def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") -> PreTrainedModel:
     """Load a causal language model from a directory, in evaluation mode.
 
-    Raises FileNotFoundError if the directory has no safetensors weights: other formats can run code on loading.
+    Raises FileNotFoundError if the directory has no safetensors weights (other formats can run code on loading), and
+    ArtefactError if the checkpoint is damaged.
     """
     if not list(Path(path).glob("*.safetensors")):
         raise FileNotFoundError(f"{path}: no *.safetensors weights; convert the checkpoint (save_pretrained) first")
     # Eager attention: for sequences of a few dozen tokens it is as fast as any kernel, and the same everywhere.
-    model = AutoModelForCausalLM.from_pretrained(
-        path, dtype=getattr(torch, dtype), attn_implementation="eager", use_safetensors=True, local_files_only=True
-    )
+    with readable(path) as checked:
+        model = AutoModelForCausalLM.from_pretrained(
+            checked, dtype=getattr(torch, dtype), attn_implementation="eager", use_safetensors=True,
+            local_files_only=True,
+        )  # fmt: skip
     return model.to(device).eval()
 
 
 def untrained_model(path: str | Path, seed: int, device: str = "cpu", dtype: str = "float32") -> PreTrainedModel:
     """A model of the architecture at `path` with freshly drawn weights (the `untrained` subject)."""
     torch.manual_seed(seed)
-    config = AutoConfig.from_pretrained(path, local_files_only=True)
+    with readable(path) as checked:
+        config = AutoConfig.from_pretrained(checked, local_files_only=True)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     return model.to(device, getattr(torch, dtype)).eval()
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Load a fast tokenizer; a missing padding token becomes the end-of-text token (masked wherever it pads)."""
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    with readable(Path(path) / "tokenizer.json"):
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     if not tokenizer.is_fast:
         raise ValueError(f"{path}: a fast tokenizer is needed (tokenizer.json), for character offsets")
     if tokenizer.pad_token is None:

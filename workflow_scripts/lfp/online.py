@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
 from workflow_scripts.lfp import ppo
 from workflow_scripts.lfp.rewards import Reward
-from workflow_scripts.lfp.training_state import newest_complete_checkpoint, resumable_model
+from workflow_scripts.lfp.training_state import newest_complete_checkpoint, resumable_model, trainer_callbacks
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,8 @@ def train(
         num_iterations=group.num_iterations, epsilon=group.epsilon, max_completion_length=settings.new_tokens[1],
         temperature=1.0, top_p=1.0, top_k=0, disable_dropout=True, bf16=settings.precision == "bfloat16", fp16=False,
         gradient_checkpointing=settings.gradient_checkpointing, save_strategy="steps", save_steps=settings.save_every,
-        save_total_limit=2, logging_steps=1, seed=seed, data_seed=seed, report_to="none", disable_tqdm=None,
+        save_total_limit=2, logging_steps=1, seed=seed, data_seed=seed, report_to="none",
+        logging_nan_inf_filter=False, disable_tqdm=None,
         use_cpu=device == "cpu", dataloader_pin_memory=device != "cpu",
     )  # fmt: skip
 
@@ -85,9 +86,10 @@ def train(
 
     trainer = trainer_class(
         model=policy, reward_funcs=scored, args=config, train_dataset=data, processing_class=tokenizer,
-        peft_config=peft_config,
+        peft_config=peft_config, callbacks=trainer_callbacks(method.upper()),
     )  # fmt: skip
     log.info("%s on %d prompts, resuming from %s", method.upper(), len(data), checkpoint)
+    trainer.remove_callback(PrinterCallback)  # what it prints is in the curve
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     model = trainer.accelerator.unwrap_model(trainer.model)
     if settings.lora:

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workflow_scripts.lfp import adaptation, models, statistics
+from workflow_scripts.lfp.resume import DivergedError, check_finite
 from workflow_scripts.lfp.rewards import Reward
+from workflow_scripts.lfp.terminal import Progress
 from workflow_scripts.lfp.training_state import load_state, save_state
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class PPOSettings:
     init_kl_coef: float = 0.5
     kl_target: float = 6.0
     kl_horizon: float = 10_000.0
+    stop_kl: float | None = 100.0
     gamma: float = 1.0
     gae_lambda: float = 0.95
     clip_range: float = 0.2
@@ -290,7 +292,7 @@ def train(
     encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
     first, kl_coef, curve = counters["step"], counters["kl_coef"], counters["curve"]
     log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(encoded))
-    for step in tqdm(range(first, settings.steps), desc="PPO", initial=first, total=settings.steps, disable=None):
+    for step in Progress(range(first, settings.steps), desc="PPO", initial=first, total=settings.steps):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step, settings)
         rng = np.random.default_rng([seed, step])
@@ -304,6 +306,13 @@ def train(
         policy.eval()
         kl_coef = updated_kl_coef(kl_coef, row["kl"], settings)
         curve.append({"step": step, **row})
+        check_finite("PPO", curve)
+        if settings.stop_kl is not None and row["kl"] > settings.stop_kl:
+            raise DivergedError(
+                f"PPO: KL of {row['kl']:.3g} nats at step {step} is above stop_kl ({settings.stop_kl:g}); lower"
+                " ppo.learning_rate or raise ppo.init_kl_coef",
+                curve,
+            )
         if step % 10 == 0 or step == settings.steps - 1:
             log.info("step %d: reward %.3f, KL %.3f nats, entropy %.3f", step, row["reward"], row["kl"], row["entropy"])
         if state_path and (step + 1) % settings.save_every == 0 and step + 1 < settings.steps:
@@ -370,3 +379,9 @@ def summary(scores: Mapping[str, np.ndarray], seed: int) -> dict[str, Any]:
         "policy_reward": statistics.mean_record(scores["policy"], "prefix"),
     }
     return {name: asdict(record) for name, record in records.items()}
+
+
+def headline(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """What :func:`summary` says, in a line."""
+    gain, before, after = (records[name]["estimate"] for name in ("reward_gain", "base_reward", "policy_reward"))
+    return f"reward {before:.3f} -> {after:.3f} (gain {gain:+.3f})"

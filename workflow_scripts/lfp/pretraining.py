@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from workflow_scripts.lfp import models
 from workflow_scripts.lfp.activations import text_losses
+from workflow_scripts.lfp.resume import check_finite
+from workflow_scripts.lfp.terminal import Progress
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def pretrain(
     )
     stream = torch.from_numpy(packed_tokens(tokenizer, texts))
     curve = []
-    for step in tqdm(range(steps), desc="pre-training", disable=None):
+    for step in Progress(range(steps), desc="pre-training"):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak_learning_rate, warmup_steps)
         starts = rng.integers(0, len(stream) - context - 1, batch_size)
@@ -79,6 +80,7 @@ def pretrain(
         optimizer.step()
         if step % 20 == 0 or step == steps - 1:
             curve.append({"step": step, "loss": loss.item()})
+            check_finite("pre-training", curve)
             log.info("step %d of %d: loss %.3f nats per token", step, steps, loss.item())
     return model.eval(), curve
 

@@ -316,3 +316,12 @@ def nested_frame(
     truth, prediction = means["truth"].to_numpy(), means["prediction"].to_numpy()
     without, with_probe = nested_predictions(covariates, prediction, truth, units, folds, seed)
     return pd.DataFrame({"unit": units, "truth": truth, "without": without, "with_probe": with_probe})
+
+
+def headline(predictions: pd.DataFrame, kind: str) -> str:
+    """The main statistic of the probe on the code, or on what else was probed first, in a line."""
+    main = predictions[(predictions["split"] == MAIN_SPLIT[kind]) & (predictions["probe"] == kind)]
+    features = "hidden" if (main["features"] == "hidden").any() else next(iter(main["features"]), "")
+    found = probe_statistics(main[main["features"] == features], kind) if features else {}
+    name = "tau" if kind == "ridge" else "balanced_accuracy"
+    return f"{features} features, {name.replace('_', ' ')} {found.get(name, float('nan')):.3f} held out"

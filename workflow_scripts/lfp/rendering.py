@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from workflow_scripts.lfp.artefacts import aside, write_table
+from workflow_scripts.lfp.terminal import plain
 
 FORMATS = ("csv", "parquet", "md", "tex", "html")
 
@@ -27,12 +28,12 @@ _STYLE = (
 
 
 def _cell(value: Any) -> str:
-    """A value as people read it: four significant digits, empty where there is none."""
+    """A value as people read it: four significant digits, empty where there is none, control characters written out."""
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value)
+    return plain(str(value))
 
 
 def _latex(text: str) -> str:

@@ -17,13 +17,15 @@ import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.optim.adam import adam
-from tqdm import tqdm
 
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
+from workflow_scripts.lfp.resume import Clock, check_finite, load_tensors, save_tensors
+from workflow_scripts.lfp.terminal import Progress
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +172,10 @@ class Adam:
         )  # fmt: skip
 
 
+#: What a resume point keeps of a trainer beside its tensors.
+_COUNTERS = ("step_number", "sparse", "density")
+
+
 class _Trainer:
     """One autoencoder on its way: its weights, Adam, and the path that its density asks for."""
 
@@ -185,6 +191,21 @@ class _Trainer:
         work = 10 * tokens * settings.epochs * d_in * d_sae
         self.may_be_sparse = device == "cpu" and settings.precision == "float32" and work > KERNELS_PAY
         self.step_number, self.sparse, self.density = 0, False, 1.0
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All that training changes, by name."""
+        moments = {"mean": self.optimizer.means, "square": self.optimizer.squares, "step": self.optimizer.steps}
+        found = dict(self.sae.named_parameters())
+        return found | {f"{kind}.{i}": value for kind, values in moments.items() for i, value in enumerate(values)}
+
+    def report(self, epoch: int, batch: torch.Tensor, l1: float) -> dict[str, float]:
+        """Log the losses on a batch, and return them."""
+        loss, error, sparsity = (value.item() for value in self.sae.loss(batch, l1))
+        log.info(
+            "epoch %d, %d features: loss %.5f, squared error %.5f, L1 %.3f, %.1f %% active, %s",
+            epoch, self.sae.d_sae, loss, error, sparsity, 100 * self.density, "sparse" if self.sparse else "dense",
+        )  # fmt: skip
+        return {"step": epoch, "features": self.sae.d_sae, "loss": loss, "squared_error": error, "l1_norm": sparsity}
 
     def step(self, x: torch.Tensor) -> None:
         if self.step_number % LOOK_EVERY == 0:
@@ -202,29 +223,59 @@ def train(
     seed: int,
     device: str = "cpu",
     threads: int = 1,
+    state_path: str | Path | None = None,
 ) -> list[SparseAutoencoder]:
     """Train autoencoders of `sizes` features on `activations` [token, d_in] with Adam (paper section 3.2).
 
     The activations are read as they lie, a batch at a time and once for all sizes; they may be a file, of float16 or
     float32, whose tokens :func:`~workflow_scripts.lfp.activations.harvest` has shuffled. Every epoch takes the batches
     in another order. Weights start from `seed` plus the size's place in `sizes`.
+    With `state_path` the state is kept there once a minute, and training resumes from it to the same result.
+
+    Raises
+    ------
+    DivergedError
+        Where a loss is not finite at the end of an epoch.
     """
     trainers = [_Trainer(activations.shape, size, settings, seed + i, device, threads) for i, size in enumerate(sizes)]
     starts = np.arange(0, len(activations), settings.batch_size)
-    rng = np.random.default_rng(seed)
-    description = f"autoencoders of {', '.join(map(str, sizes))}"
-    with tqdm(total=settings.epochs * len(starts), desc=description, disable=None) as bar:
-        for epoch in range(settings.epochs):
-            for start in rng.permutation(starts):
-                batch = torch.from_numpy(activations[start : start + settings.batch_size].astype(np.float32)).to(device)
-                for trainer in trainers:
-                    trainer.step(batch)
-                bar.update()
+    rng, clock, curve = np.random.default_rng(seed), Clock(), []
+    order = [start for _ in range(settings.epochs) for start in rng.permutation(starts)]
+    first = _restore(trainers, state_path) if state_path else 0
+    with Progress(total=len(order), initial=first, desc=f"autoencoders of {', '.join(map(str, sizes))}") as bar:
+        for number, start in enumerate(order[first:], first + 1):
+            batch = torch.from_numpy(activations[start : start + settings.batch_size].astype(np.float32)).to(device)
             for trainer in trainers:
-                loss, error, sparsity = trainer.sae.loss(batch, settings.l1)
-                log.info(
-                    "epoch %d, %d features: loss %.5f, squared error %.5f, L1 %.3f, %.1f %% active, %s",
-                    epoch, trainer.sae.d_sae, loss, error, sparsity, 100 * trainer.density,
-                    "sparse" if trainer.sparse else "dense",
-                )  # fmt: skip
+                trainer.step(batch)
+            bar.update()
+            if number % len(starts) == 0:
+                for trainer in trainers:
+                    curve.append(trainer.report(number // len(starts) - 1, batch, settings.l1))
+                    check_finite(f"autoencoder of {trainer.sae.d_sae} features", curve)
+            if state_path and clock.due():
+                _keep(trainers, state_path, number)
+    if state_path:
+        Path(state_path).unlink(missing_ok=True)
     return [trainer.sae.eval() for trainer in trainers]
+
+
+def _keep(trainers: Sequence[_Trainer], state_path: str | Path, number: int) -> None:
+    """Write a resume point behind batch `number`."""
+    tensors = {f"{i}.{name}": value for i, trainer in enumerate(trainers) for name, value in trainer.tensors().items()}
+    counters = [{name: getattr(trainer, name) for name in _COUNTERS} for trainer in trainers]
+    save_tensors(state_path, tensors, {"number": number, "trainers": counters})
+
+
+def _restore(trainers: Sequence[_Trainer], state_path: str | Path) -> int:
+    """Put `trainers` where the resume point says, and return the number of batches that are behind it."""
+    found = load_tensors(state_path)
+    if found is None:
+        return 0
+    tensors, counters = found
+    for i, trainer in enumerate(trainers):
+        for name, value in trainer.tensors().items():
+            value.copy_(tensors[f"{i}.{name}"])
+        for name, value in counters["trainers"][i].items():
+            setattr(trainer, name, value)
+    log.info("resuming behind batch %d", counters["number"])
+    return counters["number"]

@@ -1,23 +1,20 @@
 """Resume points of training: of our loops, and of transformers' trainers.
 
-Ours are one safetensors file, replaced whole, that holds tensors and counters. A loop that draws its randomness from
-(seed, step) and restores weights, optimizer and counters from here ends with the same result whether or not it was
-killed in between.
+A loop that draws its randomness from (seed, step) and restores weights, optimizer and counters from here ends with the
+same result whether or not it was killed in between.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from workflow_scripts.lfp import adaptation, models
-from workflow_scripts.lfp.artefacts import aside, read_metadata
+from workflow_scripts.lfp.resume import check_finite, load_tensors, save_tensors
 
 #: Weights of a checkpoint that holds adapters alone.
 ADAPTERS = "adapter_model.safetensors"
@@ -28,15 +25,18 @@ def save_state(path: str | Path, module: nn.Module, optimizer: torch.optim.Optim
     tensors = {f"module.{name}": value.detach().cpu().clone() for name, value in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value.detach().cpu().clone() for name, value in state.items()}
-    with aside(path) as temporary:
-        save_file(tensors, temporary, {"counters": json.dumps(counters)})
+    save_tensors(path, tensors, counters)
 
 
 def load_state(path: str | Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
-    """Restore what :func:`save_state` wrote and return its counters, or None where there is no such file."""
-    if not Path(path).exists():
+    """Restore what :func:`save_state` wrote and return its counters.
+
+    None, and nothing restored, where there is no such file or a damaged one: training starts again.
+    """
+    found = load_tensors(path)
+    if found is None:
         return None
-    tensors = load_file(path)
+    tensors, counters = found
     module.load_state_dict({k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")})
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
@@ -44,7 +44,7 @@ def load_state(path: str | Path, module: nn.Module, optimizer: torch.optim.Optim
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return json.loads(read_metadata(path)["counters"])
+    return counters
 
 
 # ---------------------------------------------------------------------- checkpoints of transformers' trainers
@@ -76,3 +76,16 @@ def resumable_model(
     if lora:
         return models.load_model(base, device), adaptation.lora_config(lora)
     return models.load_model(checkpoint or base, device), None
+
+
+def trainer_callbacks(what: str) -> list[Any]:
+    """Callbacks of a transformers trainer that end training where what it logs is not finite."""
+    from transformers import TrainerCallback
+
+    class StopOnNonFinite(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            rows = [{"step": 0, **row} for row in state.log_history]
+            if rows:
+                check_finite(what, rows)
+
+    return [StopOnNonFinite()]

@@ -1,0 +1,191 @@
+"""Every kind of damage to every kind of artefact is found by its reader, and a run can be held against its record."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from workflow_scripts.lfp import answers, artefacts, autoencoder, crates, models, provenance, training_state
+
+ROOT = Path(__file__).parent.parent
+
+
+def recorded(artefact: Path, inputs: dict[str, str] | None = None) -> Path:
+    """Give `artefact` the record that its job would write."""
+    record = {"files": provenance.file_digests(artefact), "inputs": inputs or {}, "started": "2026-01-01T00:00:00"}
+    provenance.record_path(artefact).write_text(json.dumps(record))
+    return artefact
+
+
+def make(kind: str, folder: Path, neox, tokenizer) -> tuple[Path, Path, callable]:
+    """An artefact of a kind, the file in it that gets damaged, and its reader."""
+    path = folder / f"artefact.{kind}"
+    if kind == "parquet":
+        artefacts.write_table(path, pd.DataFrame({"x": np.arange(2000)}), {})
+        return path, path, artefacts.read_table
+    if kind == "json":
+        artefacts.write_json(path, {"x": list(range(2000))}, {})
+        return path, path, artefacts.read_json
+    if kind == "safetensors":
+        artefacts.write_tensors(path, {"x": np.arange(2000.0)}, {})
+        return path, path, artefacts.read_tensors
+    if kind == "activations":
+        with (
+            artefacts.directory_aside(path, {}) as inside,
+            artefacts.tensor_file(inside / "layer1.safetensors", "activations", (500, 8), {}) as array,
+        ):
+            array[:] = 1
+        file = path / "layer1.safetensors"
+        return path, file, lambda _: artefacts.open_tensor(file, "activations")
+    if kind == "autoencoder":
+        with artefacts.directory_aside(path, {}) as inside:
+            autoencoder.save(autoencoder.SparseAutoencoder(8, 16), inside, {})
+        return path, path / "sae_weights.safetensors", autoencoder.load
+    with artefacts.directory_aside(path, {}) as inside:
+        models.save_model(neox, tokenizer, inside)
+    if kind == "tokenizer":
+        return path, path / "tokenizer.json", models.load_tokenizer
+    return path, path / "model.safetensors", models.load_model
+
+
+KINDS = ("parquet", "json", "safetensors", "activations", "autoencoder", "tokenizer", "checkpoint")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_bit_is_found_and_named(kind, tmp_path, neox, tokenizer):
+    artefact, file, read = make(kind, tmp_path, neox, tokenizer)
+    recorded(artefact)
+    read(artefact)
+    content = bytearray(file.read_bytes())
+    content[len(content) * 3 // 4] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(provenance.ArtefactError) as caught:
+        read(artefact)
+    assert str(file) in str(caught.value)
+    assert f"snakemake --cores all --force {artefact}" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("with_record", [True, False])
+def test_a_truncated_file_is_found_and_named(kind, with_record, tmp_path, neox, tokenizer):
+    artefact, file, read = make(kind, tmp_path, neox, tokenizer)
+    if with_record:
+        recorded(artefact)
+    content = file.read_bytes()
+    for length in (len(content) // 2, 5, 0):
+        file.write_bytes(content[:length])
+        with pytest.raises(provenance.ArtefactError, match=str(artefact)):
+            read(artefact)
+
+
+def test_a_file_that_is_gone_from_a_checkpoint_is_named(tmp_path, neox, tokenizer):
+    artefact, file, read = make("checkpoint", tmp_path, neox, tokenizer)
+    recorded(artefact)
+    (artefact / "config.json").unlink()
+    with pytest.raises(provenance.ArtefactError, match="config.json: is missing"):
+        read(artefact)
+
+
+def test_a_damaged_cache_of_answers_is_named(tmp_path):
+    path = tmp_path / "service.sqlite"
+    cache = answers.AnswerCache(path)
+    for n in range(300):
+        cache.put(f"{n:064x}", {"n": n}, {"text": "x" * 200}, "s", 0.0)
+    cache.close()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 3000] = b"\xff" * 3000
+    path.write_bytes(content)
+    with pytest.raises(answers.CacheError, match=str(path)):
+        answers.AnswerCache(path)
+
+
+def test_a_damaged_resume_point_is_left_aside(tmp_path):
+    module = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(module.parameters())
+    module(torch.ones(3)).sum().backward()
+    optimizer.step()
+    path = tmp_path / "state"
+    training_state.save_state(path, module, optimizer, {"step": 7})
+    assert training_state.load_state(path, module, optimizer) == {"step": 7}
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-5] ^= 1
+    before = module.weight.clone()
+    for content in (whole[:100], b"", bytes(flipped)):
+        path.write_bytes(content)
+        assert training_state.load_state(path, module, optimizer) is None
+        assert torch.equal(before, module.weight)
+
+
+@pytest.fixture
+def results(tmp_path) -> Path:
+    """A results folder: a table made of a corpus, with provenance.json."""
+    folder = tmp_path / "run" / "results"
+    corpus, table = folder / "corpora" / "c.parquet", folder / "tables" / "t.csv"
+    artefacts.write_table(corpus, pd.DataFrame({"x": [1]}), {})
+    recorded(corpus)
+    table.parent.mkdir()
+    table.write_text("x\n1\n")
+    name = "results/corpora/c.parquet"
+    recorded(table, {name: provenance.digest(provenance.read_record(corpus)["files"])})
+    found = {f"results/{p.relative_to(folder)}": provenance.read_record(p) for p in (corpus, table)}
+    (folder / "provenance.json").write_text(json.dumps({"targets": ["results/tables/t.csv"], "artefacts": found}))
+    return folder
+
+
+def verify(results: Path) -> subprocess.CompletedProcess:
+    """What `verify` says of a folder."""
+    command = [sys.executable, "-m", "workflow_scripts.verify", str(results / "provenance.json")]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_verify_tells_changed_from_missing(results):
+    assert verify(results).returncode == 0
+    corpus, table = results / "corpora" / "c.parquet", results / "tables" / "t.csv"
+    corpus.unlink()
+    found = verify(results)
+    assert found.returncode == 0
+    assert "results/corpora/c.parquet: missing" in found.stdout
+    table.write_text("x\n2\n")
+    found = verify(results)
+    assert found.returncode == 1
+    assert "results/tables/t.csv: changed" in found.stdout
+    table.unlink()
+    assert verify(results).returncode == 1
+
+
+def test_verify_finds_a_table_made_of_another_input(results):
+    path = results / "provenance.json"
+    content = json.loads(path.read_text())
+    content["artefacts"]["results/tables/t.csv"]["inputs"]["results/corpora/c.parquet"] = "0" * 64
+    path.write_text(json.dumps(content))
+    assert "made of another results/corpora/c.parquet" in verify(results).stdout
+
+
+def test_lineage_goes_back_to_the_corpora(results, monkeypatch):
+    monkeypatch.chdir(results.parent)
+    assert set(provenance.lineage(["results/tables/t.csv"])) == {"results/tables/t.csv", "results/corpora/c.parquet"}
+    provenance.record_path("results/tables/t.csv").unlink()
+    with pytest.raises(provenance.ArtefactError, match=r"results/tables/t\.csv"):
+        provenance.lineage(["results/tables/t.csv"])
+
+
+def test_a_crate_holds_the_run_and_its_workflow(results, tmp_path):
+    import zipfile
+
+    target = tmp_path / "crate.zip"
+    crates.pack(results / "provenance.json", ROOT, [], target)
+    with zipfile.ZipFile(target) as archive:
+        names = set(archive.namelist())
+        graph = json.loads(archive.read("ro-crate-metadata.json"))["@graph"]
+    assert {"Snakefile", "rules/common.smk", "results/tables/t.csv", "results/provenance.json"} <= names
+    action = next(entity for entity in graph if entity["@type"] == "CreateAction")
+    assert {"@id": "results/tables/t.csv"} in action["result"]
+    (results / "tables" / "t.csv").write_text("x\n2\n")
+    with pytest.raises(provenance.ArtefactError, match=r"tables/t\.csv"):
+        crates.pack(results / "provenance.json", ROOT, [], target)

@@ -1,0 +1,242 @@
+"""Interrupted anywhere, long work ends as work that was let be; work gone astray ends with its curve."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from workflow_scripts import job
+from workflow_scripts.lfp import ablation, activations, artefacts, ppo, pretraining, provenance, resume, sae_training
+
+ROOT = Path(__file__).parent.parent
+
+
+class KilledError(Exception):
+    """Stands in for SIGKILL."""
+
+
+@pytest.fixture(autouse=True)
+def save_always(monkeypatch):
+    """Keep a resume point whenever there is something to keep."""
+    monkeypatch.setattr(resume, "SAVE_SECONDS", 0.0)
+
+
+def killed_after(calls: int, function):
+    """`function`, which is killed at a later call."""
+    count = 0
+
+    def wrapped(*args, **options):
+        nonlocal count
+        count += 1
+        if count > calls:
+            raise KilledError
+        return function(*args, **options)
+
+    return wrapped
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("steps", [1, 7, 14, 23])
+def test_autoencoders(tied, steps, tmp_path, monkeypatch):
+    data = np.random.default_rng(0).normal(size=(80, 6)).astype(np.float16)
+    settings = sae_training.AutoencoderSettings(tied=tied, batch_size=8, epochs=3)
+    whole = sae_training.train(data, [6, 12], settings, seed=3)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(sae_training, "_keep", killed_after(steps, sae_training._keep))
+        sae_training.train(data, [6, 12], settings, seed=3, state_path=tmp_path / "state")
+    assert (tmp_path / "state").exists()
+    resumed = sae_training.train(data, [6, 12], settings, seed=3, state_path=tmp_path / "state")
+    for ours, theirs in zip(resumed, whole, strict=True):
+        for name, value in ours.state_dict().items():
+            assert torch.equal(value, theirs.state_dict()[name]), name
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("windows", [1, 3])
+def test_harvest(windows, neox, tokenizer, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    sequences = [rng.integers(3, 300, rng.integers(2, 9)).tolist() for _ in range(30)]
+    shape = (sum(map(len, sequences)), 16)
+    whole, state, progress = np.zeros(shape, np.float16), tmp_path / "state", tmp_path / "state" / "progress.json"
+    how = (tokenizer.pad_token_id, 4, 5, 40)
+    activations.harvest(neox, sequences, {1: whole}, *how)
+
+    def attempt() -> None:
+        with (
+            artefacts.resumable_directory(tmp_path / "out", state, {}) as folder,
+            artefacts.tensor_file(folder / "layer1.safetensors", "activations", shape, {}) as array,
+        ):
+            activations.harvest(neox, sequences, {1: array}, *how, progress_path=progress)
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(activations, "write_json", killed_after(windows, artefacts.write_json))
+        attempt()
+    assert artefacts.read_json(progress)["done"] > 0
+    seen = []
+    with monkeypatch.context() as patch:
+        plain = activations.mlp_outputs
+        patch.setattr(activations, "mlp_outputs", lambda m, part, *a: seen.append(part) or plain(m, part, *a))
+        attempt()
+    assert sum(map(len, seen)) < len(sequences)  # what was there was not read again
+    np.testing.assert_array_equal(artefacts.open_tensor(tmp_path / "out" / "layer1.safetensors", "activations"), whole)
+
+
+def test_ablation(neox, tokenizer, tmp_path, monkeypatch):
+    prefixes = [tokenizer(f"a film of {n}")["input_ids"] for n in range(6)]
+    conditions = [{}, {1: lambda output: output * 0.5}, {0: lambda output: -output}]
+
+    def reward(prompts, texts):
+        return np.array([float(len(text)) for text in texts])
+
+    how = (neox, tokenizer, conditions, prefixes, reward, 5, 4, 3)
+    whole = ablation.completion_rewards(*how)
+    state = tmp_path / "state.parquet"
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(ablation, "_completions", killed_after(2, ablation._completions))
+        ablation.completion_rewards(*how, state)
+    calls = []
+    with monkeypatch.context() as patch:
+        plain = ablation._completions
+        patch.setattr(ablation, "_completions", lambda *a: calls.append(1) or plain(*a))
+        resumed = ablation.completion_rewards(*how, state)
+    assert len(calls) < len(artefacts.read_table(state).groupby(["start", "first"]))
+    for ours, theirs in zip(resumed, whole, strict=True):
+        pd.testing.assert_frame_equal(ours, theirs)
+    state.write_bytes(b"damaged")
+    for ours, theirs in zip(ablation.completion_rewards(*how, state), whole, strict=True):
+        pd.testing.assert_frame_equal(ours, theirs)
+
+
+# ------------------------------------------------------------------------------------------- gone astray
+
+
+def settings_of_ppo(**options) -> ppo.PPOSettings:
+    """A few steps of PPO."""
+    small = {"steps": 4, "batch_size": 8, "mini_batch_size": 4, "epochs": 1, "warmup_steps": 1}
+    return ppo.PPOSettings(**(small | options))
+
+
+def test_ppo_ends_where_the_reward_is_not_a_number(neox, tokenizer, reviews):
+    def reward(prompts, texts):
+        return np.full(len(texts), np.nan)
+
+    with pytest.raises(resume.DivergedError, match="reward.* not finite at step 0; lower the learning rate") as caught:
+        ppo.train(neox, tokenizer, reviews, reward, settings_of_ppo(), seed=0)
+    assert len(caught.value.curve) == 1
+
+
+def test_ppo_ends_where_its_kl_explodes(neox, tokenizer, reviews):
+    def reward(prompts, texts):
+        return np.array([text.count("e") for text in texts], dtype=float)
+
+    settings = settings_of_ppo(steps=40, learning_rate=0.05, stop_kl=3.0, init_kl_coef=0.0)
+    with pytest.raises(resume.DivergedError, match=r"KL of .* is above stop_kl \(3\)") as caught:
+        ppo.train(neox, tokenizer, reviews, reward, settings, seed=0)
+    curve = caught.value.curve
+    assert curve[-1]["kl"] > 3
+    assert all(row["kl"] <= 3 for row in curve[:-1])
+
+
+def test_autoencoders_end_where_activations_are_not_numbers():
+    data = np.ones((64, 4), dtype=np.float16)
+    data[5, 2] = np.nan
+    settings = sae_training.AutoencoderSettings(batch_size=16, epochs=2)
+    with pytest.raises(resume.DivergedError, match="autoencoder of 4 features: loss"):
+        sae_training.train(data, [4], settings, seed=0)
+
+
+def test_pretraining_ends_where_its_loss_explodes(tokenizer, reviews, monkeypatch):
+    monkeypatch.setattr(pretraining.F, "cross_entropy", lambda *a, **o: torch.tensor(float("inf"), requires_grad=True))
+    with pytest.raises(resume.DivergedError, match="pre-training: loss not finite at step 0"):
+        pretraining.pretrain(
+            tokenizer, reviews, "gpt_neox", n_layers=1, d_model=8, n_heads=1, steps=2, batch_size=2, context=8,
+            peak_learning_rate=1e-3, warmup_steps=1, weight_decay=0.0, seed=0,
+        )  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------- a job as a whole
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from workflow_scripts import job
+from workflow_scripts.lfp import artefacts, resume
+
+run = job.start("A job.", ["source"], ["output"], ["mode"])
+if run.paths.mode == "diverge":
+    raise resume.DivergedError("KL of 1e9", [{"step": 0, "kl": 1e9}])
+if run.paths.mode == "slow":
+    print("writing", flush=True)
+    time.sleep(60)
+artefacts.write_json(run.paths.output, {"x": 1}, run.stamp)
+run.finish("x 1 \\x1b[31m")
+"""
+
+
+def command(folder: Path, mode: str) -> list[str]:
+    """A job that reads ``source.json`` and writes ``out.json``."""
+    script = folder / "a_job.py"
+    script.write_text(SCRIPT)
+    options = {"settings": '{"seed": 3}', "log": "logs/out.log", "source": "source.json", "output": "out.json"}
+    parts = [part for name, value in (options | {"mode": mode}).items() for part in (f"--{name}", value)]
+    return [sys.executable, str(script), *parts]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with an input, and the package on the path of jobs in it."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    artefacts.write_json(tmp_path / "source.json", {"y": 2}, {})
+    return tmp_path
+
+
+def test_a_job_records_where_its_output_comes_from(folder):
+    done = subprocess.run(command(folder, "quick"), cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("a_job out: x 1 \\x1b[31m (")
+    assert "\x1b" not in done.stdout
+    record = provenance.read_record(folder / "out.json")
+    assert record["settings"] == {"seed": 3}
+    assert record["files"] == provenance.file_digests(folder / "out.json")
+    source = provenance.digest(provenance.file_digests(folder / "source.json"))
+    assert record["inputs"] == {"source.json": source}
+    assert {"code", "versions", "device", "threads", "started", "seconds"} <= set(record)
+    assert "finished: a_job out: x 1" in (folder / "logs" / "out.log").read_text()
+
+
+def test_a_diverged_job_keeps_its_curve(folder):
+    done = subprocess.run(command(folder, "diverge"), cwd=folder, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "logs/out.curve.json" in done.stderr
+    assert json.loads((folder / "logs" / "out.curve.json").read_text()) == [{"step": 0, "kl": 1e9}]
+    assert not (folder / "out.json").exists()
+
+
+def test_a_second_writer_waits_for_an_orphan_and_clears_what_it_left(folder):
+    with subprocess.Popen(command(folder, "slow"), cwd=folder, stdout=subprocess.PIPE, text=True) as orphan:
+        assert orphan.stdout.readline() == "writing\n"
+        left, other = folder / ".out.json.abcd1234", folder / ".other.json.abcd1234"
+        left.write_text("half"), other.write_text("another job's")
+        (folder / ".out.json.state-0123456789ab").mkdir()
+        second = subprocess.Popen(command(folder, "quick"), cwd=folder, stderr=subprocess.PIPE, text=True)
+        assert "another process writes out.json" in second.stderr.readline()
+        assert left.exists()
+        orphan.kill()
+        second.communicate(timeout=60)
+    assert second.returncode == 0
+    assert other.exists()
+    assert not left.exists()
+    assert not (folder / ".out.json.state-0123456789ab").exists()
+
+
+def test_a_name_of_any_number_of_values_is_a_list(monkeypatch, tmp_path):
+    arguments = ["x.py", "--settings", "{}", "--ins", "a", "b", "--output", str(tmp_path / "c")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    run = job.start(None, ["ins*", "none*"], ["output"])
+    assert run.paths.ins == ["a", "b"]
+    assert run.inputs == ["a", "b"]
+    assert run.outputs == [str(tmp_path / "c")]

@@ -1,0 +1,134 @@
+"""Where an artefact came from and whether it is still what was written.
+
+Beside an artefact ``name``, a file or a directory, stands ``.name.provenance.json``: SHA-256 of every file, the
+resolved settings with their seed, the digest of the code, versions, device, wall time, and the digest of every input.
+The readers of :mod:`artefacts` compare what they read with it; an artefact without a record is read as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+#: An artefact's files lie at most this many folders deep in it.
+DEPTH = 4
+
+
+class ArtefactError(ValueError):
+    """A file of the results is damaged, cut short or edited."""
+
+
+def record_path(artefact: str | Path) -> Path:
+    """The record of an artefact, a hidden sibling."""
+    artefact = Path(artefact)
+    return artefact.parent / f".{artefact.name}.provenance.json"
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_digests(artefact: str | Path) -> dict[str, str]:
+    """SHA-256 of every file of an artefact by its path inside it; a file's own path is ``.``.
+
+    Snakemake's own mark in a directory (``.snakemake_timestamp``) is none of its files.
+    """
+    artefact = Path(artefact)
+    if artefact.is_file():
+        return {".": file_digest(artefact)}
+    files = sorted(p for p in artefact.rglob("*") if p.is_file() and not p.name.startswith(".snakemake"))
+    return {path.relative_to(artefact).as_posix(): file_digest(path) for path in files}
+
+
+def digest(files: Mapping[str, str]) -> str:
+    """One SHA-256 for all files of an artefact."""
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def read_record(artefact: str | Path) -> dict[str, Any] | None:
+    """The record of an artefact; None where it has none that can be read."""
+    try:
+        record = json.loads(record_path(artefact).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("files"), dict) else None
+
+
+def input_digests(paths: Iterable[str | Path]) -> dict[str, str]:
+    """The digest of every artefact among `paths`: from its record, else of what lies there."""
+    records = {str(path): read_record(path) for path in paths}
+    return {path: digest(record["files"] if record else file_digests(path)) for path, record in records.items()}
+
+
+def artefact_of(path: str | Path) -> Path | None:
+    """The artefact with a record that `path` is or lies in."""
+    path = Path(path)
+    return next((p for p in [path, *path.parents][: DEPTH + 1] if p.name and record_path(p).is_file()), None)
+
+
+def rebuild_hint(path: str | Path) -> str:
+    """How to make the artefact anew that `path` is or lies in."""
+    return f"rebuild it: snakemake --cores all --force {artefact_of(path) or path}"
+
+
+def verified(path: str | Path) -> Path:
+    """`path`, a file or a directory, once its content is what was written.
+
+    Raises
+    ------
+    ArtefactError
+        Where the record of the artefact tells of another content, or of no such file.
+    """
+    path, artefact = Path(path), artefact_of(path)
+    record = read_record(artefact) if artefact else None
+    if record is None or not path.exists():
+        return path
+    recorded = {artefact if name == "." else artefact / name: value for name, value in record["files"].items()}
+    files = [file for file in recorded if file == path or path in file.parents]
+    if not files:
+        raise ArtefactError(f"{path}: {artefact} was written without it; {rebuild_hint(path)}")
+    for file in files:
+        if not file.is_file() or file_digest(file) != recorded[file]:
+            what = "its content is not what was written: damaged or edited" if file.is_file() else "is missing"
+            raise ArtefactError(f"{file}: {what}; {rebuild_hint(path)}")
+    return path
+
+
+def lineage(targets: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
+    """The records of `targets` and of everything that they were made of, by path.
+
+    Raises
+    ------
+    ArtefactError
+        Where a target has no record.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    waiting = [str(path) for path in targets]
+    for path in waiting:
+        if read_record(path) is None:
+            raise ArtefactError(f"{path}: no readable {record_path(path).name} beside it; {rebuild_hint(path)}")
+    while waiting:
+        path = waiting.pop()
+        record = None if path in found else read_record(path)
+        if record is not None:
+            found[path] = record
+            waiting += record["inputs"]
+    return dict(sorted(found.items()))
+
+
+def problems(artefacts: Mapping[str, Mapping[str, Any]], root: str | Path = ".") -> Iterator[tuple[str, str]]:
+    """What is not as recorded: (path, ``missing``, ``changed`` or ``made of another {input}``) under `root`."""
+    for path, record in artefacts.items():
+        here = Path(root) / path
+        if not here.exists():
+            yield path, "missing"
+        elif file_digests(here) != record["files"]:
+            yield path, "changed"
+        for name, expected in record["inputs"].items():
+            if name in artefacts and digest(artefacts[name]["files"]) != expected:
+                yield path, f"made of another {name}"
