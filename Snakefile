@@ -33,6 +33,7 @@ rule all:
         table_files(),
         figure_files(),
         "results/provenance.json",
+        "results/resources.csv",
 
 
 rule tables:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from workflow_scripts.lfp.resources import measured
+
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / "workflow_scripts"
 
@@ -39,28 +41,11 @@ def start_seconds(script: Path) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def rule_of(path: Path) -> str:
-    """The script behind a benchmark file, by its place in the results."""
-    parts = path.with_suffix("").parts
-    if parts[0] in ("tables", "figures", "models", "corpora", "lexicons", "contrasts", "rewrites"):
-        one = {"tables": "table", "figures": "figure", "models": "grow_model", "corpora": "grow_corpus"}
-        return one.get(parts[0], parts[0].removesuffix("s") if parts[0] == "lexicons" else parts[0])
-    rest = parts[3:]
-    if rest[0] == "sae":
-        return "autoencoders" if any(part.startswith("layer") for part in rest) else "evaluate_autoencoders"
-    if rest[0] == "explanations":
-        return "explanation_scores" if "scores" in rest else "explanations"
-    return {"policy": "ppo"}.get(rest[0], rest[0])
-
-
 def measure(results: Path) -> pd.DataFrame:
     """By script: ``jobs``, ``cpu`` seconds of all of them, and ``start`` seconds of one."""
-    folder = results / "benchmarks"
-    rows = [
-        {"script": rule_of(path.relative_to(folder)), "cpu": pd.read_csv(path, sep="\t")["cpu_time"].sum()}
-        for path in sorted(folder.rglob("*.tsv"))
-    ]
-    frame = pd.DataFrame(rows).groupby("script").agg(jobs=("cpu", "size"), cpu=("cpu", "sum")).reset_index()
+    jobs = measured(results / "benchmarks").replace({"stage": {"fine-tuning": "ppo"}})
+    frame = jobs.groupby("stage").agg(jobs=("job", "size"), cpu=("cpu_seconds", "sum")).reset_index()
+    frame = frame.rename(columns={"stage": "script"})
     return frame.assign(start=[start_seconds(SCRIPTS / f"{script}.py") for script in frame["script"]])
 
 

@@ -58,7 +58,7 @@ rule language_explanations:
         "../envs/analysis.yaml"
     resources:
         api=1,
-        mem_mb=growing(2000),
+        mem_mb=growing(1000),
         runtime=growing(240),
     params:
         settings=settings("language_explanations"),
@@ -84,7 +84,7 @@ rule explanation_scores:
         "../envs/analysis.yaml"
     resources:
         api=lambda w: 1 if cell_of(w).settings["explanations"]["judge"] else 0,
-        mem_mb=growing(2000),
+        mem_mb=growing(1000),
         runtime=growing(240),
     params:
         settings=settings("scores"),

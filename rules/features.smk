@@ -21,7 +21,7 @@ rule rewrites:
         "../envs/analysis.yaml"
     resources:
         api=1,
-        mem_mb=growing(2000),
+        mem_mb=growing(1000),
         runtime=growing(480),
     params:
         settings=lambda w: canonical_json(GRID.rewrite_settings(w.task)),
@@ -46,7 +46,7 @@ rule contrasts:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(1000),
         runtime=growing(30),
     params:
         settings=lambda w: canonical_json(GRID.contrast_settings(w.task)),

@@ -26,7 +26,7 @@ rule grow_corpus:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(4000),
+        mem_mb=growing(1000),
         runtime=growing(60),
     params:
         settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
@@ -160,7 +160,7 @@ rule lexicon:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(1000),
         runtime=growing(30),
     params:
         settings=lambda w: canonical_json(GRID.feedback_settings(w.task)),

@@ -1,12 +1,13 @@
-"""Where a run's results come from: in one file, checked against the folder, and packed to ship.
+"""Where a run's results come from and what they took: in one file each, checked against the folder, packed to ship.
 
-In: tables and figures, and the hidden records beside all artefacts. Out: results/provenance.json and
-results/ro-crate.zip; `verify` prints what is not as recorded.
+In: tables and figures, the hidden records beside all artefacts, and the files of `benchmark:`. Out:
+results/provenance.json, results/resources.{csv,html} and results/ro-crate.zip; `verify` prints what is not as recorded.
 """
 
 
 localrules:
     provenance,
+    resources,
     verify,
     crate,
 
@@ -26,6 +27,30 @@ rule provenance:
     shell:
         "python -m workflow_scripts.provenance --settings {{}} --code {params.code} --log {log:q}"
         " --inputs {input:q} --output {output:q}"
+
+
+rule resources:
+    input:
+        table_files(),
+        figure_files(),
+    output:
+        csv="results/resources.csv",
+        html=report(
+            "results/resources.html",
+            caption="../report/caption.rst",
+            category="9 Resources",
+            labels={"what": "table", "name": "resources"},
+        ),
+    log:
+        "results/logs/resources.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        code=code("resources"),
+        caption=lambda w: caption("tables", "resources"),
+    shell:
+        "python -m workflow_scripts.resources --settings {{}} --code {params.code} --log {log:q}"
+        " --benchmarks results/benchmarks --caption {params.caption:q} --outputs {output:q}"
 
 
 rule verify:

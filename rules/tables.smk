@@ -26,7 +26,7 @@ rule table:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(1000),
         runtime=growing(30),
     params:
         settings=canonical_json(GRID.run_settings("tables") | {"paper_models": GRID.paper_models()}),
@@ -59,7 +59,7 @@ rule figure:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(1000),
         runtime=growing(30),
     params:
         code=code("figure"),

@@ -35,8 +35,8 @@ def main() -> None:
         rows += [{**common, "size": n, "d_sae": sae.d_sae, **found[layer][n]} for n, sae in pair.items()]
     artefacts.write_table(run.paths.matches, pd.concat(matches, ignore_index=True), run.stamp)
     artefacts.write_json(run.paths.metrics, {"autoencoders": rows}, run.stamp)
-    explained = [row["fvu"] for row in rows]
-    run.finish(f"FVU {min(explained):.3f} to {max(explained):.3f}")
+    found = [row["fvu"] for row in rows if row["fvu"] is not None]
+    run.finish(f"FVU {min(found):.3f} to {max(found):.3f}" if found else "no FVU: all activations are equal")
 
 
 if __name__ == "__main__":

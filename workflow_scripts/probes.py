@@ -43,6 +43,11 @@ def main() -> None:
     for features in settings["features"] or probes.TEXT_FEATURES:
         data = data_of(features)
         for split in probes.splits_of(kind, features):
+            reason = probes.why_untrainable(data, kind, split, settings["folds"], settings["inner_folds"])
+            if reason:
+                frames.append(probes.no_predictions(data).assign(features=features, split=split, probe=kind))
+                metrics.append({"features": features, "split": split, "probe": kind, "strengths": [], "reason": reason})
+                continue
             found, chosen = probes.out_of_fold(data, kind, split, strengths, *limits, features)
             frames.append(found.assign(features=features, split=split, probe=kind))
             metrics.append({"features": features, "split": split, "probe": kind, "strengths": chosen})
@@ -63,8 +68,11 @@ def main() -> None:
             values = probes.baseline_statistics(data, kind, settings["xavier_draws"], run.seed)
             baseline += [{"features": features, **row} for row in values]
     predictions = pd.concat(frames, ignore_index=True)
-    if not np.isfinite(predictions["prediction"]).all():
+    trained = predictions["fold"] >= 0
+    if not np.isfinite(predictions.loc[trained, "prediction"]).all():
         raise ValueError(f"{run.paths.features}: a probe's prediction is not finite; check the features")
+    if not weights:
+        weights = {"weight": np.zeros(probe_data.stacked(code).shape[1]), "intercept": np.zeros(1)}
     artefacts.write_table(run.paths.predictions, predictions, run.stamp)
     artefacts.write_table(run.paths.nested, nested, run.stamp)
     artefacts.write_tensors(run.paths.probe, weights, run.stamp)

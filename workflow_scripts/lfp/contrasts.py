@@ -68,6 +68,11 @@ def word_triples(
                 "suffix": text[slot.start + len(slot.word) :],
                 "form": form, "source_word": slot.word, "source_polarity": int(slot.polarity),
             })  # fmt: skip
+    if not rows:
+        raise ValueError(
+            "no form of word has positive and negative words in the held-out texts: there is nothing to contrast; give"
+            " the corpus more held-out texts, or a lexicon whose words it has"
+        )
     frame = pd.DataFrame(rows)
     return frame.assign(triple=np.arange(len(frame)))
 

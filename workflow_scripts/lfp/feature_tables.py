@@ -116,7 +116,9 @@ def feature_frequency(inputs: Sequence[str], settings: TableSettings) -> Tally:
         table, fired, inputs_of = _fired_features(explained, *(own[address] for own in paths))
         related = table["related"].to_numpy(dtype=bool)
         if not related.any():
-            record = Record(0.0, None, None, 0, "feature", "no feature of this cell is related to the feedback")
+            record = Record(
+                0.0, None, None, len(related), "feature", "no feature of this cell is related to the feedback"
+            )
             tally.add(record, {**cell, "by": "prediction", "quantile": 0.0, "inputs": "high", "features": "related",
                                "quantity": "number of features"})  # fmt: skip
             continue
@@ -242,6 +244,11 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
             shown = subject == "policy" and intervention == "zero"
             beside = published.beside("ablation_reward", arm if shown else "", paper)
             values = frame[["prompt", "draw", "reward", "kl", "tokens", "distinct_2"]]
+            if arm != "none" and not frame["features"].any():
+                reason = "nothing to ablate: the arm has no feature"
+                record = statistics.undefined(0, "feature", reason)
+                tally.add(record, {**label, "quantity": "reward"}, values, **_sizes(frame), **beside)
+                continue
             tally.add(record, {**label, "quantity": "reward"}, values, **_sizes(frame), **beside)
             if arm == "none":
                 continue
@@ -261,6 +268,7 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 def _add_comparisons(tally: Tally, cell: dict[str, Any], arms: dict[tuple, dict], settings: TableSettings) -> None:
     """Arms against the matched random sets, and the policy's differences against the base's."""
+    arms = {key: data for key, data in arms.items() if key[1] == "none" or data["completions"]["features"].any()}
     rewards = {key: _by_prompt(data["completions"], "reward") for key, data in arms.items()}
     for (subject, arm, intervention), data in arms.items():
         random = arms.get((subject, "random", "zero"))

@@ -115,6 +115,8 @@ def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
         for quantity, unit in _SAE_QUANTITIES.items():
             n = row["d_sae"] if unit == "feature" else row["tokens"]
             record = Record(row[quantity], None, None, n, unit, "held-out text, no interval")
+            if row[quantity] is None or np.isnan(row[quantity]):
+                record = statistics.undefined(n, unit, "all activations are equal")
             tally.add(record, {**label, "quantity": quantity}, **extras)
     return tally
 

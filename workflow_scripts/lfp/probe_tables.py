@@ -137,7 +137,7 @@ def _add_tau(tally: Tally, inputs: Sequence[str], settings: TableSettings, words
             record = statistics.kendall_record(prediction, truth, **settings.resampling)
             if label["probe"] == "ridge":
                 observed[(*_key(label), name)] = record.estimate
-            extras = _published_statistic(part) if name == "all" else {}
+            extras = _published_statistic(part) if name == "all" and np.isfinite(record.estimate) else {}
             values = part.rename(columns={"unit": "word", "rows": "contexts"})
             beside = _beside(table, name, label, settings)
             tally.add(record, {**label, "words": name}, values, **extras, **beside)
@@ -171,7 +171,10 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
         right = np.sign(means["prediction"]) == sign
         for name, signs in _SIGNS.items():
             part = right[sign.isin(signs)]
-            record = statistics.proportion_record(part.sum(), len(part), "word", 0.5, settings.confidence)
+            if means["prediction"].isna().any():
+                record = statistics.undefined(len(part), "word", statistics.UNTRAINED)
+            else:
+                record = statistics.proportion_record(part.sum(), len(part), "word", 0.5, settings.confidence)
             observed[(*_key(label), name)] = record.estimate
             values = pd.DataFrame({"word": means["unit"][part.index], "right": part})
             tally.add(record, {**label, "words": name}, values, **_beside("sign_accuracy", name, label, settings))
@@ -219,10 +222,11 @@ def _word_differences(a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings)
     truth, first, second = (both[name].to_numpy() for name in ("truth", "prediction_a", "prediction_b"))
     right = [np.sign(values) == np.sign(truth) for values in (first, second)]
     values = both[["unit", "truth", "prediction_a", "prediction_b"]].rename(columns={"unit": "word"})
-    return {
-        "tau": (statistics.kendall_difference_record(first, second, truth, **settings.resampling), values),
-        "sign_accuracy": (statistics.mcnemar_record(*right, "word", settings.confidence), None),
-    }
+    tau = statistics.kendall_difference_record(first, second, truth, **settings.resampling)
+    sign = statistics.mcnemar_record(*right, "word", settings.confidence)
+    if np.isnan([first, second]).any():
+        sign = statistics.undefined(len(truth), "word", statistics.UNTRAINED)
+    return {"tau": (tau, values), "sign_accuracy": (sign, None)}
 
 
 def _pair_differences(a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings) -> dict[str, tuple[Record, Any]]:
@@ -237,8 +241,11 @@ def _pair_differences(a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings)
     areas = (both[name].to_numpy() for name in ("truth", "prediction_a", "unit"))
     against = both["prediction_b"].to_numpy()
     values = pd.DataFrame({"pair": wide.index, "right_a": ordered["a"], "right_b": ordered["b"]})
+    pairs = statistics.mcnemar_record(ordered["a"], ordered["b"], "pair", settings.confidence)
+    if both[["prediction_a", "prediction_b"]].isna().any(axis=None):
+        pairs = statistics.undefined(len(wide), "pair", statistics.UNTRAINED)
     return {
-        "pair_accuracy": (statistics.mcnemar_record(ordered["a"], ordered["b"], "pair", settings.confidence), values),
+        "pair_accuracy": (pairs, values),
         "auroc": (statistics.auroc_record(*areas, unit="prompt", against=against, **settings.resampling), None),
     }
 
@@ -344,7 +351,8 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
             continue
         means = probes.unit_means(group).set_index("unit")
         prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
-        factor = float(prediction @ truth / (prediction @ prediction))
+        size = float(prediction @ prediction)
+        factor = float(prediction @ truth) / size if size else float("nan")
         for word, of_word in group.groupby("unit"):
             record = statistics.mean_record(of_word["prediction"].to_numpy(), "context", settings.confidence)
             extras = {"valence": float(means.loc[word, "truth"]), "displayed": record.estimate * factor}

@@ -113,6 +113,26 @@ def _parts(groups: pd.Series, n: int, seed: int) -> np.ndarray:
     return part[codes]
 
 
+def why_untrainable(data: ProbeData, kind: str, split: str, folds: int, inner_folds: int) -> str:
+    """Why no probe can be trained and judged on a split; "" where one can."""
+    names = ("word", "context") if split == "by_both" else (SPLITS[split],)
+    for name in names:
+        found, needed = data.rows[name].nunique(), BOTH_PARTS if split == "by_both" else folds
+        if found < needed:
+            return f"{found} distinct values of {name} for {needed} folds"
+    for train, _ in fold_indices(data.rows, split, folds, 0):
+        if data.rows[SPLITS[split]].iloc[train].nunique() < inner_folds:
+            return f"a fold trains on fewer groups than {inner_folds} inner folds"
+        if kind == "logistic" and len(set(data.target[train].tolist())) < 2:
+            return "a fold trains on one class only"
+    return ""
+
+
+def no_predictions(data: ProbeData) -> pd.DataFrame:
+    """What :func:`out_of_fold` gives for rows that no probe could be trained for: missing predictions."""
+    return data.rows.assign(target=data.target, prediction=np.nan, fold=-1)
+
+
 def _inputs(data: ProbeData, train: np.ndarray, seed: int) -> np.ndarray:
     """Features of all rows; principal components of the training rows where `data` asks for a code's size."""
     if data.code is None:

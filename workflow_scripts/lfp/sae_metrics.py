@@ -51,13 +51,13 @@ class Reconstruction:
         self.shift += centred.sum(0)
         self.square += centred.pow(2).sum().item()
 
-    def metrics(self) -> dict[str, float]:
-        """The metrics of all tokens so far."""
+    def metrics(self) -> dict[str, float | None]:
+        """The metrics of all tokens so far; no ``fvu`` where all activations are equal."""
         variance = self.square - (self.shift.pow(2).sum() / self.tokens).item()
         return {
             "l0": self.active / self.tokens,
             "mse": self.error / (self.tokens * self.sae.d_in),
-            "fvu": self.error / variance,
+            "fvu": self.error / variance if variance > 0 else None,
             "dead_fraction": (~self.alive).double().mean().item(),
         }
 

@@ -38,6 +38,27 @@ class Record:
         return {**labels, **asdict(self)}
 
 
+#: Why predictions are missing.
+UNTRAINED = "no probe could be trained, its metrics.json says why"
+
+
+def undefined(n: int, unit: str, reason: str) -> Record:
+    """The record of a number that does not exist: NaN without interval or test, and the `reason` in ``method``."""
+    return Record(float("nan"), None, None, n, unit, f"not estimated: {reason}")
+
+
+def _why_undefined(unit: str, least: int = 1, varied: bool = False, **values: np.ndarray) -> str:
+    """Why nothing can be said of aligned `values` by name: too few, not finite, or, where `varied`, all equal."""
+    for name, array in values.items():
+        if len(array) < least:
+            return f"{len(array)} {unit}s, {least} are needed" if len(array) else f"no {unit}s"
+        if not np.isfinite(array).all():
+            return UNTRAINED if name.startswith("predictions") else f"{name} are missing"
+        if varied and np.ptp(array) == 0:
+            return f"all {name} are equal"
+    return ""
+
+
 def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
     """Tau-b of two aligned sequences; 0 where one of them is constant and the coefficient is undefined."""
     tau = stats.kendalltau(x, y, variant="b").statistic
@@ -101,13 +122,15 @@ def kendall_record(
 ) -> Record:
     """Tau-b of word-aligned values with a BCa bootstrap over words and a one-sided pairings permutation p.
 
-    ValueError if the two sequences differ in length or have fewer than 3 words.
+    Undefined for fewer than 3 words, for missing predictions, and where all values of a side are equal. ValueError if
+    the two sequences differ in length.
     """
     predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
-    if len(predicted) != len(truth) or len(truth) < 3:
-        raise ValueError(
-            f"tau needs two aligned sequences of at least 3 {unit}s, got {len(predicted)} and {len(truth)}"
-        )
+    if len(predicted) != len(truth):
+        raise ValueError(f"tau needs two aligned sequences, got {len(predicted)} and {len(truth)} {unit}s")
+    reason = _why_undefined(unit, 3, varied=True, predictions=predicted, truths=truth)
+    if reason:
+        return undefined(len(truth), unit, reason)
     rng = np.random.default_rng(seed)
     n = len(truth)
     matrices = _pair_matrices(predicted, truth)
@@ -140,11 +163,16 @@ def kendall_difference_record(
 
     The test exchanges the ranks that the two predictions give a word, each word by itself, so that only order
     matters, whatever the scales of `a` and `b`. Equal predictions give exactly 0 with p = 1.
-    ValueError if the sequences differ in length or have fewer than 3 words.
+    Undefined where one of the two is. ValueError if the sequences differ in length.
     """
     a, b, truth = (np.asarray(values, dtype=float) for values in (a, b, truth))
-    if not len(a) == len(b) == len(truth) or len(truth) < 3:
-        raise ValueError(f"a difference needs three aligned sequences of at least 3 {unit}s")
+    if not len(a) == len(b) == len(truth):
+        raise ValueError(f"a difference needs three aligned sequences, got {len(a)}, {len(b)} and {len(truth)} {unit}s")
+    reason = _why_undefined(
+        unit, 3, varied=True, truths=truth, **{"predictions of the first": a, "predictions of the second": b}
+    )
+    if reason:
+        return undefined(len(truth), unit, reason)
     n, rng = len(truth), np.random.default_rng(seed)
     of_a, of_b = _pair_matrices(a, truth), _pair_matrices(b, truth)
 
@@ -188,7 +216,9 @@ def published_tau(words: Sequence[str], predicted: np.ndarray, truth: np.ndarray
 def proportion_record(
     successes: int, n: int, unit: str, chance: float | None = None, confidence: float = 0.95
 ) -> Record:
-    """A share with its Wilson interval and, against `chance`, an exact one-sided binomial p."""
+    """A share with its Wilson interval and, against `chance`, an exact one-sided binomial p; undefined for no units."""
+    if not n:
+        return undefined(0, unit, f"no {unit}s")
     test = stats.binomtest(int(successes), int(n), 0.5 if chance is None else chance, alternative="greater")
     interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
     method = "share; Wilson interval" + ("" if chance is None else f"; exact binomial against {chance:g}, one-sided")
@@ -202,6 +232,8 @@ def mcnemar_record(a: np.ndarray, b: np.ndarray, unit: str, confidence: float = 
     The interval is Bonett and Price's (2012) adjusted Wald interval for paired proportions.
     """
     a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
+    if not len(a):
+        return undefined(0, unit, f"no {unit}s")
     n, only_a, only_b = len(a), int((a & ~b).sum()), int((b & ~a).sum())
     first, second = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
     half = stats.norm.ppf((1 + confidence) / 2) * np.sqrt((first + second - (first - second) ** 2) / (n + 2))
@@ -253,11 +285,12 @@ def auroc_record(
     """AUROC with a percentile bootstrap over `groups`; p is two-sided, from permuting labels over rows.
 
     With scores `against` on the same rows it is the paired difference of the two areas, and p comes from exchanging
-    the two scores' ranks within a group. ValueError where the rows have one label only.
+    the two scores' ranks within a group. Undefined where the rows have one label only, or scores are missing.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
-    if len(set(labels.tolist())) != 2:
-        raise ValueError(f"an area under the ROC curve needs both labels, got {sorted(set(labels.tolist()))}")
+    missing = _why_undefined(unit, predictions=scores if against is None else np.hstack([scores, against]))
+    if missing or len(set(labels.tolist())) != 2:
+        return undefined(len(set(groups)), unit, missing or "all rows have one label")
     rng = np.random.default_rng(seed)
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
     n = len(uniques)
@@ -308,7 +341,13 @@ def balanced_accuracy_record(
     resamples: int,
     confidence: float,
 ) -> Record:
-    """Balanced accuracy with a percentile bootstrap over `groups`; p is the share of resamples at or below one half."""
+    """Balanced accuracy with a percentile bootstrap over `groups`; p is the share of resamples at or below one half.
+
+    Undefined where the rows have one label only, or scores are missing; resamples with one label are left out.
+    """
+    missing = _why_undefined(unit, predictions=np.asarray(scores, dtype=float))
+    if missing or len(set(np.asarray(labels).tolist())) != 2:
+        return undefined(len(set(groups)), unit, missing or "all rows have one label")
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
     n = len(uniques)
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
@@ -318,10 +357,12 @@ def balanced_accuracy_record(
         of_label = labels == label
         hits = np.bincount(codes[of_label], weights=right[of_label], minlength=n)
         total = np.bincount(codes[of_label], minlength=n)
-        shares.append((weights @ hits) / (weights @ total))
+        drawn = weights @ total
+        shares.append(np.divide(weights @ hits, drawn, out=np.full(resamples, np.nan), where=drawn > 0))
     values = np.mean(shares, axis=0)
+    values = values[np.isfinite(values)]
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    p = (1 + np.sum(values <= 0.5)) / (resamples + 1)
+    p = (1 + np.sum(values <= 0.5)) / (len(values) + 1)
     method = f"balanced accuracy; percentile bootstrap over {unit}s; p: resamples at or below 0.5"
     return Record(balanced_accuracy(labels, scores), float(low), float(high), n, unit, method, p=float(p))
 
@@ -333,8 +374,11 @@ def balanced_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def mean_record(values: np.ndarray, unit: str, confidence: float = 0.95) -> Record:
-    """Mean of independent values with its t interval."""
+    """Mean of independent values with its t interval; undefined for none, and where some are missing."""
     values = np.asarray(values, dtype=float)
+    reason = _why_undefined(unit, values=values)
+    if reason:
+        return undefined(len(values), unit, reason)
     half = stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1) if len(values) > 1 else None
     mean = float(values.mean())
     bounds = (None, None) if half is None else (mean - float(half), mean + float(half))
@@ -345,6 +389,8 @@ def paired_record(a: np.ndarray, b: np.ndarray, unit: str, seed: int, resamples:
     """Mean of a - b over pairs with its t interval and a two-sided sign-flip permutation p."""
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     record = mean_record(difference, unit)
+    if np.isnan(record.estimate):
+        return record
     rng = np.random.default_rng(seed)
     flips = rng.choice([-1.0, 1.0], (resamples, len(difference)))
     null = np.abs((flips * difference).mean(1))
@@ -359,6 +405,9 @@ def range_record(values: np.ndarray, unit: str, name: str, observed: float | Non
     p is the one-sided share of draws at or above `observed`, the number that the null is for, where there is one.
     """
     values = np.asarray(values, dtype=float)
+    reason = _why_undefined(unit, draws=values)
+    if reason:
+        return undefined(len(values), unit, reason)
     low, high = np.quantile(values, [0.025, 0.975])
     p = None if observed is None else float((1 + np.sum(values >= observed - 1e-12)) / (len(values) + 1))
     method = f"{name}; mean and 95 % range of draws" + ("" if p is None else "; p: draws at or above the probe's")
@@ -371,16 +420,18 @@ def ratio_record(
 ) -> Record:  # fmt: skip
     """Ratio of two means over the same rows with a percentile bootstrap over `groups`.
 
-    Both are resampled together, so the ratio is paired. NaN where the denominator is 0 throughout.
+    Both are resampled together, so the ratio is paired. Undefined where the denominator is 0 throughout.
     """
+    reason = _why_undefined(unit, values=np.hstack([numerator, denominator]))
+    if reason or not denominator.sum() > 0:
+        return undefined(len(set(groups)), unit, reason or f"{name}: the denominator is 0 throughout")
     _, codes = np.unique(np.asarray(groups), return_inverse=True)
     n = codes.max() + 1
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
     sums = [weights @ np.bincount(codes, weights=values, minlength=n) for values in (numerator, denominator)]
     replicates = np.divide(*sums, out=np.full(resamples, np.nan), where=sums[1] > 0)
     low, high = np.nanquantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
-    total = denominator.sum()
-    estimate = float(numerator.sum() / total) if total > 0 else float("nan")
+    estimate = float(numerator.sum() / denominator.sum())
     return Record(estimate, float(low), float(high), int(n), unit, f"{name}; percentile bootstrap over {unit}s")
 
 

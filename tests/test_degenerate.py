@@ -1,0 +1,178 @@
+"""What cannot be estimated is a row that says why: never a crash, a silent NaN or a number out of nothing."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from workflow_scripts.lfp import artefacts, autoencoder, contrasts, probe_data, probe_tables, probes, sae_metrics
+from workflow_scripts.lfp import statistics as st
+from workflow_scripts.lfp.feature_tables import ablation_reward
+from workflow_scripts.lfp.tally import TableSettings
+
+SETTINGS = TableSettings(resamples=50, quantiles=[0.5], matched_draws=19, confidence=0.95, seed=0, paper_models={})
+DRAWS = {"seed": 0, "resamples": 50, "confidence": 0.95}
+ONES, MIXED, NONE = np.ones(6), np.array([1.0, 0, 1, 0, 1, 0]), np.array([])
+GROUPS = list("aabbcc")
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (st.kendall_record(ONES, np.arange(6.0), 0, 50), "all predictions are equal"),
+        (st.kendall_record(np.arange(6.0), ONES, 0, 50), "all truths are equal"),
+        (st.kendall_record(np.arange(2.0), np.arange(2.0), 0, 50), "2 words, 3 are needed"),
+        (st.kendall_record(np.full(6, np.nan), np.arange(6.0), 0, 50), st.UNTRAINED),
+        (st.kendall_difference_record(np.arange(6.0), ONES, np.arange(6.0), 0, 50), "of the second are equal"),
+        (st.auroc_record(ONES, np.arange(6.0), GROUPS, unit="prompt", **DRAWS), "all rows have one label"),
+        (st.auroc_record(MIXED, ONES * np.nan, GROUPS, unit="prompt", **DRAWS), st.UNTRAINED),
+        (st.balanced_accuracy_record(ONES, ONES, GROUPS, unit="prompt", **DRAWS), "all rows have one label"),
+        (st.proportion_record(0, 0, "word", 0.5), "no words"),
+        (st.mcnemar_record([], [], "pair"), "no pairs"),
+        (st.mean_record(NONE, "prompt"), "no prompts"),
+        (st.paired_record(NONE, NONE, "prompt", 0, 50), "no prompts"),
+        (st.range_record(NONE, "draw", "null"), "no draws"),
+        (st.ratio_record(ONES, ONES * 0, GROUPS, unit="context", name="share", **DRAWS), "denominator is 0"),
+    ],
+)
+def test_a_number_that_does_not_exist_is_a_reason(record, reason):
+    assert math.isnan(record.estimate)
+    assert record.ci_low is record.ci_high is record.p is None
+    assert record.method.startswith("not estimated: ")
+    assert reason in record.method
+
+
+def test_a_class_that_a_resample_misses_leaves_an_interval():
+    labels, scores = np.array([1, 0, 0, 0]), np.array([1.0, -1, -1, 1])
+    record = st.balanced_accuracy_record(labels, scores, list("abcd"), unit="prompt", **DRAWS)
+    assert record.ci_low <= record.estimate <= record.ci_high
+
+
+# ------------------------------------------------------------------------------------------------- probes
+
+
+def words(n: int, contexts: int = 4) -> pd.DataFrame:
+    """Rows of `n` words, half of them positive, in contexts."""
+    return pd.DataFrame([
+        {"triple": i, "element": "positive", "word": f"w{w}", "context": f"c{i % 7}", "unit": f"w{w}",
+         "truth": 1.0 + w if w % 2 else -1.0 - w}
+        for i, w in enumerate(w for w in range(n) for _ in range(contexts))
+    ])  # fmt: skip
+
+
+def test_too_few_words_are_told_before_training():
+    rows = words(3)
+    data = probe_data.ProbeData(np.zeros((len(rows), 2)), rows["truth"].to_numpy(), rows)
+    assert probes.why_untrainable(data, "ridge", "by_word", 5, 2) == "3 distinct values of word for 5 folds"
+    assert probes.why_untrainable(data, "ridge", "by_word", 3, 2) == ""
+    assert "fewer groups than 4 inner folds" in probes.why_untrainable(data, "ridge", "by_word", 3, 4)
+    empty = dataclasses.replace(data, rows=rows.head(0), target=np.zeros(0), features=np.zeros((0, 2)))
+    assert "0 distinct values" in probes.why_untrainable(empty, "ridge", "published", 3, 2)
+
+
+def test_one_class_is_told_before_training():
+    rows = words(9)
+    data = probe_data.ProbeData(np.zeros((len(rows), 2)), np.ones(len(rows)), rows)
+    assert probes.why_untrainable(data, "logistic", "by_context", 3, 2) == "a fold trains on one class only"
+    assert probes.why_untrainable(data, "ridge", "by_context", 3, 2) == ""
+
+
+def predictions_of(folder, prediction) -> list[str]:
+    """Files of a policy's and a base's probes with the given predictions, as tables read them."""
+    rows, paths = words(8), []
+    for subject in ("policy", "base"):
+        own = folder / "m" / "t" / "seed0" / "probes" / "tied" / subject
+        values = prediction if subject == "policy" else np.arange(len(rows), dtype=float)
+        frame = rows.assign(
+            target=rows["truth"], prediction=values, fold=0, features="hidden", split="by_word", probe="ridge"
+        )
+        artefacts.write_table(own / "predictions.parquet", frame, {})
+        artefacts.write_json(own / "metrics.json", {"baseline": [], "shuffled": [], "probes": []}, {})
+        paths += [str(own / "predictions.parquet"), str(own / "metrics.json")]
+    return paths
+
+
+TABLES = (
+    probe_tables.kendall_tau, probe_tables.kendall_tau_within_sign, probe_tables.sign_accuracy,
+    probe_tables.probe_differences, probe_tables.lexicon_reconstruction,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__name__)
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_tables_of_missing_or_constant_predictions_say_so(table, value, tmp_path):
+    """A dead autoencoder gives every word the same prediction, and too few words give none."""
+    inputs = predictions_of(tmp_path / "results", np.full(32, value))
+    frame = table(inputs, SETTINGS).frame()
+    assert len(frame)
+    undefined = frame["estimate"].isna()
+    assert frame.loc[undefined, "method"].str.startswith("not estimated: ").all()
+    assert frame.loc[undefined, ["ci_low", "ci_high", "p", "p_adjusted"]].isna().all(axis=None)
+    if table is not probe_tables.lexicon_reconstruction or np.isnan(value):
+        wanted = {probe_tables.sign_accuracy: np.isnan(value)}.get(table, True)
+        assert undefined.any() == wanted
+
+
+def test_an_autoencoder_of_dead_features_is_measured_and_read():
+    sae = autoencoder.SparseAutoencoder(4, 8)
+    with torch.no_grad():
+        sae.b_enc.fill_(-1e6)
+    reading = sae_metrics.Reconstruction(sae)
+    reading.add(torch.randn(50, 4))
+    found = reading.metrics()
+    assert found["dead_fraction"] == 1
+    assert found["l0"] == 0
+    assert 0.9 < found["fvu"] < 1.2
+    code = sae.encode(torch.randn(36, 4)).detach().numpy()
+    rows = words(9)
+    data = probe_data.ProbeData(code, rows["truth"].to_numpy(), rows)
+    predicted, _ = probes.out_of_fold(data, "ridge", "by_word", [1.0, 10.0], 3, 2, 0)
+    means = probes.unit_means(predicted)
+    within = predicted.groupby("fold")["prediction"].nunique()
+    assert (within == 1).all()
+    assert np.isfinite(means["prediction"]).all()
+
+
+def test_constant_activations_have_no_fvu():
+    reading = sae_metrics.Reconstruction(autoencoder.SparseAutoencoder(4, 8))
+    reading.add(torch.ones(50, 4))
+    assert reading.metrics()["fvu"] is None
+
+
+# ----------------------------------------------------------------------------------------------- ablation
+
+
+def test_an_arm_with_nothing_to_ablate_says_so(tmp_path):
+    prompts, arms = 6, {"none": 0, "explained": 0, "random": 0, "top_probe_weight": 3}
+    folder = tmp_path / "results" / "m" / "t" / "seed0" / "ablation" / "tied"
+    completions, neutral = [], []
+    rng = np.random.default_rng(0)
+    for arm, features in arms.items():
+        own = {"arm": arm, "intervention": "zero", "draw": 0, "matched": np.nan, "features": features}
+        completions.append(pd.DataFrame({
+            "prompt": range(prompts), "reward": rng.normal(size=prompts), "kl": 0.1, "tokens": 5, "distinct_2": 1.0,
+            **own,
+        }))  # fmt: skip
+        neutral.append(pd.DataFrame({"text": range(4), "loss": rng.normal(size=4), **own}))
+    artefacts.write_table(folder / "policy.parquet", pd.concat(completions), {})
+    artefacts.write_table(folder / "policy.neutral.parquet", pd.concat(neutral), {})
+    inputs = [str(folder / "policy.parquet"), str(folder / "policy.neutral.parquet")]
+    frame = ablation_reward(inputs, SETTINGS).frame()
+    for arm in ("explained", "random"):
+        [row] = frame[frame["arm"] == arm].to_dict("records")
+        assert math.isnan(row["estimate"])
+        assert row["method"] == "not estimated: nothing to ablate: the arm has no feature"
+    assert frame.loc[frame["arm"].isin(["none", "top_probe_weight"]), "estimate"].notna().all()
+    assert not frame["arm"].str.contains("random ").any()
+
+
+# ------------------------------------------------------------------------------------------------ corpora
+
+
+@pytest.mark.parametrize("texts", [[], ["zzz qqq xxx."], ["The film was good."]])
+def test_texts_without_what_a_contrast_needs_stop_with_advice(texts):
+    with pytest.raises(ValueError, match="held-out (reviews|texts)"):
+        contrasts.word_triples(texts, {"good": 2.0, "bad": -2.0}, 2, 5, 0)

@@ -1,0 +1,25 @@
+"""Sum up what the jobs of a run took: seconds, CPU-seconds and memory by cell and stage."""
+
+from pathlib import Path
+
+from workflow_scripts import job
+from workflow_scripts.lfp import rendering, resources
+from workflow_scripts.lfp.artefacts import aside
+
+
+def main() -> None:
+    run = job.start(__doc__, outputs=["outputs*"], values=["benchmarks", "caption"])
+    frame = resources.summary(resources.measured(run.paths.benchmarks))
+    texts = {
+        ".csv": frame.to_csv(index=False, lineterminator="\n", float_format="%.2f"),
+        ".html": rendering.to_html(frame, run.paths.caption),
+    }
+    for output in map(Path, run.paths.outputs):
+        with aside(output) as temporary:
+            temporary.write_text(texts[output.suffix], encoding="utf-8")
+    total = frame.iloc[-1]
+    run.finish(f"{total['jobs']:.0f} jobs, {total['cpu_seconds']:.0f} CPU-seconds, at most {total['peak_mb']:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
