@@ -26,7 +26,8 @@ except ConfigurationError as error:
 # Jobs find the package from any working directory; an absolute path here is no parameter of a job.
 # What limits calls to language-model services reaches jobs beside their settings: a raised budget reruns nothing.
 LIMITS = shlex.quote(canonical_json(GRID.service_limits())).replace("{", "{{").replace("}", "}}")
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir!r} LFP_SERVICES={LIMITS}; ")
+TENSORBOARD = "LFP_TENSORBOARD=1" if GRID.config["tensorboard"] else ""
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir!r} LFP_SERVICES={LIMITS} {TENSORBOARD}; ")
 
 CELL = "results/{model}/{task}/seed{seed}"
 ACTIVATIONS = directory(f"{CELL}/activations")

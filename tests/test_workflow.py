@@ -197,6 +197,95 @@ def test_no_artefact_is_a_pickle(run):
     assert {path.suffix for path in files} <= allowed
 
 
+def test_every_table_is_traced_back_to_its_corpora(run, tmp_path):
+    found = json.loads((run / "results" / "provenance.json").read_text())
+    assert "results/tables/kendall_tau.csv" in found["targets"]
+    artefacts = found["artefacts"]
+    for name in ("results/corpora/reviews/train.parquet", "results/models/small-neox", "results/figures/probe_pca.svg"):
+        assert name in artefacts
+    for name, record in artefacts.items():
+        assert {"code", "versions", "settings", "device", "seconds", "inputs", "files"} <= set(record), name
+        assert record["files"], name
+        # Every input is an artefact of the run too: nothing comes from nowhere.
+        assert set(record["inputs"]) <= set(artefacts), name
+    policy = artefacts["results/small-neox/vader/seed0/policy"]
+    assert policy["settings"]["learning_rate"] == 0.001
+    assert isinstance(policy["settings"]["seed"], int)
+    assert " 0 not as recorded, 0 intermediate ones not there" in grid(run, "--cores", "1", "verify")
+    grid(run, "--cores", "1", "results/ro-crate.zip")
+    (run / "results" / "ro-crate.zip").unlink()
+
+
+def test_resources_name_every_stage(run):
+    frame = pd.read_csv(run / "results" / "resources.csv", keep_default_na=False)
+    own = frame[frame["cell"] == "small-neox/vader/seed0"]
+    stages = {"fine-tuning", "divergence", "activations", "autoencoders", "features", "probes", "ablation"}
+    assert stages <= set(own["stage"])
+    assert frame.iloc[-1]["jobs"] == frame["jobs"][:-1].sum()
+    assert (frame["seconds"] > 0).all()
+
+
+def test_a_finished_stage_says_in_a_line_what_it_found(run):
+    logs = run / "results" / "logs" / "small-neox" / "vader" / "seed0"
+    for name, found in {
+        "policy.log": r"finished: ppo small-neox/vader/seed0/policy: reward \S+ -> \S+ \(gain .*\) \(\d+ s\)",
+        "probes/tied/policy.log": r"hidden features, tau -?\d\.\d+ held out",
+        "sae/tied/evaluate.log": r"FVU \d\.\d+ to \d\.\d+",
+    }.items():
+        assert re.search(found, (logs / name).read_text()), name
+    # Long work shows how far it is, also where there is no terminal.
+    assert re.search(r"progress: PPO: 100%\|", (logs / "policy.log").read_text())
+
+
+@pytest.fixture(scope="module")
+def copy_of_run(run, tmp_path_factory) -> Path:
+    """A finished run that a test may spoil."""
+    return Path(shutil.copytree(run, tmp_path_factory.mktemp("spoiled") / "tree", symlinks=True))
+
+
+def test_a_damaged_artefact_stops_its_reader_and_its_message_mends_it(copy_of_run):
+    name = "results/contrasts/vader.parquet"
+    whole = (copy_of_run / name).read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 1
+    (copy_of_run / name).write_bytes(damaged)
+    target = "results/small-neox/vader/seed0/probes/tied/base/metrics.json"
+    output = grid(copy_of_run, "--cores", "1", target, ok=False)
+    [command] = re.findall(
+        rf"{name}: its content is not what was written.*; rebuild it: snakemake (.*?)(?: \(log|$)", output, re.M
+    )
+    grid(copy_of_run, *command.replace("--cores all", "--cores 1").split())
+    assert (copy_of_run / name).read_bytes() == whole
+    grid(copy_of_run, "--cores", "1", target)
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
+def test_planted_text_reaches_the_report_and_runs_nowhere(copy_of_run, tmp_path):
+    from tests.test_security import HOSTILE, opened
+    from workflow_scripts.lfp import artefacts, provenance
+
+    path = copy_of_run / "results/small-neox/vader/seed0/explanations/tied/heuristic.parquet"
+    frame = artefacts.read_table(path)
+    planted = frame["explanation"].notna() & (frame["explanation"] != "")
+    frame.loc[planted, "explanation"] = [HOSTILE[i % len(HOSTILE)] for i in range(planted.sum())]
+    artefacts.write_table(path, frame, {})
+    provenance.record_path(path).unlink()
+    table = "results/tables/feature_explanations"
+    grid(copy_of_run, "--cores", "1", f"{table}.html", f"{table}.md", "--rerun-triggers", "mtime")
+    grid(copy_of_run, "--cores", "1", "--report", "results/report.html")
+    page = opened(copy_of_run / f"{table}.html", tmp_path / "profile")
+    assert "&lt;script&gt;document.title" in page
+    assert "<title>PLANTED" not in page
+    assert not re.search(r"<(img|h1)", page)
+    assert "\x1b" not in (copy_of_run / f"{table}.md").read_text()
+    report = opened(copy_of_run / "results" / "report.html", tmp_path / "profile")
+    assert "<title>PLANTED" not in report
+    assert "4 Probes" in report  # the report's own scripts ran
+
+
 def test_autoencoders_say_where_they_belong(run):
     folder = next((run / "results" / "small-neox" / "vader" / "seed0" / "sae" / "untied").glob("layer*"))
     config = json.loads((folder / "small" / "cfg.json").read_text())

@@ -44,7 +44,7 @@ DESCRIPTIONS = {
 #: Folders of the results that are not a model's.
 RESULT_FOLDERS = (
     "benchmarks", "contrasts", "corpora", "exports", "figures", "instances", "lexicons", "llm_cache", "logs", "models",
-    "rewrites", "tables",
+    "rewrites", "tables", "tensorboard",
 )  # fmt: skip
 #: The autoencoder variant that is probed, explained and ablated.
 PROBED = "tied"

@@ -24,7 +24,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from workflow_scripts import lease
-from workflow_scripts.lfp import terminal
+from workflow_scripts.lfp import terminal, tracking
 from workflow_scripts.lfp.artefacts import aside
 from workflow_scripts.lfp.provenance import file_digests, input_digests, record_path
 
@@ -173,6 +173,9 @@ def start(
     job = Job(paths.settings, paths, stamp, paths.threads, paths.gpus, named(inputs), named(outputs), datetime.now(UTC))
     if job.is_main:
         job._claim()
+    if os.environ.get("LFP_TENSORBOARD") and paths.log:
+        # A folder a log: results/logs/x.log has its events in results/tensorboard/x.
+        os.environ[tracking.FOLDER] = str(Path(paths.log.replace("/logs/", "/tensorboard/")).with_suffix(""))
     lease.take(paths.gpus)
     return job
 

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
-from workflow_scripts.lfp import models
+from workflow_scripts.lfp import models, tracking
 from workflow_scripts.lfp.corpora import preference_pairs
 from workflow_scripts.lfp.training_state import newest_complete_checkpoint, resumable_model, trainer_callbacks
 
@@ -94,7 +94,7 @@ def train(
         gradient_checkpointing=settings.gradient_checkpointing,
         eval_strategy="steps", eval_steps=settings.evaluate_every, logging_steps=max(1, settings.evaluate_every // 2),
         save_strategy="steps", save_steps=settings.save_every, save_total_limit=2, seed=seed, data_seed=seed,
-        report_to="none",
+        report_to=tracking.report_to(),
         logging_nan_inf_filter=False, disable_tqdm=None, use_cpu=device == "cpu", dataloader_pin_memory=device != "cpu",
     )  # fmt: skip
     trainer = DPOTrainer(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
-from workflow_scripts.lfp import ppo
+from workflow_scripts.lfp import ppo, tracking
 from workflow_scripts.lfp.rewards import Reward
 from workflow_scripts.lfp.training_state import newest_complete_checkpoint, resumable_model, trainer_callbacks
 
@@ -76,7 +76,7 @@ def train(
         num_iterations=group.num_iterations, epsilon=group.epsilon, max_completion_length=settings.new_tokens[1],
         temperature=1.0, top_p=1.0, top_k=0, disable_dropout=True, bf16=settings.precision == "bfloat16", fp16=False,
         gradient_checkpointing=settings.gradient_checkpointing, save_strategy="steps", save_steps=settings.save_every,
-        save_total_limit=2, logging_steps=1, seed=seed, data_seed=seed, report_to="none",
+        save_total_limit=2, logging_steps=1, seed=seed, data_seed=seed, report_to=tracking.report_to(),
         logging_nan_inf_filter=False, disable_tqdm=None,
         use_cpu=device == "cpu", dataloader_pin_memory=device != "cpu",
     )  # fmt: skip

@@ -24,6 +24,7 @@ from workflow_scripts.lfp import adaptation, models, statistics
 from workflow_scripts.lfp.resume import DivergedError, check_finite
 from workflow_scripts.lfp.rewards import Reward
 from workflow_scripts.lfp.terminal import Progress
+from workflow_scripts.lfp.tracking import Tracker
 from workflow_scripts.lfp.training_state import load_state, save_state
 
 log = logging.getLogger(__name__)
@@ -291,6 +292,7 @@ def train(
     }  # fmt: skip
     encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
     first, kl_coef, curve = counters["step"], counters["kl_coef"], counters["curve"]
+    tracker = Tracker()
     log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(encoded))
     for step in Progress(range(first, settings.steps), desc="PPO", initial=first, total=settings.steps):
         for group in optimizer.param_groups:
@@ -306,6 +308,7 @@ def train(
         policy.eval()
         kl_coef = updated_kl_coef(kl_coef, row["kl"], settings)
         curve.append({"step": step, **row})
+        tracker.add(curve[-1])
         check_finite("PPO", curve)
         if settings.stop_kl is not None and row["kl"] > settings.stop_kl:
             raise DivergedError(

@@ -16,6 +16,7 @@ from workflow_scripts.lfp import models
 from workflow_scripts.lfp.activations import text_losses
 from workflow_scripts.lfp.resume import check_finite
 from workflow_scripts.lfp.terminal import Progress
+from workflow_scripts.lfp.tracking import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def pretrain(
         model.parameters(), lr=peak_learning_rate, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True
     )
     stream = torch.from_numpy(packed_tokens(tokenizer, texts))
-    curve = []
+    curve, tracker = [], Tracker()
     for step in Progress(range(steps), desc="pre-training"):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak_learning_rate, warmup_steps)
@@ -80,6 +81,7 @@ def pretrain(
         optimizer.step()
         if step % 20 == 0 or step == steps - 1:
             curve.append({"step": step, "loss": loss.item()})
+            tracker.add(curve[-1])
             check_finite("pre-training", curve)
             log.info("step %d of %d: loss %.3f nats per token", step, steps, loss.item())
     return model.eval(), curve

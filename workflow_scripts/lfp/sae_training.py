@@ -26,6 +26,7 @@ from torch.optim.adam import adam
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
 from workflow_scripts.lfp.resume import Clock, check_finite, load_tensors, save_tensors
 from workflow_scripts.lfp.terminal import Progress
+from workflow_scripts.lfp.tracking import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -239,7 +240,7 @@ def train(
     """
     trainers = [_Trainer(activations.shape, size, settings, seed + i, device, threads) for i, size in enumerate(sizes)]
     starts = np.arange(0, len(activations), settings.batch_size)
-    rng, clock, curve = np.random.default_rng(seed), Clock(), []
+    rng, clock, curve, tracker = np.random.default_rng(seed), Clock(), [], Tracker()
     order = [start for _ in range(settings.epochs) for start in rng.permutation(starts)]
     first = _restore(trainers, state_path) if state_path else 0
     with Progress(total=len(order), initial=first, desc=f"autoencoders of {', '.join(map(str, sizes))}") as bar:
@@ -251,6 +252,7 @@ def train(
             if number % len(starts) == 0:
                 for trainer in trainers:
                     curve.append(trainer.report(number // len(starts) - 1, batch, settings.l1))
+                    tracker.add(curve[-1], f"features_{trainer.sae.d_sae}")
                     check_finite(f"autoencoder of {trainer.sae.d_sae} features", curve)
             if state_path and clock.due():
                 _keep(trainers, state_path, number)
