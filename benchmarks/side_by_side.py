@@ -30,6 +30,7 @@ class Contender:
     peer: bool = False
     precision: str = "float32"
     seconds: list[float] = field(default_factory=list)
+    values: list[float | None] = field(default_factory=list)  # what every step came to, where it says so
     peak_mb: float = float("nan")
     work: float = float("nan")  # of one step, in the unit of the table
 
@@ -74,6 +75,7 @@ def take_turns(contenders: Sequence[Contender], rounds: int = 5) -> list[dict[st
                 answer = json.loads(line)
                 contender.seconds.append(answer["cpu"])
                 contender.peak_mb = answer["peak_mb"]
+                contender.values.append(answer["value"])
     finally:
         for process in processes:
             process.kill()

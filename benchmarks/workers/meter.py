@@ -40,16 +40,16 @@ class Meter:
         self._cpu, self._wall = time.process_time(), time.perf_counter()
         return True
 
-    def end(self) -> None:
-        """Stop the clocks and answer."""
+    def end(self, value: float | None = None) -> None:
+        """Stop the clocks and answer, with the `value` that the step came to."""
         answer = {
             "cpu": time.process_time() - self._cpu, "wall": time.perf_counter() - self._wall,
-            "peak_mb": _peak_mb(),
+            "peak_mb": _peak_mb(), "value": value,
         }  # fmt: skip
         print(json.dumps(answer), file=self._answers, flush=True)
 
 
-def serve(make: Callable[[dict[str, Any]], tuple[Callable[[], object], float]]) -> None:
+def serve(make: Callable[[dict[str, Any]], tuple[Callable[[], float | None], float]]) -> None:
     """Make a step and the work it does from the case on the command line, warm it up, and do it in turns."""
     meter = Meter()
     step, work = make(json.loads(sys.argv[1]))
@@ -57,5 +57,4 @@ def serve(make: Callable[[dict[str, Any]], tuple[Callable[[], object], float]]) 
     step()
     meter.ready(work)
     while meter.begin():
-        step()
-        meter.end()
+        meter.end(step())

@@ -1,6 +1,7 @@
 """One PPO update of ours: sampling, reward, reference, values, and the epochs of mini-batches."""
 
 import copy
+import itertools
 
 import numpy as np
 import torch
@@ -11,26 +12,33 @@ from workflow_scripts.lfp import models, ppo
 
 
 def make(case):
-    """`case`: model (a directory), batch, mini_batch, epochs, prompt, response (tokens)."""
+    """`case`: model (a directory), batch, mini_batch, epochs, prompt, response (tokens), learning_rate, kl, seed."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    torch.manual_seed(case.get("seed", 0))
     policy, tokenizer = models.load_model(case["model"]), models.load_tokenizer(case["model"])
     reference = copy.deepcopy(policy).requires_grad_(False)
     settings = ppo.PPOSettings(
-        batch_size=case["batch"], mini_batch_size=case["mini_batch"], epochs=case["epochs"], learning_rate=1e-6,
+        batch_size=case["batch"], mini_batch_size=case["mini_batch"], epochs=case["epochs"],
+        learning_rate=case.get("learning_rate", 1e-6),
         new_tokens=(case["response"], case["response"]),
     )  # fmt: skip
     model = ppo.PolicyWithValue(policy)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, fused=True)
     queries = prompts(case).tolist()
     lengths = torch.full((case["batch"],), case["response"])
 
     def reward(prefixes, completions):
         return np.array([text_reward(text) for text in completions])
 
+    draws = itertools.count(1000 * case.get("seed", 0))
+
     def step():
-        rollout, _ = ppo.collect(model, reference, tokenizer, queries, lengths, reward, 0.5, settings, 0)
-        ppo.optimise(model, optimizer, rollout, settings, 0)
+        draw = next(draws)
+        rollout, row = ppo.collect(
+            model, reference, tokenizer, queries, lengths, reward, case.get("kl", 0.5), settings, draw
+        )
+        ppo.optimise(model, optimizer, rollout, settings, draw)
+        return row["reward"]
 
     return step, 1.0
 

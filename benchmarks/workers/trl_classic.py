@@ -11,11 +11,14 @@ from benchmarks.workers.ppo_case import prompts, text_reward
 def make(case):
     """`case` as in :mod:`benchmarks.workers.ppo`."""
     torch.set_num_threads(1)
+    torch.manual_seed(case.get("seed", 0))
     tokenizer = AutoTokenizer.from_pretrained(case["model"])
     model, reference = (AutoModelForCausalLMWithValueHead.from_pretrained(case["model"]) for _ in range(2))
     config = PPOConfig(
-        batch_size=case["batch"], mini_batch_size=case["mini_batch"], ppo_epochs=case["epochs"], learning_rate=1e-6,
-        init_kl_coef=0.5, max_grad_norm=1.0, forward_batch_size=case["batch"],
+        batch_size=case["batch"], mini_batch_size=case["mini_batch"], ppo_epochs=case["epochs"],
+        learning_rate=case.get("learning_rate", 1e-6), init_kl_coef=case.get("kl", 0.5),
+        adap_kl_ctrl=case.get("adaptive", True), seed=case.get("seed", 0), max_grad_norm=1.0,
+        forward_batch_size=case["batch"],
     )  # fmt: skip
     trainer = PPOTrainer(config, model, reference, tokenizer)
     queries = list(prompts(case))
@@ -27,7 +30,9 @@ def make(case):
     def step():
         responses = trainer.generate(queries, batch_size=case["batch"], return_prompt=False, **sampling)
         texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
-        trainer.step(queries, responses, [torch.tensor(text_reward(text)) for text in texts])
+        scores = [torch.tensor(text_reward(text)) for text in texts]
+        trainer.step(queries, responses, scores)
+        return float(torch.stack(scores).mean())
 
     return step, 1.0
 
