@@ -48,9 +48,8 @@ def main() -> None:
     test = stats.ttest_ind(last["ours"], last["TRL 0.11.4"], equal_var=False)
     interval = test.confidence_interval()
     difference = last["ours"].mean() - last["TRL 0.11.4"].mean()
-    print(
-        f"difference of the last {LAST} updates {difference:.3f} [{interval.low:.3f}, {interval.high:.3f}], p {test.pvalue:.2f}"
-    )
+    found = f"{difference:.3f} [{interval.low:.3f}, {interval.high:.3f}], p {test.pvalue:.2f}"
+    print(f"difference of the last {LAST} updates: {found}")
     result = {
         "case": {k: v for k, v in case.items() if k != "model"}, "curves": curves, "difference": difference,
         "ci": [interval.low, interval.high], "p": test.pvalue,
