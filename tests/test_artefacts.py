@@ -1,6 +1,9 @@
 """Results are written whole or not at all, and carry what they were made with."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +12,7 @@ import pytest
 
 from workflow_scripts.lfp import artefacts
 
+ROOT = Path(__file__).parent.parent
 STAMP = {"settings": {"a": 1}, "code": "abc"}
 
 
@@ -86,3 +90,38 @@ def test_a_resumable_directory_stays_until_it_is_whole(tmp_path):
         assert (folder / "half").read_text() == "1"
     assert sorted(path.name for path in target.iterdir()) == ["half", "stamp.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+FULL = """
+import resource, signal, sys
+import numpy as np, pandas as pd
+from workflow_scripts.lfp import artefacts
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # no file may be larger: as a disk that is full
+kind, path = sys.argv[1:]
+x = np.random.default_rng(0).normal(size=100_000)
+if kind == "json":
+    artefacts.write_json(path, {"x": x.tolist()}, {})
+elif kind == "parquet":
+    artefacts.write_table(path, pd.DataFrame({"x": x}), {})
+else:
+    artefacts.write_tensors(path, {"x": x}, {})
+"""
+
+
+@pytest.mark.parametrize("kind", ["json", "parquet", "safetensors"])
+def test_a_full_disk_is_named_and_keeps_what_was_there(kind, tmp_path):
+    path = tmp_path / f"a.{kind}"
+    path.write_text("earlier")
+    done = subprocess.run([sys.executable, "-c", FULL, kind, str(path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert f"OSError: {path}: cannot be written" in done.stderr
+    assert path.read_text() == "earlier"
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file/a.json: cannot be written"):
+        artefacts.write_json(tmp_path / "file" / "a.json", {}, STAMP)

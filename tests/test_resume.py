@@ -170,6 +170,11 @@ from workflow_scripts.lfp import artefacts, resume
 run = job.start("A job.", ["source"], ["output"], ["mode"])
 if run.paths.mode == "diverge":
     raise resume.DivergedError("KL of 1e9", [{"step": 0, "kl": 1e9}])
+if run.paths.mode == "refused":
+    try:
+        raise RuntimeError("no such key: sk-planted-123 \\x1b[31m")
+    except RuntimeError as error:
+        raise ValueError("services.s: 401, sk-planted-123") from error
 if run.paths.mode == "slow":
     print("writing", flush=True)
     time.sleep(60)
@@ -214,6 +219,17 @@ def test_a_diverged_job_keeps_its_curve(folder):
     assert "logs/out.curve.json" in done.stderr
     assert json.loads((folder / "logs" / "out.curve.json").read_text()) == [{"step": 0, "kl": 1e9}]
     assert not (folder / "out.json").exists()
+
+
+def test_a_key_that_a_server_repeats_reaches_no_log(folder, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sk-planted-123")
+    monkeypatch.setenv("LFP_SERVICES", json.dumps({"s": {"api_key_env": "MY_KEY"}, "local": {"api_key_env": None}}))
+    done = subprocess.run(command(folder, "refused"), cwd=folder, capture_output=True, text=True)
+    log = (folder / "logs" / "out.log").read_text()
+    assert "services.s: 401, ***" in done.stderr
+    assert "no such key: ***" in log
+    assert "planted" not in log + done.stdout + done.stderr
+    assert "\x1b" not in log
 
 
 def test_a_second_writer_waits_for_an_orphan_and_clears_what_it_left(folder):

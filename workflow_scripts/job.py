@@ -190,13 +190,36 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _secrets() -> list[str]:
+    """Keys of the configured services, which no log may show: servers repeat them in their refusals."""
+    services = json.loads(os.environ.get("LFP_SERVICES", "{}")).values()
+    keys = (os.environ.get(service.get("api_key_env") or "", "") for service in services)
+    return [key for key in keys if len(key) >= 4]
+
+
+def _redacted(text: str) -> str:
+    for key in _secrets():
+        text = text.replace(key, "***")
+    return text
+
+
+class _Formatter(logging.Formatter):
+    """Lines, and tracebacks behind them, without keys and without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return terminal.plain(_redacted(super().format(record)))
+
+
 def _start_log(path: str | None) -> None:
     """Send the log to `path` and one line per error to the terminal; the traceback is in the log."""
     handlers: list[logging.Handler] = []
     if path and os.environ.get("RANK", "0") == "0":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", handlers=handlers or None)
+    for handler in handlers or [logging.StreamHandler()]:
+        handler.setFormatter(_Formatter("%(asctime)s %(name)s: %(message)s"))
+        logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
 
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         logging.getLogger("job").error("failed", exc_info=(kind, error, trace))
@@ -204,6 +227,9 @@ def _start_log(path: str | None) -> None:
             curve = Path(path).with_suffix(".curve.json")
             curve.write_text(json.dumps(error.curve, indent=1) + "\n", encoding="utf-8")
             print(f"the curve until then: {curve}", file=sys.stderr)
-        print(terminal.plain(f"error: {kind.__name__}: {error}") + (f" (log: {path})" if path else ""), file=sys.stderr)
+        print(
+            terminal.plain(_redacted(f"error: {kind.__name__}: {error}")) + (f" (log: {path})" if path else ""),
+            file=sys.stderr,
+        )
 
     sys.excepthook = report

@@ -31,19 +31,30 @@ STAMP_KEY = "lfp_stamp"
 
 
 @contextmanager
+def _writing(path: str | Path) -> Iterator[None]:
+    """Name `path` in whatever keeps it from being written: a full disk, a folder that cannot be entered."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        what = getattr(error, "strerror", None) or error
+        raise OSError(f"{path}: cannot be written ({what}); nothing of it was kept") from error
+
+
+@contextmanager
 def aside(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` that replaces it when the block ends without an exception."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
