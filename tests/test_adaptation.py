@@ -199,4 +199,5 @@ def test_two_processes_train_one_policy(base, tokenizer, tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / "policy" / "evaluation.json").exists()
     assert models.load_model(tmp_path / "policy") is not None
-    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".policy")]
+    left = [path.name for path in tmp_path.iterdir() if path.name.startswith(".policy")]
+    assert left == [".policy.provenance.json"]

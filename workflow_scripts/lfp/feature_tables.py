@@ -244,10 +244,8 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
             shown = subject == "policy" and intervention == "zero"
             beside = published.beside("ablation_reward", arm if shown else "", paper)
             values = frame[["prompt", "draw", "reward", "kl", "tokens", "distinct_2"]]
-            if arm != "none" and not frame["features"].any():
-                reason = "nothing to ablate: the arm has no feature"
-                record = statistics.undefined(0, "feature", reason)
-                tally.add(record, {**label, "quantity": "reward"}, values, **_sizes(frame), **beside)
+            if arm != "none" and _is_empty(data):
+                tally.add(_EMPTY, {**label, "quantity": "reward"}, values, **_sizes(frame), **beside)
                 continue
             tally.add(record, {**label, "quantity": "reward"}, values, **_sizes(frame), **beside)
             if arm == "none":
@@ -268,7 +266,6 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 def _add_comparisons(tally: Tally, cell: dict[str, Any], arms: dict[tuple, dict], settings: TableSettings) -> None:
     """Arms against the matched random sets, and the policy's differences against the base's."""
-    arms = {key: data for key, data in arms.items() if key[1] == "none" or data["completions"]["features"].any()}
     rewards = {key: _by_prompt(data["completions"], "reward") for key, data in arms.items()}
     for (subject, arm, intervention), data in arms.items():
         random = arms.get((subject, "random", "zero"))
@@ -277,15 +274,25 @@ def _add_comparisons(tally: Tally, cell: dict[str, Any], arms: dict[tuple, dict]
             record = statistics.paired_record(
                 ours, rewards[subject, "random", "zero"], "prompt", settings.seed, settings.resamples
             )
+            record = _EMPTY if _is_empty(data) or _is_empty(random) else record
             draws = random["completions"].groupby("draw")["reward"].mean().to_numpy()
-            p_draws = float((1 + np.sum(draws <= ours.mean() + 1e-12)) / (len(draws) + 1))
+            p_draws = float((1 + np.sum(draws <= ours.mean() + 1e-12)) / (len(draws) + 1)) if record.n else None
             label = {**cell, "subject": subject, "arm": f"{arm} - random", "intervention": intervention}
             tally.add(record, {**label, "quantity": "difference"}, **_sizes(random["completions"]), p_draws=p_draws)
         if subject == "policy" and arm != "none" and ("base", arm, intervention) in arms:
             effects = [rewards[s, arm, intervention] - rewards[s, "none", "zero"] for s in ("policy", "base")]
             record = statistics.paired_record(*effects, "prompt", settings.seed, settings.resamples)
+            record = _EMPTY if _is_empty(data) or _is_empty(arms["base", arm, intervention]) else record
             label = {**cell, "subject": "policy - base", "arm": arm, "intervention": intervention}
             tally.add(record, {**label, "quantity": "difference"}, **_sizes(data["completions"]))
+
+
+#: The record of an arm, or of a comparison with one, that takes nothing away: 0 would look like a finding.
+_EMPTY = statistics.undefined(0, "feature", "nothing to ablate: the arm has no feature")
+
+
+def _is_empty(arm: dict[str, pd.DataFrame]) -> bool:
+    return not arm["completions"]["features"].any()
 
 
 def _sizes(frame: pd.DataFrame) -> dict[str, float]:

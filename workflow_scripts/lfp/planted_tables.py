@@ -199,5 +199,7 @@ def _add_trigger_ablation(tally: Tally, cell: dict[str, Any], arms: dict, settin
         return
     rewards = [frame.groupby("prompt")["reward"].mean().to_numpy() for frame in found]
     record = statistics.paired_record(*rewards, "prompt", settings.seed, settings.resamples)
+    if not found[0]["features"].any():
+        record = statistics.undefined(0, "feature", "nothing to ablate: no explanation is related to the feedback")
     question = "do the trigger's features carry the reward? (explained minus random ablation)"
     _add(tally, cell, question, "ablation", "planted policy", record, "below", 0.0)

@@ -245,6 +245,8 @@ def mcnemar_record(a: np.ndarray, b: np.ndarray, unit: str, confidence: float = 
 
 def two_shares_record(k1: int, n1: int, k2: int, n2: int, unit: str, confidence: float = 0.95) -> Record:
     """k1/n1 - k2/n2 of two independent groups: Newcombe's (1998) hybrid score interval, Fisher's exact two-sided p."""
+    if not (n1 and n2):
+        return undefined(n1 + n2, unit, f"a group without {unit}s")
     wilson = [stats.binomtest(k, n).proportion_ci(confidence, method="wilson") for k, n in ((k1, n1), (k2, n2))]
     first, second = k1 / n1, k2 / n2
     low = first - second - np.hypot(first - wilson[0].low, wilson[1].high - second)

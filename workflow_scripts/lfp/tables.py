@@ -30,7 +30,7 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
     tally = Tally()
     normal = stats.norm.ppf((1 + settings.confidence) / 2)
     for path in inputs:
-        frame = read_table(path)
+        frame = read_table(path).dropna(subset="estimate")
         table = str(path).rsplit("/", 1)[-1].removesuffix(".parquet")
         names = [c for c in frame.columns if c not in _NOT_LABELS and c not in ("seed", "sae")]
         frame["autoencoder"] = frame.get("sae", "none")
