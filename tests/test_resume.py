@@ -216,8 +216,8 @@ def test_a_job_records_where_its_output_comes_from(folder):
 def test_a_diverged_job_keeps_its_curve(folder):
     done = subprocess.run(command(folder, "diverge"), cwd=folder, capture_output=True, text=True)
     assert done.returncode != 0
-    assert "logs/out.curve.json" in done.stderr
-    assert json.loads((folder / "logs" / "out.curve.json").read_text()) == [{"step": 0, "kl": 1e9}]
+    assert "logs/out.curve.csv" in done.stderr
+    assert (folder / "logs" / "out.curve.csv").read_text() == "step,kl\n0,1000000000.0\n"
     assert not (folder / "out.json").exists()
 
 

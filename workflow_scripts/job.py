@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import platform
-import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from workflow_scripts import lease
+from workflow_scripts import claims, joblog, lease
 from workflow_scripts.lfp import terminal, tracking
 from workflow_scripts.lfp.artefacts import aside
 from workflow_scripts.lfp.provenance import file_digests, input_digests, record_path
@@ -49,7 +44,6 @@ class Job:
     outputs: list[str]
     started: datetime
     _device: str = "cpu"
-    _lock: int | None = None
 
     @property
     def seed(self) -> int:
@@ -84,31 +78,6 @@ class Job:
         """Where a long job keeps its resume point: a sibling of `output`, named by the settings' digest."""
         digest = hashlib.sha256(json.dumps(self.stamp, sort_keys=True).encode()).hexdigest()[:12]
         return Path(output).parent / f".{Path(output).name}.state-{digest}"
-
-    def _claim(self) -> None:
-        """Become the only writer of the outputs on this machine, and clear what killed writers left beside them.
-
-        A killed Snakemake leaves its jobs running; the job that a restart starts waits for them here.
-        """
-        folder = Path(tempfile.gettempdir()) / f"lfp-writers-{os.getuid()}"
-        folder.mkdir(exist_ok=True)
-        name = hashlib.sha256(str(Path(self.outputs[0]).absolute()).encode()).hexdigest()[:24]
-        self._lock = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = f"another process writes {self.outputs[0]}, left by a Snakemake that was killed; waiting for its end"
-            logging.getLogger("job").warning(text)
-            print(text, file=sys.stderr, flush=True)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-        for output in map(Path, self.outputs):
-            # The record of an earlier job must not speak of what this one writes.
-            record_path(output).unlink(missing_ok=True)
-            leftover = re.compile(rf"\.{re.escape(output.name)}\.([a-z0-9_]{{8}}|state-[0-9a-f]{{12}})")
-            for path in output.parent.glob(".*") if output.parent.is_dir() else []:
-                if leftover.fullmatch(path.name) and path != self.state_path(output):
-                    logging.getLogger("job").info("removing %s, which a killed job left", path)
-                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def finish(self, headline: str) -> None:
         """Record where the outputs come from, and say in one line what the job found.
@@ -165,14 +134,14 @@ def start(
         return [path for one in given for path in (one if isinstance(one, list) else [one])]
 
     threadpool_limits(limits=paths.threads)
-    _start_log(paths.log)
+    joblog.start(paths.log)
     stamp = {"settings": paths.settings, "code": paths.code, "versions": _versions()}
     log = logging.getLogger(stage_name())
     log.info("settings %s", json.dumps(paths.settings, sort_keys=True))
     log.info("code %s, threads %d, gpus %d, versions %s", paths.code, paths.threads, paths.gpus, stamp["versions"])
     job = Job(paths.settings, paths, stamp, paths.threads, paths.gpus, named(inputs), named(outputs), datetime.now(UTC))
     if job.is_main:
-        job._claim()
+        claims.claim(job.outputs, [job.state_path(output) for output in job.outputs])
     if os.environ.get("LFP_TENSORBOARD") and paths.log:
         # A folder a log: results/logs/x.log has its events in results/tensorboard/x.
         os.environ[tracking.FOLDER] = str(Path(paths.log.replace("/logs/", "/tensorboard/")).with_suffix(""))
@@ -188,48 +157,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _secrets() -> list[str]:
-    """Keys of the configured services, which no log may show: servers repeat them in their refusals."""
-    services = json.loads(os.environ.get("LFP_SERVICES", "{}")).values()
-    keys = (os.environ.get(service.get("api_key_env") or "", "") for service in services)
-    return [key for key in keys if len(key) >= 4]
-
-
-def _redacted(text: str) -> str:
-    for key in _secrets():
-        text = text.replace(key, "***")
-    return text
-
-
-class _Formatter(logging.Formatter):
-    """Lines, and tracebacks behind them, without keys and without control characters."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return terminal.plain(_redacted(super().format(record)))
-
-
-def _start_log(path: str | None) -> None:
-    """Send the log to `path` and one line per error to the terminal; the traceback is in the log."""
-    handlers: list[logging.Handler] = []
-    if path and os.environ.get("RANK", "0") == "0":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
-    for handler in handlers or [logging.StreamHandler()]:
-        handler.setFormatter(_Formatter("%(asctime)s %(name)s: %(message)s"))
-        logging.getLogger().addHandler(handler)
-    logging.getLogger().setLevel(logging.INFO)
-
-    def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        logging.getLogger("job").error("failed", exc_info=(kind, error, trace))
-        if path and isinstance(getattr(error, "curve", None), list):
-            curve = Path(path).with_suffix(".curve.json")
-            curve.write_text(json.dumps(error.curve, indent=1) + "\n", encoding="utf-8")
-            print(f"the curve until then: {curve}", file=sys.stderr)
-        print(
-            terminal.plain(_redacted(f"error: {kind.__name__}: {error}")) + (f" (log: {path})" if path else ""),
-            file=sys.stderr,
-        )
-
-    sys.excepthook = report
