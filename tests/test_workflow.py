@@ -260,6 +260,27 @@ def test_a_damaged_artefact_stops_its_reader_and_its_message_mends_it(copy_of_ru
     grid(copy_of_run, "--cores", "1", target)
 
 
+def test_a_cell_whose_training_goes_astray_keeps_its_curve_and_stops_no_other(copy_of_run):
+    settings = (copy_of_run / "grid.yaml").read_text()
+    own = "task: trigger\n    settings: {"
+    assert own in settings
+    (copy_of_run / "grid.yaml").write_text(settings.replace(own, f"{own}ppo: {{stop_kl: 1.0e-9}}, "))
+    other = "results/small-neox/flipped/seed0/divergence.json"
+    (copy_of_run / other).unlink()
+    targets = ("results/small-neox/trigger/seed0/policy", other)
+    output = grid(copy_of_run, "--cores", "1", "--keep-going", *targets, ok=False)
+    assert re.search(
+        r"error: DivergedError: PPO: KL of \S+ nats at step \d is above stop_kl \(1e-09\); lower ppo", output
+    )
+    curve = pd.read_csv(copy_of_run / "results/logs/small-neox/trigger/seed0/policy.curve.csv")
+    assert {"step", "reward", "kl"} <= set(curve.columns)
+    assert curve["kl"].iloc[-1] > 1e-9
+    assert (copy_of_run / other).exists()
+    assert not (copy_of_run / targets[0]).exists()
+    (copy_of_run / "grid.yaml").write_text(settings)
+    grid(copy_of_run, "--cores", "1", *targets)
+
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 

@@ -104,7 +104,7 @@ def take(count: int) -> list[str]:
     if allocation and len(pool) <= count:
         return []
     if not pool:
-        log.info("no GPU is visible on this machine; the job runs on the CPU")
+        log.info("nvidia-smi lists no GPU, so none is leased; name them in LFP_GPUS where it is not installed")
         return []
     if len(pool) < count:
         raise LeaseError(
