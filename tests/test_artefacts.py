@@ -105,9 +105,19 @@ if kind == "json":
     artefacts.write_json(path, {"x": x.tolist()}, {})
 elif kind == "parquet":
     artefacts.write_table(path, pd.DataFrame({"x": x}), {})
-else:
+elif kind == "safetensors":
     artefacts.write_tensors(path, {"x": x}, {})
+else:
+    with artefacts.tensor_file(path + ".other", "x", x.shape, {}) as array:
+        array[:] = x
 """
+
+
+def test_room_for_activations_is_taken_before_they_are_computed(tmp_path):
+    command = [sys.executable, "-c", FULL, "activations", str(tmp_path / "a")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1  # not a signal
+    assert f"{tmp_path}/a.other: cannot be written" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["json", "parquet", "safetensors"])

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent
 
 def recorded(artefact: Path, inputs: dict[str, str] | None = None) -> Path:
     """Give `artefact` the record that its job would write."""
-    record = {"files": provenance.file_digests(artefact), "inputs": inputs or {}, "started": "2026-01-01T00:00:00"}
+    record = {"files": provenance.file_digests(artefact), "inputs": inputs or {}}
+    record |= {"started": "2026-01-01T00:00:00+00:00", "seconds": 90.0}
     provenance.record_path(artefact).write_text(json.dumps(record))
     return artefact
 
@@ -186,6 +187,7 @@ def test_a_crate_holds_the_run_and_its_workflow(results, tmp_path):
     assert {"Snakefile", "rules/common.smk", "results/tables/t.csv", "results/provenance.json"} <= names
     action = next(entity for entity in graph if entity["@type"] == "CreateAction")
     assert {"@id": "results/tables/t.csv"} in action["result"]
+    assert action["endTime"] == "2026-01-01T00:01:30+00:00"
     (results / "tables" / "t.csv").write_text("x\n2\n")
     with pytest.raises(provenance.ArtefactError, match=r"tables/t\.csv"):
         crates.pack(results / "provenance.json", ROOT, [], target)

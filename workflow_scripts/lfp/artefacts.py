@@ -168,9 +168,11 @@ def tensor_file(
     encoded += b" " * (-len(encoded) % 8)  # the format aligns data to eight bytes
     start, path = len(encoded).to_bytes(8, "little") + encoded, Path(path)
     if not path.exists() or path.stat().st_size != len(start) + size or not _begins_with(path, start):
-        with path.open("wb") as file:
+        with _writing(path), path.open("wb") as file:
             file.write(start)
-            file.truncate(len(start) + size)
+            file.flush()
+            # Room for all of it now: a mapped file on a disk that fills up later ends the process without a word.
+            os.posix_fallocate(file.fileno(), 0, len(start) + size)
     array = np.memmap(path, dtype="<f2", mode="r+", offset=len(start), shape=shape)
     yield array
     array.flush()

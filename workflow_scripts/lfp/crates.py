@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from rocrate.model import ContextEntity
@@ -52,10 +53,10 @@ def pack(provenance: str | Path, workflow: str | Path, configfiles: Iterable[str
     results += _add_files(crate, [provenance.resolve()], root)
     for name in RESULTS:
         results += _add_files(crate, (provenance.resolve().parent / name).rglob("*"), root)
-    started = min(record["started"] for record in recorded["artefacts"].values())
+    times = [(datetime.fromisoformat(r["started"]), r["seconds"]) for r in recorded["artefacts"].values()]
     action = {
-        "@type": "CreateAction", "name": "snakemake", "startTime": started,
-        "endTime": max(record["started"] for record in recorded["artefacts"].values()),
+        "@type": "CreateAction", "name": "snakemake", "startTime": min(start for start, _ in times).isoformat(),
+        "endTime": max(start + timedelta(seconds=seconds) for start, seconds in times).isoformat(),
         "instrument": {"@id": engine.id}, "result": [{"@id": entity.id} for entity in results],
     }  # fmt: skip
     crate.root_dataset["mentions"] = crate.add(ContextEntity(crate, "#run", properties=action))
