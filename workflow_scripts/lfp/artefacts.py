@@ -170,9 +170,10 @@ def tensor_file(
     if not path.exists() or path.stat().st_size != len(start) + size or not _begins_with(path, start):
         with _writing(path), path.open("wb") as file:
             file.write(start)
-            file.flush()
-            # Room for all of it now: a mapped file on a disk that fills up later ends the process without a word.
-            os.posix_fallocate(file.fileno(), 0, len(start) + size)
+            file.truncate(len(start) + size)
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                # Room for all of it now: a mapped file on a disk that fills up later ends the process without a word.
+                os.posix_fallocate(file.fileno(), 0, len(start) + size)
     array = np.memmap(path, dtype="<f2", mode="r+", offset=len(start), shape=shape)
     yield array
     array.flush()
