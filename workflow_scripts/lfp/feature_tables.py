@@ -188,7 +188,7 @@ def _ratio_of_ratios(
     """(related / control on high inputs) / (the same on low ones): 1 where high inputs are nothing special."""
     _, codes = np.unique(contexts, return_inverse=True)
     n = codes.max() + 1
-    weights = np.vstack([np.ones(n), np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)])
+    weights = np.vstack([np.ones(n), statistics.bootstrap_counts(np.random.default_rng(seed), n, resamples)])
 
     def mean(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
         sums, counts = (weights @ np.bincount(codes[keep], v, n) for v in (values[keep], np.ones(keep.sum())))

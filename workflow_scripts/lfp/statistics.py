@@ -59,6 +59,11 @@ def _why_undefined(unit: str, least: int = 1, varied: bool = False, **values: np
     return ""
 
 
+def bootstrap_counts(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
+    """How often each of `n` units is drawn [sample, unit] in samples of `n` with replacement."""
+    return rng.multinomial(n, np.full(n, 1 / n), resamples)
+
+
 def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
     """Tau-b of two aligned sequences; 0 where one of them is constant and the coefficient is undefined."""
     tau = stats.kendalltau(x, y, variant="b").statistic
@@ -135,7 +140,7 @@ def kendall_record(
     n = len(truth)
     matrices = _pair_matrices(predicted, truth)
     estimate = kendall_tau(predicted, truth)
-    replicates = _weighted_tau(rng.multinomial(n, np.full(n, 1 / n), resamples).astype(float), *matrices)
+    replicates = _weighted_tau(bootstrap_counts(rng, n, resamples).astype(float), *matrices)
     jackknife = _weighted_tau(1.0 - np.eye(n), *matrices)
     low, high = _bca_interval(estimate, replicates, jackknife, confidence)
     null = _permuted_concordance(predicted, truth, resamples, rng)
@@ -180,7 +185,7 @@ def kendall_difference_record(
         return _weighted_tau(weights, *of_a) - _weighted_tau(weights, *of_b)
 
     estimate = kendall_tau(a, truth) - kendall_tau(b, truth)
-    replicates = difference(rng.multinomial(n, np.full(n, 1 / n), resamples).astype(float))
+    replicates = difference(bootstrap_counts(rng, n, resamples).astype(float))
     low, high = _bca_interval(estimate, replicates, difference(1.0 - np.eye(n)), confidence)
     # Each swap selects, word by word, one of the 2n ranked predictions; the rest are the other side's.
     both = _pair_matrices(np.concatenate([stats.rankdata(a), stats.rankdata(b)]), np.tile(truth, 2))
@@ -296,7 +301,7 @@ def auroc_record(
     rng = np.random.default_rng(seed)
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
     n = len(uniques)
-    weights = rng.multinomial(n, np.full(n, 1 / n), resamples)[:, codes].astype(float)
+    weights = bootstrap_counts(rng, n, resamples)[:, codes].astype(float)
     positive, negative = (labels == 1).sum(), (labels != 1).sum()
     offset, pairs = positive * (positive + 1) / 2, positive * negative
     if against is None:
@@ -328,7 +333,7 @@ def group_mean_record(
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
     sums, counts = np.bincount(codes, weights=values), np.bincount(codes)
     n = len(uniques)
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+    weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
     low, high = np.quantile((weights @ sums) / (weights @ counts), [(1 - confidence) / 2, (1 + confidence) / 2])
     method = f"{name}; percentile bootstrap over {unit}s"
     return Record(float(np.mean(values)), float(low), float(high), n, unit, method)
@@ -352,7 +357,7 @@ def balanced_accuracy_record(
         return undefined(len(set(groups)), unit, missing or "all rows have one label")
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
     n = len(uniques)
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+    weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
     right = np.where(labels == 1, scores > 0, scores < 0)
     shares = []
     for label in (0, 1):
@@ -429,7 +434,7 @@ def ratio_record(
         return undefined(len(set(groups)), unit, reason or f"{name}: the denominator is 0 throughout")
     _, codes = np.unique(np.asarray(groups), return_inverse=True)
     n = codes.max() + 1
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+    weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
     sums = [weights @ np.bincount(codes, weights=values, minlength=n) for values in (numerator, denominator)]
     replicates = np.divide(*sums, out=np.full(resamples, np.nan), where=sums[1] > 0)
     low, high = np.nanquantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
@@ -442,7 +447,7 @@ def perplexity_record(
 ) -> Record:
     """Perplexity per token of texts with summed losses `nats` and `tokens`; percentile bootstrap over texts."""
     n = len(nats)
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+    weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
     low, high = np.quantile((weights @ nats) / (weights @ tokens), [(1 - confidence) / 2, (1 + confidence) / 2])
     estimate = float(np.exp(nats.sum() / tokens.sum()))
     return Record(estimate, float(np.exp(low)), float(np.exp(high)), n, "text", "perplexity; bootstrap over texts")
