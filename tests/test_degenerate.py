@@ -146,7 +146,8 @@ def test_constant_activations_have_no_fvu():
 
 
 def test_an_arm_with_nothing_to_ablate_says_so(tmp_path):
-    prompts, arms = 6, {"none": 0, "explained": 0, "random": 0, "top_probe_weight": 3}
+    prompts = 6
+    arms = {"none": 0, "reconstruction": 0, "explained": 0, "random": 0, "top_probe_weight": 3}
     folder = tmp_path / "results" / "m" / "t" / "seed0" / "ablation" / "tied"
     completions, neutral = [], []
     rng = np.random.default_rng(0)
@@ -165,7 +166,7 @@ def test_an_arm_with_nothing_to_ablate_says_so(tmp_path):
         [row] = frame[frame["arm"] == arm].to_dict("records")
         assert math.isnan(row["estimate"])
         assert row["method"] == "not estimated: nothing to ablate: the arm has no feature"
-    assert frame.loc[frame["arm"].isin(["none", "top_probe_weight"]), "estimate"].notna().all()
+    assert frame.loc[frame["arm"].isin(["none", "reconstruction", "top_probe_weight"]), "estimate"].notna().all()
     compared = frame[frame["arm"].str.endswith("- random")]
     assert compared["method"].str.contains("nothing to ablate").all()
 

@@ -7,6 +7,7 @@ resuming as a resume should (:func:`~workflow_scripts.lfp.training_state.resumab
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,8 @@ def train(
         eval_strategy="steps", eval_steps=settings.evaluate_every, logging_steps=max(1, settings.evaluate_every // 2),
         save_strategy="steps", save_steps=settings.save_every, save_total_limit=2, seed=seed, data_seed=seed,
         report_to=tracking.report_to(),
-        logging_nan_inf_filter=False, disable_tqdm=None, use_cpu=device == "cpu", dataloader_pin_memory=device != "cpu",
+        logging_nan_inf_filter=False, disable_tqdm=not sys.stderr.isatty(),
+        use_cpu=device == "cpu", dataloader_pin_memory=device != "cpu",
     )  # fmt: skip
     trainer = DPOTrainer(
         model=policy, ref_model=reference, args=config, train_dataset=train_set, eval_dataset=eval_set,

@@ -203,6 +203,8 @@ def _ratio_of_ratios(
 
 # ---------------------------------------------------------------------------------------------------- ablation
 
+#: Arms that take features away; `reconstruction` replaces the output by the autoencoder's and takes none.
+FEATURE_ARMS = ("explained", "random", "top_probe_weight", "top_match_unrelated")
 _SIDE_EFFECTS = {"kl": "kl", "distinct_2": "distinct_2", "tokens": "length"}
 
 
@@ -244,7 +246,7 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
             shown = subject == "policy" and intervention == "zero"
             beside = published.beside("ablation_reward", arm if shown else "", paper)
             values = frame[["prompt", "draw", "reward", "kl", "tokens", "distinct_2"]]
-            if arm != "none" and _is_empty(data):
+            if arm in FEATURE_ARMS and _is_empty(data):
                 tally.add(_EMPTY, {**label, "quantity": "reward"}, values, **_sizes(frame), **beside)
                 continue
             tally.add(record, {**label, "quantity": "reward"}, values, **_sizes(frame), **beside)
@@ -269,7 +271,7 @@ def _add_comparisons(tally: Tally, cell: dict[str, Any], arms: dict[tuple, dict]
     rewards = {key: _by_prompt(data["completions"], "reward") for key, data in arms.items()}
     for (subject, arm, intervention), data in arms.items():
         random = arms.get((subject, "random", "zero"))
-        if arm in ("explained", "top_probe_weight", "top_match_unrelated") and random:
+        if arm in FEATURE_ARMS and arm != "random" and random:
             ours = rewards[subject, arm, intervention]
             record = statistics.paired_record(
                 ours, rewards[subject, "random", "zero"], "prompt", settings.seed, settings.resamples
@@ -282,7 +284,8 @@ def _add_comparisons(tally: Tally, cell: dict[str, Any], arms: dict[tuple, dict]
         if subject == "policy" and arm != "none" and ("base", arm, intervention) in arms:
             effects = [rewards[s, arm, intervention] - rewards[s, "none", "zero"] for s in ("policy", "base")]
             record = statistics.paired_record(*effects, "prompt", settings.seed, settings.resamples)
-            record = _EMPTY if _is_empty(data) or _is_empty(arms["base", arm, intervention]) else record
+            if arm in FEATURE_ARMS and (_is_empty(data) or _is_empty(arms["base", arm, intervention])):
+                record = _EMPTY
             label = {**cell, "subject": "policy - base", "arm": arm, "intervention": intervention}
             tally.add(record, {**label, "quantity": "difference"}, **_sizes(data["completions"]))
 

@@ -4,6 +4,7 @@ al. 2024): alternatives that need no value head and that others maintain."""
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def train(
         temperature=1.0, top_p=1.0, top_k=0, disable_dropout=True, bf16=settings.precision == "bfloat16", fp16=False,
         gradient_checkpointing=settings.gradient_checkpointing, save_strategy="steps", save_steps=settings.save_every,
         save_total_limit=2, logging_steps=1, seed=seed, data_seed=seed, report_to=tracking.report_to(),
-        logging_nan_inf_filter=False, disable_tqdm=None,
+        logging_nan_inf_filter=False, disable_tqdm=not sys.stderr.isatty(),
         use_cpu=device == "cpu", dataloader_pin_memory=device != "cpu",
     )  # fmt: skip
 
