@@ -20,7 +20,7 @@ from benchmarks.side_by_side import Contender, take_turns
 
 MIDDLE = {"n_layers": 6, "d_model": 256, "n_heads": 4}
 #: Name, shape and vocabulary.
-SHAPES = (("tiny", TINY, 800), ("middle", MIDDLE, 8_000), ("Pythia-70m", PYTHIA_70M, 50_304))
+SHAPES = (("tiny", TINY, 1_024), ("middle", MIDDLE, 8_000), ("Pythia-70m", PYTHIA_70M, 50_304))
 EPOCHS, ROUNDS = 4, 5
 
 

@@ -40,16 +40,16 @@ class Meter:
         self._cpu, self._wall = time.process_time(), time.perf_counter()
         return True
 
-    def end(self, value: float | None = None) -> None:
-        """Stop the clocks and answer, with the `value` that the step came to."""
+    def end(self, value: object = None) -> None:
+        """Stop the clocks and answer, with the `value` that the step came to where it is a number."""
         answer = {
             "cpu": time.process_time() - self._cpu, "wall": time.perf_counter() - self._wall,
-            "peak_mb": _peak_mb(), "value": value,
+            "peak_mb": _peak_mb(), "value": value if isinstance(value, float) else None,
         }  # fmt: skip
         print(json.dumps(answer), file=self._answers, flush=True)
 
 
-def serve(make: Callable[[dict[str, Any]], tuple[Callable[[], float | None], float]]) -> None:
+def serve(make: Callable[[dict[str, Any]], tuple[Callable[[], object], float]]) -> None:
     """Make a step and the work it does from the case on the command line, warm it up, and do it in turns."""
     meter = Meter()
     step, work = make(json.loads(sys.argv[1]))
