@@ -239,7 +239,7 @@ def test_a_second_writer_waits_for_an_orphan_and_clears_what_it_left(folder):
         left.write_text("half"), other.write_text("another job's")
         (folder / ".out.json.state-0123456789ab").mkdir()
         second = subprocess.Popen(command(folder, "quick"), cwd=folder, stderr=subprocess.PIPE, text=True)
-        assert "another process writes out.json" in second.stderr.readline()
+        assert f"another process ({orphan.pid}) writes out.json" in second.stderr.readline()
         assert left.exists()
         orphan.kill()
         second.communicate(timeout=60)

@@ -34,10 +34,13 @@ def claim(outputs: Sequence[str | Path], keep: Sequence[Path] = ()) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        text = f"another process writes {outputs[0]}, left by a Snakemake that was killed; waiting for its end"
+        holder = os.pread(handle, 20, 0).decode() or "unknown"
+        text = f"another process ({holder}) writes {outputs[0]}, left by a killed Snakemake; waiting for its end"
         log.warning("%s", text)
         print(text, file=sys.stderr, flush=True)
         fcntl.flock(handle, fcntl.LOCK_EX)
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, str(os.getpid()).encode(), 0)
     for output in map(Path, outputs):
         # The record of an earlier job must not speak of what this one writes.
         record_path(output).unlink(missing_ok=True)
