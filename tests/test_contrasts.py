@@ -33,11 +33,6 @@ def test_both_polarities_are_sources_and_every_word_has_its_contexts(triples):
         assert triples.groupby(element).size().min() >= 2
 
 
-def test_texts_without_lexicon_words_are_an_error():
-    with pytest.raises(ValueError, match="no text has a lexicon word"):
-        contrasts.word_triples(["It runs for two hours."], vader_lexicon(), 1, 1, 0)
-
-
 def test_answers_are_swapped_for_a_task_that_prefers_the_negative():
     frame = pd.DataFrame({"positive": ["p"], "neutral": ["0"], "negative": ["n"]})
     straight = contrasts.answer_triples(frame, ["q"], swapped=False, n=5)

@@ -8,7 +8,18 @@ import pandas as pd
 import pytest
 import torch
 
-from workflow_scripts.lfp import artefacts, autoencoder, contrasts, probe_data, probe_tables, probes, sae_metrics
+from workflow_scripts.lfp import (
+    artefacts,
+    autoencoder,
+    contrasts,
+    lexicon,
+    plots,
+    probe_data,
+    probe_tables,
+    probes,
+    sae_metrics,
+)
+from workflow_scripts.lfp import features as reading
 from workflow_scripts.lfp import statistics as st
 from workflow_scripts.lfp.feature_tables import ablation_reward
 from workflow_scripts.lfp.tally import TableSettings
@@ -175,6 +186,28 @@ def test_an_arm_with_nothing_to_ablate_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("texts", [[], ["zzz qqq xxx."], ["The film was good."]])
-def test_texts_without_what_a_contrast_needs_stop_with_advice(texts):
-    with pytest.raises(ValueError, match="held-out (reviews|texts)"):
-        contrasts.word_triples(texts, {"good": 2.0, "bad": -2.0}, 2, 5, 0)
+def test_texts_without_what_a_contrast_needs_give_no_triple(texts, caplog):
+    frame = contrasts.word_triples(texts, {"good": 2.0, "bad": -2.0}, 2, 5, 0)
+    assert frame.empty
+    assert {"positive", "neutral", "negative", "prompt", "group", "triple"} <= set(frame.columns)
+    assert "nothing to contrast" in caplog.text
+
+
+def test_no_triple_gives_features_of_no_rows(neox, tokenizer, reviews):
+    saes = {n: autoencoder.SparseAutoencoder(16, 16) for n in (0, 1)}
+    found = []
+    for texts in (reviews, []):
+        triples = contrasts.word_triples(texts, lexicon.vader_lexicon(), 1, 2, 0)
+        found.append(reading.element_features(neox, tokenizer, saes, triples, reading.KINDS, 48, 6))
+    some, none = ({name: (a.shape[1:], a.dtype) for name, a in arrays.items()} for arrays in found)
+    assert some == none
+    assert {len(array) for array in found[1].values()} == {0}
+    assert min(len(array) for array in found[0].values()) > 0
+
+
+def test_a_figure_without_anything_to_draw_says_so(tmp_path):
+    path = tmp_path / "results" / "m" / "t" / "seed0" / "features" / "tied" / "policy.safetensors"
+    for rows in (0, 5):
+        artefacts.write_tensors(path, {f"hidden.{e}": np.zeros((rows, 4)) for e in ("positive", "negative")}, {})
+        figure = plots.probe_pca([str(path)])
+        assert "fewer than two features are active" in figure.axes[0].get_title()

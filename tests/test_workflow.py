@@ -281,6 +281,29 @@ def test_a_cell_whose_training_goes_astray_keeps_its_curve_and_stops_no_other(co
     grid(copy_of_run, "--cores", "1", *targets)
 
 
+def test_a_cell_without_a_word_of_its_lexicon_has_rows_that_say_so(copy_of_run):
+    words = "the house stone river table seven green walked north window paper letter train city".split()
+    for split, n in (("train", 120), ("test", 60)):
+        texts = (" ".join(words[(i * k) % len(words)] for k in range(1, 40)) + "." for i in range(1, n + 1))
+        lines = [json.dumps({"text": text}) for text in texts]
+        (copy_of_run / f"{split}.jsonl").write_text("\n".join(lines))
+    settings = yaml.safe_load((copy_of_run / "grid.yaml").read_text())
+    kept = (copy_of_run / "grid.yaml").read_text()
+    settings["corpora"]["plain"] = {"path": {"train": "train.jsonl", "test": "test.jsonl"}, "columns": {"text": "text"}}
+    settings["tasks"]["silent"] = {"method": "ppo", "corpus": "plain"}
+    own = {"features": {"subjects": ["policy", "base"]}, "probes": {"features": ["hidden"]}}
+    settings["cells"] = [{"model": "small-neox", "task": "silent", "until": "probes", "settings": own}]
+    (copy_of_run / "grid.yaml").write_text(yaml.safe_dump(settings))
+    names = ("kendall_tau", "sign_accuracy", "probe_differences", "probe_nested_r2", "lexicon_reconstruction")
+    grid(copy_of_run, "--cores", "2", *(f"results/tables/{name}.csv" for name in names))
+    for name in names:
+        frame = table(copy_of_run, name)
+        assert set(frame["task"]) == {"silent"}, name
+        assert frame["estimate"].isna().all(), name
+        assert frame["method"].str.startswith("not estimated: ").all(), name
+    (copy_of_run / "grid.yaml").write_text(kept)
+
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 

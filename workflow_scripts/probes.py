@@ -64,7 +64,7 @@ def main() -> None:
                 embedding = probe_data.stacked(arrays("embedding"))
                 nested = probes.nested_frame(found, frequency, embedding, settings["folds"], run.seed)
                 weights = probes.fit_probe(data, kind, strengths, settings["inner_folds"])
-        if features == "hidden":
+        if features == "hidden" and len(rows):
             values = probes.baseline_statistics(data, kind, settings["xavier_draws"], run.seed)
             baseline += [{"features": features, **row} for row in values]
     predictions = pd.concat(frames, ignore_index=True)

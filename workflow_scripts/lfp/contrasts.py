@@ -11,6 +11,7 @@ common text before), ``positive``, ``neutral``, ``negative`` (the elements), and
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,6 +20,15 @@ import pandas as pd
 from workflow_scripts.lfp.lexicon import WORD, Lexicon, neutral_words, word_form
 
 ELEMENTS = ("positive", "neutral", "negative")
+
+
+log = logging.getLogger(__name__)
+
+#: Columns of triples of words, and their types.
+_WORD_TRIPLE = {
+    "source": int, "group": str, "prompt": str, "positive": str, "neutral": str, "negative": str, "suffix": str,
+    "form": str, "source_word": str, "source_polarity": int,
+}  # fmt: skip
 
 
 def word_slots(texts: Sequence[str], lexicon: Lexicon) -> pd.DataFrame:
@@ -44,8 +54,6 @@ def word_triples(
     `contexts_per_word` contexts, half of them from reviews whose own word is positive and half negative.
     """
     slots = word_slots(texts, lexicon)
-    if slots.empty:
-        raise ValueError("no text has a lexicon word of a known form; the contrasts need held-out reviews")
     rng = np.random.default_rng(seed)
     neutrals = neutral_words(lexicon)
     rows = []
@@ -69,11 +77,13 @@ def word_triples(
                 "form": form, "source_word": slot.word, "source_polarity": int(slot.polarity),
             })  # fmt: skip
     if not rows:
-        raise ValueError(
-            "no form of word has positive and negative words in the held-out texts: there is nothing to contrast; give"
-            " the corpus more held-out texts, or a lexicon whose words it has"
+        log.warning(
+            "no form of word has positive and negative words in %d held-out texts: there is nothing to contrast, and"
+            " every number of this task's probes will say so; give the corpus more held-out texts, or a lexicon whose"
+            " words it has",
+            len(texts),
         )
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=list(_WORD_TRIPLE)).astype(_WORD_TRIPLE)
     return frame.assign(triple=np.arange(len(frame)))
 
 

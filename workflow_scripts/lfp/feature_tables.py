@@ -85,7 +85,8 @@ def _fired_features(
     frame = frame[(frame["features"] == "hidden") & (frame["split"] == frame["probe"].map(MAIN_SPLIT))]
     tensors = read_tensors(features, ["hidden.positive", "hidden.negative"])
     active = {name.removeprefix("hidden."): values > 0 for name, values in tensors.items()}
-    fired = np.stack([active[e][t] for e, t in zip(frame["element"], frame["triple"], strict=True)])
+    rows = [active[e][t] for e, t in zip(frame["element"], frame["triple"], strict=True)]
+    fired = np.stack(rows) if rows else next(iter(active.values()))[:0]
     return read_table(explanations), fired, frame
 
 
@@ -115,10 +116,9 @@ def feature_frequency(inputs: Sequence[str], settings: TableSettings) -> Tally:
         address = tuple(cell[key] for key in ("model", "task", "seed"))
         table, fired, inputs_of = _fired_features(explained, *(own[address] for own in paths))
         related = table["related"].to_numpy(dtype=bool)
-        if not related.any():
-            record = Record(
-                0.0, None, None, len(related), "feature", "no feature of this cell is related to the feedback"
-            )
+        if not related.any() or inputs_of.empty:
+            reason = "no triple to read" if inputs_of.empty else "no feature of this cell is related to the feedback"
+            record = Record(float(related.sum()), None, None, len(related), "feature", reason)
             tally.add(record, {**cell, "by": "prediction", "quantile": 0.0, "inputs": "high", "features": "related",
                                "quantity": "number of features"})  # fmt: skip
             continue

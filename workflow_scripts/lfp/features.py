@@ -71,6 +71,8 @@ def element_features(
     The model reads the tokens that a triple's elements share once (`batch_size` counts sequences, three to a triple).
     """
     layers = sorted(autoencoders)
+    if triples.empty:
+        return _of_no_triples(model, autoencoders, kinds, elements)
     random = {n: untrained(sae, seed=n) for n, sae in autoencoders.items()} if "random_code" in kinds else {}
     embed = model.get_input_embeddings()
     sequences, targets = encode_elements(tokenizer, triples, elements, max_tokens)
@@ -105,6 +107,17 @@ def element_features(
         first = [[ids[own[0]]] for ids, own in zip(sequences[e], targets[e], strict=True)]
         result[f"first_token.{element}"] = np.array(first, dtype=np.int64)
     return result
+
+
+def _of_no_triples(
+    model: PreTrainedModel, autoencoders: Mapping[int, SparseAutoencoder], kinds: Sequence[str], elements: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """What :func:`element_features` returns where there is no triple: arrays of no rows."""
+    codes, width = sum(sae.d_sae for sae in autoencoders.values()), models.width(model)
+    columns = {"hidden": codes, "random_code": codes, "embedding": width}
+    sizes = {kind: columns.get(kind, width * len(autoencoders)) for kind in kinds} | {"log_probability": 1, "length": 2}
+    result = {f"{kind}.{e}": np.zeros((0, size), np.float32) for kind, size in sizes.items() for e in elements}
+    return result | {f"first_token.{e}": np.zeros((0, 1), np.int64) for e in elements}
 
 
 def _log_probabilities(

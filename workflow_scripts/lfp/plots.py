@@ -141,6 +141,9 @@ def error_by_frequency(inputs: Sequence[str]) -> Figure:
         frame = read_table(path)
         shown = (frame["features"] == "hidden") & (frame["split"] == "by_word") & (frame["probe"] == "ridge")
         means = unit_means(frame[shown])
+        if len(means) < 3 or means["prediction"].isna().any():
+            axis.set(title=f"{_name(path)}\nno probe could be trained")
+            continue
         factor = (means["prediction"] @ means["truth"]) / (means["prediction"] @ means["prediction"])
         error = (means["prediction"] * factor - means["truth"]).abs()
         cell = labels(path)
@@ -165,7 +168,10 @@ def probe_pca(inputs: Sequence[str]) -> Figure:
     for axis, path in zip(axes, inputs, strict=True):
         tensors = read_tensors(path, ["hidden.positive", "hidden.negative"])
         x = np.concatenate(list(tensors.values())).astype(np.float64)
-        x = x[:, x.std(0) > 0]
+        x = x[:, x.std(0) > 0] if len(x) else x[:, :0]
+        if x.shape[1] < 2:
+            axis.set(title=f"{_name(path)}\nfewer than two features are active")
+            continue
         x = (x - x.mean(0)) / x.std(0)
         u, s, _ = np.linalg.svd(x, full_matrices=False)
         share = s**2 / (s**2).sum()

@@ -31,6 +31,11 @@ def probe_groups(inputs: Sequence[str], kind: str) -> Iterator[tuple[dict[str, A
         for (features, split, probe), group in frame.groupby(["features", "split", "probe"]):
             if probe == kind:
                 yield {**labels(path), "features": features, "split": split, "probe": probe}, group
+        # Where there was nothing to contrast, no row tells of the probes that were asked for.
+        if frame.empty:
+            for told in read_json(Path(path).with_name("metrics.json"))["probes"]:
+                if told["probe"] == kind:
+                    yield {**labels(path), **{name: told[name] for name in ("features", "split", "probe")}}, frame
 
 
 def output_ratios(rows: pd.DataFrame, policy: str | Path, base: str | Path) -> np.ndarray:
@@ -232,6 +237,9 @@ def _word_differences(a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings)
 def _pair_differences(a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings) -> dict[str, tuple[Record, Any]]:
     """Differences of the share of pairs in the right order and of AUROC between two probes on the same answers."""
     key = ["triple", "element", "unit", "truth"]
+    if a.empty or b.empty:
+        nothing = statistics.undefined(0, "pair", "no pairs")
+        return {"pair_accuracy": (nothing, None), "auroc": (nothing, None)}
     both = a[[*key, "prediction"]].merge(b[[*key, "prediction"]], on=key, suffixes=("_a", "_b"))
     wide = both.pivot(index="triple", columns="element", values=["prediction_a", "prediction_b"])
     ordered = {
@@ -317,6 +325,9 @@ def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:
     for path in of(inputs, "nested.parquet"):
         frame = read_table(path)
         if frame.empty:
+            record = statistics.undefined(0, "word", statistics.UNTRAINED)
+            for quantity in ("r2_without", "r2_with_probe", "r2_gain"):
+                tally.add(record, {**labels(path), "quantity": quantity})
             continue
         truth = frame["truth"].to_numpy()
         total = (truth - truth.mean()) ** 2
@@ -348,6 +359,10 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
             or label["features"] != "hidden"
             or label["split"] not in ("published", "by_word")
         ):
+            continue
+        if group.empty:
+            named = {name: label[name] for name in ("model", "task", "seed", "sae", "split")} | {"word": ""}
+            tally.add(statistics.undefined(0, "context", "no word of the lexicon is in the held-out texts"), named)
             continue
         means = probes.unit_means(group).set_index("unit")
         prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
