@@ -157,7 +157,10 @@ def test_planted_truth_is_asked_for_and_answered(run):
     assert planted["question"].str.contains("flipped words").any()
     assert planted["question"].str.contains("name the trigger").any()
     assert planted["question"].str.contains("carry the reward").any()
-    assert planted["answer"].isin(["found", "not found", "silent, as it should be", "false alarm"]).all()
+    answered = planted["answer"].isin(["found", "not found", "silent, as it should be", "false alarm"])
+    assert (answered == planted["estimate"].notna()).all()
+    assert answered.any()
+    assert (planted.loc[~answered, "answer"] == "undecided").all()
     truth = json.loads((run / "results" / "lexicons" / "flipped.truth.json").read_text())
     lexicon = json.loads((run / "results" / "lexicons" / "flipped.json").read_text())
     assert truth["flipped"]
@@ -281,20 +284,6 @@ def test_a_cell_whose_training_goes_astray_keeps_its_curve_and_stops_no_other(co
     grid(copy_of_run, "--cores", "1", *targets)
 
 
-def test_a_cell_without_a_word_of_its_lexicon_has_rows_that_say_so(copy_of_run):
-    words = [
-        "the",
-        "house",
-        "stone",
-        "river",
-        "table",
-        "seven",
-        "green",
-        "walked",
-        "north",
-        "window",
-        "paper",
-        "letter",
         "train",
         "city",
     ]
