@@ -284,9 +284,9 @@ def test_a_cell_whose_training_goes_astray_keeps_its_curve_and_stops_no_other(co
     grid(copy_of_run, "--cores", "1", *targets)
 
 
-        "train",
-        "city",
-    ]
+def test_a_cell_without_a_word_of_its_lexicon_has_rows_that_say_so(copy_of_run):
+    nouns = ["house", "stone", "river", "table", "north", "window", "paper", "letter", "train", "city"]
+    words = ["the", *nouns, "green", "walked", "seven"]
     for split, n in (("train", 120), ("test", 60)):
         texts = (" ".join(words[(i * k) % len(words)] for k in range(1, 40)) + "." for i in range(1, n + 1))
         lines = [json.dumps({"text": text}) for text in texts]
