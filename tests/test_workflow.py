@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -263,11 +264,20 @@ def test_a_damaged_artefact_stops_its_reader_and_its_message_mends_it(copy_of_ru
     grid(copy_of_run, "--cores", "1", target)
 
 
-def test_a_cell_whose_training_goes_astray_keeps_its_curve_and_stops_no_other(copy_of_run):
-    settings = (copy_of_run / "grid.yaml").read_text()
-    own = "task: trigger\n    settings: {"
-    assert own in settings
-    (copy_of_run / "grid.yaml").write_text(settings.replace(own, f"{own}ppo: {{stop_kl: 1.0e-9}}, "))
+@pytest.fixture
+def regridded(copy_of_run):
+    """Replace the copy's configuration; the test's end brings the old one back."""
+    path = copy_of_run / "grid.yaml"
+    kept = path.read_text()
+    yield lambda settings: path.write_text(yaml.safe_dump(settings))
+    path.write_text(kept)
+
+
+def test_a_cell_whose_training_goes_astray_keeps_its_curve_and_stops_no_other(copy_of_run, regridded):
+    settings = yaml.safe_load((copy_of_run / "grid.yaml").read_text())
+    [cell] = [cell for cell in settings["cells"] if cell["task"] == "trigger"]
+    cell["settings"]["ppo"] = {"stop_kl": 1.0e-9}
+    regridded(settings)
     other = "results/small-neox/flipped/seed0/divergence.json"
     (copy_of_run / other).unlink()
     targets = ("results/small-neox/trigger/seed0/policy", other)
@@ -280,24 +290,24 @@ def test_a_cell_whose_training_goes_astray_keeps_its_curve_and_stops_no_other(co
     assert curve["kl"].iloc[-1] > 1e-9
     assert (copy_of_run / other).exists()
     assert not (copy_of_run / targets[0]).exists()
-    (copy_of_run / "grid.yaml").write_text(settings)
+    del cell["settings"]["ppo"]
+    regridded(settings)
     grid(copy_of_run, "--cores", "1", *targets)
 
 
-def test_a_cell_without_a_word_of_its_lexicon_has_rows_that_say_so(copy_of_run):
+def test_a_cell_without_a_word_of_its_lexicon_has_rows_that_say_so(copy_of_run, regridded):
+    draw = random.Random(0)
     nouns = ["house", "stone", "river", "table", "north", "window", "paper", "letter", "train", "city"]
     words = ["the", *nouns, "green", "walked", "seven"]
     for split, n in (("train", 120), ("test", 60)):
-        texts = (" ".join(words[(i * k) % len(words)] for k in range(1, 40)) + "." for i in range(1, n + 1))
-        lines = [json.dumps({"text": text}) for text in texts]
+        lines = [json.dumps({"text": " ".join(draw.choices(words, k=40)) + "."}) for _ in range(n)]
         (copy_of_run / f"{split}.jsonl").write_text("\n".join(lines))
     settings = yaml.safe_load((copy_of_run / "grid.yaml").read_text())
-    kept = (copy_of_run / "grid.yaml").read_text()
     settings["corpora"]["plain"] = {"path": {"train": "train.jsonl", "test": "test.jsonl"}, "columns": {"text": "text"}}
     settings["tasks"]["silent"] = {"method": "ppo", "corpus": "plain"}
     own = {"features": {"subjects": ["policy", "base"]}, "probes": {"features": ["hidden"]}}
     settings["cells"] = [{"model": "small-neox", "task": "silent", "until": "probes", "settings": own}]
-    (copy_of_run / "grid.yaml").write_text(yaml.safe_dump(settings))
+    regridded(settings)
     names = ("kendall_tau", "sign_accuracy", "probe_differences", "probe_nested_r2", "lexicon_reconstruction")
     grid(copy_of_run, "--cores", "2", *(f"results/tables/{name}.csv" for name in names))
     for name in names:
@@ -305,7 +315,6 @@ def test_a_cell_without_a_word_of_its_lexicon_has_rows_that_say_so(copy_of_run):
         assert set(frame["task"]) == {"silent"}, name
         assert frame["estimate"].isna().all(), name
         assert frame["method"].str.startswith("not estimated: ").all(), name
-    (copy_of_run / "grid.yaml").write_text(kept)
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
