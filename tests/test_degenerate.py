@@ -91,6 +91,13 @@ def test_one_class_is_told_before_training():
     assert probes.why_untrainable(data, "ridge", "by_context", 3, 2) == ""
 
 
+def test_a_headline_makes_no_number_out_of_missing_predictions():
+    rows = words(8).assign(target=1.0, features="hidden", split="by_word", probe="ridge", fold=0)
+    assert probes.headline(rows.assign(prediction=np.nan), "ridge") == st.UNTRAINED
+    assert probes.headline(rows.head(0).assign(prediction=1.0), "ridge") == st.UNTRAINED
+    assert probes.headline(rows.assign(prediction=rows["truth"]), "ridge") == "hidden features, tau 1.000 held out"
+
+
 def predictions_of(folder, prediction) -> list[str]:
     """Files of a policy's and a base's probes with the given predictions, as tables read them."""
     rows, paths = words(8), []

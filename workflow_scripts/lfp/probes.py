@@ -342,6 +342,8 @@ def headline(predictions: pd.DataFrame, kind: str) -> str:
     """The main statistic of the probe on the code, or on what else was probed first, in a line."""
     main = predictions[(predictions["split"] == MAIN_SPLIT[kind]) & (predictions["probe"] == kind)]
     features = "hidden" if (main["features"] == "hidden").any() else next(iter(main["features"]), "")
-    found = probe_statistics(main[main["features"] == features], kind) if features else {}
+    main = main[main["features"] == features]
+    if main.empty or main["prediction"].isna().any():
+        return statistics.UNTRAINED
     name = "tau" if kind == "ridge" else "balanced_accuracy"
-    return f"{features} features, {name.replace('_', ' ')} {found.get(name, float('nan')):.3f} held out"
+    return f"{features} features, {name.replace('_', ' ')} {probe_statistics(main, kind)[name]:.3f} held out"
