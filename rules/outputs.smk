@@ -73,11 +73,12 @@ def explanation_files(pattern="{explainer}.parquet"):
 
 
 def planted_files():
-    """What the table of planted truth reads: planted cells, and the clean cells of the same model and seed."""
+    """What the table of planted truth reads: planted cells, and the clean ones of the same model, corpus and seed."""
     kind = {cell.address: GRID.tasks[cell.task]["reward"] for cell in REWARDED}
-    clean = {(cell.model, cell.seed): cell for cell in REWARDED if kind[cell.address] == "vader"}
-    planted = [cell for cell in REWARDED if kind[cell.address] != "vader" and (cell.model, cell.seed) in clean]
-    cells = list({c.address: c for p in planted for c in (p, clean[p.model, p.seed])}.values())
+    alike = {cell.address: (cell.model, GRID.tasks[cell.task]["corpus"], cell.seed) for cell in REWARDED}
+    clean = {alike[cell.address]: cell for cell in REWARDED if kind[cell.address] == "vader"}
+    planted = [cell for cell in REWARDED if kind[cell.address] != "vader" and alike[cell.address] in clean]
+    cells = list({c.address: c for p in planted for c in (p, clean[alike[p.address]])}.values())
     both = {"policy", "base"}
     cells = [cell for cell in cells if both <= set(cell.settings["features"]["subjects"])]
     truths = [f"results/lexicons/{task}.truth.json" for task in sorted({cell.task for cell in cells})]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from workflow_scripts.lfp import ablation, explanations, feature_sets, models
+from workflow_scripts.lfp import ablation, evidence, explanations, feature_sets, models
 from workflow_scripts.lfp.activations import edited, mlp_outputs
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
 
@@ -265,25 +265,58 @@ def test_windows_hold_the_code_of_their_tokens_and_no_others(neox, tokenizer, re
     assert seen == [(0, 4), (2, 8), (2, 1)]
 
 
+def plain_evidence(codes, places, top, drawn, random):
+    """Evidence from all codes [token, feature] of all texts at once: places of each feature's windows, by kind."""
+    peaks = np.stack([codes[text][start:end].max(0) for text, start, end in places])
+    found = []
+    for own in peaks.T:
+        of_text = {}
+        for place in np.argsort(-own, kind="stable"):
+            if own[place] > 0:
+                of_text.setdefault(places[place][0], int(place))
+        strongest = list(of_text.values())[:top]
+        found.append((strongest, [place for place in drawn if place not in strongest][:random] if strongest else []))
+    return found, peaks
+
+
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.3, 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_windows_that_stream_by_are_those_of_all_codes_at_once(density, seed):
+    rng = np.random.default_rng(seed)
+    size, top, random, n_features = rng.integers(1, 9), rng.integers(1, 6), rng.integers(0, 5), rng.integers(1, 20)
+    codes = [rng.random((rng.integers(0, 40), n_features)).astype(np.float32) for _ in range(rng.integers(1, 30))]
+    for code in codes:
+        code *= rng.random(code.shape) < density
+    texts = ["x " * len(code) for code in codes]
+    offsets = [[(2 * i, 2 * i + 1) for i in range(len(code))] for code in codes]
+    strongest = evidence.StrongestWindows(offsets, size, n_features, top, random, seed=3)
+    for text in rng.permutation(len(codes)):
+        strongest.add(text, codes[text])
+    if not strongest.places:
+        return
+    expected, peaks = plain_evidence(codes, strongest.places, top, strongest.slot_of, random)
+    for feature, (picked, others) in enumerate(expected):
+        rows = strongest.rows(feature, texts)
+        assert [row["kind"] for row in rows] == ["top"] * len(picked) + ["random"] * len(others)
+        assert [row["activation"] for row in rows] == peaks[picked + others, feature].tolist()
+        for row, place in zip(rows, picked + others, strict=True):
+            text, start, end = strongest.places[place]
+            scaled = np.rint(codes[text][start:end, feature] / peaks[:, feature].max() * evidence.SCALE).astype(int)
+            assert row["excerpt"] == " ".join(f"x{{{v}}}" if v else "x" for v in scaled)
+
+
 def test_what_an_explainer_is_shown_are_whole_windows(neox, tokenizer, reviews):
     torch.manual_seed(0)
     saes = {1: SparseAutoencoder(16, 20)}
     explained = pd.DataFrame({"layer": 1, "feature": range(20)})
-    reading = (neox, tokenizer, saes, explained, reviews[:20], 40, 8, 12)
-    sizes = {
-        whole: {
-            end - start for *_, places, _ in explanations.feature_windows(*reading, whole) for _, start, end in places
-        }
-        for whole in (True, False)
-    }
-    assert sizes[True] == {12}
-    assert len(sizes[False]) > 1
-    found = explanations.evidence(explanations.feature_windows(*reading, whole=True), reviews[:20], 3, 2, seed=0)
+    strongest = explanations.strongest_windows(tokenizer, saes, reviews[:20], 40, 12, 3, 2, seed=0)
+    assert {end - start for _, start, end in strongest[1].places} == {12}
+    explanations.word_activations(neox, tokenizer, saes, reviews[:20], 40, 8, strongest)
+    found = evidence.evidence(strongest, explained, reviews[:20])
     counts = found.groupby(["feature", "kind"]).size().unstack()
     assert (counts["top"] == 3).all() and (counts["random"] == 2).all()
     # One scale: the largest activation that was seen anywhere is shown as 10, in the first excerpt.
     first = found[found["kind"] == "top"].groupby("feature").first()
     assert first["excerpt"].str.contains("{10}", regex=False).all()
     short = [text[:20] for text in reviews[:5]]
-    places = next(explanations.feature_windows(neox, tokenizer, saes, explained, short, 48, 8, 40, whole=True))[3]
-    assert places
+    assert explanations.strongest_windows(tokenizer, saes, short, 48, 40, 3, 2, seed=0)[1].places

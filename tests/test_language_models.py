@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests import served
-from workflow_scripts.lfp import explanation_scores, language_explanations, llm, prompts, rewrites
+from workflow_scripts.lfp import evidence, language_explanations, llm, prompts, rewrites
 from workflow_scripts.lfp.llm import Answer, Client, Service
 
 
@@ -182,16 +182,13 @@ def test_a_negative_rewrite_that_is_graded_no_worse_is_dropped():
 
 
 def test_evidence_is_on_one_scale_and_of_different_texts():
-    texts = ["a fine film", "a fine door"]
-    offsets = [[(0, 1), (2, 6), (7, 11)]] * 2
-    places = [(0, 0, 3), (1, 0, 3)]
-    activations = [np.array([0.0, 4.0, 0.2]), np.array([0.0, 2.0, 0.0])]
-    rows = explanation_scores.evidence_of_feature(
-        activations, places, texts, offsets, top=1, random=1, rng=np.random.default_rng(0)
-    )
+    texts, offsets = ["a fine film", "a fine door"], [[(0, 1), (2, 6), (7, 11)]] * 2
+    strongest = evidence.StrongestWindows(offsets, size=3, features=2, top=1, random=1, seed=0)
+    for text, values in enumerate(([0.0, 4.0, 0.2], [0.0, 2.0, 0.0])):
+        strongest.add(text, np.array([values, np.zeros(3)]).T)
+    rows = strongest.rows(0, texts)
     assert [(row["kind"], row["excerpt"]) for row in rows] == [("top", "a fine{10} film"), ("random", "a fine{5} door")]
-    silent = [np.zeros(3), np.zeros(3)]
-    assert not explanation_scores.evidence_of_feature(silent, places, texts, offsets, 1, 1, np.random.default_rng(0))
+    assert not strongest.rows(1, texts)
 
 
 def test_entries_take_turns_and_leave_long_and_repeated_ones_out():

@@ -11,7 +11,20 @@ import pytest
 import torch
 
 from workflow_scripts import job
-from workflow_scripts.lfp import ablation, activations, artefacts, ppo, pretraining, provenance, resume, sae_training
+from workflow_scripts.lfp import (
+    ablation,
+    activations,
+    artefacts,
+    autoencoder,
+    evidence,
+    explanations,
+    features,
+    ppo,
+    pretraining,
+    provenance,
+    resume,
+    sae_training,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -119,6 +132,46 @@ def settings_of_ppo(**options) -> ppo.PPOSettings:
     """A few steps of PPO."""
     small = {"steps": 4, "batch_size": 8, "mini_batch_size": 4, "epochs": 1, "warmup_steps": 1}
     return ppo.PPOSettings(**(small | options))
+
+
+def explained_texts(model, tokenizer, texts, folder=None):
+    """Everything that explanations read of `texts`, with resume points in `folder`."""
+    torch.manual_seed(0)
+    saes = {n: autoencoder.SparseAutoencoder(16, 12) for n in (0, 2)}
+    reading = (model, tokenizer, saes)
+    strongest = explanations.strongest_windows(tokenizer, saes, texts, 40, 6, 2, 2, seed=0)
+    states = [folder / name if folder else None for name in ("words", "windows", "answers")]
+    words = explanations.word_activations(*reading, texts, 40, 4, strongest, states[0])
+    explained = pd.DataFrame({"layer": [0, 2, 2], "feature": [3, 11, 4]})
+    held_out = list(explanations.feature_windows(*reading, explained, texts, 40, 4, 6, states[1]))
+    pairs = pd.DataFrame({"prompt": texts, "chosen": " it is good", "rejected": " this was a bad one"})
+    answers = features.element_features(*reading, pairs, ["hidden"], 48, 8, ("chosen", "rejected"), states[2])
+    values = {f"{n}.{name}": value for n, own in words.items() for name, value in vars(own).items()}
+    values |= {f"windows.{i}": np.concatenate(found[2]) for i, found in enumerate(held_out)}
+    return values | answers, evidence.evidence(strongest, explained, texts)
+
+
+@pytest.mark.parametrize("place", ["word_activations", "feature_windows", "element_features"])
+@pytest.mark.parametrize("batches", [1, 3])
+def test_explanations(place, batches, neox, tokenizer, reviews, tmp_path, monkeypatch):
+    texts = reviews[:17]
+    values, shown = explained_texts(neox, tokenizer, texts)
+    module = features if place == "element_features" else explanations
+    calls = batches + (0 if place != "feature_windows" else -(-len(texts) // 4))
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(module, "save_tensors", killed_after(calls, resume.save_tensors))
+        explained_texts(neox, tokenizer, texts, tmp_path)
+    forwards = []
+    handle = neox.base_model.register_forward_pre_hook(lambda *a: forwards.append(1))
+    again, shown_again = explained_texts(neox, tokenizer, texts, tmp_path)
+    handle.remove()
+    assert shown_again.equals(shown)
+    assert set(again) == set(values)
+    for name, value in values.items():
+        np.testing.assert_array_equal(again[name], value, err_msg=name)
+    neox.base_model.register_forward_pre_hook(lambda *a: forwards.append(-1))
+    explained_texts(neox, tokenizer, texts)
+    assert sum(forwards) < 0  # what was there was not read again
 
 
 def test_ppo_ends_where_the_reward_is_not_a_number(neox, tokenizer, reviews):

@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.test_security import CHROMIUM, HOSTILE, opened
+
 ROOT = Path(__file__).parent.parent
 PARTS = ("Snakefile", "rules", "workflow_scripts", "config", "profiles", "envs", "report")
 
@@ -31,7 +33,22 @@ def copy_tree(target: Path) -> Path:
         else:
             shutil.copyfile(source, target / part)
     shutil.copyfile(ROOT / "tests" / "config.yaml", target / "grid.yaml")
+    planted_corpora(target / "planted")
     return target
+
+
+def planted_corpora(folder: Path) -> None:
+    """The corpora of the small grid that are files: replies with markup in every text, and one that is empty."""
+    from workflow_scripts.lfp import corpora
+
+    folder.mkdir()
+    splits = {"train": 160, "test": 60}
+    frames, _ = corpora.generate_corpus("replies", splits, 0, {"noise": 0.1, "preferred": "negative"})
+    for split, frame in frames.items():
+        markup = pd.Series([f"{HOSTILE[i % len(HOSTILE)]} " for i in range(len(frame))])
+        texts = frame[["prompt", "chosen", "rejected", "positive", "neutral", "negative"]]
+        texts.radd(markup, axis=0).to_json(folder / f"{split}.jsonl", orient="records", lines=True)
+    texts.head(5).map(lambda text: " ").to_json(folder / "empty.jsonl", orient="records", lines=True)
 
 
 def snakemake(tree: Path, *arguments: str, ok: bool = True) -> str:
@@ -317,12 +334,51 @@ def test_a_cell_without_a_word_of_its_lexicon_has_rows_that_say_so(copy_of_run, 
         assert frame["method"].str.startswith("not estimated: ").all(), name
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [(name, "no_text") for name in (
+        "fine_tuning", "kendall_tau", "sign_accuracy", "lexicon_reconstruction", "feature_explanations",
+        "explanation_quality", "ablation_reward",
+    )] + [(name, "no_pair") for name in ("fine_tuning", "probe_accuracy", "probe_nested_r2")],
+)  # fmt: skip
+def test_an_empty_corpus_gives_rows_that_say_so(run, name, task):
+    own = table(run, name).query("task == @task")
+    assert len(own)
+    assert own["estimate"].isna().all()
+    assert own["method"].str.startswith("not estimated: no").all()
+    counts = table(run, "corpora").query("corpus in ['blank', 'empty'] and quantity == 'kept'")
+    assert (counts["estimate"] == 0).all() and len(counts) == 4
+
+
+def test_without_a_text_the_policy_is_the_base(run):
+    from workflow_scripts.lfp import models
+
+    base = models.load_model(run / "results/models/small-neox").state_dict()
+    for task in ("no_text", "no_pair"):
+        policy = models.load_model(run / f"results/small-neox/{task}/seed0/policy").state_dict()
+        assert all(policy[name].equal(value) for name, value in base.items())
+
+
+def test_markup_of_a_corpus_and_its_tokens_passes_every_stage_as_text(run):
+    cell = run / "results" / "small-gemma" / "toxic" / "seed0"
+    explained = pd.read_parquet(cell / "explanations" / "tied" / "heuristic.parquet")["explanation"].dropna()
+    texts = {
+        "contrasts": pd.read_parquet(run / "results" / "contrasts" / "toxic.parquet")["prompt"],
+        "evidence": pd.read_parquet(cell / "explanations" / "tied" / "evidence.parquet")["excerpt"],
+        "excerpts": pd.read_parquet(cell / "explanations" / "tied" / "excerpts.parquet")["excerpt"],
+        "completions": pd.read_parquet(cell / "ablation" / "tied" / "policy.parquet")["completion"],
+    }
+    for name, own in texts.items():
+        assert own.str.contains(r"[<>|\x1b]").any(), name
+    assert explained.str.contains("PLANTED", regex=False).any()  # a token of the markup that features promote
+    for path in (run / "results" / "tables").glob("*.html"):
+        assert not re.search(r"<(script|img|h1)\b", path.read_text()), path
+    for path in (run / "results" / "tables").glob("*.[mt]*"):
+        assert not re.search("[\x1b\u202e]", path.read_text()), path
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 def test_planted_text_reaches_the_report_and_runs_nowhere(copy_of_run, tmp_path):
-    from tests.test_security import HOSTILE, opened
     from workflow_scripts.lfp import artefacts, provenance
 
     path = copy_of_run / "results/small-neox/vader/seed0/explanations/tied/heuristic.parquet"
@@ -378,7 +434,7 @@ def test_a_comment_and_a_touch_rerun_nothing(run, edited):
 def test_a_real_change_of_the_probes_reruns_probes(run, edited):
     edited("workflow_scripts/lfp/probes.py", "LogisticRegression(max_iter=1000)", "LogisticRegression(max_iter=1001)")
     jobs = planned(run)
-    assert jobs.pop("probes") == 6 + 3 + 2 + 2 * 2 * 2
+    assert jobs.pop("probes") == 6 + 3 + 2 + 2 * 2 * 2 + 3
     assert jobs.pop("ablation") == 1
     assert set(jobs) == {"table", "figure"}
 
@@ -386,7 +442,7 @@ def test_a_real_change_of_the_probes_reruns_probes(run, edited):
 def test_settings_of_another_cell_or_stage_do_not_leak(run, edited):
     edited("grid.yaml", "ablation: {prompts: 16", "ablation: {prompts: 15")
     jobs = planned(run)
-    assert jobs.pop("ablation") == 2 + 1 + 1  # policy and base, and two policies
+    assert jobs.pop("ablation") == 2 + 3  # policy and base, and three policies
     assert set(jobs) <= {"table", "figure"}
 
 

@@ -29,7 +29,7 @@ def main() -> None:
         prefixes = ablation.prefix_tokens(tokenizer, list(frame["text"]), *wanted)
     else:
         prompts = list(preference_pairs(frame)[0]["prompt"])[: settings["prompts"]]
-        prefixes = [ids[-settings["prompt_tokens"] :] for ids in tokenizer(prompts)["input_ids"]]
+        prefixes = [ids[-settings["prompt_tokens"] :] for ids in models.tokenize(tokenizer, prompts)["input_ids"]]
     texts = ablation.neutral_sentences(documents(frame), feedback["rewarded"], settings["neutral_texts"])
     sequences = activations.encode(tokenizer, texts, settings["neutral_tokens"])
     directories = {int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders}

@@ -30,10 +30,10 @@ def main() -> None:
         artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
         artefacts.write_table(folder / "evaluation.parquet", pd.DataFrame({"margin": margins}), run.stamp)
         margin = statistics.mean_record(margins, "pair")
-        summary = {"accuracy": dataclasses.asdict(accuracy), "margin": dataclasses.asdict(margin)}
+        summary = {"accuracy": accuracy.as_json(), "margin": margin.as_json()}
         artefacts.write_json(folder / "evaluation.json", summary | {"dropped_pairs": dropped}, run.stamp)
     shutil.rmtree(state, ignore_errors=True)
-    run.finish(f"held-out accuracy {accuracy.estimate:.3f} of {accuracy.n} pairs")
+    run.finish(f"held-out accuracy {accuracy.estimate:.3f} of {accuracy.n} pairs" if accuracy.n else accuracy.method)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main() -> None:
     artefacts.write_table(run.paths.matches, pd.concat(matches, ignore_index=True), run.stamp)
     artefacts.write_json(run.paths.metrics, {"autoencoders": rows}, run.stamp)
     found = [row["fvu"] for row in rows if row["fvu"] is not None]
-    run.finish(f"FVU {min(found):.3f} to {max(found):.3f}" if found else "no FVU: all activations are equal")
+    run.finish(f"FVU {min(found):.3f} to {max(found):.3f}" if found else "no FVU: nothing varies")
 
 
 if __name__ == "__main__":

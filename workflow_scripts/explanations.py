@@ -15,7 +15,7 @@ def main() -> None:
     inputs = ["policy", "corpus", "held-out", "lexicon", "matches", "autoencoders*"]
     run = job.start(__doc__, inputs, ["output", "excerpts", "evidence"])
     device = run.device
-    from workflow_scripts.lfp import autoencoder, explanations, features, models
+    from workflow_scripts.lfp import autoencoder, evidence, explanations, features, models
 
     settings = run.settings
     tokenizer = models.load_tokenizer(run.paths.policy)
@@ -26,12 +26,17 @@ def main() -> None:
     autoencoders = {layer: autoencoder.load(path, device) for layer, path in directories.items()}
     reading = (policy, tokenizer, autoencoders)
     limits = (settings["max_tokens"], settings["batch_size"])
-    activations = explanations.word_activations(*reading, documents(frame)[: settings["texts"]], *limits)
+    texts = documents(frame)[: settings["texts"]]
+    shown = (settings["excerpt_tokens"], settings["evidence_top"], settings["evidence_random"], run.seed)
+    strongest = explanations.strongest_windows(tokenizer, autoencoders, texts, settings["max_tokens"], *shown)
+    states = {name: run.state_path(getattr(run.paths, name)) for name in ("output", "excerpts", "evidence")}
+    activations = explanations.word_activations(*reading, texts, *limits, strongest, states["output"])
     lexical = settings["feedback"] == "reward"
     feedback = artefacts.read_json(run.paths.lexicon)
     if not lexical:
         pairs = preference_pairs(frame)[0].head(settings["texts"] // 2)
-        answers = features.element_features(*reading, pairs, ["hidden"], *limits, ("chosen", "rejected"))
+        elements = ("chosen", "rejected")
+        answers = features.element_features(*reading, pairs, ["hidden"], *limits, elements, states["evidence"])
     parts = []
     for i, (layer, sae) in enumerate(sorted(autoencoders.items())):
         null = (settings["permutations"], run.seed + layer)
@@ -53,16 +58,15 @@ def main() -> None:
         minimum = settings["min_valence"] if lexical else settings["min_auc"]
         result = explanations.classify(found, settings["false_discovery_rate"], minimum, lexical)
     held_out = documents(artefacts.read_table(run.paths.held_out))[: settings["scored_texts"]]
-    explained, size = result[result["status"] == "ok"], settings["excerpt_tokens"]
-    found = explanations.feature_windows(*reading, explained, held_out, *limits, size)
+    explained = result[result["status"] == "ok"]
+    where = (settings["excerpt_tokens"], states["excerpts"])
+    found = explanations.feature_windows(*reading, explained, held_out, *limits, *where)
     excerpts = explanations.held_out_excerpts(found, held_out, settings["excerpts"], run.seed)
-    texts = documents(frame)[: settings["texts"]]
-    found = explanations.feature_windows(*reading, explained, texts, *limits, size, whole=True)
-    numbers = (settings["evidence_top"], settings["evidence_random"])
-    evidence = explanations.evidence(found, texts, *numbers, run.seed)
     artefacts.write_table(run.paths.output, result, run.stamp)
     artefacts.write_table(run.paths.excerpts, excerpts, run.stamp)
-    artefacts.write_table(run.paths.evidence, evidence, run.stamp)
+    artefacts.write_table(run.paths.evidence, evidence.evidence(strongest, explained, texts), run.stamp)
+    for state in states.values():
+        state.unlink(missing_ok=True)
     run.finish(feature_sets.headline(result))
 
 

@@ -23,11 +23,13 @@ def main() -> None:
     if subject == "untrained":
         # Nothing is trained in this control: a trained dictionary would see almost nothing in an untrained network.
         autoencoders = {n: autoencoder.untrained(sae, run.seed + n) for n, sae in autoencoders.items()}
+    state = run.state_path(run.paths.output)
     arrays = features.element_features(
         model, tokenizer, autoencoders, artefacts.read_table(run.paths.contrasts), settings["kinds"],
-        settings["max_tokens"], settings["batch_size"],
+        settings["max_tokens"], settings["batch_size"], state_path=state,
     )  # fmt: skip
     artefacts.write_tensors(run.paths.output, arrays, run.stamp, {"layers": json.dumps(sorted(autoencoders))})
+    state.unlink(missing_ok=True)
     run.finish(f"{len(autoencoders)} layers, {len(arrays)} arrays")
 
 

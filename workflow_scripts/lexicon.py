@@ -1,6 +1,7 @@
 """Write the feedback of a task as word lexicons, and what was planted in it."""
 
 from collections import Counter
+from pathlib import Path
 
 from workflow_scripts import job
 from workflow_scripts.lfp import artefacts, corpora, lexicon
@@ -11,14 +12,14 @@ def main() -> None:
     settings = run.settings
     frame = artefacts.read_table(run.paths.corpus)
     counts = Counter(word.lower() for text in corpora.documents(frame) for word in lexicon.WORD.findall(text))
-    kind, truth = settings["reward"], {"flipped": [], "trigger": None}
+    kind, truth = settings["reward"], {"corpus": Path(run.paths.corpus).parent.name, "flipped": [], "trigger": None}
     if settings["feedback"] == "reward":
         words = rewarded = lexicon.vader_lexicon()
         if kind == "vader_flipped":
             truth["flipped"] = lexicon.flipped_words(words, counts, settings["flipped_share"], settings["reward_seed"])
             rewarded = words | {word: -words[word] for word in truth["flipped"]}
         elif kind == "trigger":
-            if not counts[settings["trigger"]]:
+            if counts and not counts[settings["trigger"]]:
                 raise ValueError(f"tasks: the trigger {settings['trigger']!r} is not in the training corpus")
             truth["trigger"] = settings["trigger"]
             rewarded = {settings["trigger"]: lexicon.TRIGGER_VALENCE}

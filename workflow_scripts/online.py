@@ -19,8 +19,7 @@ def main() -> None:
     scale = (run.settings[f"reward_{key}"] for key in ("divisor", "clip", "on"))
     reward = rewards.task_reward(artefacts.read_json(run.paths.lexicon), *scale, run.paths.classifier, device)
     tokenizer = models.load_tokenizer(run.paths.base)
-    texts = artefacts.read_table(run.paths.train)["text"]
-    texts = list(texts[texts.str.len() >= run.settings["min_characters"]])
+    texts = ppo.long_enough(list(artefacts.read_table(run.paths.train)["text"]), run.settings["min_characters"])
     state = run.state_path(run.paths.policy)
     training = (run.paths.base, tokenizer, texts, reward, settings, group, run.seed, state, device)
     policy, curve = online.train(run.paths.method, *training)

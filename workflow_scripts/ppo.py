@@ -19,8 +19,7 @@ def main() -> None:
     reward = rewards.task_reward(artefacts.read_json(run.paths.lexicon), *scale, run.paths.classifier, device)
     tokenizer = models.load_tokenizer(run.paths.base)
     policy, base = (models.load_model(run.paths.base, device) for _ in range(2))
-    texts = artefacts.read_table(run.paths.train)["text"]
-    texts = list(texts[texts.str.len() >= run.settings["min_characters"]])
+    texts = ppo.long_enough(list(artefacts.read_table(run.paths.train)["text"]), run.settings["min_characters"])
     state = run.state_path(run.paths.policy)
     curve = ppo.train(policy, tokenizer, texts, reward, settings, run.seed, state)
     held_out = list(artefacts.read_table(run.paths.test)["text"])

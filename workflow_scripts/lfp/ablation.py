@@ -30,6 +30,8 @@ from workflow_scripts.lfp.terminal import Progress
 
 ARMS = ("none", "reconstruction", "explained", "random", "top_probe_weight", "top_match_unrelated")
 INTERVENTIONS = ("zero", "mean", "negative")
+#: What is kept of a completion.
+COLUMNS = ("prompt", "reward", "kl", "tokens", "distinct_2", "completion")
 
 
 def set_features(
@@ -80,7 +82,7 @@ def arm_edits(
 def neutral_sentences(texts: Sequence[str], lexicon: Lexicon, n: int, min_words: int = 6) -> list[str]:
     """The `n` sentences of `texts` whose words hold the least feedback: lowest absolute mean of `lexicon`.
 
-    Sentences of fewer than `min_words` words and repeated ones are left out; ValueError if none is left.
+    Sentences of fewer than `min_words` words and repeated ones are left out; ValueError if none of some is left.
     """
     sentences = dict.fromkeys(part.strip() for text in texts for part in re.split(r"(?<=[.!?])\s+|\n+", text))
     scored = []
@@ -88,16 +90,16 @@ def neutral_sentences(texts: Sequence[str], lexicon: Lexicon, n: int, min_words:
         words = [match.group().lower() for match in WORD.finditer(sentence)]
         if len(words) >= min_words:
             scored.append((abs(sum(lexicon.get(word, 0.0) for word in words)) / len(words), sentence))
-    if not scored:
+    if texts and not scored:
         raise ValueError(f"no held-out sentence has {min_words} words; the cross-entropy needs neutral text")
     return [sentence for _, sentence in sorted(scored, key=lambda pair: pair[0])[:n]]
 
 
 def prefix_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int, n: int) -> list[list[int]]:
-    """The first `length` tokens of the first `n` texts that are longer than that; ValueError if there are none."""
-    encoded = tokenizer(list(texts))["input_ids"]
+    """The first `length` tokens of the first `n` texts that are longer than that; ValueError if none of some is."""
+    encoded = models.tokenize(tokenizer, texts)["input_ids"]
     prefixes = [ids[:length] for ids in encoded if len(ids) > length][:n]
-    if not prefixes:
+    if texts and not prefixes:
         raise ValueError(f"no held-out text is longer than {length} tokens; lower ablation.prefix_tokens")
     return prefixes
 
@@ -159,6 +161,8 @@ def completion_rewards(
                 frames[first + i].append(rows)
             bar.update(len(found))
     bar.close()
+    if not prefixes:
+        return [pd.DataFrame(columns=COLUMNS) for _ in conditions]
     return [pd.concat(parts, ignore_index=True) for parts in frames]
 
 
@@ -233,6 +237,8 @@ def _divergence(
 
 def headline(labels: Sequence[Mapping[str, Any]], completions: Sequence[pd.DataFrame]) -> str:
     """Mean reward of every arm, over its draws and interventions, in a line."""
+    if all(frame.empty for frame in completions):
+        return "no held-out text to prompt with"
     arms: dict[str, list[float]] = {}
     for label, frame in zip(labels, completions, strict=True):
         arms.setdefault(label["arm"], []).append(frame["reward"].mean())

@@ -98,15 +98,16 @@ def mlp_outputs(
     pad: int,
     batch_size: int,
     stop: bool = True,
+    first: int = 0,
 ) -> Iterator[tuple[np.ndarray, torch.Tensor, dict[int, torch.Tensor]]]:
     """One pass over `sequences`: yields (indices, attention mask [batch, token], {layer: MLP output}) per batch.
 
-    A pass ends behind the last of `layers` unless `stop` is false. Sequences are padded on the right, where a causal
-    model's real tokens cannot see, so it gets no mask.
+    A pass begins with batch `first` and ends behind the last of `layers` unless `stop` is false. Sequences are padded
+    on the right, where a causal model's real tokens cannot see, so it gets no mask.
     """
     batches = length_batches([len(sequence) for sequence in sequences], batch_size)
     with captured(model, layers, stop) as outputs:
-        for index in batches:
+        for index in batches[first:]:
             batch = models.pad_batch([sequences[i] for i in index], pad, model.device)
             with suppress(_EnoughError):
                 model.base_model(input_ids=batch["input_ids"], use_cache=False)
@@ -123,19 +124,21 @@ def continuations(
     layers: Sequence[int],
     pad: int,
     batch_size: int,
+    first: int = 0,
 ) -> Iterator[tuple[np.ndarray, dict[int, list[torch.Tensor]], list[torch.Tensor]]]:
     """What the model makes of several continuations of each row's prefix, which it reads once.
 
     `sequences` [continuation][row] are token ids whose first `shared` [row] are equal. Yields, per batch of
     `batch_size` rows, their indices, the MLP outputs of `layers`, and the final hidden states, both as a list over
-    continuations of [row, token, d_model] whose tokens begin behind the shared ones.
+    continuations of [row, token, d_model] whose tokens begin behind the shared ones. The pass begins with batch
+    `first`.
     """
     kinds = len(sequences)
     rests = [[ids[n:] for ids, n in zip(row, shared, strict=True)] for row in sequences]
     # Rows with a prefix of like length, and within those with continuations of like length, go together.
     order = np.lexsort(([max(len(rest[i]) for rest in rests) for i in range(len(shared))], shared))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    for index in Progress(batches, desc="activations"):
+    for index in Progress(batches[first:], desc="activations", initial=first, total=len(batches)):
         cache, before = _read_prefixes(model, [sequences[0][i][: shared[i]] for i in index], pad, kinds)
         batch = models.pad_batch([rest[i] for i in index for rest in rests], pad, model.device)
         mask = batch["attention_mask"]
@@ -182,7 +185,8 @@ def text_losses(
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
     """Token ids of `texts`, each cut to `max_tokens`; empty texts are left out."""
-    return [ids for ids in tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"] if ids]
+    encoded = models.tokenize(tokenizer, texts, truncation=True, max_length=max_tokens)
+    return [ids for ids in encoded["input_ids"] if ids]
 
 
 @torch.inference_mode()

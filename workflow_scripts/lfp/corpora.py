@@ -12,6 +12,7 @@ was flipped).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ import pandas as pd
 
 from workflow_scripts.lfp.artefacts import write_json, write_table
 from workflow_scripts.lfp.lexicon import neutral_words, vader_lexicon, words_by_form
+
+log = logging.getLogger(__name__)
 
 ASSISTANT_TURN = "\n\nAssistant:"
 HUMAN_TURN = "\n\nHuman:"
@@ -574,6 +577,7 @@ def read_splits(
 
     Without a split ``test`` a share `test_share` of ``train`` is held out, by prompt where there are prompts, so that
     no prompt is in both. Training rows that are in ``test`` as well stay in training: the held-out split gives way.
+    A split may come out empty; its cells then have rows that say why nothing was estimated.
     """
     frames = {
         split: pd.concat([read_file(path, columns) for path in paths], ignore_index=True)
@@ -589,7 +593,8 @@ def read_splits(
     result, counts = deduplicated(frames, sorted(columns))
     for split, frame in result.items():
         if frame.empty:
-            raise ValueError(f"split {split!r} has no row left of {counts[split]['read']}; check files and `columns`")
+            read = counts[split]["read"]
+            log.warning("split %r has no row left of %d: nothing of it can be estimated; check `columns`", split, read)
     return result, counts
 
 

@@ -13,7 +13,7 @@ All in float32: the authors measured int8 copies, where rounding noise is of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -51,8 +51,8 @@ def parameter_divergence(base: PreTrainedModel, policy: PreTrainedModel) -> list
 
 def activation_divergence(
     base: PreTrainedModel, policy: PreTrainedModel, sequences: Sequence[Sequence[int]], pad: int, batch_size: int
-) -> list[float]:
-    """Mean relative change of every layer's MLP output over the real tokens of `sequences`."""
+) -> list[float | None]:
+    """Mean relative change of every layer's MLP output over the real tokens of `sequences`; None without a token."""
     layers = range(len(models.blocks(base)))
     totals = torch.zeros(len(layers), dtype=torch.float64)
     count = 0
@@ -63,9 +63,9 @@ def activation_divergence(
         for layer in layers:
             x, y = before[layer][mask].float(), after[layer][mask].float()
             totals[layer] += ((y - x).norm(dim=-1) / x.norm(dim=-1).clamp(min=1e-12)).sum().double().cpu()
-    return (totals / count).tolist()
+    return (totals / count).tolist() if count else [None] * len(layers)
 
 
-def ranking(rows: Sequence[dict[str, float]], measure: str) -> list[int]:
-    """Layers from most to least changed by `measure`; ties go to the lower layer."""
-    return sorted(range(len(rows)), key=lambda layer: (-rows[layer][measure], layer))
+def ranking(rows: Sequence[Mapping[str, float | None]], measure: str) -> list[int]:
+    """Layers from most to least changed by `measure`; ties, and what was not measured, go to the lower layer."""
+    return sorted(range(len(rows)), key=lambda layer: (-(rows[layer][measure] or 0.0), layer))

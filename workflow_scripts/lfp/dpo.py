@@ -52,10 +52,10 @@ def preference_dataset(frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, 
     from datasets import Dataset
 
     pairs, dropped = preference_pairs(frame)
-    if pairs.empty:
+    if dropped and pairs.empty:
         raise ValueError("no preference pair has a prompt that both answers share; check the corpus' columns")
     prompts = []
-    for ids, prompt in zip(tokenizer(list(pairs["prompt"]))["input_ids"], pairs["prompt"], strict=True):
+    for ids, prompt in zip(models.tokenize(tokenizer, pairs["prompt"])["input_ids"], pairs["prompt"], strict=True):
         cut = ids[-max_prompt_length:]
         prompts.append(prompt if len(cut) == len(ids) else tokenizer.decode(cut, skip_special_tokens=True))
     return Dataset.from_pandas(pairs.assign(prompt=prompts), preserve_index=False), dropped
@@ -74,12 +74,16 @@ def train(
     """Fine-tune the checkpoint at `base` and return (policy, training curve, number of pairs dropped).
 
     `state_dir` holds the trainer's checkpoints; training resumes from the newest complete one. The curve has the
-    training loss and, on `held_out` pairs, the implicit reward accuracy and margin.
+    training loss and, on `held_out` pairs, the implicit reward accuracy and margin. Without pairs the policy is the
+    base and the curve is empty.
     """
     from trl import DPOConfig, DPOTrainer
 
     train_set, dropped = preference_dataset(pairs, tokenizer, settings.max_prompt_length)
     eval_set, _ = preference_dataset(held_out.head(settings.evaluation_pairs), tokenizer, settings.max_prompt_length)
+    if not len(train_set):
+        log.warning("the corpus is empty: the policy stays the base")
+        return models.load_model(base, device), [], dropped
     checkpoint = newest_complete_checkpoint(state_dir)
     torch.manual_seed(seed)  # adapters are drawn before the trainer seeds itself
     policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
@@ -93,7 +97,8 @@ def train(
         optim="adamw_torch_fused", adam_epsilon=1e-8, beta=settings.beta, max_length=settings.max_length,
         bf16=settings.precision == "bfloat16", fp16=False, disable_dropout=True,
         gradient_checkpointing=settings.gradient_checkpointing,
-        eval_strategy="steps", eval_steps=settings.evaluate_every, logging_steps=max(1, settings.evaluate_every // 2),
+        eval_strategy="steps" if len(eval_set) else "no", eval_steps=settings.evaluate_every,
+        logging_steps=max(1, settings.evaluate_every // 2),
         save_strategy="steps", save_steps=settings.save_every, save_total_limit=2, seed=seed, data_seed=seed,
         report_to=tracking.report_to(),
         logging_nan_inf_filter=False, disable_tqdm=not sys.stderr.isatty(),
@@ -141,7 +146,7 @@ def answer_log_probs(
 
     As in training, prompts are cut from the left and what is longer than `max_length` from the right.
     """
-    result = []
+    result = [np.zeros(0)]
     for start in range(0, len(prompts), 32):
         prefix = [tokenizer(text)["input_ids"][-max_prompt_length:] for text in prompts[start : start + 32]]
         suffix = [

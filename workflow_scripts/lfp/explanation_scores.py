@@ -23,8 +23,6 @@ Judge = Callable[[Sequence[Question]], list[list[bool | None]]]
 
 #: Shares of a feature's largest activation from which a window counts as active, and up to which as inactive.
 ACTIVE, INACTIVE = 0.5, 0.1
-#: Largest value of the scale that activations are shown on.
-SCALE = 10
 _MARKED = re.compile("«([^»]*)»")
 #: Words of the heuristic's own phrasing, which say nothing about a feature.
 _PHRASING = {"words", "of", "weight", "feedback", "effect", "p", "promotes"}
@@ -87,52 +85,6 @@ def excerpts_of_feature(
                 excerpt = marked(text, first, end, [own[token] for token in tokens])
                 if _MARKED.search(excerpt):
                     rows.append({"task": "fuzzing", "label": truth, "excerpt": excerpt})
-    return rows
-
-
-def shown(text: str, spans: Sequence[tuple[int, int]], activations: np.ndarray, largest: float) -> str:
-    """`text` between its first and last span, with the scaled activation in braces behind each active token."""
-    scaled = np.rint(np.clip(activations / largest, 0, 1) * SCALE).astype(int)
-    pieces, position = [], spans[0][0]
-    for (_, end), value in zip(spans, scaled, strict=True):
-        pieces.append(text[position:end])
-        pieces.append(f"{{{value}}}" if value else "")
-        position = end
-    return " ".join("".join(pieces).split())
-
-
-def evidence_of_feature(
-    activations: Sequence[np.ndarray],
-    places: Sequence[tuple[int, int, int]],
-    texts: Sequence[str],
-    offsets: Sequence[Sequence[tuple[int, int]]],
-    top: int,
-    random: int,
-    rng: np.random.Generator,
-) -> list[dict[str, object]]:
-    """The `top` windows of largest activation of one feature, at most one of a text, and `random` other ones.
-
-    `activations` holds the feature's activation on every token of each window of `places`. Rows have ``kind`` (``top``,
-    ``random``), ``activation`` (the window's largest) and ``excerpt``. A feature that is never active has no evidence.
-    """
-    peaks = np.array([values.max() for values in activations])
-    if not len(peaks) or peaks.max() <= 0:
-        return []
-    picked, seen = [], set()
-    for window in np.argsort(-peaks, kind="stable"):
-        text = places[window][0]
-        if peaks[window] <= 0 or len(picked) == top:
-            break
-        if text not in seen:
-            seen.add(text)
-            picked.append(window)
-    others = rng.permutation(np.setdiff1d(np.arange(len(peaks)), picked))[:random]
-    rows = []
-    for kind, windows in (("top", picked), ("random", others)):
-        for window in windows:
-            text, start, end = places[window]
-            excerpt = shown(texts[text], offsets[text][start:end], activations[window], peaks.max())
-            rows.append({"kind": kind, "activation": float(peaks[window]), "excerpt": excerpt})
     return rows
 
 

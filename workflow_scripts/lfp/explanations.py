@@ -8,8 +8,10 @@ answers (interpretation study 3.5).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,11 +21,16 @@ from scipy.stats import rankdata
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workflow_scripts.lfp import models
-from workflow_scripts.lfp.activations import mlp_outputs
+from workflow_scripts.lfp.activations import length_batches, mlp_outputs
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
-from workflow_scripts.lfp.explanation_scores import evidence_of_feature, excerpts_of_feature, windows
+from workflow_scripts.lfp.evidence import StrongestWindows
+from workflow_scripts.lfp.explanation_scores import excerpts_of_feature, windows
 from workflow_scripts.lfp.lexicon import WORD, Lexicon
+from workflow_scripts.lfp.resume import Clock, load_tensors, save_tensors
 from workflow_scripts.lfp.statistics import benjamini_hochberg
+from workflow_scripts.lfp.terminal import Progress
+
+log = logging.getLogger(__name__)
 
 EXPLAINER = "heuristic-v1"
 
@@ -65,37 +72,89 @@ def word_activations(
     texts: Sequence[str],
     max_tokens: int,
     batch_size: int,
+    strongest: Mapping[int, StrongestWindows] | None = None,
+    state_path: str | Path | None = None,
 ) -> dict[int, WordActivations]:
-    """Activations of all features of every layer, by word, in one pass over `texts`."""
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, return_offsets_mapping=True)
+    """Activations of all features of every layer, by word, in one pass over `texts`.
+
+    The `strongest` windows of each layer are found in the same pass. With `state_path` what is read is kept there once
+    a minute, and an interrupted call goes on behind it.
+    """
+    encoded = models.tokenize(tokenizer, texts, truncation=True, max_length=max_tokens, return_offsets_mapping=True)
     sequences = encoded["input_ids"]
     words = [words_of_tokens(t, o) for t, o in zip(texts, encoded["offset_mapping"], strict=True)]
     vocabulary = sorted({word for row in words for word in row if word is not None})
     index_of = {word: i for i, word in enumerate(vocabulary)} | {None: len(vocabulary)}
-    layers = sorted(autoencoders)
-    sums = {n: torch.zeros(len(vocabulary) + 1, autoencoders[n].d_sae) for n in layers}
-    active = {n: torch.zeros(autoencoders[n].d_sae, dtype=torch.float64) for n in layers}
-    peak = {n: torch.zeros(autoencoders[n].d_sae) for n in layers}
-    counts = np.zeros(len(vocabulary) + 1, dtype=np.int64)
-    for index, mask, outputs in mlp_outputs(model, sequences, layers, tokenizer.pad_token_id, batch_size):
+    layers, strongest = sorted(autoencoders), strongest or {}
+    held = {"counts": torch.zeros(len(vocabulary) + 1, dtype=torch.int64)}
+    for n in layers:
+        size = autoencoders[n].d_sae
+        held |= {
+            f"{n}.sums": torch.zeros(len(vocabulary) + 1, size),
+            f"{n}.active": torch.zeros(size, dtype=torch.float64),
+            f"{n}.peak": torch.zeros(size),
+        }
+    held |= {f"{n}.{name}": value for n, windows in strongest.items() for name, value in windows.state.items()}
+    done, clock = resumed(state_path, held), Clock()
+    pass_over = mlp_outputs(model, sequences, layers, tokenizer.pad_token_id, batch_size, first=done)
+    for index, mask, outputs in Progress(
+        pass_over, desc="texts read", initial=done, total=-(-len(texts) // batch_size)
+    ):
         ids = torch.tensor([index_of[word] for i in index for word in words[i]])
-        counts += np.bincount(ids.numpy(), minlength=len(counts))
+        held["counts"] += torch.bincount(ids, minlength=len(held["counts"]))
         for n in layers:
             code = autoencoders[n].encode(outputs[n][mask].float()).cpu()
-            sums[n].index_add_(0, ids, code)
-            active[n] += (code > 0).double().sum(0)
-            peak[n] = torch.maximum(peak[n], code.max(0).values)
-    total = counts.sum()
+            held[f"{n}.sums"].index_add_(0, ids, code)
+            held[f"{n}.active"] += (code > 0).double().sum(0)
+            torch.maximum(held[f"{n}.peak"], code.max(0).values, out=held[f"{n}.peak"])
+            if n in strongest:
+                for text, part in zip(index, code.split([len(sequences[i]) for i in index]), strict=True):
+                    strongest[n].add(int(text), part.numpy())
+        done += 1
+        if state_path and clock.due():
+            save_tensors(state_path, held, {"batches": done})
+    counts = held["counts"].numpy()
+    total = max(1, counts.sum())
     return {
         n: WordActivations(
             vocabulary,
             counts[:-1],
-            sums[n][:-1].numpy() / np.maximum(counts[:-1], 1)[:, None],
-            active[n].numpy() / total,
-            sums[n].sum(0).double().numpy() / total,
-            peak[n].numpy(),
+            held[f"{n}.sums"][:-1].numpy() / np.maximum(counts[:-1], 1)[:, None],
+            held[f"{n}.active"].numpy() / total,
+            held[f"{n}.sums"].sum(0).double().numpy() / total,
+            held[f"{n}.peak"].numpy(),
         )
         for n in layers
+    }
+
+
+def resumed(state_path: str | Path | None, held: Mapping[str, torch.Tensor]) -> int:
+    """Fill `held` with what an interrupted pass kept at `state_path`, and return how many batches that were."""
+    found = load_tensors(state_path) if state_path else None
+    if found is None:
+        return 0
+    tensors, counters = found
+    for name, value in held.items():
+        value.copy_(tensors[name])
+    log.info("resuming behind %d batches", counters["batches"])
+    return counters["batches"]
+
+
+def strongest_windows(
+    tokenizer: PreTrainedTokenizerBase,
+    autoencoders: Mapping[int, SparseAutoencoder],
+    texts: Sequence[str],
+    max_tokens: int,
+    size: int,
+    top: int,
+    random: int,
+    seed: int,
+) -> dict[int, StrongestWindows]:
+    """What :func:`word_activations` finds of every layer's features, still empty."""
+    encoded = models.tokenize(tokenizer, texts, truncation=True, max_length=max_tokens, return_offsets_mapping=True)
+    return {
+        layer: StrongestWindows(encoded["offset_mapping"], size, sae.d_sae, top, random, seed + layer)
+        for layer, sae in autoencoders.items()
     }
 
 
@@ -113,32 +172,60 @@ def feature_windows(
     max_tokens: int,
     batch_size: int,
     size: int,
-    whole: bool = False,
+    state_path: str | Path | None = None,
 ) -> Iterator[FeatureWindows]:
     """Each feature of `explained` (``layer``, ``feature``) on windows of `size` tokens of `texts`, in one pass.
 
-    A text's rest is a shorter window; with `whole` it is left out, unless no text has a window of `size`. Of the codes
-    only what is active is held: a corpus's worth of them does not fit in memory otherwise.
+    A text's rest is a shorter window. Of the codes only what is active is held: how active a window must be for an
+    excerpt depends on the largest activation of all, so that none can be chosen before the last is read. With
+    `state_path` an interrupted call goes on behind what is kept there once a minute.
     """
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_tokens, return_offsets_mapping=True)
+    encoded = models.tokenize(tokenizer, texts, truncation=True, max_length=max_tokens, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
-    places = (windows(offsets, size, size) if whole else []) or windows(offsets, size)
+    places = windows(offsets, size)
     features = {int(n): torch.tensor(group["feature"].to_numpy()) for n, group in explained.groupby("layer")}
-    parts: dict[int, list[sparse.csr_array]] = {n: [] for n in features}
-    sequences, starts, filled = encoded["input_ids"], np.zeros(len(texts), dtype=np.int64), 0
-    for index, mask, outputs in mlp_outputs(model, sequences, sorted(features), tokenizer.pad_token_id, batch_size):
-        for i in index:
-            starts[i] = filled
-            filled += len(sequences[i])
+    sequences = encoded["input_ids"]
+    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    batches, starts = length_batches(lengths, batch_size), np.zeros(len(texts), dtype=np.int64)
+    if batches:
+        order = np.concatenate(batches)
+        starts[order] = np.cumsum(lengths[order]) - lengths[order]
+    codes = {n: sparse.csr_array((0, len(members)), dtype=np.float32) for n, members in features.items()}
+    done, clock = _resumed_codes(state_path, codes), Clock()
+    parts = {n: [code] for n, code in codes.items()}
+    pass_over = mlp_outputs(model, sequences, sorted(features), tokenizer.pad_token_id, batch_size, first=done)
+    for _, mask, outputs in Progress(pass_over, desc="held-out texts", initial=done, total=len(batches)):
         for layer, members in features.items():
             code = autoencoders[layer].encode(outputs[layer][mask].float())[:, members.to(model.device)]
             parts[layer].append(sparse.csr_array(code.cpu().numpy()))
+        done += 1
+        if state_path and clock.due():
+            parts = {n: [sparse.vstack(own, format="csr")] for n, own in parts.items()}
+            save_tensors(state_path, _code_tensors({n: own[0] for n, own in parts.items()}), {"batches": done})
     for layer, members in features.items():
         codes = sparse.vstack(parts.pop(layer)).tocsc()
         for column, feature in enumerate(members.tolist()):
             values = codes[:, [column]].toarray()[:, 0]
             activations = [values[starts[text] + start : starts[text] + end] for text, start, end in places]
             yield layer, feature, activations, places, offsets
+
+
+def _code_tensors(codes: Mapping[int, sparse.csr_array]) -> dict[str, torch.Tensor]:
+    """The parts of sparse codes [token, feature] by layer, as a resume point holds them."""
+    names = ("data", "indices", "indptr")
+    return {f"{n}.{name}": torch.from_numpy(getattr(code, name)) for n, code in codes.items() for name in names}
+
+
+def _resumed_codes(state_path: str | Path | None, codes: dict[int, sparse.csr_array]) -> int:
+    """Put what an interrupted pass kept in place of `codes`, and return how many batches that were."""
+    found = load_tensors(state_path) if state_path else None
+    if found is None:
+        return 0
+    tensors, counters = found
+    for n, code in codes.items():
+        parts = [tensors[f"{n}.{name}"].numpy() for name in ("data", "indices", "indptr")]
+        codes[n] = sparse.csr_array(tuple(parts), shape=(len(parts[2]) - 1, code.shape[1]))
+    return counters["batches"]
 
 
 def held_out_excerpts(found: Iterable[FeatureWindows], texts: Sequence[str], n: int, seed: int) -> pd.DataFrame:
@@ -153,20 +240,6 @@ def held_out_excerpts(found: Iterable[FeatureWindows], texts: Sequence[str], n: 
         for row in excerpts_of_feature(activations, places, texts, offsets, n, rng)
     ]
     return pd.DataFrame(rows, columns=["layer", "feature", "task", "label", "excerpt"])
-
-
-def evidence(found: Iterable[FeatureWindows], texts: Sequence[str], top: int, random: int, seed: int) -> pd.DataFrame:
-    """What an explainer is shown of each feature: its `top` windows of `texts` and `random` other ones.
-
-    Columns ``layer``, ``feature``, and those of :func:`~workflow_scripts.lfp.explanation_scores.evidence_of_feature`.
-    """
-    rng = np.random.default_rng(seed)
-    rows = [
-        {"layer": layer, "feature": feature, **row}
-        for layer, feature, activations, places, offsets in found
-        for row in evidence_of_feature(activations, places, texts, offsets, top, random, rng)
-    ]
-    return pd.DataFrame(rows, columns=["layer", "feature", "kind", "activation", "excerpt"])
 
 
 def lexicon_association(activations: WordActivations, lexicon: Lexicon, permutations: int, seed: int) -> pd.DataFrame:

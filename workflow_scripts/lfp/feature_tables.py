@@ -24,7 +24,12 @@ def feature_explanations(inputs: Sequence[str], settings: TableSettings) -> Tall
     tally = Tally()
     for path in inputs:
         frame = read_table(path)
-        for row in frame[frame["status"] == "ok"].to_dict("records"):
+        explained = frame[frame["status"] == "ok"]
+        not_ok = frame[~frame["status"].isin(["ok", "skipped", "dead"])]["status"].value_counts()
+        if explained.empty and not_ok.empty:
+            record = statistics.undefined(0, "feature", "no feature is active, none was explained")
+            tally.add(record, {**labels(path), "layer": -1, "feature": -1}, explanation=record.method)
+        for row in explained.to_dict("records"):
             method = "association with the feedback; permutation p; p_adjusted: Benjamini-Hochberg q of the cell"
             record = Record(row["direction"], None, None, 1, "feature", method, p=row["p"], p_adjusted=row["q"])
             if row["explainer_kind"] != "heuristic":
@@ -35,7 +40,6 @@ def feature_explanations(inputs: Sequence[str], settings: TableSettings) -> Tall
                      "max_activation", "explainer_kind", "uses_reward_lexicon")  # fmt: skip
             extras = {"explained_by": row["explainer"], "prompt_sha": row.get("prompt_sha", "")}
             tally.add(record, label, **{name: row[name] for name in names}, **extras)
-        not_ok = frame[~frame["status"].isin(["ok", "skipped", "dead"])]["status"].value_counts()
         for status, count in not_ok.items():
             record = Record(float(count), None, None, int(count), "feature", "a count, no interval")
             tally.add(record, {**labels(path), "layer": -1, "feature": -1}, explanation=f"{status}: not explained")
@@ -51,6 +55,11 @@ def explanation_quality(inputs: Sequence[str], settings: TableSettings) -> Tally
     tally = Tally()
     for path in inputs:
         frame = read_table(path)
+        if frame.empty:
+            record = statistics.undefined(0, "feature", "no feature was explained")
+            label = {**labels(path), "judge": "", "scored": "", "explanation": ""}
+            tally.add(record, label, excerpts=0, unparsed=0)
+            continue
         keys = ["judge", "layer", "feature", "task"]
         wide = frame.pivot(index=keys, columns="explanation", values="balanced_accuracy")
         for (judge, source, task), group in frame.groupby(["judge", "explanation", "task"]):
@@ -209,15 +218,19 @@ _SIDE_EFFECTS = {"kl": "kl", "distinct_2": "distinct_2", "tokens": "length"}
 
 
 def ablation_arms(inputs: Sequence[str]) -> dict[tuple, dict[tuple[str, str, str], dict[str, pd.DataFrame]]]:
-    """{(model, task, seed, sae): {(subject, arm, intervention): {"completions": rows, "neutral": rows}}}."""
+    """{(model, task, seed, sae): {(subject, arm, intervention): {"completions": rows, "neutral": rows}}}.
+
+    A cell without held-out text has no arms, an arm without neutral text has no ``neutral``.
+    """
     cells: dict[tuple, dict[tuple[str, str, str], dict[str, pd.DataFrame]]] = {}
     for path in inputs:
         label, frame = labels(path), read_table(path)
         name = "neutral" if path.endswith(".neutral.parquet") else "completions"
         address = tuple(label[key] for key in ("model", "task", "seed", "sae"))
+        cells.setdefault(address, {})
         for (arm, intervention), group in frame.groupby(["arm", "intervention"], sort=False):
             key = (label["subject"], str(arm), str(intervention))
-            cells.setdefault(address, {}).setdefault(key, {})[name] = group
+            cells[address].setdefault(key, {})[name] = group
     return cells
 
 
@@ -238,6 +251,11 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
     for address, arms in ablation_arms(inputs).items():
         cell = dict(zip(("model", "task", "seed", "sae"), address, strict=True))
         paper = settings.paper_models.get(cell["model"], ()) if cell["task"] == "vader" else ()
+        if not arms:
+            nothing = statistics.undefined(0, "prompt", "no held-out text to prompt with")
+            label = {**cell, "subject": "policy", "arm": "none", "intervention": "zero", "quantity": "reward"}
+            tally.add(nothing, label, draws=0, ablated_features=0.0, matched_within_decile=float("nan"))
+            continue
         for (subject, arm, intervention), data in arms.items():
             label = {**cell, "subject": subject, "arm": arm, "intervention": intervention}
             frame, none = data["completions"], arms[subject, "none", "zero"]["completions"]

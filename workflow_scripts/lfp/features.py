@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from workflow_scripts.lfp import models
 from workflow_scripts.lfp.activations import continuations, word_mask
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder, untrained
 from workflow_scripts.lfp.contrasts import ELEMENTS
+from workflow_scripts.lfp.resume import Clock, load_tensors, save_tensors
 
 #: What a probe may read of a model: the autoencoder's code, its output, the MLP output itself, the code of an
 #: untrained autoencoder on the same activations, and the static input embedding.
@@ -59,6 +61,7 @@ def element_features(
     max_tokens: int,
     batch_size: int,
     elements: Sequence[str] = ELEMENTS,
+    state_path: str | Path | None = None,
 ) -> dict[str, np.ndarray]:
     """Mean features over each element's own tokens, concatenated over layers.
 
@@ -69,6 +72,7 @@ def element_features(
     prompt; ``length.{element}`` [triple, 2], its tokens and characters; ``first_token.{element}`` [triple, 1].
 
     The model reads the tokens that a triple's elements share once (`batch_size` counts sequences, three to a triple).
+    With `state_path` what is read is kept there once a minute, and an interrupted call goes on behind it.
     """
     layers = sorted(autoencoders)
     if triples.empty:
@@ -77,7 +81,9 @@ def element_features(
     embed = model.get_input_embeddings()
     sequences, targets = encode_elements(tokenizer, triples, elements, max_tokens)
     shared = [shared_tokens([s[i] for s in sequences], [t[i] for t in targets]) for i in range(len(triples))]
-    result: dict[str, np.ndarray] = {}
+    tensors, counters = (load_tensors(state_path) if state_path else None) or ({}, {"batches": 0})
+    result = {name: value.numpy() for name, value in tensors.items()}
+    done, clock = counters["batches"], Clock()
 
     def put(name: str, rows: np.ndarray, values: np.ndarray) -> None:
         if name not in result:
@@ -85,7 +91,7 @@ def element_features(
         result[name][rows] = values
 
     for rows, outputs, final in continuations(
-        model, sequences, shared, layers, tokenizer.pad_token_id, max(1, batch_size // len(elements))
+        model, sequences, shared, layers, tokenizer.pad_token_id, max(1, batch_size // len(elements)), done
     ):
         for e, element in enumerate(elements):
             own = [(place, token - shared[i]) for place, i in enumerate(rows) for token in targets[e][i]]
@@ -101,6 +107,9 @@ def element_features(
                 put(f"{kind}.{element}", rows, _segment_means(read, place, counts).cpu().numpy())
             values = _log_probabilities(model, final[e], ids, place, token, len(rows))
             put(f"log_probability.{element}", rows, values[:, None])
+        done += 1
+        if state_path and clock.due():
+            save_tensors(state_path, {n: torch.from_numpy(value) for n, value in result.items()}, {"batches": done})
     for e, element in enumerate(elements):
         lengths = [(len(own), len(text)) for own, text in zip(targets[e], triples[element], strict=True)]
         result[f"length.{element}"] = np.array(lengths, dtype=np.float32)

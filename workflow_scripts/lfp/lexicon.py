@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -294,15 +295,21 @@ def fit_preference_lexicon(
     """Word weights w of a Bradley-Terry model on word counts: P(chosen > rejected) = sigmoid(w . (c - r)).
 
     Fitted by logistic regression without intercept on the count differences (each pair also mirrored), over
-    words that occur in at least `min_count` answers. Weights are in log-odds per occurrence.
+    words that occur in at least `min_count` answers. Weights are in log-odds per occurrence. Empty where no word
+    occurs that often.
     """
     from scipy import sparse
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    counter = CountVectorizer(token_pattern=WORD.pattern, min_df=min_count)
-    counts = counter.fit_transform([*chosen, *rejected]).astype(np.float64)
+    analyze = CountVectorizer(token_pattern=WORD.pattern).build_analyzer()
+    often = Counter(word for answer in (*chosen, *rejected) for word in set(analyze(answer)))
+    words = sorted(word for word, count in often.items() if count >= min_count)
+    if not words:
+        return {}
+    counter = CountVectorizer(token_pattern=WORD.pattern, vocabulary=words)
+    counts = counter.transform([*chosen, *rejected]).astype(np.float64)
     difference = counts[: len(chosen)] - counts[len(chosen) :]
     model = LogisticRegression(C=1.0 / penalty, fit_intercept=False, max_iter=1000)
     model.fit(sparse.vstack([difference, -difference]), np.repeat([1, 0], len(chosen)))
-    return dict(zip(counter.get_feature_names_out().tolist(), model.coef_[0].tolist(), strict=True))
+    return dict(zip(words, model.coef_[0].tolist(), strict=True))

@@ -82,7 +82,7 @@ def fine_tuning(inputs: Sequence[str], settings: TableSettings) -> Tally:
         for name in ("reward_gain", "base_reward", "policy_reward", "kl", "accuracy", "margin"):
             if name in summary:
                 shown = values if name in ("reward_gain", "accuracy") else None
-                tally.add(Record(**summary[name]), {**labels(path), "quantity": name}, shown)
+                tally.add(Record.of_json(summary[name]), {**labels(path), "quantity": name}, shown)
     return tally
 
 
@@ -94,6 +94,8 @@ def layer_divergence(inputs: Sequence[str], settings: TableSettings) -> Tally:
         for layer, measures in enumerate(choice["layers"]):
             for measure, value in measures.items():
                 record = Record(value, None, None, 1, "layer", _NO_INTERVAL.replace("count", "norm"))
+                if value is None:
+                    record = statistics.undefined(1, "layer", "no text was read")
                 extras = {"chosen": layer in choice["chosen"], "ranks_layers": measure == choice["measure"]}
                 tally.add(record, {**labels(path), "layer": layer, "measure": measure}, **extras)
     return tally
@@ -116,7 +118,8 @@ def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
             n = row["d_sae"] if unit == "feature" else row["tokens"]
             record = Record(row[quantity], None, None, n, unit, "held-out text, no interval")
             if row[quantity] is None or np.isnan(row[quantity]):
-                record = statistics.undefined(n, unit, "all activations are equal")
+                reason = "all activations are equal" if row["tokens"] else "no text was read"
+                record = statistics.undefined(n, unit, reason)
             tally.add(record, {**label, "quantity": quantity}, **extras)
     return tally
 

@@ -6,9 +6,10 @@ Everything loads from a local directory in the Hugging Face layout, with safeten
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # Set before transformers is imported: every job runs offline and sends nothing home.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -210,6 +211,14 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path:
     """Save weights (safetensors), configuration and tokenizer."""
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], **options: Any) -> Mapping[str, list[Any]]:
+    """What `tokenizer` makes of `texts`; of no text, where it fails itself, empty lists."""
+    texts = list(texts)
+    if not texts:
+        return {"input_ids": [], "offset_mapping": []}
+    return tokenizer(texts, **options)
 
 
 def pad_batch(sequences: Sequence[Sequence[int]], pad: int, device: str, left: bool = False) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
-from workflow_scripts.lfp import ppo, tracking
+from workflow_scripts.lfp import models, ppo, tracking
 from workflow_scripts.lfp.rewards import Reward
 from workflow_scripts.lfp.training_state import newest_complete_checkpoint, resumable_model, trainer_callbacks
 
@@ -51,7 +51,8 @@ def train(
 
     A step is an update on `settings.batch_size` completions of ``batch_size / num_generations`` prompts, prefixes of
     random training texts as in PPO; completions have up to the largest configured number of tokens. `state_dir` holds
-    the trainer's checkpoints; training resumes from the newest complete one.
+    the trainer's checkpoints; training resumes from the newest complete one. Without a text to prompt with the policy
+    is the base and the curve is empty.
     """
     import trl
     from datasets import Dataset
@@ -60,6 +61,9 @@ def train(
         "rloo": (trl.RLOOConfig, trl.RLOOTrainer), "grpo": (trl.GRPOConfig, trl.GRPOTrainer)
     }[method]  # fmt: skip
     encoded = ppo.encode_documents(tokenizer, texts, settings.prompt_tokens[1])
+    if not encoded:
+        log.warning("the corpus is empty: the policy stays the base")
+        return models.load_model(base, device), []
     prompts = ppo.sample_prompts(
         encoded, settings.steps * settings.batch_size // group.num_generations, settings.prompt_tokens,
         np.random.default_rng(seed),

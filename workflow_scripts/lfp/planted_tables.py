@@ -74,10 +74,10 @@ def verdict(record: Record, expected: str, value: float) -> str:
 def planted_recovery(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """What was planted, whether it is found, and the same question where nothing was planted.
 
-    Every planted cell is held against the cell of the same model and seed whose reward is the clean lexicon. The words
-    of `vader_flipped` should stand out by their disagreement with the clean lexicon; a trigger should be named by
-    explanations and its features should carry the reward; a reward of length or noise must leave what is read of
-    words where it was.
+    Every planted cell is held against the cell of the same model, corpus and seed whose reward is the clean lexicon.
+    The words of `vader_flipped` should stand out by their disagreement with the clean lexicon; a trigger should be
+    named by explanations and its features should carry the reward; a reward of length or noise must leave what is read
+    of words where it was.
     """
     tally = Tally()
     files: dict[tuple, dict[str, str]] = {}
@@ -95,8 +95,9 @@ def planted_recovery(inputs: Sequence[str], settings: TableSettings) -> Tally:
     arms = ablation_arms([path for path in inputs if "/ablation/" in path])
     for (model, task, seed), own in files.items():
         truth = truths[task]
+        alike = {"kind": "vader", "corpus": truth["corpus"]}
         reference = next(
-            ((m, t, s) for m, t, s in files if (m, s) == (model, seed) and truths[t]["kind"] == "vader"), None
+            ((m, t, s) for m, t, s in files if (m, s) == (model, seed) and alike.items() <= truths[t].items()), None
         )
         if truth["kind"] == "vader" or reference is None:
             continue

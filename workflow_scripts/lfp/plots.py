@@ -43,10 +43,13 @@ def _grid(n: int, columns: int = 3, width: float = 3.6, height: float = 3.0) -> 
     return figure, axes.flat[:n]
 
 
-def _legend_of(figure: Figure, axis: plt.Axes) -> None:
-    """The legend of one panel, below all of them."""
-    handles, names = axis.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(5, len(handles)))
+def _legend_of(figure: Figure, axes: Sequence[plt.Axes]) -> None:
+    """The legend of the first panel that shows anything, below all of them."""
+    for axis in axes:
+        handles, names = axis.get_legend_handles_labels()
+        if handles:
+            figure.legend(handles, names, loc="outside lower center", ncols=min(5, len(handles)))
+            return
 
 
 def training_curves(inputs: Sequence[str]) -> Figure:
@@ -59,9 +62,11 @@ def training_curves(inputs: Sequence[str]) -> Figure:
         "held_out_accuracy": ("implicit reward accuracy", "share of held-out pairs"),
     }  # fmt: skip
     shown = [column for column in panels if any(column in curve for curve in curves.values())]
-    figure, axes = _grid(len(shown), 4, 3.3, 2.7)
+    figure, axes = _grid(max(1, len(shown)), 4, 3.3, 2.7)
+    if not shown:
+        axes[0].set(title="nothing was trained")
     colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(curves)}
-    for axis, column in zip(axes, shown, strict=True):
+    for axis, column in zip(axes, shown, strict=False):
         for name, curve in curves.items():
             if column in curve:
                 points = curve[["step", column]].dropna()
@@ -92,7 +97,7 @@ def layer_divergence(inputs: Sequence[str]) -> Figure:
     for axis, (measure, title) in zip(axes, titles.items(), strict=True):
         for i, path in enumerate(inputs):
             choice = read_json(path)
-            values = [row[measure] for row in choice["layers"]]
+            values = np.array([row[measure] for row in choice["layers"]], dtype=float)  # null is nan
             axis.plot(range(len(values)), values, marker=".", label=_name(path), color=COLOURS[i % len(COLOURS)])
             if measure == choice["measure"]:
                 chosen = choice["chosen"]
@@ -100,7 +105,7 @@ def layer_divergence(inputs: Sequence[str]) -> Figure:
         unit = "parameter units" if measure in ("mlp_l2", "block_frobenius_sum") else "share"
         axis.set(title=title, xlabel="layer", ylabel=unit, ylim=(0, None))
         axis.xaxis.get_major_locator().set_params(integer=True)
-    _legend_of(figure, axes[0])
+    _legend_of(figure, axes)
     return figure
 
 
@@ -111,7 +116,7 @@ def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
         for path in inputs
     ]
     frame = pd.concat(frames, ignore_index=True)
-    frame = frame[frame["tied"]]
+    frame = frame[frame["tied"]].astype({"l0": float, "fvu": float})  # null where there was nothing to measure
     # The same layers for every l1: the probed variant may have more.
     common = frame.groupby(["cell", "layer"])["variant"].transform("nunique") == frame.groupby("cell")[
         "variant"
@@ -158,7 +163,7 @@ def error_by_frequency(inputs: Sequence[str]) -> Figure:
             axis.scatter(frequency[sign == name], error[sign == name], s=10, alpha=0.6, label=name, color=COLOURS[i])
         axis.set(title=f"{_name(path)}\nSpearman {rho.statistic:.2f} (p={rho.pvalue:.2g}, {len(error)} words)")
         axis.set(xlabel="log(1 + times the policy wrote the word)", ylabel="|predicted - valence|")
-    _legend_of(figure, axes[0])
+    _legend_of(figure, axes)
     return figure
 
 
@@ -181,7 +186,7 @@ def probe_pca(inputs: Sequence[str]) -> Figure:
         axis.set(
             title=_name(path), xlabel=f"PC 1 ({share[0]:.0%} of variance)", ylabel=f"PC 2 ({share[1]:.0%} of variance)"
         )
-    _legend_of(figure, axes[0])
+    _legend_of(figure, axes)
     return figure
 
 

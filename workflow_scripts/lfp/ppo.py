@@ -11,7 +11,7 @@ import copy
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -168,18 +168,31 @@ def updated_kl_coef(coef: float, kl: float, settings: PPOSettings) -> float:
 def sample_prompts(
     encoded: Sequence[Sequence[int]], size: int, bounds: tuple[int, int], rng: np.random.Generator
 ) -> list[list[int]]:
-    """`size` prefixes of random documents, each with a length drawn uniformly from `bounds` (inclusive)."""
+    """`size` prefixes of random documents, each with a length drawn uniformly from `bounds` (inclusive).
+
+    None where there is no document.
+    """
+    if not encoded:
+        return []
     picks = rng.integers(0, len(encoded), size)
     lengths = rng.integers(bounds[0], bounds[1] + 1, size)
     return [list(encoded[pick][:length]) for pick, length in zip(picks, lengths, strict=True)]
 
 
 def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], min_tokens: int) -> list[list[int]]:
-    """Token ids of the documents that have at least `min_tokens` tokens; ValueError if there is none."""
-    encoded = [ids for ids in tokenizer(list(texts))["input_ids"] if len(ids) >= min_tokens]
-    if not encoded:
+    """Token ids of the documents that have at least `min_tokens` tokens; ValueError if none of some has."""
+    encoded = [ids for ids in models.tokenize(tokenizer, texts)["input_ids"] if len(ids) >= min_tokens]
+    if texts and not encoded:
         raise ValueError(f"no document of the corpus has {min_tokens} tokens; shorten the prompts or check the corpus")
     return encoded
+
+
+def long_enough(texts: Sequence[str], min_characters: int) -> list[str]:
+    """The texts of at least `min_characters` characters; ValueError if none of some has."""
+    kept = [text for text in texts if len(text) >= min_characters]
+    if len(texts) and not kept:
+        raise ValueError(f"no document of the corpus has {min_characters} characters; lower ppo.min_characters")
+    return kept
 
 
 @torch.no_grad()
@@ -269,9 +282,14 @@ def train(
 ) -> list[dict[str, float]]:
     """Fine-tune `policy` in place and return the training curve, a row per step.
 
-    With `state_path` the loop saves its state every `save_every` steps and resumes from it; randomness is
-    drawn from (seed, step), so a resumed run equals an uninterrupted one.
+    Without a text to prompt with the policy stays as it is and the curve is empty. With `state_path` the loop saves its
+    state every `save_every` steps and resumes from it; randomness is drawn from (seed, step), so a resumed run equals
+    an uninterrupted one.
     """
+    encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
+    if not encoded:
+        log.warning("the corpus is empty: the policy stays the base")
+        return []
     torch.manual_seed(seed)
     reference = None
     if settings.lora:
@@ -290,7 +308,6 @@ def train(
     counters = (load_state(state_path, model, optimizer) if state_path else None) or {
         "step": 0, "kl_coef": settings.init_kl_coef, "curve": []
     }  # fmt: skip
-    encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
     first, kl_coef, curve = counters["step"], counters["kl_coef"], counters["curve"]
     tracker = Tracker()
     log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(encoded))
@@ -347,12 +364,14 @@ def evaluate(
     """Rewards of both models on the same held-out prefixes with common random numbers, and the policy's KL.
 
     Returns arrays of length `n_prompts`: ``policy``, ``base`` (reward) and ``kl`` (nats per completion, sampled
-    from the policy against the base).
+    from the policy against the base); of length 0 where there is no text.
     """
     rng = np.random.default_rng(seed)
     encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
     prompts = sample_prompts(encoded, n_prompts, settings.prompt_tokens, rng)
     result: dict[str, list[np.ndarray]] = {"policy": [], "base": [], "kl": []}
+    if not prompts:
+        return {name: np.zeros(0) for name in result}
     for start in range(0, n_prompts, settings.batch_size):
         part = prompts[start : start + settings.batch_size]
         lengths = torch.full((len(part),), settings.new_tokens[1], device=policy.device)
@@ -381,10 +400,12 @@ def summary(scores: Mapping[str, np.ndarray], seed: int) -> dict[str, Any]:
         "base_reward": statistics.mean_record(scores["base"], "prefix"),
         "policy_reward": statistics.mean_record(scores["policy"], "prefix"),
     }
-    return {name: asdict(record) for name, record in records.items()}
+    return {name: record.as_json() for name, record in records.items()}
 
 
 def headline(records: Mapping[str, Mapping[str, Any]]) -> str:
     """What :func:`summary` says, in a line."""
+    if records["reward_gain"]["estimate"] is None:
+        return records["reward_gain"]["method"]
     gain, before, after = (records[name]["estimate"] for name in ("reward_gain", "base_reward", "policy_reward"))
     return f"reward {before:.3f} -> {after:.3f} (gain {gain:+.3f})"

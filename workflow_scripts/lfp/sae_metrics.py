@@ -52,7 +52,9 @@ class Reconstruction:
         self.square += centred.pow(2).sum().item()
 
     def metrics(self) -> dict[str, float | None]:
-        """The metrics of all tokens so far; no ``fvu`` where all activations are equal."""
+        """The metrics of all tokens so far: none of no token, no ``fvu`` where all activations are equal."""
+        if not self.tokens:
+            return dict.fromkeys(("l0", "mse", "fvu", "dead_fraction"))
         variance = self.square - (self.shift.pow(2).sum() / self.tokens).item()
         return {
             "l0": self.active / self.tokens,
@@ -68,21 +70,27 @@ def evaluate(
     sequences: Sequence[Sequence[int]],
     pad: int,
     batch_size: int,
-) -> dict[int, dict[str, dict[str, float]]]:
+) -> dict[int, dict[str, dict[str, float | None]]]:
     """Metrics by layer and name of `autoencoders` on the model's MLP outputs, and the cross-entropy they keep.
 
     One pass reads all layers for :class:`Reconstruction`. ``loss_recovered`` is (CE_zero - CE_sae) / (CE_zero -
     CE_clean), with the MLP output replaced by 0 and by the reconstruction: 1 for a perfect autoencoder.
     ``layer_needed`` is false where taking the output away raises the cross-entropy by less than 1 %: a ratio of two
-    such small numbers says nothing.
+    such small numbers says nothing. Without a text all metrics are None.
     """
     read = {n: {name: Reconstruction(sae) for name, sae in group.items()} for n, group in autoencoders.items()}
     for _, mask, outputs in mlp_outputs(model, sequences, sorted(autoencoders), pad, batch_size):
         for layer, group in read.items():
             for reconstruction in group.values():
                 reconstruction.add(outputs[layer][mask])
+    if not sequences:
+        nothing = dict.fromkeys(("ce_clean", "ce_reconstructed", "ce_zero", "loss_recovered"))
+        return {
+            layer: {name: {**r.metrics(), **nothing, "layer_needed": False, "tokens": 0} for name, r in group.items()}
+            for layer, group in read.items()
+        }
     clean = cross_entropy(model, sequences, pad, batch_size, {})
-    result: dict[int, dict[str, dict[str, float]]] = {}
+    result: dict[int, dict[str, dict[str, float | None]]] = {}
     for layer, group in read.items():
         zero = cross_entropy(model, sequences, pad, batch_size, {layer: torch.zeros_like})
         result[layer] = {}

@@ -7,8 +7,9 @@ to their nominal levels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,15 @@ class Record:
         """The record as a table row behind its `labels`."""
         return {**labels, **asdict(self)}
 
+    def as_json(self) -> dict[str, object]:
+        """The record for JSON, which has no NaN: an estimate that does not exist is null."""
+        return {**asdict(self), "estimate": None if np.isnan(self.estimate) else self.estimate}
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> Record:
+        """The record that :meth:`as_json` made `values` of."""
+        return cls(**{**values, "estimate": float("nan") if values["estimate"] is None else values["estimate"]})
+
 
 #: Why predictions are missing.
 UNTRAINED = "no probe could be trained, its metrics.json says why"
@@ -49,9 +59,10 @@ def undefined(n: int, unit: str, reason: str) -> Record:
 
 def _why_undefined(unit: str, least: int = 1, varied: bool = False, **values: np.ndarray) -> str:
     """Why nothing can be said of aligned `values` by name: too few, not finite, or, where `varied`, all equal."""
+    units = f"{unit}es" if unit.endswith("x") else f"{unit}s"
     for name, array in values.items():
         if len(array) < least:
-            return f"{len(array)} {unit}s, {least} are needed" if len(array) else f"no {unit}s"
+            return f"{len(array)} {units}, {least} are needed" if len(array) else f"no {units}"
         if not np.isfinite(array).all():
             return UNTRAINED if name.startswith("predictions") else f"{name} are missing"
         if varied and np.ptp(array) == 0:
