@@ -1,6 +1,6 @@
 """The cost model of docs/scaling.md held against measurements at three sizes, and the peak memory of every stage there.
 
-python -m benchmarks.scaling
+python -m benchmarks.scaling [stage ...]
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ def stages(size: Size) -> Iterator[tuple[str, str, dict[str, Any], float]]:
     case = {"triples": triples, "prompt": prompt, "element": element, "batch_size": 24, "shared": True}
     # Prompts have half to all of their tokens.
     yield "features", "features", case, triples * (0.75 * prompt + 3 * element) * 2 * size.parameters
+    texts, length = 16, 64
+    case = {"texts": texts, "tokens": length, "layers": list(range(last + 1)), "size": 32, "batch_size": 8}
+    read = texts * length * 2 * size.parameters * (last + 1) / size.layers
+    # The encoder of every layer's small autoencoder, of d features.
+    yield "explanations", "explanations", case, read + texts * length * 2 * (last + 1) * size.d**2
     sets, prompts, prefix, new = 6, 8, 20, 12
     case = {"prompts": prompts, "prompt": prefix, "response": new, "sets": sets, "batch_size": 48}
     head = sets * prompts * new * 2 * size.d * size.vocabulary * 3
@@ -59,13 +64,17 @@ def stages(size: Size) -> Iterator[tuple[str, str, dict[str, Any], float]]:
 
 
 def main() -> None:
-    """Print the table and write it beside the other results."""
-    rows = []
+    """Print the table and write it beside the other results; arguments name the stages, all unless given."""
+    path, wanted = RESULTS / "scaling.json", sys.argv[1:]
+    kept = json.loads(path.read_text(encoding="utf-8")) if wanted else []
+    rows = [row for row in kept if row["stage"] not in wanted]
     with tempfile.TemporaryDirectory() as folder:
         for name, shape, vocabulary in SHAPES:
             model = make_model(Path(folder) / name, shape, vocabulary)
             size = Size(shape["n_layers"], shape["d_model"], vocabulary)
             for stage, worker, case, flop in stages(size):
+                if wanted and stage not in wanted:
+                    continue
                 contenders = [
                     Contender(stage, worker, case | {"model": model}, sys.executable),
                     Contender("limit", "machine", {"kind": "float32"}, sys.executable),
@@ -78,7 +87,7 @@ def main() -> None:
                 })  # fmt: skip
                 print(rows[-1], flush=True)
     print(pd.DataFrame(rows).sort_values(["stage"], kind="stable").to_string(index=False))
-    (RESULTS / "scaling.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from workflow_scripts import claims, joblog, lease
-from workflow_scripts.lfp import terminal, tracking
+from workflow_scripts.lfp import memory, terminal, tracking
 from workflow_scripts.lfp.artefacts import aside
 from workflow_scripts.lfp.provenance import file_digests, input_digests, record_path
 
@@ -56,7 +56,7 @@ class Job:
 
     @property
     def device(self) -> str:
-        """``cuda`` where the workflow granted a GPU and there is one, else ``cpu``; sets torch's threads.
+        """``cuda`` where the workflow granted a GPU and there is one, else ``cpu``; sets threads and memory for it.
 
         Each process of a job on several GPUs has its own.
         """
@@ -64,6 +64,7 @@ class Job:
 
         torch.set_num_threads(self.threads)
         if not (self.gpus and torch.cuda.is_available()):
+            memory.keep_freed()
             return "cpu"
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
         self._device = torch.cuda.get_device_name()

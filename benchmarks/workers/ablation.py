@@ -4,13 +4,14 @@ import numpy as np
 import torch
 
 from benchmarks.workers.meter import serve
-from workflow_scripts.lfp import ablation, models
+from workflow_scripts.lfp import ablation, memory, models
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
 
 
 def make(case):
     """`case`: model, prompts, prompt, response (tokens), sets, batch_size."""
     torch.set_num_threads(1)
+    memory.keep_freed()  # as a job does that computes on the CPU
     torch.manual_seed(0)
     model, tokenizer = models.load_model(case["model"]), models.load_tokenizer(case["model"])
     rng = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 import torch
 
 from benchmarks.workers.meter import serve
+from workflow_scripts.lfp import memory
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
 from workflow_scripts.lfp.sae_training import Adam, Gradients, sparse_pays
 
@@ -10,6 +11,7 @@ from workflow_scripts.lfp.sae_training import Adam, Gradients, sparse_pays
 def make(case):
     """`case`: n, d, m, density, precision, tied. The learning rate is 0, so that the density stays."""
     torch.set_num_threads(1)
+    memory.keep_freed()  # as a job does that computes on the CPU
     torch.manual_seed(0)
     n, d, m = case["n"], case["d"], case["m"]
     sae = SparseAutoencoder(d, m, case["tied"]).requires_grad_(False)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from benchmarks.workers.meter import serve
-from workflow_scripts.lfp import activations, models
+from workflow_scripts.lfp import activations, memory, models
 
 
 def useful_flops(model, layers, tokens):
@@ -16,6 +16,7 @@ def useful_flops(model, layers, tokens):
 def make(case):
     """`case`: model (a directory), layers, lengths of the texts, batch_size, precision."""
     torch.set_num_threads(1)
+    memory.keep_freed()  # as a job does that computes on the CPU
     model = models.load_model(case["model"], dtype=case["precision"])
     rng = np.random.default_rng(0)
     sequences = [rng.integers(5, 1000, n).tolist() for n in case["lengths"]]

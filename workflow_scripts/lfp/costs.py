@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 GB = 1e9
+#: Different words of the texts that explanations read: more than a thousand reviews have.
+WORDS = 20_000
 FLOAT, HALF = 4, 2  # bytes of a float32 and of a float16
 
 
@@ -151,11 +153,15 @@ def _explained_costs(
 ) -> list[Cost]:
     """Costs of explanations and of ablation."""
     own = settings["explanations"]
-    read = (2 * own["texts"] + own["scored_texts"]) * own["max_tokens"]
-    codes = own["texts"] * own["max_tokens"] * own["top_features"] * cell["layers"] * FLOAT
+    # Preferences are read as pairs once more.
+    read = ((2 if cell["preference"] else 1) * own["texts"] + own["scored_texts"]) * own["max_tokens"]
+    codes = own["scored_texts"] * own["max_tokens"] * own["top_features"] * cell["layers"] * FLOAT
+    strongest = (2 * own["evidence_top"] + own["evidence_random"]) * own["excerpt_tokens"]
+    held = cell["layers"] * shape.d_model * (strongest + WORDS) * FLOAT
     explained = _cost(
         "explanations", machine, read * shape.forward,
-        gpu_memory_gb=reading_memory(shape, own["batch_size"] * own["max_tokens"], weight), host_memory_gb=2 * codes,
+        gpu_memory_gb=reading_memory(shape, own["batch_size"] * own["max_tokens"], weight),
+        host_memory_gb=held + 2 * codes,
     )  # fmt: skip
     own = settings["ablation"]
     interventions = len(own["interventions"]) - 1 if "explained" in own["arms"] else 0
