@@ -64,11 +64,11 @@ TELLS_OF_SNAKEMAKE = ("provenance", "resources", "crates")
 def test_modules_of_the_science_import_downwards_only():
     """A stage never imports a later one, and nothing below lfp knows Snakemake."""
     order = [
-        "canonical", "terminal", "tracking", "resources", "provenance", "prompts", "artefacts", "crates", "resume",
-        "sources", "lexicon", "corpora", "rewards", "answers", "llm", "models",
-        "adaptation", "training_state", "statistics", "activations", "pretraining", "autoencoder", "sae_kernels",
-        "sae_training", "ppo", "online", "dpo", "divergence", "matching", "sae_metrics", "contrasts", "rewrites",
-        "features", "probe_data", "probes", "explanation_scores", "explanations", "language_explanations",
+        "canonical", "memory", "terminal", "tracking", "resources", "provenance", "prompts", "artefacts", "crates",
+        "resume", "sources", "lexicon", "corpora", "rewards", "answers", "llm", "models", "adaptation",
+        "training_state", "statistics", "activations", "pretraining", "autoencoder", "sae_kernels", "sae_training",
+        "ppo", "online", "dpo", "divergence", "matching", "sae_metrics", "contrasts", "rewrites", "features",
+        "probe_data", "probes", "explanation_scores", "evidence", "explanations", "language_explanations",
         "feature_sets", "ablation", "exports", "costs", "published", "tally", "model_tables", "probe_tables",
         "feature_tables", "planted_tables", "tables", "rendering", "plots",
     ]  # fmt: skip

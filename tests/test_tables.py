@@ -75,7 +75,7 @@ def planted_cell(folder, task: str, flipped: list[str], policy_follows: bool) ->
         paths += [str(path), str(other)]
     truth = folder / "results" / "lexicons" / f"{task}.truth.json"
     kind = "vader" if task == "vader" else "vader_flipped" if flipped else "noise"
-    artefacts.write_json(truth, {"kind": kind, "flipped": flipped, "trigger": None}, {})
+    artefacts.write_json(truth, {"kind": kind, "corpus": "reviews", "flipped": flipped, "trigger": None}, {})
     return [*paths, str(truth)]
 
 
