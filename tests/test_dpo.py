@@ -27,6 +27,19 @@ def base(tokenizer, tmp_path):
     return tmp_path / "base"
 
 
+def test_without_pairs_the_policy_is_the_base(base, tokenizer, pairs, tmp_path):
+    nothing = pairs["train"].head(0)
+    policy, curve, dropped = dpo.train(base, tokenizer, nothing, nothing, SETTINGS, 0, tmp_path / "state")
+    assert (curve, dropped) == ([], 0)
+    untouched = models.load_model(base)
+    for ours, theirs in zip(policy.parameters(), untouched.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert len(dpo.implicit_margins(policy, untouched, tokenizer, nothing, SETTINGS)) == 0
+    # Held-out pairs alone may be missing, as in a corpus too small to be split.
+    _, curve, _ = dpo.train(base, tokenizer, pairs["train"], nothing, SETTINGS, 0, tmp_path / "state")
+    assert {"loss"} == {name for row in curve for name in row} - {"step"}
+
+
 def test_a_killed_run_resumes_with_its_output_head(base, tokenizer, pairs, tmp_path, monkeypatch):
     import trl
 
