@@ -106,7 +106,8 @@ def train(
     )  # fmt: skip
     trainer = DPOTrainer(
         model=policy, ref_model=reference, args=config, train_dataset=train_set,
-        eval_dataset=eval_set if len(eval_set) else None, processing_class=tokenizer, peft_config=peft_config, callbacks=trainer_callbacks("DPO"),
+        eval_dataset=eval_set if len(eval_set) else None, processing_class=tokenizer, peft_config=peft_config,
+        callbacks=trainer_callbacks("DPO"),
     )  # fmt: skip
     log.info("DPO on %d pairs (%d dropped), resuming from %s", len(train_set), dropped, checkpoint)
     trainer.remove_callback(PrinterCallback)  # what it prints is in the curve
