@@ -574,7 +574,9 @@ def test_language_models_rewrite_and_explain_by_configuration_alone(run, tmp_pat
     assert list(babble["explanation"]) == ["unparsed: not explained"]
     assert babble["estimate"].iloc[0] == len(own)
     quality = table(tree, "explanation_quality")
-    assert {judge.split("@")[0].split("/")[-1] for judge in quality["judge"]} == {"words-v1", "chain"}
+    assert {judge.split("@")[0].split("/")[-1] for judge in quality["judge"]} == {"words-v1", "chain", "none"}
+    nothing = quality[quality["judge"] == "none"]  # babble explains no feature, and a cell without text has none
+    assert set(zip(nothing["task"], nothing["explainer"], strict=True)) == {("vader", "nonsense")}
     ablated = pd.read_parquet(tree / ablation).groupby("arm")["features"].first()
     assert ablated["explained"] == len(own)
     assert ablated["none"] == 0

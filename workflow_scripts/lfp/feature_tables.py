@@ -57,7 +57,7 @@ def explanation_quality(inputs: Sequence[str], settings: TableSettings) -> Tally
         frame = read_table(path)
         if frame.empty:
             record = statistics.undefined(0, "feature", "no feature was explained")
-            label = {**labels(path), "judge": "", "scored": "", "explanation": ""}
+            label = {**labels(path), "judge": "none", "scored": "none", "explanation": "none"}
             tally.add(record, label, excerpts=0, unparsed=0)
             continue
         keys = ["judge", "layer", "feature", "task"]
