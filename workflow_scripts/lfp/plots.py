@@ -48,7 +48,8 @@ def _legend_of(figure: Figure, axes: Sequence[plt.Axes]) -> None:
     for axis in axes:
         handles, names = axis.get_legend_handles_labels()
         if handles:
-            figure.legend(handles, names, loc="outside lower center", ncols=min(5, len(handles)))
+            columns = max(1, int(figure.get_figwidth() / 2.2))  # inches that the longest names take
+            figure.legend(handles, names, loc="outside lower center", ncols=min(columns, len(handles)))
             return
 
 
