@@ -8,7 +8,6 @@ answers (interpretation study 3.5).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +28,6 @@ from workflow_scripts.lfp.lexicon import WORD, Lexicon
 from workflow_scripts.lfp.resume import Clock, load_tensors, save_tensors
 from workflow_scripts.lfp.statistics import benjamini_hochberg
 from workflow_scripts.lfp.terminal import Progress
-
-log = logging.getLogger(__name__)
 
 EXPLAINER = "heuristic-v1"
 
@@ -130,13 +127,9 @@ def word_activations(
 
 def resumed(state_path: str | Path | None, held: Mapping[str, torch.Tensor]) -> int:
     """Fill `held` with what an interrupted pass kept at `state_path`, and return how many batches that were."""
-    found = load_tensors(state_path) if state_path else None
-    if found is None:
-        return 0
-    tensors, counters = found
-    for name, value in held.items():
-        value.copy_(tensors[name])
-    log.info("resuming behind %d batches", counters["batches"])
+    tensors, counters = load_tensors(state_path) or ({}, {"batches": 0})
+    for name, value in tensors.items():
+        held[name].copy_(value)
     return counters["batches"]
 
 
@@ -218,11 +211,8 @@ def _code_tensors(codes: Mapping[int, sparse.csr_array]) -> dict[str, torch.Tens
 
 def _resumed_codes(state_path: str | Path | None, codes: dict[int, sparse.csr_array]) -> int:
     """Put what an interrupted pass kept in place of `codes`, and return how many batches that were."""
-    found = load_tensors(state_path) if state_path else None
-    if found is None:
-        return 0
-    tensors, counters = found
-    for n, code in codes.items():
+    tensors, counters = load_tensors(state_path) or ({}, {"batches": 0})
+    for n, code in codes.items() if tensors else ():
         parts = [tensors[f"{n}.{name}"].numpy() for name in ("data", "indices", "indptr")]
         codes[n] = sparse.csr_array(tuple(parts), shape=(len(parts[2]) - 1, code.shape[1]))
     return counters["batches"]

@@ -81,7 +81,7 @@ def element_features(
     embed = model.get_input_embeddings()
     sequences, targets = encode_elements(tokenizer, triples, elements, max_tokens)
     shared = [shared_tokens([s[i] for s in sequences], [t[i] for t in targets]) for i in range(len(triples))]
-    tensors, counters = (load_tensors(state_path) if state_path else None) or ({}, {"batches": 0})
+    tensors, counters = load_tensors(state_path) or ({}, {"batches": 0})
     result = {name: value.numpy() for name, value in tensors.items()}
     done, clock = counters["batches"], Clock()
 

@@ -326,13 +326,7 @@ def train(
         kl_coef = updated_kl_coef(kl_coef, row["kl"], settings)
         curve.append({"step": step, **row})
         tracker.add(curve[-1])
-        check_finite("PPO", curve)
-        if settings.stop_kl is not None and row["kl"] > settings.stop_kl:
-            raise DivergedError(
-                f"PPO: KL of {row['kl']:.3g} nats at step {step} is above stop_kl ({settings.stop_kl:g}); lower"
-                " ppo.learning_rate or raise ppo.init_kl_coef",
-                curve,
-            )
+        _check_course(curve, settings)
         if step % 10 == 0 or step == settings.steps - 1:
             log.info("step %d: reward %.3f, KL %.3f nats, entropy %.3f", step, row["reward"], row["kl"], row["entropy"])
         if state_path and (step + 1) % settings.save_every == 0 and step + 1 < settings.steps:
@@ -342,6 +336,18 @@ def train(
     if settings.lora:
         adaptation.merge_lora(policy)
     return curve
+
+
+def _check_course(curve: Sequence[Mapping[str, float]], settings: PPOSettings) -> None:
+    """Raise DivergedError where the last row of `curve` is not finite or its KL is above `stop_kl`."""
+    check_finite("PPO", curve)
+    step, kl = curve[-1]["step"], curve[-1]["kl"]
+    if settings.stop_kl is not None and kl > settings.stop_kl:
+        raise DivergedError(
+            f"PPO: KL of {kl:.3g} nats at step {step} is above stop_kl ({settings.stop_kl:g}); lower"
+            " ppo.learning_rate or raise ppo.init_kl_coef",
+            curve,
+        )
 
 
 def _schedule(step: int, settings: PPOSettings) -> float:

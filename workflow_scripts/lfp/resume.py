@@ -73,9 +73,9 @@ def save_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], counters
         save_file(kept, temporary, {"counters": json.dumps(counters), "digest": _digest(kept)})
 
 
-def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """What :func:`save_tensors` wrote; None where there is no such file, or a damaged one."""
-    if not Path(path).exists():
+def load_tensors(path: str | Path | None) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """What :func:`save_tensors` wrote; None where there is no path, no such file, or a damaged one."""
+    if path is None or not Path(path).exists():
         return None
     try:
         with readable(path) as file:
