@@ -1,8 +1,8 @@
 """What happens to memory that a process frees.
 
 glibc gives large blocks back to the kernel as soon as they are free, and the kernel clears every page of the next one.
-Training on a CPU frees and allocates gradients and activations of hundreds of megabytes at every step, so that a fifth
-of an update of a Pythia-70m shape went into that (benchmarks/README.md).
+Training on a CPU frees and allocates gradients and activations of hundreds of megabytes at every step;
+benchmarks/README.md has what that cost.
 """
 
 from __future__ import annotations
