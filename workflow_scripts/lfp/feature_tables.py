@@ -220,7 +220,7 @@ _SIDE_EFFECTS = {"kl": "kl", "distinct_2": "distinct_2", "tokens": "length"}
 def ablation_arms(inputs: Sequence[str]) -> dict[tuple, dict[tuple[str, str, str], dict[str, pd.DataFrame]]]:
     """{(model, task, seed, sae): {(subject, arm, intervention): {"completions": rows, "neutral": rows}}}.
 
-    A cell without held-out text has no arms, an arm without neutral text has no ``neutral``.
+    A cell without held-out text has no arms.
     """
     cells: dict[tuple, dict[tuple[str, str, str], dict[str, pd.DataFrame]]] = {}
     for path in inputs:
