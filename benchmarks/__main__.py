@@ -63,10 +63,10 @@ class Bench:
         """A contender of another library, in its environment."""
         return Contender(name, module, case, self.options.peers, path, True, precision)
 
-    def limits(self) -> list[Contender]:
+    def limits(self, **case: Any) -> list[Contender]:
         """Matrix products and copies, measured in the same rounds."""
         kinds = {"float32": "float32", "bfloat16": "bfloat16", "copy": ""}
-        return [self.ours(f"limit: {k}", "machine", {"kind": k}, precision=p) for k, p in kinds.items()]
+        return [self.ours(f"limit: {k}", "machine", case | {"kind": k}, precision=p) for k, p in kinds.items()]
 
     def autoencoder(self) -> Iterator[Table]:
         """Training steps of 4,096 tokens."""
@@ -86,6 +86,23 @@ class Bench:
             untied = case | {"density": 0.05, "precision": "float32", "tied": False}
             rows.append(self.ours("ours, untied, 5% active", "autoencoder", untied))
             yield f"autoencoder step, d {d}, {m} features, 4096 tokens", rows + self.limits()
+
+    def gpu(self) -> Iterator[Table]:
+        """Training steps of 4,096 tokens on a GPU, a hundred a turn; no table where there is none."""
+        import torch
+
+        if not torch.cuda.is_available():
+            return
+        for d, m in SIZES:
+            case = {"n": 4096, "d": d, "m": m, "device": "cuda", "steps": 100}
+            rows = []
+            for precision, name in (("float32", "SAELens"), ("bfloat16", "SAELens, autocast")):
+                own = case | {"precision": precision, "density": 0.05}
+                rows.append(self.peer(name, "saelens", own, precision))
+                rows.append(self.ours("ours", "autoencoder", own | {"tied": True}, precision))
+                rows.append(self.ours("ours, untied", "autoencoder", own | {"tied": False}, precision))
+            title = f"100 autoencoder steps, d {d}, {m} features, 4096 tokens, {torch.cuda.get_device_name()}"
+            yield title, rows + self.limits(device="cuda", steps=100)
 
     def harvest(self) -> Iterator[Table]:
         """MLP outputs of a Pythia-70m shape."""
@@ -158,10 +175,11 @@ def markdown(tables: dict[str, list[dict[str, Any]]]) -> str:
     """The tables as Markdown; rates are of useful work."""
     lines = []
     for title, rows in tables.items():
+        clock = {"cpu": "CPU", "wall": "wall"}[rows[0].get("clock", "cpu")]
         lines += [
             f"### {title}",
             "",
-            "| | precision | CPU ms (fastest to slowest) | x fastest peer | % of limit | peak MB |",
+            f"| | precision | {clock} ms (fastest to slowest) | x fastest peer | % of limit | peak MB |",
         ]
         lines += ["|---|---|---|---|---|---|"]
         limits = {r["precision"]: r["work"] / r["seconds"] for r in rows if r["name"].startswith("limit")}
@@ -190,7 +208,7 @@ def main() -> None:
     parser.add_argument("--trl", required=True, help="folder with TRL 1.12")
     parser.add_argument("--trl-classic", required=True, help="folder with TRL 0.11")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("stages", nargs="*", default=["autoencoder", "harvest", "ppo", "features", "ablation"])
+    parser.add_argument("stages", nargs="*", default=["autoencoder", "gpu", "harvest", "ppo", "features", "ablation"])
     options = parser.parse_args()
     path = RESULTS / f"{machine_name()}.json"
     kept = json.loads(path.read_text())["tables"] if path.exists() else {}

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from workflow_scripts.lfp import autoencoder, matching, sae_metrics, sae_training
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
@@ -186,6 +188,60 @@ def test_the_sparse_path_trains_what_the_dense_path_trains(kind, monkeypatch):
         metrics = [reconstruction_metrics(sae, x) for sae in (dense, sparse)]
         assert metrics[0]["fvu"] == pytest.approx(metrics[1]["fvu"], abs=1e-4)
     assert [sae.d_sae for sae in found[True]] == [12, 24]
+
+
+class PretendGraph:
+    """What a GPU's graph does, on a CPU: keep every operation with the memory it touched, and do it all once more."""
+
+    def __init__(self) -> None:
+        self.operations: list[tuple] = []
+        self.replays = 0
+
+    def replay(self) -> None:
+        self.replays += 1
+        if self.replays == 1:
+            return  # a GPU computes nothing while it records; here that was computed
+        for function, args, kwargs, kept in self.operations:
+            for old, new in zip(kept, tree_leaves(function(*args, **kwargs)), strict=True):
+                if old is not None:
+                    old.copy_(new)
+
+
+class PretendRecording(TorchDispatchMode):
+    """Operations go into the graph; one that waits for a value fails, as it does on a GPU."""
+
+    def __init__(self, graph: PretendGraph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function is not torch.ops.aten._local_scalar_dense.default, "a recorded step waits for the device"
+        found = function(*args, **(kwargs or {}))
+        self.graph.operations.append((function, args, kwargs or {}, tree_leaves(found)))
+        return found
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_recorded_step_trains_what_a_computed_one_trains(tied, precision, monkeypatch):
+    """Batches of 300, and of 100 at the end of an epoch; on a GPU, where there is one, with its own graphs."""
+    x, _ = planted(1000)
+    settings = AutoencoderSettings(
+        l1=0.01, batch_size=300, epochs=5, learning_rate=5e-3, tied=tied, precision=precision
+    )
+    device, graphs = ("cuda" if torch.cuda.is_available() else "cpu"), []
+    if device == "cpu":
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graphs.append(PretendGraph()) or graphs[-1])
+        monkeypatch.setattr(torch.cuda, "graph", PretendRecording)
+    found = {}
+    for records in (True, False):
+        monkeypatch.setattr(sae_training, "can_capture", lambda device, records=records: records)
+        found[records] = sae_training.train(x, [12, 24], settings, seed=0, device=device)
+    for recorded, computed in zip(found[True], found[False], strict=True):
+        torch.testing.assert_close(dict(recorded.named_parameters()), dict(computed.named_parameters()))
+    if device == "cpu":
+        full_batches = 15
+        assert [graph.replays for graph in graphs] == 2 * [full_batches - sae_training.WARM_UP]
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -22,6 +22,19 @@ def test_contenders_take_turns_and_keep_their_seconds():
     assert "**" in bench.markdown({"title": rows})
 
 
+def test_a_turn_may_be_several_steps():
+    case = {"n": 64, "d": 8, "m": 16, "density": 0.1, "precision": "float32", "tied": True}
+    one, three = (
+        side_by_side.Contender("ours", "autoencoder", case | {"steps": steps}, sys.executable) for steps in (1, 3)
+    )
+    rows = side_by_side.take_turns([one, three], rounds=1)
+    assert rows[1]["work"] == pytest.approx(3 * rows[0]["work"])
+    assert rows[0]["clock"] == "cpu"
+    assert "CPU ms" in bench.markdown({"title": rows})
+    on_gpu = side_by_side.Contender("ours", "autoencoder", case | {"device": "cuda"}, sys.executable)
+    assert on_gpu.clock == "wall"
+
+
 def test_a_worker_that_does_not_start_says_why():
     contender = side_by_side.Contender("broken", "machine", {"kind": "float7"}, sys.executable)
     with pytest.raises(RuntimeError, match=r"(?s)broken \(machine\) did not start.*float7"):

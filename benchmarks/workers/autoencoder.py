@@ -5,28 +5,31 @@ import torch
 from benchmarks.workers.meter import serve
 from workflow_scripts.lfp import memory
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
-from workflow_scripts.lfp.sae_training import Adam, Gradients, sparse_pays
+from workflow_scripts.lfp.sae_training import Adam, Captured, Gradients, can_capture, sparse_pays
 
 
 def make(case):
-    """`case`: n, d, m, density, precision, tied. The learning rate is 0, so that the density stays."""
+    """`case`: n, d, m, density, precision, tied, device. The learning rate is 0, so that the density stays."""
+    device = case.get("device", "cpu")
     torch.set_num_threads(1)
     memory.keep_freed()  # as a job does that computes on the CPU
     torch.manual_seed(0)
     n, d, m = case["n"], case["d"], case["m"]
-    sae = SparseAutoencoder(d, m, case["tied"]).requires_grad_(False)
+    sae = SparseAutoencoder(d, m, case["tied"]).requires_grad_(False).to(device)
     sae.b_enc.fill_(torch.special.ndtri(torch.tensor(case["density"])).item())
-    x = torch.randn(n, d)
+    x = torch.randn(n, d).to(device)
     precision = getattr(torch, case["precision"])
     gradients = Gradients(sae, 1e-3, precision)
-    sparse = precision == torch.float32 and sparse_pays((sae.encode(x) > 0).float().mean().item(), d * m)
+    found = (sae.encode(x) > 0).float().mean().item()
+    sparse = device == "cpu" and precision == torch.float32 and sparse_pays(found, d * m)
     optimizer = Adam(sae.parameters(), 0.0)
 
-    def step():
+    def step(x):
         (gradients.sparse if sparse else gradients.dense)(x)
         optimizer.step()
 
-    return step, 10 * n * d * m / 1e9
+    compute = Captured(step, n) if can_capture(device) else step
+    return lambda: compute(x), 10 * n * d * m / 1e9
 
 
 if __name__ == "__main__":
