@@ -100,7 +100,8 @@ def width(model: PreTrainedModel) -> int:
 
 def output_logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
     """Logits [..., vocab] of final hidden states [..., d_model], soft-capped where the family does so (Gemma 2)."""
-    logits = model.get_output_embeddings()(hidden)
+    # Rows that do not lie behind each other would be multiplied sequence by sequence, with the weights copied for each.
+    logits = model.get_output_embeddings()(hidden.contiguous())
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     return logits if cap is None else torch.tanh(logits / cap) * cap
 
