@@ -98,18 +98,19 @@ class Gradients:
         w_enc = low.T if sae.encoder is None else sae.encoder.to(kind)
         x = x.to(kind)
         code = torch.addmm(sae.b_enc.to(kind), x, w_enc, out=self._buffer("code", n, sae.d_sae, kind)).relu_()
-        error = torch.addmm(sae.b_dec.to(kind), code, low, out=self._buffer("error", n, d, kind))
-        error = error.sub_(x).mul_(2 / (n * d))
+        error = torch.addmm(sae.b_dec.to(kind), code, low, out=self._buffer("error", n, d, kind)).sub_(x)
+        # 2 / (n d) goes into the products that read the error, where it costs nothing.
+        scale = 2 / (n * d)
         penalty = torch.full_like(sae.b_enc, self.l1 / n, dtype=kind)
-        sent = torch.addmm(penalty, error, low.T, out=self._buffer("sent", n, sae.d_sae, kind))
+        sent = torch.addmm(penalty, error, low.T, alpha=scale, out=self._buffer("sent", n, sae.d_sae, kind))
+        torch.ops.aten.threshold_backward.grad_input(sent, code, 0, grad_input=sent)  # 0 where no feature was active
         d_dec = torch.mm(code.T, error, out=self._buffer("decoder", sae.d_sae, d, kind))
-        # From here on only where the code is active matters: it becomes 1 there, in place.
-        sent.mul_(code.sign_())
         if sae.encoder is None:
-            d_dec.addmm_(sent.T, x)
+            d_dec.addmm_(sent.T, x, beta=scale)
         else:
+            d_dec.mul_(scale)
             sae.encoder.grad = torch.mm(x.T, sent, out=self._buffer("encoder", d, sae.d_sae, kind)).to(sae.encoder)
-        sae.b_enc.grad, sae.b_dec.grad = sent.sum(0).to(sae.b_enc), error.sum(0).to(sae.b_dec)
+        sae.b_enc.grad, sae.b_dec.grad = sent.sum(0).to(sae.b_enc), error.sum(0).to(sae.b_dec).mul_(scale)
         sae.decoder.grad = _on_the_sphere(d_dec.to(w_dec), w_dec, norms)
 
     @torch.no_grad()
@@ -159,7 +160,8 @@ class Gradients:
 
 def _on_the_sphere(gradient: torch.Tensor, directions: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
     """The gradient by rows before their normalisation, from that by the unit rows `directions`."""
-    return (gradient - (gradient * directions).sum(1, keepdim=True) * directions) / norms
+    along = torch.linalg.vecdot(gradient, directions)[:, None]
+    return torch.addcmul(gradient, along, directions, value=-1).div_(norms)
 
 
 class Adam:
