@@ -57,7 +57,7 @@ class AutoencoderSettings:
 
 def sparse_pays(density: float, weights: int) -> bool:
     """Whether the sparse path is the faster one on a CPU at this share of active features; `weights` is d_in d_sae."""
-    return density < (0.2 if weights <= CACHED_WEIGHTS else 0.08)
+    return density < (0.25 if weights <= CACHED_WEIGHTS else 0.16)
 
 
 def can_capture(device: str) -> bool:
@@ -132,7 +132,7 @@ class Gradients:
             encoder = decoder if tied else np.zeros_like(decoder)
             grads = [decoder, encoder, np.zeros(sae.d_sae, scalar), np.zeros(d, scalar)]
             chosen = slice(rows[0], rows[-1] + 1)
-            sae_kernels.gradients(pre[chosen], b_enc, x.numpy()[chosen], *fixed, *grads, tied)
+            sae_kernels.gradients(pre[chosen], b_enc, x.numpy()[chosen], *fixed, *grads)
             return grads
 
         parts = [rows for rows in np.array_split(np.arange(n), self.threads) if len(rows)]
