@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from workflow_scripts.lfp import autoencoder, matching, sae_metrics, sae_training
+from workflow_scripts.lfp import autoencoder, matching, sae_kernels, sae_metrics, sae_training
 from workflow_scripts.lfp.autoencoder import SparseAutoencoder
 from workflow_scripts.lfp.sae_training import AutoencoderSettings, Gradients
 
@@ -135,6 +135,22 @@ def test_closed_form_gradients_are_those_of_automatic_differentiation(shape, den
             path(x)
             for name, parameter in sae.named_parameters():
                 torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-5, atol=1e-10)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.3])
+def test_the_sparse_path_in_several_blocks_and_tiles_is_the_dense_one(density, tied):
+    """Wide enough for a second block of columns, of six, and long enough for a second tile, of six tokens."""
+    torch.manual_seed(0)
+    n, d, m = 1030, 70, 4200
+    columns = sae_kernels.BLOCK // m // 64 * 64
+    assert (columns, sae_kernels.TILE // columns) == (64, 1024)
+    sae, x = random_autoencoder(d, m, tied, density), torch.randn(n, d, dtype=torch.float64)
+    gradients, found = Gradients(sae, 0.3, torch.float64), []
+    for path in (gradients.dense, gradients.sparse):
+        path(x)
+        found.append({name: parameter.grad.clone() for name, parameter in sae.named_parameters()})
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
 
 
 def test_the_optimizer_is_torchs_adam():
