@@ -92,6 +92,7 @@ class Bench:
         import torch
 
         if not torch.cuda.is_available():
+            print("no GPU: no table of one", flush=True)
             return
         for d, m in SIZES:
             case = {"n": 4096, "d": d, "m": m, "device": "cuda", "steps": 100}
