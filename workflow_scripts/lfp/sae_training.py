@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 #: Steps between two looks at how many features are active.
 LOOK_EVERY = 50
-#: Weights above which the sparse path leaves the cache and pays off at a lower density (benchmarks/README.md).
+#: Weights above which the sparse path, which gathers their rows, leaves the cache and pays off at a lower density.
 CACHED_WEIGHTS = 2**21
 #: Steps that a GPU takes before one is recorded: its libraries set themselves up in the first ones.
 WARM_UP = 3
