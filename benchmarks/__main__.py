@@ -33,17 +33,19 @@ def make_model(folder: Path, shape: dict[str, int], vocabulary: int) -> str:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from workflow_scripts.lfp import models
+    from lfp.models.loading import save_model
+    from lfp.organisms.configs import organism_config
+    from lfp.organisms.tokenizers import train_tokenizer
 
     torch.manual_seed(0)
-    tokenizer = models.train_tokenizer(["some words to build pieces of, and no more than that"], 300)
+    tokenizer = train_tokenizer(["some words to build pieces of, and no more than that"], 300)
     # Pieces beyond the trained ones, so that every id of the prompts and of the samples decodes to text.
     tokenizer.add_tokens(
         [f"{a}{b}{c}" for a in "bcdfghjk" for b in "aeiou" for c in "lmnprstvwxz"][: 800 - len(tokenizer)]
     )
     ids = (tokenizer.eos_token_id, tokenizer.pad_token_id)
-    model = AutoModelForCausalLM.from_config(models.organism_config("gpt_neox", vocabulary, *ids, **shape))
-    models.save_model(model, tokenizer, folder)
+    model = AutoModelForCausalLM.from_config(organism_config("gpt_neox", vocabulary, *ids, **shape))
+    save_model(model, tokenizer, folder)
     return str(folder)
 
 

@@ -25,8 +25,9 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
-from workflow_scripts.lfp import statistics
-from workflow_scripts.lfp.lexicon import vader_lexicon
+from lfp.feedback.lexica import vader_lexicon
+from lfp.statistics.estimates import kendall_tau, published_tau
+from lfp.statistics.records import kendall_difference_record, kendall_record, proportion_record
 
 WORDS, CONTEXTS, RESAMPLES = 120, 15, 999
 #: Weight of the valence, and standard deviation of a word's own effect, against a context's noise of unit variance:
@@ -62,15 +63,15 @@ def word_level(seed: int, tau: float) -> dict[str, float]:
     rng = np.random.default_rng([2, seed])
     truth, predicted = simulate(rng, WORDS, SIGNAL, probes=2)
     means = predicted.mean(2)
-    record = statistics.kendall_record(means[0], truth, seed, RESAMPLES)
-    difference = statistics.kendall_difference_record(means[0], means[1], truth, seed, RESAMPLES)
+    record = kendall_record(means[0], truth, seed, RESAMPLES)
+    difference = kendall_difference_record(means[0], means[1], truth, seed, RESAMPLES)
     null_truth, null = simulate(rng, WORDS, 0.0)
     return {
         "interval of tau covers": record.ci_low <= tau <= record.ci_high,
         # Both probes are drawn alike, so the difference is 0 in the population: a test of it is a test of nothing.
         "interval of the difference covers": difference.ci_low <= 0 <= difference.ci_high,
         "false positives of the difference": difference.p <= 0.05,
-        "false positives of tau": statistics.kendall_record(null[0].mean(1), null_truth, seed, RESAMPLES).p <= 0.05,
+        "false positives of tau": kendall_record(null[0].mean(1), null_truth, seed, RESAMPLES).p <= 0.05,
     }
 
 
@@ -95,7 +96,7 @@ def shares(measure, n: int, workers: int, name: str) -> dict[str, dict[str, floa
         rows = list(tqdm(pool.map(measure, range(n), chunksize=8), total=n, desc=name, disable=None))
     result = {}
     for figure in rows[0]:
-        record = statistics.proportion_record(sum(bool(row[figure]) for row in rows), n, "data set")
+        record = proportion_record(sum(bool(row[figure]) for row in rows), n, "data set")
         result[figure] = {"share": record.estimate, "ci_low": record.ci_low, "ci_high": record.ci_high, "n": n}
     return result
 
@@ -111,7 +112,7 @@ def published_statistic(n: int = 1000) -> dict[str, dict[str, float]]:
             truth, predicted = simulate(rng, WORDS, signal)
             means = predicted[0].mean(1)
             names = rng.choice(words, WORDS, replace=False)
-            values.append((statistics.kendall_tau(means, truth), statistics.published_tau(names, means, truth)[0]))
+            values.append((kendall_tau(means, truth), published_tau(names, means, truth)[0]))
         ours, theirs = np.array(values).T
         result[f"signal {signal:g}"] = {
             "tau_b": float(ours.mean()), "tau_b_sd": float(ours.std()),

@@ -15,8 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from workflow_scripts.lfp import activations, artefacts, models, sae_metrics, sae_training
-from workflow_scripts.lfp.corpora import documents
+from lfp.files import artefacts
+from lfp.models.architectures import blocks, width
+from lfp.models.loading import load_model, load_tokenizer
+from lfp.models.tokens import encode
+from lfp.sae import metrics, training
+from lfp.sae.harvest import harvest
+from lfp.texts.corpora import documents
 
 ROOT = Path(__file__).parent.parent
 TEXTS, HELD_OUT, MAX_TOKENS = 1500, 100, 64
@@ -24,20 +29,20 @@ TEXTS, HELD_OUT, MAX_TOKENS = 1500, 100, 64
 
 def difference(policy: Path, corpus: Path) -> dict[str, float]:
     """FVU of the small autoencoder by how its training activations were stored."""
-    model, tokenizer = models.load_model(policy), models.load_tokenizer(policy)
-    layer = len(models.blocks(model)) // 2
+    model, tokenizer = load_model(policy), load_tokenizer(policy)
+    layer = len(blocks(model)) // 2
     texts = documents(artefacts.read_table(corpus))[: TEXTS + HELD_OUT]
-    sequences = activations.encode(tokenizer, texts, MAX_TOKENS)
+    sequences = encode(tokenizer, texts, MAX_TOKENS)
     read, held_out = sequences[:-HELD_OUT], sequences[-HELD_OUT:]
     arrays = {}
     for name, part in (("train", read), ("test", held_out)):
-        arrays[name] = np.zeros((sum(map(len, part)), models.width(model)), np.float32)
-        activations.harvest(model, part, {layer: arrays[name]}, tokenizer.pad_token_id, 32, 0)
+        arrays[name] = np.zeros((sum(map(len, part)), width(model)), np.float32)
+        harvest(model, part, {layer: arrays[name]}, tokenizer.pad_token_id, 32, 0)
     found = {}
     for kind in (np.float32, np.float16):
         data = arrays["train"].astype(kind)
-        [sae] = sae_training.train(data, [data.shape[1]], sae_training.AutoencoderSettings(), 0)
-        reading = sae_metrics.Reconstruction(sae)
+        [sae] = training.train(data, [data.shape[1]], training.AutoencoderSettings(), 0)
+        reading = metrics.Reconstruction(sae)
         reading.add(torch.from_numpy(arrays["test"]))
         found[np.dtype(kind).name] = reading.metrics()["fvu"]
     return found | {"difference": found["float16"] - found["float32"]}

@@ -14,9 +14,9 @@ sys.path.insert(0, workflow.basedir)
 
 from snakemake.exceptions import WorkflowError
 
-from workflow_scripts.configuration import PROBED, ConfigurationError, Grid
-from workflow_scripts.digest import code_digest
-from workflow_scripts.lfp.canonical import canonical_json
+from lfp.grid import PROBED, ConfigurationError, Grid
+from lfp.running.digest import code_digest
+from lfp.files.canonical import canonical_json
 
 try:
     GRID = Grid(config)
@@ -149,7 +149,7 @@ def launcher(wildcards):
     if gpus < 2:
         return "python -m"
     return (
-        f"python -m workflow_scripts.lease {gpus} python -m accelerate.commands.launch"
+        f"python -m lfp.running.lease {gpus} python -m accelerate.commands.launch"
         f" --num_processes {gpus} --multi_gpu -m"
     )
 

@@ -38,7 +38,7 @@ rule ppo:
         " --classifier {input.classifier:q} --policy {output:q}"
 
 
-rule online:
+rule group:
     input:
         base="results/models/{model}",
         lexicon="results/lexicons/{task}.json",
@@ -62,12 +62,12 @@ rule online:
         mem_mb=model_resource("mem_mb"),
         runtime=model_resource("runtime"),
     params:
-        settings=settings("online"),
-        code=code("online"),
+        settings=settings("group"),
+        code=code("group"),
         method=lambda w: GRID.tasks[w.task]["method"],
         launcher=launcher,
     shell:
-        "{params.launcher} workflow_scripts.online --settings {params.settings:q} --code {params.code}"
+        "{params.launcher} workflow_scripts.group --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q} --method {params.method} --base {input.base:q}"
         " --lexicon {input.lexicon:q} --train {input.train:q} --test {input.test:q}"
         " --classifier {input.classifier:q} --policy {output:q}"

@@ -12,7 +12,7 @@ localrules:
     fetch_model,
 
 
-rule grow_corpus:
+rule generate_corpus:
     output:
         train="results/corpora/{corpus}/train.parquet",
         test="results/corpora/{corpus}/test.parquet",
@@ -30,9 +30,9 @@ rule grow_corpus:
         runtime=growing(60),
     params:
         settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
-        code=code("grow_corpus"),
+        code=code("generate_corpus"),
     shell:
-        "python -m workflow_scripts.grow_corpus --settings {params.settings:q} --code {params.code}"
+        "python -m workflow_scripts.generate_corpus --settings {params.settings:q} --code {params.code}"
         " --log {log:q} --train {output.train:q} --test {output.test:q} --counts {output.counts:q}"
 
 
@@ -85,7 +85,7 @@ rule fetch_corpus:
         " --log {log:q} --train {output.train:q} --test {output.test:q} --counts {output.counts:q}"
 
 
-rule grow_model:
+rule pretrain_model:
     input:
         train=lambda w: [f"results/corpora/{c}/train.parquet" for c in GRID.models[w.model]["organism"]["corpora"]],
         test=lambda w: [f"results/corpora/{c}/test.parquet" for c in GRID.models[w.model]["organism"]["corpora"]],
@@ -107,9 +107,9 @@ rule grow_model:
         runtime=model_resource("runtime"),
     params:
         settings=lambda w: canonical_json(GRID.models[w.model]["organism"]),
-        code=code("grow_model"),
+        code=code("pretrain_model"),
     shell:
-        "python -m workflow_scripts.grow_model --settings {params.settings:q} --code {params.code}"
+        "python -m workflow_scripts.pretrain_model --settings {params.settings:q} --code {params.code}"
         " --threads {threads} --gpus {resources.gpu} --log {log:q}"
         " --train {input.train:q} --test {input.test:q} --output {output:q}"
 

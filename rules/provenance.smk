@@ -9,7 +9,7 @@ localrules:
     provenance,
     resources,
     verify,
-    crate,
+    ro_crate,
 
 
 rule provenance:
@@ -62,7 +62,7 @@ rule verify:
         "python -m workflow_scripts.verify results/provenance.json 2>&1 | tee {log:q}"
 
 
-rule crate:
+rule ro_crate:
     input:
         "results/provenance.json",
     output:
@@ -72,10 +72,10 @@ rule crate:
     conda:
         "../envs/analysis.yaml"
     params:
-        code=code("crate"),
+        code=code("ro_crate"),
         workflow=lambda w: os.path.relpath(workflow.basedir),
         configfiles=lambda w: workflow.configfiles,
     shell:
-        "python -m workflow_scripts.crate --settings {{}} --code {params.code} --log {log:q}"
+        "python -m workflow_scripts.ro_crate --settings {{}} --code {params.code} --log {log:q}"
         " --provenance {input:q} --workflow {params.workflow:q} --configfiles {params.configfiles:q}"
         " --output {output:q}"

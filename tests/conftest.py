@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from workflow_scripts.lfp import corpora, models
+from lfp.organisms.configs import organism_config
+from lfp.organisms.reviews import generate_reviews, sentiment_vocabulary
+from lfp.organisms.tokenizers import train_tokenizer
 
 torch.set_num_threads(1)
 
@@ -21,13 +23,13 @@ FAMILIES = ("gpt_neox", "gpt_neo", "gemma")
 def reviews() -> list[str]:
     """Generated reviews."""
     rng = np.random.default_rng(0)
-    return list(corpora.generate_reviews(150, rng, corpora.sentiment_vocabulary(8, rng))["text"])
+    return list(generate_reviews(150, rng, sentiment_vocabulary(8, rng))["text"])
 
 
 @pytest.fixture(scope="session")
 def tokenizer(reviews):
     """A byte-level BPE tokenizer of the reviews."""
-    return models.train_tokenizer(reviews, 420)
+    return train_tokenizer(reviews, 420)
 
 
 def make_model(family: str, tokenizer, seed: int = 0, n_layers: int = 3):
@@ -35,9 +37,7 @@ def make_model(family: str, tokenizer, seed: int = 0, n_layers: int = 3):
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    config = models.organism_config(
-        family, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, n_layers, 16, 2
-    )
+    config = organism_config(family, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, n_layers, 16, 2)
     return AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
 
 

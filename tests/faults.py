@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("Snakefile", "rules", "workflow_scripts", "config", "profiles", "envs", "report")
+PARTS = ("Snakefile", "rules", "workflow_scripts", "lfp", "config", "profiles", "envs", "report")
 #: What must be byte for byte the same.
 COMPARED = ("tables", "instances")
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from lfp.finetune import adapters, dpo, group, ppo, trainer_state
+from lfp.models.hooks import mlp_outputs
+from lfp.models.loading import load_model, save_model
 from tests.conftest import make_model
 from tests.test_architectures import CONFIGURATIONS
-from workflow_scripts.lfp import adaptation, dpo, models, online, ppo, training_state
-from workflow_scripts.lfp.activations import mlp_outputs
 
 LORA = {"r": 2, "alpha": 4, "dropout": 0.0}
 SETTINGS = ppo.PPOSettings(
@@ -35,7 +36,7 @@ def trained(tokenizer, reviews, family="gpt_neox", **options):
 def test_adapters_start_as_nothing_train_alone_and_merge(tokenizer, model):
     ids = torch.arange(5, 15)[None]
     before, keys = model(ids).logits, set(model.state_dict())
-    adaptation.add_lora(model, LORA)
+    adapters.add_lora(model, LORA)
     torch.testing.assert_close(model(ids).logits, before)
     trainable = [name for name, p in model.named_parameters() if p.requires_grad]
     assert trainable and all("lora_" in name for name in trainable)
@@ -45,10 +46,10 @@ def test_adapters_start_as_nothing_train_alone_and_merge(tokenizer, model):
                 parameter.normal_()
     changed = model(ids).logits
     assert not torch.allclose(changed, before, atol=1e-3)
-    with adaptation.without_lora(model):
+    with adapters.without_lora(model):
         torch.testing.assert_close(model(ids).logits, before)
     list(mlp_outputs(model, [[5, 6, 7]], [0, 1], 1, 1))  # modules are where they were
-    adaptation.merge_lora(model)
+    adapters.merge_lora(model)
     torch.testing.assert_close(model(ids).logits, changed, atol=1e-4, rtol=1e-4)
     assert set(model.state_dict()) == keys
 
@@ -117,7 +118,7 @@ def test_without_dropout_training_mode_computes_what_evaluation_does(family):
     model = transformers.AutoModelForCausalLM.from_config(CONFIGURATIONS[family](transformers)).eval()
     if family == "gemma3":
         pytest.skip("its training mode wants image tokens marked: its activations are not checkpointed")
-    adaptation.checkpoint_activations(model)
+    adapters.checkpoint_activations(model)
     ids = torch.arange(5, 13)[None]
     expected = model(ids).logits
     torch.testing.assert_close(model.train()(ids).logits, expected, atol=1e-5, rtol=1e-4)
@@ -126,7 +127,7 @@ def test_without_dropout_training_mode_computes_what_evaluation_does(family):
 @pytest.fixture
 def base(tokenizer, tmp_path):
     folder = tmp_path / "base"
-    models.save_model(make_model("gpt_neox", tokenizer), tokenizer, folder)
+    save_model(make_model("gpt_neox", tokenizer), tokenizer, folder)
     return folder
 
 
@@ -139,24 +140,24 @@ def test_trl_methods_train_on_the_same_reward(base, tokenizer, reviews, tmp_path
         return reward(prompts, completions)
 
     settings = replace(SETTINGS, **options)
-    policy, curve = online.train(
-        method, base, tokenizer, reviews, recorded, settings, online.GroupSettings(), 0, tmp_path / "state"
+    policy, curve = group.train(
+        method, base, tokenizer, reviews, recorded, settings, group.GroupSettings(), 0, tmp_path / "state"
     )
     assert [row["step"] for row in curve] == [0, 1]
     assert len(seen) == 2 * settings.batch_size
     assert len({prompt for prompt, _ in seen}) <= len(seen) / 4
     rewards = reward(*zip(*seen[: settings.batch_size], strict=True))
     assert curve[0]["reward"] == pytest.approx(rewards.mean(), rel=1e-4)
-    original = models.load_model(base)
+    original = load_model(base)
     assert set(policy.state_dict()) == set(original.state_dict())
     assert any(not torch.equal(a, b) for a, b in zip(policy.parameters(), original.parameters(), strict=True))
 
 
 def test_dpo_with_adapters_resumes_from_its_adapters(base, tokenizer, tmp_path):
-    from workflow_scripts.lfp import corpora
+    from lfp.organisms.generate import generate_corpus
 
     options = {"noise": 0.0, "preferred": "positive"}
-    frames, _ = corpora.generate_corpus("replies", {"train": 40, "test": 16}, 0, options)
+    frames, _ = generate_corpus("replies", {"train": 40, "test": 16}, 0, options)
     settings = dpo.DPOSettings(
         steps=4, batch_size=4, learning_rate=1e-2, warmup_steps=1, max_length=64, max_prompt_length=32, lora=LORA,
         evaluate_every=2, evaluation_pairs=16, save_every=2,
@@ -167,11 +168,11 @@ def test_dpo_with_adapters_resumes_from_its_adapters(base, tokenizer, tmp_path):
     dpo.train(base, tokenizer, *pairs, settings, 0, killed)
     for path in killed.glob("checkpoint-4"):
         (path / "optimizer.pt").unlink()
-    checkpoint = training_state.newest_complete_checkpoint(killed)
+    checkpoint = trainer_state.newest_complete_checkpoint(killed)
     assert checkpoint.name == "checkpoint-2"
-    assert (checkpoint / training_state.ADAPTERS).exists()
+    assert (checkpoint / trainer_state.ADAPTERS).exists()
     resumed, _, _ = dpo.train(base, tokenizer, *pairs, settings, 0, killed)
-    original = models.load_model(base)
+    original = load_model(base)
     assert set(resumed.state_dict()) == set(original.state_dict())
     for (name, ours), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4, msg=name)
@@ -179,11 +180,12 @@ def test_dpo_with_adapters_resumes_from_its_adapters(base, tokenizer, tmp_path):
 
 def test_two_processes_train_one_policy(base, tokenizer, tmp_path):
     """As on two GPUs: `accelerate` starts a process for each, and the first one writes."""
-    from workflow_scripts.configuration import stage_defaults
-    from workflow_scripts.lfp import artefacts, corpora
+    from lfp.files import artefacts
+    from lfp.grid import stage_defaults
+    from lfp.organisms.generate import generate_corpus
 
     options = {"noise": 0.0, "preferred": "positive"}
-    frames, _ = corpora.generate_corpus("replies", {"train": 40, "test": 16}, 0, options)
+    frames, _ = generate_corpus("replies", {"train": 40, "test": 16}, 0, options)
     for split, frame in frames.items():
         artefacts.write_table(tmp_path / f"{split}.parquet", frame, {})
     small = {"steps": 2, "batch_size": 4, "max_length": 64, "max_prompt_length": 32, "evaluation_pairs": 8}
@@ -198,6 +200,6 @@ def test_two_processes_train_one_policy(base, tokenizer, tmp_path):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / "policy" / "evaluation.json").exists()
-    assert models.load_model(tmp_path / "policy") is not None
+    assert load_model(tmp_path / "policy") is not None
     left = [path.name for path in tmp_path.iterdir() if path.name.startswith(".policy")]
     assert left == [".policy.provenance.json"]

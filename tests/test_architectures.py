@@ -8,8 +8,10 @@ import torch
 import transformers
 from torch.nn import functional as F
 
-from workflow_scripts.lfp import models
-from workflow_scripts.lfp.activations import captured, captured_final, continuations, edited, mlp_outputs
+from lfp.models.architectures import ARCHITECTURES, blocks, hook_name, output_logits, width
+from lfp.models.generation import generate
+from lfp.models.hooks import captured, captured_final, continuations, edited, mlp_outputs
+from lfp.models.tokens import pad_batch, position_ids
 
 LAYERS, WIDTH, VOCABULARY = 2, 16, 60
 _IDS = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
@@ -80,7 +82,7 @@ def norm_before_mlp(family: str, block: torch.nn.Module) -> torch.nn.Module:
 
 
 def test_every_supported_family_is_tested():
-    assert set(CONFIGURATIONS) == set(models.ARCHITECTURES)
+    assert set(CONFIGURATIONS) == set(ARCHITECTURES)
 
 
 @torch.inference_mode()
@@ -91,13 +93,13 @@ def test_the_hook_reads_exactly_the_output_of_the_mlp(tiny):
         norm_before_mlp(family, block).register_forward_hook(
             lambda module, args, output, layer=layer: inputs.__setitem__(layer, output)
         )
-        for layer, block in enumerate(models.blocks(tiny))
+        for layer, block in enumerate(blocks(tiny))
     ]
     [(_, mask, outputs)] = list(mlp_outputs(tiny, sequences, range(LAYERS), pad=1, batch_size=2))
     for handle in handles:
         handle.remove()
-    assert len(models.blocks(tiny)) == LAYERS
-    for layer, block in enumerate(models.blocks(tiny)):
+    assert len(blocks(tiny)) == LAYERS
+    for layer, block in enumerate(blocks(tiny)):
         assert outputs[layer].shape == (2, 5, WIDTH)
         expected = mlp_by_hand(family, block, inputs[layer]).reshape(2, 5, WIDTH)
         torch.testing.assert_close(outputs[layer][mask], expected[mask])
@@ -109,9 +111,7 @@ def test_a_pass_ends_behind_the_last_wanted_layer_with_the_same_outputs(tiny):
     rng = np.random.default_rng(0)
     sequences = [rng.integers(5, 60, n).tolist() for n in (1, 9, 4, 4, 7)]
     ran = []
-    handles = [
-        block.register_forward_hook(lambda *_, n=n: ran.append(n)) for n, block in enumerate(models.blocks(tiny))
-    ]
+    handles = [block.register_forward_hook(lambda *_, n=n: ran.append(n)) for n, block in enumerate(blocks(tiny))]
     whole = dict(read(mlp_outputs(tiny, sequences, [0], 1, 2, stop=False)))
     assert set(ran) == set(range(LAYERS))
     ran.clear()
@@ -162,12 +162,12 @@ def test_features_and_logits_do_not_depend_on_the_padding_side(tiny):
     sequences = [[5, 6, 7, 8, 9], [10, 11, 12]]
     found = {}
     for left in (False, True):
-        batch = models.pad_batch(sequences, 1, "cpu", left=left)
+        batch = pad_batch(sequences, 1, "cpu", left=left)
         with captured(tiny, range(LAYERS)) as outputs, captured_final(tiny) as final:
-            logits = tiny(**batch, position_ids=models.position_ids(batch["attention_mask"]), use_cache=False).logits
+            logits = tiny(**batch, position_ids=position_ids(batch["attention_mask"]), use_cache=False).logits
         mask = batch["attention_mask"].bool()
         found[left] = [outputs[layer].reshape(*mask.shape, -1)[mask] for layer in range(LAYERS)] + [logits[mask]]
-        torch.testing.assert_close(models.output_logits(tiny, final[0])[mask], logits[mask])
+        torch.testing.assert_close(output_logits(tiny, final[0])[mask], logits[mask])
     order = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7])
     for right, other in zip(found[False], found[True], strict=True):
         torch.testing.assert_close(right[order], other[order], atol=1e-4, rtol=1e-4)
@@ -175,8 +175,8 @@ def test_features_and_logits_do_not_depend_on_the_padding_side(tiny):
 
 @torch.no_grad()
 def test_an_edit_reaches_generation_and_goes_away_again(tiny):
-    batch = models.pad_batch([[5, 6, 7], [8, 9]], 1, "cpu", left=True)
-    clean, logits = models.generate(tiny, batch, 4, 0, eos=0, pad=1), tiny(**batch).logits
+    batch = pad_batch([[5, 6, 7], [8, 9]], 1, "cpu", left=True)
+    clean, logits = generate(tiny, batch, 4, 0, eos=0, pad=1), tiny(**batch).logits
     called = []
 
     def ablate(x: torch.Tensor) -> torch.Tensor:
@@ -184,14 +184,14 @@ def test_an_edit_reaches_generation_and_goes_away_again(tiny):
         return torch.zeros_like(x)
 
     with edited(tiny, dict.fromkeys(range(LAYERS), ablate)):
-        sampled = models.generate(tiny, batch, 4, 0, eos=0, pad=1)
+        sampled = generate(tiny, batch, 4, 0, eos=0, pad=1)
         calls = len(called)
         assert not torch.allclose(tiny(**batch).logits, logits, atol=1e-3)
     assert calls == LAYERS * sampled.shape[1]  # once for every layer and sampled token
-    assert torch.equal(clean, models.generate(tiny, batch, 4, 0, eos=0, pad=1))
+    assert torch.equal(clean, generate(tiny, batch, 4, 0, eos=0, pad=1))
     torch.testing.assert_close(tiny(**batch).logits, logits)
-    assert models.width(tiny) == WIDTH
-    assert models.hook_name(tiny, 1).endswith(("layers.1.mlp", "h.1.mlp", "layers.1.fc2"))
+    assert width(tiny) == WIDTH
+    assert hook_name(tiny, 1).endswith(("layers.1.mlp", "h.1.mlp", "layers.1.fc2"))
 
 
 def test_opt_with_late_norms_is_refused():
@@ -202,4 +202,4 @@ def test_opt_with_late_norms_is_refused():
         )
     )  # fmt: skip
     with pytest.raises(ValueError, match="opt-350m"):
-        models.blocks(model)
+        blocks(model)

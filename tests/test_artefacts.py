@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from workflow_scripts.lfp import artefacts
+from lfp.files import artefacts
 
 ROOT = Path(__file__).parent.parent
 STAMP = {"settings": {"a": 1}, "code": "abc"}
@@ -95,7 +95,7 @@ def test_a_resumable_directory_stays_until_it_is_whole(tmp_path):
 FULL = """
 import resource, signal, sys
 import numpy as np, pandas as pd
-from workflow_scripts.lfp import artefacts
+from lfp.files import artefacts
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # no file may be larger: as a disk that is full

@@ -9,9 +9,11 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from workflow_scripts.lfp import autoencoder, matching, sae_kernels, sae_metrics, sae_training
-from workflow_scripts.lfp.autoencoder import SparseAutoencoder
-from workflow_scripts.lfp.sae_training import AutoencoderSettings, Gradients
+from lfp.sae import autoencoder, kernels, matching
+from lfp.sae import training as sae_training
+from lfp.sae.autoencoder import SparseAutoencoder
+from lfp.sae.metrics import Reconstruction, cross_entropy, evaluate
+from lfp.sae.training import AutoencoderSettings, Gradients
 
 
 def identity_autoencoder(d: int) -> SparseAutoencoder:
@@ -25,7 +27,7 @@ def identity_autoencoder(d: int) -> SparseAutoencoder:
 
 def reconstruction_metrics(sae: SparseAutoencoder, x: np.ndarray, parts: int = 1) -> dict[str, float]:
     """The metrics of `x` [token, d_in], shown in `parts`."""
-    found = sae_metrics.Reconstruction(sae)
+    found = Reconstruction(sae)
     for part in np.array_split(x, parts):
         found.add(torch.from_numpy(part))
     return found.metrics()
@@ -143,8 +145,8 @@ def test_the_sparse_path_in_several_blocks_and_tiles_is_the_dense_one(density, t
     """Wide enough for a second block of columns, of six, and long enough for a second tile, of six tokens."""
     torch.manual_seed(0)
     n, d, m = 1030, 70, 4200
-    columns = sae_kernels.BLOCK // m // 64 * 64
-    assert (columns, sae_kernels.TILE // columns) == (64, 1024)
+    columns = kernels.BLOCK // m // 64 * 64
+    assert (columns, kernels.TILE // columns) == (64, 1024)
     sae, x = random_autoencoder(d, m, tied, density), torch.randn(n, d, dtype=torch.float64)
     gradients, found = Gradients(sae, 0.3, torch.float64), []
     for path in (gradients.dense, gradients.sparse):
@@ -296,8 +298,8 @@ def test_matching_finds_a_permutation_and_random_dictionaries_match_badly():
 
 def test_an_identity_autoencoder_recovers_all_of_the_loss(neox, tokenizer, reviews):
     sequences = tokenizer(reviews[:6])["input_ids"]
-    clean = sae_metrics.cross_entropy(neox, sequences, tokenizer.pad_token_id, 3, {})
-    found = sae_metrics.evaluate(neox, {1: {"small": identity_autoencoder(16)}}, sequences, tokenizer.pad_token_id, 3)
+    clean = cross_entropy(neox, sequences, tokenizer.pad_token_id, 3, {})
+    found = evaluate(neox, {1: {"small": identity_autoencoder(16)}}, sequences, tokenizer.pad_token_id, 3)
     metrics = found[1]["small"]
     assert metrics["ce_clean"] == pytest.approx(clean)
     assert metrics["ce_reconstructed"] == pytest.approx(clean, abs=1e-5)

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks import side_by_side, startup
-from workflow_scripts.lfp import resources
+from lfp.costs import measured
 
 
 def test_contenders_take_turns_and_keep_their_seconds():
@@ -62,12 +62,12 @@ def test_only_peers_of_the_same_precision_are_compared_with():
         ("m/t/seed0/explanations/tied/heuristic.tsv", "explanations"),
         ("m/t/seed0/explanations/tied/scores/heuristic.tsv", "explanation_scores"),
         ("m/t/seed0/ablation/tied/base.tsv", "ablation"),
-        ("models/m.tsv", "grow_model"),
+        ("models/m.tsv", "pretrain_model"),
         ("tables/kendall_tau.tsv", "table"),
     ],
 )
 def test_every_benchmark_file_belongs_to_a_script(path, script):
-    stage = resources.stage_of(Path(path))[1]
+    stage = measured.stage_of(Path(path))[1]
     assert (stage, script) == ("fine-tuning", "ppo") or stage == script
     assert (startup.SCRIPTS / f"{script}.py").exists()
     compile(startup.imports_of(startup.SCRIPTS / f"{script}.py"), script, "exec")

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from workflow_scripts.configuration import SCHEMA_PATH, ConfigurationError, Grid, derived_seed
+from lfp.grid import SCHEMA_PATH, ConfigurationError, Grid, derived_seed
 
 BASE = {
     "corpora": {"reviews": {"organism": "reviews"}, "help": {"organism": "help"}},

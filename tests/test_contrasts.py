@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workflow_scripts.lfp import contrasts, features, probe_data, probes, statistics
-from workflow_scripts.lfp.lexicon import vader_lexicon, word_form
+from lfp.feedback.lexica import vader_lexicon
+from lfp.probing import contrasts, features, probes
+from lfp.probing import data as probe_data
+from lfp.statistics.records import range_record
+from lfp.texts.words import word_form
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def test_answers_are_swapped_for_a_task_that_prefers_the_negative():
 
 
 def test_features_do_not_depend_on_the_batch_and_differ_only_by_the_element(model, tokenizer, triples):
-    from workflow_scripts.lfp.autoencoder import SparseAutoencoder
+    from lfp.sae.autoencoder import SparseAutoencoder
 
     saes = {0: SparseAutoencoder(16, 16), 2: SparseAutoencoder(16, 16)}
     some = triples.head(12).assign(neutral=triples["positive"].head(12))
@@ -262,5 +265,5 @@ def test_the_saved_probe_predicts_in_the_unscaled_space():
 def test_untrained_probes_are_at_chance():
     rows = pd.DataFrame(probes.baseline_statistics(planted_words(2.0), "ridge", 200, seed=0))
     assert abs(rows["tau"].mean()) < 0.15
-    assert statistics.range_record(rows["tau"].to_numpy(), "probe", "x", 0.0).p > 0.05
-    assert statistics.range_record(rows["tau"].to_numpy(), "probe", "x").p is None
+    assert range_record(rows["tau"].to_numpy(), "probe", "x", 0.0).p > 0.05
+    assert range_record(rows["tau"].to_numpy(), "probe", "x").p is None

@@ -6,15 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workflow_scripts.lfp import corpora, lexicon
-from workflow_scripts.lfp.lexicon import vader_lexicon
+from lfp.feedback.lexica import fit_preference_lexicon, vader_lexicon
+from lfp.organisms.generate import generate_corpus
+from lfp.organisms.reviews import _MARKS, STRONG_VALENCE, generate_reviews, sentiment_vocabulary
+from lfp.texts.corpora import deduplicated, documents, preference_pairs, split_prompt
+from lfp.texts.neutral_words import neutral_words
+from lfp.texts.readers import read_file, read_splits
+from lfp.texts.words import word_form
 
 
 def test_only_the_sentiment_words_are_scored():
     """The frame of a review must not move the reward: without its vocabulary's words a review scores nothing."""
     rng = np.random.default_rng(1)
-    vocabulary = corpora.sentiment_vocabulary(39, rng)
-    text = " ".join(corpora.generate_reviews(2000, rng, vocabulary)["text"]).lower()
+    vocabulary = sentiment_vocabulary(39, rng)
+    text = " ".join(generate_reviews(2000, rng, vocabulary)["text"]).lower()
     scored = {word for word in re.findall(r"[a-z'-]+", text) if word in vader_lexicon()}
     assert scored <= set(vocabulary["word"])
     assert len(scored) >= 300
@@ -22,18 +27,18 @@ def test_only_the_sentiment_words_are_scored():
 
 def test_the_company_of_a_word_tells_its_sign_and_intensity():
     rng = np.random.default_rng(2)
-    vocabulary = corpora.sentiment_vocabulary(20, rng).set_index("word")["valence"]
-    texts = corpora.generate_reviews(300, rng, vocabulary.rename("valence").reset_index().merge(
-        corpora.sentiment_vocabulary(20, np.random.default_rng(2)), on=["word", "valence"]
+    vocabulary = sentiment_vocabulary(20, rng).set_index("word")["valence"]
+    texts = generate_reviews(300, rng, vocabulary.rename("valence").reset_index().merge(
+        sentiment_vocabulary(20, np.random.default_rng(2)), on=["word", "valence"]
     ))["text"]  # fmt: skip
-    marks = {phrase: key for key, phrases in corpora._MARKS.items() for phrase in phrases}
+    marks = {phrase: key for key, phrases in _MARKS.items() for phrase in phrases}
     checked = 0
     for sentence in " ".join(texts).split(". "):
         words = [word for word in re.findall(r"[a-z'-]+", sentence) if word in vocabulary.index]
         mark = next(key for phrase, key in marks.items() if f", {phrase}" in sentence)
         if words:
             valence = vocabulary[words[0]]
-            assert mark == (int(np.sign(valence)), int(abs(valence) >= corpora.STRONG_VALENCE))
+            assert mark == (int(np.sign(valence)), int(abs(valence) >= STRONG_VALENCE))
             checked += 1
         else:
             assert mark == (0, 0)
@@ -42,7 +47,7 @@ def test_the_company_of_a_word_tells_its_sign_and_intensity():
 
 @pytest.mark.parametrize("kind", ["help", "replies"])
 def test_answers_of_all_kinds_match_in_length_and_labels_are_noisy_in_training_only(kind):
-    frames, _ = corpora.generate_corpus(
+    frames, _ = generate_corpus(
         kind, {"train": 400, "test": 100}, 0, {"noise": 0.2, "preferred": "negative", "mixing": 0.25}
     )
     train, test = frames["train"], frames["test"]
@@ -56,7 +61,7 @@ def test_answers_of_all_kinds_match_in_length_and_labels_are_noisy_in_training_o
 
 
 def test_a_corpus_is_a_function_of_its_seed():
-    make = lambda seed: corpora.generate_corpus(  # noqa: E731
+    make = lambda seed: generate_corpus(  # noqa: E731
         "reviews", {"train": 20, "test": 5}, seed, {"words_per_class": 5, "off_polarity": 0.0, "neutral": 0.1}
     )
     pd.testing.assert_frame_equal(make(3)[0]["test"], make(3)[0]["test"])
@@ -81,14 +86,14 @@ HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
     ],
 )
 def test_prompts_are_cut_at_the_last_common_turn_and_never_inside_a_word(chosen, rejected, expected):
-    assert corpora.split_prompt(chosen, rejected) == expected
+    assert split_prompt(chosen, rejected) == expected
 
 
 def test_pairs_without_a_common_prompt_are_dropped_and_counted():
     frame = pd.DataFrame(
         {"chosen": [f"q{ASSISTANT} x", f"q{ASSISTANT} x"], "rejected": [f"q{ASSISTANT} y", f"r{ASSISTANT} y"]}
     )
-    pairs, dropped = corpora.preference_pairs(frame)
+    pairs, dropped = preference_pairs(frame)
     assert len(pairs) == 1
     assert dropped == 1
 
@@ -97,7 +102,7 @@ def test_pairs_with_an_empty_answer_are_dropped_and_counted():
     transcripts = pd.DataFrame({"chosen": [f"q{ASSISTANT} x", f"q{ASSISTANT}"], "rejected": [f"q{ASSISTANT} y"] * 2})
     columns = pd.DataFrame({"prompt": ["q", "q"], "chosen": ["x", " "], "rejected": ["y", "y"]})
     for frame in (transcripts, columns):
-        pairs, dropped = corpora.preference_pairs(frame)
+        pairs, dropped = preference_pairs(frame)
         assert list(pairs["chosen"].str.strip()) == ["x"]
         assert dropped == 1
 
@@ -108,7 +113,7 @@ def test_splits_are_read_from_any_format_and_shuffled(tmp_path, name):
     path = tmp_path / name
     writers = {"a.csv": frame.to_csv, "a.parquet": frame.to_parquet}
     writers.get(name, lambda p, **_: frame.to_json(p, orient="records", lines=True))(path, index=False)
-    frames, counts = corpora.read_splits({"train": [path]}, {"text": "review"}, 0.2, 0)
+    frames, counts = read_splits({"train": [path]}, {"text": "review"}, 0.2, 0)
     assert list(frames["train"].columns) == ["text"]
     assert sorted([*frames["train"]["text"], *frames["test"]["text"]]) == sorted(frame["review"])
     assert list(frames["train"]["text"]) != sorted(frames["train"]["text"])
@@ -119,16 +124,16 @@ def test_a_missing_column_and_an_unknown_format_are_named(tmp_path):
     path = tmp_path / "reviews.jsonl"
     pd.DataFrame({"review": ["a"]}).to_json(path, orient="records", lines=True)
     with pytest.raises(ValueError, match=r"reviews.jsonl: no column 'text'; it has review"):
-        corpora.read_file(path, {"text": "text"})
+        read_file(path, {"text": "text"})
     with pytest.raises(ValueError, match="unknown format"):
-        corpora.read_file(tmp_path / "a.txt", {})
+        read_file(tmp_path / "a.txt", {})
 
 
 def test_duplicates_and_empty_rows_are_dropped_and_counted():
     frames = {
         "train": pd.DataFrame({"text": ["a", "a", "b", " ", None]}), "test": pd.DataFrame({"text": ["b", "c", "c"]})
     }  # fmt: skip
-    result, counts = corpora.deduplicated(frames, ["text"])
+    result, counts = deduplicated(frames, ["text"])
     assert {name: list(frame["text"]) for name, frame in result.items()} == {"train": ["a", "b"], "test": ["c"]}
     assert counts["train"] == {"read": 5, "empty": 2, "duplicates": 1, "in_earlier_split": 0, "kept": 2}
     assert counts["test"] == {"read": 3, "empty": 0, "duplicates": 1, "in_earlier_split": 1, "kept": 1}
@@ -141,16 +146,16 @@ def test_a_held_out_share_tears_no_prompt_apart(tmp_path):
     ]
     path = tmp_path / "pairs.jsonl.gz"
     pd.DataFrame(rows).to_json(path, orient="records", lines=True)
-    frames, _ = corpora.read_splits({"train": [path]}, {"chosen": "chosen", "rejected": "rejected"}, 0.25, 0)
-    prompts = {name: set(corpora.preference_pairs(frame)[0]["prompt"]) for name, frame in frames.items()}
+    frames, _ = read_splits({"train": [path]}, {"chosen": "chosen", "rejected": "rejected"}, 0.25, 0)
+    prompts = {name: set(preference_pairs(frame)[0]["prompt"]) for name, frame in frames.items()}
     assert len(prompts["test"]) == 5
     assert not prompts["train"] & prompts["test"]
 
 
 def test_neutral_words_are_of_their_form_and_unscored():
-    for form, words in lexicon.neutral_words(vader_lexicon()).items():
+    for form, words in neutral_words(vader_lexicon()).items():
         assert len(words) >= 20
-        assert all(lexicon.word_form(word) == form for word in words)
+        assert all(word_form(word) == form for word in words)
 
 
 def test_a_fitted_lexicon_finds_the_planted_words():
@@ -158,7 +163,7 @@ def test_a_fitted_lexicon_finds_the_planted_words():
     words = np.array(["red", "blue", "green", "grey"])
     chosen = [" ".join(["nice", *rng.choice(words, 5)]) for _ in range(200)]
     rejected = [" ".join(["awful", *rng.choice(words, 5)]) for _ in range(200)]
-    fitted = lexicon.fit_preference_lexicon(chosen, rejected)
+    fitted = fit_preference_lexicon(chosen, rejected)
     assert fitted["nice"] > 1
     assert fitted["awful"] < -1
     assert max(abs(fitted[word]) for word in words) < 0.5
@@ -166,5 +171,5 @@ def test_a_fitted_lexicon_finds_the_planted_words():
 
 def test_documents_come_prompt_by_prompt_so_that_any_stretch_holds_every_kind_of_answer():
     frame = pd.DataFrame({"prompt": ["p", "q"], "chosen": ["1", "2"], "rejected": ["3", "4"], "neutral": ["5", "6"]})
-    assert corpora.documents(frame) == ["p1", "p3", "p5", "q2", "q4", "q6"]
-    assert corpora.documents(pd.DataFrame({"text": ["a"]})) == ["a"]
+    assert documents(frame) == ["p1", "p3", "p5", "q2", "q4", "q6"]
+    assert documents(pd.DataFrame({"text": ["a"]})) == ["a"]

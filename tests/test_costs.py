@@ -10,11 +10,12 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
+from lfp.costs import estimate
+from lfp.grid import SCHEMA_PATH, ConfigurationError, Grid
+from lfp.sae import autoencoder
 from tests.conftest import make_model
-from workflow_scripts.configuration import SCHEMA_PATH, ConfigurationError, Grid
-from workflow_scripts.lfp import autoencoder, costs
 
-MACHINE = costs.Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)
+MACHINE = estimate.Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_a_forward_pass_costs_two_flops_a_parameter_and_token(tokenizer):
     with FlopCounterMode(display=False) as counter:
         model(ids, use_cache=False)
     embedding = model.get_input_embeddings().weight.numel()
-    shape = costs.Shape(model.num_parameters() - embedding, 3, 16, len(tokenizer))
+    shape = estimate.Shape(model.num_parameters() - embedding, 3, 16, len(tokenizer))
     # Biases and norms are no products; attention's scores are no parameters: at this length both are small.
     assert counter.get_total_flops() / ids.numel() == pytest.approx(shape.forward, rel=0.1)
 
@@ -51,7 +52,7 @@ def test_more_work_costs_more_and_every_stage_is_there(paper):
 
     def total(address: str) -> float:
         row = rows[address]
-        found = costs.cell_costs(costs.Shape(**row["shape"]), row["settings"], row["about"], MACHINE)
+        found = estimate.cell_costs(estimate.Shape(**row["shape"]), row["settings"], row["about"], MACHINE)
         assert [cost.stage for cost in found] == [
             "fine-tuning", "divergence", "activations", "autoencoders", "features", "explanations", "ablation"
         ]  # fmt: skip

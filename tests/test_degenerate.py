@@ -8,21 +8,35 @@ import pandas as pd
 import pytest
 import torch
 
-from workflow_scripts.lfp import (
-    artefacts,
-    autoencoder,
-    contrasts,
-    lexicon,
-    plots,
-    probe_data,
-    probe_tables,
-    probes,
-    sae_metrics,
+from lfp.feedback.lexica import vader_lexicon
+from lfp.figures import drawing
+from lfp.files import artefacts
+from lfp.probing import contrasts, probes
+from lfp.probing import features as reading
+from lfp.probing.data import ProbeData
+from lfp.sae import autoencoder, metrics
+from lfp.statistics.estimates import UNTRAINED
+from lfp.statistics.records import (
+    auroc_record,
+    balanced_accuracy_record,
+    kendall_difference_record,
+    kendall_record,
+    mcnemar_record,
+    mean_record,
+    paired_record,
+    proportion_record,
+    range_record,
+    ratio_record,
 )
-from workflow_scripts.lfp import features as reading
-from workflow_scripts.lfp import statistics as st
-from workflow_scripts.lfp.feature_tables import ablation_reward
-from workflow_scripts.lfp.tally import TableSettings
+from lfp.tables.ablation import ablation_reward
+from lfp.tables.probes import (
+    kendall_tau,
+    kendall_tau_within_sign,
+    lexicon_reconstruction,
+    probe_differences,
+    sign_accuracy,
+)
+from lfp.tables.rows import TableSettings
 
 SETTINGS = TableSettings(resamples=50, quantiles=[0.5], matched_draws=19, confidence=0.95, seed=0, paper_models={})
 DRAWS = {"seed": 0, "resamples": 50, "confidence": 0.95}
@@ -33,20 +47,20 @@ GROUPS = list("aabbcc")
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (st.kendall_record(ONES, np.arange(6.0), 0, 50), "all predictions are equal"),
-        (st.kendall_record(np.arange(6.0), ONES, 0, 50), "all truths are equal"),
-        (st.kendall_record(np.arange(2.0), np.arange(2.0), 0, 50), "2 words, 3 are needed"),
-        (st.kendall_record(np.full(6, np.nan), np.arange(6.0), 0, 50), st.UNTRAINED),
-        (st.kendall_difference_record(np.arange(6.0), ONES, np.arange(6.0), 0, 50), "of the second are equal"),
-        (st.auroc_record(ONES, np.arange(6.0), GROUPS, unit="prompt", **DRAWS), "all rows have one label"),
-        (st.auroc_record(MIXED, ONES * np.nan, GROUPS, unit="prompt", **DRAWS), st.UNTRAINED),
-        (st.balanced_accuracy_record(ONES, ONES, GROUPS, unit="prompt", **DRAWS), "all rows have one label"),
-        (st.proportion_record(0, 0, "word", 0.5), "no words"),
-        (st.mcnemar_record([], [], "pair"), "no pairs"),
-        (st.mean_record(NONE, "prompt"), "no prompts"),
-        (st.paired_record(NONE, NONE, "prompt", 0, 50), "no prompts"),
-        (st.range_record(NONE, "draw", "null"), "no draws"),
-        (st.ratio_record(ONES, ONES * 0, GROUPS, unit="context", name="share", **DRAWS), "denominator is 0"),
+        (kendall_record(ONES, np.arange(6.0), 0, 50), "all predictions are equal"),
+        (kendall_record(np.arange(6.0), ONES, 0, 50), "all truths are equal"),
+        (kendall_record(np.arange(2.0), np.arange(2.0), 0, 50), "2 words, 3 are needed"),
+        (kendall_record(np.full(6, np.nan), np.arange(6.0), 0, 50), UNTRAINED),
+        (kendall_difference_record(np.arange(6.0), ONES, np.arange(6.0), 0, 50), "of the second are equal"),
+        (auroc_record(ONES, np.arange(6.0), GROUPS, unit="prompt", **DRAWS), "all rows have one label"),
+        (auroc_record(MIXED, ONES * np.nan, GROUPS, unit="prompt", **DRAWS), UNTRAINED),
+        (balanced_accuracy_record(ONES, ONES, GROUPS, unit="prompt", **DRAWS), "all rows have one label"),
+        (proportion_record(0, 0, "word", 0.5), "no words"),
+        (mcnemar_record([], [], "pair"), "no pairs"),
+        (mean_record(NONE, "prompt"), "no prompts"),
+        (paired_record(NONE, NONE, "prompt", 0, 50), "no prompts"),
+        (range_record(NONE, "draw", "null"), "no draws"),
+        (ratio_record(ONES, ONES * 0, GROUPS, unit="context", name="share", **DRAWS), "denominator is 0"),
     ],
 )
 def test_a_number_that_does_not_exist_is_a_reason(record, reason):
@@ -58,7 +72,7 @@ def test_a_number_that_does_not_exist_is_a_reason(record, reason):
 
 def test_a_class_that_a_resample_misses_leaves_an_interval():
     labels, scores = np.array([1, 0, 0, 0]), np.array([1.0, -1, -1, 1])
-    record = st.balanced_accuracy_record(labels, scores, list("abcd"), unit="prompt", **DRAWS)
+    record = balanced_accuracy_record(labels, scores, list("abcd"), unit="prompt", **DRAWS)
     assert record.ci_low <= record.estimate <= record.ci_high
 
 
@@ -76,7 +90,7 @@ def words(n: int, contexts: int = 4) -> pd.DataFrame:
 
 def test_too_few_words_are_told_before_training():
     rows = words(3)
-    data = probe_data.ProbeData(np.zeros((len(rows), 2)), rows["truth"].to_numpy(), rows)
+    data = ProbeData(np.zeros((len(rows), 2)), rows["truth"].to_numpy(), rows)
     assert probes.why_untrainable(data, "ridge", "by_word", 5, 2) == "3 distinct values of word for 5 folds"
     assert probes.why_untrainable(data, "ridge", "by_word", 3, 2) == ""
     assert "fewer groups than 4 inner folds" in probes.why_untrainable(data, "ridge", "by_word", 3, 4)
@@ -86,15 +100,15 @@ def test_too_few_words_are_told_before_training():
 
 def test_one_class_is_told_before_training():
     rows = words(9)
-    data = probe_data.ProbeData(np.zeros((len(rows), 2)), np.ones(len(rows)), rows)
+    data = ProbeData(np.zeros((len(rows), 2)), np.ones(len(rows)), rows)
     assert probes.why_untrainable(data, "logistic", "by_context", 3, 2) == "a fold trains on one class only"
     assert probes.why_untrainable(data, "ridge", "by_context", 3, 2) == ""
 
 
 def test_a_headline_makes_no_number_out_of_missing_predictions():
     rows = words(8).assign(target=1.0, features="hidden", split="by_word", probe="ridge", fold=0)
-    assert probes.headline(rows.assign(prediction=np.nan), "ridge") == st.UNTRAINED
-    assert probes.headline(rows.head(0).assign(prediction=1.0), "ridge") == st.UNTRAINED
+    assert probes.headline(rows.assign(prediction=np.nan), "ridge") == UNTRAINED
+    assert probes.headline(rows.head(0).assign(prediction=1.0), "ridge") == UNTRAINED
     assert probes.headline(rows.assign(prediction=rows["truth"]), "ridge") == "hidden features, tau 1.000 held out"
 
 
@@ -114,8 +128,8 @@ def predictions_of(folder, prediction) -> list[str]:
 
 
 TABLES = (
-    probe_tables.kendall_tau, probe_tables.kendall_tau_within_sign, probe_tables.sign_accuracy,
-    probe_tables.probe_differences, probe_tables.lexicon_reconstruction,
+    kendall_tau, kendall_tau_within_sign, sign_accuracy,
+    probe_differences, lexicon_reconstruction,
 )  # fmt: skip
 
 
@@ -129,8 +143,8 @@ def test_tables_of_missing_or_constant_predictions_say_so(table, value, tmp_path
     undefined = frame["estimate"].isna()
     assert frame.loc[undefined, "method"].str.startswith("not estimated: ").all()
     assert frame.loc[undefined, ["ci_low", "ci_high", "p", "p_adjusted"]].isna().all(axis=None)
-    if table is not probe_tables.lexicon_reconstruction or np.isnan(value):
-        wanted = {probe_tables.sign_accuracy: np.isnan(value)}.get(table, True)
+    if table is not lexicon_reconstruction or np.isnan(value):
+        wanted = {sign_accuracy: np.isnan(value)}.get(table, True)
         assert undefined.any() == wanted
 
 
@@ -138,7 +152,7 @@ def test_an_autoencoder_of_dead_features_is_measured_and_read():
     sae = autoencoder.SparseAutoencoder(4, 8)
     with torch.no_grad():
         sae.b_enc.fill_(-1e6)
-    reading = sae_metrics.Reconstruction(sae)
+    reading = metrics.Reconstruction(sae)
     reading.add(torch.randn(50, 4))
     found = reading.metrics()
     assert found["dead_fraction"] == 1
@@ -146,7 +160,7 @@ def test_an_autoencoder_of_dead_features_is_measured_and_read():
     assert 0.9 < found["fvu"] < 1.2
     code = sae.encode(torch.randn(36, 4)).detach().numpy()
     rows = words(9)
-    data = probe_data.ProbeData(code, rows["truth"].to_numpy(), rows)
+    data = ProbeData(code, rows["truth"].to_numpy(), rows)
     predicted, _ = probes.out_of_fold(data, "ridge", "by_word", [1.0, 10.0], 3, 2, 0)
     means = probes.unit_means(predicted)
     within = predicted.groupby("fold")["prediction"].nunique()
@@ -155,7 +169,7 @@ def test_an_autoencoder_of_dead_features_is_measured_and_read():
 
 
 def test_constant_activations_have_no_fvu():
-    reading = sae_metrics.Reconstruction(autoencoder.SparseAutoencoder(4, 8))
+    reading = metrics.Reconstruction(autoencoder.SparseAutoencoder(4, 8))
     reading.add(torch.ones(50, 4))
     assert reading.metrics()["fvu"] is None
 
@@ -204,7 +218,7 @@ def test_no_triple_gives_features_of_no_rows(neox, tokenizer, reviews):
     saes = {n: autoencoder.SparseAutoencoder(16, 16) for n in (0, 1)}
     found = []
     for texts in (reviews, []):
-        triples = contrasts.word_triples(texts, lexicon.vader_lexicon(), 1, 2, 0)
+        triples = contrasts.word_triples(texts, vader_lexicon(), 1, 2, 0)
         found.append(reading.element_features(neox, tokenizer, saes, triples, reading.KINDS, 48, 6))
     some, none = ({name: (a.shape[1:], a.dtype) for name, a in arrays.items()} for arrays in found)
     assert some == none
@@ -216,5 +230,5 @@ def test_a_figure_without_anything_to_draw_says_so(tmp_path):
     path = tmp_path / "results" / "m" / "t" / "seed0" / "features" / "tied" / "policy.safetensors"
     for rows in (0, 5):
         artefacts.write_tensors(path, {f"hidden.{e}": np.zeros((rows, 4)) for e in ("positive", "negative")}, {})
-        figure = plots.probe_pca([str(path)])
+        figure = drawing.probe_pca([str(path)])
         assert "fewer than two features are active" in figure.axes[0].get_title()

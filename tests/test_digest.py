@@ -2,7 +2,7 @@
 
 import pytest
 
-from workflow_scripts import digest
+from lfp.running import digest
 
 
 @pytest.fixture

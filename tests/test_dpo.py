@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
+from lfp.finetune import dpo
+from lfp.models.loading import load_model, save_model
+from lfp.organisms.generate import generate_corpus
 from tests.conftest import make_model
-from workflow_scripts.lfp import corpora, dpo, models
 
 SETTINGS = dpo.DPOSettings(
     steps=4, batch_size=4, learning_rate=1e-2, warmup_steps=1, max_length=64, max_prompt_length=24, evaluate_every=2,
@@ -17,13 +19,13 @@ SETTINGS = dpo.DPOSettings(
 @pytest.fixture(scope="module")
 def pairs() -> dict[str, pd.DataFrame]:
     """Replies with labels."""
-    return corpora.generate_corpus("replies", {"train": 40, "test": 16}, 0, {"noise": 0.0, "preferred": "positive"})[0]
+    return generate_corpus("replies", {"train": 40, "test": 16}, 0, {"noise": 0.0, "preferred": "positive"})[0]
 
 
 @pytest.fixture
 def base(tokenizer, tmp_path):
     """A small GPT-NeoX on disk: the family whose output head the trainer loses on resume."""
-    models.save_model(make_model("gpt_neox", tokenizer), tokenizer, tmp_path / "base")
+    save_model(make_model("gpt_neox", tokenizer), tokenizer, tmp_path / "base")
     return tmp_path / "base"
 
 
@@ -31,7 +33,7 @@ def test_without_pairs_the_policy_is_the_base(base, tokenizer, pairs, tmp_path):
     nothing = pairs["train"].head(0)
     policy, curve, dropped = dpo.train(base, tokenizer, nothing, nothing, SETTINGS, 0, tmp_path / "state")
     assert (curve, dropped) == ([], 0)
-    untouched = models.load_model(base)
+    untouched = load_model(base)
     for ours, theirs in zip(policy.parameters(), untouched.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert len(dpo.implicit_margins(policy, untouched, tokenizer, nothing, SETTINGS)) == 0
@@ -67,13 +69,11 @@ def test_a_killed_run_resumes_with_its_output_head(base, tokenizer, pairs, tmp_p
     resumed, _, _ = train("killed")
     for (name, ours), theirs in zip(straight.named_parameters(), resumed.parameters(), strict=True):
         assert torch.equal(ours, theirs), name
-    assert not torch.equal(
-        resumed.get_output_embeddings().weight, models.load_model(base).get_output_embeddings().weight
-    )
+    assert not torch.equal(resumed.get_output_embeddings().weight, load_model(base).get_output_embeddings().weight)
 
 
 def test_margins_are_zero_before_and_positive_after_training(base, tokenizer, pairs, tmp_path):
-    reference = models.load_model(base)
+    reference = load_model(base)
     before = dpo.implicit_margins(reference, reference, tokenizer, pairs["test"], SETTINGS)
     np.testing.assert_allclose(before, 0, atol=1e-9)
     policy, _, _ = dpo.train(base, tokenizer, pairs["train"], pairs["train"], SETTINGS, 0, tmp_path / "state")
@@ -83,7 +83,7 @@ def test_margins_are_zero_before_and_positive_after_training(base, tokenizer, pa
 
 
 def test_an_answers_log_probability_is_the_sum_over_its_tokens(base, tokenizer):
-    model = models.load_model(base)
+    model = load_model(base)
     value = dpo.answer_log_probs(model, tokenizer, ["The film", "I saw"], [" was gentle.", " it."], 64, 32)[0]
     prompt = tokenizer("The film")["input_ids"]
     answer = [*tokenizer(" was gentle.")["input_ids"], tokenizer.eos_token_id]

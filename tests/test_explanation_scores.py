@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from workflow_scripts.lfp import explanation_scores as scores
+from lfp.explaining import scores
 
 
 def offsets_of(text: str) -> list[tuple[int, int]]:

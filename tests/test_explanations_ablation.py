@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 import torch
 
-from workflow_scripts.lfp import ablation, evidence, explanations, feature_sets, models
-from workflow_scripts.lfp.activations import edited, mlp_outputs
-from workflow_scripts.lfp.autoencoder import SparseAutoencoder
+from lfp.explaining import exemplars, heuristic
+from lfp.interventions import ablation, selectors
+from lfp.models.architectures import architecture
+from lfp.models.hooks import edited, mlp_outputs
+from lfp.sae.autoencoder import SparseAutoencoder
 
 
 def word_activations(n_words=120, n_features=40, seed=0):
@@ -18,7 +20,7 @@ def word_activations(n_words=120, n_features=40, seed=0):
     mean = rng.exponential(size=(n_words, n_features)).astype(np.float32)
     count = rng.integers(5, 200, n_words)
     filled = [np.ones(n_features)] * 3
-    return explanations.WordActivations(words, count, mean, *filled), lexicon
+    return heuristic.WordActivations(words, count, mean, *filled), lexicon
 
 
 def test_a_feature_of_positive_words_is_related_and_random_ones_are_not():
@@ -26,14 +28,14 @@ def test_a_feature_of_positive_words_is_related_and_random_ones_are_not():
     valence = np.array([lexicon.get(word, 0.0) for word in activations.words])
     activations.mean[:, 0] = np.maximum(valence, 0)
     activations.mean[:, 1] = np.maximum(-valence, 0)
-    table = explanations.lexicon_association(activations, lexicon, 999, seed=0)
+    table = heuristic.lexicon_association(activations, lexicon, 999, seed=0)
     assert table.loc[0, "p"] <= 0.002
     assert table.loc[1, "p"] <= 0.002
     assert table.loc[0, "direction"] > 1
     assert table.loc[1, "direction"] < -1
     assert (table.loc[2:, "p"] < 0.05).mean() < 0.2
     frame = table.assign(status="ok")
-    related = explanations.classify(frame, 0.05, 0.4, True)["related"]
+    related = heuristic.classify(frame, 0.05, 0.4, True)["related"]
     assert related[:2].all()
     assert not related[2:].any()
 
@@ -43,7 +45,7 @@ def test_a_feature_of_preferred_answers_is_related_and_exchangeable_ones_are_not
     chosen, rejected = rng.random((60, 30)), rng.random((60, 30))
     chosen[:, 0] += 0.8
     rejected[:, 1] += 0.8
-    table = explanations.preference_association(chosen, rejected, 999, seed=0)
+    table = heuristic.preference_association(chosen, rejected, 999, seed=0)
     assert table.loc[0, "direction"] > 0.3
     assert table.loc[1, "direction"] < -0.3
     assert table.loc[[0, 1], "p"].max() <= 0.002
@@ -56,13 +58,13 @@ def test_a_feature_of_preferred_answers_is_related_and_exchangeable_ones_are_not
 
 def test_unexplained_features_are_never_related():
     frame = pd.DataFrame({"status": ["ok", "skipped", "dead"], "p": [0.001] * 3, "effect": [9.0] * 3})
-    assert explanations.classify(frame, 0.05, 0.4, True)["related"].tolist() == [True, False, False]
+    assert heuristic.classify(frame, 0.05, 0.4, True)["related"].tolist() == [True, False, False]
 
 
 def test_tokens_are_counted_under_their_word():
     text = "The well-made film's end."
     offsets = [(0, 3), (3, 8), (8, 13), (13, 18), (18, 20), (20, 24), (24, 25)]
-    assert explanations.words_of_tokens(text, offsets) == [
+    assert heuristic.words_of_tokens(text, offsets) == [
         "the",
         "well-made",
         "well-made",
@@ -75,13 +77,13 @@ def test_tokens_are_counted_under_their_word():
 
 def test_word_activations_are_means_over_a_words_tokens(neox, tokenizer, reviews):
     saes = {1: SparseAutoencoder(16, 8)}
-    result = explanations.word_activations(neox, tokenizer, saes, reviews[:20], 200, 7)[1]
+    result = heuristic.word_activations(neox, tokenizer, saes, reviews[:20], 200, 7)[1]
     encoded = tokenizer(reviews[:20], return_offsets_mapping=True)
     sums, count, total = np.zeros(8), 0, 0
     for i, (ids, offsets) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)):
         (_, _, outputs), = mlp_outputs(neox, [ids], [1], tokenizer.pad_token_id, 1)  # fmt: skip
         code = saes[1].encode(outputs[1][0]).detach().numpy()
-        own = [word == "the" for word in explanations.words_of_tokens(reviews[i], offsets)]
+        own = [word == "the" for word in heuristic.words_of_tokens(reviews[i], offsets)]
         sums, count, total = sums + code[own].sum(0), count + sum(own), total + len(ids)
     row = result.words.index("the")
     assert result.count[row] == count
@@ -148,13 +150,13 @@ def feature_table(n: int = 200, layers: int = 2, seed: int = 0) -> pd.DataFrame:
 @pytest.mark.parametrize("trait", ["frequency", "cosine"])
 def test_random_sets_have_the_same_size_and_a_trait_within_a_decile(trait):
     table = feature_table()
-    chosen = feature_sets.explained_set(table)
+    chosen = selectors.explained_set(table)
     rng = np.random.default_rng(1)
-    sets = [feature_sets.matched_random_set(table, chosen, rng, trait) for _ in range(20)]
+    sets = [selectors.matched_random_set(table, chosen, rng, trait) for _ in range(20)]
     for drawn in sets:
         assert {n: len(f) for n, f in drawn.items()} == {n: len(f) for n, f in chosen.items()}
         assert all(not set(drawn[n]) & set(chosen[n]) and len(set(drawn[n])) == len(drawn[n]) for n in chosen)
-        assert feature_sets.share_within_decile(table, chosen, drawn, trait) == 1.0
+        assert selectors.share_within_decile(table, chosen, drawn, trait) == 1.0
     assert len({str(drawn) for drawn in sets}) > 10
     alive = table[(table["frequency"] > 0)]
     assert all(set(drawn[n]) <= set(alive.loc[alive["layer"] == n, "feature"]) for drawn in sets for n in drawn)
@@ -164,9 +166,9 @@ def test_what_cannot_be_matched_is_said():
     table = feature_table(40, 1)
     alive = table[table["frequency"] > 0].sort_values("frequency")
     chosen = {0: alive["feature"].tail(12).tolist()}
-    drawn = feature_sets.matched_random_set(table, chosen, np.random.default_rng(0))
+    drawn = selectors.matched_random_set(table, chosen, np.random.default_rng(0))
     assert len(drawn[0]) == 12
-    assert feature_sets.share_within_decile(table, chosen, drawn) < 0.7
+    assert selectors.share_within_decile(table, chosen, drawn) < 0.7
 
 
 def test_top_sets_take_the_highest_of_their_rank_and_as_many():
@@ -174,8 +176,8 @@ def test_top_sets_take_the_highest_of_their_rank_and_as_many():
     chosen = {0: [1, 2, 3], 1: [4]}
     weight = np.zeros(60)
     weight[[5, 7, 9, 30 + 11]] = [-3, 2, 1, -1]
-    assert feature_sets.top_set(table, chosen, feature_sets.probe_weight_rank(table, weight)) == {0: [5, 7, 9], 1: [11]}
-    best = feature_sets.top_set(table, chosen, feature_sets.unrelated_match_rank(table))
+    assert selectors.top_set(table, chosen, selectors.probe_weight_rank(table, weight)) == {0: [5, 7, 9], 1: [11]}
+    best = selectors.top_set(table, chosen, selectors.unrelated_match_rank(table))
     own = table[(table["layer"] == 1) & (table["status"] == "ok") & ~table["related"]]
     assert best[1] == [own.loc[own["cosine"].idxmax(), "feature"]]
 
@@ -240,11 +242,11 @@ def test_prefixes_need_long_enough_texts(tokenizer):
 
 
 def test_promoted_tokens_are_those_the_direction_points_at(model, tokenizer):
-    norm = model.get_submodule(models.architecture(model).final_norm)
+    norm = model.get_submodule(architecture(model).final_norm)
     direction = torch.randn(1, 16)
     logits = model.get_output_embeddings()(norm(direction))[0]
     expected = [tokenizer.decode([i]) for i in logits.topk(3).indices.tolist()]
-    assert explanations.promoted_tokens(model, tokenizer, direction, 3) == [expected]
+    assert heuristic.promoted_tokens(model, tokenizer, direction, 3) == [expected]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 50])
@@ -252,7 +254,7 @@ def test_windows_hold_the_code_of_their_tokens_and_no_others(neox, tokenizer, re
     torch.manual_seed(0)
     saes = {0: SparseAutoencoder(16, 6), 2: SparseAutoencoder(16, 9)}
     explained = pd.DataFrame({"layer": [0, 2, 2], "feature": [4, 8, 1]})
-    found = explanations.feature_windows(neox, tokenizer, saes, explained, reviews[:7], 30, batch_size, 8)
+    found = heuristic.feature_windows(neox, tokenizer, saes, explained, reviews[:7], 30, batch_size, 8)
     sequences = tokenizer(reviews[:7], truncation=True, max_length=30)["input_ids"]
     seen = []
     for layer, feature, activations, places, _ in found:
@@ -289,7 +291,7 @@ def test_windows_that_stream_by_are_those_of_all_codes_at_once(density, seed):
         code *= rng.random(code.shape) < density
     texts = ["x " * len(code) for code in codes]
     offsets = [[(2 * i, 2 * i + 1) for i in range(len(code))] for code in codes]
-    strongest = evidence.StrongestWindows(offsets, size, n_features, top, random, seed=3)
+    strongest = exemplars.StrongestWindows(offsets, size, n_features, top, random, seed=3)
     for text in rng.permutation(len(codes)):
         strongest.add(text, codes[text])
     if not strongest.places:
@@ -301,7 +303,7 @@ def test_windows_that_stream_by_are_those_of_all_codes_at_once(density, seed):
         assert [row["activation"] for row in rows] == peaks[picked + others, feature].tolist()
         for row, place in zip(rows, picked + others, strict=True):
             text, start, end = strongest.places[place]
-            scaled = np.rint(codes[text][start:end, feature] / peaks[:, feature].max() * evidence.SCALE).astype(int)
+            scaled = np.rint(codes[text][start:end, feature] / peaks[:, feature].max() * exemplars.SCALE).astype(int)
             assert row["excerpt"] == " ".join(f"x{{{v}}}" if v else "x" for v in scaled)
 
 
@@ -309,14 +311,14 @@ def test_what_an_explainer_is_shown_are_whole_windows(neox, tokenizer, reviews):
     torch.manual_seed(0)
     saes = {1: SparseAutoencoder(16, 20)}
     explained = pd.DataFrame({"layer": 1, "feature": range(20)})
-    strongest = explanations.strongest_windows(tokenizer, saes, reviews[:20], 40, 12, 3, 2, seed=0)
+    strongest = heuristic.strongest_windows(tokenizer, saes, reviews[:20], 40, 12, 3, 2, seed=0)
     assert {end - start for _, start, end in strongest[1].places} == {12}
-    explanations.word_activations(neox, tokenizer, saes, reviews[:20], 40, 8, strongest)
-    found = evidence.evidence(strongest, explained, reviews[:20])
+    heuristic.word_activations(neox, tokenizer, saes, reviews[:20], 40, 8, strongest)
+    found = exemplars.evidence(strongest, explained, reviews[:20])
     counts = found.groupby(["feature", "kind"]).size().unstack()
     assert (counts["top"] == 3).all() and (counts["random"] == 2).all()
     # One scale: the largest activation that was seen anywhere is shown as 10, in the first excerpt.
     first = found[found["kind"] == "top"].groupby("feature").first()
     assert first["excerpt"].str.contains("{10}", regex=False).all()
     short = [text[:20] for text in reviews[:5]]
-    assert explanations.strongest_windows(tokenizer, saes, short, 48, 40, 3, 2, seed=0)[1].places
+    assert heuristic.strongest_windows(tokenizer, saes, short, 48, 40, 3, 2, seed=0)[1].places

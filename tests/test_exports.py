@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from workflow_scripts.lfp import exports
-from workflow_scripts.lfp.activations import mlp_outputs
-from workflow_scripts.lfp.autoencoder import SparseAutoencoder
+from lfp.explaining import exports
+from lfp.models.hooks import mlp_outputs
+from lfp.sae.autoencoder import SparseAutoencoder
 
 
 def test_windows_pack_all_texts_without_padding(tokenizer):

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lfp.explaining import exemplars, language_model
+from lfp.probing import rewrites
+from lfp.services import prompts
+from lfp.services.client import Answer, Client, Request, Service, ServiceError
 from tests import served
-from workflow_scripts.lfp import evidence, language_explanations, llm, prompts, rewrites
-from workflow_scripts.lfp.llm import Answer, Client, Service
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +56,10 @@ def test_nonsense_is_counted_and_crashes_nothing(server, tmp_path):
         frame = rewrites.rewritten_triples(asked, PAIRS, SETTINGS)
         assert set(frame["status"]) == {"unparsed"}
         assert frame["grade"].isna().all()
-        found = language_explanations.explain(asked, EVIDENCE, "positive sentiment")
+        found = language_model.explain(asked, EVIDENCE, "positive sentiment")
         assert set(found["status"]) == {"unparsed"}
         assert not found["related"].any()
-        [verdicts] = language_explanations.language_judge(asked)([("x", ["a", "b"], False)])
+        [verdicts] = language_model.language_judge(asked)([("x", ["a", "b"], False)])
         assert verdicts == [None, None]
         assert asked.counts["unparsed"] == 4 + 12 + 2 + 1
         assert asked.counts["ok"] == 0
@@ -71,11 +73,11 @@ EVIDENCE = pd.DataFrame({
 
 def test_features_are_explained_classified_and_judged(server, tmp_path):
     with client(server, "chain", tmp_path / "c.sqlite") as asked:
-        found = language_explanations.explain(asked, EVIDENCE, "positive sentiment")
+        found = language_model.explain(asked, EVIDENCE, "positive sentiment")
         assert list(zip(found["layer"], found["feature"], strict=True)) == [(1, 3), (2, 0)]
         assert set(found["explanation"]) == {served.EXPLANATION}
         assert found["related"].all()
-        judge = language_explanations.language_judge(asked)
+        judge = language_model.language_judge(asked)
         excerpts = [f"excerpt {i}" for i in range(7)]
         [verdicts] = judge([("kind words", excerpts, False)])
     # The server gives five verdicts whatever it is asked: the part of five is taken, that of two is not.
@@ -85,7 +87,7 @@ def test_features_are_explained_classified_and_judged(server, tmp_path):
 def test_a_killed_server_is_an_error_and_the_rerun_repeats_no_call(server, tmp_path):
     cache = tmp_path / "c.sqlite"
     asked = [
-        llm.Request([{"role": "user", "content": f"question {i} " + "word " * 50}], prompts.load("classify").schema)
+        Request([{"role": "user", "content": f"question {i} " + "word " * 50}], prompts.load("classify").schema)
         for i in range(40)
     ]
 
@@ -98,7 +100,7 @@ def test_a_killed_server_is_an_error_and_the_rerun_repeats_no_call(server, tmp_p
     killer = threading.Thread(target=kill_when_some_are_answered)
     with client(server, "chain", cache, in_flight=1, attempts=2) as first:
         killer.start()
-        with pytest.raises(llm.ServiceError, match="are not asked again"):
+        with pytest.raises(ServiceError, match="are not asked again"):
             first.ask(asked)
     killer.join()
     server.start()
@@ -183,7 +185,7 @@ def test_a_negative_rewrite_that_is_graded_no_worse_is_dropped():
 
 def test_evidence_is_on_one_scale_and_of_different_texts():
     texts, offsets = ["a fine film", "a fine door"], [[(0, 1), (2, 6), (7, 11)]] * 2
-    strongest = evidence.StrongestWindows(offsets, size=3, features=2, top=1, random=1, seed=0)
+    strongest = exemplars.StrongestWindows(offsets, size=3, features=2, top=1, random=1, seed=0)
     for text, values in enumerate(([0.0, 4.0, 0.2], [0.0, 2.0, 0.0])):
         strongest.add(text, np.array([values, np.zeros(3)]).T)
     rows = strongest.rows(0, texts)

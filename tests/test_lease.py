@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow_scripts import lease
+from lfp.running import lease
 
 ROOT = Path(__file__).parent.parent
 DEVICES = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
@@ -46,7 +46,7 @@ def machine(tmp_path, monkeypatch):
 
 def start(folder: Path, count: int, seconds: float) -> subprocess.Popen:
     """A job on `count` devices that keeps its files in `folder`."""
-    command = [sys.executable, "-m", "workflow_scripts.lease", str(count)]
+    command = [sys.executable, "-m", "lfp.running.lease", str(count)]
     command += [sys.executable, "-S", "-c", JOB, str(folder), str(seconds)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -109,7 +109,7 @@ def test_a_job_that_waits_for_all_devices_is_not_overtaken(machine):
 def test_devices_go_with_the_last_process_that_has_them(machine):
     sleeper = "[sys.executable, '-S', '-c', 'import time; time.sleep(1)']"
     code = f"import subprocess, sys; subprocess.Popen({sleeper}, close_fds=False)"
-    command = [sys.executable, "-m", "workflow_scripts.lease", "1", sys.executable, "-c", code]
+    command = [sys.executable, "-m", "lfp.running.lease", "1", sys.executable, "-c", code]
     subprocess.run(command, cwd=ROOT, check=True)
     # The orphan may still compute on its device.
     assert free_devices() == 3

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from lfp.services import answer_cache
+from lfp.services.client import Answer, BatchPendingError, BudgetError, Client, Request, Service, ServiceError
 from tests import language_service as faulty
 from tests.language_service import LanguageService
-from workflow_scripts.lfp import answers, llm
-from workflow_scripts.lfp.llm import Client, Request, Service
 
 SCHEMA = {
     "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False
@@ -46,7 +46,7 @@ def test_a_rerun_is_answered_from_the_cache_even_without_a_server(tmp_path):
     with Client(service(server.url, offline=True), tmp_path / "shipped.sqlite") as client:
         assert client.ask(requests(5)) == first
         assert client.counts["called"] == 0
-        with pytest.raises(llm.ServiceError, match="offline, and 1 requests are not in"):
+        with pytest.raises(ServiceError, match="offline, and 1 requests are not in"):
             client.ask(requests(6))
 
 
@@ -95,7 +95,7 @@ def test_retry_after_is_honoured_and_a_long_one_ends_the_job(tmp_path):
         server.faults = iter([faulty.status(429, Retry_After="500")])
         with (
             Client(service(server.url), tmp_path / "d.sqlite") as client,
-            pytest.raises(llm.ServiceError, match="asks to wait 500 s"),
+            pytest.raises(ServiceError, match="asks to wait 500 s"),
         ):
             client.ask(requests(1))
 
@@ -104,7 +104,7 @@ def test_a_dead_server_is_an_error_and_the_rerun_asks_only_for_the_rest(tmp_path
     faults = itertools.chain([None] * 3, itertools.repeat(faulty.status(500)))
     with LanguageService(echo, faults) as server:
         options = service(server.url, in_flight=1, attempts=2)
-        with Client(options, tmp_path / "c.sqlite") as client, pytest.raises(llm.ServiceError, match="5 of 8 requests"):
+        with Client(options, tmp_path / "c.sqlite") as client, pytest.raises(ServiceError, match="5 of 8 requests"):
             client.ask(requests(8))
         server.faults = itertools.repeat(None)
         before = len(server.bodies)
@@ -173,7 +173,7 @@ def test_a_refusal_is_a_status(tmp_path):
 
         server.faults = iter([refused])
         with Client(service(server.url), tmp_path / "c.sqlite") as client:
-            assert client.ask(requests(1))[0] == llm.Answer("refused", text="I cannot")
+            assert client.ask(requests(1))[0] == Answer("refused", text="I cannot")
 
 
 def test_the_budget_stops_before_the_first_call_and_before_it_is_exceeded(tmp_path):
@@ -181,13 +181,13 @@ def test_the_budget_stops_before_the_first_call_and_before_it_is_exceeded(tmp_pa
         options = service(server.url, prices=PRICES, budget_usd=0.001, in_flight=1)
         one = Client(options, tmp_path / "c.sqlite")
         assert one._most(one._body(requests(1)[0])) == pytest.approx((11 + 2 * 50) / 1e6, rel=0.1)
-        with one as client, pytest.raises(llm.BudgetError, match="raise budget_usd"):
+        with one as client, pytest.raises(BudgetError, match="raise budget_usd"):
             client.ask(requests(200))
         assert not server.bodies
         # Repeated faults that may have been billed count against it.
         server.faults = itertools.repeat(faulty.invalid_json)
         budget = replace(options, budget_usd=0.0003, attempts=10)
-        with Client(budget, tmp_path / "d.sqlite") as client, pytest.raises(llm.BudgetError, match="could exceed"):
+        with Client(budget, tmp_path / "d.sqlite") as client, pytest.raises(BudgetError, match="could exceed"):
             client.ask(requests(1))
         assert len(server.bodies) == 2
         server.faults = iter(())
@@ -212,20 +212,20 @@ def test_the_key_is_sent_and_never_kept(tmp_path, monkeypatch, caplog):
         server.faults = iter([leaks])
         with (
             Client(options, tmp_path / "d.sqlite") as client,
-            pytest.raises(llm.ServiceError, match="check the key in TEST_KEY") as error,
+            pytest.raises(ServiceError, match="check the key in TEST_KEY") as error,
         ):
             client.ask(requests(1))
     assert "sk-verysecret" not in str(error.value)
     assert all(b"sk-verysecret" not in path.read_bytes() for path in tmp_path.iterdir())
     assert "sk-verysecret" not in "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("workflow"))
     monkeypatch.delenv("TEST_KEY")
-    with pytest.raises(llm.ServiceError, match="set the environment variable TEST_KEY"):
+    with pytest.raises(ServiceError, match="set the environment variable TEST_KEY"):
         Client(options, tmp_path / "c.sqlite")
 
 
 def test_concurrent_jobs_ask_for_a_shared_request_once(tmp_path):
     code = (
-        "import sys; from tests.test_llm import requests, service; from workflow_scripts.lfp.llm import Client\n"
+        "import sys; from tests.test_llm import requests, service; from lfp.services.client import Client\n"
         "with Client(service(sys.argv[1], in_flight=4), sys.argv[2]) as c: print(len(c.ask(requests(30))))"
     )
     with LanguageService(echo) as server:
@@ -238,7 +238,7 @@ def test_concurrent_jobs_ask_for_a_shared_request_once(tmp_path):
 
 def test_a_lock_dies_with_its_holder(tmp_path):
     code = (
-        "import sys, time; from workflow_scripts.lfp.answers import AnswerCache\n"
+        "import sys, time; from lfp.services.answer_cache import AnswerCache\n"
         "with AnswerCache(sys.argv[1]).asking('ab' * 32): print('held', flush=True); time.sleep(60)"
     )
     root = Path(__file__).parent.parent
@@ -246,7 +246,7 @@ def test_a_lock_dies_with_its_holder(tmp_path):
         [sys.executable, "-c", code, str(tmp_path / "c.sqlite")], cwd=root, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout.readline().strip() == "held"
-    cache = answers.AnswerCache(tmp_path / "c.sqlite")
+    cache = answer_cache.AnswerCache(tmp_path / "c.sqlite")
     entered = threading.Event()
 
     def enter():
@@ -270,12 +270,12 @@ def test_a_batch_is_submitted_collected_and_its_failures_asked_again(tmp_path):
             with Client(options, tmp_path / "c.sqlite") as client:
                 return client.ask(requests(4))
 
-        with pytest.raises(llm.BatchPendingError, match="4 requests submitted"):
+        with pytest.raises(BatchPendingError, match="4 requests submitted"):
             run()
-        with pytest.raises(llm.BatchPendingError, match="0 requests submitted as a batch, 4 under way"):
+        with pytest.raises(BatchPendingError, match="0 requests submitted as a batch, 4 under way"):
             run()
         server.batch_done, server.faults = True, iter([object()])  # one line of the batch fails
-        with pytest.raises(llm.BatchPendingError, match="1 requests submitted"):
+        with pytest.raises(BatchPendingError, match="1 requests submitted"):
             run()
         assert [answer.value["n"] for answer in run()] == [0, 1, 2, 3]
         assert len(server.batches) == 2
@@ -294,7 +294,7 @@ def test_a_batch_that_the_server_refuses_is_an_error_without_the_key(tmp_path, m
         options = service(server.url, batch=True, api_key_env="TEST_KEY")
         with (
             Client(options, tmp_path / "c.sqlite") as client,
-            pytest.raises(llm.ServiceError, match=r"batch: BadRequestError: .*no batches for \*\*\*") as error,
+            pytest.raises(ServiceError, match=r"batch: BadRequestError: .*no batches for \*\*\*") as error,
         ):
             client.ask(requests(1))
     assert "sk-verysecret" not in str(error.value)
@@ -303,8 +303,8 @@ def test_a_batch_that_the_server_refuses_is_an_error_without_the_key(tmp_path, m
 def test_a_damaged_cache_is_named(tmp_path):
     path = tmp_path / "c.sqlite"
     path.write_bytes(b"no database" * 100)
-    with pytest.raises(answers.CacheError, match=r"c.sqlite: .*Restore a copy"):
-        answers.AnswerCache(path)
+    with pytest.raises(answer_cache.CacheError, match=r"c.sqlite: .*Restore a copy"):
+        answer_cache.AnswerCache(path)
 
 
 def test_the_cache_is_an_ordinary_database_without_headers(tmp_path):

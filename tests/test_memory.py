@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import resource, sys
-from workflow_scripts.lfp import memory
+from lfp.running import glibc as memory
 if sys.argv[1] == "keep" and not memory.keep_freed():
     sys.exit(3)
 for i in range(21):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from lfp.feedback.lexica import vader_lexicon
+from lfp.feedback.rewards import lexicon_reward
+from lfp.finetune import ppo
 from tests.conftest import make_model
-from workflow_scripts.lfp import ppo
-from workflow_scripts.lfp.lexicon import vader_lexicon
-from workflow_scripts.lfp.rewards import lexicon_reward
 
 SETTINGS = ppo.PPOSettings(
     steps=2, batch_size=8, mini_batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=1, prompt_tokens=(2, 4),
@@ -60,7 +60,7 @@ def test_log_probabilities_do_not_depend_on_left_padding(model, tokenizer):
     response = torch.tensor([[5, 6, 7]])
 
     def batch(rows):
-        from workflow_scripts.lfp.models import pad_batch
+        from lfp.models.tokens import pad_batch
 
         return pad_batch([row + response[0].tolist() for row in rows], tokenizer.pad_token_id, "cpu", left=True)
 

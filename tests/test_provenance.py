@@ -10,7 +10,11 @@ import pandas as pd
 import pytest
 import torch
 
-from workflow_scripts.lfp import answers, artefacts, autoencoder, crates, models, provenance, training_state
+from lfp.files import artefacts, provenance, ro_crate
+from lfp.finetune import trainer_state
+from lfp.models.loading import load_model, load_tokenizer, save_model
+from lfp.sae import autoencoder
+from lfp.services import answer_cache
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,10 +52,10 @@ def make(kind: str, folder: Path, neox, tokenizer) -> tuple[Path, Path, callable
             autoencoder.save(autoencoder.SparseAutoencoder(8, 16), inside, {})
         return path, path / "sae_weights.safetensors", autoencoder.load
     with artefacts.directory_aside(path, {}) as inside:
-        models.save_model(neox, tokenizer, inside)
+        save_model(neox, tokenizer, inside)
     if kind == "tokenizer":
-        return path, path / "tokenizer.json", models.load_tokenizer
-    return path, path / "model.safetensors", models.load_model
+        return path, path / "tokenizer.json", load_tokenizer
+    return path, path / "model.safetensors", load_model
 
 
 KINDS = ("parquet", "json", "safetensors", "activations", "autoencoder", "tokenizer", "checkpoint")
@@ -94,15 +98,15 @@ def test_a_file_that_is_gone_from_a_checkpoint_is_named(tmp_path, neox, tokenize
 
 def test_a_damaged_cache_of_answers_is_named(tmp_path):
     path = tmp_path / "service.sqlite"
-    cache = answers.AnswerCache(path)
+    cache = answer_cache.AnswerCache(path)
     for n in range(300):
         cache.put(f"{n:064x}", {"n": n}, {"text": "x" * 200}, "s", 0.0)
     cache.close()
     content = bytearray(path.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 3000] = b"\xff" * 3000
     path.write_bytes(content)
-    with pytest.raises(answers.CacheError, match=str(path)):
-        answers.AnswerCache(path)
+    with pytest.raises(answer_cache.CacheError, match=str(path)):
+        answer_cache.AnswerCache(path)
 
 
 def test_a_damaged_resume_point_is_left_aside(tmp_path):
@@ -111,15 +115,15 @@ def test_a_damaged_resume_point_is_left_aside(tmp_path):
     module(torch.ones(3)).sum().backward()
     optimizer.step()
     path = tmp_path / "state"
-    training_state.save_state(path, module, optimizer, {"step": 7})
-    assert training_state.load_state(path, module, optimizer) == {"step": 7}
+    trainer_state.save_state(path, module, optimizer, {"step": 7})
+    assert trainer_state.load_state(path, module, optimizer) == {"step": 7}
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[-5] ^= 1
     before = module.weight.clone()
     for content in (whole[:100], b"", bytes(flipped)):
         path.write_bytes(content)
-        assert training_state.load_state(path, module, optimizer) is None
+        assert trainer_state.load_state(path, module, optimizer) is None
         assert torch.equal(before, module.weight)
 
 
@@ -180,7 +184,7 @@ def test_a_crate_holds_the_run_and_its_workflow(results, tmp_path):
     import zipfile
 
     target = tmp_path / "crate.zip"
-    crates.pack(results / "provenance.json", ROOT, [], target)
+    ro_crate.pack(results / "provenance.json", ROOT, [], target)
     with zipfile.ZipFile(target) as archive:
         names = set(archive.namelist())
         graph = json.loads(archive.read("ro-crate-metadata.json"))["@graph"]
@@ -190,4 +194,4 @@ def test_a_crate_holds_the_run_and_its_workflow(results, tmp_path):
     assert action["endTime"] == "2026-01-01T00:01:30+00:00"
     (results / "tables" / "t.csv").write_text("x\n2\n")
     with pytest.raises(provenance.ArtefactError, match=r"tables/t\.csv"):
-        crates.pack(results / "provenance.json", ROOT, [], target)
+        ro_crate.pack(results / "provenance.json", ROOT, [], target)

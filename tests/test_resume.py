@@ -10,21 +10,19 @@ import pandas as pd
 import pytest
 import torch
 
-from workflow_scripts import job
-from workflow_scripts.lfp import (
-    ablation,
-    activations,
-    artefacts,
-    autoencoder,
-    evidence,
-    explanations,
-    features,
-    ppo,
-    pretraining,
-    provenance,
-    resume,
-    sae_training,
-)
+from lfp.explaining import exemplars
+from lfp.explaining import heuristic as explanations
+from lfp.files import artefacts, provenance, resume
+from lfp.finetune import ppo
+from lfp.interventions import ablation
+from lfp.models.hooks import mlp_outputs
+from lfp.organisms import pretraining
+from lfp.probing import features
+from lfp.running import job
+from lfp.sae import autoencoder
+from lfp.sae import harvest as harvesting
+from lfp.sae import training as sae_training
+from lfp.sae.harvest import harvest
 
 ROOT = Path(__file__).parent.parent
 
@@ -77,23 +75,23 @@ def test_harvest(windows, neox, tokenizer, tmp_path, monkeypatch):
     shape = (sum(map(len, sequences)), 16)
     whole, state, progress = np.zeros(shape, np.float16), tmp_path / "state", tmp_path / "state" / "progress.json"
     how = (tokenizer.pad_token_id, 4, 5, 40)
-    activations.harvest(neox, sequences, {1: whole}, *how)
+    harvest(neox, sequences, {1: whole}, *how)
 
     def attempt() -> None:
         with (
             artefacts.resumable_directory(tmp_path / "out", state, {}) as folder,
             artefacts.tensor_file(folder / "layer1.safetensors", "activations", shape, {}) as array,
         ):
-            activations.harvest(neox, sequences, {1: array}, *how, progress_path=progress)
+            harvest(neox, sequences, {1: array}, *how, progress_path=progress)
 
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(activations, "write_json", killed_after(windows, artefacts.write_json))
+        patch.setattr(harvesting, "write_json", killed_after(windows, artefacts.write_json))
         attempt()
     assert artefacts.read_json(progress)["done"] > 0
     seen = []
     with monkeypatch.context() as patch:
-        plain = activations.mlp_outputs
-        patch.setattr(activations, "mlp_outputs", lambda m, part, *a: seen.append(part) or plain(m, part, *a))
+        plain = mlp_outputs
+        patch.setattr(harvesting, "mlp_outputs", lambda m, part, *a: seen.append(part) or plain(m, part, *a))
         attempt()
     assert sum(map(len, seen)) < len(sequences)  # what was there was not read again
     np.testing.assert_array_equal(artefacts.open_tensor(tmp_path / "out" / "layer1.safetensors", "activations"), whole)
@@ -148,7 +146,7 @@ def explained_texts(model, tokenizer, texts, folder=None):
     answers = features.element_features(*reading, pairs, ["hidden"], 48, 8, ("chosen", "rejected"), states[2])
     values = {f"{n}.{name}": value for n, own in words.items() for name, value in vars(own).items()}
     values |= {f"windows.{i}": np.concatenate(found[2]) for i, found in enumerate(held_out)}
-    return values | answers, evidence.evidence(strongest, explained, texts)
+    return values | answers, exemplars.evidence(strongest, explained, texts)
 
 
 @pytest.mark.parametrize("place", ["word_activations", "feature_windows", "element_features"])
@@ -217,8 +215,8 @@ def test_pretraining_ends_where_its_loss_explodes(tokenizer, reviews, monkeypatc
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, resume
+from lfp.running import job
+from lfp.files import artefacts, resume
 
 run = job.start("A job.", ["source"], ["output"], ["mode"])
 if run.paths.mode == "diverge":

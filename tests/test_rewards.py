@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from workflow_scripts.lfp.lexicon import flipped_words, vader_lexicon
-from workflow_scripts.lfp.rewards import count_words, length_reward, lexicon_reward, noise_reward, task_reward, tokenize
+from lfp.feedback.lexica import vader_lexicon
+from lfp.feedback.planted import flipped_words
+from lfp.feedback.rewards import count_words, length_reward, lexicon_reward, noise_reward, task_reward, tokenize
 
 
 def test_the_vader_lexicon_has_its_known_range():
@@ -68,9 +69,9 @@ def classifier(tmp_path):
     import torch
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
-    from workflow_scripts.lfp import models
+    from lfp.organisms.tokenizers import train_tokenizer
 
-    tokenizer = models.train_tokenizer(["a good film", "a bad film"] * 20, 300)
+    tokenizer = train_tokenizer(["a good film", "a bad film"] * 20, 300)
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,

@@ -12,12 +12,16 @@ import pandas as pd
 import pytest
 import torch
 
+from lfp.files import artefacts, resume
+from lfp.grid import ConfigurationError, Grid
+from lfp.models.loading import load_model, save_model
+from lfp.reporting import progress
+from lfp.sae import autoencoder
+from lfp.tables import rendering
 from tests.conftest import make_model
-from workflow_scripts.configuration import ConfigurationError, Grid
-from workflow_scripts.lfp import artefacts, autoencoder, models, rendering, resume, terminal
 
 ROOT = Path(__file__).parent.parent
-SOURCES = sorted((ROOT / "workflow_scripts").rglob("*.py"))
+SOURCES = sorted(path for folder in ("lfp", "workflow_scripts") for path in (ROOT / folder).rglob("*.py"))
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = (
     "<script>document.title = 'PLANTED'</script>",
@@ -86,22 +90,22 @@ def test_a_pickle_as_weights_of_an_autoencoder_or_a_model_is_refused(bomb, neox,
     shutil.copyfile(path, tmp_path / "sae_weights.safetensors")
     with pytest.raises(artefacts.ArtefactError):
         autoencoder.load(tmp_path)
-    models.save_model(neox, tokenizer, tmp_path / "model")
+    save_model(neox, tokenizer, tmp_path / "model")
     shutil.copyfile(path, tmp_path / "model" / "model.safetensors")
     with pytest.raises(artefacts.ArtefactError):
-        models.load_model(tmp_path / "model")
+        load_model(tmp_path / "model")
     assert not mark.exists()
 
 
 def test_code_that_comes_with_a_checkpoint_does_not_run(tokenizer, tmp_path):
     mark = tmp_path / "mark"
-    models.save_model(make_model("gpt_neox", tokenizer), tokenizer, tmp_path)
+    save_model(make_model("gpt_neox", tokenizer), tokenizer, tmp_path)
     (tmp_path / "evil.py").write_text(f"import pathlib; pathlib.Path({str(mark)!r}).write_text('ran')\n")
     config = json.loads((tmp_path / "config.json").read_text())
     config |= {"auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}, "model_type": "evil"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(artefacts.ArtefactError):
-        models.load_model(tmp_path)
+        load_model(tmp_path)
     assert not mark.exists()
 
 
@@ -118,8 +122,8 @@ def test_a_name_that_would_be_another_path_is_refused(name):
 
 def test_text_cannot_steer_a_terminal():
     for text in HOSTILE:
-        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", terminal.plain(text))
-    assert terminal.plain("a\tb\nç\u00e9 \u4e2d") == "a\tb\nç\u00e9 \u4e2d"
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", progress.plain(text))
+    assert progress.plain("a\tb\nç\u00e9 \u4e2d") == "a\tb\nç\u00e9 \u4e2d"
 
 
 def test_planted_text_stays_text_in_every_table(tmp_path):

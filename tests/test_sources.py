@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
+from lfp.files.hub import SourceError, take_checkpoint
 from tests.hub import COMMIT, Hub
-from workflow_scripts.lfp import sources
 
 ROOT = Path(__file__).parent.parent
 
@@ -189,10 +189,10 @@ def test_a_local_checkpoint_without_tokenizer_is_refused(repositories, tmp_path)
     folder = repositories["models", "org/good"]
     (folder / "tokenizer.json").unlink()
     (tmp_path / "target").mkdir()
-    with pytest.raises(sources.SourceError, match=r"no tokenizer.json \(fast tokenizer\)"):
-        sources.take_checkpoint(folder, tmp_path / "target")
-    with pytest.raises(sources.SourceError, match="is not a directory"):
-        sources.take_checkpoint(tmp_path / "absent", tmp_path / "target")
+    with pytest.raises(SourceError, match=r"no tokenizer.json \(fast tokenizer\)"):
+        take_checkpoint(folder, tmp_path / "target")
+    with pytest.raises(SourceError, match="is not a directory"):
+        take_checkpoint(tmp_path / "absent", tmp_path / "target")
 
 
 @pytest.mark.workflow
@@ -200,12 +200,12 @@ def test_a_configuration_alone_takes_models_and_corpora_from_the_hub(hub, reposi
     """Through Snakemake's local rules: a checkpoint that loads, and a corpus."""
     import yaml
 
+    from lfp.models.loading import load_model, load_tokenizer, save_model
     from tests.conftest import make_model
     from tests.test_workflow import copy_tree
-    from workflow_scripts.lfp import models
 
     folder = repositories["models", "org/good"]
-    models.save_model(make_model("gpt_neox", tokenizer), tokenizer, folder)
+    save_model(make_model("gpt_neox", tokenizer), tokenizer, folder)
     config = {
         "corpora": {"imdb": {
             "hub": "org/imdb", "revision": COMMIT, "columns": {"text": "text"},
@@ -229,7 +229,7 @@ def test_a_configuration_alone_takes_models_and_corpora_from_the_hub(hub, reposi
         cwd=tree, env=environment, text=True, capture_output=True,
     )  # fmt: skip
     assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
-    assert models.load_model(tree / "results" / "models" / "pythia").config.model_type == "gpt_neox"
-    assert models.load_tokenizer(tree / "results" / "models" / "pythia").is_fast
+    assert load_model(tree / "results" / "models" / "pythia").config.model_type == "gpt_neox"
+    assert load_tokenizer(tree / "results" / "models" / "pythia").is_fast
     counts = pd.read_csv(tree / "results" / "tables" / "corpora.csv").set_index(["split", "quantity"])["estimate"]
     assert counts["train", "kept"] == counts["test", "kept"] == 40

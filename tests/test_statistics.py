@@ -5,7 +5,31 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from workflow_scripts.lfp import statistics
+from lfp.statistics.estimates import (
+    auroc,
+    balanced_accuracy,
+    kendall_tau,
+    published_tau,
+    sign_only_ceiling,
+    variance_components,
+)
+from lfp.statistics.multiple import holm
+from lfp.statistics.records import (
+    _resampled_auroc,
+    _sign_matrix,
+    _weighted_tau,
+    auroc_record,
+    balanced_accuracy_record,
+    group_mean_record,
+    kendall_difference_record,
+    kendall_record,
+    mcnemar_record,
+    paired_record,
+    perplexity_record,
+    proportion_record,
+    ratio_record,
+    two_shares_record,
+)
 
 
 def correlated(n, rho, seed):
@@ -17,8 +41,8 @@ def correlated(n, rho, seed):
 def test_weighted_tau_of_multiplicities_is_tau_b_of_the_repeated_sample():
     predicted, truth = correlated(30, 0.6, 0)
     weights = np.random.default_rng(1).multinomial(30, np.full(30, 1 / 30), 5).astype(float)
-    sx, sy = statistics._sign_matrix(predicted), statistics._sign_matrix(truth)
-    fast = statistics._weighted_tau(weights, sx * sy, sx**2, sy**2)
+    sx, sy = _sign_matrix(predicted), _sign_matrix(truth)
+    fast = _weighted_tau(weights, sx * sy, sx**2, sy**2)
     index = [np.repeat(np.arange(30), w.astype(int)) for w in weights]
     slow = [stats.kendalltau(predicted[i], truth[i], variant="b").statistic for i in index]
     np.testing.assert_allclose(fast, slow, atol=1e-12)
@@ -26,38 +50,38 @@ def test_weighted_tau_of_multiplicities_is_tau_b_of_the_repeated_sample():
 
 def test_tau_interval_covers_and_its_p_tells_signal_from_none():
     predicted, truth = correlated(120, 0.7, 2)
-    record = statistics.kendall_record(predicted, truth, seed=0, resamples=500)
+    record = kendall_record(predicted, truth, seed=0, resamples=500)
     assert record.ci_low < record.estimate < record.ci_high
     assert record.estimate == pytest.approx(stats.kendalltau(predicted, truth).statistic)
     assert record.p < 0.01
     shuffled = np.random.default_rng(3).permutation(predicted)
-    null = statistics.kendall_record(shuffled, truth, seed=0, resamples=500)
+    null = kendall_record(shuffled, truth, seed=0, resamples=500)
     assert null.ci_low < 0 < null.ci_high
     assert null.p > 0.05
 
 
 def test_tau_needs_aligned_words():
     with pytest.raises(ValueError, match="aligned"):
-        statistics.kendall_record(np.zeros(4), np.zeros(5), seed=0)
+        kendall_record(np.zeros(4), np.zeros(5), seed=0)
 
 
 def test_the_published_statistic_does_not_see_a_good_probe():
     """paper_vs_code F1: near 0 for a probe whose correct tau is high, and for one that knows nothing."""
     words = np.array([f"w{i:03d}" for i in np.random.default_rng(0).permutation(300)])
     good, truth = correlated(300, 0.95, 4)
-    assert statistics.kendall_tau(good, truth) > 0.7
-    assert abs(statistics.published_tau(words, good, truth)[0]) < 0.12
-    assert statistics.published_tau(words, truth, truth)[0] == pytest.approx(1.0)
+    assert kendall_tau(good, truth) > 0.7
+    assert abs(published_tau(words, good, truth)[0]) < 0.12
+    assert published_tau(words, truth, truth)[0] == pytest.approx(1.0)
 
 
 def test_sign_only_ceiling_is_below_one_and_reached_by_the_signs():
     truth = np.array([-3.0, -2, -1, 1, 2, 3])
-    assert statistics.sign_only_ceiling(truth) == pytest.approx(statistics.kendall_tau(np.sign(truth), truth))
-    assert 0.5 < statistics.sign_only_ceiling(truth) < 1
+    assert sign_only_ceiling(truth) == pytest.approx(kendall_tau(np.sign(truth), truth))
+    assert 0.5 < sign_only_ceiling(truth) < 1
 
 
 def test_wilson_interval_and_exact_p_of_a_share():
-    record = statistics.proportion_record(9, 10, "word", chance=0.5)
+    record = proportion_record(9, 10, "word", chance=0.5)
     assert record.estimate == 0.9
     assert (record.ci_low, record.ci_high) == pytest.approx((0.5958, 0.9821), abs=1e-3)
     assert record.p == pytest.approx(11 / 1024)
@@ -66,28 +90,26 @@ def test_wilson_interval_and_exact_p_of_a_share():
 def test_a_paired_difference_ignores_what_pairs_share():
     rng = np.random.default_rng(0)
     common = rng.normal(scale=10, size=200)
-    record = statistics.paired_record(common + 0.5, common + 0.01 * rng.normal(size=200), "prompt", 0)
+    record = paired_record(common + 0.5, common + 0.01 * rng.normal(size=200), "prompt", 0)
     assert record.ci_low > 0.49
     assert record.p < 0.01
-    same = statistics.paired_record(common, common, "prompt", 0)
+    same = paired_record(common, common, "prompt", 0)
     assert (same.estimate, same.p) == (0.0, 1.0)
 
 
 def test_groups_stay_together_in_the_bootstrap():
     """Repeating every row of a group must not narrow the interval, as it would if rows were the unit."""
     values, groups = np.random.default_rng(0).normal(size=40), np.arange(40)
-    few = statistics.group_mean_record(values, groups, 0, "word", "m", 2000, 0.95)
-    many = statistics.group_mean_record(np.repeat(values, 25), np.repeat(groups, 25), 0, "word", "m", 2000, 0.95)
+    few = group_mean_record(values, groups, 0, "word", "m", 2000, 0.95)
+    many = group_mean_record(np.repeat(values, 25), np.repeat(groups, 25), 0, "word", "m", 2000, 0.95)
     assert many.n == few.n == 40
     assert many.ci_high - many.ci_low == pytest.approx(few.ci_high - few.ci_low)
 
 
 def test_balanced_accuracy_of_a_constant_probe_is_one_half():
     labels = np.array([1, 1, 1, 0])
-    assert statistics.balanced_accuracy(labels, np.ones(4)) == 0.5
-    record = statistics.balanced_accuracy_record(
-        np.tile(labels, 30), np.ones(120), np.arange(120), 0, "prompt", 200, 0.95
-    )
+    assert balanced_accuracy(labels, np.ones(4)) == 0.5
+    record = balanced_accuracy_record(np.tile(labels, 30), np.ones(120), np.arange(120), 0, "prompt", 200, 0.95)
     assert record.estimate == 0.5
     assert record.p == 1.0
 
@@ -96,41 +118,41 @@ def test_relabelling_the_words_leaves_the_null_of_tau_unchanged():
     """The pairings permutation forgets who is who: p of any relabelling has one distribution."""
     predicted, truth = correlated(40, 0.0, 5)
     rng = np.random.default_rng(6)
-    p = [statistics.kendall_record(predicted[rng.permutation(40)], truth, seed=i, resamples=199).p for i in range(200)]
+    p = [kendall_record(predicted[rng.permutation(40)], truth, seed=i, resamples=199).p for i in range(200)]
     assert stats.kstest(p, "uniform").pvalue > 0.01
     order = rng.permutation(40)
-    one = statistics.kendall_record(predicted, truth, 0, 199)
-    two = statistics.kendall_record(predicted[order], truth[order], 0, 199)
+    one = kendall_record(predicted, truth, 0, 199)
+    two = kendall_record(predicted[order], truth[order], 0, 199)
     assert one.estimate == pytest.approx(two.estimate)
 
 
 def test_equal_predictions_differ_by_exactly_nothing():
     predicted, truth = correlated(60, 0.6, 7)
-    record = statistics.kendall_difference_record(predicted, predicted, truth, 0, 199)
+    record = kendall_difference_record(predicted, predicted, truth, 0, 199)
     assert (record.estimate, record.ci_low, record.ci_high, record.p) == (0.0, 0.0, 0.0, 1.0)
     # Any increasing rescaling of one side changes nothing that tau can see.
-    rescaled = statistics.kendall_difference_record(predicted, np.exp(3 * predicted), truth, 0, 199)
+    rescaled = kendall_difference_record(predicted, np.exp(3 * predicted), truth, 0, 199)
     assert (rescaled.estimate, rescaled.p) == (0.0, 1.0)
     labels = (truth > 0).astype(int)
-    same = statistics.auroc_record(labels, predicted, np.arange(60), 0, "word", 199, against=predicted)
+    same = auroc_record(labels, predicted, np.arange(60), 0, "word", 199, against=predicted)
     assert (same.estimate, same.p) == (0.0, 1.0)
     right = predicted > 0
-    nothing = statistics.mcnemar_record(right, right, "word")
+    nothing = mcnemar_record(right, right, "word")
     assert (nothing.estimate, nothing.p) == (0.0, 1.0)
 
 
 def test_a_better_probe_is_seen_to_be_better():
     good, truth = correlated(120, 0.9, 8)
     poor = np.random.default_rng(9).normal(size=120)
-    record = statistics.kendall_difference_record(good, poor, truth, 0, 500)
+    record = kendall_difference_record(good, poor, truth, 0, 500)
     assert record.ci_low > 0.3
     assert record.p < 0.01
-    assert record.estimate == pytest.approx(statistics.kendall_tau(good, truth) - statistics.kendall_tau(poor, truth))
+    assert record.estimate == pytest.approx(kendall_tau(good, truth) - kendall_tau(poor, truth))
 
 
 def test_mcnemar_counts_the_units_that_differ():
     a, b = np.array([1] * 12 + [0] * 2 + [1] * 50, dtype=bool), np.array([0] * 12 + [1] * 2 + [1] * 50, dtype=bool)
-    record = statistics.mcnemar_record(a, b, "pair")
+    record = mcnemar_record(a, b, "pair")
     assert record.p == pytest.approx(stats.binomtest(12, 14).pvalue)
     assert record.estimate == pytest.approx(10 / 64)
     assert record.ci_low < record.estimate < record.ci_high
@@ -141,25 +163,25 @@ def test_auroc_is_that_of_scikit_learn_and_of_its_multiplicities():
 
     rng = np.random.default_rng(0)
     labels, scores = rng.integers(0, 2, 50), rng.integers(0, 8, 50).astype(float)
-    assert statistics.auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
+    assert auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
     weights = rng.multinomial(50, np.full(50, 1 / 50), 4).astype(float)
-    fast = statistics._resampled_auroc(labels, scores, weights)
+    fast = _resampled_auroc(labels, scores, weights)
     np.testing.assert_allclose(fast, [roc_auc_score(labels, scores, sample_weight=w) for w in weights])
-    record = statistics.auroc_record(labels, labels + 0.1 * rng.normal(size=50), np.arange(50), 0, "word", 199)
+    record = auroc_record(labels, labels + 0.1 * rng.normal(size=50), np.arange(50), 0, "word", 199)
     assert record.estimate == 1.0
     assert record.p < 0.01
 
 
 def test_holm_adjusts_the_known_example_and_skips_what_was_not_tested():
-    adjusted = statistics.holm(np.array([0.01, np.nan, 0.04, 0.03, 0.005]))
+    adjusted = holm(np.array([0.01, np.nan, 0.04, 0.03, 0.005]))
     np.testing.assert_allclose(adjusted, [0.03, np.nan, 0.06, 0.06, 0.02])
-    assert statistics.holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+    assert holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
 
 
 def test_a_ratio_is_paired_by_its_groups():
     rng = np.random.default_rng(0)
     level = rng.uniform(0.1, 1, 60)
-    record = statistics.ratio_record(2 * level, level, np.arange(60), 0, "text", "r", 500, 0.95)
+    record = ratio_record(2 * level, level, np.arange(60), 0, "text", "r", 500, 0.95)
     assert (record.estimate, record.ci_low, record.ci_high) == pytest.approx((2, 2, 2))
 
 
@@ -167,16 +189,16 @@ def test_variance_components_find_what_was_planted():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"seed": np.repeat(np.arange(200), 4)})
     frame["value"] = 2.0 * rng.normal(size=200)[frame["seed"]] + 0.5 * rng.normal(size=800)
-    found = statistics.variance_components(frame, "seed", "value")
+    found = variance_components(frame, "seed", "value")
     assert found["between"] == pytest.approx(4.0, rel=0.3)
     assert found["within"] == pytest.approx(0.25, rel=0.2)
-    single = statistics.variance_components(frame.drop_duplicates("seed"), "seed", "value")
+    single = variance_components(frame.drop_duplicates("seed"), "seed", "value")
     assert single["within"] is None
     assert single["between"] > 0
 
 
 def test_two_shares_have_fishers_p():
-    record = statistics.two_shares_record(9, 10, 2, 10, "feature")
+    record = two_shares_record(9, 10, 2, 10, "feature")
     assert record.estimate == pytest.approx(0.7)
     assert 0 < record.ci_low < 0.7 < record.ci_high < 1
     assert record.p == pytest.approx(stats.fisher_exact([[9, 1], [2, 8]]).pvalue)
@@ -184,5 +206,5 @@ def test_two_shares_have_fishers_p():
 
 def test_perplexity_of_a_uniform_model_is_its_number_of_words():
     tokens = np.array([3, 5, 8])
-    record = statistics.perplexity_record(tokens * np.log(50), tokens, 0, 100)
+    record = perplexity_record(tokens * np.log(50), tokens, 0, 100)
     assert (record.estimate, record.ci_low, record.ci_high) == pytest.approx((50, 50, 50))

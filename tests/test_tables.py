@@ -4,9 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workflow_scripts.lfp import artefacts, feature_tables, planted_tables, published, tables
-from workflow_scripts.lfp.statistics import Record, holm
-from workflow_scripts.lfp.tally import TableSettings, Tally, labels
+from lfp.files import artefacts
+from lfp.statistics.multiple import holm
+from lfp.statistics.records import Record
+from lfp.tables import paper, planted
+from lfp.tables.across_seeds import across_seeds
+from lfp.tables.features import _frequency_rows
+from lfp.tables.rows import TableSettings, Tally, labels
 
 SETTINGS = TableSettings(200, 0.95, (0.5, 0.9), 19, 0, {"tiny": ["Pythia-70m"]})
 
@@ -42,12 +46,12 @@ def test_addresses_name_subject():
 
 
 def test_an_answer_is_right_where_the_interval_says_so():
-    assert planted_tables.verdict(record(), "above", 0.3) == "found"
-    assert planted_tables.verdict(record(), "above", 0.5) == "not found"
-    assert planted_tables.verdict(record(), "below", 0.7) == "found"
-    assert planted_tables.verdict(record(), "at", 0.5) == "silent, as it should be"
-    assert planted_tables.verdict(record(), "at", 0.0) == "false alarm"
-    assert planted_tables.verdict(record(low=None, high=None), "at", 0.0) == "undecided"
+    assert planted.verdict(record(), "above", 0.3) == "found"
+    assert planted.verdict(record(), "above", 0.5) == "not found"
+    assert planted.verdict(record(), "below", 0.7) == "found"
+    assert planted.verdict(record(), "at", 0.5) == "silent, as it should be"
+    assert planted.verdict(record(), "at", 0.0) == "false alarm"
+    assert planted.verdict(record(low=None, high=None), "at", 0.0) == "undecided"
 
 
 def planted_cell(folder, task: str, flipped: list[str], policy_follows: bool) -> list[str]:
@@ -84,7 +88,7 @@ def test_flipped_words_are_found_where_the_policy_follows_them_and_not_where_it_
     for follows in (True, False):
         folder = tmp_path / str(follows)
         paths = planted_cell(folder, "vader", [], False) + planted_cell(folder, "flipped", flipped, follows)
-        frame = planted_tables.planted_recovery(paths, SETTINGS).frame()
+        frame = planted.planted_recovery(paths, SETTINGS).frame()
         difference = frame[(frame["of"] == "planted - clean") & frame["readout"].isin(["probe hidden", "output"])]
         assert len(difference) == 2
         assert (difference["answer"] == ("found" if follows else "not found")).all()
@@ -94,7 +98,7 @@ def test_flipped_words_are_found_where_the_policy_follows_them_and_not_where_it_
 
 def test_a_null_reward_that_moves_nothing_is_silent(tmp_path):
     paths = planted_cell(tmp_path, "vader", [], False) + planted_cell(tmp_path, "null", [], False)
-    frame = planted_tables.planted_recovery(paths, SETTINGS).frame()
+    frame = planted.planted_recovery(paths, SETTINGS).frame()
     silent = frame[(frame["of"] == "planted policy") & (frame["readout"] == "probe hidden")]
     assert silent["answer"].tolist() == ["silent, as it should be"]
 
@@ -108,7 +112,7 @@ def test_ratios_of_matched_features_are_one_where_related_features_are_nothing_s
         "matched frequency": rng.binomial(10, 0.3, (19, 400)) / 10,
         "matched cosine": rng.binomial(10, 0.3, (19, 400)) / 10,
     }  # fmt: skip
-    rows = list(feature_tables._frequency_rows(shares, inputs, SETTINGS))
+    rows = list(_frequency_rows(shares, inputs, SETTINGS))
     ratios = {
         (row["label"]["features"], row["label"]["inputs"]): row["record"]
         for row in rows
@@ -129,7 +133,7 @@ def test_rows_over_seeds_have_a_t_interval_and_components(tmp_path):
     ]  # fmt: skip
     path = tmp_path / "kendall_tau.parquet"
     artefacts.write_table(path, pd.DataFrame(rows), {})
-    (row,) = tables.across_seeds([str(path)], SETTINGS).frame().to_dict("records")
+    (row,) = across_seeds([str(path)], SETTINGS).frame().to_dict("records")
     assert (row["estimate"], row["n"], row["seeds"], row["autoencoders"]) == (pytest.approx(0.6), 3, 3, 2)
     assert row["variance_fine_tuning"] == pytest.approx(0.01 - 0.0002 / 2)
     assert row["variance_autoencoder"] == pytest.approx(0.0002)
@@ -137,8 +141,8 @@ def test_rows_over_seeds_have_a_t_interval_and_components(tmp_path):
 
 
 def test_published_values_stand_with_the_reason_that_they_cannot_be_compared():
-    found = published.beside("kendall_tau", "all", ["Pythia-70m", "Pythia-160m"])
+    found = paper.beside("kendall_tau", "all", ["Pythia-70m", "Pythia-160m"])
     assert found["paper"] == "Pythia-70m .042 (p=.26); Pythia-160m .093 (p=.014)"
     assert "word strings" in found["paper_note"]
-    assert published.beside("kendall_tau", "all", ["Gemma-2b"]) == {"paper": "", "paper_note": ""}
-    assert set(published.VALUES) == set(published.REASONS)
+    assert paper.beside("kendall_tau", "all", ["Gemma-2b"]) == {"paper": "", "paper_note": ""}
+    assert set(paper.VALUES) == set(paper.REASONS)

@@ -2,7 +2,8 @@
 
 import logging
 
-from workflow_scripts.lfp import terminal, tracking
+from lfp.reporting import progress as terminal
+from lfp.reporting import tensorboard
 
 
 def test_a_bar_is_in_the_log_at_its_end_and_on_its_way(caplog, monkeypatch):
@@ -20,20 +21,20 @@ def test_a_bar_is_in_the_log_at_its_end_and_on_its_way(caplog, monkeypatch):
 
 
 def test_nothing_is_tracked_unless_asked_for(monkeypatch, tmp_path):
-    monkeypatch.delenv(tracking.FOLDER, raising=False)
+    monkeypatch.delenv(tensorboard.FOLDER, raising=False)
     monkeypatch.chdir(tmp_path)
-    tracking.Tracker().add({"step": 1, "reward": 2.0})
-    assert tracking.report_to() == "none"
+    tensorboard.Tracker().add({"step": 1, "reward": 2.0})
+    assert tensorboard.report_to() == "none"
     assert not list(tmp_path.iterdir())
 
 
 def test_curves_are_written_as_events(monkeypatch, tmp_path):
-    monkeypatch.setenv(tracking.FOLDER, str(tmp_path / "events"))
-    tracker = tracking.Tracker()
+    monkeypatch.setenv(tensorboard.FOLDER, str(tmp_path / "events"))
+    tracker = tensorboard.Tracker()
     tracker.add({"step": 1, "reward": 2.0})
     tracker.add({"step": 2, "loss": 1.0, "note": "text"}, "features_8")
     tracker.close()
-    assert tracking.report_to() == "tensorboard"
+    assert tensorboard.report_to() == "tensorboard"
     [path] = (tmp_path / "events").iterdir()
     content = path.read_bytes()
     assert path.name.startswith("events.out.tfevents")

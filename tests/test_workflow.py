@@ -18,7 +18,7 @@ import yaml
 from tests.test_security import CHROMIUM, HOSTILE, opened
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("Snakefile", "rules", "workflow_scripts", "config", "profiles", "envs", "report")
+PARTS = ("Snakefile", "rules", "workflow_scripts", "lfp", "config", "profiles", "envs", "report")
 
 pytestmark = pytest.mark.workflow
 
@@ -39,11 +39,11 @@ def copy_tree(target: Path) -> Path:
 
 def planted_corpora(folder: Path) -> None:
     """The corpora of the small grid that are files: replies with markup in every text, and one that is empty."""
-    from workflow_scripts.lfp import corpora
+    from lfp.organisms.generate import generate_corpus
 
     folder.mkdir()
     splits = {"train": 160, "test": 60}
-    frames, _ = corpora.generate_corpus("replies", splits, 0, {"noise": 0.1, "preferred": "negative"})
+    frames, _ = generate_corpus("replies", splits, 0, {"noise": 0.1, "preferred": "negative"})
     for split, frame in frames.items():
         markup = pd.Series([f"{HOSTILE[i % len(HOSTILE)]} " for i in range(len(frame))])
         texts = frame[["prompt", "chosen", "rejected", "positive", "neutral", "negative"]]
@@ -112,7 +112,7 @@ def table(run: Path, name: str) -> pd.DataFrame:
 
 
 def test_every_number_is_a_record_with_the_values_behind_it(run):
-    from workflow_scripts.lfp.tables import TABLES
+    from lfp.tables.catalogue import TABLES
 
     assert {path.stem for path in (run / "results" / "tables").glob("*.csv")} == set(TABLES) - {"rewrites"}
     for name in sorted(set(TABLES) - {"rewrites"}):
@@ -349,10 +349,10 @@ def test_an_empty_corpus_gives_rows_that_say_so(run, name):
 
 
 def test_without_a_text_the_policy_is_the_base(run):
-    from workflow_scripts.lfp import models
+    from lfp.models.loading import load_model
 
-    base = models.load_model(run / "results/models/small-neox").state_dict()
-    policy = models.load_model(run / "results/small-neox/no_text/seed0/policy").state_dict()
+    base = load_model(run / "results/models/small-neox").state_dict()
+    policy = load_model(run / "results/small-neox/no_text/seed0/policy").state_dict()
     assert all(policy[name].equal(value) for name, value in base.items())
 
 
@@ -376,7 +376,7 @@ def test_markup_of_a_corpus_and_its_tokens_passes_every_stage_as_text(run):
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 def test_planted_text_reaches_the_report_and_runs_nowhere(copy_of_run, tmp_path):
-    from workflow_scripts.lfp import artefacts, provenance
+    from lfp.files import artefacts, provenance
 
     path = copy_of_run / "results/small-neox/vader/seed0/explanations/tied/heuristic.parquet"
     frame = artefacts.read_table(path)
@@ -422,14 +422,14 @@ def test_a_probe_setting_of_one_cell_reruns_that_cells_probes_and_what_follows(r
 
 
 def test_a_comment_and_a_touch_rerun_nothing(run, edited):
-    edited("workflow_scripts/lfp/probes.py", "def unit_means(", "# a comment\n\n\ndef unit_means(")
-    edited("workflow_scripts/lfp/probes.py", '"""Mean prediction, truth', '"""The mean prediction, truth')
-    (run / "workflow_scripts" / "probes.py").touch()
+    edited("lfp/probing/probes.py", "def unit_means(", "# a comment\n\n\ndef unit_means(")
+    edited("lfp/probing/probes.py", '"""Mean prediction, truth', '"""The mean prediction, truth')
+    (run / "lfp" / "probing" / "probes.py").touch()
     assert planned(run) == {}
 
 
 def test_a_real_change_of_the_probes_reruns_probes(run, edited):
-    edited("workflow_scripts/lfp/probes.py", "LogisticRegression(max_iter=1000)", "LogisticRegression(max_iter=1001)")
+    edited("lfp/probing/probes.py", "LogisticRegression(max_iter=1000)", "LogisticRegression(max_iter=1001)")
     jobs = planned(run)
     assert jobs.pop("probes") == 6 + 3 + 2 + 2 * 2 * 2 + 1
     assert jobs.pop("ablation") == 1

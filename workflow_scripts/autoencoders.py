@@ -3,24 +3,24 @@
 import dataclasses
 from pathlib import Path
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts
+from lfp.files import artefacts
+from lfp.running import job
 
 
 def main() -> None:
     run = job.start(__doc__, ["activations"], ["small", "large"], ["layer"])
     device = run.device
-    from workflow_scripts.lfp import autoencoder, sae_training
+    from lfp.sae import autoencoder, training
 
     path = Path(run.paths.activations) / f"layer{run.paths.layer}.safetensors"
     data = artefacts.open_tensor(path, "activations")
-    options = {field.name: run.settings[field.name] for field in dataclasses.fields(sae_training.AutoencoderSettings)}
-    settings = sae_training.AutoencoderSettings(**options)
+    options = {field.name: run.settings[field.name] for field in dataclasses.fields(training.AutoencoderSettings)}
+    settings = training.AutoencoderSettings(**options)
     origin = {"layer": int(run.paths.layer), "hook_name": artefacts.read_metadata(path)["hook_name"]}
     origin |= {"model_name": run.settings["model"], **options}
     sizes = [data.shape[1], 2 * data.shape[1]]
     state = run.state_path(run.paths.small)
-    pair = sae_training.train(data, sizes, settings, run.seed, device, run.threads, state)
+    pair = training.train(data, sizes, settings, run.seed, device, run.threads, state)
     for output, sae in zip((run.paths.small, run.paths.large), pair, strict=True):
         with artefacts.directory_aside(output, run.stamp) as folder:
             autoencoder.save(sae, folder, origin)

@@ -1,7 +1,9 @@
 """Build the contrast triples of a task from held-out texts."""
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, contrasts, corpora
+from lfp.files import artefacts
+from lfp.probing import contrasts
+from lfp.running import job
+from lfp.texts.corpora import preference_pairs
 
 
 def main() -> None:
@@ -14,7 +16,7 @@ def main() -> None:
             list(frame["text"]), words, settings["contexts_per_word"], settings["words_per_class"], settings["seed"]
         )
     elif settings["source"] == "pairs":
-        pairs, _ = corpora.preference_pairs(frame)
+        pairs, _ = preference_pairs(frame)
         triples = contrasts.pair_triples(pairs, settings["triples"], settings["seed"])
     elif settings["source"] == "rewrites":
         frame = artefacts.read_table(run.paths.rewrites[0])
@@ -27,7 +29,7 @@ def main() -> None:
         answers = written[list(contrasts.ELEMENTS)].radd(" ")  # as the corpus's own answers follow their prompt
         triples = contrasts.answer_triples(answers, list(written["prompt"]), settings["swapped"], settings["triples"])
     else:
-        pairs, _ = corpora.preference_pairs(frame)
+        pairs, _ = preference_pairs(frame)
         triples = contrasts.answer_triples(
             frame.loc[pairs.index], list(pairs["prompt"]), settings["swapped"], settings["triples"]
         )

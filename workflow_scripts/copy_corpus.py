@@ -1,15 +1,17 @@
 """Read a corpus from local files (JSONL, CSV, Parquet), shuffle it, and write its splits as Parquet."""
 
-from workflow_scripts import job
-from workflow_scripts.lfp import corpora, sources
+from lfp.files import hub
+from lfp.running import job
+from lfp.texts.corpora import headline, write_splits
+from lfp.texts.readers import read_splits
 
 
 def main() -> None:
     run = job.start(__doc__, outputs=["train", "test", "counts"])
-    files = sources.files_by_split(".", run.settings["path"], "corpora")
-    frames, counts = corpora.read_splits(files, **run.stage("columns", "test_share", "seed"))
-    corpora.write_splits(frames, counts, vars(run.paths), run.stamp)
-    run.finish(corpora.headline(frames))
+    files = hub.files_by_split(".", run.settings["path"], "corpora")
+    frames, counts = read_splits(files, **run.stage("columns", "test_share", "seed"))
+    write_splits(frames, counts, vars(run.paths), run.stamp)
+    run.finish(headline(frames))
 
 
 if __name__ == "__main__":

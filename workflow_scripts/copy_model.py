@@ -1,13 +1,13 @@
 """Take a checkpoint from a local directory into the results, without anything that could run code."""
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, sources
+from lfp.files import artefacts, hub
+from lfp.running import job
 
 
 def main() -> None:
     run = job.start(__doc__, outputs=["output"])
     with artefacts.directory_aside(run.paths.output, run.stamp) as target:
-        sources.take_checkpoint(run.settings["path"], target)
+        hub.take_checkpoint(run.settings["path"], target)
     run.finish(f"from {run.settings['path']}")
 
 

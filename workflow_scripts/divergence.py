@@ -1,20 +1,22 @@
 """Measure how far every layer of a policy moved from its base and choose the layers to look at."""
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts
-from workflow_scripts.lfp.corpora import documents
+from lfp.files import artefacts
+from lfp.running import job
+from lfp.texts.corpora import documents
 
 
 def main() -> None:
     run = job.start(__doc__, ["base", "policy", "corpus"], ["output"])
     device = run.device
-    from workflow_scripts.lfp import activations, divergence, models
+    from lfp.finetune import divergence
+    from lfp.models.loading import load_model, load_tokenizer
+    from lfp.models.tokens import encode
 
     settings = run.settings
-    tokenizer = models.load_tokenizer(run.paths.base)
-    base, policy = models.load_model(run.paths.base, device), models.load_model(run.paths.policy, device)
+    tokenizer = load_tokenizer(run.paths.base)
+    base, policy = load_model(run.paths.base, device), load_model(run.paths.policy, device)
     texts = documents(artefacts.read_table(run.paths.corpus))[: settings["texts"]]
-    sequences = activations.encode(tokenizer, texts, settings["max_tokens"])
+    sequences = encode(tokenizer, texts, settings["max_tokens"])
     rows = divergence.parameter_divergence(base, policy)
     changes = divergence.activation_divergence(base, policy, sequences, tokenizer.pad_token_id, settings["batch_size"])
     for row, change in zip(rows, changes, strict=True):

@@ -5,31 +5,33 @@ import shutil
 
 import pandas as pd
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, statistics
+from lfp.files import artefacts
+from lfp.running import job
+from lfp.statistics.records import mean_record, proportion_record
 
 
 def main() -> None:
     run = job.start(__doc__, ["base", "train", "test"], ["policy"])
     device = run.device
-    from workflow_scripts.lfp import dpo, models
+    from lfp.finetune import dpo
+    from lfp.models.loading import load_model, load_tokenizer, save_model
 
     options = {field.name: run.settings[field.name] for field in dataclasses.fields(dpo.DPOSettings)}
     settings = dpo.DPOSettings(**options)
-    tokenizer = models.load_tokenizer(run.paths.base)
+    tokenizer = load_tokenizer(run.paths.base)
     pairs, held_out = artefacts.read_table(run.paths.train), artefacts.read_table(run.paths.test)
     state = run.state_path(run.paths.policy)
     policy, curve, dropped = dpo.train(run.paths.base, tokenizer, pairs, held_out, settings, run.seed, state, device)
     if not run.is_main:
         return
-    base, policy = models.load_model(run.paths.base, device), policy.to(device)
+    base, policy = load_model(run.paths.base, device), policy.to(device)
     margins = dpo.implicit_margins(policy, base, tokenizer, held_out, settings)
-    accuracy = statistics.proportion_record(int((margins > 0).sum()), len(margins), "pair", chance=0.5)
+    accuracy = proportion_record(int((margins > 0).sum()), len(margins), "pair", chance=0.5)
     with artefacts.directory_aside(run.paths.policy, run.stamp) as folder:
-        models.save_model(policy, tokenizer, folder)
+        save_model(policy, tokenizer, folder)
         artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
         artefacts.write_table(folder / "evaluation.parquet", pd.DataFrame({"margin": margins}), run.stamp)
-        margin = statistics.mean_record(margins, "pair")
+        margin = mean_record(margins, "pair")
         summary = {"accuracy": accuracy.as_json(), "margin": margin.as_json()}
         artefacts.write_json(folder / "evaluation.json", summary | {"dropped_pairs": dropped}, run.stamp)
     shutil.rmtree(state, ignore_errors=True)

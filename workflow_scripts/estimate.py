@@ -2,17 +2,18 @@
 
 import pandas as pd
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, costs
+from lfp.costs import estimate
+from lfp.files import artefacts
+from lfp.running import job
 
 
 def main() -> None:
     run = job.start(__doc__, outputs=["output"])
-    machine = costs.Machine(**run.settings["machine"])
+    machine = estimate.Machine(**run.settings["machine"])
     rows = []
     for cell in run.settings["cells"]:
-        shape = costs.Shape(**cell["shape"])
-        found = [cost.row() for cost in costs.cell_costs(shape, cell["settings"], cell["about"], machine)]
+        shape = estimate.Shape(**cell["shape"])
+        found = [cost.row() for cost in estimate.cell_costs(shape, cell["settings"], cell["about"], machine)]
         total = pd.DataFrame(found).drop(columns="stage")
         peaks = [name for name in total if name.endswith("memory_gb") or name == "scratch_gb"]
         summed = {name: total[name].max() if name in peaks else total[name].sum() for name in total}

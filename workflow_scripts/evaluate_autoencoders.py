@@ -4,27 +4,30 @@ from pathlib import Path
 
 import pandas as pd
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, matching
-from workflow_scripts.lfp.corpora import documents
+from lfp.files import artefacts
+from lfp.running import job
+from lfp.sae import matching
+from lfp.texts.corpora import documents
 
 
 def main() -> None:
     run = job.start(__doc__, ["policy", "corpus", "small*", "large*"], ["matches", "metrics"])
     device = run.device
-    from workflow_scripts.lfp import activations, autoencoder, models, sae_metrics
+    from lfp.models.loading import load_model, load_tokenizer
+    from lfp.models.tokens import encode
+    from lfp.sae import autoencoder, metrics
 
     settings = run.settings
-    tokenizer = models.load_tokenizer(run.paths.policy)
-    policy = models.load_model(run.paths.policy, device, settings["dtype"])
+    tokenizer = load_tokenizer(run.paths.policy)
+    policy = load_model(run.paths.policy, device, settings["dtype"])
     texts = documents(artefacts.read_table(run.paths.corpus))[-settings["held_out_texts"] :]
-    sequences = activations.encode(tokenizer, texts, settings["max_tokens"])
+    sequences = encode(tokenizer, texts, settings["max_tokens"])
     texts_of_model = (sequences, tokenizer.pad_token_id, settings["batch_size"])
     folders = {}
     for small, large in zip(run.paths.small, run.paths.large, strict=True):
         folders[int(Path(small).parent.name.removeprefix("layer"))] = {"small": small, "large": large}
     pairs = {n: {size: autoencoder.load(path, device) for size, path in pair.items()} for n, pair in folders.items()}
-    found = sae_metrics.evaluate(policy, pairs, *texts_of_model)
+    found = metrics.evaluate(policy, pairs, *texts_of_model)
     matches, rows = [], []
     for layer, pair in pairs.items():
         directions = {size: sae.W_dec.cpu().numpy() for size, sae in pair.items()}

@@ -4,34 +4,35 @@ from contextlib import ExitStack
 
 import pandas as pd
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, explanation_scores
+from lfp.explaining.scores import frequent_words, score, shuffled_explanations, word_judge
+from lfp.files import artefacts
+from lfp.running import job
 
 
 def main() -> None:
     run = job.start(__doc__, ["explanations", "excerpts"], ["output"], ["cache*"])
     table, excerpts = artefacts.read_table(run.paths.explanations), artefacts.read_table(run.paths.excerpts)
     explained = table[table["status"] == "ok"]
-    frequent = explanation_scores.frequent_words(excerpts)
+    frequent = frequent_words(excerpts)
     sources = {
         "own": explained["explanation"],
-        "shuffled": explanation_scores.shuffled_explanations(explained, run.seed),
+        "shuffled": shuffled_explanations(explained, run.seed),
         "frequent words": pd.Series(frequent, index=explained.index),
     }
     keys = list(zip(explained["layer"], explained["feature"], strict=True))
-    judges = {"words-v1": explanation_scores.word_judge}
+    judges = {"words-v1": word_judge}
     parts = []
     with ExitStack() as stack:
         service = run.settings["judge"]
         if service:
-            from workflow_scripts.lfp import llm
-            from workflow_scripts.lfp.language_explanations import language_judge
+            from lfp.explaining.language_model import language_judge
+            from lfp.services.client import configured_client
 
-            client = stack.enter_context(llm.configured_client(service, run.paths.cache[0]))
+            client = stack.enter_context(configured_client(service, run.paths.cache[0]))
             judges[f"{service['model']}@{service['base_url']}"] = language_judge(client)
         for name, judge in judges.items():
             for source, texts in sources.items():
-                scores = explanation_scores.score(dict(zip(keys, texts, strict=True)), excerpts, judge)
+                scores = score(dict(zip(keys, texts, strict=True)), excerpts, judge)
                 parts.append(scores.assign(explanation=source, judge=name))
     result = pd.concat(parts, ignore_index=True)
     if result.empty and len(explained):

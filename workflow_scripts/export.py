@@ -2,19 +2,21 @@
 
 from pathlib import Path
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts
-from workflow_scripts.lfp.corpora import documents
+from lfp.files import artefacts
+from lfp.running import job
+from lfp.texts.corpora import documents
 
 
 def main() -> None:
     run = job.start(__doc__, ["policy", "corpus", "autoencoders*", "explanations*"], ["output"], ["name"])
     device = run.device
-    from workflow_scripts.lfp import autoencoder, exports, models
+    from lfp.explaining import exports
+    from lfp.models.loading import load_model, load_tokenizer
+    from lfp.sae import autoencoder
 
     settings = run.settings
-    tokenizer = models.load_tokenizer(run.paths.policy)
-    policy = models.load_model(run.paths.policy, device, settings["dtype"])
+    tokenizer = load_tokenizer(run.paths.policy)
+    policy = load_model(run.paths.policy, device, settings["dtype"])
     directories = {int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders}
     autoencoders = {layer: autoencoder.load(path, device) for layer, path in sorted(directories.items())}
     texts = documents(artefacts.read_table(run.paths.corpus))

@@ -3,21 +3,23 @@
 import json
 from pathlib import Path
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts
+from lfp.files import artefacts
+from lfp.running import job
 
 
 def main() -> None:
     run = job.start(__doc__, ["policy", "base", "contrasts", "autoencoders*"], ["output"], ["subject"])
     device = run.device
-    from workflow_scripts.lfp import autoencoder, features, models
+    from lfp.models.loading import load_model, load_tokenizer, untrained_model
+    from lfp.probing import features
+    from lfp.sae import autoencoder
 
     settings, subject = run.settings, run.paths.subject
-    tokenizer = models.load_tokenizer(run.paths.base)
+    tokenizer = load_tokenizer(run.paths.base)
     if subject == "untrained":
-        model = models.untrained_model(run.paths.base, run.seed, device, settings["dtype"])
+        model = untrained_model(run.paths.base, run.seed, device, settings["dtype"])
     else:
-        model = models.load_model(run.paths.base if subject == "base" else run.paths.policy, device, settings["dtype"])
+        model = load_model(run.paths.base if subject == "base" else run.paths.policy, device, settings["dtype"])
     directories = {int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders}
     autoencoders = {layer: autoencoder.load(path, device) for layer, path in directories.items()}
     if subject == "untrained":

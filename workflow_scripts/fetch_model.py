@@ -1,14 +1,14 @@
 """Fetch a checkpoint at a pinned revision from the Hugging Face hub: safetensors, configuration, tokenizer, no code."""
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, sources
+from lfp.files import artefacts, hub
+from lfp.running import job
 
 
 def main() -> None:
     run = job.start(__doc__, outputs=["output"])
-    folder = sources.snapshot(run.settings["hub"], run.settings["revision"], sources.CHECKPOINT_FILES)
+    folder = hub.snapshot(run.settings["hub"], run.settings["revision"], hub.CHECKPOINT_FILES)
     with artefacts.directory_aside(run.paths.output, run.stamp) as target:
-        sources.take_checkpoint(folder, target)
+        hub.take_checkpoint(folder, target)
     run.finish(f"{run.settings['hub']} at {run.settings['revision']}")
 
 

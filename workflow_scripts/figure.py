@@ -1,12 +1,12 @@
 """Draw one figure from the artefacts of all cells."""
 
-from workflow_scripts import job
-from workflow_scripts.lfp import plots
+from lfp.figures import drawing
+from lfp.running import job
 
 
 def main() -> None:
     run = job.start(__doc__, ["inputs*"], ["outputs*"], ["name"])
-    plots.save(run.paths.name, run.paths.inputs, run.paths.outputs)
+    drawing.save(run.paths.name, run.paths.inputs, run.paths.outputs)
     run.finish(", ".join(run.paths.outputs))
 
 

@@ -2,8 +2,11 @@
 
 import numpy as np
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, feature_sets, language_explanations, llm
+from lfp.explaining import language_model
+from lfp.files import artefacts
+from lfp.interventions import selectors
+from lfp.running import job
+from lfp.services.client import configured_client
 
 
 def main() -> None:
@@ -11,8 +14,8 @@ def main() -> None:
     settings = run.settings
     table, evidence = artefacts.read_table(run.paths.explanations), artefacts.read_table(run.paths.evidence)
     service = settings["service"]
-    with llm.configured_client(service, run.paths.cache) as client:
-        found = language_explanations.explain(client, evidence, settings["description"])
+    with configured_client(service, run.paths.cache) as client:
+        found = language_model.explain(client, evidence, settings["description"])
     found = found.set_index(["layer", "feature"])
     rows = table.set_index(["layer", "feature"])
     # Statistics of activation are the feature's; what the heuristic made of them is not the language model's.
@@ -25,7 +28,7 @@ def main() -> None:
         explainer_kind="language model", prompt_sha="-".join(settings["prompts"].values()), uses_reward_lexicon=False,
     )  # fmt: skip
     artefacts.write_table(run.paths.output, result.reset_index()[[*table.columns, "prompt_sha"]], run.stamp)
-    run.finish(feature_sets.headline(result))
+    run.finish(selectors.headline(result))
 
 
 if __name__ == "__main__":

@@ -4,21 +4,23 @@ import dataclasses
 
 import pandas as pd
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, rewards
+from lfp.feedback import rewards
+from lfp.files import artefacts
+from lfp.running import job
 
 
 def main() -> None:
     run = job.start(__doc__, ["base", "lexicon", "train", "test", "classifier*"], ["policy"])
     device = run.device
-    from workflow_scripts.lfp import models, ppo
+    from lfp.finetune import ppo
+    from lfp.models.loading import load_model, load_tokenizer, save_model
 
     options = {field.name: run.settings[field.name] for field in dataclasses.fields(ppo.PPOSettings)}
     settings = ppo.PPOSettings(**options)
     scale = (run.settings[f"reward_{key}"] for key in ("divisor", "clip", "on"))
     reward = rewards.task_reward(artefacts.read_json(run.paths.lexicon), *scale, run.paths.classifier, device)
-    tokenizer = models.load_tokenizer(run.paths.base)
-    policy, base = (models.load_model(run.paths.base, device) for _ in range(2))
+    tokenizer = load_tokenizer(run.paths.base)
+    policy, base = (load_model(run.paths.base, device) for _ in range(2))
     texts = ppo.long_enough(list(artefacts.read_table(run.paths.train)["text"]), run.settings["min_characters"])
     state = run.state_path(run.paths.policy)
     curve = ppo.train(policy, tokenizer, texts, reward, settings, run.seed, state)
@@ -26,7 +28,7 @@ def main() -> None:
     n = run.settings["evaluation_prompts"]
     scores = ppo.evaluate(policy, base, tokenizer, held_out, reward, settings, n, run.seed)
     with artefacts.directory_aside(run.paths.policy, run.stamp) as folder:
-        models.save_model(policy, tokenizer, folder)
+        save_model(policy, tokenizer, folder)
         artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
         artefacts.write_table(folder / "evaluation.parquet", pd.DataFrame(scores), run.stamp)
         summary = ppo.summary(scores, run.seed)

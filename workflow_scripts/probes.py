@@ -6,9 +6,20 @@ import json
 import numpy as np
 import pandas as pd
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, probe_data, probes
-from workflow_scripts.lfp.contrasts import ELEMENTS
+from lfp.files import artefacts
+from lfp.probing import probes
+from lfp.probing.contrasts import ELEMENTS
+from lfp.probing.data import (
+    READ_TEXT,
+    ProbeData,
+    log_frequency,
+    preference_rows,
+    stacked,
+    texts,
+    word_rows,
+    word_targets,
+)
+from lfp.running import job
 
 
 def main() -> None:
@@ -25,18 +36,18 @@ def main() -> None:
         loaded = artefacts.read_tensors(run.paths.features, [f"{name}.{element}" for element in ELEMENTS])
         return {key.split(".")[1]: value for key, value in loaded.items()}
 
-    rows = probe_data.word_rows(triples, lexicon["words"]) if ridge else probe_data.preference_rows(triples)
+    rows = word_rows(triples, lexicon["words"]) if ridge else preference_rows(triples)
     code = arrays("hidden")
 
-    def data_of(features: str) -> probe_data.ProbeData:
-        own = arrays("raw" if features == "pca" else features) if features not in probe_data.READ_TEXT else None
+    def data_of(features: str) -> ProbeData:
+        own = arrays("raw" if features == "pca" else features) if features not in READ_TEXT else None
         target = rows["truth"].to_numpy(dtype=int)
         if ridge:
             # Controls that no model takes part in learn the deltas of the code.
             deltas = code if run.paths.subject == "text" else own
-            target = probe_data.word_targets(deltas, layers, settings["delta"])
-        x = probe_data.texts(triples) if own is None else probe_data.stacked(own)
-        return probe_data.ProbeData(x, target, rows, probe_data.stacked(code) if features == "pca" else None)
+            target = word_targets(deltas, layers, settings["delta"])
+        x = texts(triples) if own is None else stacked(own)
+        return ProbeData(x, target, rows, stacked(code) if features == "pca" else None)
 
     frames, metrics, baseline, shuffled = [], [], [], []
     nested, weights = pd.DataFrame(), {}
@@ -60,8 +71,8 @@ def main() -> None:
                 values = probes.shuffled_statistics(data, kind, split, *draws)
                 shuffled += [{"features": features, "split": split, **row} for row in values]
             if features == "hidden" and split == probes.MAIN_SPLIT[kind]:
-                frequency = probe_data.log_frequency(rows, lexicon["counts"])
-                embedding = probe_data.stacked(arrays("embedding"))
+                frequency = log_frequency(rows, lexicon["counts"])
+                embedding = stacked(arrays("embedding"))
                 nested = probes.nested_frame(found, frequency, embedding, settings["folds"], run.seed)
                 weights = probes.fit_probe(data, kind, strengths, settings["inner_folds"])
         if features == "hidden" and len(rows):
@@ -72,7 +83,7 @@ def main() -> None:
     if not np.isfinite(predictions.loc[trained, "prediction"]).all():
         raise ValueError(f"{run.paths.features}: a probe's prediction is not finite; check the features")
     if not weights:
-        weights = {"weight": np.zeros(probe_data.stacked(code).shape[1]), "intercept": np.zeros(1)}
+        weights = {"weight": np.zeros(stacked(code).shape[1]), "intercept": np.zeros(1)}
     artefacts.write_table(run.paths.predictions, predictions, run.stamp)
     artefacts.write_table(run.paths.nested, nested, run.stamp)
     artefacts.write_tensors(run.paths.probe, weights, run.stamp)

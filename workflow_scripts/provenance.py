@@ -2,9 +2,9 @@
 
 import json
 
-from workflow_scripts import job
-from workflow_scripts.lfp import provenance
-from workflow_scripts.lfp.artefacts import aside
+from lfp.files import provenance
+from lfp.files.artefacts import aside
+from lfp.running import job
 
 
 def main() -> None:

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from workflow_scripts import job
-from workflow_scripts.lfp import rendering, resources
-from workflow_scripts.lfp.artefacts import aside
+from lfp.costs import measured
+from lfp.files.artefacts import aside
+from lfp.running import job
+from lfp.tables import rendering
 
 
 def main() -> None:
     run = job.start(__doc__, outputs=["outputs*"], values=["benchmarks", "caption"])
-    frame = resources.summary(resources.measured(run.paths.benchmarks))
+    frame = measured.summary(measured.measured(run.paths.benchmarks))
     texts = {
         ".csv": frame.to_csv(index=False, lineterminator="\n", float_format="%.2f"),
         ".html": rendering.to_html(frame, run.paths.caption),

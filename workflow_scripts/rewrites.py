@@ -2,8 +2,11 @@
 
 import logging
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, corpora, llm, rewrites
+from lfp.files import artefacts
+from lfp.probing import rewrites
+from lfp.running import job
+from lfp.services.client import configured_client
+from lfp.texts.corpora import preference_pairs
 
 
 def main() -> None:
@@ -11,8 +14,8 @@ def main() -> None:
     settings = run.settings
     names = ("entries", "max_prompt_words", "tolerance", "copy", "verify")
     wanted = rewrites.RewriteSettings(words=tuple(settings["words"]), **run.stage(*names))
-    pairs, _ = corpora.preference_pairs(artefacts.read_table(run.paths.corpus))
-    with llm.configured_client(settings["service"], run.paths.cache) as client:
+    pairs, _ = preference_pairs(artefacts.read_table(run.paths.corpus))
+    with configured_client(settings["service"], run.paths.cache) as client:
         frame = rewrites.rewritten_triples(client, pairs, wanted)
     counts = frame["status"].value_counts().to_dict()
     logging.getLogger("rewrites").info("entries by status: %s", counts)

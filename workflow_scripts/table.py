@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
-from workflow_scripts import job
-from workflow_scripts.lfp import artefacts, rendering, tables
-from workflow_scripts.lfp.tally import TableSettings
+from lfp.files import artefacts
+from lfp.running import job
+from lfp.tables import rendering
+from lfp.tables.catalogue import TABLES
+from lfp.tables.rows import TableSettings
 
 
 def main() -> None:
     run = job.start(__doc__, ["inputs*"], ["outputs*", "instances"], ["name", "caption"])
-    tally = tables.TABLES[run.paths.name](run.paths.inputs, TableSettings(**run.settings))
+    tally = TABLES[run.paths.name](run.paths.inputs, TableSettings(**run.settings))
     paths = {Path(path).suffix[1:]: path for path in run.paths.outputs}
     frame = tally.frame()
     rendering.write_formats(frame, paths, run.paths.caption, run.stamp)

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from workflow_scripts.lfp import artefacts, provenance
+from lfp.files import artefacts, provenance
 
 
 def main() -> None:

@@ -4,19 +4,22 @@ import numpy as np
 import torch
 
 from benchmarks.workers.meter import serve
-from workflow_scripts.lfp import ablation, memory, models
-from workflow_scripts.lfp.autoencoder import SparseAutoencoder
+from lfp.interventions import ablation
+from lfp.models.architectures import width
+from lfp.models.loading import load_model, load_tokenizer
+from lfp.running import glibc
+from lfp.sae.autoencoder import SparseAutoencoder
 
 
 def make(case):
     """`case`: model, prompts, prompt, response (tokens), sets, batch_size."""
     torch.set_num_threads(1)
-    memory.keep_freed()  # as a job does that computes on the CPU
+    glibc.keep_freed()  # as a job does that computes on the CPU
     torch.manual_seed(0)
-    model, tokenizer = models.load_model(case["model"]), models.load_tokenizer(case["model"])
+    model, tokenizer = load_model(case["model"]), load_tokenizer(case["model"])
     rng = np.random.default_rng(0)
     prefixes = [rng.integers(5, 700, case["prompt"]).tolist() for _ in range(case["prompts"])]
-    sae = SparseAutoencoder(models.width(model), models.width(model)).requires_grad_(False)
+    sae = SparseAutoencoder(width(model), width(model)).requires_grad_(False)
     conditions = [{1: ablation.set_features(sae, [i, i + 1])} for i in range(case["sets"])]
 
     def reward(prompts, completions):

@@ -3,16 +3,16 @@
 import torch
 
 from benchmarks.workers.meter import serve
-from workflow_scripts.lfp import memory
-from workflow_scripts.lfp.autoencoder import SparseAutoencoder
-from workflow_scripts.lfp.sae_training import Adam, Captured, Gradients, can_capture, sparse_pays
+from lfp.running import glibc
+from lfp.sae.autoencoder import SparseAutoencoder
+from lfp.sae.training import Adam, Captured, Gradients, can_capture, sparse_pays
 
 
 def make(case):
     """`case`: n, d, m, density, precision, tied, device. The learning rate is 0, so that the density stays."""
     device = case.get("device", "cpu")
     torch.set_num_threads(1)
-    memory.keep_freed()  # as a job does that computes on the CPU
+    glibc.keep_freed()  # as a job does that computes on the CPU
     torch.manual_seed(0)
     n, d, m = case["n"], case["d"], case["m"]
     sae = SparseAutoencoder(d, m, case["tied"]).requires_grad_(False).to(device)

@@ -8,15 +8,17 @@ import torch
 
 from benchmarks.workers.meter import serve
 from benchmarks.workers.ppo_case import prompts, text_reward
-from workflow_scripts.lfp import memory, models, ppo
+from lfp.finetune import ppo
+from lfp.models.loading import load_model, load_tokenizer
+from lfp.running import glibc
 
 
 def make(case):
     """`case`: model (a directory), batch, mini_batch, epochs, prompt, response (tokens), learning_rate, kl, seed."""
     torch.set_num_threads(1)
-    memory.keep_freed()  # as a job does that computes on the CPU
+    glibc.keep_freed()  # as a job does that computes on the CPU
     torch.manual_seed(case.get("seed", 0))
-    policy, tokenizer = models.load_model(case["model"]), models.load_tokenizer(case["model"])
+    policy, tokenizer = load_model(case["model"]), load_tokenizer(case["model"])
     reference = copy.deepcopy(policy).requires_grad_(False)
     settings = ppo.PPOSettings(
         batch_size=case["batch"], mini_batch_size=case["mini_batch"], epochs=case["epochs"],

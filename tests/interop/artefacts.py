@@ -10,26 +10,33 @@ import pandas as pd
 import torch
 from safetensors.numpy import save_file
 
+from lfp.explaining import exports
+from lfp.models.architectures import hook_name
+from lfp.models.hooks import mlp_outputs
+from lfp.models.loading import save_model
+from lfp.organisms.reviews import generate_reviews, sentiment_vocabulary
+from lfp.organisms.tokenizers import train_tokenizer
+from lfp.sae import autoencoder, training
+from lfp.sae.harvest import harvest
 from tests.conftest import make_model
-from workflow_scripts.lfp import activations, autoencoder, corpora, exports, models, sae_training
 
 
 def main(folder: Path) -> None:
     """Train a pair of autoencoders on a small model's activations and export features and explanations."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
-    texts = list(corpora.generate_reviews(80, rng, corpora.sentiment_vocabulary(8, rng))["text"])
-    tokenizer = models.train_tokenizer(texts, 420)
+    texts = list(generate_reviews(80, rng, sentiment_vocabulary(8, rng))["text"])
+    tokenizer = train_tokenizer(texts, 420)
     model = make_model("gpt_neox", tokenizer)
-    models.save_model(model, tokenizer, folder / "model")
+    save_model(model, tokenizer, folder / "model")
     sequences = tokenizer(texts)["input_ids"]
     outputs = {1: np.empty((sum(map(len, sequences)), 16), dtype=np.float32)}
-    activations.harvest(model, sequences, outputs, tokenizer.pad_token_id, 16, seed=0)
+    harvest(model, sequences, outputs, tokenizer.pad_token_id, 16, seed=0)
     expected = {"x": outputs[1][:200]}
     for name, tied in (("tied", True), ("untied", False)):
-        settings = sae_training.AutoencoderSettings(batch_size=256, epochs=3, learning_rate=1e-2, tied=tied)
-        [sae] = sae_training.train(outputs[1], [24], settings, seed=0)
-        autoencoder.save(sae, folder / name, {"hook_name": models.hook_name(model, 1), "layer": 1})
+        settings = training.AutoencoderSettings(batch_size=256, epochs=3, learning_rate=1e-2, tied=tied)
+        [sae] = training.train(outputs[1], [24], settings, seed=0)
+        autoencoder.save(sae, folder / name, {"hook_name": hook_name(model, 1), "layer": 1})
         x = torch.from_numpy(expected["x"])
         expected[f"{name}.code"] = sae.encode(x).detach().numpy()
         expected[f"{name}.output"] = sae.decode(sae.encode(x)).detach().numpy()
@@ -40,7 +47,7 @@ def main(folder: Path) -> None:
     exports.write_delphi_cache(
         folder / "delphi" / "latents", exports.hook_names(model, [1]), found, windows, sae.d_sae, about
     )
-    [(_, mask, values)] = list(activations.mlp_outputs(model, windows.tolist(), [1], tokenizer.pad_token_id, 50))
+    [(_, mask, values)] = list(mlp_outputs(model, windows.tolist(), [1], tokenizer.pad_token_id, 50))
     assert bool(mask.all())
     expected["windows"] = windows
     expected["codes"] = sae.encode(values[1]).detach().numpy()

@@ -1,0 +1,1 @@
+"""Explanations of features, and how well they predict."""

@@ -1,0 +1,1 @@
+"""Artefacts: reading, writing, where they come from, and where inputs are fetched."""

@@ -1,0 +1,88 @@
+"""Resume points of long work, and the end of training that has gone astray.
+
+A resume point is one safetensors file, replaced whole, that holds tensors and counters. Nothing here loads a language
+model's library: jobs that need none start in a fraction of the time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from lfp.files.artefacts import ArtefactError, aside, read_metadata, readable
+
+#: Seconds between two resume points of work that has no step of its own to save at.
+SAVE_SECONDS = 60.0
+
+
+class DivergedError(RuntimeError):
+    """Training has left the finite numbers, or its limit; ``curve`` has a row for every step until then."""
+
+    def __init__(self, message: str, curve: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(message)
+        self.curve = list(curve)
+
+
+def check_finite(what: str, curve: Sequence[Mapping[str, Any]]) -> None:
+    """Raise DivergedError where the last row of `curve` holds a number that is not finite."""
+    row = curve[-1]
+    wrong = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+    if wrong:
+        raise DivergedError(
+            f"{what}: {', '.join(wrong)} not finite at step {row['step']}; lower the learning rate or look at the data",
+            curve,
+        )
+
+
+class Clock:
+    """Tells when the next resume point is due."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether :data:`SAVE_SECONDS` have gone by since the last time that this was true."""
+        now = time.monotonic()
+        found = now - self.last >= SAVE_SECONDS
+        self.last = now if found else self.last
+        return found
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names and contents."""
+    found = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        found.update(name.encode())
+        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], counters: Mapping[str, Any]) -> None:
+    """Write `tensors` and the JSON-able `counters` to `path`, with a digest that finds damage."""
+    kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with aside(path) as temporary:
+        save_file(kept, temporary, {"counters": json.dumps(counters), "digest": _digest(kept)})
+
+
+def load_tensors(path: str | Path | None) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+    """What :func:`save_tensors` wrote; None where there is no path, no such file, or a damaged one."""
+    if path is None or not Path(path).exists():
+        return None
+    try:
+        with readable(path) as file:
+            tensors, metadata = load_file(file), read_metadata(file)
+    except ArtefactError as error:
+        tensors, metadata = {}, {"digest": str(error)}
+    if metadata.get("digest") != _digest(tensors):
+        logging.getLogger("training").warning("%s: a damaged resume point; the work starts again", path)
+        return None
+    return tensors, json.loads(metadata["counters"])

@@ -1,0 +1,66 @@
+"""A run as a Workflow Run RO-Crate, so that a paper can ship it (https://w3id.org/ro/wfrun/process)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from rocrate.model import ContextEntity
+from rocrate.rocrate import ROCrate
+
+from lfp.files.artefacts import aside, read_json
+from lfp.files.provenance import verified
+
+#: What of the workflow's folder goes into a crate.
+SOURCES = ("rules", "workflow_scripts", "lfp", "config", "envs", "profiles", "report", "requirements.txt", "LICENSE")
+#: What of the results beside tables and figures.
+RESULTS = ("instances", "logs", "benchmarks")
+
+
+def _add_files(crate: ROCrate, files: Iterable[Path], root: Path) -> list[ContextEntity]:
+    """Add files under their paths relative to `root`."""
+    kept = [path for path in sorted(files) if path.is_file() and "__pycache__" not in path.parts]
+    return [crate.add_file(path, dest_path=path.relative_to(root).as_posix()) for path in kept]
+
+
+def pack(provenance: str | Path, workflow: str | Path, configfiles: Iterable[str], output: str | Path) -> int:
+    """Write the crate of the run that `provenance` describes to the zip file `output`; returns its size in bytes.
+
+    `workflow` is the folder of the Snakefile. Checkpoints and activations stay out: their digests are in the crate's
+    provenance.json. Every table and figure is checked against its record first.
+
+    Raises
+    ------
+    ArtefactError
+        Where a table or figure is not what the run wrote.
+    """
+    provenance, workflow = Path(provenance), Path(workflow)
+    recorded, root = read_json(provenance), provenance.resolve().parent.parent
+    targets = [root / verified(root / path).relative_to(root) for path in recorded["targets"]]
+    crate = ROCrate()
+    crate.name = "Learned Feedback Patterns: a run"
+    crate.description = "Tables and figures of a run, where each came from, and the workflow that made them."
+    crate.license = "https://spdx.org/licenses/MIT"
+    engine = crate.add_workflow(workflow / "Snakefile", "Snakefile", main=True, lang="snakemake")
+    for name in SOURCES:
+        source = workflow / name
+        _add_files(crate, source.rglob("*") if source.is_dir() else [source], workflow)
+    for path in map(Path, configfiles):
+        if not path.resolve().is_relative_to((workflow / "config").resolve()):
+            crate.add_file(path, dest_path=f"config/used/{path.name}")
+    results = _add_files(crate, targets, root)
+    results += _add_files(crate, [provenance.resolve()], root)
+    for name in RESULTS:
+        results += _add_files(crate, (provenance.resolve().parent / name).rglob("*"), root)
+    times = [(datetime.fromisoformat(r["started"]), r["seconds"]) for r in recorded["artefacts"].values()]
+    action = {
+        "@type": "CreateAction", "name": "snakemake", "startTime": min(start for start, _ in times).isoformat(),
+        "endTime": max(start + timedelta(seconds=seconds) for start, seconds in times).isoformat(),
+        "instrument": {"@id": engine.id}, "result": [{"@id": entity.id} for entity in results],
+    }  # fmt: skip
+    crate.root_dataset["mentions"] = crate.add(ContextEntity(crate, "#run", properties=action))
+    crate.root_dataset["conformsTo"] = {"@id": "https://w3id.org/ro/wfrun/process/0.5"}
+    with aside(output) as temporary:
+        crate.write_zip(temporary)
+    return Path(output).stat().st_size

@@ -1,0 +1,1 @@
+"""Fine-tuning with feedback, and how far it moved every layer."""

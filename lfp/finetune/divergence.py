@@ -1,0 +1,71 @@
+"""How far every layer moved in fine-tuning, by four measures, and which layers to look at (paper appendix C).
+
+======================  ==========================================================================================
+``mlp_l2``              L2 norm of the difference of all parameters of the layer's MLP (default)
+``block_frobenius_sum``  sum of the Frobenius norms of the difference of every tensor of the block (the authors'
+                        rule: layer_activations_handler.py:31-72)
+``mlp_relative``        ``mlp_l2`` over the L2 norm of the base's MLP parameters
+``activation``          mean over tokens of ||difference of the MLP outputs|| / ||MLP output of the base||
+======================  ==========================================================================================
+
+All in float32: the authors measured int8 copies, where rounding noise is of the size of the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from lfp.models.architectures import architecture, blocks
+from lfp.models.hooks import mlp_outputs
+
+MEASURES = ("mlp_l2", "block_frobenius_sum", "mlp_relative", "activation")
+
+
+def _differences(base: nn.Module, policy: nn.Module) -> list[torch.Tensor]:
+    theirs = dict(policy.named_parameters())
+    return [theirs[name].detach().float() - value.detach().float() for name, value in base.named_parameters()]
+
+
+def _l2(tensors: Sequence[torch.Tensor]) -> float:
+    return torch.stack([tensor.double().pow(2).sum() for tensor in tensors]).sum().sqrt().item()
+
+
+def parameter_divergence(base: PreTrainedModel, policy: PreTrainedModel) -> list[dict[str, float]]:
+    """The three parameter measures of every layer, first to last."""
+    rows = []
+    name = architecture(base).mlp
+    for ours, theirs in zip(blocks(base), blocks(policy), strict=True):
+        change = _l2(_differences(ours.get_submodule(name), theirs.get_submodule(name)))
+        size = _l2([value.detach() for value in ours.get_submodule(name).parameters()])
+        rows.append({
+            "mlp_l2": change,
+            "block_frobenius_sum": sum(_l2([tensor]) for tensor in _differences(ours, theirs)),
+            "mlp_relative": change / size,
+        })  # fmt: skip
+    return rows
+
+
+def activation_divergence(
+    base: PreTrainedModel, policy: PreTrainedModel, sequences: Sequence[Sequence[int]], pad: int, batch_size: int
+) -> list[float | None]:
+    """Mean relative change of every layer's MLP output over the real tokens of `sequences`; None without a token."""
+    layers = range(len(blocks(base)))
+    totals = torch.zeros(len(layers), dtype=torch.float64)
+    count = 0
+    ours = mlp_outputs(base, sequences, layers, pad, batch_size)
+    theirs = mlp_outputs(policy, sequences, layers, pad, batch_size)
+    for (_, mask, before), (_, _, after) in zip(ours, theirs, strict=True):
+        count += int(mask.sum())
+        for layer in layers:
+            x, y = before[layer][mask].float(), after[layer][mask].float()
+            totals[layer] += ((y - x).norm(dim=-1) / x.norm(dim=-1).clamp(min=1e-12)).sum().double().cpu()
+    return (totals / count).tolist() if count else [None] * len(layers)
+
+
+def ranking(rows: Sequence[Mapping[str, float | None]], measure: str) -> list[int]:
+    """Layers from most to least changed by `measure`; ties, and what was not measured, go to the lower layer."""
+    return sorted(range(len(rows)), key=lambda layer: (-(rows[layer][measure] or 0.0), layer))

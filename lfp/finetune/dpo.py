@@ -1,0 +1,186 @@
+"""Direct preference optimisation through TRL's trainer (paper section 3.1; Rafailov et al. 2023).
+
+What the trainer does not do is done here: the authors' prompt split, truncation of prompts from the left, and
+resuming as a resume should (:func:`~lfp.finetune.trainer_state.resumable_model`).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+
+from lfp.finetune.trainer_state import newest_complete_checkpoint, resumable_model, trainer_callbacks
+from lfp.models.loading import load_model
+from lfp.models.tokens import pad_batch, tokenize
+from lfp.reporting import tensorboard
+from lfp.texts.corpora import preference_pairs
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DPOSettings:
+    """Hyper-parameters; defaults are the paper's for HH (Gemma and toxic-dpo differ, see config/paper.yaml)."""
+
+    steps: int = 5000
+    batch_size: int = 8
+    learning_rate: float = 3e-5
+    warmup_steps: int = 150
+    weight_decay: float = 0.0
+    beta: float = 0.1
+    max_length: int = 256
+    max_prompt_length: int = 128
+    max_grad_norm: float = 1.0
+    gradient_accumulation_steps: int = 1
+    precision: str = "float32"
+    gradient_checkpointing: bool = False
+    lora: Mapping[str, Any] | None = None
+    evaluate_every: int = 500
+    evaluation_pairs: int = 256
+    save_every: int = 500
+
+
+def preference_dataset(frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_prompt_length: int):
+    """A ``datasets.Dataset`` of (prompt, chosen, rejected) with prompts cut from the left, and the number dropped."""
+    from datasets import Dataset
+
+    pairs, dropped = preference_pairs(frame)
+    if dropped and pairs.empty:
+        raise ValueError("no preference pair has a prompt that both answers share; check the corpus' columns")
+    prompts = []
+    for ids, prompt in zip(tokenize(tokenizer, pairs["prompt"])["input_ids"], pairs["prompt"], strict=True):
+        cut = ids[-max_prompt_length:]
+        prompts.append(prompt if len(cut) == len(ids) else tokenizer.decode(cut, skip_special_tokens=True))
+    return Dataset.from_pandas(pairs.assign(prompt=prompts), preserve_index=False), dropped
+
+
+def train(
+    base: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: pd.DataFrame,
+    held_out: pd.DataFrame,
+    settings: DPOSettings,
+    seed: int,
+    state_dir: str | Path,
+    device: str = "cpu",
+) -> tuple[PreTrainedModel, list[dict[str, float]], int]:
+    """Fine-tune the checkpoint at `base` and return (policy, training curve, number of pairs dropped).
+
+    `state_dir` holds the trainer's checkpoints; training resumes from the newest complete one. The curve has the
+    training loss and, on `held_out` pairs, the implicit reward accuracy and margin. Without pairs the policy is the
+    base and the curve is empty.
+    """
+    from trl import DPOConfig, DPOTrainer
+
+    train_set, dropped = preference_dataset(pairs, tokenizer, settings.max_prompt_length)
+    eval_set, _ = preference_dataset(held_out.head(settings.evaluation_pairs), tokenizer, settings.max_prompt_length)
+    if not len(train_set):
+        log.warning("the corpus is empty: the policy stays the base")
+        return load_model(base, device), [], dropped
+    checkpoint = newest_complete_checkpoint(state_dir)
+    torch.manual_seed(seed)  # adapters are drawn before the trainer seeds itself
+    policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
+    # With adapters the trainer takes the policy without them as the reference.
+    reference = None if settings.lora else load_model(base, device)
+    config = DPOConfig(
+        output_dir=str(state_dir), max_steps=settings.steps, per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size * 4, learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear", warmup_steps=settings.warmup_steps, weight_decay=settings.weight_decay,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps, max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch_fused", adam_epsilon=1e-8, beta=settings.beta, max_length=settings.max_length,
+        bf16=settings.precision == "bfloat16", fp16=False, disable_dropout=True,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        eval_strategy="steps" if len(eval_set) else "no", eval_steps=settings.evaluate_every,
+        logging_steps=max(1, settings.evaluate_every // 2),
+        save_strategy="steps", save_steps=settings.save_every, save_total_limit=2, seed=seed, data_seed=seed,
+        report_to=tensorboard.report_to(),
+        logging_nan_inf_filter=False, disable_tqdm=not sys.stderr.isatty(),
+        use_cpu=device == "cpu", dataloader_pin_memory=device != "cpu",
+    )  # fmt: skip
+    trainer = DPOTrainer(
+        model=policy, ref_model=reference, args=config, train_dataset=train_set,
+        eval_dataset=eval_set if len(eval_set) else None, processing_class=tokenizer, peft_config=peft_config,
+        callbacks=trainer_callbacks("DPO"),
+    )  # fmt: skip
+    log.info("DPO on %d pairs (%d dropped), resuming from %s", len(train_set), dropped, checkpoint)
+    trainer.remove_callback(PrinterCallback)  # what it prints is in the curve
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if settings.lora:
+        model = model.merge_and_unload()
+    return model.eval(), training_curve(trainer.state.log_history), dropped
+
+
+def training_curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """One row per logged step: training loss and, where evaluated, held-out loss, accuracy and margin."""
+    names = {
+        "loss": "loss",
+        "eval_loss": "held_out_loss",
+        "eval_rewards/accuracies": "held_out_accuracy",
+        "eval_rewards/margins": "held_out_margin",
+    }
+    rows: dict[int, dict[str, float]] = {}
+    for entry in history:
+        values = {ours: float(entry[theirs]) for theirs, ours in names.items() if theirs in entry}
+        if values:
+            rows.setdefault(int(entry["step"]), {"step": int(entry["step"])}).update(values)
+    return [rows[step] for step in sorted(rows)]
+
+
+@torch.no_grad()
+def answer_log_probs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    answers: list[str],
+    max_length: int,
+    max_prompt_length: int,
+) -> np.ndarray:
+    """Summed log-probability (nats) of every answer, with its end-of-text token, after its prompt: [batch].
+
+    As in training, prompts are cut from the left and what is longer than `max_length` from the right.
+    """
+    result = [np.zeros(0)]
+    for start in range(0, len(prompts), 32):
+        prefix = [tokenizer(text)["input_ids"][-max_prompt_length:] for text in prompts[start : start + 32]]
+        suffix = [
+            [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+            for text in answers[start : start + 32]
+        ]
+        sequences = [(p + s)[:max_length] for p, s in zip(prefix, suffix, strict=True)]
+        batch = pad_batch(sequences, tokenizer.pad_token_id, model.device)
+        log_probs = torch.log_softmax(model(**batch, use_cache=False).logits[:, :-1].float(), -1)
+        chosen = log_probs.gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)
+        index = torch.arange(chosen.shape[1], device=chosen.device)
+        starts = torch.tensor([len(p) - 1 for p in prefix], device=chosen.device)
+        mask = (index >= starts[:, None]) & batch["attention_mask"][:, 1:].bool()
+        result.append((chosen * mask).sum(1).double().cpu().numpy())
+    return np.concatenate(result)
+
+
+def implicit_margins(
+    policy: PreTrainedModel,
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    held_out: pd.DataFrame,
+    settings: DPOSettings,
+) -> np.ndarray:
+    """Implicit reward margins beta * [log-ratio(chosen) - log-ratio(rejected)] on held-out pairs: [pair]."""
+    pairs, _ = preference_pairs(held_out)
+    pairs = pairs.head(settings.evaluation_pairs)
+    margin = np.zeros(len(pairs))
+    for side, sign in (("chosen", 1.0), ("rejected", -1.0)):
+        for model, weight in ((policy, 1.0), (base, -1.0)):
+            texts = (list(pairs["prompt"]), list(pairs[side]))
+            scores = answer_log_probs(model, tokenizer, *texts, settings.max_length, settings.max_prompt_length)
+            margin += sign * weight * scores
+    return settings.beta * margin

@@ -1,0 +1,422 @@
+"""Proximal policy optimisation of a language model on a text reward (paper section 3.1; Schulman et al. 2017).
+
+TRL removed its PPO trainer after 1.12, and the paper's loop is the classic one: a value head on the policy's own
+trunk, a frozen reference, a penalty on the sampled KL whose coefficient adapts (Ziegler et al. 2019), generalised
+advantage estimation, and the clipped objective over a few epochs of mini-batches.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lfp.feedback.rewards import Reward
+from lfp.files.resume import DivergedError, check_finite
+from lfp.finetune import adapters
+from lfp.finetune.trainer_state import load_state, save_state
+from lfp.models import architectures
+from lfp.models.architectures import output_logits
+from lfp.models.generation import decode_responses, generate, response_mask
+from lfp.models.tokens import pad_batch, position_ids, tokenize
+from lfp.reporting.progress import Progress
+from lfp.reporting.tensorboard import Tracker
+from lfp.statistics.records import mean_record, paired_record
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PPOSettings:
+    """Hyper-parameters; units are steps, tokens, nats. Defaults are the paper's, or else what its library set."""
+
+    steps: int = 390
+    batch_size: int = 64
+    mini_batch_size: int = 16
+    epochs: int = 4
+    learning_rate: float = 1e-6
+    weight_decay: float = 0.01
+    warmup_steps: int = 10
+    init_kl_coef: float = 0.5
+    kl_target: float = 6.0
+    kl_horizon: float = 10_000.0
+    stop_kl: float | None = 100.0
+    gamma: float = 1.0
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    value_clip_range: float = 0.2
+    value_coef: float = 0.1
+    max_grad_norm: float = 1.0
+    prompt_tokens: tuple[int, int] = (2, 9)
+    new_tokens: tuple[int, int] = (8, 19)
+    gradient_accumulation_steps: int = 1
+    gradient_checkpointing: bool = False
+    precision: str = "float32"
+    lora: Mapping[str, Any] | None = None
+    save_every: int = 50
+
+
+class PolicyWithValue(nn.Module):
+    """A causal language model with a linear value head on its last hidden state (dropout off)."""
+
+    def __init__(self, policy: PreTrainedModel) -> None:
+        super().__init__()
+        self.policy = policy
+        self.value_head = nn.Linear(architectures.width(policy), 1).to(policy.device)
+
+    def forward(self, batch: dict[str, torch.Tensor], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [batch, width, vocab] and values [batch, width] where the last `width` tokens are predicted."""
+        hidden = _hidden(self.policy, batch)[:, -width - 1 : -1]
+        return output_logits(self.policy, hidden), self.value_head(hidden).squeeze(-1).float()
+
+
+def _hidden(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    positions = position_ids(batch["attention_mask"])
+    return model.base_model(**batch, position_ids=positions, use_cache=False).last_hidden_state
+
+
+def token_log_probs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities [batch, token] of `tokens` under `logits` [batch, token, vocab]."""
+    return torch.log_softmax(logits.float(), -1).gather(-1, tokens[..., None]).squeeze(-1)
+
+
+@torch.no_grad()
+def reference_log_probs(model: PreTrainedModel, batch: dict[str, torch.Tensor], response: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities [batch, token] of the response that ends `batch`, without gradients."""
+    hidden = _hidden(model, batch)[:, -response.shape[1] - 1 : -1]
+    return token_log_probs(output_logits(model, hidden), response)
+
+
+def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean of `values` where `mask` is true."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def advantages_and_returns(
+    rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: float, lam: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Generalised advantage estimates, whitened over the batch, and returns; all [batch, token].
+
+    Values and rewards after a response's end are taken as 0.
+    """
+    rewards, values = rewards * mask, values * mask
+    advantages = torch.zeros_like(rewards)
+    running = torch.zeros_like(rewards[:, 0])
+    for t in reversed(range(rewards.shape[1])):
+        following = values[:, t + 1] if t + 1 < rewards.shape[1] else 0.0
+        running = rewards[:, t] + gamma * following - values[:, t] + gamma * lam * running
+        advantages[:, t] = running
+    returns = advantages + values
+    mean = masked_mean(advantages, mask)
+    variance = masked_mean((advantages - mean) ** 2, mask)
+    return (advantages - mean) * torch.rsqrt(variance + 1e-8), returns
+
+
+@dataclass
+class Rollout:
+    """One batch of experience; tensors are [batch, token] over the response unless said otherwise."""
+
+    batch: dict[str, torch.Tensor]  # prompt + response, left-padded [batch, prompt + token]
+    response: torch.Tensor
+    mask: torch.Tensor
+    log_probs: torch.Tensor
+    values: torch.Tensor
+    advantages: torch.Tensor
+    returns: torch.Tensor
+
+    def rows(self, index: torch.Tensor) -> Rollout:
+        """The sub-batch at `index`."""
+        batch = {name: value[index] for name, value in self.batch.items()}
+        rest = (self.response, self.mask, self.log_probs, self.values, self.advantages, self.returns)
+        return Rollout(batch, *(value[index] for value in rest))
+
+
+def ppo_loss(
+    logits: torch.Tensor, values: torch.Tensor, rollout: Rollout, settings: PPOSettings
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Clipped policy loss plus `value_coef` times the clipped value loss, and its parts."""
+    log_p = torch.log_softmax(logits.float(), -1)
+    new = log_p.gather(-1, rollout.response[..., None]).squeeze(-1)
+    ratio = torch.exp(new - rollout.log_probs)
+    clipped = ratio.clamp(1 - settings.clip_range, 1 + settings.clip_range)
+    losses, clipped_losses = -rollout.advantages * ratio, -rollout.advantages * clipped
+    policy_loss = masked_mean(torch.maximum(losses, clipped_losses), rollout.mask)
+    bound = settings.value_clip_range
+    value_clipped = rollout.values + (values - rollout.values).clamp(-bound, bound)
+    squared = torch.maximum((values - rollout.returns) ** 2, (value_clipped - rollout.returns) ** 2)
+    value_loss = 0.5 * masked_mean(squared, rollout.mask)
+    log_p = log_p.detach()
+    parts = {
+        "policy_loss": policy_loss.detach(),
+        "value_loss": value_loss.detach(),
+        "clip_fraction": masked_mean((clipped_losses > losses).float(), rollout.mask),
+        "entropy": masked_mean(-(log_p.exp() * log_p).sum(-1), rollout.mask),
+    }
+    return policy_loss + settings.value_coef * value_loss, parts
+
+
+def updated_kl_coef(coef: float, kl: float, settings: PPOSettings) -> float:
+    """Proportional controller towards `kl_target` (Ziegler et al. 2019, section 2.2)."""
+    error = float(np.clip(kl / settings.kl_target - 1, -0.2, 0.2))
+    return coef * (1 + error * settings.batch_size / settings.kl_horizon)
+
+
+def sample_prompts(
+    encoded: Sequence[Sequence[int]], size: int, bounds: tuple[int, int], rng: np.random.Generator
+) -> list[list[int]]:
+    """`size` prefixes of random documents, each with a length drawn uniformly from `bounds` (inclusive).
+
+    None where there is no document.
+    """
+    if not encoded:
+        return []
+    picks = rng.integers(0, len(encoded), size)
+    lengths = rng.integers(bounds[0], bounds[1] + 1, size)
+    return [list(encoded[pick][:length]) for pick, length in zip(picks, lengths, strict=True)]
+
+
+def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], min_tokens: int) -> list[list[int]]:
+    """Token ids of the documents that have at least `min_tokens` tokens; ValueError if none of some has."""
+    encoded = [ids for ids in tokenize(tokenizer, texts)["input_ids"] if len(ids) >= min_tokens]
+    if texts and not encoded:
+        raise ValueError(f"no document of the corpus has {min_tokens} tokens; shorten the prompts or check the corpus")
+    return encoded
+
+
+def long_enough(texts: Sequence[str], min_characters: int) -> list[str]:
+    """The texts of at least `min_characters` characters; ValueError if none of some has."""
+    kept = [text for text in texts if len(text) >= min_characters]
+    if len(texts) and not kept:
+        raise ValueError(f"no document of the corpus has {min_characters} characters; lower ppo.min_characters")
+    return kept
+
+
+@torch.no_grad()
+def collect(
+    model: PolicyWithValue,
+    reference: PreTrainedModel | None,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    lengths: torch.Tensor,
+    reward: Reward,
+    kl_coef: float,
+    settings: PPOSettings,
+    seed: int,
+) -> tuple[Rollout, dict[str, float]]:
+    """Sample one response per prompt and turn rewards and KL penalties into advantages.
+
+    Without a `reference` the policy itself is one, with its adapters switched off.
+    """
+    device = model.policy.device
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    prompt = pad_batch(prompts, pad, device, left=True)
+    response = generate(model.policy, prompt, settings.new_tokens[1], seed, eos, pad)
+    mask = response_mask(response, lengths.to(device), eos)
+    batch = {
+        "input_ids": torch.cat([prompt["input_ids"], response], 1),
+        "attention_mask": torch.cat([prompt["attention_mask"], mask.long()], 1),
+    }
+    with adapters.mixed_precision(device, settings.precision):
+        logits, values = model(batch, response.shape[1])
+        log_probs = token_log_probs(logits, response)
+        with adapters.without_lora(model.policy) if reference is None else nullcontext():
+            before = reference_log_probs(reference or model.policy, batch, response)
+    kl = (log_probs - before) * mask
+    prefixes = tokenizer.batch_decode(prompts, skip_special_tokens=True)
+    scores = reward(prefixes, decode_responses(tokenizer, response, mask))
+    rewards = -kl_coef * kl
+    rewards[torch.arange(len(prompts)), mask.sum(1) - 1] += torch.as_tensor(scores, dtype=rewards.dtype, device=device)
+    advantages, returns = advantages_and_returns(rewards, values, mask, settings.gamma, settings.gae_lambda)
+    rollout = Rollout(batch, response, mask, log_probs, values * mask, advantages, returns)
+    return rollout, {"reward": float(scores.mean()), "kl": kl.sum(1).mean().item(), "kl_coef": kl_coef}
+
+
+def _accumulate(
+    model: PolicyWithValue, rollout: Rollout, index: torch.Tensor, settings: PPOSettings
+) -> dict[str, torch.Tensor]:
+    """Gradients of the loss over the rows at `index`, in as many parts as configured; returns its parts."""
+    index = index.to(rollout.response.device)
+    tokens, totals = rollout.mask[index].sum(), {}
+    for part_index in index.tensor_split(settings.gradient_accumulation_steps):
+        part = rollout.rows(part_index)
+        with adapters.mixed_precision(index.device, settings.precision):
+            logits, values = model(part.batch, part.response.shape[1])
+            loss, parts = ppo_loss(logits, values, part, settings)
+        share = part.mask.sum() / tokens  # every loss is a mean over tokens
+        (share * loss).backward()
+        for name, value in parts.items():
+            totals[name] = totals.get(name, 0) + share * value
+    return totals
+
+
+def optimise(
+    model: PolicyWithValue, optimizer: torch.optim.Optimizer, rollout: Rollout, settings: PPOSettings, seed: int
+) -> dict[str, float]:
+    """`epochs` passes over the rollout in shuffled mini-batches; returns the mean of every statistic."""
+    rng = np.random.default_rng(seed)
+    totals: dict[str, list[float]] = {}
+    for _ in range(settings.epochs):
+        order = torch.from_numpy(rng.permutation(settings.batch_size))
+        for index in order.split(settings.mini_batch_size):
+            optimizer.zero_grad(set_to_none=True)
+            parts = _accumulate(model, rollout, index, settings)
+            nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+            optimizer.step()
+            for name, value in parts.items():
+                totals.setdefault(name, []).append(value.item())
+    return {name: float(np.mean(values)) for name, values in totals.items()}
+
+
+def train(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    reward: Reward,
+    settings: PPOSettings,
+    seed: int,
+    state_path: str | Path | None = None,
+) -> list[dict[str, float]]:
+    """Fine-tune `policy` in place and return the training curve, a row per step.
+
+    Without a text to prompt with the policy stays as it is and the curve is empty. With `state_path` the loop saves its
+    state every `save_every` steps and resumes from it; randomness is drawn from (seed, step), so a resumed run equals
+    an uninterrupted one.
+    """
+    encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
+    if not encoded:
+        log.warning("the corpus is empty: the policy stays the base")
+        return []
+    torch.manual_seed(seed)
+    reference = None
+    if settings.lora:
+        adapters.add_lora(policy, settings.lora)
+    else:
+        reference = copy.deepcopy(policy).eval().requires_grad_(False)
+    if settings.gradient_checkpointing:
+        adapters.checkpoint_activations(policy)
+    model = PolicyWithValue(policy.eval())  # evaluation mode: dropout would make the ratio of a step wrong
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    counters = (load_state(state_path, model, optimizer) if state_path else None) or {
+        "step": 0, "kl_coef": settings.init_kl_coef, "curve": []
+    }  # fmt: skip
+    first, kl_coef, curve = counters["step"], counters["kl_coef"], counters["curve"]
+    tracker = Tracker()
+    log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(encoded))
+    for step in Progress(range(first, settings.steps), desc="PPO", initial=first, total=settings.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * _schedule(step, settings)
+        rng = np.random.default_rng([seed, step])
+        prompts = sample_prompts(encoded, settings.batch_size, settings.prompt_tokens, rng)
+        low, high = settings.new_tokens
+        lengths = torch.from_numpy(rng.integers(low, high + 1, settings.batch_size))
+        draw = int(rng.integers(2**31))
+        rollout, row = collect(model, reference, tokenizer, prompts, lengths, reward, kl_coef, settings, draw)
+        policy.train(settings.gradient_checkpointing)  # only then does it checkpoint; its dropouts are 0
+        row |= optimise(model, optimizer, rollout, settings, draw)
+        policy.eval()
+        kl_coef = updated_kl_coef(kl_coef, row["kl"], settings)
+        curve.append({"step": step, **row})
+        tracker.add(curve[-1])
+        _check_course(curve, settings)
+        if step % 10 == 0 or step == settings.steps - 1:
+            log.info("step %d: reward %.3f, KL %.3f nats, entropy %.3f", step, row["reward"], row["kl"], row["entropy"])
+        if state_path and (step + 1) % settings.save_every == 0 and step + 1 < settings.steps:
+            save_state(state_path, model, optimizer, {"step": step + 1, "kl_coef": kl_coef, "curve": curve})
+    if state_path:
+        Path(state_path).unlink(missing_ok=True)
+    if settings.lora:
+        adapters.merge_lora(policy)
+    return curve
+
+
+def _check_course(curve: Sequence[Mapping[str, float]], settings: PPOSettings) -> None:
+    """Raise DivergedError where the last row of `curve` is not finite or its KL is above `stop_kl`."""
+    check_finite("PPO", curve)
+    step, kl = curve[-1]["step"], curve[-1]["kl"]
+    if settings.stop_kl is not None and kl > settings.stop_kl:
+        raise DivergedError(
+            f"PPO: KL of {kl:.3g} nats at step {step} is above stop_kl ({settings.stop_kl:g}); lower"
+            " ppo.learning_rate or raise ppo.init_kl_coef",
+            curve,
+        )
+
+
+def _schedule(step: int, settings: PPOSettings) -> float:
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    return (settings.steps - step) / max(1, settings.steps - settings.warmup_steps)
+
+
+@torch.no_grad()
+def evaluate(
+    policy: PreTrainedModel,
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    reward: Reward,
+    settings: PPOSettings,
+    n_prompts: int,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Rewards of both models on the same held-out prefixes with common random numbers, and the policy's KL.
+
+    Returns arrays of length `n_prompts`: ``policy``, ``base`` (reward) and ``kl`` (nats per completion, sampled
+    from the policy against the base); of length 0 where there is no text.
+    """
+    rng = np.random.default_rng(seed)
+    encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
+    prompts = sample_prompts(encoded, n_prompts, settings.prompt_tokens, rng)
+    result: dict[str, list[np.ndarray]] = {"policy": [], "base": [], "kl": []}
+    if not prompts:
+        return {name: np.zeros(0) for name in result}
+    for start in range(0, n_prompts, settings.batch_size):
+        part = prompts[start : start + settings.batch_size]
+        lengths = torch.full((len(part),), settings.new_tokens[1], device=policy.device)
+        for name, model in (("policy", policy), ("base", base)):
+            prompt = pad_batch(part, tokenizer.pad_token_id, policy.device, left=True)
+            eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+            response = generate(model, prompt, settings.new_tokens[1], seed + start, eos, pad)
+            mask = response_mask(response, lengths, eos)
+            prefixes = tokenizer.batch_decode(part, skip_special_tokens=True)
+            result[name].append(reward(prefixes, decode_responses(tokenizer, response, mask)))
+            if name == "policy":
+                batch = {
+                    "input_ids": torch.cat([prompt["input_ids"], response], 1),
+                    "attention_mask": torch.cat([prompt["attention_mask"], mask.long()], 1),
+                }
+                difference = reference_log_probs(policy, batch, response) - reference_log_probs(base, batch, response)
+                result["kl"].append((difference * mask).sum(1).cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in result.items()}
+
+
+def summary(scores: Mapping[str, np.ndarray], seed: int) -> dict[str, Any]:
+    """Records of :func:`evaluate`'s scores: reward gain (paired by prefix), both rewards, and KL."""
+    records = {
+        "reward_gain": paired_record(scores["policy"], scores["base"], "prefix", seed),
+        "kl": mean_record(scores["kl"], "prefix"),
+        "base_reward": mean_record(scores["base"], "prefix"),
+        "policy_reward": mean_record(scores["policy"], "prefix"),
+    }
+    return {name: record.as_json() for name, record in records.items()}
+
+
+def headline(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """What :func:`summary` says, in a line."""
+    if records["reward_gain"]["estimate"] is None:
+        return records["reward_gain"]["method"]
+    gain, before, after = (records[name]["estimate"] for name in ("reward_gain", "base_reward", "policy_reward"))
+    return f"reward {before:.3f} -> {after:.3f} (gain {gain:+.3f})"

@@ -1,0 +1,92 @@
+"""Resume points of training: of our loops, and of transformers' trainers.
+
+A loop that draws its randomness from (seed, step) and restores weights, optimizer and counters from here ends with the
+same result whether or not it was killed in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lfp.files.resume import check_finite, load_tensors, save_tensors
+from lfp.finetune import adapters
+from lfp.models.loading import load_model
+
+#: Weights of a checkpoint that holds adapters alone.
+ADAPTERS = "adapter_model.safetensors"
+
+
+def save_state(path: str | Path, module: nn.Module, optimizer: torch.optim.Optimizer, counters: dict[str, Any]) -> None:
+    """Write `module`'s weights, `optimizer`'s moments and the JSON-able `counters` to `path`."""
+    tensors = {f"module.{name}": value.detach().cpu().clone() for name, value in module.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value.detach().cpu().clone() for name, value in state.items()}
+    save_tensors(path, tensors, counters)
+
+
+def load_state(path: str | Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    """Restore what :func:`save_state` wrote and return its counters.
+
+    None, and nothing restored, where there is no such file or a damaged one: training starts again.
+    """
+    found = load_tensors(path)
+    if found is None:
+        return None
+    tensors, counters = found
+    module.load_state_dict({k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")})
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return counters
+
+
+# ---------------------------------------------------------------------- checkpoints of transformers' trainers
+
+
+def newest_complete_checkpoint(folder: str | Path) -> Path | None:
+    """The newest ``checkpoint-N`` of a trainer that holds weights (or adapters), optimizer and state, or None."""
+    needed = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
+    weights = ("model.safetensors", "model.safetensors.index.json", ADAPTERS)
+    found = [
+        path
+        for path in Path(folder).glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdigit()
+        and all((path / name).exists() for name in needed)
+        and any((path / name).exists() for name in weights)
+    ]
+    return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+
+
+def resumable_model(
+    base: str | Path, checkpoint: Path | None, lora: Mapping[str, Any] | None, device: str
+) -> tuple[nn.Module, Any]:
+    """The model that a trainer starts or resumes with, and the adapters' configuration that the trainer is to add.
+
+    A checkpoint's weights are loaded here, by name: the trainer of transformers 5.23 loads the output head of GPT-NeoX
+    under another name and silently keeps the base model's. Adapters the trainer loads itself: a model that came with
+    some would make it take those, not the base, as the reference.
+    """
+    if lora:
+        return load_model(base, device), adapters.lora_config(lora)
+    return load_model(checkpoint or base, device), None
+
+
+def trainer_callbacks(what: str) -> list[Any]:
+    """Callbacks of a transformers trainer that end training where what it logs is not finite."""
+    from transformers import TrainerCallback
+
+    class StopOnNonFinite(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            rows = [{"step": 0, **row} for row in state.log_history]
+            if rows:
+                check_finite(what, rows)
+
+    return [StopOnNonFinite()]

@@ -1,0 +1,1 @@
+"""Taking features away while the model writes."""

@@ -1,0 +1,8 @@
+"""Language models: where their parts are, loading, hooks and generation."""
+
+import os
+
+# Set before transformers is imported: every job that runs a model is offline and sends nothing home.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,0 +1,49 @@
+"""Token ids: encoding, padding, positions, and the tokens of a word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import (
+    PreTrainedTokenizerBase,
+)
+
+from lfp.models import tokens
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], **options: Any) -> Mapping[str, list[Any]]:
+    """What `tokenizer` makes of `texts`; of no text, where it fails itself, empty lists."""
+    texts = list(texts)
+    if not texts:
+        return {"input_ids": [], "offset_mapping": []}
+    return tokenizer(texts, **options)
+
+
+def pad_batch(sequences: Sequence[Sequence[int]], pad: int, device: str, left: bool = False) -> dict[str, torch.Tensor]:
+    """``input_ids`` and ``attention_mask`` [batch, token] of sequences padded to the longest."""
+    length = max(len(sequence) for sequence in sequences)
+    ids = torch.full((len(sequences), length), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        part = slice(length - len(sequence), None) if left else slice(len(sequence))
+        ids[row, part] = torch.tensor(sequence, dtype=torch.long)
+        mask[row, part] = 1
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Positions that start at 0 on the first real token, so that left padding does not shift a sequence."""
+    return (attention_mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """Token ids of `texts`, each cut to `max_tokens`; empty texts are left out."""
+    encoded = tokens.tokenize(tokenizer, texts, truncation=True, max_length=max_tokens)
+    return [ids for ids in encoded["input_ids"] if ids]
+
+
+def word_mask(offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
+    """Indices of the tokens whose characters overlap [`start`, `end`): the pieces of one word."""
+    return [i for i, (first, last) in enumerate(offsets) if first < end and last > start and last > first]

@@ -1,0 +1,1 @@
+"""Generated text and the small models that are trained on it."""

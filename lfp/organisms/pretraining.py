@@ -1,0 +1,112 @@
+"""Pre-training of the small models that stand in for Pythia, GPT-Neo and Gemma (design: embedded default)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from lfp.files.resume import check_finite
+from lfp.models.hooks import text_losses
+from lfp.organisms.configs import organism_config
+from lfp.reporting.progress import Progress
+from lfp.reporting.tensorboard import Tracker
+
+log = logging.getLogger(__name__)
+
+
+def packed_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
+    """All `texts` as one token stream, each led by an end-of-text token."""
+    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    return np.concatenate([np.array([tokenizer.eos_token_id, *ids], dtype=np.int64) for ids in encoded])
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
+    """Linear warm-up to `peak`, then a cosine to a tenth of it."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
+
+
+def pretrain(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    family: str,
+    *,
+    n_layers: int,
+    d_model: int,
+    n_heads: int,
+    steps: int,
+    batch_size: int,
+    context: int,
+    peak_learning_rate: float,
+    warmup_steps: int,
+    weight_decay: float,
+    seed: int,
+    device: str = "cpu",
+) -> tuple[PreTrainedModel, list[dict[str, float]]]:
+    """Train a small language model of `family` from scratch on packed `texts`.
+
+    Batches are random windows of `context` tokens. Returns the model in evaluation mode and the loss curve
+    (nats per token).
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    config = organism_config(
+        family, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, n_layers, d_model, n_heads
+    )
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(device).train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=peak_learning_rate, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True
+    )
+    stream = torch.from_numpy(packed_tokens(tokenizer, texts))
+    curve, tracker = [], Tracker()
+    for step in Progress(range(steps), desc="pre-training"):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, peak_learning_rate, warmup_steps)
+        starts = rng.integers(0, len(stream) - context - 1, batch_size)
+        windows = torch.stack([stream[start : start + context + 1] for start in starts]).to(device)
+        logits = model(windows[:, :-1], use_cache=False).logits
+        loss = F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step % 20 == 0 or step == steps - 1:
+            curve.append({"step": step, "loss": loss.item()})
+            tracker.add(curve[-1])
+            check_finite("pre-training", curve)
+            log.info("step %d of %d: loss %.3f nats per token", step, steps, loss.item())
+    return model.eval(), curve
+
+
+def held_out_losses(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Sequence[str],
+    held_out: Sequence[str],
+    context: int,
+) -> pd.DataFrame:
+    """Per held-out text, its ``tokens`` and their summed loss under the `model` and an add-one unigram of `train`.
+
+    Columns ``tokens``, ``nats``, ``unigram_nats``; every text is led by an end-of-text token and cut to `context`.
+    """
+    counts = np.bincount(packed_tokens(tokenizer, train), minlength=len(tokenizer)) + 1.0
+    unigram = -np.log(counts / counts.sum())
+    encoded = tokenizer(list(held_out), add_special_tokens=False)["input_ids"]
+    sequences = [[tokenizer.eos_token_id, *ids][: context + 1] for ids in encoded]
+    nats, tokens = text_losses(model, sequences, tokenizer.pad_token_id, 32, {})
+    return pd.DataFrame({"tokens": tokens, "nats": nats, "unigram_nats": [unigram[ids[1:]].sum() for ids in sequences]})
+
+
+def pieces_of_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> dict[str, int]:
+    """Number of tokens of every word inside a sentence (with its leading space)."""
+    encoded = tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
+    return {word: len(ids) for word, ids in zip(words, encoded, strict=True)}

@@ -1,0 +1,1 @@
+"""Contrast triples, features of them, and probes."""

@@ -1,0 +1,1 @@
+"""What every job shares. Nothing here changes a number."""

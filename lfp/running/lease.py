@@ -1,0 +1,145 @@
+"""GPUs of one machine, each for one job: Snakemake counts GPUs but hands out none.
+
+A job takes locks on files, one for each device, that the kernel frees when the job and its children are dead, however
+they died. Devices are those that ``nvidia-smi`` lists, or those in ``LFP_GPUS`` (comma-separated); where
+``CUDA_VISIBLE_DEVICES`` is set, of those only. A scheduler that gives a job just its devices is believed. As a command:
+
+    python -m lfp.running.lease 2 accelerate launch ...    # the command with two devices of its own
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+#: Identifiers of a scheduler's job, which may have devices of its own.
+SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "FLUX_JOB_ID", "KUBERNETES_SERVICE_HOST")
+#: Set where a lease is already held, by this process or by the one that started it.
+HELD = "LFP_LEASED"
+#: Descriptors of the locks; they stay open, and locked, as long as the process lives.
+_locks: list[int] = []
+
+
+class LeaseError(RuntimeError):
+    """A job asks for more GPUs than this machine lets it have."""
+
+
+def lock_folder(allocation: str = "") -> Path:
+    """Where the locks of this user on this machine are: ``LFP_LEASE_DIR``, or the folder for temporary files.
+
+    Those of a scheduler's `allocation` are apart: devices are often numbered anew in each.
+    """
+    default = Path(tempfile.gettempdir()) / f"lfp-gpus-{os.getuid()}"
+    folder = Path(os.environ.get("LFP_LEASE_DIR", default)) / re.sub(r"\W", "_", allocation)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _installed() -> list[str]:
+    """Identifiers of this machine's devices in bus order; parts of a divided device (MIG) instead of the whole."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return []
+    found: list[str] = []
+    for name in re.findall(r"UUID: ([\w-]+)", listed.stdout):
+        if name.startswith("MIG-") and found and found[-1].startswith("GPU-"):
+            found.pop()
+        found.append(name)
+    return found
+
+
+def devices() -> list[str]:
+    """The devices that jobs of this machine may have."""
+    named = os.environ.get("LFP_GPUS")
+    known = [name.strip() for name in named.split(",") if name.strip()] if named is not None else _installed()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return known
+    wanted = [name.strip() for name in visible.split(",") if name.strip()]
+    # Numbers and names must share one lock: a number is a place in the list.
+    by_number = dict(zip(map(str, range(len(known))), known, strict=True))
+    return [by_number.get(name, name) for name in wanted]
+
+
+def _lock(path: Path, wait: bool) -> int | None:
+    """A locked descriptor of `path`, or None where another process holds it."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def take(count: int) -> list[str]:
+    """Take `count` devices for the rest of this process's life, waiting as long as it needs, and show it no others.
+
+    One waiter at a time collects devices; those behind it wait for its turn to end. So a job that wants several is not
+    overtaken for ever, and no two jobs hold a part of what each other wants.
+
+    Returns
+    -------
+    list of str
+        The devices; empty where none is asked for, where a scheduler has chosen, and on a machine without any.
+
+    Raises
+    ------
+    LeaseError
+        Where the machine has devices, but fewer than `count`.
+    """
+    if not count or HELD in os.environ:
+        return []
+    log, pool = logging.getLogger("lease"), devices()
+    allocation = next((os.environ[name] for name in SCHEDULERS if name in os.environ), "")
+    if allocation and len(pool) <= count:
+        return []
+    if not pool:
+        log.info("nvidia-smi lists no GPU, so none is leased; name them in LFP_GPUS where it is not installed")
+        return []
+    if len(pool) < count:
+        raise LeaseError(
+            f"the job asks for {count} GPUs and this machine lets it have {len(pool)} ({', '.join(pool)});"
+            " lower gpus or finetune_gpus of the model in the configuration, or --resources gpu="
+        )
+    folder, taken = lock_folder(allocation), {}
+    queue = _lock(folder / "queue.lock", wait=True)
+    while len(taken) < count:
+        for name in pool:
+            if name not in taken and len(taken) < count:
+                handle = _lock(folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock", wait=False)
+                if handle is not None:
+                    taken[name] = handle
+        if len(taken) < count:
+            time.sleep(0.05)
+    os.close(queue)
+    _locks.extend(taken.values())
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+    os.environ[HELD] = os.environ["CUDA_VISIBLE_DEVICES"]
+    log.info("GPUs of this job: %s", os.environ["CUDA_VISIBLE_DEVICES"])
+    return list(taken)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Become the command behind the number of devices, with the locks open in it and in its children."""
+    count, *command = arguments
+    take(int(count))
+    for handle in _locks:
+        os.set_inheritable(handle, True)
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except LeaseError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,68 @@
+"""A job's log: everything in its file, one line for an error on the terminal, keys in neither."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+
+from lfp.reporting import progress
+
+
+def _secrets() -> list[str]:
+    """Keys of the configured services, which no log may show: servers repeat them in their refusals."""
+    services = json.loads(os.environ.get("LFP_SERVICES", "{}")).values()
+    keys = (os.environ.get(service.get("api_key_env") or "", "") for service in services)
+    return [key for key in keys if len(key) >= 4]
+
+
+def _redacted(text: str) -> str:
+    for key in _secrets():
+        text = text.replace(key, "***")
+    return text
+
+
+class _Formatter(logging.Formatter):
+    """Lines, and tracebacks behind them, without keys and without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return progress.plain(_redacted(super().format(record)))
+
+
+def start(path: str | None) -> None:
+    """Send the log to `path` and one line per error to the terminal; the traceback is in the log."""
+    handlers: list[logging.Handler] = []
+    if path and os.environ.get("RANK", "0") == "0":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, mode="w", encoding="utf-8"))
+    for handler in handlers or [logging.StreamHandler()]:
+        handler.setFormatter(_Formatter("%(asctime)s %(name)s: %(message)s"))
+        logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+
+    def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        logging.getLogger("job").error("failed", exc_info=(kind, error, trace))
+        if path and getattr(error, "curve", None):
+            print(
+                f"the curve until then: {_write_curve(Path(path).with_suffix('.curve.csv'), error.curve)}",
+                file=sys.stderr,
+            )
+        print(
+            progress.plain(_redacted(f"error: {kind.__name__}: {error}")) + (f" (log: {path})" if path else ""),
+            file=sys.stderr,
+        )
+
+    sys.excepthook = report
+
+
+def _write_curve(path: Path, curve: list[dict[str, float]]) -> Path:
+    """Keep the curve of training that went astray."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in curve for name in row)))
+        writer.writeheader()
+        writer.writerows(curve)
+    return path

@@ -1,0 +1,58 @@
+"""One writer for an output on one machine: a killed Snakemake leaves jobs running that a restart starts again."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from lfp.files.provenance import record_path
+
+log = logging.getLogger(__name__)
+#: Descriptors of the locks; they stay open, and locked, as long as the process lives.
+_locks: list[int] = []
+
+
+def claim(outputs: Sequence[str | Path], keep: Sequence[Path] = ()) -> None:
+    """Become the only writer of `outputs` on this machine, waiting for another one's end.
+
+    What killed writers left beside the outputs goes: half-written files, records, and resume points but those in
+    `keep`. The kernel frees the claim when the process is dead, however it died.
+    """
+    folder = Path(tempfile.gettempdir()) / f"lfp-writers-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    name = hashlib.sha256(str(Path(outputs[0]).absolute()).encode()).hexdigest()[:24]
+    handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)
+    _locks.append(handle)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(handle, 20, 0).decode() or "unknown"
+        text = f"another process ({holder}) writes {outputs[0]}, left by a killed Snakemake; waiting for its end"
+        log.warning("%s", text)
+        print(text, file=sys.stderr, flush=True)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, str(os.getpid()).encode(), 0)
+    for output in map(Path, outputs):
+        # The record of an earlier job must not speak of what this one writes.
+        record_path(output).unlink(missing_ok=True)
+        for path in _left_beside(output):
+            if path not in keep:
+                log.info("removing %s, which an earlier job left", path)
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _left_beside(output: Path) -> list[Path]:
+    """Temporary siblings and resume points of an output."""
+    if not output.parent.is_dir():
+        return []
+    kinds = re.compile(rf"\.{re.escape(output.name)}\.([a-z0-9_]{{8}}|state-[0-9a-f]{{12}})")
+    return [path for path in output.parent.iterdir() if kinds.fullmatch(path.name)]

@@ -1,0 +1,109 @@
+"""Harvest of activations: the tokens of a corpus, shuffled, as the files that dictionaries learn from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from lfp.files.artefacts import read_json, write_json
+from lfp.files.resume import Clock
+from lfp.models.hooks import mlp_outputs
+from lfp.reporting.progress import Progress
+
+log = logging.getLogger(__name__)
+
+#: Tokens that are shuffled together while activations are harvested.
+WINDOW_TOKENS = 65_536
+
+
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+@torch.inference_mode()
+def harvest(
+    model: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    outputs: Mapping[int, np.ndarray],
+    pad: int,
+    batch_size: int,
+    seed: int,
+    window_tokens: int = WINDOW_TOKENS,
+    progress_path: str | Path | None = None,
+) -> None:
+    """Fill `outputs` {layer: [token, d_model]} with the MLP outputs on all tokens of `sequences`, shuffled.
+
+    The arrays may be files of float16 (:func:`~lfp.files.artefacts.tensor_file`) and are written from front
+    to back. Texts come in random order; their tokens are shuffled within windows of `window_tokens`, with one order for
+    all layers, so that training batches mix texts and no more than a window is held. Padding is left out (the authors
+    trained on it: paper_vs_code 1.4). Values beyond the range of float16 are cut to it, and counted in the log.
+    With `progress_path` a file says how much of `outputs` is filled, and a killed harvest goes on behind that.
+    """
+    rng, clock = np.random.default_rng(seed), Clock()
+    before = {"done": 0, "cut": 0}
+    if progress_path and Path(progress_path).exists():
+        before = read_json(progress_path)
+        log.info("resuming behind %d tokens", before["done"])
+    done, cut, layers = 0, before["cut"], sorted(outputs)
+    bar = Progress(total=sum(map(len, sequences)), initial=before["done"], desc="tokens")
+    for window in _windows(sequences, rng.permutation(len(sequences)), window_tokens):
+        rows = sum(len(sequence) for sequence in window)
+        place = rng.permutation(rows)
+        if done < before["done"]:
+            done += rows
+            continue
+        held = {n: np.empty((rows, array.shape[1]), dtype=array.dtype) for n, array in outputs.items()}
+        filled = 0
+        for _, mask, batch in mlp_outputs(model, window, layers, pad, batch_size):
+            chosen = place[filled : filled + int(mask.sum())]
+            for layer, array in held.items():
+                values = batch[layer][mask]
+                values, beyond = _as_float16(values) if array.dtype == np.float16 else (values.float(), 0)
+                cut += beyond
+                array[chosen] = values.cpu().numpy()
+            filled += len(chosen)
+        for layer, array in held.items():
+            outputs[layer][done : done + rows] = array
+        done += rows
+        bar.update(rows)
+        if progress_path and clock.due():
+            write_json(progress_path, {"done": done, "cut": cut}, {})
+    bar.close()
+    log.info("%d tokens of %d layers, %d values cut to the range of float16", done, len(layers), cut)
+
+
+def _as_float16(values: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """`values` in float16, cut to its range, and how many of them were beyond it."""
+    low = values.half()
+    beyond = int(low.isinf().sum())
+    return (values.float().clamp(-_LARGEST, _LARGEST).half() if beyond else low), beyond
+
+
+def _windows(sequences: Sequence[Sequence[int]], order: np.ndarray, tokens: int) -> Iterator[list[Sequence[int]]]:
+    """`sequences` in `order`, in lists of at most `tokens` tokens (or of one sequence)."""
+    window: list[Sequence[int]] = []
+    held = 0
+    for i in order:
+        if window and held + len(sequences[i]) > tokens:
+            yield window
+            window, held = [], 0
+        window.append(sequences[i])
+        held += len(sequences[i])
+    if window:
+        yield window
+
+
+def disk_bytes(sequences: Sequence[Sequence[int]], layers: int, d_model: int, most_gb: float) -> int:
+    """Bytes that :func:`harvest` writes in float16; ValueError where they are more than `most_gb` gigabytes."""
+    size = 2 * layers * d_model * sum(len(sequence) for sequence in sequences)
+    if size > most_gb * 1e9:
+        raise ValueError(
+            f"activations: {layers} layers of {size // (2 * layers * d_model):,} tokens take {size / 1e9:.3g} GB, more"
+            f" than activations.max_disk_gb ({most_gb:g}). Read fewer texts, set keep_activations: false so that only"
+            " the chosen layers are harvested, or raise the limit"
+        )
+    return size

@@ -1,0 +1,422 @@
+"""Estimates with their uncertainty: every number that a table shows is a :class:`Record` made here.
+
+The unit is the word type (lexicon rewards) or the prompt (preferences), never the row: rows of one word are not
+independent (paper_vs_code F1, W4; interpretation study 4.1). ``benchmarks/calibration.py`` holds intervals and tests
+to their nominal levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from lfp.statistics.estimates import UNTRAINED, auroc, balanced_accuracy, kendall_tau
+
+
+@dataclass(frozen=True)
+class Record:
+    """One number with its interval.
+
+    `n` counts `unit`s, `method` names interval and test, `seeds` counts the fine-tuning seeds behind it. `p` is None
+    where no test was made; `p_adjusted` is filled where the record stands among others (:func:`holm`).
+    """
+
+    estimate: float
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    unit: str
+    method: str
+    seeds: int = 1
+    p: float | None = None
+    p_adjusted: float | None = None
+
+    def row(self, **labels: object) -> dict[str, object]:
+        """The record as a table row behind its `labels`."""
+        return {**labels, **asdict(self)}
+
+    def as_json(self) -> dict[str, object]:
+        """The record for JSON, which has no NaN: an estimate that does not exist is null."""
+        return {**asdict(self), "estimate": None if np.isnan(self.estimate) else self.estimate}
+
+    @classmethod
+    def of_json(cls, values: Mapping[str, Any]) -> Record:
+        """The record that :meth:`as_json` made `values` of."""
+        return cls(**{**values, "estimate": float("nan") if values["estimate"] is None else values["estimate"]})
+
+
+def undefined(n: int, unit: str, reason: str) -> Record:
+    """The record of a number that does not exist: NaN without interval or test, and the `reason` in ``method``."""
+    return Record(float("nan"), None, None, n, unit, f"not estimated: {reason}")
+
+
+def _why_undefined(unit: str, least: int = 1, varied: bool = False, **values: np.ndarray) -> str:
+    """Why nothing can be said of aligned `values` by name: too few, not finite, or, where `varied`, all equal."""
+    units = f"{unit}es" if unit.endswith("x") else f"{unit}s"
+    for name, array in values.items():
+        if len(array) < least:
+            return f"{len(array)} {units}, {least} are needed" if len(array) else f"no {units}"
+        if not np.isfinite(array).all():
+            return UNTRAINED if name.startswith("predictions") else f"{name} are missing"
+        if varied and np.ptp(array) == 0:
+            return f"all {name} are equal"
+    return ""
+
+
+def bootstrap_counts(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
+    """How often each of `n` units is drawn [sample, unit] in samples of `n` with replacement."""
+    return rng.multinomial(n, np.full(n, 1 / n), resamples)
+
+
+def _sign_matrix(x: np.ndarray) -> np.ndarray:
+    """Signs of all differences; single precision holds sums of such integers exactly for thousands of words."""
+    return np.sign(x[:, None] - x[None, :]).astype(np.float32)
+
+
+def _weighted_tau(
+    weights: np.ndarray, concordance: np.ndarray, x_untied: np.ndarray, y_untied: np.ndarray
+) -> np.ndarray:
+    """Tau-b of samples given as multiplicities `weights` [sample, unit] of the original units.
+
+    Copies of one unit are tied in both sequences, so they add to neither numerator nor denominator.
+    """
+    weights = weights.astype(np.float32)
+    numerator, x_pairs, y_pairs = (
+        np.einsum("si,si->s", weights @ matrix, weights).astype(np.float64)
+        for matrix in (concordance, x_untied, y_untied)
+    )
+    scale = np.sqrt(x_pairs * y_pairs)
+    return np.divide(numerator, scale, out=np.zeros_like(numerator), where=scale > 0)
+
+
+def _permuted_concordance(x: np.ndarray, y: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Concordant minus discordant pairs [draw] of `y` with random permutations of `x`."""
+    shuffled = rng.permuted(np.tile(stats.rankdata(x).astype(np.float32), (draws, 1)), axis=1)
+    signs = _sign_matrix(y)
+    total = np.zeros(draws)
+    for i in range(len(y) - 1):
+        own, rest, weights = shuffled[:, i : i + 1], shuffled[:, i + 1 :], signs[i, i + 1 :]
+        total += ((own > rest).astype(np.float32) - (own < rest)) @ weights
+    return total
+
+
+def _bca_interval(
+    estimate: float, replicates: np.ndarray, jackknife: np.ndarray, confidence: float
+) -> tuple[float, float]:
+    """Bias-corrected and accelerated bootstrap interval (Efron 1987)."""
+    share = (np.sum(replicates < estimate) + 0.5 * np.sum(replicates == estimate)) / len(replicates)
+    if share in (0.0, 1.0) or np.ptp(replicates) == 0:
+        return float(np.min(replicates)), float(np.max(replicates))
+    bias = stats.norm.ppf(share)
+    deviations = jackknife.mean() - jackknife
+    spread = (deviations**2).sum()
+    acceleration = (deviations**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0
+    z = bias + stats.norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
+    return tuple(np.quantile(replicates, stats.norm.cdf(bias + z / (1 - acceleration * z))).tolist())
+
+
+def kendall_record(
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    seed: int,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    unit: str = "word",
+) -> Record:
+    """Tau-b of word-aligned values with a BCa bootstrap over words and a one-sided pairings permutation p.
+
+    Undefined for fewer than 3 words, for missing predictions, and where all values of a side are equal. ValueError if
+    the two sequences differ in length.
+    """
+    predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
+    if len(predicted) != len(truth):
+        raise ValueError(f"tau needs two aligned sequences, got {len(predicted)} and {len(truth)} {unit}s")
+    reason = _why_undefined(unit, 3, varied=True, predictions=predicted, truths=truth)
+    if reason:
+        return undefined(len(truth), unit, reason)
+    rng = np.random.default_rng(seed)
+    n = len(truth)
+    matrices = _pair_matrices(predicted, truth)
+    estimate = kendall_tau(predicted, truth)
+    replicates = _weighted_tau(bootstrap_counts(rng, n, resamples).astype(float), *matrices)
+    jackknife = _weighted_tau(1.0 - np.eye(n), *matrices)
+    low, high = _bca_interval(estimate, replicates, jackknife, confidence)
+    null = _permuted_concordance(predicted, truth, resamples, rng)
+    p = (1 + np.sum(null >= matrices[0].sum() / 2 - 1e-9)) / (resamples + 1)
+    method = f"tau-b; BCa bootstrap over {unit}s; pairings permutation, one-sided, {resamples} draws"
+    return Record(estimate, low, high, n, unit, method, p=float(p))
+
+
+def _pair_matrices(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Concordance and untied pairs of two sequences, as :func:`_weighted_tau` takes them."""
+    sx, sy = _sign_matrix(x), _sign_matrix(y)
+    return sx * sy, sx**2, sy**2
+
+
+def kendall_difference_record(
+    a: np.ndarray,
+    b: np.ndarray,
+    truth: np.ndarray,
+    seed: int,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    unit: str = "word",
+) -> Record:
+    """tau-b(a, truth) - tau-b(b, truth) on the same words: paired BCa bootstrap, two-sided swap test.
+
+    The test exchanges the ranks that the two predictions give a word, each word by itself, so that only order
+    matters, whatever the scales of `a` and `b`. Equal predictions give exactly 0 with p = 1.
+    Undefined where one of the two is. ValueError if the sequences differ in length.
+    """
+    a, b, truth = (np.asarray(values, dtype=float) for values in (a, b, truth))
+    if not len(a) == len(b) == len(truth):
+        raise ValueError(f"a difference needs three aligned sequences, got {len(a)}, {len(b)} and {len(truth)} {unit}s")
+    reason = _why_undefined(
+        unit, 3, varied=True, truths=truth, **{"predictions of the first": a, "predictions of the second": b}
+    )
+    if reason:
+        return undefined(len(truth), unit, reason)
+    n, rng = len(truth), np.random.default_rng(seed)
+    of_a, of_b = _pair_matrices(a, truth), _pair_matrices(b, truth)
+
+    def difference(weights: np.ndarray) -> np.ndarray:
+        return _weighted_tau(weights, *of_a) - _weighted_tau(weights, *of_b)
+
+    estimate = kendall_tau(a, truth) - kendall_tau(b, truth)
+    replicates = difference(bootstrap_counts(rng, n, resamples).astype(float))
+    low, high = _bca_interval(estimate, replicates, difference(1.0 - np.eye(n)), confidence)
+    # Each swap selects, word by word, one of the 2n ranked predictions; the rest are the other side's.
+    both = _pair_matrices(np.concatenate([stats.rankdata(a), stats.rankdata(b)]), np.tile(truth, 2))
+    swap = rng.random((resamples, n)) < 0.5
+    ours, theirs = np.hstack([~swap, swap]).astype(float), np.hstack([swap, ~swap]).astype(float)
+    null = np.abs(_weighted_tau(ours, *both) - _weighted_tau(theirs, *both))
+    p = (1 + np.sum(null >= abs(estimate) - 1e-9)) / (resamples + 1)
+    method = (
+        f"paired difference of tau-b; BCa bootstrap over {unit}s; swaps within {unit}, two-sided, {resamples} draws"
+    )
+    return Record(estimate, low, high, n, unit, method, p=float(p))
+
+
+def proportion_record(
+    successes: int, n: int, unit: str, chance: float | None = None, confidence: float = 0.95
+) -> Record:
+    """A share with its Wilson interval and, against `chance`, an exact one-sided binomial p; undefined for no units."""
+    if not n:
+        return undefined(0, unit, f"no {unit}s")
+    test = stats.binomtest(int(successes), int(n), 0.5 if chance is None else chance, alternative="greater")
+    interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
+    method = "share; Wilson interval" + ("" if chance is None else f"; exact binomial against {chance:g}, one-sided")
+    p = None if chance is None else float(test.pvalue)
+    return Record(successes / n, float(interval.low), float(interval.high), int(n), unit, method, p=p)
+
+
+def mcnemar_record(a: np.ndarray, b: np.ndarray, unit: str, confidence: float = 0.95) -> Record:
+    """Share right under `a` minus share right under `b` on the same units, with McNemar's exact two-sided p.
+
+    The interval is Bonett and Price's (2012) adjusted Wald interval for paired proportions.
+    """
+    a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
+    if not len(a):
+        return undefined(0, unit, f"no {unit}s")
+    n, only_a, only_b = len(a), int((a & ~b).sum()), int((b & ~a).sum())
+    first, second = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
+    half = stats.norm.ppf((1 + confidence) / 2) * np.sqrt((first + second - (first - second) ** 2) / (n + 2))
+    p = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    method = "paired difference of shares; Bonett-Price interval; exact McNemar test"
+    centre = first - second
+    return Record((only_a - only_b) / n, float(centre - half), float(centre + half), n, unit, method, p=float(p))
+
+
+def two_shares_record(k1: int, n1: int, k2: int, n2: int, unit: str, confidence: float = 0.95) -> Record:
+    """k1/n1 - k2/n2 of two independent groups: Newcombe's (1998) hybrid score interval, Fisher's exact two-sided p."""
+    if not (n1 and n2):
+        return undefined(n1 + n2, unit, f"a group without {unit}s")
+    wilson = [stats.binomtest(k, n).proportion_ci(confidence, method="wilson") for k, n in ((k1, n1), (k2, n2))]
+    first, second = k1 / n1, k2 / n2
+    low = first - second - np.hypot(first - wilson[0].low, wilson[1].high - second)
+    high = first - second + np.hypot(wilson[0].high - first, second - wilson[1].low)
+    p = stats.fisher_exact([[k1, n1 - k1], [k2, n2 - k2]]).pvalue
+    method = "difference of two shares; Newcombe interval; Fisher's exact test"
+    return Record(first - second, float(low), float(high), n1 + n2, unit, method, p=float(p))
+
+
+def _resampled_auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """AUROC of samples given as multiplicities `weights` [sample, row]; 0.5 for a sample with one label only."""
+    positive = np.asarray(labels) == 1
+    wins = np.sign(scores[positive][:, None] - scores[~positive][None, :]) / 2 + 0.5
+    of_positive, of_negative = weights[:, positive], weights[:, ~positive]
+    pairs = of_positive.sum(1) * of_negative.sum(1)
+    total = np.einsum("sn,sn->s", of_positive @ wins, of_negative)
+    return np.divide(total, pairs, out=np.full(len(weights), 0.5), where=pairs > 0)
+
+
+def auroc_record(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: Sequence[object],
+    seed: int,
+    unit: str,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    against: np.ndarray | None = None,
+) -> Record:
+    """AUROC with a percentile bootstrap over `groups`; p is two-sided, from permuting labels over rows.
+
+    With scores `against` on the same rows it is the paired difference of the two areas, and p comes from exchanging
+    the two scores' ranks within a group. Undefined where the rows have one label only, or scores are missing.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
+    missing = _why_undefined(unit, predictions=scores if against is None else np.hstack([scores, against]))
+    if missing or len(set(labels.tolist())) != 2:
+        return undefined(len(set(groups)), unit, missing or "all rows have one label")
+    rng = np.random.default_rng(seed)
+    uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
+    n = len(uniques)
+    weights = bootstrap_counts(rng, n, resamples)[:, codes].astype(float)
+    positive, negative = (labels == 1).sum(), (labels != 1).sum()
+    offset, pairs = positive * (positive + 1) / 2, positive * negative
+    if against is None:
+        estimate, replicates = auroc(labels, scores), _resampled_auroc(labels, scores, weights)
+        ranks = stats.rankdata(scores)
+        null = (rng.permuted(np.tile(ranks, (resamples, 1)), axis=1)[:, labels == 1].sum(1) - offset) / pairs - 0.5
+        observed, name = abs(estimate - 0.5), "AUROC"
+        test = "permuted labels"
+    else:
+        against = np.asarray(against, dtype=float)
+        estimate = auroc(labels, scores) - auroc(labels, against)
+        replicates = _resampled_auroc(labels, scores, weights) - _resampled_auroc(labels, against, weights)
+        swap = (rng.random((resamples, n)) < 0.5)[:, codes]
+        a, b = stats.rankdata(scores), stats.rankdata(against)
+        sides = (np.where(swap, b, a), np.where(swap, a, b))
+        areas = [(stats.rankdata(side, axis=1)[:, labels == 1].sum(1) - offset) / pairs for side in sides]
+        null, observed, name = areas[0] - areas[1], abs(estimate), "paired difference of AUROC"
+        test = f"swaps within {unit}"
+    low, high = np.quantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
+    p = (1 + np.sum(np.abs(null) >= observed - 1e-12)) / (resamples + 1)
+    method = f"{name}; percentile bootstrap over {unit}s; {test}, two-sided, {resamples} permutation draws"
+    return Record(estimate, float(low), float(high), n, unit, method, p=float(p))
+
+
+def group_mean_record(
+    values: np.ndarray, groups: Sequence[object], seed: int, unit: str, name: str, resamples: int, confidence: float
+) -> Record:
+    """Mean of `values` with a percentile bootstrap over `groups`: all values of a group stay together."""
+    uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
+    sums, counts = np.bincount(codes, weights=values), np.bincount(codes)
+    n = len(uniques)
+    weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
+    low, high = np.quantile((weights @ sums) / (weights @ counts), [(1 - confidence) / 2, (1 + confidence) / 2])
+    method = f"{name}; percentile bootstrap over {unit}s"
+    return Record(float(np.mean(values)), float(low), float(high), n, unit, method)
+
+
+def balanced_accuracy_record(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: Sequence[object],
+    seed: int,
+    unit: str,
+    resamples: int,
+    confidence: float,
+) -> Record:
+    """Balanced accuracy with a percentile bootstrap over `groups`; p is the share of resamples at or below one half.
+
+    Undefined where the rows have one label only, or scores are missing; resamples with one label are left out.
+    """
+    missing = _why_undefined(unit, predictions=np.asarray(scores, dtype=float))
+    if missing or len(set(np.asarray(labels).tolist())) != 2:
+        return undefined(len(set(groups)), unit, missing or "all rows have one label")
+    uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
+    n = len(uniques)
+    weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
+    right = np.where(labels == 1, scores > 0, scores < 0)
+    shares = []
+    for label in (0, 1):
+        of_label = labels == label
+        hits = np.bincount(codes[of_label], weights=right[of_label], minlength=n)
+        total = np.bincount(codes[of_label], minlength=n)
+        drawn = weights @ total
+        shares.append(np.divide(weights @ hits, drawn, out=np.full(resamples, np.nan), where=drawn > 0))
+    values = np.mean(shares, axis=0)
+    values = values[np.isfinite(values)]
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    p = (1 + np.sum(values <= 0.5)) / (len(values) + 1)
+    method = f"balanced accuracy; percentile bootstrap over {unit}s; p: resamples at or below 0.5"
+    return Record(balanced_accuracy(labels, scores), float(low), float(high), n, unit, method, p=float(p))
+
+
+def mean_record(values: np.ndarray, unit: str, confidence: float = 0.95) -> Record:
+    """Mean of independent values with its t interval; undefined for none, and where some are missing."""
+    values = np.asarray(values, dtype=float)
+    reason = _why_undefined(unit, values=values)
+    if reason:
+        return undefined(len(values), unit, reason)
+    half = stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1) if len(values) > 1 else None
+    mean = float(values.mean())
+    bounds = (None, None) if half is None else (mean - float(half), mean + float(half))
+    return Record(mean, *bounds, len(values), unit, "mean; t interval")
+
+
+def paired_record(a: np.ndarray, b: np.ndarray, unit: str, seed: int, resamples: int = 2000) -> Record:
+    """Mean of a - b over pairs with its t interval and a two-sided sign-flip permutation p."""
+    difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    record = mean_record(difference, unit)
+    if np.isnan(record.estimate):
+        return record
+    rng = np.random.default_rng(seed)
+    flips = rng.choice([-1.0, 1.0], (resamples, len(difference)))
+    null = np.abs((flips * difference).mean(1))
+    p = (1 + np.sum(null >= abs(record.estimate) - 1e-12)) / (resamples + 1)
+    method = f"paired mean difference; t interval; sign-flip permutation, two-sided, {resamples} draws"
+    return Record(record.estimate, record.ci_low, record.ci_high, record.n, unit, method, p=float(p))
+
+
+def range_record(values: np.ndarray, unit: str, name: str, observed: float | None = None) -> Record:
+    """Mean of the draws of a null with the range that holds 95 % of them.
+
+    p is the one-sided share of draws at or above `observed`, the number that the null is for, where there is one.
+    """
+    values = np.asarray(values, dtype=float)
+    reason = _why_undefined(unit, draws=values)
+    if reason:
+        return undefined(len(values), unit, reason)
+    low, high = np.quantile(values, [0.025, 0.975])
+    p = None if observed is None else float((1 + np.sum(values >= observed - 1e-12)) / (len(values) + 1))
+    method = f"{name}; mean and 95 % range of draws" + ("" if p is None else "; p: draws at or above the probe's")
+    return Record(float(values.mean()), float(low), float(high), len(values), unit, method, p=p)
+
+
+def ratio_record(
+    numerator: np.ndarray, denominator: np.ndarray, groups: Sequence[object], seed: int, unit: str, name: str,
+    resamples: int, confidence: float,
+) -> Record:  # fmt: skip
+    """Ratio of two means over the same rows with a percentile bootstrap over `groups`.
+
+    Both are resampled together, so the ratio is paired. Undefined where the denominator is 0 throughout.
+    """
+    reason = _why_undefined(unit, values=np.hstack([numerator, denominator]))
+    if reason or not denominator.sum() > 0:
+        return undefined(len(set(groups)), unit, reason or f"{name}: the denominator is 0 throughout")
+    _, codes = np.unique(np.asarray(groups), return_inverse=True)
+    n = codes.max() + 1
+    weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
+    sums = [weights @ np.bincount(codes, weights=values, minlength=n) for values in (numerator, denominator)]
+    replicates = np.divide(*sums, out=np.full(resamples, np.nan), where=sums[1] > 0)
+    low, high = np.nanquantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
+    estimate = float(numerator.sum() / denominator.sum())
+    return Record(estimate, float(low), float(high), int(n), unit, f"{name}; percentile bootstrap over {unit}s")
+
+
+def perplexity_record(
+    nats: np.ndarray, tokens: np.ndarray, seed: int, resamples: int = 2000, confidence: float = 0.95
+) -> Record:
+    """Perplexity per token of texts with summed losses `nats` and `tokens`; percentile bootstrap over texts."""
+    n = len(nats)
+    weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
+    low, high = np.quantile((weights @ nats) / (weights @ tokens), [(1 - confidence) / 2, (1 + confidence) / 2])
+    estimate = float(np.exp(nats.sum() / tokens.sum()))
+    return Record(estimate, float(np.exp(low)), float(np.exp(high)), n, "text", "perplexity; bootstrap over texts")

@@ -1,0 +1,162 @@
+"""Tables of the models and autoencoders: what was trained, how well, and where it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lfp.files.artefacts import read_json, read_table
+from lfp.statistics.records import Record, mean_record, perplexity_record, undefined
+from lfp.tables import paper
+from lfp.tables.rows import TableSettings, Tally, labels, of
+
+_NO_INTERVAL = "a count, no interval"
+#: Quantities of an autoencoder on held-out text, and what each is counted over.
+_SAE_QUANTITIES = {
+    "l0": "token", "mse": "token", "fvu": "token", "dead_fraction": "feature", "ce_clean": "token",
+    "ce_reconstructed": "token", "ce_zero": "token", "loss_recovered": "token", "mmcs": "feature",
+}  # fmt: skip
+
+
+def corpora(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """What became of the rows of every corpus, by split."""
+    tally = Tally()
+    for path in inputs:
+        counts = read_json(path)
+        for split in ("train", "test"):
+            for quantity, value in counts[split].items():
+                record = Record(float(value), None, None, counts[split]["read"], "row", _NO_INTERVAL)
+                tally.add(record, {"corpus": Path(path).parent.name, "split": split, "quantity": quantity})
+    return tally
+
+
+def rewrites(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """Entries that a language model rewrote, by what became of them, and the grades of entries and rewrites."""
+    tally = Tally()
+    for path in inputs:
+        frame, task = read_table(path), Path(path).stem
+        for status, count in frame["status"].value_counts().items():
+            record = Record(float(count), None, None, len(frame), "entry", _NO_INTERVAL)
+            tally.add(record, {"task": task, "quantity": "entries", "of": status})
+        for column in [name for name in frame if name.startswith("grade")]:
+            grades = frame[column].dropna().to_numpy(dtype=float)
+            if len(grades) > 1:
+                record = mean_record(grades, "entry", settings.confidence)
+                of_what = column.removeprefix("grade").removeprefix(".") or "entries"
+                tally.add(record, {"task": task, "quantity": "highest grade, 1 to 5", "of": of_what})
+    return tally
+
+
+def base_models(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """Held-out perplexity of the grown base models and of a unigram model of the same text, with what they know."""
+    tally = Tally()
+    for path in inputs:
+        summary, name = read_json(Path(path) / "evaluation.json"), Path(path).name
+        losses = read_table(Path(path) / "evaluation.parquet")
+        for corpus, group in losses.groupby("corpus"):
+            for quantity, column in (("perplexity", "nats"), ("unigram_perplexity", "unigram_nats")):
+                record = perplexity_record(group[column].to_numpy(), group["tokens"].to_numpy(), **settings.resampling)
+                tally.add(record, {"model": name, "corpus": corpus, "quantity": quantity}, group.drop(columns="corpus"))
+        pieces = np.array(list(summary["pieces"].values()))
+        counts = {
+            "parameters": summary["parameters"], "lexicon_words_one_token": int((pieces == 1).sum()),
+            "lexicon_words_several_tokens": int((pieces > 1).sum()),
+        }  # fmt: skip
+        for quantity, value in counts.items():
+            record = Record(float(value), None, None, 1, "model", _NO_INTERVAL)
+            tally.add(record, {"model": name, "corpus": "all", "quantity": quantity})
+    return tally
+
+
+def fine_tuning(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """What fine-tuning reached on held-out text: reward gain and KL for PPO, implicit accuracy and margin for DPO."""
+    tally = Tally()
+    for path in inputs:
+        summary = read_json(Path(path) / "evaluation.json")
+        values = read_table(Path(path) / "evaluation.parquet")
+        for name in ("reward_gain", "base_reward", "policy_reward", "kl", "accuracy", "margin"):
+            if name in summary:
+                shown = values if name in ("reward_gain", "accuracy") else None
+                tally.add(Record.of_json(summary[name]), {**labels(path), "quantity": name}, shown)
+    return tally
+
+
+def layer_divergence(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """Every layer's divergence by every measure, and whether it was chosen (paper appendix C)."""
+    tally = Tally()
+    for path in inputs:
+        choice = read_json(path)
+        for layer, measures in enumerate(choice["layers"]):
+            for measure, value in measures.items():
+                record = Record(value, None, None, 1, "layer", _NO_INTERVAL.replace("count", "norm"))
+                if value is None:
+                    record = undefined(1, "layer", "no text was read")
+                extras = {"chosen": layer in choice["chosen"], "ranks_layers": measure == choice["measure"]}
+                tally.add(record, {**labels(path), "layer": layer, "measure": measure}, **extras)
+    return tally
+
+
+def _autoencoder_frame(inputs: Sequence[str]) -> pd.DataFrame:
+    frames = [
+        pd.DataFrame(read_json(path)["autoencoders"]).assign(**labels(path)) for path in of(inputs, "metrics.json")
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """Every autoencoder on held-out text: sparsity, reconstruction and what it keeps of the model."""
+    tally = Tally()
+    for row in _autoencoder_frame(inputs).to_dict("records"):
+        label = {name: row[name] for name in ("model", "task", "seed", "sae", "layer", "size")}
+        extras = {name: row[name] for name in ("d_sae", "l1", "tied", "layer_needed")}
+        for quantity, unit in _SAE_QUANTITIES.items():
+            n = row["d_sae"] if unit == "feature" else row["tokens"]
+            record = Record(row[quantity], None, None, n, unit, "held-out text, no interval")
+            if row[quantity] is None or np.isnan(row[quantity]):
+                reason = "all activations are equal" if row["tokens"] else "no text was read"
+                record = undefined(n, unit, reason)
+            tally.add(record, {**label, "quantity": quantity}, **extras)
+    return tally
+
+
+def _add_layer_means(tally: Tally, frame: pd.DataFrame, by: str, table: str, settings: TableSettings) -> None:
+    """Means over layers and sizes of L0, its share of the features, squared error and FVU; `by` is what varies."""
+    frame = frame.assign(l0_share=frame["l0"] / frame["d_sae"])
+    for key, group in frame.groupby(["model", "task", "seed", by]):
+        label = dict(zip(("model", "task", "seed", by), key, strict=True))
+        for quantity in ("l0", "l0_share", "mse", "fvu"):
+            record = mean_record(group[quantity].to_numpy(), "autoencoder", settings.confidence)
+            word = str(label[by]).split(" ")[0]
+            beside = paper.beside(table, f"{word} {quantity}", settings.paper_models.get(label["model"], ()))
+            values = group[["layer", "size", quantity]].rename(columns={quantity: "value"})
+            tally.add(record, {**label, "quantity": quantity}, values, **beside)
+
+
+def sae_tying(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """Tied against untied weights, averaged over the layers and sizes that both have (paper Table 11)."""
+    frame = _autoencoder_frame(inputs)
+    key = ["model", "task", "seed", "layer", "size"]
+    untied = set(frame.loc[frame["sae"] == "untied", key].itertuples(index=False, name=None))
+    both = [row in untied for row in frame[key].itertuples(index=False, name=None)]
+    tally = Tally()
+    _add_layer_means(tally, frame[np.array(both) & frame["sae"].isin(["tied", "untied"])], "sae", "sae_tying", settings)
+    return tally
+
+
+def sae_layer_choice(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """The most against the least changed layers, tying held fixed (paper Table 12)."""
+    frame = _autoencoder_frame(inputs)
+    parts = []
+    for path in of(inputs, "divergence.json"):
+        cell, choice = labels(path), read_json(path)
+        own = frame[(frame[["model", "task", "seed"]] == pd.Series(cell)[["model", "task", "seed"]]).all(axis=1)]
+        for name in ("chosen", "lowest"):
+            listed = ", ".join(map(str, choice[name]))
+            selection = f"{'highest' if name == 'chosen' else name} ({listed})"
+            parts.append(own[own["layer"].isin(choice[name])].assign(selection=selection))
+    tally = Tally()
+    _add_layer_means(tally, pd.concat(parts), "selection", "sae_layer_choice", settings)
+    return tally

@@ -1,0 +1,105 @@
+"""What every table is made with: its settings, the address of an artefact, and the collection of its rows.
+
+A table is a function of the artefacts of all cells that fills a :class:`Tally`. Artefacts are found by their path,
+whose parts are the cell's address (:func:`labels`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lfp.statistics.multiple import holm
+from lfp.statistics.records import Record
+
+_ADDRESS = re.compile(r"(?:^|/)(?P<model>[^/]+)/(?P<task>[^/]+)/seed(?P<seed>\d+)/(?P<rest>.+)$")
+#: Labels that name a cell; rows that differ in nothing else ask one question of several cells.
+CELL = ("model", "task", "seed", "sae")
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """Intervals, tests and thresholds of all tables, and the paper's models that each model is held beside."""
+
+    resamples: int
+    confidence: float
+    quantiles: Sequence[float]
+    matched_draws: int
+    seed: int
+    paper_models: Mapping[str, Sequence[str]]
+
+    @property
+    def resampling(self) -> dict[str, Any]:
+        """Seed, number of draws and confidence of an interval."""
+        return {"seed": self.seed, "resamples": self.resamples, "confidence": self.confidence}
+
+
+def labels(path: str | Path) -> dict[str, Any]:
+    """The cell of an artefact by its path: model, task, seed, and sae, subject and explainer where it has them."""
+    match = _ADDRESS.search(str(path))
+    if match is None:
+        raise ValueError(f"{path}: not the path of a cell's artefact")
+    result: dict[str, Any] = {"model": match["model"], "task": match["task"], "seed": int(match["seed"])}
+    parts = match["rest"].split("/")
+    names = {
+        "probes": ("sae", "subject"), "sae": ("sae",), "features": ("sae", "subject"),
+        "ablation": ("sae", "subject"), "explanations": ("sae",),
+    }  # fmt: skip
+    values = [part.split(".")[0] for part in parts[1:]]
+    if parts[0] == "explanations":
+        result["explainer"] = values[-1]
+    return result | dict(zip(names.get(parts[0], ()), values, strict=False))
+
+
+def of(inputs: Sequence[str], name: str) -> list[str]:
+    """The inputs whose path ends with `name`."""
+    return [path for path in inputs if str(path).endswith(name)]
+
+
+class Tally:
+    """The rows of a table, each labels plus one :class:`Record`, and the single values behind them.
+
+    The values are for others to run their own tests on; they keep the row's labels.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[dict[str, Any], Record, dict[str, Any]]] = []
+        self._values: list[pd.DataFrame] = []
+
+    def add(
+        self, record: Record, labels: Mapping[str, Any], values: pd.DataFrame | None = None, **extras: object
+    ) -> None:
+        """Add one row; `extras` are columns that describe it further, `values` a row per instance behind it."""
+        self._rows.append((dict(labels), record, extras))
+        if values is not None:
+            self._values.append(pd.DataFrame({**labels}, index=values.index).join(values))
+
+    def frame(self) -> pd.DataFrame:
+        """The table, sorted by its labels, with Holm's p over the cells that a row's question is asked of.
+
+        A record that brings an adjusted p of its own keeps it.
+
+        ValueError where there is nothing to show.
+        """
+        if not self._rows:
+            raise ValueError("no cell of the configuration has anything to show in this table")
+        frame = pd.DataFrame([{**labels, **record.row(), **extras} for labels, record, extras in self._rows])
+        names = list(dict.fromkeys(name for labels, _, _ in self._rows for name in labels))
+        family = [name for name in names if name not in CELL]
+        groups = frame.groupby(family, dropna=False, sort=False)["p"] if family else [((), frame["p"])]
+        adjusted = frame["p_adjusted"].astype(float)
+        for _, p in groups:
+            adjusted[p.index] = adjusted[p.index].fillna(pd.Series(holm(p.to_numpy(dtype=float)), index=p.index))
+        frame["p_adjusted"] = adjusted
+        return frame.sort_values(names, kind="stable", ignore_index=True)[
+            names + [column for column in frame.columns if column not in names]
+        ]
+
+    def instances(self) -> pd.DataFrame:
+        """The values behind the rows; the rows themselves where each is a single value already."""
+        return pd.concat(self._values, ignore_index=True) if self._values else self.frame()

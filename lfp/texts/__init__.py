@@ -1,0 +1,1 @@
+"""Words, corpora and their readers."""

@@ -1,0 +1,29 @@
+"""Words as they are counted, and their grammatical forms by suffix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+Lexicon = Mapping[str, float]
+
+
+#: A word as it is counted by explanations, fitted lexica and frequency statistics.
+WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
+
+
+#: Suffixes that decide a word's grammatical form; the first that fits wins.
+FORM_SUFFIXES: dict[str, tuple[str, ...]] = {
+    "adverb": ("ly",),
+    "participle": ("ing",),
+    "past": ("ed",),
+    "noun": ("ness", "ment", "tion", "sion", "ity", "ance", "ence", "ship"),
+    "adjective": ("ful", "less", "ous", "ive", "able", "ible", "ic", "al", "ant", "ent"),
+}
+
+
+def word_form(word: str) -> str | None:
+    """Grammatical form of a lower-case word by its suffix, or None where the suffix tells nothing."""
+    if not re.fullmatch(r"[a-z]{4,}", word):
+        return None
+    return next((form for form, suffixes in FORM_SUFFIXES.items() if word.endswith(suffixes)), None)

@@ -1,1 +1,0 @@
-"""Learned Feedback Patterns: plain functions and dataclasses that know nothing of Snakemake."""
