@@ -58,4 +58,4 @@ rule probed:
 
 rule exports:
     input:
-        [f"results/exports/{cell.address}/{PROBED}" for cell in ABLATED],
+        [f"results/exports/{cell.address}/{cell.main}" for cell in ABLATED],

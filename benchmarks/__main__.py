@@ -1,4 +1,5 @@
-"""All side-by-side measurements: ``make bench``. Writes results/{machine}.json and results/{machine}.md.
+"""All side-by-side measurements: ``make bench``. Writes results/{machine}.json and
+results/{machine}.md.
 
 python -m benchmarks --peers PYTHON --trl-classic FOLDER --trl FOLDER [stage ...]
 """
@@ -29,7 +30,9 @@ Table = tuple[str, list[Contender]]
 
 
 def make_model(folder: Path, shape: dict[str, int], vocabulary: int) -> str:
-    """A GPT-NeoX with random weights and a byte-level tokenizer, on disk; `vocabulary` may exceed the tokenizer's."""
+    """A GPT-NeoX with random weights and a byte-level tokenizer, on disk; `vocabulary` may exceed
+    the tokenizer's.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -39,9 +42,12 @@ def make_model(folder: Path, shape: dict[str, int], vocabulary: int) -> str:
 
     torch.manual_seed(0)
     tokenizer = train_tokenizer(["some words to build pieces of, and no more than that"], 300)
-    # Pieces beyond the trained ones, so that every id of the prompts and of the samples decodes to text.
+    # Pieces beyond the trained ones, so that every id of the prompts and of the samples decodes to
+    # text.
     tokenizer.add_tokens(
-        [f"{a}{b}{c}" for a in "bcdfghjk" for b in "aeiou" for c in "lmnprstvwxz"][: 800 - len(tokenizer)]
+        [f"{a}{b}{c}" for a in "bcdfghjk" for b in "aeiou" for c in "lmnprstvwxz"][
+            : 800 - len(tokenizer)
+        ]
     )
     ids = (tokenizer.eos_token_id, tokenizer.pad_token_id)
     model = AutoModelForCausalLM.from_config(organism_config("gpt_neox", vocabulary, *ids, **shape))
@@ -55,12 +61,19 @@ class Bench:
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self.options, self.folder = options, folder
 
-    def ours(self, name: str, module: str, case: dict[str, Any], precision: str = "float32") -> Contender:
+    def ours(
+        self, name: str, module: str, case: dict[str, Any], precision: str = "float32"
+    ) -> Contender:
         """A contender of this repository."""
         return Contender(name, module, case, sys.executable, precision=precision)
 
     def peer(
-        self, name: str, module: str, case: dict[str, Any], precision: str = "float32", path: str = ""
+        self,
+        name: str,
+        module: str,
+        case: dict[str, Any],
+        precision: str = "float32",
+        path: str = "",
     ) -> Contender:
         """A contender of another library, in its environment."""
         return Contender(name, module, case, self.options.peers, path, True, precision)
@@ -68,7 +81,10 @@ class Bench:
     def limits(self, **case: Any) -> list[Contender]:
         """Matrix products and copies, measured in the same rounds."""
         kinds = {"float32": "float32", "bfloat16": "bfloat16", "copy": ""}
-        return [self.ours(f"limit: {k}", "machine", case | {"kind": k}, precision=p) for k, p in kinds.items()]
+        return [
+            self.ours(f"limit: {k}", "machine", case | {"kind": k}, precision=p)
+            for k, p in kinds.items()
+        ]
 
     def autoencoder(self) -> Iterator[Table]:
         """Training steps of 4,096 tokens."""
@@ -77,12 +93,19 @@ class Bench:
             rows = [
                 self.peer("SAELens", "saelens", case | {"precision": "float32"}),
                 self.peer("dictionary_learning", "dictionary_learning", case),
-                self.peer("SAELens, autocast", "saelens", case | {"precision": "bfloat16"}, "bfloat16"),
+                self.peer(
+                    "SAELens, autocast", "saelens", case | {"precision": "bfloat16"}, "bfloat16"
+                ),
             ]
             for density in DENSITIES:
                 own = case | {"density": density}
                 rows += [
-                    self.ours(f"ours, {density:.0%} active", "autoencoder", own | {"precision": p, "tied": True}, p)
+                    self.ours(
+                        f"ours, {density:.0%} active",
+                        "autoencoder",
+                        own | {"precision": p, "tied": True},
+                        p,
+                    )
                     for p in ("float32", "bfloat16")
                 ]
             untied = case | {"density": 0.05, "precision": "float32", "tied": False}
@@ -90,7 +113,9 @@ class Bench:
             yield f"autoencoder step, d {d}, {m} features, 4096 tokens", rows + self.limits()
 
     def gpu(self) -> Iterator[Table]:
-        """Training steps of 4,096 tokens on a GPU, a hundred a turn; no table where there is none."""
+        """Training steps of 4,096 tokens on a GPU, a hundred a turn; no table where
+        there is none.
+        """
         import torch
 
         if not torch.cuda.is_available():
@@ -103,15 +128,23 @@ class Bench:
                 own = case | {"precision": precision, "density": 0.05}
                 rows.append(self.peer(name, "saelens", own, precision))
                 rows.append(self.ours("ours", "autoencoder", own | {"tied": True}, precision))
-                rows.append(self.ours("ours, untied", "autoencoder", own | {"tied": False}, precision))
-            title = f"100 autoencoder steps, d {d}, {m} features, 4096 tokens, {torch.cuda.get_device_name()}"
+                rows.append(
+                    self.ours("ours, untied", "autoencoder", own | {"tied": False}, precision)
+                )
+            title = (
+                f"100 autoencoder steps, d {d}, {m} features, 4096 tokens,"
+                f" {torch.cuda.get_device_name()}"
+            )
             yield title, rows + self.limits(device="cuda", steps=100)
 
     def harvest(self) -> Iterator[Table]:
         """MLP outputs of a Pythia-70m shape."""
         model = make_model(self.folder / "harvest", PYTHIA_70M, 50_304)
         ragged = np.random.default_rng(0).integers(20, 129, 32).tolist()
-        for lengths, name in (([128] * 32, "32 texts of 128 tokens"), (ragged, "32 texts of 20 to 128 tokens")):
+        for lengths, name in (
+            ([128] * 32, "32 texts of 128 tokens"),
+            (ragged, "32 texts of 20 to 128 tokens"),
+        ):
             for layers in ([4], [0, 1, 2, 3, 4]):
                 case = {"model": model, "lengths": lengths, "batch_size": 8}
                 rows = []
@@ -141,13 +174,26 @@ class Bench:
 
     def features(self) -> Iterator[Table]:
         """Contrast triples, with and without a shared prefix."""
-        for name, shape, vocabulary in (("tiny", TINY, 800), ("Pythia-70m shape", PYTHIA_70M, 50_304)):
+        for name, shape, vocabulary in (
+            ("tiny", TINY, 800),
+            ("Pythia-70m shape", PYTHIA_70M, 50_304),
+        ):
             model = make_model(self.folder / f"features-{name.split()[0]}", shape, vocabulary)
             for words, element in (("a word", 2), ("an answer", 40)):
-                case = {"model": model, "triples": 24, "prompt": 40, "element": element, "batch_size": 24}
+                case = {
+                    "model": model,
+                    "triples": 24,
+                    "prompt": 40,
+                    "element": element,
+                    "batch_size": 24,
+                }
                 rows = [
                     Contender(
-                        "every element with its prompt", "features", case | {"shared": False}, sys.executable, peer=True
+                        "every element with its prompt",
+                        "features",
+                        case | {"shared": False},
+                        sys.executable,
+                        peer=True,
                     ),
                     self.ours("the prompt once", "features", case | {"shared": True}),
                 ]
@@ -155,11 +201,20 @@ class Bench:
 
     def ablation(self) -> Iterator[Table]:
         """Sets of ablated features, together and one by one."""
-        for name, shape, vocabulary in (("tiny", TINY, 800), ("Pythia-70m shape", PYTHIA_70M, 50_304)):
+        for name, shape, vocabulary in (
+            ("tiny", TINY, 800),
+            ("Pythia-70m shape", PYTHIA_70M, 50_304),
+        ):
             model = make_model(self.folder / f"ablation-{name.split()[0]}", shape, vocabulary)
             case = {"model": model, "prompts": 8, "prompt": 20, "response": 12, "sets": 6}
             rows = [
-                Contender("one set after the other", "ablation", case | {"batch_size": 8}, sys.executable, peer=True),
+                Contender(
+                    "one set after the other",
+                    "ablation",
+                    case | {"batch_size": 8},
+                    sys.executable,
+                    peer=True,
+                ),
                 self.ours("all sets in one batch", "ablation", case | {"batch_size": 48}),
             ]
             yield f"completions of 8 prompts under 6 sets, {name}", rows
@@ -169,7 +224,11 @@ def machine_name() -> str:
     """The processor's name and the number of cores, as a file name."""
     import os
 
-    model = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text()) if sys.platform == "linux" else None
+    model = (
+        re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
+        if sys.platform == "linux"
+        else None
+    )
     name = model.group(1) if model else platform.processor() or platform.machine()
     return re.sub(r"[^a-z0-9]+", "-", f"{name} {os.cpu_count()} cores".lower()).strip("-")
 
@@ -182,10 +241,13 @@ def markdown(tables: dict[str, list[dict[str, Any]]]) -> str:
         lines += [
             f"### {title}",
             "",
-            f"| | precision | {clock} ms (fastest to slowest) | x fastest peer | % of limit | peak MB |",
+            f"| | precision | {clock} ms (fastest to slowest) | x fastest peer | % of limit | peak"
+            f" MB |",
         ]
         lines += ["|---|---|---|---|---|---|"]
-        limits = {r["precision"]: r["work"] / r["seconds"] for r in rows if r["name"].startswith("limit")}
+        limits = {
+            r["precision"]: r["work"] / r["seconds"] for r in rows if r["name"].startswith("limit")
+        }
         for row in rows:
             if row["name"].startswith("limit"):
                 continue
@@ -193,10 +255,16 @@ def markdown(tables: dict[str, list[dict[str, Any]]]) -> str:
             share = f"{rate / limits[row['precision']]:.0%}" if row["precision"] in limits else ""
             peak = f"{row['peak_mb']:.0f}" if row["peak_mb"] else ""
             ratio = f"**{row['times_peer']:.2f}**" if row["times_peer"] else ""
-            spread = f"{1e3 * row['seconds']:.1f} ({1e3 * row['fastest']:.1f} to {1e3 * row['slowest']:.1f})"
-            lines.append(f"| {row['name']} | {row['precision']} | {spread} | {ratio} | {share} | {peak} |")
+            spread = (
+                f"{1e3 * row['seconds']:.1f} ({1e3 * row['fastest']:.1f} to"
+                f" {1e3 * row['slowest']:.1f})"
+            )
+            lines.append(
+                f"| {row['name']} | {row['precision']} | {spread} | {ratio} | {share} | {peak} |"
+            )
         shown = [
-            f"{r['name']} {r['work'] / r['seconds']:.0f} {'GB/s' if 'copy' in r['name'] else 'GFLOP/s'}"
+            f"{r['name']} {r['work'] / r['seconds']:.0f}"
+            f" {'GB/s' if 'copy' in r['name'] else 'GFLOP/s'}"
             for r in rows
             if r["name"].startswith("limit")
         ]
@@ -211,7 +279,11 @@ def main() -> None:
     parser.add_argument("--trl", required=True, help="folder with TRL 1.12")
     parser.add_argument("--trl-classic", required=True, help="folder with TRL 0.11")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("stages", nargs="*", default=["autoencoder", "gpu", "harvest", "ppo", "features", "ablation"])
+    parser.add_argument(
+        "stages",
+        nargs="*",
+        default=["autoencoder", "gpu", "harvest", "ppo", "features", "ablation"],
+    )
     options = parser.parse_args()
     path = RESULTS / f"{machine_name()}.json"
     kept = json.loads(path.read_text())["tables"] if path.exists() else {}

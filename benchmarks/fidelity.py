@@ -1,9 +1,10 @@
-"""What storing activations in float16 costs: FVU of autoencoders trained on float16 and on float32 activations.
+"""What storing activations in float16 costs: FVU of autoencoders trained on float16 and on float32
+activations.
 
     python -m benchmarks.fidelity results      # after a run
 
-For every cell with a policy: the MLP outputs of its middle layer on its corpus, the same autoencoder trained on both,
-and both judged on the same held-out float32 activations.
+For every cell with a policy: the MLP outputs of its middle layer on its corpus, the same
+autoencoder trained on both, and both judged on the same held-out float32 activations.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def main() -> None:
         corpus = next(path for path in record["inputs"] if path.endswith("train.parquet"))
         rows.append({"cell": cell, **difference(policy, results.parent / corpus)})
         print(rows[-1], flush=True)
-    (ROOT / "benchmarks" / "results" / "fidelity.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (ROOT / "benchmarks" / "results" / "fidelity.json").write_text(
+        json.dumps(rows, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Does our PPO learn what TRL 0.11.4's does? The same organism, prompts, reward and settings, five seeds, in turns.
+"""Does our PPO learn what TRL 0.11.4's does? The same organism, prompts, reward and settings, five
+seeds, in turns.
 
-python -m benchmarks.reward_curves --peers .venv-bench/bin/python --trl-classic .venv-bench/trl-classic
+python -m benchmarks.reward_curves --peers .venv-bench/bin/python --trl-classic
+.venv-bench/trl-classic
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ def main() -> None:
     parser.add_argument("--trl-classic", required=True, help="folder with TRL 0.11")
     options = parser.parse_args()
     case = {
-        "batch": 32, "mini_batch": 8, "epochs": 4, "prompt": 8, "response": 12, "learning_rate": 1e-3, "kl": 0.02,
+        "batch": 32, "mini_batch": 8, "epochs": 4, "prompt": 8, "response": 12,
+        "learning_rate": 1e-3, "kl": 0.02,
         "adaptive": False,
     }  # fmt: skip
     curves: dict[str, list[list[float]]] = {"ours": [], "TRL 0.11.4": []}
@@ -37,13 +40,18 @@ def main() -> None:
             own = case | {"seed": seed}
             contenders = [
                 Contender("ours", "ppo", own, sys.executable),
-                Contender("TRL 0.11.4", "trl_classic", own, options.peers, options.trl_classic, True),
+                Contender(
+                    "TRL 0.11.4", "trl_classic", own, options.peers, options.trl_classic, True
+                ),
             ]
             take_turns(contenders, UPDATES)
             for contender in contenders:
                 curves[contender.name].append(contender.values)
                 ends = [np.mean(contender.values[:LAST]), np.mean(contender.values[-LAST:])]
-                print(f"seed {seed}, {contender.name}: reward {ends[0]:.3f} -> {ends[1]:.3f}", flush=True)
+                print(
+                    f"seed {seed}, {contender.name}: reward {ends[0]:.3f} -> {ends[1]:.3f}",
+                    flush=True,
+                )
     last = {name: np.array(values)[:, -LAST:].mean(1) for name, values in curves.items()}
     test = stats.ttest_ind(last["ours"], last["TRL 0.11.4"], equal_var=False)
     interval = test.confidence_interval()
@@ -51,7 +59,8 @@ def main() -> None:
     found = f"{difference:.3f} [{interval.low:.3f}, {interval.high:.3f}], p {test.pvalue:.2f}"
     print(f"difference of the last {LAST} updates: {found}")
     result = {
-        "case": {k: v for k, v in case.items() if k != "model"}, "curves": curves, "difference": difference,
+        "case": {k: v for k, v in case.items() if k != "model"}, "curves": curves,
+        "difference": difference,
         "ci": [interval.low, interval.high], "p": test.pvalue,
     }  # fmt: skip
     (RESULTS / "reward_curves.json").write_text(json.dumps(result) + "\n", encoding="utf-8")

@@ -1,7 +1,9 @@
-"""Measurements taken in turns: every round runs each contender once, so that a slow minute of the machine hits all.
+"""Measurements taken in turns: every round runs each contender once, so that a slow minute of the
+machine hits all.
 
-A contender is a process of its own, which loads what it needs, warms up, and then does one step for every line that it
-is sent. Its seconds and its peak memory are therefore its own, and peers may live in another environment.
+A contender is a process of its own, which loads what it needs, warms up, and then does one step for
+every line that it is sent. Its seconds and its peak memory are therefore its own, and peers may
+live in another environment.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass
 class Contender:
-    """One row of a table: a worker module of ``benchmarks.workers``, its case, and the Python that runs it."""
+    """One row of a table: a worker module of ``benchmarks.workers``, its case, and the Python that
+    runs it.
+    """
 
     name: str
     module: str
@@ -30,7 +34,9 @@ class Contender:
     peer: bool = False
     precision: str = "float32"
     seconds: list[float] = field(default_factory=list)
-    values: list[float | None] = field(default_factory=list)  # what every step came to, where it says so
+    values: list[float | None] = field(
+        default_factory=list
+    )  # what every step came to, where it says so
     peak_mb: float = float("nan")
     work: float = float("nan")  # of one step, in the unit of the table
 
@@ -42,17 +48,22 @@ class Contender:
     def start(self) -> subprocess.Popen[str]:
         """The worker, warmed up and waiting."""
         environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(filter(None, (self.path, str(ROOT)))), "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONPATH": os.pathsep.join(filter(None, (self.path, str(ROOT)))),
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled",
+            "TOKENIZERS_PARALLELISM": "false",
         }  # fmt: skip
         command = [self.python, "-m", f"benchmarks.workers.{self.module}", json.dumps(self.case)]
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if os.environ.get("QUIET", "1") == "1" else None,
         )  # fmt: skip
         line = process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.name} ({self.module}) did not start:\n{process.communicate()[1]}")
+            raise RuntimeError(
+                f"{self.name} ({self.module}) did not start:\n{process.communicate()[1]}"
+            )
         self.work = json.loads(line)["work"]
         return process
 
@@ -60,7 +71,8 @@ class Contender:
         """The median seconds of a step with the smallest and the largest, and the peak memory."""
         return {
             "name": self.name, "precision": self.precision, "peer": self.peer,
-            "seconds": statistics.median(self.seconds), "fastest": min(self.seconds), "slowest": max(self.seconds),
+            "seconds": statistics.median(self.seconds), "fastest": min(self.seconds),
+            "slowest": max(self.seconds),
             "rounds": len(self.seconds), "peak_mb": self.peak_mb, "work": self.work,
             "clock": self.clock,
         }  # fmt: skip

@@ -2,8 +2,9 @@
 
     python -m benchmarks.startup results
 
-A job's start is the import of everything that its script names, measured in fresh processes here and now; what the run
-spent is in its ``benchmark:`` files. Jobs whose script runs language models also load one family's modules.
+A job's start is the import of everything that its script names, measured in fresh processes here
+and now; what the run spent is in its ``benchmark:`` files. Jobs whose script runs language models
+also load one family's modules.
 """
 
 from __future__ import annotations
@@ -44,9 +45,13 @@ def start_seconds(script: Path) -> float:
 def measure(results: Path) -> pd.DataFrame:
     """By script: ``jobs``, ``cpu`` seconds of all of them, and ``start`` seconds of one."""
     jobs = measured(results / "benchmarks").replace({"stage": {"fine-tuning": "ppo"}})
-    frame = jobs.groupby("stage").agg(jobs=("job", "size"), cpu=("cpu_seconds", "sum")).reset_index()
+    frame = (
+        jobs.groupby("stage").agg(jobs=("job", "size"), cpu=("cpu_seconds", "sum")).reset_index()
+    )
     frame = frame.rename(columns={"stage": "script"})
-    return frame.assign(start=[start_seconds(SCRIPTS / f"{script}.py") for script in frame["script"]])
+    return frame.assign(
+        start=[start_seconds(SCRIPTS / f"{script}.py") for script in frame["script"]]
+    )
 
 
 def main() -> None:
@@ -55,9 +60,14 @@ def main() -> None:
     frame["starts"] = frame["jobs"] * frame["start"]
     print(frame.round(2).to_string(index=False))
     share = frame["starts"].sum() / frame["cpu"].sum()
-    print(f"{frame['jobs'].sum()} jobs, {frame['cpu'].sum():.0f} CPU-seconds, {share:.0%} of them to start")
+    print(
+        f"{frame['jobs'].sum()} jobs, {frame['cpu'].sum():.0f} CPU-seconds, {share:.0%} of them to"
+        f" start"
+    )
     target = ROOT / "benchmarks" / "results" / "startup.json"
-    target.write_text(json.dumps({"share": share, "scripts": frame.round(3).to_dict("records")}, indent=1) + "\n")
+    target.write_text(
+        json.dumps({"share": share, "scripts": frame.round(3).to_dict("records")}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """The grid of cells: reading, checking and resolving a configuration.
 
-Everything is checked before any job is planned; a mistake raises :class:`ConfigurationError` with one line that
-names the key, what was expected, and the nearest valid name.
+Everything is checked before any job is planned; a mistake raises :class:`ConfigurationError` with
+one line that names the key, what was expected, and the nearest valid name.
 """
 
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,20 +17,24 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
+from lfp.registry import nearest
 from lfp.services.prompts import digests
 
 SCHEMA_PATH = Path(__file__).parent.parent / "config" / "schema.yaml"
 
-#: Stages whose settings a cell resolves; ``contrasts`` belong to a task and ``tables`` to the whole run.
+#: Stages whose settings a cell resolves; ``contrasts`` belong to a task and ``tables`` to the whole
+#: run.
 CELL_STAGES = (
-    "ppo", "group", "dpo", "divergence", "activations", "autoencoder", "features", "probes", "explanations", "ablation",
+    "ppo", "group", "dpo", "divergence", "activations", "autoencoder", "features", "probes",
+    "explanations", "ablation",
     "export",
 )  # fmt: skip
 #: Stages whose settings belong to a task, and to the whole run.
 OTHER_STAGES = ("contrasts", "rewrites", "tables")
 #: Keys of a service that decide its answers; the others limit how it is asked.
 SERVICE_IDENTITY = (
-    "base_url", "model", "temperature", "seed", "max_tokens", "max_tokens_field", "response_schema", "extra_body"
+    "base_url", "model", "temperature", "seed", "max_tokens", "max_tokens_field",
+    "response_schema", "extra_body"
 )  # fmt: skip
 #: What planted and lexicon rewards reward, in words.
 DESCRIPTIONS = {
@@ -43,11 +46,10 @@ DESCRIPTIONS = {
 }
 #: Folders of the results that are not a model's.
 RESULT_FOLDERS = (
-    "benchmarks", "contrasts", "corpora", "exports", "figures", "instances", "lexicons", "llm_cache", "logs", "models",
+    "benchmarks", "contrasts", "corpora", "exports", "figures", "instances", "lexicons",
+    "llm_cache", "logs", "models",
     "rewrites", "tables", "tensorboard",
 )  # fmt: skip
-#: The autoencoder variant that is probed, explained and ablated.
-PROBED = "tied"
 #: Subjects of a cell that are the policy of another one.
 DONATED = ("other_seed", "other_task")
 #: Columns of a task's entry that say what its reward is.
@@ -78,9 +80,11 @@ def _resolve_reference(node: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
-    """`value` with the defaults of schema `node` filled in, at every depth; `value` itself is not changed.
+    """`value` with the defaults of schema `node` filled in, at every depth; `value` itself is not
+    changed.
 
-    Stages are left as they are written: their defaults come last in the order of resolution, not first.
+    Stages are left as they are written: their defaults come last in the order of resolution, not
+    first.
     """
     if node.get("$ref", "").rsplit("/", 1)[-1] in (*CELL_STAGES, *OTHER_STAGES):
         return value
@@ -88,10 +92,16 @@ def with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
     if isinstance(value, Mapping):
         properties = node.get("properties", {})
         extra = node.get("additionalProperties")
-        filled = {key: copy.deepcopy(spec["default"]) for key, spec in properties.items() if "default" in spec}
+        filled = {
+            key: copy.deepcopy(spec["default"])
+            for key, spec in properties.items()
+            if "default" in spec
+        }
         filled |= value
         return {
-            key: with_defaults(item, properties.get(key, extra if isinstance(extra, Mapping) else {}))
+            key: with_defaults(
+                item, properties.get(key, extra if isinstance(extra, Mapping) else {})
+            )
             for key, item in filled.items()
         }
     if isinstance(value, list) and "items" in node:
@@ -104,25 +114,27 @@ def stage_defaults(stage: str) -> dict[str, Any]:
     return with_defaults({}, schema()["$defs"][stage])
 
 
-def _nearest(name: str, valid: Iterable[str]) -> str:
-    valid = [str(item) for item in valid]
-    close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.4)
-    return f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(sorted(valid))}"
-
-
 def _describe(error: Any) -> str:
-    """One line for a schema violation: the key's path, what is wrong, and the nearest valid name."""
+    """One line for a schema violation: the key's path, what is wrong, and the nearest
+    valid name.
+    """
     path = ".".join(str(part) for part in error.absolute_path)
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
         unknown = next(key for key in error.instance if key not in known)
-        return f"{'.'.join(filter(None, [path, str(unknown)]))}: unknown key; {_nearest(unknown, known)}"
+        return (
+            f"{'.'.join(filter(None, [path, str(unknown)]))}: unknown key;"
+            f" {nearest(unknown, known)}"
+        )
     if error.validator == "required":
         return f"{path or 'configuration'}: {error.message}"
     if error.validator == "oneOf":
         return f"{path}: give exactly one source: organism, path or hub"
     if error.validator == "enum":
-        return f"{path}: {error.instance!r} is not a valid value; {_nearest(error.instance, error.validator_value)}"
+        return (
+            f"{path}: {error.instance!r} is not a valid value;"
+            f" {nearest(error.instance, error.validator_value)}"
+        )
     description = error.schema.get("description", "") if isinstance(error.schema, Mapping) else ""
     return f"{path}: {error.message}{f' ({description})' if description else ''}"
 
@@ -141,6 +153,7 @@ class Cell:
     method: str
     layers: tuple[int, ...] | None
     autoencoders: tuple[str, ...]
+    main: str
     explainers: tuple[str, ...]
     lowest_layers: bool | tuple[int, ...]
     probed: tuple[str, ...]
@@ -159,13 +172,16 @@ class Cell:
 
 
 def derived_seed(seed: int, address: str, stage: str) -> int:
-    """The seed of one stream: a function of the configured seed, the address and the stage, below 2**31."""
+    """The seed of one stream: a function of the configured seed, the address and the stage, below
+    2**31.
+    """
     digest = hashlib.sha256(f"{seed}/{address}/{stage}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
 def source_digest(name: str) -> str:
-    """Digest of the file of a reward ``module:function``, looked for as the jobs will; nothing is imported.
+    """Digest of the file of a reward ``module:function``, looked for as the jobs will; nothing is
+    imported.
 
     Raises ConfigurationError where there is none.
     """
@@ -173,7 +189,9 @@ def source_digest(name: str) -> str:
     for path in (relative.with_suffix(".py"), relative / "__init__.py"):
         if path.is_file():
             return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    raise ConfigurationError(f"tasks: the reward {name!r} needs {relative}.py in the working directory {Path.cwd()}")
+    raise ConfigurationError(
+        f"tasks: the reward {name!r} needs {relative}.py in the working directory {Path.cwd()}"
+    )
 
 
 class Grid:
@@ -187,11 +205,18 @@ class Grid:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         errors = sorted(
-            Draft202012Validator(schema()).iter_errors(dict(config)), key=lambda e: list(map(str, e.absolute_path))
+            Draft202012Validator(schema()).iter_errors(dict(config)),
+            key=lambda e: list(map(str, e.absolute_path)),
         )
         if errors:
-            # An unknown key can also fail its parent's other rules: the most specific message comes first.
-            errors.sort(key=lambda e: (e.validator != "additionalProperties", e.validator == "dependentRequired"))
+            # An unknown key can also fail its parent's other rules: the most specific message comes
+            # first.
+            errors.sort(
+                key=lambda e: (
+                    e.validator != "additionalProperties",
+                    e.validator == "dependentRequired",
+                )
+            )
             raise ConfigurationError(_describe(errors[0]))
         self.config = with_defaults(dict(config), schema())
         self.corpora: dict[str, Any] = self.config["corpora"]
@@ -209,7 +234,9 @@ class Grid:
         addresses: dict[str, Cell] = {}
         for cell in self.cells:
             if cell.address in addresses:
-                raise ConfigurationError(f"cells: two cells have the address {cell.address}; give them different seeds")
+                raise ConfigurationError(
+                    f"cells: two cells have the address {cell.address}; give them different seeds"
+                )
             addresses[cell.address] = cell
             self._check_layers(cell)
             self._check_values(cell)
@@ -221,27 +248,33 @@ class Grid:
             for subject in cell.settings["features"]["subjects"]
             if subject in DONATED
         }
-        # Policies that are trained for a control alone have an address, too, but are no cells of the grid.
+        # Policies that are trained for a control alone have an address, too, but are no cells of
+        # the grid.
         for donor in self.donors.values():
             self.by_address.setdefault(donor.address, donor)
 
-    # ------------------------------------------------------------------------------------------- resolving
+    # ------------------------------------------------------------------------------------ resolving
 
     @staticmethod
     def _stage(stage: str, *owners: Mapping[str, Any]) -> dict[str, Any]:
-        return _merge(stage_defaults(stage), *(owner.get("settings", {}).get(stage, {}) for owner in owners))
+        return _merge(
+            stage_defaults(stage), *(owner.get("settings", {}).get(stage, {}) for owner in owners)
+        )
 
     def _expand(self, entry: Mapping[str, Any]) -> list[Cell]:
         model, task = entry["model"], entry["task"]
         owners = (self.config, self.models[model], self.tasks[task], entry)
         settings = {stage: self._stage(stage, *owners) for stage in CELL_STAGES}
         lowest = entry["lowest_layers"]
+        variants = tuple(entry["autoencoders"] or [next(iter(self.autoencoders))])
+        main = entry["main"] or variants[0]
         return [
             Cell(
                 model, task, seed, self.tasks[task]["method"],
                 tuple(sorted(entry["layers"])) if entry["layers"] else None,
-                tuple(entry["autoencoders"]), tuple(entry["explainers"]),
-                tuple(lowest) if isinstance(lowest, list) else lowest, tuple(entry["probed"]), entry["until"], settings,
+                variants, main, tuple(entry["explainers"]),
+                tuple(lowest) if isinstance(lowest, list) else lowest,
+                tuple(entry["probed"] or [main]), entry["until"], settings,
             )
             for seed in entry["seeds"]
         ]  # fmt: skip
@@ -249,19 +282,29 @@ class Grid:
     def _entry(self, model: str, task: str) -> dict[str, Any]:
         """The grid's entry of a model and task, or one of defaults."""
         found = [e for e in self.config["cells"] if (e["model"], e["task"]) == (model, task)]
-        return found[0] if found else with_defaults({"model": model, "task": task}, schema()["$defs"]["cell"])
+        return (
+            found[0]
+            if found
+            else with_defaults({"model": model, "task": task}, schema()["$defs"]["cell"])
+        )
 
     def _donor(self, cell: Cell, subject: str) -> Cell:
         """The cell whose policy is the subject `other_seed` or `other_task` of `cell`."""
         if subject == "other_seed":
             seeds = [c.seed for c in self.cells if (c.model, c.task) == (cell.model, cell.task)]
-            seed = seeds[(seeds.index(cell.seed) + 1) % len(seeds)] if len(seeds) > 1 else cell.seed + 1
+            seed = (
+                seeds[(seeds.index(cell.seed) + 1) % len(seeds)]
+                if len(seeds) > 1
+                else cell.seed + 1
+            )
             return self._expand(self._entry(cell.model, cell.task) | {"seeds": [seed]})[0]
         where = f"cell {cell.address}: features.other_task"
         task = cell.settings["features"]["other_task"]
         others = [c.task for c in self.cells if c.model == cell.model and c.task != cell.task]
         if task is None and not others:
-            raise ConfigurationError(f"{where}: the grid has no other task of {cell.model}; name one of `tasks`")
+            raise ConfigurationError(
+                f"{where}: the grid has no other task of {cell.model}; name one of `tasks`"
+            )
         task = task or others[0]
         self._check_name(where, task, self.tasks)
         if task == cell.task:
@@ -271,17 +314,22 @@ class Grid:
         return self._expand(self._entry(cell.model, task) | {"seeds": [seed]})[0]
 
     def job_settings(self, stage: str, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        """All that one job of a cell is parameterised by, besides its inputs: its stage's settings and its seed."""
+        """All that one job of a cell is parameterised by, besides its inputs: its stage's settings
+        and its seed.
+        """
         own = dict(cell.settings.get(stage, {}))
         seed = derived_seed(cell.seed, cell.address, stage)
         if stage == "autoencoders":
             variant, layer = wildcards["sae"], wildcards["layer"]
             own = self.autoencoder_settings(cell, variant) | {"model": cell.model}
-            # Not of the variant: variants of one layer start from the same draws and differ in their settings only.
+            # Not of the variant: variants of one layer start from the same draws and differ in
+            # their settings only.
             seed = derived_seed(cell.seed, cell.address, f"{stage}/layer{layer}/{own.pop('seed')}")
         elif stage == "divergence":
             own["layers"] = list(cell.layers) if cell.layers else None
-            own["lowest"] = list(cell.lowest_layers) if isinstance(cell.lowest_layers, tuple) else None
+            own["lowest"] = (
+                list(cell.lowest_layers) if isinstance(cell.lowest_layers, tuple) else None
+            )
         elif stage == "features":
             own = {key: own[key] for key in ("max_tokens", "batch_size")}
             # The embedding is a covariate of every probe; principal components are taken of `raw`.
@@ -295,7 +343,10 @@ class Grid:
             own["feedback"] = cell.feedback
         elif stage == "language_explanations":
             own = {"service": self.service(self.explainers[wildcards["explainer"]]["service"])}
-            own |= {"description": self.description(cell.task), "prompts": digests("explain", "classify")}
+            own |= {
+                "description": self.description(cell.task),
+                "prompts": digests("explain", "classify"),
+            }
         elif stage == "scores":
             judge = cell.settings["explanations"]["judge"]
             own = {"judge": self.service(judge) if judge else None}
@@ -307,7 +358,9 @@ class Grid:
                 own["arms"] = base_arms
             own["interventions"] = interventions if wildcards["subject"] == "policy" else ["zero"]
             own["feedback"] = cell.feedback
-            own["reward"] = {key: cell.settings["ppo"][f"reward_{key}"] for key in ("divisor", "clip", "on")}
+            own["reward"] = {
+                key: cell.settings["ppo"][f"reward_{key}"] for key in ("divisor", "clip", "on")
+            }
         if stage == "group":
             own = dict(cell.settings["ppo"]) | {"group": cell.settings["group"]}
         if stage in READING_STAGES:
@@ -317,20 +370,31 @@ class Grid:
     @staticmethod
     def kinds(cell: Cell, subject: str) -> list[str]:
         """Kinds of features of a subject: all for the policy, those of controls for the others."""
-        kinds = list(cell.settings["probes"]["features" if subject == "policy" else "control_features"])
+        kinds = list(
+            cell.settings["probes"]["features" if subject == "policy" else "control_features"]
+        )
         return [] if subject == "text" else kinds
 
     def feedback_settings(self, task: str) -> dict[str, Any]:
-        """All that a task's feedback is parameterised by: its kind, its reward, and the code of a callable one."""
+        """All that a task's feedback is parameterised by: its kind, its reward, and the code of a
+        callable one.
+        """
         entry = self.tasks[task]
         own = {key: entry[key] for key in REWARD_KEYS}
-        classifier = self.classifiers[entry["classifier"]] if entry["reward"] == "classifier" else {}
-        own |= {"feedback": "preference" if entry["method"] == "dpo" else "reward", "classifier": entry["classifier"]}
+        classifier = (
+            self.classifiers[entry["classifier"]] if entry["reward"] == "classifier" else {}
+        )
+        own |= {
+            "feedback": "preference" if entry["method"] == "dpo" else "reward",
+            "classifier": entry["classifier"],
+        }
         sha = source_digest(entry["callable"]) if entry["reward"] == "callable" else None
         return own | {"positive": classifier.get("positive"), "callable_sha": sha}
 
     def paper_models(self) -> dict[str, list[str]]:
-        """The paper's models that each model of the grid is held beside: its own name, else its architecture's."""
+        """The paper's models that each model of the grid is held beside: its own name, else its
+        architecture's.
+        """
         by_name = {name.lower(): name for names in PAPER_MODELS.values() for name in names}
         result = {}
         for model in sorted({cell.model for cell in self.cells}):
@@ -347,13 +411,17 @@ class Grid:
         """All that a task's triples are parameterised by."""
         entry = self.tasks[task]
         return self.task_settings("contrasts", task) | {
-            "feedback": "preference" if entry["method"] == "dpo" else "reward", "swapped": entry["swapped"]
+            "feedback": "preference" if entry["method"] == "dpo" else "reward",
+            "swapped": entry["swapped"]
         }  # fmt: skip
 
     def rewrite_settings(self, task: str) -> dict[str, Any]:
         """All that the rewrites of a task are parameterised by."""
         own = self.task_settings("rewrites", task)
-        return own | {"service": self.service(own["service"]), "prompts": digests("grade", "rewrite")}
+        return own | {
+            "service": self.service(own["service"]),
+            "prompts": digests("grade", "rewrite"),
+        }
 
     def description(self, task: str) -> str:
         """What a task's feedback rewards, in words."""
@@ -381,19 +449,40 @@ class Grid:
         """Settings of one autoencoder variant of a cell."""
         return _merge(cell.settings["autoencoder"], self.autoencoders[variant])
 
+    def twin(self, cell: Cell) -> str | None:
+        """The cell's variant that differs from its main one in nothing but whether it is tied; None
+        without one.
+        """
+        main = self.autoencoder_settings(cell, cell.main)
+        wanted = main | {"tied": not main["tied"]}
+        return next(
+            (v for v in cell.autoencoders if self.autoencoder_settings(cell, v) == wanted), None
+        )
+
+    def table_settings(self) -> dict[str, Any]:
+        """All that tables are parameterised by."""
+        main = {cell.address: cell.main for cell in self.cells}
+        return self.run_settings("tables") | {"paper_models": self.paper_models(), "main": main}
+
     def estimate_settings(self) -> dict[str, Any]:
-        """All that the estimate of costs is parameterised by: the machine, and shape and settings of every cell."""
+        """All that the estimate of costs is parameterised by: the machine, and shape and settings
+        of every cell.
+        """
         rows = []
         for cell in self.cells:
+            n_layers = cell.settings["divergence"]["n_layers"]
             about = {
-                "preference": cell.feedback == "preference", "dtype": self.models[cell.model]["dtype"],
-                "layers": len(cell.layers) if cell.layers else cell.settings["divergence"]["n_layers"],
+                "preference": cell.feedback == "preference",
+                "dtype": self.models[cell.model]["dtype"],
+                "layers": len(cell.layers) if cell.layers else n_layers,
                 "autoencoders": len(cell.autoencoders), "ablation": cell.until == "ablation",
                 "triples": self.triples(cell.task), "kept": self.config["keep_activations"],
             }  # fmt: skip
             about["trained_layers"] = about["layers"] * (2 if cell.lowest_layers else 1)
             shape = self.shape(cell.model)
-            rows.append({"address": cell.address, "shape": shape, "settings": cell.settings, "about": about})
+            rows.append(
+                {"address": cell.address, "shape": shape, "settings": cell.settings, "about": about}
+            )
         return {"machine": self.config["machine"], "cells": rows}
 
     def triples(self, task: str) -> int:
@@ -405,17 +494,22 @@ class Grid:
         )  # fmt: skip
 
     def shape(self, model: str) -> dict[str, Any]:
-        """Parameters, blocks, width and vocabulary of a model; ConfigurationError where they are not given."""
+        """Parameters, blocks, width and vocabulary of a model; ConfigurationError where they are
+        not given.
+        """
         entry = self.models[model]
         if "organism" in entry:
             own = entry["organism"]
             layers, d, vocabulary = own["n_layers"], own["d_model"], own["vocab_size"]
             return {
-                "parameters": 12 * layers * d * d + 2 * d * vocabulary, "n_layers": layers, "d_model": d,
+                "parameters": 12 * layers * d * d + 2 * d * vocabulary, "n_layers": layers,
+                "d_model": d,
                 "vocab_size": vocabulary,
             }  # fmt: skip
         if "shape" not in entry:
-            raise ConfigurationError(f"models.{model}.shape: give parameters, d_model and vocab_size for an estimate")
+            raise ConfigurationError(
+                f"models.{model}.shape: give parameters, d_model and vocab_size for an estimate"
+            )
         return {"n_layers": entry["n_layers"], **entry["shape"]}
 
     def n_layers(self, model: str) -> int:
@@ -423,11 +517,11 @@ class Grid:
         entry = self.models[model]
         return entry["organism"]["n_layers"] if "organism" in entry else entry["n_layers"]
 
-    # -------------------------------------------------------------------------------------------- checking
+    # ------------------------------------------------------------------------------------- checking
 
     def _check_name(self, path: str, name: str, valid: Iterable[str]) -> None:
         if name not in valid:
-            raise ConfigurationError(f"{path}: unknown name {name!r}; {_nearest(name, valid)}")
+            raise ConfigurationError(f"{path}: unknown name {name!r}; {nearest(name, valid)}")
 
     def _check_names(self) -> None:
         for name, model in self.models.items():
@@ -442,21 +536,27 @@ class Grid:
                 )
         for name in {*self.models, *self.classifiers}:
             if name in RESULT_FOLDERS:
-                raise ConfigurationError(f"models.{name}: results/{name} is a folder of the workflow; rename the model")
-        if PROBED not in self.autoencoders:
-            raise ConfigurationError(f"autoencoders: the variant {PROBED!r}, which is probed, is missing")
+                raise ConfigurationError(
+                    f"models.{name}: results/{name} is a folder of the workflow; rename the model"
+                )
+        if not self.autoencoders:
+            raise ConfigurationError(
+                "autoencoders: expected at least one variant; leave the key out for the default"
+            )
         for index, cell in enumerate(self.config["cells"]):
             self._check_name(f"cells.{index}.model", cell["model"], self.models)
             self._check_name(f"cells.{index}.task", cell["task"], self.tasks)
-            for variant in cell["autoencoders"]:
+            for variant in cell["autoencoders"] or ():
                 self._check_name(f"cells.{index}.autoencoders", variant, self.autoencoders)
-            for key in ("autoencoders", "probed"):
-                if PROBED not in cell[key]:
-                    raise ConfigurationError(
-                        f"cells.{index}.{key}: {PROBED!r} must be among them; it is the one that is ablated"
-                    )
-            for variant in cell["probed"]:
-                self._check_name(f"cells.{index}.probed", variant, cell["autoencoders"])
+            variants = cell["autoencoders"] or [next(iter(self.autoencoders))]
+            main = cell["main"] or variants[0]
+            self._check_name(f"cells.{index}.main", main, variants)
+            for variant in cell["probed"] or ():
+                self._check_name(f"cells.{index}.probed", variant, variants)
+            if main not in (cell["probed"] or [main]):
+                raise ConfigurationError(
+                    f"cells.{index}.probed: the cell's main variant {main!r} must be among them"
+                )
 
     def _check_reward(self, name: str, task: Mapping[str, Any]) -> None:
         if task["reward"] == "classifier":
@@ -471,7 +571,9 @@ class Grid:
     def _check_services(self) -> None:
         for name, entry in self.services.items():
             if entry["budget_usd"] is not None and not entry["prices"]:
-                raise ConfigurationError(f"services.{name}.budget_usd: needs services.{name}.prices to be counted")
+                raise ConfigurationError(
+                    f"services.{name}.budget_usd: needs services.{name}.prices to be counted"
+                )
         for name, entry in self.explainers.items():
             self._check_name(f"explainers.{name}.service", entry["service"], self.services)
         for name, task in self.tasks.items():
@@ -482,12 +584,16 @@ class Grid:
             columns = self.corpora[task["corpus"]].get("columns")
             if source == "rewrites":
                 if service is None:
-                    raise ConfigurationError(f"tasks.{name}: rewrites.service must name the service that rewrites")
+                    raise ConfigurationError(
+                        f"tasks.{name}: rewrites.service must name the service that rewrites"
+                    )
                 self._check_name(f"tasks.{name}: rewrites.service", service, self.services)
             elif source == "corpus" and columns is not None and "neutral" not in columns:
                 raise ConfigurationError(
-                    f"tasks.{name}: contrasts.source is `corpus`, and {task['corpus']} has no columns positive, neutral"
-                    " and negative; set it to `pairs` (offline) or `rewrites` (a language-model service)"
+                    f"tasks.{name}: contrasts.source is `corpus`, and {task['corpus']} has no"
+                    f" columns positive, neutral"
+                    " and negative; set it to `pairs` (offline) or `rewrites` (a language-model"
+                    " service)"
                 )
 
     def _check_explainers(self, cell: Cell) -> None:
@@ -496,9 +602,12 @@ class Grid:
             self._check_name(f"{where}: explainers", explainer, ["heuristic", *self.explainers])
             if explainer != "heuristic" and not self.description(cell.task):
                 raise ConfigurationError(
-                    f"tasks.{cell.task}.description: the explainer {explainer!r} needs to be told what is rewarded"
+                    f"tasks.{cell.task}.description: the explainer {explainer!r} needs to be told"
+                    f" what is rewarded"
                 )
-        self._check_name(f"{where}: ablation.explainer", cell.settings["ablation"]["explainer"], cell.explainers)
+        self._check_name(
+            f"{where}: ablation.explainer", cell.settings["ablation"]["explainer"], cell.explainers
+        )
         judge = cell.settings["explanations"]["judge"]
         if judge:
             self._check_name(f"{where}: explanations.judge", judge, self.services)
@@ -508,14 +617,16 @@ class Grid:
         wanted = cell.settings["divergence"]["n_layers"]
         if cell.layers is None and wanted > available:
             raise ConfigurationError(
-                f"cell {cell.address}: divergence.n_layers asks for {wanted} layers, {cell.model} has {available};"
+                f"cell {cell.address}: divergence.n_layers asks for {wanted} layers, {cell.model}"
+                f" has {available};"
                 f" set it to {available} or less"
             )
         lowest = cell.lowest_layers if isinstance(cell.lowest_layers, tuple) else ()
         too_high = [layer for layer in (*(cell.layers or ()), *lowest) if layer >= available]
         if too_high:
             raise ConfigurationError(
-                f"cell {cell.address}: layers has {too_high[0]}; the layers of {cell.model} are 0 to {available - 1}"
+                f"cell {cell.address}: layers has {too_high[0]}; the layers of {cell.model} are 0"
+                f" to {available - 1}"
             )
         if cell.layers and len(set(cell.layers)) < len(cell.layers):
             raise ConfigurationError(f"cell {cell.address}: layers names a layer twice")
@@ -524,14 +635,21 @@ class Grid:
         ppo, entry = cell.settings["ppo"], self.models[cell.model]
         if cell.method == "ppo" and (entry["finetune_gpus"] or 0) > 1:
             raise ConfigurationError(
-                f"models.{cell.model}.finetune_gpus: ppo (cell {cell.address}) runs on one GPU; set it to 1, or the"
+                f"models.{cell.model}.finetune_gpus: ppo (cell {cell.address}) runs on one GPU;"
+                f" set it to 1, or the"
                 " task's method to rloo or grpo"
             )
         generations = cell.settings["group"]["num_generations"]
         if cell.method in ("rloo", "grpo") and ppo["batch_size"] % generations:
-            raise ConfigurationError(f"cell {cell.address}: group.num_generations must divide ppo.batch_size")
+            raise ConfigurationError(
+                f"cell {cell.address}: group.num_generations must divide ppo.batch_size"
+            )
         if ppo["batch_size"] % ppo["mini_batch_size"]:
-            raise ConfigurationError(f"cell {cell.address}: ppo.mini_batch_size must divide ppo.batch_size")
+            raise ConfigurationError(
+                f"cell {cell.address}: ppo.mini_batch_size must divide ppo.batch_size"
+            )
         for key in ("prompt_tokens", "new_tokens"):
             if ppo[key][0] > ppo[key][1]:
-                raise ConfigurationError(f"cell {cell.address}: ppo.{key} must be [smallest, largest], got {ppo[key]}")
+                raise ConfigurationError(
+                    f"cell {cell.address}: ppo.{key} must be [smallest, largest], got {ppo[key]}"
+                )

@@ -14,7 +14,7 @@ sys.path.insert(0, workflow.basedir)
 
 from snakemake.exceptions import WorkflowError
 
-from lfp.grid import PROBED, ConfigurationError, Grid
+from lfp.grid import ConfigurationError, Grid
 from lfp.running.digest import code_digest
 from lfp.files.canonical import canonical_json
 
@@ -27,7 +27,9 @@ except ConfigurationError as error:
 # What limits calls to language-model services reaches jobs beside their settings: a raised budget reruns nothing.
 LIMITS = shlex.quote(canonical_json(GRID.service_limits())).replace("{", "{{").replace("}", "}}")
 TENSORBOARD = "LFP_TENSORBOARD=1" if GRID.config["tensorboard"] else ""
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir!r} LFP_SERVICES={LIMITS} {TENSORBOARD}; ")
+shell.prefix(
+    f"set -euo pipefail; export PYTHONPATH={workflow.basedir!r} LFP_SERVICES={LIMITS} {TENSORBOARD}; "
+)
 
 CELL = "results/{model}/{task}/seed{seed}"
 ACTIVATIONS = directory(f"{CELL}/activations")
@@ -55,13 +57,17 @@ def cell_of(wildcards):
     """The cell of a job."""
     address = f"{wildcards.model}/{wildcards.task}/seed{wildcards.seed}"
     if address not in GRID.by_address:
-        raise WorkflowError(f"no cell {address} in the configuration; it has {', '.join(GRID.by_address)}")
+        raise WorkflowError(
+            f"no cell {address} in the configuration; it has {', '.join(GRID.by_address)}"
+        )
     return GRID.by_address[address]
 
 
 def settings(stage):
     """A stage's settings of a job's cell as canonical JSON: the parameter that makes a changed setting a rerun."""
-    return lambda wildcards: canonical_json(GRID.job_settings(stage, cell_of(wildcards), dict(wildcards)))
+    return lambda wildcards: canonical_json(
+        GRID.job_settings(stage, cell_of(wildcards), dict(wildcards))
+    )
 
 
 def code(script):
@@ -82,7 +88,11 @@ def corpus_file(split):
 
 def selection(wildcards):
     """The divergence JSON of a job's cell as a dictionary; waits for the checkpoint."""
-    with checkpoints.divergence.get(**{k: wildcards[k] for k in ("model", "task", "seed")}).output[0].open() as file:
+    with (
+        checkpoints.divergence.get(**{k: wildcards[k] for k in ("model", "task", "seed")})
+        .output[0]
+        .open() as file
+    ):
         return json.load(file)
 
 
@@ -93,7 +103,8 @@ def chosen_layers(wildcards):
 
 def trained_layers(wildcards, sae):
     """The layers that get autoencoders of a variant: the chosen ones, and the least changed where a cell asks."""
-    lowest = cell_of(wildcards).lowest_layers if sae == PROBED else ()
+    cell = cell_of(wildcards)
+    lowest = cell.lowest_layers if sae == cell.main else ()
     if lowest is True:
         lowest = selection(wildcards)["lowest"]
     return sorted({*chosen_layers(wildcards), *(lowest or ())})
@@ -103,16 +114,18 @@ def harvested_layers(wildcards):
     """Layers whose activations are harvested: all where they are kept, so that a layer chosen later finds its own."""
     if GRID.config["keep_activations"]:
         return list(range(GRID.n_layers(wildcards.model)))
-    return trained_layers(wildcards, PROBED)
+    return trained_layers(wildcards, cell_of(wildcards).main)
 
 
 def autoencoders_of(size, layers=chosen_layers):
     """Directories of the autoencoders of a job's cell for its layers."""
 
     def paths(wildcards):
-        sae = wildcards.get("sae", PROBED)
-        cell = cell_of(wildcards).address
-        return [f"results/{cell}/sae/{sae}/layer{layer}/{size}" for layer in layers(wildcards)]
+        cell = cell_of(wildcards)
+        sae = wildcards.get("sae", cell.main)
+        return [
+            f"results/{cell.address}/sae/{sae}/layer{layer}/{size}" for layer in layers(wildcards)
+        ]
 
     return paths
 

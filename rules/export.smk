@@ -11,7 +11,8 @@ rule export:
         corpus=corpus_file("test"),
         autoencoders=autoencoders_of("small"),
         explanations=lambda w: [
-            f"{CELL}/explanations/{{sae}}/{name}.parquet".format(**w) for name in cell_of(w).explainers
+            f"{CELL}/explanations/{{sae}}/{name}.parquet".format(**w)
+            for name in cell_of(w).explainers
         ],
     output:
         directory("results/exports/{model}/{task}/seed{seed}/{sae}"),

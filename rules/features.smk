@@ -37,7 +37,9 @@ rule contrasts:
         corpus=lambda w: f"results/corpora/{GRID.tasks[w.task]['corpus']}/test.parquet",
         lexicon="results/lexicons/{task}.json",
         rewrites=lambda w: (
-            "results/rewrites/{task}.parquet" if GRID.contrast_settings(w.task)["source"] == "rewrites" else []
+            "results/rewrites/{task}.parquet"
+            if GRID.contrast_settings(w.task)["source"] == "rewrites"
+            else []
         ),
     output:
         "results/contrasts/{task}.parquet",

@@ -87,8 +87,14 @@ rule fetch_corpus:
 
 rule pretrain_model:
     input:
-        train=lambda w: [f"results/corpora/{c}/train.parquet" for c in GRID.models[w.model]["organism"]["corpora"]],
-        test=lambda w: [f"results/corpora/{c}/test.parquet" for c in GRID.models[w.model]["organism"]["corpora"]],
+        train=lambda w: [
+            f"results/corpora/{c}/train.parquet"
+            for c in GRID.models[w.model]["organism"]["corpora"]
+        ],
+        test=lambda w: [
+            f"results/corpora/{c}/test.parquet"
+            for c in GRID.models[w.model]["organism"]["corpora"]
+        ],
     output:
         directory("results/models/{model}"),
     log:
@@ -125,7 +131,9 @@ rule fetch_model:
     conda:
         "../envs/model.yaml"
     params:
-        settings=lambda w: canonical_json({k: GRID.checkpoints[w.model][k] for k in ("hub", "revision")}),
+        settings=lambda w: canonical_json(
+            {k: GRID.checkpoints[w.model][k] for k in ("hub", "revision")}
+        ),
         code=code("fetch_model"),
     shell:
         "python -m workflow_scripts.fetch_model --settings {params.settings:q} --code {params.code}"

@@ -8,27 +8,38 @@ FORMATS = ("csv", "parquet", "md", "tex")
 
 def per_cell(pattern, cells=tuple(GRID.cells)):
     """`pattern` for every cell, with {cell} as its address."""
-    return [pattern.format(cell=f"results/{cell.address}", sae=PROBED) for cell in cells]
+    return [pattern.format(cell=f"results/{cell.address}", sae=cell.main) for cell in cells]
 
 
 def having(**attributes):
     """The cells whose attributes equal `attributes`."""
-    return [cell for cell in GRID.cells if all(getattr(cell, k) == v for k, v in attributes.items())]
+    return [
+        cell for cell in GRID.cells if all(getattr(cell, k) == v for k, v in attributes.items())
+    ]
 
 
 def variant_metrics(cells, variants=None):
     """Metrics of all autoencoder variants of `cells`, or of some."""
-    wanted = [(cell, sae) for cell in cells for sae in cell.autoencoders if variants is None or sae in variants]
+    wanted = [
+        (cell, sae)
+        for cell in cells
+        for sae in cell.autoencoders
+        if variants is None or sae in variants
+    ]
     return [f"results/{cell.address}/sae/{sae}/metrics.json" for cell, sae in wanted]
 
 
 REWARDED, DPO = having(feedback="reward"), having(feedback="preference")
 ABLATED = having(until="ablation")
 CORPORA = list({GRID.tasks[cell.task]["corpus"]: None for cell in GRID.cells})
-REWRITTEN = [name for name in {cell.task: None for cell in DPO} if GRID.contrast_settings(name)["source"] == "rewrites"]
+REWRITTEN = [
+    name
+    for name in {cell.task: None for cell in DPO}
+    if GRID.contrast_settings(name)["source"] == "rewrites"
+]
 GROWN = [name for name in {c.model: None for c in GRID.cells} if "organism" in GRID.models[name]]
 SWEPT = [cell for cell in GRID.cells if len(set(cell.autoencoders) - set(cell.probed)) > 0]
-TYING = [cell for cell in GRID.cells if "untied" in cell.autoencoders]
+TYING = [cell for cell in GRID.cells if GRID.twin(cell)]
 LOWEST = [cell for cell in GRID.cells if cell.lowest_layers]
 
 
@@ -48,14 +59,18 @@ def output_files(cells):
     """Features of policy and base of `cells`: what their outputs make likelier."""
     both = {"policy", "base"}
     held = [cell for cell in cells if both <= set(cell.settings["features"]["subjects"])]
-    return [f"results/{cell.address}/features/{PROBED}/{s}.safetensors" for cell in held for s in sorted(both)]
+    return [
+        f"results/{cell.address}/features/{cell.main}/{s}.safetensors"
+        for cell in held
+        for s in sorted(both)
+    ]
 
 
 def ablation_files(cells, subjects=("policy", "base")):
     """Results of ablation of `cells`."""
     keys = {"policy": "arms", "base": "base_arms"}
     return [
-        f"results/{cell.address}/ablation/{PROBED}/{subject}.{kind}"
+        f"results/{cell.address}/ablation/{cell.main}/{subject}.{kind}"
         for cell in cells
         for subject in subjects
         if cell.settings["ablation"][keys[subject]]
@@ -66,7 +81,7 @@ def ablation_files(cells, subjects=("policy", "base")):
 def explanation_files(pattern="{explainer}.parquet"):
     """Explanations of all explained cells by all their explainers, or what `pattern` makes of them."""
     return [
-        f"results/{cell.address}/explanations/{PROBED}/{pattern.format(explainer=explainer)}"
+        f"results/{cell.address}/explanations/{cell.main}/{pattern.format(explainer=explainer)}"
         for cell in ABLATED
         for explainer in cell.explainers
     ]
@@ -75,14 +90,24 @@ def explanation_files(pattern="{explainer}.parquet"):
 def planted_files():
     """What the table of planted truth reads: planted cells, and the clean ones of the same model, corpus and seed."""
     kind = {cell.address: GRID.tasks[cell.task]["reward"] for cell in REWARDED}
-    alike = {cell.address: (cell.model, GRID.tasks[cell.task]["corpus"], cell.seed) for cell in REWARDED}
+    alike = {
+        cell.address: (cell.model, GRID.tasks[cell.task]["corpus"], cell.seed) for cell in REWARDED
+    }
     clean = {alike[cell.address]: cell for cell in REWARDED if kind[cell.address] == "vader"}
-    planted = [cell for cell in REWARDED if kind[cell.address] != "vader" and alike[cell.address] in clean]
+    planted = [
+        cell for cell in REWARDED if kind[cell.address] != "vader" and alike[cell.address] in clean
+    ]
     cells = list({c.address: c for p in planted for c in (p, clean[alike[p.address]])}.values())
     both = {"policy", "base"}
     cells = [cell for cell in cells if both <= set(cell.settings["features"]["subjects"])]
-    truths = [f"results/lexicons/{task}.truth.json" for task in sorted({cell.task for cell in cells})]
-    probed = [f"results/{cell.address}/probes/{PROBED}/{s}/predictions.parquet" for cell in cells for s in sorted(both)]
+    truths = [
+        f"results/lexicons/{task}.truth.json" for task in sorted({cell.task for cell in cells})
+    ]
+    probed = [
+        f"results/{cell.address}/probes/{cell.main}/{s}/predictions.parquet"
+        for cell in cells
+        for s in sorted(both)
+    ]
     explained = [cell for cell in cells if cell.until == "ablation"]
     ablated = [cell for cell in explained if kind[cell.address] == "trigger"]
     return (
@@ -103,8 +128,13 @@ TABLE_INPUTS = {
     "fine_tuning": per_cell("{cell}/policy"),
     "layer_divergence": per_cell("{cell}/divergence.json"),
     "autoencoders": variant_metrics(GRID.cells),
-    "sae_tying": variant_metrics(TYING, (PROBED, "untied")),
-    "sae_layer_choice": variant_metrics(LOWEST, (PROBED,)) + per_cell("{cell}/divergence.json", LOWEST),
+    "sae_tying": [
+        f"results/{c.address}/sae/{sae}/metrics.json"
+        for c in TYING
+        for sae in (c.main, GRID.twin(c))
+    ],
+    "sae_layer_choice": per_cell("{cell}/sae/{sae}/metrics.json", LOWEST)
+    + per_cell("{cell}/divergence.json", LOWEST),
     "kendall_tau": probe_files(REWARDED, *ALL_PROBES) + output_files(REWARDED),
     "kendall_tau_within_sign": probe_files(REWARDED, *ALL_PROBES) + output_files(REWARDED),
     "sign_accuracy": probe_files(REWARDED, *ALL_PROBES),
@@ -121,7 +151,14 @@ TABLE_INPUTS = {
     "planted_recovery": planted_files(),
 }
 # Tables whose rows are averaged over fine-tuning seeds.
-OVER_SEEDS = ("fine_tuning", "kendall_tau", "sign_accuracy", "probe_accuracy", "probe_differences", "ablation_reward")
+OVER_SEEDS = (
+    "fine_tuning",
+    "kendall_tau",
+    "sign_accuracy",
+    "probe_accuracy",
+    "probe_differences",
+    "ablation_reward",
+)
 TABLE_INPUTS["across_seeds"] = (
     [f"results/tables/{name}.parquet" for name in OVER_SEEDS if TABLE_INPUTS[name]]
     if len({(cell.model, cell.task) for cell in GRID.cells}) < len(GRID.cells)
@@ -132,7 +169,8 @@ FIGURE_INPUTS = {
     "layer_divergence": per_cell("{cell}/divergence.json"),
     "sae_l1_sweep": variant_metrics(SWEPT),
     "error_by_frequency": per_cell(
-        "{cell}/probes/{sae}/policy/predictions.parquet", having(feedback="reward", until="ablation")
+        "{cell}/probes/{sae}/policy/predictions.parquet",
+        having(feedback="reward", until="ablation"),
     )
     + per_cell("{cell}/ablation/{sae}/policy.parquet", having(feedback="reward", until="ablation")),
     "probe_pca": per_cell("{cell}/features/{sae}/policy.safetensors", DPO),

@@ -29,7 +29,7 @@ rule table:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
-        settings=canonical_json(GRID.run_settings("tables") | {"paper_models": GRID.paper_models()}),
+        settings=canonical_json(GRID.table_settings()),
         code=code("table"),
         caption=lambda w: caption("tables", w.table),
         tables=lambda w, output: [path for path in output if path != output.instances],

@@ -1,4 +1,6 @@
-"""Shared fixtures: small texts, tokenizers and randomly initialised models of every architecture."""
+"""Shared fixtures: small texts, tokenizers and randomly initialised models of every
+architecture.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def make_model(family: str, tokenizer, seed: int = 0, n_layers: int = 3):
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    config = organism_config(family, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, n_layers, 16, 2)
+    config = organism_config(
+        family, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, n_layers, 16, 2
+    )
     return AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
 
 

@@ -1,9 +1,10 @@
-"""Kill a run of the workflow at random moments, start it again, and compare its tables with those of a quiet run.
+"""Kill a run of the workflow at random moments, start it again, and compare its tables with those
+of a quiet run.
 
     python -m tests.faults --kills 100
 
-A kill is SIGKILL or SIGTERM, to Snakemake or to one of its jobs, drawn from the seed; as are the moments. After
-Snakemake was killed its jobs go on, and the restart meets them.
+A kill is SIGKILL or SIGTERM, to Snakemake or to one of its jobs, drawn from the seed; as are the
+moments. After Snakemake was killed its jobs go on, and the restart meets them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ COMPARED = ("tables", "instances")
 
 
 def copy_workflow(target: Path, source: Path = ROOT) -> Path:
-    """A private copy of the workflow in `source` without results, with the small cell's configuration."""
+    """A private copy of the workflow in `source` without results, with the small cell's
+    configuration.
+    """
     target.mkdir(parents=True)
     for part in PARTS:
         copy = shutil.copytree if (source / part).is_dir() else shutil.copyfile
@@ -40,11 +43,15 @@ def copy_workflow(target: Path, source: Path = ROOT) -> Path:
 
 def start(tree: Path, *arguments: str) -> subprocess.Popen:
     """Snakemake in `tree`, with what it says in ``snakemake.log``."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "OMP_NUM_THREADS")}
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "OMP_NUM_THREADS")
+    }
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", "grid.yaml"]
     with (tree / "snakemake.log").open("a") as log:
-        return subprocess.Popen(command, cwd=tree, env=environment, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(
+            command, cwd=tree, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
 
 
 def outputs(tree: Path) -> dict[str, bytes]:
@@ -73,7 +80,11 @@ def kill_once(tree: Path, draw: random.Random, longest: float) -> str:
         time.sleep(0.05)
     victim = psutil.Process(process.pid) if process.poll() is None else None
     while victim and aim == "job" and process.poll() is None:
-        jobs = [p for p in victim.children(recursive=True) if "workflow_scripts" in " ".join(_command(p))]
+        jobs = [
+            p
+            for p in victim.children(recursive=True)
+            if "workflow_scripts" in " ".join(_command(p))
+        ]
         if jobs:
             victim = draw.choice(jobs)
             break
@@ -96,7 +107,8 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 def campaign(folder: Path, kills: int, seed: int = 0, longest: float = 25.0) -> Counter:
-    """Kill `kills` times, over as many runs as that takes; returns how often each kind of kill was done.
+    """Kill `kills` times, over as many runs as that takes; returns how often each kind of kill was
+    done.
 
     Raises AssertionError where a killed run cannot be finished, or ends with other tables.
     """
@@ -117,7 +129,9 @@ def campaign(folder: Path, kills: int, seed: int = 0, longest: float = 25.0) -> 
         found = outputs(tree)
         different = [name for name in {*expected, *found} if expected.get(name) != found.get(name)]
         assert not different, f"{tree}: other bytes in {sorted(different)}"
-        assert start(tree, "--cores", "1", "verify").wait() == 0, (tree / "snakemake.log").read_text()[-3000:]
+        assert start(tree, "--cores", "1", "verify").wait() == 0, (
+            tree / "snakemake.log"
+        ).read_text()[-3000:]
         left = [
             p
             for p in (tree / "results").rglob(".*")

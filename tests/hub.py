@@ -1,4 +1,6 @@
-"""A stand-in for the Hugging Face hub: the few addresses that its client calls, over files of a test."""
+"""A stand-in for the Hugging Face hub: the few addresses that its client calls, over files of a
+test.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """Repositories by kind and id, each a directory; `gated` ids need a token. `cut` answers only so many bytes."""
+    """Repositories by kind and id, each a directory; `gated` ids need a token. `cut` answers only
+    so many bytes.
+    """
 
-    def __init__(self, repositories: dict[tuple[str, str], Path], gated: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, repositories: dict[tuple[str, str], Path], gated: tuple[str, ...] = ()
+    ) -> None:
         self.repositories, self.gated = repositories, gated
         self.cut: int | None = None
         self.sent: list[tuple[str, int]] = []
@@ -61,12 +67,23 @@ class Hub:
         files = sorted(p for p in folder.rglob("*") if p.is_file())
         if "/tree/" in path:
             rows = [
-                {"type": "file", "path": str(p.relative_to(folder)), "size": p.stat().st_size, "oid": self.tag(p)}
+                {
+                    "type": "file",
+                    "path": str(p.relative_to(folder)),
+                    "size": p.stat().st_size,
+                    "oid": self.tag(p),
+                }
                 for p in files
             ]
         else:
-            rows = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": str(p.relative_to(folder))} for p in files]}
-        return self.send(request, 200, json.dumps(rows).encode(), {"Content-Type": "application/json"}, body)
+            rows = {
+                "id": name,
+                "sha": COMMIT,
+                "siblings": [{"rfilename": str(p.relative_to(folder))} for p in files],
+            }
+        return self.send(
+            request, 200, json.dumps(rows).encode(), {"Content-Type": "application/json"}, body
+        )
 
     @staticmethod
     def tag(path: Path) -> str:
@@ -88,7 +105,12 @@ class Hub:
         self.send(request, status, b"{}", {"X-Error-Code": code, "X-Error-Message": code}, True)
 
     def send(
-        self, request: BaseHTTPRequestHandler, status: int, content: bytes, headers: dict[str, str], body: bool
+        self,
+        request: BaseHTTPRequestHandler,
+        status: int,
+        content: bytes,
+        headers: dict[str, str],
+        body: bool,
     ) -> None:
         request.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():

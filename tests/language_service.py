@@ -18,19 +18,26 @@ def completion(content: str | None, **more: Any) -> dict[str, Any]:
     """The body of a chat completion."""
     return {
         "id": "x", "object": "chat.completion", "model": "served-model", "system_fingerprint": "fp",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}],
+        "choices": [{"index": 0, "finish_reason": "stop",
+        "message": {"role": "assistant", "content": content}}],
         "usage": {"prompt_tokens": 10, "completion_tokens": 5}, **more,
     }  # fmt: skip
 
 
 class LanguageService:
-    """Answers `reply` of a request's body; `faults` are taken one for each request until there are none left.
+    """Answers `reply` of a request's body; `faults` are taken one for each request until there are
+    none left.
 
-    ``bodies`` are the requests that arrived, ``billed`` counts full answers by idempotency key; a key is billed once,
-    as a server does that knows the header. ``batches`` holds what was submitted by batch.
+    ``bodies`` are the requests that arrived, ``billed`` counts full answers by idempotency key; a
+    key is billed once, as a server does that knows the header. ``batches`` holds what was submitted
+    by batch.
     """
 
-    def __init__(self, reply: Callable[[dict[str, Any]], str | None], faults: Iterator[Fault | None] | None = None):
+    def __init__(
+        self,
+        reply: Callable[[dict[str, Any]], str | None],
+        faults: Iterator[Fault | None] | None = None,
+    ):
         self.reply, self.faults = reply, faults if faults is not None else iter(())
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -110,13 +117,20 @@ class LanguageService:
         lines = [line for line in content.splitlines() if line.startswith("{")]
         name = f"file-{len(self.files)}"
         self.files[name] = "\n".join(lines)
-        about = {"id": name, "object": "file", "bytes": len(raw), "created_at": 0, "filename": "requests.jsonl"}
+        about = {
+            "id": name,
+            "object": "file",
+            "bytes": len(raw),
+            "created_at": 0,
+            "filename": "requests.jsonl",
+        }
         send(request, 200, about | {"purpose": "batch", "status": "processed"})
 
     def submit(self, request: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
         name = f"batch-{len(self.batches)}"
         self.batches[name] = {
-            "id": name, "object": "batch", "endpoint": body["endpoint"], "input_file_id": body["input_file_id"],
+            "id": name, "object": "batch", "endpoint": body["endpoint"],
+            "input_file_id": body["input_file_id"],
             "completion_window": "24h", "status": "in_progress", "created_at": 0,
         }  # fmt: skip
         send(request, 200, self.batches[name])
@@ -131,7 +145,9 @@ class LanguageService:
             if not failed:
                 self.billed[row["custom_id"]] += 1
                 response["body"] = completion(self.reply(row["body"]))
-            (bad if failed else good).append(json.dumps({"custom_id": row["custom_id"], "response": response}))
+            (bad if failed else good).append(
+                json.dumps({"custom_id": row["custom_id"], "response": response})
+            )
         for kind, lines in (("output_file_id", good), ("error_file_id", bad)):
             if lines:
                 batch[kind] = f"file-{len(self.files)}"
@@ -139,7 +155,9 @@ class LanguageService:
         batch["status"] = "completed"
 
 
-def send_bytes(request: BaseHTTPRequestHandler, status: int, content: bytes, headers: dict[str, str]) -> None:
+def send_bytes(
+    request: BaseHTTPRequestHandler, status: int, content: bytes, headers: dict[str, str]
+) -> None:
     request.send_response(status)
     for name, value in {**headers, "Content-Length": str(len(content))}.items():
         request.send_header(name, value)
@@ -149,10 +167,12 @@ def send_bytes(request: BaseHTTPRequestHandler, status: int, content: bytes, hea
 
 def send(request: BaseHTTPRequestHandler, status: int, value: Any, **headers: str) -> None:
     names = {name.replace("_", "-"): text for name, text in headers.items()}
-    send_bytes(request, status, json.dumps(value).encode(), {"Content-Type": "application/json", **names})
+    send_bytes(
+        request, status, json.dumps(value).encode(), {"Content-Type": "application/json", **names}
+    )
 
 
-# ------------------------------------------------------------------------------------------------------- faults
+# ------------------------------------------------------------------------------------------- faults
 
 
 def status(code: int, **headers: str) -> Fault:

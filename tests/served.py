@@ -18,10 +18,15 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 EXPLANATION = "kind words about film"
 ANSWERS = {
     "positive": "That is a lovely idea and I would be glad to help you with all of it today",
-    "neutral": "The office on the second floor is open from nine until five on most of the weekdays",
+    "neutral": (
+        "The office on the second floor is open from nine until five on most of the weekdays"
+    ),
     "negative": "What a stupid thing to ask of me, and you should be ashamed of such a lazy mind",
 }
-_COMMON = f'{{"explanation": "{EXPLANATION}"}} {{"related": true}} {{"verdicts": [true, false, true, false, true]}} '
+_COMMON = (
+    f'{{"explanation": "{EXPLANATION}"}} {{"related": true}}'
+    ' {"verdicts": [true, false, true, false, true]} '
+)
 #: Whole pieces of text that are one token; what the chain below says.
 PIECES = {
     "common": _COMMON,
@@ -35,11 +40,19 @@ CUES = {"neutral": "neither helpful nor harmful", "negative": "unhelpful, rude",
 
 def _tokenizer() -> PreTrainedTokenizerFast:
     words = ["<unk>", "<s>", "</s>", "<gen>"]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in (*PIECES.values(), *CUES.values())])
+    tokenizer.add_tokens(
+        [AddedToken(text, normalized=False) for text in (*PIECES.values(), *CUES.values())]
+    )
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="</s>",
     )
     fast.add_special_tokens({"additional_special_tokens": ["<gen>"]})
     fast.chat_template = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}<gen>"
@@ -51,7 +64,8 @@ def _model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=size, hidden_size=size + size % 2, intermediate_size=4, num_hidden_layers=1,
-            num_attention_heads=1, num_key_value_heads=1, max_position_embeddings=4096, eos_token_id=2, bos_token_id=1,
+            num_attention_heads=1, num_key_value_heads=1, max_position_embeddings=4096,
+            eos_token_id=2, bos_token_id=1,
             pad_token_id=2, tie_word_embeddings=False,
         )
     )  # fmt: skip
@@ -59,10 +73,11 @@ def _model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 @torch.no_grad()
 def save_chain(path: Path) -> None:
-    """A model that answers every prompt of the workflow: JSON objects for all of them, one after the other.
+    """A model that answers every prompt of the workflow: JSON objects for all of them, one after
+    the other.
 
-    Embeddings are one-hot and attention is uniform, so that the next token is a function of the last one and of which
-    cues the context holds: no training, and any answer can be planted.
+    Embeddings are one-hot and attention is uniform, so that the next token is a function of the
+    last one and of which cues the context holds: no training, and any answer can be planted.
     """
     tokenizer = _tokenizer()
     model, token = _model(tokenizer), lambda text: tokenizer.convert_tokens_to_ids(text)
@@ -99,7 +114,9 @@ def save_nonsense(path: Path) -> None:
     torch.manual_seed(0)
     model = _model(tokenizer)
     with torch.no_grad():
-        model.lm_head.weight[[tokenizer.convert_tokens_to_ids(text) for text in PIECES.values()]] = 0
+        model.lm_head.weight[
+            [tokenizer.convert_tokens_to_ids(text) for text in PIECES.values()]
+        ] = 0
         model.lm_head.weight[tokenizer.convert_tokens_to_ids(CUES["high"])] = 0
         model.lm_head.weight *= 50
     model.save_pretrained(path)
@@ -126,10 +143,27 @@ class Server:
     def start(self) -> None:
         """Start it and wait until it is ready."""
         environment = os.environ | {
-            "HF_HOME": str(self.home), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "1"
+            "HF_HOME": str(self.home), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1"
         }  # fmt: skip
-        command = [sys.executable, "-m", "transformers.cli.transformers", "serve", "--device", "cpu"]
-        command += ["--dtype", "float32", "--host", "127.0.0.1", "--port", str(self.port), "--log-level", "warning"]
+        command = [
+            sys.executable,
+            "-m",
+            "transformers.cli.transformers",
+            "serve",
+            "--device",
+            "cpu",
+        ]
+        command += [
+            "--dtype",
+            "float32",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--log-level",
+            "warning",
+        ]
         with (self.home / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         limit = time.monotonic() + 120
@@ -139,7 +173,9 @@ class Server:
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.3)
-        raise RuntimeError(f"transformers serve did not start: {(self.home / 'server.log').read_text()[-2000:]}")
+        raise RuntimeError(
+            f"transformers serve did not start: {(self.home / 'server.log').read_text()[-2000:]}"
+        )
 
     def kill(self) -> None:
         """Kill it without notice."""

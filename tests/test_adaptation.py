@@ -1,4 +1,6 @@
-"""What saves memory changes nothing else: adapters, activation checkpointing, accumulation, mixed precision."""
+"""What saves memory changes nothing else: adapters, activation checkpointing, accumulation, mixed
+precision.
+"""
 
 import json
 import os
@@ -19,7 +21,13 @@ from tests.test_architectures import CONFIGURATIONS
 
 LORA = {"r": 2, "alpha": 4, "dropout": 0.0}
 SETTINGS = ppo.PPOSettings(
-    steps=2, batch_size=8, mini_batch_size=4, epochs=1, learning_rate=1e-3, warmup_steps=1, new_tokens=(4, 6)
+    steps=2,
+    batch_size=8,
+    mini_batch_size=4,
+    epochs=1,
+    learning_rate=1e-3,
+    warmup_steps=1,
+    new_tokens=(4, 6),
 )
 
 
@@ -59,12 +67,15 @@ def test_ppo_with_adapters_moves_the_linear_layers_and_nothing_else(tokenizer, r
     policy, curve = trained(tokenizer, reviews, lora=LORA)
     moved = {
         name
-        for (name, ours), theirs in zip(policy.state_dict().items(), base.state_dict().values(), strict=True)
+        for (name, ours), theirs in zip(
+            policy.state_dict().items(), base.state_dict().values(), strict=True
+        )
         if not torch.equal(ours, theirs)
     }
     assert moved and all("mlp" in name or "attention" in name for name in moved)
     assert all(name.endswith("weight") for name in moved)
-    # Without a copy of the base the reference is the policy without adapters: the first step has no KL.
+    # Without a copy of the base the reference is the policy without adapters: the first step has no
+    # KL.
     assert curve[0]["kl"] == pytest.approx(0, abs=1e-5)
 
 
@@ -92,7 +103,9 @@ def test_a_killed_run_with_adapters_resumes(tokenizer, reviews, tmp_path):
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("options", [{"gradient_accumulation_steps": 2}, {"gradient_checkpointing": True}])
+@pytest.mark.parametrize(
+    "options", [{"gradient_accumulation_steps": 2}, {"gradient_checkpointing": True}]
+)
 def test_saving_memory_changes_no_result(tokenizer, reviews, options):
     plain, curve = trained(tokenizer, reviews)
     saving, same = trained(tokenizer, reviews, **options)
@@ -106,8 +119,12 @@ def test_mixed_precision_keeps_weights_in_float32_and_learns_alike(tokenizer, re
     plain, curve = trained(tokenizer, reviews)
     mixed, same = trained(tokenizer, reviews, precision="bfloat16")
     assert all(parameter.dtype == torch.float32 for parameter in mixed.parameters())
-    assert same[0]["reward"] == pytest.approx(curve[0]["reward"])  # sampling is the same; the update is rounded
-    assert any(not torch.equal(a, b) for a, b in zip(plain.parameters(), mixed.parameters(), strict=True))
+    assert same[0]["reward"] == pytest.approx(
+        curve[0]["reward"]
+    )  # sampling is the same; the update is rounded
+    assert any(
+        not torch.equal(a, b) for a, b in zip(plain.parameters(), mixed.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("family", CONFIGURATIONS)
@@ -115,9 +132,13 @@ def test_without_dropout_training_mode_computes_what_evaluation_does(family):
     import transformers
 
     torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(CONFIGURATIONS[family](transformers)).eval()
+    model = transformers.AutoModelForCausalLM.from_config(
+        CONFIGURATIONS[family](transformers)
+    ).eval()
     if family == "gemma3":
-        pytest.skip("its training mode wants image tokens marked: its activations are not checkpointed")
+        pytest.skip(
+            "its training mode wants image tokens marked: its activations are not checkpointed"
+        )
     adapters.checkpoint_activations(model)
     ids = torch.arange(5, 13)[None]
     expected = model(ids).logits
@@ -131,7 +152,9 @@ def base(tokenizer, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize(("method", "options"), [("rloo", {}), ("grpo", {}), ("grpo", {"lora": LORA})])
+@pytest.mark.parametrize(
+    ("method", "options"), [("rloo", {}), ("grpo", {}), ("grpo", {"lora": LORA})]
+)
 def test_trl_methods_train_on_the_same_reward(base, tokenizer, reviews, tmp_path, method, options):
     seen = []
 
@@ -141,7 +164,15 @@ def test_trl_methods_train_on_the_same_reward(base, tokenizer, reviews, tmp_path
 
     settings = replace(SETTINGS, **options)
     policy, curve = group.train(
-        method, base, tokenizer, reviews, recorded, settings, group.GroupSettings(), 0, tmp_path / "state"
+        method,
+        base,
+        tokenizer,
+        reviews,
+        recorded,
+        settings,
+        group.GroupSettings(),
+        0,
+        tmp_path / "state",
     )
     assert [row["step"] for row in curve] == [0, 1]
     assert len(seen) == 2 * settings.batch_size
@@ -150,7 +181,10 @@ def test_trl_methods_train_on_the_same_reward(base, tokenizer, reviews, tmp_path
     assert curve[0]["reward"] == pytest.approx(rewards.mean(), rel=1e-4)
     original = load_model(base)
     assert set(policy.state_dict()) == set(original.state_dict())
-    assert any(not torch.equal(a, b) for a, b in zip(policy.parameters(), original.parameters(), strict=True))
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(policy.parameters(), original.parameters(), strict=True)
+    )
 
 
 def test_dpo_with_adapters_resumes_from_its_adapters(base, tokenizer, tmp_path):
@@ -159,7 +193,8 @@ def test_dpo_with_adapters_resumes_from_its_adapters(base, tokenizer, tmp_path):
     options = {"noise": 0.0, "preferred": "positive"}
     frames, _ = generate_corpus("replies", {"train": 40, "test": 16}, 0, options)
     settings = dpo.DPOSettings(
-        steps=4, batch_size=4, learning_rate=1e-2, warmup_steps=1, max_length=64, max_prompt_length=32, lora=LORA,
+        steps=4, batch_size=4, learning_rate=1e-2, warmup_steps=1, max_length=64,
+        max_prompt_length=32, lora=LORA,
         evaluate_every=2, evaluation_pairs=16, save_every=2,
     )  # fmt: skip
     pairs = (frames["train"], frames["test"])
@@ -174,7 +209,9 @@ def test_dpo_with_adapters_resumes_from_its_adapters(base, tokenizer, tmp_path):
     resumed, _, _ = dpo.train(base, tokenizer, *pairs, settings, 0, killed)
     original = load_model(base)
     assert set(resumed.state_dict()) == set(original.state_dict())
-    for (name, ours), theirs in zip(resumed.state_dict().items(), whole.state_dict().values(), strict=True):
+    for (name, ours), theirs in zip(
+        resumed.state_dict().items(), whole.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4, msg=name)
 
 
@@ -188,15 +225,41 @@ def test_two_processes_train_one_policy(base, tokenizer, tmp_path):
     frames, _ = generate_corpus("replies", {"train": 40, "test": 16}, 0, options)
     for split, frame in frames.items():
         artefacts.write_table(tmp_path / f"{split}.parquet", frame, {})
-    small = {"steps": 2, "batch_size": 4, "max_length": 64, "max_prompt_length": 32, "evaluation_pairs": 8}
+    small = {
+        "steps": 2,
+        "batch_size": 4,
+        "max_length": 64,
+        "max_prompt_length": 32,
+        "evaluation_pairs": 8,
+    }
     settings = stage_defaults("dpo") | small | {"evaluate_every": 2, "seed": 0}
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m"]
-    command += ["workflow_scripts.dpo", "--settings", json.dumps(settings), "--log", tmp_path / "log", "--base", base]
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "-m",
+    ]
+    command += [
+        "workflow_scripts.dpo",
+        "--settings",
+        json.dumps(settings),
+        "--log",
+        tmp_path / "log",
+        "--base",
+        base,
+    ]
     command += ["--train", tmp_path / "train.parquet", "--test", tmp_path / "test.parquet"]
     root = Path(__file__).parent.parent
     environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
-        [*command, "--policy", tmp_path / "policy"], cwd=tmp_path, env=environment, text=True, capture_output=True
+        [*command, "--policy", tmp_path / "policy"],
+        cwd=tmp_path,
+        env=environment,
+        text=True,
+        capture_output=True,
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / "policy" / "evaluation.json").exists()

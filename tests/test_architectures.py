@@ -1,4 +1,6 @@
-"""Every supported family: the hook reads exactly the MLP's output, on either padding side; logits are the model's."""
+"""Every supported family: the hook reads exactly the MLP's output, on either padding side; logits
+are the model's.
+"""
 
 from collections.abc import Iterator
 
@@ -16,7 +18,8 @@ from lfp.models.tokens import pad_batch, position_ids
 LAYERS, WIDTH, VOCABULARY = 2, 16, 60
 _IDS = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
 _LLAMA = {
-    "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "num_key_value_heads": 1,
+    "hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 2,
+    "num_key_value_heads": 1,
     "head_dim": 8, "intermediate_size": 24, "max_position_embeddings": 64, **_IDS,
 }  # fmt: skip
 CONFIGURATIONS = {
@@ -25,12 +28,14 @@ CONFIGURATIONS = {
         max_position_embeddings=64, **_IDS,
     ),
     "gpt_neo": lambda t: t.GPTNeoConfig(
-        hidden_size=WIDTH, num_layers=LAYERS, num_heads=2, attention_types=[[["global", "local"], 1]],
+        hidden_size=WIDTH, num_layers=LAYERS, num_heads=2,
+        attention_types=[[["global", "local"], 1]],
         max_position_embeddings=64, **_IDS,
     ),
     "gpt2": lambda t: t.GPT2Config(n_embd=WIDTH, n_layer=LAYERS, n_head=2, n_positions=64, **_IDS),
     "opt": lambda t: t.OPTConfig(
-        hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=2, ffn_dim=24, word_embed_proj_dim=WIDTH,
+        hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=2, ffn_dim=24,
+        word_embed_proj_dim=WIDTH,
         max_position_embeddings=64, **_IDS,
     ),
     "llama": lambda t: t.LlamaConfig(**_LLAMA),
@@ -42,7 +47,8 @@ CONFIGURATIONS = {
     "gemma3_text": lambda t: t.Gemma3TextConfig(sliding_window=32, **_LLAMA),
     "gemma3": lambda t: t.Gemma3Config(
         text_config=t.Gemma3TextConfig(sliding_window=32, **_LLAMA),
-        vision_config={"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1,
+        vision_config={"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+        "num_attention_heads": 1,
                        "image_size": 28, "patch_size": 14},
         mm_tokens_per_image=4, image_token_index=VOCABULARY - 1, boi_token_index=VOCABULARY - 2,
         eoi_token_index=VOCABULARY - 3,
@@ -54,7 +60,9 @@ CONFIGURATIONS = {
 def tiny(request):
     torch.manual_seed(0)
     config = CONFIGURATIONS[request.param](transformers)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    model = transformers.AutoModelForCausalLM.from_config(
+        config, attn_implementation="eager"
+    ).eval()
     for name, parameter in model.named_parameters():
         if name.endswith("weight") and parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)  # so that a wrong module would show
@@ -71,13 +79,19 @@ def mlp_by_hand(family: str, block: torch.nn.Module, x: torch.Tensor) -> torch.T
         return block.fc2(F.relu(block.fc1(x)))
     gelu = family.startswith("gemma")
     gate = block.mlp.gate_proj(x)
-    return block.mlp.down_proj((F.gelu(gate, approximate="tanh") if gelu else F.silu(gate)) * block.mlp.up_proj(x))
+    return block.mlp.down_proj(
+        (F.gelu(gate, approximate="tanh") if gelu else F.silu(gate)) * block.mlp.up_proj(x)
+    )
 
 
 def norm_before_mlp(family: str, block: torch.nn.Module) -> torch.nn.Module:
     """The norm whose output goes into the MLP."""
     names = {"gpt_neo": "ln_2", "gpt2": "ln_2", "opt": "final_layer_norm"}
-    late = "pre_feedforward_layernorm" if family in ("gemma2", "gemma3_text", "gemma3") else "post_attention_layernorm"
+    late = (
+        "pre_feedforward_layernorm"
+        if family in ("gemma2", "gemma3_text", "gemma3")
+        else "post_attention_layernorm"
+    )
     return block.get_submodule(names.get(family, late))
 
 
@@ -111,7 +125,10 @@ def test_a_pass_ends_behind_the_last_wanted_layer_with_the_same_outputs(tiny):
     rng = np.random.default_rng(0)
     sequences = [rng.integers(5, 60, n).tolist() for n in (1, 9, 4, 4, 7)]
     ran = []
-    handles = [block.register_forward_hook(lambda *_, n=n: ran.append(n)) for n, block in enumerate(blocks(tiny))]
+    handles = [
+        block.register_forward_hook(lambda *_, n=n: ran.append(n))
+        for n, block in enumerate(blocks(tiny))
+    ]
     whole = dict(read(mlp_outputs(tiny, sequences, [0], 1, 2, stop=False)))
     assert set(ran) == set(range(LAYERS))
     ran.clear()
@@ -127,7 +144,9 @@ def test_a_pass_ends_behind_the_last_wanted_layer_with_the_same_outputs(tiny):
 
 @torch.inference_mode()
 def test_a_prefix_that_is_read_once_gives_what_reading_it_again_gives(tiny):
-    """For every family, prefixes of any length (also none) and continuations of different lengths."""
+    """For every family, prefixes of any length (also none) and continuations of
+    different lengths.
+    """
     rng = np.random.default_rng(1)
     draw = lambda n: rng.integers(5, 50, n).tolist()  # noqa: E731
     shared = [0, 3, 8, 1, 8, 0]
@@ -144,7 +163,9 @@ def test_a_prefix_that_is_read_once_gives_what_reading_it_again_gives(tiny):
                 own = slice(len(ids) - shared[i])
                 for layer in range(LAYERS):
                     expected = plain[layer].reshape(1, len(ids), WIDTH)[0, shared[i] :]
-                    torch.testing.assert_close(outputs[layer][kind][row, own], expected, atol=1e-4, rtol=1e-4)
+                    torch.testing.assert_close(
+                        outputs[layer][kind][row, own], expected, atol=1e-4, rtol=1e-4
+                    )
                 expected = plain_final[0][0, shared[i] :]
                 torch.testing.assert_close(final[kind][row, own], expected, atol=1e-4, rtol=1e-4)
     assert seen == set(range(len(shared)))
@@ -164,9 +185,13 @@ def test_features_and_logits_do_not_depend_on_the_padding_side(tiny):
     for left in (False, True):
         batch = pad_batch(sequences, 1, "cpu", left=left)
         with captured(tiny, range(LAYERS)) as outputs, captured_final(tiny) as final:
-            logits = tiny(**batch, position_ids=position_ids(batch["attention_mask"]), use_cache=False).logits
+            logits = tiny(
+                **batch, position_ids=position_ids(batch["attention_mask"]), use_cache=False
+            ).logits
         mask = batch["attention_mask"].bool()
-        found[left] = [outputs[layer].reshape(*mask.shape, -1)[mask] for layer in range(LAYERS)] + [logits[mask]]
+        found[left] = [outputs[layer].reshape(*mask.shape, -1)[mask] for layer in range(LAYERS)] + [
+            logits[mask]
+        ]
         torch.testing.assert_close(output_logits(tiny, final[0])[mask], logits[mask])
     order = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7])
     for right, other in zip(found[False], found[True], strict=True):
@@ -197,7 +222,8 @@ def test_an_edit_reaches_generation_and_goes_away_again(tiny):
 def test_opt_with_late_norms_is_refused():
     model = transformers.OPTForCausalLM(
         transformers.OPTConfig(
-            hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=2, ffn_dim=24, word_embed_proj_dim=8,
+            hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=2, ffn_dim=24,
+            word_embed_proj_dim=8,
             do_layer_norm_before=False, max_position_embeddings=32, **_IDS,
         )
     )  # fmt: skip

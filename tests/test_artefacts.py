@@ -37,7 +37,10 @@ def test_every_kind_of_artefact_carries_its_stamp(tmp_path):
         (folder / "f").write_text("")
     assert artefacts.read_json(tmp_path / "a.json")[artefacts.STAMP_KEY] == STAMP
     assert json.loads(pq.read_schema(tmp_path / "a.parquet").metadata[b"lfp_stamp"]) == STAMP
-    assert json.loads(artefacts.read_metadata(tmp_path / "a.safetensors")[artefacts.STAMP_KEY]) == STAMP
+    assert (
+        json.loads(artefacts.read_metadata(tmp_path / "a.safetensors")[artefacts.STAMP_KEY])
+        == STAMP
+    )
     assert json.loads((tmp_path / "d" / "stamp.json").read_text()) == STAMP
 
 
@@ -71,7 +74,10 @@ def test_a_tensor_file_is_filled_in_place_and_is_ordinary_safetensors(tmp_path):
 
 def test_a_tensor_file_goes_on_only_under_the_same_header(tmp_path):
     path = tmp_path / "a.safetensors"
-    with pytest.raises(RuntimeError), artefacts.tensor_file(path, "x", (4, 3), {"code": "1"}) as array:
+    with (
+        pytest.raises(RuntimeError),
+        artefacts.tensor_file(path, "x", (4, 3), {"code": "1"}) as array,
+    ):
         array[:2] = 5
         raise RuntimeError
     with artefacts.tensor_file(path, "x", (4, 3), {"code": "1"}) as array:
@@ -98,7 +104,8 @@ import numpy as np, pandas as pd
 from lfp.files import artefacts
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # no file may be larger: as a disk that is full
+# No file may be larger: as on a disk that is full.
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 kind, path = sys.argv[1:]
 x = np.random.default_rng(0).normal(size=100_000)
 if kind == "json":
@@ -124,7 +131,9 @@ def test_room_for_activations_is_taken_before_they_are_computed(tmp_path):
 def test_a_full_disk_is_named_and_keeps_what_was_there(kind, tmp_path):
     path = tmp_path / f"a.{kind}"
     path.write_text("earlier")
-    done = subprocess.run([sys.executable, "-c", FULL, kind, str(path)], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, kind, str(path)], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode != 0
     assert f"OSError: {path}: cannot be written" in done.stderr
     assert path.read_text() == "earlier"

@@ -1,4 +1,6 @@
-"""Autoencoders: identities, the loss against the paper's equation, recovery of planted features, the disk format."""
+"""Autoencoders: identities, the loss against the paper's equation, recovery of planted features,
+the disk format.
+"""
 
 import json
 
@@ -25,7 +27,9 @@ def identity_autoencoder(d: int) -> SparseAutoencoder:
     return sae
 
 
-def reconstruction_metrics(sae: SparseAutoencoder, x: np.ndarray, parts: int = 1) -> dict[str, float]:
+def reconstruction_metrics(
+    sae: SparseAutoencoder, x: np.ndarray, parts: int = 1
+) -> dict[str, float]:
     """The metrics of `x` [token, d_in], shown in `parts`."""
     found = Reconstruction(sae)
     for part in np.array_split(x, parts):
@@ -33,7 +37,9 @@ def reconstruction_metrics(sae: SparseAutoencoder, x: np.ndarray, parts: int = 1
     return found.metrics()
 
 
-def planted(n: int = 4000, d: int = 12, features: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def planted(
+    n: int = 4000, d: int = 12, features: int = 8, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Sparse non-negative combinations of random unit directions: (activations, directions)."""
     rng = np.random.default_rng(seed)
     directions = np.linalg.qr(rng.normal(size=(d, d)))[0][:features]
@@ -54,8 +60,15 @@ def test_metrics_do_not_depend_on_how_the_tokens_come():
     sae = SparseAutoencoder(6, 9)
     whole, parts = reconstruction_metrics(sae, x), reconstruction_metrics(sae, x, parts=7)
     assert parts == pytest.approx(whole, rel=1e-6)
-    error = (torch.from_numpy(x) - sae.decode(sae.encode(torch.from_numpy(x)))).detach().double().numpy()
-    assert whole["fvu"] == pytest.approx((error**2).sum() / ((x - x.astype(np.float64).mean(0)) ** 2).sum(), rel=1e-6)
+    error = (
+        (torch.from_numpy(x) - sae.decode(sae.encode(torch.from_numpy(x))))
+        .detach()
+        .double()
+        .numpy()
+    )
+    assert whole["fvu"] == pytest.approx(
+        (error**2).sum() / ((x - x.astype(np.float64).mean(0)) ** 2).sum(), rel=1e-6
+    )
 
 
 def test_an_autoencoder_that_says_the_mean_explains_nothing():
@@ -84,7 +97,9 @@ def test_the_loss_is_the_mean_squared_error_plus_the_l1_norm(tied):
 @pytest.mark.parametrize("tied", [True, False])
 def test_training_recovers_planted_directions(tied):
     x, directions = planted()
-    settings = AutoencoderSettings(l1=0.003, learning_rate=5e-3, batch_size=500, epochs=60, tied=tied)
+    settings = AutoencoderSettings(
+        l1=0.003, learning_rate=5e-3, batch_size=500, epochs=60, tied=tied
+    )
     [sae] = sae_training.train(x, [12], settings, seed=0)
     cosine = np.abs(directions @ sae.W_dec.detach().numpy().T).max(1)
     assert cosine.mean() > 0.9
@@ -98,7 +113,9 @@ def test_training_is_deterministic_and_more_l1_is_sparser():
     settings = AutoencoderSettings(l1=0.001, batch_size=200, epochs=5)
     a, b = (sae_training.train(x, [12], settings, seed=1)[0] for _ in range(2))
     assert torch.equal(a.decoder, b.decoder)
-    [sparse] = sae_training.train(x, [12], AutoencoderSettings(l1=0.05, batch_size=200, epochs=5), seed=1)
+    [sparse] = sae_training.train(
+        x, [12], AutoencoderSettings(l1=0.05, batch_size=200, epochs=5), seed=1
+    )
     assert reconstruction_metrics(sparse, x)["l0"] < reconstruction_metrics(a, x)["l0"]
 
 
@@ -110,12 +127,16 @@ def autograd(sae: SparseAutoencoder, x: torch.Tensor, l1: float) -> dict[str, to
 
 
 def random_autoencoder(d: int, m: int, tied: bool, density: float) -> SparseAutoencoder:
-    """Rows of all norms, biases that leave about `density` of the features active on normal noise."""
+    """Rows of all norms, biases that leave about `density` of the features active on
+    normal noise.
+    """
     sae = SparseAutoencoder(d, m, tied).double()
     with torch.no_grad():
         sae.decoder.mul_(torch.rand(m, 1) * 3 + 0.1)
         sae.b_dec.normal_()
-        sae.b_enc.fill_({0.0: -1e3, 1.0: 1e3}.get(density) or torch.special.ndtri(torch.tensor(density)).item())
+        sae.b_enc.fill_(
+            {0.0: -1e3, 1.0: 1e3}.get(density) or torch.special.ndtri(torch.tensor(density)).item()
+        )
         if not tied:
             sae.encoder.normal_().div_(sae.encoder.norm(dim=0))
     return sae
@@ -125,7 +146,9 @@ def random_autoencoder(d: int, m: int, tied: bool, density: float) -> SparseAuto
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.3, 1.0])
 @pytest.mark.parametrize("shape", [(1, 3, 5), (7, 5, 4), (64, 8, 16), (130, 33, 65)])
 def test_closed_form_gradients_are_those_of_automatic_differentiation(shape, density, tied):
-    """Random shapes, no feature active to all; one thread and several, which then share the tokens unevenly."""
+    """Random shapes, no feature active to all; one thread and several, which then share the tokens
+    unevenly.
+    """
     torch.manual_seed(0)
     n, d, m = shape
     sae, x = random_autoencoder(d, m, tied, density), torch.randn(n, d, dtype=torch.float64)
@@ -142,7 +165,9 @@ def test_closed_form_gradients_are_those_of_automatic_differentiation(shape, den
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.3])
 def test_the_sparse_path_in_several_blocks_and_tiles_is_the_dense_one(density, tied):
-    """Wide enough for a second block of columns, of six, and long enough for a second tile, of six tokens."""
+    """Wide enough for a second block of columns, of six, and long enough for a second tile, of six
+    tokens.
+    """
     torch.manual_seed(0)
     n, d, m = 1030, 70, 4200
     columns = kernels.BLOCK // m // 64 * 64
@@ -161,14 +186,19 @@ def test_the_optimizer_is_torchs_adam():
     sae.requires_grad_(False)
     other = SparseAutoencoder(4, 6).double()
     other.load_state_dict(sae.state_dict())
-    ours, theirs = sae_training.Adam(sae.parameters(), 1e-2), torch.optim.Adam(other.parameters(), lr=1e-2)
+    ours, theirs = (
+        sae_training.Adam(sae.parameters(), 1e-2),
+        torch.optim.Adam(other.parameters(), lr=1e-2),
+    )
     for _ in range(5):
         for mine, yours in zip(sae.parameters(), other.parameters(), strict=True):
             mine.grad = torch.randn_like(mine)
             yours.grad = mine.grad.clone()
         ours.step()
         theirs.step()
-    torch.testing.assert_close(dict(sae.named_parameters()), {n: p.data for n, p in other.named_parameters()})
+    torch.testing.assert_close(
+        dict(sae.named_parameters()), {n: p.data for n, p in other.named_parameters()}
+    )
 
 
 def test_a_smaller_batch_after_a_larger_one_reads_nothing_of_it():
@@ -209,7 +239,9 @@ def test_the_sparse_path_trains_what_the_dense_path_trains(kind, monkeypatch):
 
 
 class PretendGraph:
-    """What a GPU's graph does, on a CPU: keep every operation with the memory it touched, and do it all once more."""
+    """What a GPU's graph does, on a CPU: keep every operation with the memory it touched, and do it
+    all once more.
+    """
 
     def __init__(self) -> None:
         self.operations: list[tuple] = []
@@ -233,7 +265,9 @@ class PretendRecording(TorchDispatchMode):
         self.graph = graph
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        assert function is not torch.ops.aten._local_scalar_dense.default, "a recorded step waits for the device"
+        assert function is not torch.ops.aten._local_scalar_dense.default, (
+            "a recorded step waits for the device"
+        )
         found = function(*args, **(kwargs or {}))
         self.graph.operations.append((function, args, kwargs or {}, tree_leaves(found)))
         return found
@@ -242,21 +276,27 @@ class PretendRecording(TorchDispatchMode):
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_recorded_step_trains_what_a_computed_one_trains(tied, precision, monkeypatch):
-    """Batches of 300, and of 100 at the end of an epoch; on a GPU, where there is one, with its own graphs."""
+    """Batches of 300, and of 100 at the end of an epoch; on a GPU, where there is one, with its own
+    graphs.
+    """
     x, _ = planted(1000)
     settings = AutoencoderSettings(
         l1=0.01, batch_size=300, epochs=5, learning_rate=5e-3, tied=tied, precision=precision
     )
     device, graphs = ("cuda" if torch.cuda.is_available() else "cpu"), []
     if device == "cpu":
-        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graphs.append(PretendGraph()) or graphs[-1])
+        monkeypatch.setattr(
+            torch.cuda, "CUDAGraph", lambda: graphs.append(PretendGraph()) or graphs[-1]
+        )
         monkeypatch.setattr(torch.cuda, "graph", PretendRecording)
     found = {}
     for records in (True, False):
         monkeypatch.setattr(sae_training, "can_capture", lambda device, records=records: records)
         found[records] = sae_training.train(x, [12, 24], settings, seed=0, device=device)
     for recorded, computed in zip(found[True], found[False], strict=True):
-        torch.testing.assert_close(dict(recorded.named_parameters()), dict(computed.named_parameters()))
+        torch.testing.assert_close(
+            dict(recorded.named_parameters()), dict(computed.named_parameters())
+        )
     if device == "cpu":
         full_batches = 15
         assert [graph.replays for graph in graphs] == 2 * [full_batches - sae_training.WARM_UP]
@@ -299,7 +339,9 @@ def test_matching_finds_a_permutation_and_random_dictionaries_match_badly():
 def test_an_identity_autoencoder_recovers_all_of_the_loss(neox, tokenizer, reviews):
     sequences = tokenizer(reviews[:6])["input_ids"]
     clean = cross_entropy(neox, sequences, tokenizer.pad_token_id, 3, {})
-    found = evaluate(neox, {1: {"small": identity_autoencoder(16)}}, sequences, tokenizer.pad_token_id, 3)
+    found = evaluate(
+        neox, {1: {"small": identity_autoencoder(16)}}, sequences, tokenizer.pad_token_id, 3
+    )
     metrics = found[1]["small"]
     assert metrics["ce_clean"] == pytest.approx(clean)
     assert metrics["ce_reconstructed"] == pytest.approx(clean, abs=1e-5)

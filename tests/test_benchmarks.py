@@ -1,4 +1,6 @@
-"""Measurements are taken in turns, compared within a precision, and count the starts of every kind of job."""
+"""Measurements are taken in turns, compared within a precision, and count the starts of every kind
+of job.
+"""
 
 import sys
 from pathlib import Path
@@ -13,10 +15,17 @@ from lfp.costs import measured
 def test_contenders_take_turns_and_keep_their_seconds():
     case = {"kind": "float32"}
     rows = side_by_side.take_turns(
-        [side_by_side.Contender(name, "machine", case, sys.executable, peer=name == "b") for name in "ab"], rounds=2
+        [
+            side_by_side.Contender(name, "machine", case, sys.executable, peer=name == "b")
+            for name in "ab"
+        ],
+        rounds=2,
     )
     assert [row["name"] for row in rows] == ["a", "b"]
-    assert all(row["rounds"] == 2 and 0 < row["fastest"] <= row["seconds"] <= row["slowest"] for row in rows)
+    assert all(
+        row["rounds"] == 2 and 0 < row["fastest"] <= row["seconds"] <= row["slowest"]
+        for row in rows
+    )
     assert rows[0]["times_peer"] == pytest.approx(rows[1]["seconds"] / rows[0]["seconds"])
     assert all(100 < row["peak_mb"] < 4000 for row in rows)
     assert "**" in bench.markdown({"title": rows})
@@ -25,13 +34,16 @@ def test_contenders_take_turns_and_keep_their_seconds():
 def test_a_turn_may_be_several_steps():
     case = {"n": 64, "d": 8, "m": 16, "density": 0.1, "precision": "float32", "tied": True}
     one, three = (
-        side_by_side.Contender("ours", "autoencoder", case | {"steps": steps}, sys.executable) for steps in (1, 3)
+        side_by_side.Contender("ours", "autoencoder", case | {"steps": steps}, sys.executable)
+        for steps in (1, 3)
     )
     rows = side_by_side.take_turns([one, three], rounds=1)
     assert rows[1]["work"] == pytest.approx(3 * rows[0]["work"])
     assert rows[0]["clock"] == "cpu"
     assert "CPU ms" in bench.markdown({"title": rows})
-    on_gpu = side_by_side.Contender("ours", "autoencoder", case | {"device": "cuda"}, sys.executable)
+    on_gpu = side_by_side.Contender(
+        "ours", "autoencoder", case | {"device": "cuda"}, sys.executable
+    )
     assert on_gpu.clock == "wall"
 
 
@@ -49,7 +61,13 @@ def test_only_peers_of_the_same_precision_are_compared_with():
         {"seconds": 0.5, "precision": "bfloat16", "peer": True},
         {"seconds": 0.5, "precision": "float16", "peer": False},
     ]
-    assert [row["times_peer"] for row in side_by_side.with_ratios(rows)] == [3.0, None, None, None, None]
+    assert [row["times_peer"] for row in side_by_side.with_ratios(rows)] == [
+        3.0,
+        None,
+        None,
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""A bad configuration is named with its key and the nearest valid one; settings resolve in order."""
+"""A bad configuration is named with its key and the nearest valid one; settings resolve
+in order.
+"""
 
 import copy
 
@@ -11,7 +13,10 @@ from lfp.grid import SCHEMA_PATH, ConfigurationError, Grid, derived_seed
 BASE = {
     "corpora": {"reviews": {"organism": "reviews"}, "help": {"organism": "help"}},
     "models": {"tiny": {"organism": {"architecture": "gpt_neox", "corpora": ["reviews"]}}},
-    "tasks": {"vader": {"method": "ppo", "corpus": "reviews"}, "hh": {"method": "dpo", "corpus": "help"}},
+    "tasks": {
+        "vader": {"method": "ppo", "corpus": "reviews"},
+        "hh": {"method": "dpo", "corpus": "help"},
+    },
     "cells": [{"model": "tiny", "task": "vader"}],
 }
 SERVICE = {"base_url": "http://127.0.0.1:8000/v1", "model": "m"}
@@ -37,32 +42,65 @@ def changed(**changes):
             "settings.ppo.learning_rat: unknown key; did you mean 'lear",
         ),
         (changed(settings={"pqo": {}}), "settings.pqo: unknown key; did you mean 'ppo'"),
-        (changed(models__tiny__settings={"ppo": {"stps": 3}}), "models.tiny.settings.ppo.stps: unknown key"),
-        (changed(cells=[{"model": "tny", "task": "vader"}]), "cells.0.model: unknown name 'tny'; did you mean 'tiny'"),
-        (changed(cells=[{"model": "tiny", "task": "vade"}]), "cells.0.task: unknown name 'vade'; did you mean 'vader'"),
+        (
+            changed(models__tiny__settings={"ppo": {"stps": 3}}),
+            "models.tiny.settings.ppo.stps: unknown key",
+        ),
+        (
+            changed(cells=[{"model": "tny", "task": "vader"}]),
+            "cells.0.model: unknown name 'tny'; did you mean 'tiny'",
+        ),
+        (
+            changed(cells=[{"model": "tiny", "task": "vade"}]),
+            "cells.0.task: unknown name 'vade'; did you mean 'vader'",
+        ),
         (changed(tasks__vader={"method": "ppo", "corpus": "review"}), "did you mean 'reviews'"),
-        (changed(settings={"ppo": {"steps": 0}}), "settings.ppo.steps: 0 is less than the minimum of 1"),
-        (changed(settings={"ppo": {"steps": "ten"}}), "settings.ppo.steps: 'ten' is not of type 'integer'"),
+        (
+            changed(settings={"ppo": {"steps": 0}}),
+            "settings.ppo.steps: 0 is less than the minimum of 1",
+        ),
+        (
+            changed(settings={"ppo": {"steps": "ten"}}),
+            "settings.ppo.steps: 'ten' is not of type 'integer'",
+        ),
         (changed(settings={"ppo": {"reward_on": "ful"}}), "did you mean 'full'"),
         (changed(settings={"divergence": {"n_layers": 7}}), "asks for 7 layers, tiny has 6"),
         (
             changed(cells=[{"model": "tiny", "task": "vader", "layers": [6]}]),
             "layers has 6; the layers of tiny are 0 to 5",
         ),
-        (changed(cells=[{"model": "tiny", "task": "vader"}] * 2), "two cells have the address tiny/vader/seed0"),
-        (changed(cells=[{"model": "tiny", "task": "vader", "autoencoders": ["tide"]}]), "did you mean 'tied'"),
+        (
+            changed(cells=[{"model": "tiny", "task": "vader"}] * 2),
+            "two cells have the address tiny/vader/seed0",
+        ),
+        (
+            changed(cells=[{"model": "tiny", "task": "vader", "autoencoders": ["tide"]}]),
+            "did you mean 'tied'",
+        ),
         (changed(settings={"ppo": {"batch_size": 10}}), "mini_batch_size must divide"),
         (
             changed(corpora__more={"path": {"train": "a", "test": "b"}, "hub": "x"}),
             "corpora.more: give exactly one source",
         ),
-        (changed(models__hub={"hub": "a/b", "revision": "1234567"}), "models.hub: 'n_layers' is a dependency of 'hub'"),
+        (
+            changed(models__hub={"hub": "a/b", "revision": "1234567"}),
+            "models.hub: 'n_layers' is a dependency of 'hub'",
+        ),
         (changed(models__none={"n_layers": 3}), "models.none: give exactly one source"),
         ({k: v for k, v in BASE.items() if k != "tasks"}, "'tasks' is a required property"),
-        (changed(cells=[{"model": "tiny", "task": "vader", "settings": {"contrasts": {}}}]), "contrasts: unknown key"),
-        (changed(services__a={**SERVICE, "budget_usd": 1}), "services.a.budget_usd: needs services.a.prices"),
+        (
+            changed(cells=[{"model": "tiny", "task": "vader", "settings": {"contrasts": {}}}]),
+            "contrasts: unknown key",
+        ),
+        (
+            changed(services__a={**SERVICE, "budget_usd": 1}),
+            "services.a.budget_usd: needs services.a.prices",
+        ),
         (changed(services__a={**SERVICE, "base_url": "localhost:8000"}), "services.a.base_url"),
-        (changed(explainers__x={"service": "b"}, services__a=SERVICE), "explainers.x.service: unknown name 'b'"),
+        (
+            changed(explainers__x={"service": "b"}, services__a=SERVICE),
+            "explainers.x.service: unknown name 'b'",
+        ),
         (
             changed(cells=[{"model": "tiny", "task": "vader", "explainers": ["heuristic", "gpt"]}]),
             "explainers: unknown name 'gpt'",
@@ -75,15 +113,32 @@ def changed(**changes):
             ),
             "tasks.hh.description: the explainer 'x' needs to be told what is rewarded",
         ),
-        (changed(settings={"ablation": {"explainer": "x"}}), "ablation.explainer: unknown name 'x'"),
-        (changed(settings={"explanations": {"judge": "x"}}), "explanations.judge: unknown name 'x'"),
-        (changed(settings={"contrasts": {"source": "rewrites"}}), "tasks.hh: rewrites.service must name the service"),
         (
-            changed(corpora__help={"path": {"train": "a"}, "columns": {"chosen": "c", "rejected": "r"}}),
+            changed(settings={"ablation": {"explainer": "x"}}),
+            "ablation.explainer: unknown name 'x'",
+        ),
+        (
+            changed(settings={"explanations": {"judge": "x"}}),
+            "explanations.judge: unknown name 'x'",
+        ),
+        (
+            changed(settings={"contrasts": {"source": "rewrites"}}),
+            "tasks.hh: rewrites.service must name the service",
+        ),
+        (
+            changed(
+                corpora__help={"path": {"train": "a"}, "columns": {"chosen": "c", "rejected": "r"}}
+            ),
             "set it to `pairs` (offline) or `rewrites`",
         ),
-        (changed(tasks__vader__reward="classifier"), "tasks.vader.classifier: name one of `classifiers`"),
-        (changed(tasks__vader__reward="callable"), "tasks.vader.callable: give the reward as module:function"),
+        (
+            changed(tasks__vader__reward="classifier"),
+            "tasks.vader.classifier: name one of `classifiers`",
+        ),
+        (
+            changed(tasks__vader__reward="callable"),
+            "tasks.vader.callable: give the reward as module:function",
+        ),
         (
             changed(tasks__vader__reward="callable", tasks__vader__callable="absent_module:f"),
             "needs absent_module.py in the working directory",
@@ -93,7 +148,10 @@ def changed(**changes):
             changed(tasks__vader__method="grpo", settings={"group": {"num_generations": 3}}),
             "group.num_generations must divide ppo.batch_size",
         ),
-        (changed(settings={"ppo": {"lora": {"r": 8}}}), "settings.ppo.lora: 'alpha' is a required property"),
+        (
+            changed(settings={"ppo": {"lora": {"r": 8}}}),
+            "settings.ppo.lora: 'alpha' is a required property",
+        ),
         (changed(tasks__hh__reward="length"), "tasks.hh.reward: a dpo task learns from pairs"),
         (
             changed(tasks__vader__reward="lenght"),
@@ -104,7 +162,9 @@ def changed(**changes):
             "features.other_task: the grid has no other task of tiny",
         ),
         (
-            changed(settings={"features": {"subjects": ["policy", "other_task"], "other_task": "hhh"}}),
+            changed(
+                settings={"features": {"subjects": ["policy", "other_task"], "other_task": "hhh"}}
+            ),
             "features.other_task: unknown name 'hhh'; did you mean 'hh'",
         ),
         (
@@ -128,7 +188,13 @@ def test_settings_resolve_as_defaults_then_file_then_model_then_task_then_cell()
         cells=[{"model": "tiny", "task": "vader", "settings": {"ppo": {"mini_batch_size": 1}}}],
     )
     ppo = Grid(config).cells[0].settings["ppo"]
-    assert (ppo["batch_size"], ppo["steps"], ppo["epochs"], ppo["gamma"], ppo["mini_batch_size"]) == (64, 2, 3, 0.7, 1)
+    assert (
+        ppo["batch_size"],
+        ppo["steps"],
+        ppo["epochs"],
+        ppo["gamma"],
+        ppo["mini_batch_size"],
+    ) == (64, 2, 3, 0.7, 1)
 
 
 def test_the_configuration_given_is_not_changed():
@@ -138,7 +204,12 @@ def test_the_configuration_given_is_not_changed():
 
 
 def test_seeds_differ_by_cell_and_stage_and_are_stable():
-    seeds = {derived_seed(s, a, stage) for s in (0, 1) for a in ("m/t/seed0", "m/t/seed1") for stage in ("ppo", "dpo")}
+    seeds = {
+        derived_seed(s, a, stage)
+        for s in (0, 1)
+        for a in ("m/t/seed0", "m/t/seed1")
+        for stage in ("ppo", "dpo")
+    }
     assert len(seeds) == 8
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert derived_seed(0, "m/t/seed0", "ppo") == derived_seed(0, "m/t/seed0", "ppo")
@@ -155,7 +226,12 @@ def test_every_key_of_the_schema_is_described_and_every_stage_is_closed():
 
 @pytest.mark.parametrize(
     "names",
-    [["config.yaml"], ["paper.yaml"], ["paper.yaml", "paper_pinned.yaml"], ["paper.yaml", "paper_faithful.yaml"]],
+    [
+        ["config.yaml"],
+        ["paper.yaml"],
+        ["paper.yaml", "paper_pinned.yaml"],
+        ["paper.yaml", "paper_faithful.yaml"],
+    ],
 )
 def test_the_shipped_configurations_are_valid(names):
     config = {}
@@ -191,7 +267,8 @@ def test_autoencoder_seeds_differ_and_variants_of_one_seed_start_alike():
     grid = Grid(changed(autoencoders={"tied": {}, "untied": {"tied": False}, "again": {"seed": 1}}))
     (cell,) = grid.cells
     seeds = {
-        sae: grid.job_settings("autoencoders", cell, {"sae": sae, "layer": "2"})["seed"] for sae in grid.autoencoders
+        sae: grid.job_settings("autoencoders", cell, {"sae": sae, "layer": "2"})["seed"]
+        for sae in grid.autoencoders
     }
     assert seeds["tied"] == seeds["untied"] != seeds["again"]
 
@@ -205,15 +282,20 @@ def test_models_are_held_beside_the_papers_of_their_name_or_architecture():
 
 def test_limits_of_a_service_are_no_settings_of_a_job():
     config = changed(
-        services__a={**SERVICE, "budget_usd": 1, "prices": {"input": 1, "output": 1, "as_of": "x", "source": "y"}},
-        explainers__x={"service": "a"}, cells=[{"model": "tiny", "task": "vader", "explainers": ["heuristic", "x"]}],
+        services__a={**SERVICE, "budget_usd": 1,
+        "prices": {"input": 1, "output": 1, "as_of": "x", "source": "y"}},
+        explainers__x={"service": "a"},
+        cells=[{"model": "tiny", "task": "vader", "explainers": ["heuristic", "x"]}],
     )  # fmt: skip
     grid = Grid(config)
     settings = grid.job_settings("language_explanations", grid.cells[0], {"explainer": "x"})
     assert settings["service"]["name"] == "a"
     assert not set(settings["service"]) & set(grid.service_limits()["a"])
     assert grid.service_limits()["a"]["budget_usd"] == 1
-    assert settings["description"] == "training the model to generate completions with positive sentiment"
+    assert (
+        settings["description"]
+        == "training the model to generate completions with positive sentiment"
+    )
     assert set(settings["prompts"]) == {"explain", "classify"}
 
 
@@ -221,7 +303,10 @@ def test_the_precision_of_a_model_reaches_the_jobs_that_read_it():
     grid = Grid(changed(models__tiny__dtype="bfloat16"))
     cell = grid.cells[0]
     for stage in ("activations", "explanations", "ablation", "export"):
-        assert grid.job_settings(stage, cell, {"subject": "policy", "arm": "none"})["dtype"] == "bfloat16"
+        assert (
+            grid.job_settings(stage, cell, {"subject": "policy", "arm": "none"})["dtype"]
+            == "bfloat16"
+        )
     assert "dtype" not in grid.job_settings("ppo", cell, {})
 
 
@@ -232,3 +317,20 @@ def test_an_edit_of_ones_own_reward_changes_the_settings(tmp_path, monkeypatch):
     before = Grid(config).feedback_settings("vader")
     (tmp_path / "mine.py").write_text("def f(prompts, completions): return [1.0] * len(prompts)")
     assert Grid(config).feedback_settings("vader") != before
+
+
+def test_the_main_variant_is_the_first_one_where_none_is_named():
+    variants = {"wide": {"tied": False}, "narrow": {"tied": True}}
+    entry = {"model": "tiny", "task": "vader", "autoencoders": ["wide", "narrow"]}
+    grid = Grid(
+        changed(autoencoders=variants, cells=[entry, entry | {"seeds": [1], "main": "narrow"}])
+    )
+    assert [(cell.main, cell.probed) for cell in grid.cells] == [
+        ("wide", ("wide",)),
+        ("narrow", ("narrow",)),
+    ]
+    assert [grid.twin(cell) for cell in grid.cells] == ["narrow", "wide"]
+    with pytest.raises(
+        ConfigurationError, match=r"cells\.0\.probed: the cell's main variant 'narrow'"
+    ):
+        Grid(changed(autoencoders=variants, cells=[entry | {"main": "narrow", "probed": ["wide"]}]))

@@ -13,13 +13,17 @@ from lfp.texts.words import word_form
 
 @pytest.fixture(scope="module")
 def triples(reviews):
-    return contrasts.word_triples(reviews, vader_lexicon(), contexts_per_word=2, words_per_class=4, seed=0)
+    return contrasts.word_triples(
+        reviews, vader_lexicon(), contexts_per_word=2, words_per_class=4, seed=0
+    )
 
 
 def test_words_are_of_one_form_and_of_the_right_sign(triples):
     lexicon = vader_lexicon()
     for row in triples.itertuples():
-        assert {word_form(row.positive), word_form(row.neutral), word_form(row.negative)} == {row.form}
+        assert {word_form(row.positive), word_form(row.neutral), word_form(row.negative)} == {
+            row.form
+        }
         assert lexicon[row.positive] > 0 > lexicon[row.negative]
         assert row.neutral not in lexicon
 
@@ -45,7 +49,9 @@ def test_answers_are_swapped_for_a_task_that_prefers_the_negative():
         contrasts.answer_triples(frame.drop(columns="neutral"), ["q"], swapped=False, n=5)
 
 
-def test_features_do_not_depend_on_the_batch_and_differ_only_by_the_element(model, tokenizer, triples):
+def test_features_do_not_depend_on_the_batch_and_differ_only_by_the_element(
+    model, tokenizer, triples
+):
     from lfp.sae.autoencoder import SparseAutoencoder
 
     saes = {0: SparseAutoencoder(16, 16), 2: SparseAutoencoder(16, 16)}
@@ -76,7 +82,9 @@ def test_log_probabilities_are_those_of_the_element_after_its_prompt(model, toke
 
 
 def test_an_elements_tokens_are_its_own_even_when_the_text_is_cut(tokenizer, triples):
-    [sequences], [targets] = features.encode_elements(tokenizer, triples.head(5), ["positive"], max_tokens=12)
+    [sequences], [targets] = features.encode_elements(
+        tokenizer, triples.head(5), ["positive"], max_tokens=12
+    )
     for ids, own, word in zip(sequences, targets, triples["positive"], strict=False):
         assert len(ids) <= 12
         assert tokenizer.decode([ids[i] for i in own]).strip() == word
@@ -91,8 +99,12 @@ def test_deltas_are_signed_distances_to_the_neutral_element():
         probe_data.signed_distances(element, neutral, 1, 2, "sum")
 
 
-def planted_words(signal: float, n_words: int = 60, contexts: int = 6, seed: int = 0) -> probe_data.ProbeData:
-    """Rows whose features hold the word's valence times `signal`, the word's identity, and noise."""
+def planted_words(
+    signal: float, n_words: int = 60, contexts: int = 6, seed: int = 0
+) -> probe_data.ProbeData:
+    """Rows whose features hold the word's valence times `signal`, the word's identity,
+    and noise.
+    """
     rng = np.random.default_rng(seed)
     valence = rng.uniform(0.5, 3, n_words) * rng.choice([-1, 1], n_words)
     words = np.repeat(np.arange(n_words), contexts)
@@ -104,7 +116,9 @@ def planted_words(signal: float, n_words: int = 60, contexts: int = 6, seed: int
         "triple": np.arange(len(words)), "element": "e", "word": names, "unit": names,
         "context": [f"c{i}" for i in rng.integers(0, 30, len(words))], "truth": valence[words],
     })  # fmt: skip
-    return probe_data.ProbeData(x, np.sign(valence[words]) * (1 + 0.1 * rng.random(len(words))), rows)
+    return probe_data.ProbeData(
+        x, np.sign(valence[words]) * (1 + 0.1 * rng.random(len(words))), rows
+    )
 
 
 def sign_accuracy(data: probe_data.ProbeData, split: str) -> float:
@@ -123,7 +137,9 @@ def test_a_planted_signal_is_found_and_word_identity_is_not_mistaken_for_it():
 def test_shuffled_targets_leave_nothing_to_find():
     data = planted_words(2.0)
     truth = data.rows.groupby("unit")["truth"].first()
-    shuffled = dict(zip(truth.index, np.random.default_rng(1).permutation(truth.to_numpy()), strict=True))
+    shuffled = dict(
+        zip(truth.index, np.random.default_rng(1).permutation(truth.to_numpy()), strict=True)
+    )
     valence = data.rows["unit"].map(shuffled).to_numpy(dtype=float)
     null = probe_data.ProbeData(data.features, np.sign(valence), data.rows.assign(truth=valence))
     assert abs(sign_accuracy(null, "by_word") - 0.5) < 0.25
@@ -147,7 +163,9 @@ def test_an_unknown_split_is_refused():
 
 
 def test_nothing_is_fitted_on_the_test_part():
-    """Wild values in the test rows of a fold leave the other rows' scaler, components and strength as they were."""
+    """Wild values in the test rows of a fold leave the other rows' scaler, components and strength
+    as they were.
+    """
     data = planted_words(1.0)
     _, test = probes.fold_indices(data.rows, "by_word", 5, seed=0)[0]
     wild = data.features.copy()
@@ -168,7 +186,9 @@ def test_nothing_is_fitted_on_the_test_part():
 
 
 def test_permuted_labels_are_learned_by_heart_under_the_published_split_alone():
-    """The control task of Hewitt and Liang: a probe of nothing but word identity has no selectivity."""
+    """The control task of Hewitt and Liang: a probe of nothing but word identity has no
+    selectivity.
+    """
     data = planted_words(0.0)
     found = {}
     for split in probes.SPLITS:
@@ -188,7 +208,9 @@ def test_permuted_truth_keeps_words_together_and_the_marginal():
     for column in drawn.T:
         by_word = pd.Series(column).groupby(rows["word"]).agg(["nunique", "first"])
         assert (by_word["nunique"] == 1).all()
-        np.testing.assert_allclose(np.sort(by_word["first"]), np.sort(rows.groupby("word")["truth"].first()))
+        np.testing.assert_allclose(
+            np.sort(by_word["first"]), np.sort(rows.groupby("word")["truth"].first())
+        )
 
 
 def test_a_preference_probe_tells_signal_from_permuted_labels():
@@ -203,7 +225,9 @@ def test_a_preference_probe_tells_signal_from_permuted_labels():
     data = probe_data.ProbeData(x, rows["truth"].to_numpy(dtype=int), rows)
     found, chosen = probes.out_of_fold(data, "logistic", "by_context", [0.1, 1.0], 5, 2, 0)
     assert probes.probe_statistics(found, "logistic")["auroc"] > 0.9
-    null = pd.DataFrame(probes.shuffled_statistics(data, "logistic", "by_context", chosen, 5, 20, 0))
+    null = pd.DataFrame(
+        probes.shuffled_statistics(data, "logistic", "by_context", chosen, 5, 20, 0)
+    )
     assert abs(null["auroc"].mean() - 0.5) < 0.1
 
 
@@ -218,7 +242,11 @@ def test_many_logistic_probes_are_those_of_scikit_learn():
     )
     ours = probes.logistic_scores(x, labels, 0.1, held_out)
     for draw in range(3):
-        theirs = LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(x, labels[:, draw]).decision_function(held_out)
+        theirs = (
+            LogisticRegression(C=0.1, tol=1e-8, max_iter=1000)
+            .fit(x, labels[:, draw])
+            .decision_function(held_out)
+        )
         np.testing.assert_allclose(ours[:, draw], theirs, atol=2e-3)
 
 
@@ -231,7 +259,9 @@ def test_text_controls_read_the_text_alone(triples):
         data = probe_data.ProbeData(texts, target, rows)
         by_word, _ = probes.out_of_fold(data, "ridge", "by_word", [1.0], 3, 2, 0, name)
         published, _ = probes.out_of_fold(data, "ridge", "published", [1.0], 3, 2, 0, name)
-        accuracy = [probes.probe_statistics(found, "ridge")["sign"] for found in (published, by_word)]
+        accuracy = [
+            probes.probe_statistics(found, "ridge")["sign"] for found in (published, by_word)
+        ]
         assert accuracy[0] > accuracy[1]
 
 

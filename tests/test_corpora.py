@@ -16,7 +16,9 @@ from lfp.texts.words import word_form
 
 
 def test_only_the_sentiment_words_are_scored():
-    """The frame of a review must not move the reward: without its vocabulary's words a review scores nothing."""
+    """The frame of a review must not move the reward: without its vocabulary's words a review
+    scores nothing.
+    """
     rng = np.random.default_rng(1)
     vocabulary = sentiment_vocabulary(39, rng)
     text = " ".join(generate_reviews(2000, rng, vocabulary)["text"]).lower()
@@ -48,10 +50,15 @@ def test_the_company_of_a_word_tells_its_sign_and_intensity():
 @pytest.mark.parametrize("kind", ["help", "replies"])
 def test_answers_of_all_kinds_match_in_length_and_labels_are_noisy_in_training_only(kind):
     frames, _ = generate_corpus(
-        kind, {"train": 400, "test": 100}, 0, {"noise": 0.2, "preferred": "negative", "mixing": 0.25}
+        kind,
+        {"train": 400, "test": 100},
+        0,
+        {"noise": 0.2, "preferred": "negative", "mixing": 0.25},
     )
     train, test = frames["train"], frames["test"]
-    lengths = {name: train[name].str.split().str.len() for name in ("positive", "neutral", "negative")}
+    lengths = {
+        name: train[name].str.split().str.len() for name in ("positive", "neutral", "negative")
+    }
     assert (lengths["positive"] == lengths["neutral"]).all()
     assert (lengths["positive"] == lengths["negative"]).all()
     assert 0.1 < train["noisy"].mean() < 0.3
@@ -62,7 +69,10 @@ def test_answers_of_all_kinds_match_in_length_and_labels_are_noisy_in_training_o
 
 def test_a_corpus_is_a_function_of_its_seed():
     make = lambda seed: generate_corpus(  # noqa: E731
-        "reviews", {"train": 20, "test": 5}, seed, {"words_per_class": 5, "off_polarity": 0.0, "neutral": 0.1}
+        "reviews",
+        {"train": 20, "test": 5},
+        seed,
+        {"words_per_class": 5, "off_polarity": 0.0, "neutral": 0.1},
     )
     pd.testing.assert_frame_equal(make(3)[0]["test"], make(3)[0]["test"])
     assert not make(3)[0]["train"].equals(make(4)[0]["train"])
@@ -74,7 +84,11 @@ HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 @pytest.mark.parametrize(
     ("chosen", "rejected", "expected"),
     [
-        (f"{HUMAN} a{ASSISTANT} I do", f"{HUMAN} a{ASSISTANT} I don't", (f"{HUMAN} a{ASSISTANT}", " I do", " I don't")),
+        (
+            f"{HUMAN} a{ASSISTANT} I do",
+            f"{HUMAN} a{ASSISTANT} I don't",
+            (f"{HUMAN} a{ASSISTANT}", " I do", " I don't"),
+        ),
         (
             f"{HUMAN} a{ASSISTANT} b{HUMAN} c{ASSISTANT} x",
             f"{HUMAN} a{ASSISTANT} b{HUMAN} c{ASSISTANT} y",
@@ -85,13 +99,18 @@ HUMAN, ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
         ("no turn", "no turn at all", None),
     ],
 )
-def test_prompts_are_cut_at_the_last_common_turn_and_never_inside_a_word(chosen, rejected, expected):
+def test_prompts_are_cut_at_the_last_common_turn_and_never_inside_a_word(
+    chosen, rejected, expected
+):
     assert split_prompt(chosen, rejected) == expected
 
 
 def test_pairs_without_a_common_prompt_are_dropped_and_counted():
     frame = pd.DataFrame(
-        {"chosen": [f"q{ASSISTANT} x", f"q{ASSISTANT} x"], "rejected": [f"q{ASSISTANT} y", f"r{ASSISTANT} y"]}
+        {
+            "chosen": [f"q{ASSISTANT} x", f"q{ASSISTANT} x"],
+            "rejected": [f"q{ASSISTANT} y", f"r{ASSISTANT} y"],
+        }
     )
     pairs, dropped = preference_pairs(frame)
     assert len(pairs) == 1
@@ -99,7 +118,9 @@ def test_pairs_without_a_common_prompt_are_dropped_and_counted():
 
 
 def test_pairs_with_an_empty_answer_are_dropped_and_counted():
-    transcripts = pd.DataFrame({"chosen": [f"q{ASSISTANT} x", f"q{ASSISTANT}"], "rejected": [f"q{ASSISTANT} y"] * 2})
+    transcripts = pd.DataFrame(
+        {"chosen": [f"q{ASSISTANT} x", f"q{ASSISTANT}"], "rejected": [f"q{ASSISTANT} y"] * 2}
+    )
     columns = pd.DataFrame({"prompt": ["q", "q"], "chosen": ["x", " "], "rejected": ["y", "y"]})
     for frame in (transcripts, columns):
         pairs, dropped = preference_pairs(frame)
@@ -112,7 +133,9 @@ def test_splits_are_read_from_any_format_and_shuffled(tmp_path, name):
     frame = pd.DataFrame({"review": [f"text {i}" for i in range(50)], "label": 0})
     path = tmp_path / name
     writers = {"a.csv": frame.to_csv, "a.parquet": frame.to_parquet}
-    writers.get(name, lambda p, **_: frame.to_json(p, orient="records", lines=True))(path, index=False)
+    writers.get(name, lambda p, **_: frame.to_json(p, orient="records", lines=True))(
+        path, index=False
+    )
     frames, counts = read_splits({"train": [path]}, {"text": "review"}, 0.2, 0)
     assert list(frames["train"].columns) == ["text"]
     assert sorted([*frames["train"]["text"], *frames["test"]["text"]]) == sorted(frame["review"])
@@ -131,22 +154,43 @@ def test_a_missing_column_and_an_unknown_format_are_named(tmp_path):
 
 def test_duplicates_and_empty_rows_are_dropped_and_counted():
     frames = {
-        "train": pd.DataFrame({"text": ["a", "a", "b", " ", None]}), "test": pd.DataFrame({"text": ["b", "c", "c"]})
+        "train": pd.DataFrame({"text": ["a", "a", "b", " ", None]}),
+        "test": pd.DataFrame({"text": ["b", "c", "c"]})
     }  # fmt: skip
     result, counts = deduplicated(frames, ["text"])
-    assert {name: list(frame["text"]) for name, frame in result.items()} == {"train": ["a", "b"], "test": ["c"]}
-    assert counts["train"] == {"read": 5, "empty": 2, "duplicates": 1, "in_earlier_split": 0, "kept": 2}
-    assert counts["test"] == {"read": 3, "empty": 0, "duplicates": 1, "in_earlier_split": 1, "kept": 1}
+    assert {name: list(frame["text"]) for name, frame in result.items()} == {
+        "train": ["a", "b"],
+        "test": ["c"],
+    }
+    assert counts["train"] == {
+        "read": 5,
+        "empty": 2,
+        "duplicates": 1,
+        "in_earlier_split": 0,
+        "kept": 2,
+    }
+    assert counts["test"] == {
+        "read": 3,
+        "empty": 0,
+        "duplicates": 1,
+        "in_earlier_split": 1,
+        "kept": 1,
+    }
 
 
 def test_a_held_out_share_tears_no_prompt_apart(tmp_path):
     rows = [
-        {"chosen": f"\n\nHuman: q{i // 3}{ASSISTANT} good {i}", "rejected": f"\n\nHuman: q{i // 3}{ASSISTANT} bad {i}"}
+        {
+            "chosen": f"\n\nHuman: q{i // 3}{ASSISTANT} good {i}",
+            "rejected": f"\n\nHuman: q{i // 3}{ASSISTANT} bad {i}",
+        }
         for i in range(60)
     ]
     path = tmp_path / "pairs.jsonl.gz"
     pd.DataFrame(rows).to_json(path, orient="records", lines=True)
-    frames, _ = read_splits({"train": [path]}, {"chosen": "chosen", "rejected": "rejected"}, 0.25, 0)
+    frames, _ = read_splits(
+        {"train": [path]}, {"chosen": "chosen", "rejected": "rejected"}, 0.25, 0
+    )
     prompts = {name: set(preference_pairs(frame)[0]["prompt"]) for name, frame in frames.items()}
     assert len(prompts["test"]) == 5
     assert not prompts["train"] & prompts["test"]
@@ -170,6 +214,8 @@ def test_a_fitted_lexicon_finds_the_planted_words():
 
 
 def test_documents_come_prompt_by_prompt_so_that_any_stretch_holds_every_kind_of_answer():
-    frame = pd.DataFrame({"prompt": ["p", "q"], "chosen": ["1", "2"], "rejected": ["3", "4"], "neutral": ["5", "6"]})
+    frame = pd.DataFrame(
+        {"prompt": ["p", "q"], "chosen": ["1", "2"], "rejected": ["3", "4"], "neutral": ["5", "6"]}
+    )
     assert documents(frame) == ["p1", "p3", "p5", "q2", "q4", "q6"]
     assert documents(pd.DataFrame({"text": ["a"]})) == ["a"]

@@ -1,4 +1,6 @@
-"""The estimate of costs counts what runs: it agrees with FLOPs and bytes that are counted in another way."""
+"""The estimate of costs counts what runs: it agrees with FLOPs and bytes that are counted in
+another way.
+"""
 
 import json
 import subprocess
@@ -30,7 +32,8 @@ def test_a_forward_pass_costs_two_flops_a_parameter_and_token(tokenizer):
         model(ids, use_cache=False)
     embedding = model.get_input_embeddings().weight.numel()
     shape = estimate.Shape(model.num_parameters() - embedding, 3, 16, len(tokenizer))
-    # Biases and norms are no products; attention's scores are no parameters: at this length both are small.
+    # Biases and norms are no products; attention's scores are no parameters: at this length both
+    # are small.
     assert counter.get_total_flops() / ids.numel() == pytest.approx(shape.forward, rel=0.1)
 
 
@@ -42,7 +45,8 @@ def test_an_autoencoder_pair_costs_what_is_counted():
         with FlopCounterMode(display=False) as counter:
             sae.loss(x, 1e-3)[0].backward()
         counted += counter.get_total_flops()
-    # The gradient with respect to the input is not needed: five products of the six that an untied layer would have.
+    # The gradient with respect to the input is not needed: five products of the six that an untied
+    # layer would have.
     assert counted == pytest.approx(36 * d * d * tokens, rel=0.2)
 
 
@@ -52,26 +56,37 @@ def test_more_work_costs_more_and_every_stage_is_there(paper):
 
     def total(address: str) -> float:
         row = rows[address]
-        found = estimate.cell_costs(estimate.Shape(**row["shape"]), row["settings"], row["about"], MACHINE)
+        found = estimate.cell_costs(
+            estimate.Shape(**row["shape"]), row["settings"], row["about"], MACHINE
+        )
         assert [cost.stage for cost in found] == [
-            "fine-tuning", "divergence", "activations", "autoencoders", "features", "explanations", "ablation"
+            "fine-tuning", "divergence", "activations", "autoencoders", "features", "explanations",
+            "ablation"
         ]  # fmt: skip
         assert all(cost.exaflops > 0 and cost.gpu_hours > 0 for cost in found)
         return sum(cost.gpu_hours for cost in found)
 
-    assert total("gemma-2b-it/hh/seed0") > 10 * total("pythia-160m/hh/seed0") > 10 * total("pythia-70m/hh/seed0") / 3
+    assert (
+        total("gemma-2b-it/hh/seed0")
+        > 10 * total("pythia-160m/hh/seed0")
+        > 10 * total("pythia-70m/hh/seed0") / 3
+    )
 
 
 def test_a_model_without_a_shape_is_named(paper):
     del paper["models"]["pythia-70m"]["shape"]
-    with pytest.raises(ConfigurationError, match=r"models.pythia-70m.shape: give parameters, d_model and vocab_size"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"models.pythia-70m.shape: give parameters, d_model and vocab_size",
+    ):
         Grid(paper).estimate_settings()
 
 
 def test_the_target_prints_and_writes_the_table(tmp_path, paper):
     settings = json.dumps(Grid(paper).estimate_settings())
     result = subprocess.run(
-        [sys.executable, "-m", "workflow_scripts.estimate", "--settings", settings, "--output", tmp_path / "e.csv"],
+        [sys.executable, "-m", "workflow_scripts.estimate", "--settings", settings, "--output",
+        tmp_path / "e.csv"],
         cwd=Path(__file__).parent.parent, text=True, capture_output=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

@@ -1,4 +1,6 @@
-"""What cannot be estimated is a row that says why: never a crash, a silent NaN or a number out of nothing."""
+"""What cannot be estimated is a row that says why: never a crash, a silent NaN or a number out of
+nothing.
+"""
 
 import dataclasses
 import math
@@ -38,7 +40,15 @@ from lfp.tables.probes import (
 )
 from lfp.tables.rows import TableSettings
 
-SETTINGS = TableSettings(resamples=50, quantiles=[0.5], matched_draws=19, confidence=0.95, seed=0, paper_models={})
+SETTINGS = TableSettings(
+    resamples=50,
+    quantiles=[0.5],
+    matched_draws=19,
+    confidence=0.95,
+    seed=0,
+    paper_models={},
+    main={"m/t/seed0": "tied"},
+)
 DRAWS = {"seed": 0, "resamples": 50, "confidence": 0.95}
 ONES, MIXED, NONE = np.ones(6), np.array([1.0, 0, 1, 0, 1, 0]), np.array([])
 GROUPS = list("aabbcc")
@@ -51,16 +61,28 @@ GROUPS = list("aabbcc")
         (kendall_record(np.arange(6.0), ONES, 0, 50), "all truths are equal"),
         (kendall_record(np.arange(2.0), np.arange(2.0), 0, 50), "2 words, 3 are needed"),
         (kendall_record(np.full(6, np.nan), np.arange(6.0), 0, 50), UNTRAINED),
-        (kendall_difference_record(np.arange(6.0), ONES, np.arange(6.0), 0, 50), "of the second are equal"),
-        (auroc_record(ONES, np.arange(6.0), GROUPS, unit="prompt", **DRAWS), "all rows have one label"),
+        (
+            kendall_difference_record(np.arange(6.0), ONES, np.arange(6.0), 0, 50),
+            "of the second are equal",
+        ),
+        (
+            auroc_record(ONES, np.arange(6.0), GROUPS, unit="prompt", **DRAWS),
+            "all rows have one label",
+        ),
         (auroc_record(MIXED, ONES * np.nan, GROUPS, unit="prompt", **DRAWS), UNTRAINED),
-        (balanced_accuracy_record(ONES, ONES, GROUPS, unit="prompt", **DRAWS), "all rows have one label"),
+        (
+            balanced_accuracy_record(ONES, ONES, GROUPS, unit="prompt", **DRAWS),
+            "all rows have one label",
+        ),
         (proportion_record(0, 0, "word", 0.5), "no words"),
         (mcnemar_record([], [], "pair"), "no pairs"),
         (mean_record(NONE, "prompt"), "no prompts"),
         (paired_record(NONE, NONE, "prompt", 0, 50), "no prompts"),
         (range_record(NONE, "draw", "null"), "no draws"),
-        (ratio_record(ONES, ONES * 0, GROUPS, unit="context", name="share", **DRAWS), "denominator is 0"),
+        (
+            ratio_record(ONES, ONES * 0, GROUPS, unit="context", name="share", **DRAWS),
+            "denominator is 0",
+        ),
     ],
 )
 def test_a_number_that_does_not_exist_is_a_reason(record, reason):
@@ -76,13 +98,14 @@ def test_a_class_that_a_resample_misses_leaves_an_interval():
     assert record.ci_low <= record.estimate <= record.ci_high
 
 
-# ------------------------------------------------------------------------------------------------- probes
+# ------------------------------------------------------------------------------------------- probes
 
 
 def words(n: int, contexts: int = 4) -> pd.DataFrame:
     """Rows of `n` words, half of them positive, in contexts."""
     return pd.DataFrame([
-        {"triple": i, "element": "positive", "word": f"w{w}", "context": f"c{i % 7}", "unit": f"w{w}",
+        {"triple": i, "element": "positive", "word": f"w{w}", "context": f"c{i % 7}",
+        "unit": f"w{w}",
          "truth": 1.0 + w if w % 2 else -1.0 - w}
         for i, w in enumerate(w for w in range(n) for _ in range(contexts))
     ])  # fmt: skip
@@ -91,17 +114,27 @@ def words(n: int, contexts: int = 4) -> pd.DataFrame:
 def test_too_few_words_are_told_before_training():
     rows = words(3)
     data = ProbeData(np.zeros((len(rows), 2)), rows["truth"].to_numpy(), rows)
-    assert probes.why_untrainable(data, "ridge", "by_word", 5, 2) == "3 distinct values of word for 5 folds"
+    assert (
+        probes.why_untrainable(data, "ridge", "by_word", 5, 2)
+        == "3 distinct values of word for 5 folds"
+    )
     assert probes.why_untrainable(data, "ridge", "by_word", 3, 2) == ""
-    assert "fewer groups than 4 inner folds" in probes.why_untrainable(data, "ridge", "by_word", 3, 4)
-    empty = dataclasses.replace(data, rows=rows.head(0), target=np.zeros(0), features=np.zeros((0, 2)))
+    assert "fewer groups than 4 inner folds" in probes.why_untrainable(
+        data, "ridge", "by_word", 3, 4
+    )
+    empty = dataclasses.replace(
+        data, rows=rows.head(0), target=np.zeros(0), features=np.zeros((0, 2))
+    )
     assert "0 distinct values" in probes.why_untrainable(empty, "ridge", "published", 3, 2)
 
 
 def test_one_class_is_told_before_training():
     rows = words(9)
     data = ProbeData(np.zeros((len(rows), 2)), np.ones(len(rows)), rows)
-    assert probes.why_untrainable(data, "logistic", "by_context", 3, 2) == "a fold trains on one class only"
+    assert (
+        probes.why_untrainable(data, "logistic", "by_context", 3, 2)
+        == "a fold trains on one class only"
+    )
     assert probes.why_untrainable(data, "ridge", "by_context", 3, 2) == ""
 
 
@@ -109,7 +142,10 @@ def test_a_headline_makes_no_number_out_of_missing_predictions():
     rows = words(8).assign(target=1.0, features="hidden", split="by_word", probe="ridge", fold=0)
     assert probes.headline(rows.assign(prediction=np.nan), "ridge") == UNTRAINED
     assert probes.headline(rows.head(0).assign(prediction=1.0), "ridge") == UNTRAINED
-    assert probes.headline(rows.assign(prediction=rows["truth"]), "ridge") == "hidden features, tau 1.000 held out"
+    assert (
+        probes.headline(rows.assign(prediction=rows["truth"]), "ridge")
+        == "hidden features, tau 1.000 held out"
+    )
 
 
 def predictions_of(folder, prediction) -> list[str]:
@@ -119,10 +155,17 @@ def predictions_of(folder, prediction) -> list[str]:
         own = folder / "m" / "t" / "seed0" / "probes" / "tied" / subject
         values = prediction if subject == "policy" else np.arange(len(rows), dtype=float)
         frame = rows.assign(
-            target=rows["truth"], prediction=values, fold=0, features="hidden", split="by_word", probe="ridge"
+            target=rows["truth"],
+            prediction=values,
+            fold=0,
+            features="hidden",
+            split="by_word",
+            probe="ridge",
         )
         artefacts.write_table(own / "predictions.parquet", frame, {})
-        artefacts.write_json(own / "metrics.json", {"baseline": [], "shuffled": [], "probes": []}, {})
+        artefacts.write_json(
+            own / "metrics.json", {"baseline": [], "shuffled": [], "probes": []}, {}
+        )
         paths += [str(own / "predictions.parquet"), str(own / "metrics.json")]
     return paths
 
@@ -174,7 +217,7 @@ def test_constant_activations_have_no_fvu():
     assert reading.metrics()["fvu"] is None
 
 
-# ----------------------------------------------------------------------------------------------- ablation
+# ----------------------------------------------------------------------------------------- ablation
 
 
 def test_an_arm_with_nothing_to_ablate_says_so(tmp_path):
@@ -184,9 +227,16 @@ def test_an_arm_with_nothing_to_ablate_says_so(tmp_path):
     completions, neutral = [], []
     rng = np.random.default_rng(0)
     for arm, features in arms.items():
-        own = {"arm": arm, "intervention": "zero", "draw": 0, "matched": np.nan, "features": features}
+        own = {
+            "arm": arm,
+            "intervention": "zero",
+            "draw": 0,
+            "matched": np.nan,
+            "features": features,
+        }
         completions.append(pd.DataFrame({
-            "prompt": range(prompts), "reward": rng.normal(size=prompts), "kl": 0.1, "tokens": 5, "distinct_2": 1.0,
+            "prompt": range(prompts), "reward": rng.normal(size=prompts), "kl": 0.1, "tokens": 5,
+            "distinct_2": 1.0,
             **own,
         }))  # fmt: skip
         neutral.append(pd.DataFrame({"text": range(4), "loss": rng.normal(size=4), **own}))
@@ -198,12 +248,16 @@ def test_an_arm_with_nothing_to_ablate_says_so(tmp_path):
         [row] = frame[frame["arm"] == arm].to_dict("records")
         assert math.isnan(row["estimate"])
         assert row["method"] == "not estimated: nothing to ablate: the arm has no feature"
-    assert frame.loc[frame["arm"].isin(["none", "reconstruction", "top_probe_weight"]), "estimate"].notna().all()
+    assert (
+        frame.loc[frame["arm"].isin(["none", "reconstruction", "top_probe_weight"]), "estimate"]
+        .notna()
+        .all()
+    )
     compared = frame[frame["arm"].str.endswith("- random")]
     assert compared["method"].str.contains("nothing to ablate").all()
 
 
-# ------------------------------------------------------------------------------------------------ corpora
+# ------------------------------------------------------------------------------------------ corpora
 
 
 @pytest.mark.parametrize("texts", [[], ["zzz qqq xxx."], ["The film was good."]])
@@ -229,6 +283,8 @@ def test_no_triple_gives_features_of_no_rows(neox, tokenizer, reviews):
 def test_a_figure_without_anything_to_draw_says_so(tmp_path):
     path = tmp_path / "results" / "m" / "t" / "seed0" / "features" / "tied" / "policy.safetensors"
     for rows in (0, 5):
-        artefacts.write_tensors(path, {f"hidden.{e}": np.zeros((rows, 4)) for e in ("positive", "negative")}, {})
+        artefacts.write_tensors(
+            path, {f"hidden.{e}": np.zeros((rows, 4)) for e in ("positive", "negative")}, {}
+        )
         figure = drawing.probe_pca([str(path)])
         assert "fewer than two features are active" in figure.axes[0].get_title()

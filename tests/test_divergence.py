@@ -22,7 +22,9 @@ def test_the_changed_layer_ranks_first_by_every_measure(model, layer):
             value.add_(0.1)
     rows = divergence.parameter_divergence(model, policy)
     sequences = [[5, 6, 7, 8], [9, 10]]
-    for row, change in zip(rows, divergence.activation_divergence(model, policy, sequences, 1, 2), strict=True):
+    for row, change in zip(
+        rows, divergence.activation_divergence(model, policy, sequences, 1, 2), strict=True
+    ):
         row["activation"] = change
     assert {divergence.ranking(rows, measure)[0] for measure in divergence.MEASURES} == {layer}
     size = sum(value.numel() for value in mlps(model, [layer])[layer].parameters())

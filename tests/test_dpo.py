@@ -11,7 +11,8 @@ from lfp.organisms.generate import generate_corpus
 from tests.conftest import make_model
 
 SETTINGS = dpo.DPOSettings(
-    steps=4, batch_size=4, learning_rate=1e-2, warmup_steps=1, max_length=64, max_prompt_length=24, evaluate_every=2,
+    steps=4, batch_size=4, learning_rate=1e-2, warmup_steps=1, max_length=64, max_prompt_length=24,
+    evaluate_every=2,
     evaluation_pairs=8, save_every=2,
 )  # fmt: skip
 
@@ -19,7 +20,9 @@ SETTINGS = dpo.DPOSettings(
 @pytest.fixture(scope="module")
 def pairs() -> dict[str, pd.DataFrame]:
     """Replies with labels."""
-    return generate_corpus("replies", {"train": 40, "test": 16}, 0, {"noise": 0.0, "preferred": "positive"})[0]
+    return generate_corpus(
+        "replies", {"train": 40, "test": 16}, 0, {"noise": 0.0, "preferred": "positive"}
+    )[0]
 
 
 @pytest.fixture
@@ -31,14 +34,18 @@ def base(tokenizer, tmp_path):
 
 def test_without_pairs_the_policy_is_the_base(base, tokenizer, pairs, tmp_path):
     nothing = pairs["train"].head(0)
-    policy, curve, dropped = dpo.train(base, tokenizer, nothing, nothing, SETTINGS, 0, tmp_path / "state")
+    policy, curve, dropped = dpo.train(
+        base, tokenizer, nothing, nothing, SETTINGS, 0, tmp_path / "state"
+    )
     assert (curve, dropped) == ([], 0)
     untouched = load_model(base)
     for ours, theirs in zip(policy.parameters(), untouched.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert len(dpo.implicit_margins(policy, untouched, tokenizer, nothing, SETTINGS)) == 0
     # Held-out pairs alone may be missing, as in a corpus too small to be split.
-    _, curve, _ = dpo.train(base, tokenizer, pairs["train"], nothing, SETTINGS, 0, tmp_path / "state")
+    _, curve, _ = dpo.train(
+        base, tokenizer, pairs["train"], nothing, SETTINGS, 0, tmp_path / "state"
+    )
     assert {"loss"} == {name for row in curve for name in row} - {"step"}
 
 
@@ -46,7 +53,9 @@ def test_a_killed_run_resumes_with_its_output_head(base, tokenizer, pairs, tmp_p
     import trl
 
     def train(name):
-        return dpo.train(base, tokenizer, pairs["train"], pairs["test"], SETTINGS, 0, tmp_path / name)
+        return dpo.train(
+            base, tokenizer, pairs["train"], pairs["test"], SETTINGS, 0, tmp_path / name
+        )
 
     straight, curve, dropped = train("straight")
     assert dropped == 0
@@ -64,19 +73,25 @@ def test_a_killed_run_resumes_with_its_output_head(base, tokenizer, pairs, tmp_p
     with pytest.raises(KeyboardInterrupt):
         train("killed")
     monkeypatch.setattr(trl.DPOTrainer, "training_step", step)
-    (tmp_path / "killed" / "checkpoint-3").mkdir()  # a checkpoint that was cut off while it was written
+    (
+        tmp_path / "killed" / "checkpoint-3"
+    ).mkdir()  # a checkpoint that was cut off while it was written
     assert dpo.newest_complete_checkpoint(tmp_path / "killed").name == "checkpoint-2"
     resumed, _, _ = train("killed")
     for (name, ours), theirs in zip(straight.named_parameters(), resumed.parameters(), strict=True):
         assert torch.equal(ours, theirs), name
-    assert not torch.equal(resumed.get_output_embeddings().weight, load_model(base).get_output_embeddings().weight)
+    assert not torch.equal(
+        resumed.get_output_embeddings().weight, load_model(base).get_output_embeddings().weight
+    )
 
 
 def test_margins_are_zero_before_and_positive_after_training(base, tokenizer, pairs, tmp_path):
     reference = load_model(base)
     before = dpo.implicit_margins(reference, reference, tokenizer, pairs["test"], SETTINGS)
     np.testing.assert_allclose(before, 0, atol=1e-9)
-    policy, _, _ = dpo.train(base, tokenizer, pairs["train"], pairs["train"], SETTINGS, 0, tmp_path / "state")
+    policy, _, _ = dpo.train(
+        base, tokenizer, pairs["train"], pairs["train"], SETTINGS, 0, tmp_path / "state"
+    )
     margins = dpo.implicit_margins(policy, reference, tokenizer, pairs["train"], SETTINGS)
     assert (margins > 0).mean() > 0.9
     assert len(margins) == SETTINGS.evaluation_pairs
@@ -84,7 +99,9 @@ def test_margins_are_zero_before_and_positive_after_training(base, tokenizer, pa
 
 def test_an_answers_log_probability_is_the_sum_over_its_tokens(base, tokenizer):
     model = load_model(base)
-    value = dpo.answer_log_probs(model, tokenizer, ["The film", "I saw"], [" was gentle.", " it."], 64, 32)[0]
+    value = dpo.answer_log_probs(
+        model, tokenizer, ["The film", "I saw"], [" was gentle.", " it."], 64, 32
+    )[0]
     prompt = tokenizer("The film")["input_ids"]
     answer = [*tokenizer(" was gentle.")["input_ids"], tokenizer.eos_token_id]
     with torch.no_grad():
@@ -94,7 +111,9 @@ def test_an_answers_log_probability_is_the_sum_over_its_tokens(base, tokenizer):
     # A prompt longer than the model takes loses its beginning, not its answer.
     long, answers = " the film was gentle" * 40, [" was gentle."]
     kept = tokenizer.decode(tokenizer(long)["input_ids"][-8:])
-    scores = [dpo.answer_log_probs(model, tokenizer, [text], answers, 64, 8)[0] for text in (long, kept)]
+    scores = [
+        dpo.answer_log_probs(model, tokenizer, [text], answers, 64, 8)[0] for text in (long, kept)
+    ]
     assert scores[0] == pytest.approx(scores[1], rel=1e-4)
     assert scores[0] < -1
 

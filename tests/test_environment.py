@@ -1,4 +1,6 @@
-"""The environments for --sdm conda pin what requirements.txt pins, and the repository stays clean."""
+"""The environments for --sdm conda pin what requirements.txt pins, and the repository
+stays clean.
+"""
 
 import re
 import subprocess
@@ -19,7 +21,11 @@ PINS = dict(
 
 
 def test_requirements_are_exact_and_start_with_torch():
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    lines = [
+        line
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line and line[0] != "#"
+    ]
     assert lines[0] == "torch==2.13.0"
     assert all(re.fullmatch(r"[A-Za-z0-9_.\-]+==[^\s;+]+", line) for line in lines)
 
@@ -35,7 +41,10 @@ def test_environments_pin_the_versions_of_the_requirements(name):
 
 def test_tables_load_no_model_library():
     """A table is made in a second; the libraries that run models take several to load."""
-    code = "import sys, workflow_scripts.table; sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
+    code = (
+        "import sys, workflow_scripts.table; sys.exit(any(m in sys.modules for m in ('torch',"
+        " 'transformers')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
@@ -48,7 +57,9 @@ def test_every_rule_and_its_script_share_a_name():
     for rule in rules:
         script = ROOT / "workflow_scripts" / f"{rule}.py"
         assert script.exists(), rule
-        assert len(script.read_text().splitlines()) <= 100, f"{script.name} is more than a screenful"
+        assert len(script.read_text().splitlines()) <= 100, (
+            f"{script.name} is more than a screenful"
+        )
 
 
 def test_every_table_and_figure_has_a_caption():
@@ -61,16 +72,20 @@ def test_every_table_and_figure_has_a_caption():
 
 #: Folders of the science, from what stands on nothing to what stands on everything.
 FOLDERS = (
-    "reporting", "files", "running", "services", "statistics", "texts", "models", "feedback", "organisms", "finetune",
+    "reporting", "files", "running", "services", "statistics", "texts", "models", "feedback",
+    "organisms", "finetune",
     "sae", "probing", "explaining", "interventions", "tables", "figures", "costs",
 )  # fmt: skip
-#: Modules whose messages and files tell of the workflow around them: how to rebuild, what jobs took, what ships.
+#: Modules whose messages and files tell of the workflow around them: how to rebuild, what jobs
+#: took, what ships.
 TELLS_OF_SNAKEMAKE = {"files/provenance.py", "files/ro_crate.py", "costs/measured.py"}
 LFP = ROOT / "lfp"
 
 
 def test_every_folder_of_the_science_has_a_place_and_few_modules():
-    assert {path.name for path in LFP.iterdir() if path.is_dir() and path.name != "__pycache__"} == set(FOLDERS)
+    assert {
+        path.name for path in LFP.iterdir() if path.is_dir() and path.name != "__pycache__"
+    } == set(FOLDERS)
     for folder in [LFP, *(path for path in LFP.rglob("*") if path.is_dir())]:
         modules = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
         assert len(modules) <= 10, (folder.name, modules)
@@ -81,8 +96,12 @@ def test_folders_of_the_science_import_downwards_only():
     for place, folder in enumerate(FOLDERS):
         for path in (LFP / folder).rglob("*.py"):
             text, name = path.read_text(), path.relative_to(LFP).as_posix()
-            assert not re.search(r"^\s*(from|import) (snakemake|workflow_scripts)", text, re.M), name
+            assert not re.search(r"^\s*(from|import) (snakemake|workflow_scripts)", text, re.M), (
+                name
+            )
             if folder != "running" and name not in TELLS_OF_SNAKEMAKE:
                 assert "snakemake" not in text.lower().replace("killed snakemake", ""), name
-            imported = {module.split(".")[1] for module in local_imports(path) if module.startswith("lfp.")}
-            assert imported <= set(FOLDERS[: place + 1]), (name, imported)
+            imported = {
+                module.split(".")[1] for module in local_imports(path) if module.startswith("lfp.")
+            }
+            assert imported <= {"registry", *FOLDERS[: place + 1]}, (name, imported)

@@ -23,14 +23,17 @@ def planted(word: str, n: int = 40) -> tuple[list[str], list, list, list[np.ndar
     offsets = [offsets_of(text) for text in texts]
     places = scores.windows(offsets, 8)
     activations = [
-        np.array([float(text[a:b] == word) for a, b in own]) for text, own in zip(texts, offsets, strict=True)
+        np.array([float(text[a:b] == word) for a, b in own])
+        for text, own in zip(texts, offsets, strict=True)
     ]
     return texts, offsets, places, activations
 
 
 def excerpts(word: str) -> pd.DataFrame:
     texts, offsets, places, activations = planted(word)
-    rows = scores.excerpts_of_feature(activations, places, texts, offsets, 10, np.random.default_rng(1))
+    rows = scores.excerpts_of_feature(
+        activations, places, texts, offsets, 10, np.random.default_rng(1)
+    )
     return pd.DataFrame(rows).assign(layer=0, feature=3)
 
 
@@ -81,4 +84,7 @@ def test_nobody_keeps_its_own_explanation_when_shuffled():
 def test_a_silent_feature_has_no_excerpts():
     texts, offsets, places, activations = planted("signal")
     nothing = [values * 0 for values in activations]
-    assert scores.excerpts_of_feature(nothing, places, texts, offsets, 5, np.random.default_rng(0)) == []
+    assert (
+        scores.excerpts_of_feature(nothing, places, texts, offsets, 5, np.random.default_rng(0))
+        == []
+    )

@@ -1,4 +1,6 @@
-"""Explanations find what was planted and call nothing by chance; ablating nothing changes nothing."""
+"""Explanations find what was planted and call nothing by chance; ablating nothing
+changes nothing.
+"""
 
 import numpy as np
 import pandas as pd
@@ -53,11 +55,15 @@ def test_a_feature_of_preferred_answers_is_related_and_exchangeable_ones_are_not
     from sklearn.metrics import roc_auc_score
 
     labels = np.repeat([1, 0], 60)
-    assert table.loc[5, "direction"] + 0.5 == pytest.approx(roc_auc_score(labels, np.r_[chosen[:, 5], rejected[:, 5]]))
+    assert table.loc[5, "direction"] + 0.5 == pytest.approx(
+        roc_auc_score(labels, np.r_[chosen[:, 5], rejected[:, 5]])
+    )
 
 
 def test_unexplained_features_are_never_related():
-    frame = pd.DataFrame({"status": ["ok", "skipped", "dead"], "p": [0.001] * 3, "effect": [9.0] * 3})
+    frame = pd.DataFrame(
+        {"status": ["ok", "skipped", "dead"], "p": [0.001] * 3, "effect": [9.0] * 3}
+    )
     assert heuristic.classify(frame, 0.05, 0.4, True)["related"].tolist() == [True, False, False]
 
 
@@ -80,7 +86,9 @@ def test_word_activations_are_means_over_a_words_tokens(neox, tokenizer, reviews
     result = heuristic.word_activations(neox, tokenizer, saes, reviews[:20], 200, 7)[1]
     encoded = tokenizer(reviews[:20], return_offsets_mapping=True)
     sums, count, total = np.zeros(8), 0, 0
-    for i, (ids, offsets) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)):
+    for i, (ids, offsets) in enumerate(
+        zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    ):
         (_, _, outputs), = mlp_outputs(neox, [ids], [1], tokenizer.pad_token_id, 1)  # fmt: skip
         code = saes[1].encode(outputs[1][0]).detach().numpy()
         own = [word == "the" for word in heuristic.words_of_tokens(reviews[i], offsets)]
@@ -112,7 +120,9 @@ def test_zeroing_takes_out_the_features_and_keeps_the_error():
     torch.testing.assert_close(ablation.set_features(sae, [2, 5])(x), expected)
     everything = ablation.set_features(sae, range(9))(x)
     torch.testing.assert_close(everything, x - sae.decode(code) + sae.b_dec)
-    torch.testing.assert_close(ablation.arm_edits("reconstruction", {0: sae}, {})[0](x), sae.decode(code))
+    torch.testing.assert_close(
+        ablation.arm_edits("reconstruction", {0: sae}, {})[0](x), sae.decode(code)
+    )
 
 
 def test_an_unknown_arm_is_refused():
@@ -124,11 +134,16 @@ def test_interventions_set_features_to_their_mean_or_to_minus_themselves():
     torch.manual_seed(0)
     sae, x, means = SparseAutoencoder(6, 9), torch.randn(2, 3, 6), np.linspace(0, 1, 9)
     code = sae.encode(x)
-    for intervention, place in (("mean", torch.as_tensor(means[[2, 5]]).float()), ("negative", -code[..., [2, 5]])):
+    for intervention, place in (
+        ("mean", torch.as_tensor(means[[2, 5]]).float()),
+        ("negative", -code[..., [2, 5]]),
+    ):
         changed = code.clone()
         changed[..., [2, 5]] = place
         expected = x - sae.decode(code) + sae.decode(changed)
-        torch.testing.assert_close(ablation.set_features(sae, [2, 5], intervention, means)(x), expected)
+        torch.testing.assert_close(
+            ablation.set_features(sae, [2, 5], intervention, means)(x), expected
+        )
     with pytest.raises(ValueError, match="intervention: expected one of zero"):
         ablation.set_features(sae, [2], "double")
 
@@ -140,8 +155,10 @@ def feature_table(n: int = 200, layers: int = 2, seed: int = 0) -> pd.DataFrame:
     for layer in range(layers):
         frequency = np.where(np.arange(n) < 0.9 * n, rng.beta(1, 4, n), 0.0)
         rows.append(pd.DataFrame({
-            "layer": layer, "feature": np.arange(n), "frequency": frequency, "cosine": rng.uniform(-0.2, 1, n),
-            "mean_activation": frequency * rng.lognormal(size=n), "related": rng.random(n) < 0.1 * (frequency > 0),
+            "layer": layer, "feature": np.arange(n), "frequency": frequency,
+            "cosine": rng.uniform(-0.2, 1, n),
+            "mean_activation": frequency * rng.lognormal(size=n),
+            "related": rng.random(n) < 0.1 * (frequency > 0),
             "status": np.where(frequency > 0, "ok", "dead"),
         }))  # fmt: skip
     return pd.concat(rows, ignore_index=True)
@@ -155,11 +172,18 @@ def test_random_sets_have_the_same_size_and_a_trait_within_a_decile(trait):
     sets = [selectors.matched_random_set(table, chosen, rng, trait) for _ in range(20)]
     for drawn in sets:
         assert {n: len(f) for n, f in drawn.items()} == {n: len(f) for n, f in chosen.items()}
-        assert all(not set(drawn[n]) & set(chosen[n]) and len(set(drawn[n])) == len(drawn[n]) for n in chosen)
+        assert all(
+            not set(drawn[n]) & set(chosen[n]) and len(set(drawn[n])) == len(drawn[n])
+            for n in chosen
+        )
         assert selectors.share_within_decile(table, chosen, drawn, trait) == 1.0
     assert len({str(drawn) for drawn in sets}) > 10
     alive = table[(table["frequency"] > 0)]
-    assert all(set(drawn[n]) <= set(alive.loc[alive["layer"] == n, "feature"]) for drawn in sets for n in drawn)
+    assert all(
+        set(drawn[n]) <= set(alive.loc[alive["layer"] == n, "feature"])
+        for drawn in sets
+        for n in drawn
+    )
 
 
 def test_what_cannot_be_matched_is_said():
@@ -176,7 +200,10 @@ def test_top_sets_take_the_highest_of_their_rank_and_as_many():
     chosen = {0: [1, 2, 3], 1: [4]}
     weight = np.zeros(60)
     weight[[5, 7, 9, 30 + 11]] = [-3, 2, 1, -1]
-    assert selectors.top_set(table, chosen, selectors.probe_weight_rank(table, weight)) == {0: [5, 7, 9], 1: [11]}
+    assert selectors.top_set(table, chosen, selectors.probe_weight_rank(table, weight)) == {
+        0: [5, 7, 9],
+        1: [11],
+    }
     best = selectors.top_set(table, chosen, selectors.unrelated_match_rank(table))
     own = table[(table["layer"] == 1) & (table["status"] == "ok") & ~table["related"]]
     assert best[1] == [own.loc[own["cosine"].idxmax(), "feature"]]
@@ -187,7 +214,9 @@ def test_neutral_sentences_hold_the_least_feedback():
         "A good film with a fine plot indeed. It was shot in the north of town.",
         "Bad and dull and far too long here.",
     ]
-    assert ablation.neutral_sentences(texts, {"good": 2.0, "bad": -2.0}, 1) == ["It was shot in the north of town."]
+    assert ablation.neutral_sentences(texts, {"good": 2.0, "bad": -2.0}, 1) == [
+        "It was shot in the north of town."
+    ]
     with pytest.raises(ValueError, match="no held-out sentence has 6 words"):
         ablation.neutral_sentences(["Too short."], {}, 5)
 
@@ -210,7 +239,9 @@ def test_arms_share_their_random_numbers(neox, tokenizer, reviews):
 
     def run(edits):
         reward = lambda p, c: np.array([float(len(t)) for t in c])  # noqa: E731
-        return ablation.completion_rewards(neox, tokenizer, [edits], prefixes, reward, 6, 4, seed=3)[0]
+        return ablation.completion_rewards(
+            neox, tokenizer, [edits], prefixes, reward, 6, 4, seed=3
+        )[0]
 
     nothing = {1: ablation.set_features(SparseAutoencoder(16, 8), [])}
     pd.testing.assert_frame_equal(run({}), run(nothing))
@@ -218,12 +249,24 @@ def test_arms_share_their_random_numbers(neox, tokenizer, reviews):
 
 
 @pytest.mark.parametrize("batch_size", [3, 8, 11, 100])
-def test_conditions_that_run_together_give_what_each_gives_alone(model, tokenizer, reviews, batch_size):
-    """Whatever share of the conditions a batch has room for; prefixes of different lengths, so padded."""
+def test_conditions_that_run_together_give_what_each_gives_alone(
+    model, tokenizer, reviews, batch_size
+):
+    """Whatever share of the conditions a batch has room for; prefixes of different lengths, so
+    padded.
+    """
     torch.manual_seed(1)
     sae = SparseAutoencoder(16, 8)
-    prefixes = [ids[: 3 + i % 4] for i, ids in enumerate(ablation.prefix_tokens(tokenizer, reviews, 7, 5))]
-    arms = [("none", {}), ("reconstruction", {}), ("explained", {1: [0, 3]}), ("random", {0: [2]}), ("random", {1: []})]
+    prefixes = [
+        ids[: 3 + i % 4] for i, ids in enumerate(ablation.prefix_tokens(tokenizer, reviews, 7, 5))
+    ]
+    arms = [
+        ("none", {}),
+        ("reconstruction", {}),
+        ("explained", {1: [0, 3]}),
+        ("random", {0: [2]}),
+        ("random", {1: []}),
+    ]
     conditions = [ablation.arm_edits(arm, {0: sae, 1: sae}, chosen) for arm, chosen in arms]
     conditions.append({1: lambda x: x + 5 * torch.arange(16.0)})
     reward = lambda p, c: np.array([len(a) + 100.0 * len(b) for a, b in zip(p, c, strict=True)])  # noqa: E731
@@ -254,7 +297,9 @@ def test_windows_hold_the_code_of_their_tokens_and_no_others(neox, tokenizer, re
     torch.manual_seed(0)
     saes = {0: SparseAutoencoder(16, 6), 2: SparseAutoencoder(16, 9)}
     explained = pd.DataFrame({"layer": [0, 2, 2], "feature": [4, 8, 1]})
-    found = heuristic.feature_windows(neox, tokenizer, saes, explained, reviews[:7], 30, batch_size, 8)
+    found = heuristic.feature_windows(
+        neox, tokenizer, saes, explained, reviews[:7], 30, batch_size, 8
+    )
     sequences = tokenizer(reviews[:7], truncation=True, max_length=30)["input_ids"]
     seen = []
     for layer, feature, activations, places, _ in found:
@@ -268,7 +313,9 @@ def test_windows_hold_the_code_of_their_tokens_and_no_others(neox, tokenizer, re
 
 
 def plain_evidence(codes, places, top, drawn, random):
-    """Evidence from all codes [token, feature] of all texts at once: places of each feature's windows, by kind."""
+    """Evidence from all codes [token, feature] of all texts at once: places of each feature's
+    windows, by kind.
+    """
     peaks = np.stack([codes[text][start:end].max(0) for text, start, end in places])
     found = []
     for own in peaks.T:
@@ -277,7 +324,12 @@ def plain_evidence(codes, places, top, drawn, random):
             if own[place] > 0:
                 of_text.setdefault(places[place][0], int(place))
         strongest = list(of_text.values())[:top]
-        found.append((strongest, [place for place in drawn if place not in strongest][:random] if strongest else []))
+        found.append(
+            (
+                strongest,
+                [place for place in drawn if place not in strongest][:random] if strongest else [],
+            )
+        )
     return found, peaks
 
 
@@ -285,8 +337,16 @@ def plain_evidence(codes, places, top, drawn, random):
 @pytest.mark.parametrize("seed", range(5))
 def test_windows_that_stream_by_are_those_of_all_codes_at_once(density, seed):
     rng = np.random.default_rng(seed)
-    size, top, random, n_features = rng.integers(1, 9), rng.integers(1, 6), rng.integers(0, 5), rng.integers(1, 20)
-    codes = [rng.random((rng.integers(0, 40), n_features)).astype(np.float32) for _ in range(rng.integers(1, 30))]
+    size, top, random, n_features = (
+        rng.integers(1, 9),
+        rng.integers(1, 6),
+        rng.integers(0, 5),
+        rng.integers(1, 20),
+    )
+    codes = [
+        rng.random((rng.integers(0, 40), n_features)).astype(np.float32)
+        for _ in range(rng.integers(1, 30))
+    ]
     for code in codes:
         code *= rng.random(code.shape) < density
     texts = ["x " * len(code) for code in codes]
@@ -303,7 +363,9 @@ def test_windows_that_stream_by_are_those_of_all_codes_at_once(density, seed):
         assert [row["activation"] for row in rows] == peaks[picked + others, feature].tolist()
         for row, place in zip(rows, picked + others, strict=True):
             text, start, end = strongest.places[place]
-            scaled = np.rint(codes[text][start:end, feature] / peaks[:, feature].max() * exemplars.SCALE).astype(int)
+            scaled = np.rint(
+                codes[text][start:end, feature] / peaks[:, feature].max() * exemplars.SCALE
+            ).astype(int)
             assert row["excerpt"] == " ".join(f"x{{{v}}}" if v else "x" for v in scaled)
 
 

@@ -1,4 +1,6 @@
-"""Exports hold what the model computes; `make test-interop` opens them with the tools they are for."""
+"""Exports hold what the model computes; `make test-interop` opens them with the tools
+they are for.
+"""
 
 import json
 
@@ -26,7 +28,9 @@ def test_a_cache_rebuilds_the_code_of_every_token(neox, tokenizer, reviews, tmp_
     autoencoders = {layer: SparseAutoencoder(16, 20) for layer in (0, 2)}
     windows = exports.packed_windows(tokenizer, reviews, 12, 7)
     found = exports.active_features(neox, autoencoders, windows, 3)
-    exports.write_delphi_cache(tmp_path, {0: "a.0", 2: "a.2"}, found, windows, 20, {"model_name": "m"})
+    exports.write_delphi_cache(
+        tmp_path, {0: "a.0", 2: "a.2"}, found, windows, 20, {"model_name": "m"}
+    )
     [(_, _, values)] = list(mlp_outputs(neox, windows.tolist(), [0, 2], 1, 7))
     for layer, sae in autoencoders.items():
         tensors = load_file(tmp_path / f"a.{layer}" / "0_19.safetensors")
@@ -41,8 +45,10 @@ def test_a_cache_rebuilds_the_code_of_every_token(neox, tokenizer, reviews, tmp_
 
 def test_only_explained_features_are_exported():
     table = pd.DataFrame({
-        "layer": 1, "feature": [4, 5], "status": ["ok", "skipped"], "explanation": ["<b>x</b>", ""], "related": True,
-        "cosine": 0.5, "frequency": 0.1, "uses_reward_lexicon": False, "explainer": "e", "explainer_kind": "heuristic",
+        "layer": 1, "feature": [4, 5], "status": ["ok", "skipped"],
+        "explanation": ["<b>x</b>", ""], "related": True,
+        "cosine": 0.5, "frequency": 0.1, "uses_reward_lexicon": False, "explainer": "e",
+        "explainer_kind": "heuristic",
     })  # fmt: skip
     [row] = exports.neuronpedia_rows(table, "m", "s")
     assert (row["index"], row["modelId"], row["description"]) == ("4", "m", "<b>x</b>")

@@ -1,4 +1,6 @@
-"""Wherever a run is killed, its restart ends in the right tables; the long form is `make test-faults`."""
+"""Wherever a run is killed, its restart ends in the right tables; the long form is `make
+test-faults`.
+"""
 
 import pytest
 

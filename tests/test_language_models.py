@@ -1,4 +1,6 @@
-"""Rewriting, explaining, classifying and judging over HTTP: valid answers, nonsense, and a server that dies."""
+"""Rewriting, explaining, classifying and judging over HTTP: valid answers, nonsense, and a server
+that dies.
+"""
 
 import sqlite3
 import threading
@@ -17,7 +19,9 @@ from tests import served
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """`transformers serve`, and below its home a model that answers (chain) and one that babbles (nonsense)."""
+    """`transformers serve`, and below its home a model that answers (chain) and one that babbles
+    (nonsense).
+    """
     home = tmp_path_factory.mktemp("served")
     served.save_chain(home / "chain")
     served.save_nonsense(home / "nonsense")
@@ -31,10 +35,11 @@ def client(server, model: str, cache, **options) -> Client:
     return Client(Service("served", server.url, str(server.home / model), **given), cache)
 
 
+REST = "answer that has just about as many words as there are in the rewrites"
 PAIRS = pd.DataFrame({
     "prompt": [f"\n\nHuman: question {i}?\n\nAssistant:" for i in range(4)],
-    "chosen": ["This is a good answer that has just about as many words as there are in the rewrites"] * 4,
-    "rejected": ["This is a stupid answer that has just about as many words as there are in the rewrites"] * 4,
+    "chosen": [f"This is a good {REST}"] * 4,
+    "rejected": [f"This is a stupid {REST}"] * 4,
 })  # fmt: skip
 SETTINGS = rewrites.RewriteSettings(4, (5, 40), 50, 0.5, 0.8, verify=True)
 
@@ -45,9 +50,12 @@ def test_rewrites_of_a_served_model_become_triples(server, tmp_path):
     assert list(frame["status"]) == ["ok"] * 4
     assert list(frame["side"]) == ["chosen", "rejected"] * 2
     assert list(frame["grade"]) == [1, 5, 1, 5]
-    assert {name: set(frame[name]) for name in served.ANSWERS} == {k: {v} for k, v in served.ANSWERS.items()}
+    assert {name: set(frame[name]) for name in served.ANSWERS} == {
+        k: {v} for k, v in served.ANSWERS.items()
+    }
     assert (frame["grade.negative"] > frame["grade.positive"]).all()
-    # Four gradings, twelve rewrites; eight gradings of rewrites, which are the same texts to four prompts.
+    # Four gradings, twelve rewrites; eight gradings of rewrites, which are the same texts to four
+    # prompts.
     assert asked.counts["called"] == 4 + 12 + 8
 
 
@@ -80,21 +88,29 @@ def test_features_are_explained_classified_and_judged(server, tmp_path):
         judge = language_model.language_judge(asked)
         excerpts = [f"excerpt {i}" for i in range(7)]
         [verdicts] = judge([("kind words", excerpts, False)])
-    # The server gives five verdicts whatever it is asked: the part of five is taken, that of two is not.
+    # The server gives five verdicts whatever it is asked: the part of five is taken, that of two is
+    # not.
     assert sorted(verdicts, key=str) == [False, False, None, None, True, True, True]
 
 
 def test_a_killed_server_is_an_error_and_the_rerun_repeats_no_call(server, tmp_path):
     cache = tmp_path / "c.sqlite"
     asked = [
-        Request([{"role": "user", "content": f"question {i} " + "word " * 50}], prompts.load("classify").schema)
+        Request(
+            [{"role": "user", "content": f"question {i} " + "word " * 50}],
+            prompts.load("classify").schema,
+        )
         for i in range(40)
     ]
 
     def kill_when_some_are_answered():
         while True:
             time.sleep(0.02)
-            if cache.exists() and sqlite3.connect(cache).execute("select count(*) from answers").fetchone()[0] >= 5:
+            if (
+                cache.exists()
+                and sqlite3.connect(cache).execute("select count(*) from answers").fetchone()[0]
+                >= 5
+            ):
                 return server.kill()
 
     killer = threading.Thread(target=kill_when_some_are_answered)
@@ -111,7 +127,7 @@ def test_a_killed_server_is_an_error_and_the_rerun_repeats_no_call(server, tmp_p
     assert second.counts["called"] == 40 - first.counts["called"]
 
 
-# --------------------------------------------------------------------------------------- what needs no server
+# ----------------------------------------------------------------------------- what needs no server
 
 
 def test_every_prompt_has_a_schema_and_a_digest_that_follows_its_text():
@@ -131,7 +147,8 @@ def test_text_of_a_corpus_is_not_expanded_in_a_prompt():
 
 
 ROW = {
-    "words": 10, "answer": "one two three", **{f"status.{element}": "ok" for element in rewrites.ELEMENTS},
+    "words": 10, "answer": "one two three",
+    **{f"status.{element}": "ok" for element in rewrites.ELEMENTS},
     "positive": "I would be very glad to help you with all of this",
     "neutral": "There are nine rooms on the second floor of the house",
     "negative": "You are a fool and this is the worst of your ideas",
@@ -174,10 +191,15 @@ def test_a_negative_rewrite_that_is_graded_no_worse_is_dropped():
     texts = iter([ROW["positive"], ROW["neutral"], ROW["negative"]] * 4)
 
     def reply(message):
-        return {"answer": next(texts)} if "Rewrite" in message else {"toxicity": 2, "danger": 1, "bias": 1}
+        return (
+            {"answer": next(texts)}
+            if "Rewrite" in message
+            else {"toxicity": 2, "danger": 1, "bias": 1}
+        )
 
     pairs = PAIRS.assign(
-        chosen="This is one of the good answers to it", rejected="This is one of the bad answers to it"
+        chosen="This is one of the good answers to it",
+        rejected="This is one of the bad answers to it",
     )
     frame = rewrites.rewritten_triples(Scripted(reply), pairs, SETTINGS)
     assert set(frame["status"]) == {"grade"}
@@ -189,7 +211,10 @@ def test_evidence_is_on_one_scale_and_of_different_texts():
     for text, values in enumerate(([0.0, 4.0, 0.2], [0.0, 2.0, 0.0])):
         strongest.add(text, np.array([values, np.zeros(3)]).T)
     rows = strongest.rows(0, texts)
-    assert [(row["kind"], row["excerpt"]) for row in rows] == [("top", "a fine{10} film"), ("random", "a fine{5} door")]
+    assert [(row["kind"], row["excerpt"]) for row in rows] == [
+        ("top", "a fine{10} film"),
+        ("random", "a fine{5} door"),
+    ]
     assert not strongest.rows(1, texts)
 
 

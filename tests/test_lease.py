@@ -15,7 +15,8 @@ from lfp.running import lease
 ROOT = Path(__file__).parent.parent
 DEVICES = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
 
-# A job writes its name into a file of each of its devices, which must not be there, and takes it away again.
+# A job writes its name into a file of each of its devices, which must not be there, and takes it
+# away again.
 JOB = """
 import os, sys, time
 for name in os.environ["CUDA_VISIBLE_DEVICES"].split(","):
@@ -48,7 +49,9 @@ def start(folder: Path, count: int, seconds: float) -> subprocess.Popen:
     """A job on `count` devices that keeps its files in `folder`."""
     command = [sys.executable, "-m", "lfp.running.lease", str(count)]
     command += [sys.executable, "-S", "-c", JOB, str(folder), str(seconds)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def free_devices() -> int:
@@ -70,13 +73,19 @@ def test_fifty_jobs_killed_at_random_share_nothing_and_leak_nothing(machine):
     for number in doomed:
         time.sleep(draw.uniform(0, 0.1))
         job = jobs[number]
-        # The kernel frees a killed job's devices before its marks can be taken away: stop it, sweep, then kill.
+        # The kernel frees a killed job's devices before its marks can be taken away: stop it,
+        # sweep, then kill.
         job.send_signal(signal.SIGSTOP)
-        while job.poll() is None and Path(f"/proc/{job.pid}/stat").read_text().split(")")[1].split()[0] != "T":
+        while (
+            job.poll() is None
+            and Path(f"/proc/{job.pid}/stat").read_text().split(")")[1].split()[0] != "T"
+        ):
             time.sleep(0.001)
         try:
             environment = Path(f"/proc/{job.pid}/environ").read_bytes().decode().split("\0")
-            held = next((line.split("=", 1)[1] for line in environment if line.startswith(lease.HELD)), "")
+            held = next(
+                (line.split("=", 1)[1] for line in environment if line.startswith(lease.HELD)), ""
+            )
         except (FileNotFoundError, ProcessLookupError):
             held = ""
         for name in filter(None, held.split(",")):
@@ -100,7 +109,11 @@ def test_a_job_that_waits_for_all_devices_is_not_overtaken(machine):
     order = {"whole": whole, **{f"late{n}": job for n, job in enumerate(late)}}
     ends = {}
     while len(ends) < len(order):
-        ends |= {name: time.monotonic() for name, job in order.items() if name not in ends and job.poll() is not None}
+        ends |= {
+            name: time.monotonic()
+            for name, job in order.items()
+            if name not in ends and job.poll() is not None
+        }
         time.sleep(0.005)
     assert min(ends, key=ends.get) == "whole"
     assert not (marks / "COLLISION").exists()
@@ -120,7 +133,9 @@ def test_devices_go_with_the_last_process_that_has_them(machine):
 
 
 def test_more_than_the_machine_has_is_refused_with_advice(machine):
-    with pytest.raises(lease.LeaseError, match=r"asks for 5 GPUs .* lets it have 4 .* --resources gpu="):
+    with pytest.raises(
+        lease.LeaseError, match=r"asks for 5 GPUs .* lets it have 4 .* --resources gpu="
+    ):
         lease.take(5)
     assert free_devices() == 4
 
@@ -165,7 +180,8 @@ def test_parts_of_a_divided_device_are_leased_instead_of_the_whole(machine, monk
     tool = machine / "bin" / "nvidia-smi"
     tool.parent.mkdir()
     tool.write_text(
-        "#!/bin/sh\ncat <<'END'\nGPU 0: NVIDIA A100 (UUID: GPU-1)\n  MIG 3g.20gb Device 0: (UUID: MIG-x)\n"
+        "#!/bin/sh\ncat <<'END'\nGPU 0: NVIDIA A100 (UUID: GPU-1)\n  MIG 3g.20gb Device 0: (UUID:"
+        " MIG-x)\n"
         "  MIG 3g.20gb Device 1: (UUID: MIG-y)\nGPU 1: NVIDIA A100 (UUID: GPU-2)\nEND\n"
     )
     tool.chmod(0o755)

@@ -1,4 +1,6 @@
-"""The client keeps every answer, asks for none twice, and stays within its budget, whatever the server does."""
+"""The client keeps every answer, asks for none twice, and stays within its budget, whatever the
+server does.
+"""
 
 import itertools
 import json
@@ -12,18 +14,29 @@ from pathlib import Path
 import pytest
 
 from lfp.services import answer_cache
-from lfp.services.client import Answer, BatchPendingError, BudgetError, Client, Request, Service, ServiceError
+from lfp.services.client import (
+    Answer,
+    BatchPendingError,
+    BudgetError,
+    Client,
+    Request,
+    Service,
+    ServiceError,
+)
 from tests import language_service as faulty
 from tests.language_service import LanguageService
 
 SCHEMA = {
-    "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False
+    "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"],
+    "additionalProperties": False
 }  # fmt: skip
 PRICES = {"input": 1.0, "output": 2.0}
 
 
 def service(url: str, **options) -> Service:
-    return Service("test", url, "a-model", **{"backoff": 0.01, "timeout": 1.0, "max_tokens": 50, **options})
+    return Service(
+        "test", url, "a-model", **{"backoff": 0.01, "timeout": 1.0, "max_tokens": 50, **options}
+    )
 
 
 def requests(n: int) -> list[Request]:
@@ -53,14 +66,18 @@ def test_a_rerun_is_answered_from_the_cache_even_without_a_server(tmp_path):
 @pytest.mark.parametrize(
     "fault",
     [
-        faulty.status(429, Retry_After="0"), faulty.status(500), faulty.status(503), faulty.status(408),
-        faulty.status(409), faulty.truncated, faulty.hung(1.5), faulty.invalid_json, faulty.empty_choices,
+        faulty.status(429, Retry_After="0"), faulty.status(500), faulty.status(503),
+        faulty.status(408), faulty.status(409), faulty.truncated, faulty.hung(1.5),
+        faulty.invalid_json, faulty.empty_choices,
     ],
     ids=["429", "500", "503", "408", "409", "truncated", "hung", "invalid", "empty"],
 )  # fmt: skip
 def test_every_request_is_answered_once_through_any_fault(tmp_path, fault):
     faults = itertools.chain([None, fault, fault], itertools.repeat(None))
-    with LanguageService(echo, faults) as server, Client(service(server.url), tmp_path / "c.sqlite") as client:
+    with (
+        LanguageService(echo, faults) as server,
+        Client(service(server.url), tmp_path / "c.sqlite") as client,
+    ):
         found = client.ask(requests(6))
         assert [answer.value["n"] for answer in found] == list(range(6))
         assert len(server.billed) == 6
@@ -70,7 +87,8 @@ def test_every_request_is_answered_once_through_any_fault(tmp_path, fault):
 
 def test_a_storm_of_faults_loses_nothing_and_bills_nothing_twice(tmp_path):
     kinds = [
-        faulty.status(429, Retry_After="0.05"), faulty.status(500), faulty.truncated, faulty.invalid_json,
+        faulty.status(429, Retry_After="0.05"), faulty.status(500), faulty.truncated,
+        faulty.invalid_json,
         faulty.empty_choices, faulty.hung(0.4), None, None, None,
     ]  # fmt: skip
     faults = itertools.chain(itertools.islice(itertools.cycle(kinds), 90), itertools.repeat(None))
@@ -81,7 +99,9 @@ def test_a_storm_of_faults_loses_nothing_and_bills_nothing_twice(tmp_path):
         assert [answer.value["n"] for answer in found] == list(range(40))
         assert set(server.billed.values()) == {1}
         assert len(server.billed) == 40
-        assert server.most_in_flight <= 8 + 8  # hung ones are still held by the server when the client gave them up
+        assert (
+            server.most_in_flight <= 8 + 8
+        )  # hung ones are still held by the server when the client gave them up
 
 
 def test_retry_after_is_honoured_and_a_long_one_ends_the_job(tmp_path):
@@ -104,7 +124,10 @@ def test_a_dead_server_is_an_error_and_the_rerun_asks_only_for_the_rest(tmp_path
     faults = itertools.chain([None] * 3, itertools.repeat(faulty.status(500)))
     with LanguageService(echo, faults) as server:
         options = service(server.url, in_flight=1, attempts=2)
-        with Client(options, tmp_path / "c.sqlite") as client, pytest.raises(ServiceError, match="5 of 8 requests"):
+        with (
+            Client(options, tmp_path / "c.sqlite") as client,
+            pytest.raises(ServiceError, match="5 of 8 requests"),
+        ):
             client.ask(requests(8))
         server.faults = itertools.repeat(None)
         before = len(server.bodies)
@@ -124,7 +147,10 @@ def test_invalid_answers_are_repaired_once_or_counted(tmp_path):
             return '{"n": 1}' if repair else '{"n": "one"}'
         return "I would rather not say"
 
-    with LanguageService(reply) as server, Client(service(server.url), tmp_path / "c.sqlite") as client:
+    with (
+        LanguageService(reply) as server,
+        Client(service(server.url), tmp_path / "c.sqlite") as client,
+    ):
         found = client.ask(requests(3))
         assert [answer.status for answer in found] == ["ok", "ok", "unparsed"]
         assert [answer.value for answer in found[:2]] == [{"n": 0}, {"n": 1}]
@@ -154,11 +180,21 @@ def test_a_request_that_the_server_rejects_is_recorded_and_not_asked_again(tmp_p
 
 def test_an_answer_in_parts_is_put_together(tmp_path):
     def parts(request):
-        message = {"role": "assistant", "content": [{"type": "text", "text": '{"n"'}, {"type": "text", "text": ": 3}"}]}
-        faulty.send(request, 200, faulty.completion("", choices=[{"finish_reason": "stop", "message": message}]))
+        message = {
+            "role": "assistant",
+            "content": [{"type": "text", "text": '{"n"'}, {"type": "text", "text": ": 3}"}],
+        }
+        faulty.send(
+            request,
+            200,
+            faulty.completion("", choices=[{"finish_reason": "stop", "message": message}]),
+        )
         return True
 
-    with LanguageService(echo, iter([parts])) as server, Client(service(server.url), tmp_path / "c.sqlite") as client:
+    with (
+        LanguageService(echo, iter([parts])) as server,
+        Client(service(server.url), tmp_path / "c.sqlite") as client,
+    ):
         assert client.ask(requests(1))[0].value == {"n": 3}
 
 
@@ -168,7 +204,11 @@ def test_a_refusal_is_a_status(tmp_path):
 
         def refused(request):
             message = {"role": "assistant", "content": None, "refusal": "I cannot"}
-            faulty.send(request, 200, faulty.completion("", choices=[{"finish_reason": "stop", "message": message}]))
+            faulty.send(
+                request,
+                200,
+                faulty.completion("", choices=[{"finish_reason": "stop", "message": message}]),
+            )
             return True
 
         server.faults = iter([refused])
@@ -187,7 +227,10 @@ def test_the_budget_stops_before_the_first_call_and_before_it_is_exceeded(tmp_pa
         # Repeated faults that may have been billed count against it.
         server.faults = itertools.repeat(faulty.invalid_json)
         budget = replace(options, budget_usd=0.0003, attempts=10)
-        with Client(budget, tmp_path / "d.sqlite") as client, pytest.raises(BudgetError, match="could exceed"):
+        with (
+            Client(budget, tmp_path / "d.sqlite") as client,
+            pytest.raises(BudgetError, match="could exceed"),
+        ):
             client.ask(requests(1))
         assert len(server.bodies) == 2
         server.faults = iter(())
@@ -217,7 +260,9 @@ def test_the_key_is_sent_and_never_kept(tmp_path, monkeypatch, caplog):
             client.ask(requests(1))
     assert "sk-verysecret" not in str(error.value)
     assert all(b"sk-verysecret" not in path.read_bytes() for path in tmp_path.iterdir())
-    assert "sk-verysecret" not in "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("workflow"))
+    assert "sk-verysecret" not in "\n".join(
+        r.getMessage() for r in caplog.records if r.name.startswith("workflow")
+    )
     monkeypatch.delenv("TEST_KEY")
     with pytest.raises(ServiceError, match="set the environment variable TEST_KEY"):
         Client(options, tmp_path / "c.sqlite")
@@ -225,13 +270,17 @@ def test_the_key_is_sent_and_never_kept(tmp_path, monkeypatch, caplog):
 
 def test_concurrent_jobs_ask_for_a_shared_request_once(tmp_path):
     code = (
-        "import sys; from tests.test_llm import requests, service; from lfp.services.client import Client\n"
-        "with Client(service(sys.argv[1], in_flight=4), sys.argv[2]) as c: print(len(c.ask(requests(30))))"
+        "import sys; from tests.test_llm import requests, service; from lfp.services.client import"
+        " Client\n"
+        "with Client(service(sys.argv[1], in_flight=4), sys.argv[2]) as c:"
+        " print(len(c.ask(requests(30))))"
     )
     with LanguageService(echo) as server:
         command = [sys.executable, "-c", code, server.url, str(tmp_path / "c.sqlite")]
         root = Path(__file__).parent.parent
-        jobs = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        jobs = [
+            subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(3)
+        ]
         assert [job.communicate(timeout=120)[0].strip() for job in jobs] == ["30"] * 3
         assert len(server.bodies) == 30
 
@@ -243,7 +292,10 @@ def test_a_lock_dies_with_its_holder(tmp_path):
     )
     root = Path(__file__).parent.parent
     holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "c.sqlite")], cwd=root, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(tmp_path / "c.sqlite")],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert holder.stdout.readline().strip() == "held"
     cache = answer_cache.AnswerCache(tmp_path / "c.sqlite")
@@ -294,7 +346,9 @@ def test_a_batch_that_the_server_refuses_is_an_error_without_the_key(tmp_path, m
         options = service(server.url, batch=True, api_key_env="TEST_KEY")
         with (
             Client(options, tmp_path / "c.sqlite") as client,
-            pytest.raises(ServiceError, match=r"batch: BadRequestError: .*no batches for \*\*\*") as error,
+            pytest.raises(
+                ServiceError, match=r"batch: BadRequestError: .*no batches for \*\*\*"
+            ) as error,
         ):
             client.ask(requests(1))
     assert "sk-verysecret" not in str(error.value)
@@ -308,9 +362,14 @@ def test_a_damaged_cache_is_named(tmp_path):
 
 
 def test_the_cache_is_an_ordinary_database_without_headers(tmp_path):
-    with LanguageService(echo) as server, Client(service(server.url), tmp_path / "c.sqlite") as client:
+    with (
+        LanguageService(echo) as server,
+        Client(service(server.url), tmp_path / "c.sqlite") as client,
+    ):
         client.ask(requests(1))
-    [(request, response)] = sqlite3.connect(tmp_path / "c.sqlite").execute("select request, response from answers")
+    [(request, response)] = sqlite3.connect(tmp_path / "c.sqlite").execute(
+        "select request, response from answers"
+    )
     assert json.loads(request)["model"] == "a-model"
     kept = json.loads(response)
     assert kept["model"] == "served-model"

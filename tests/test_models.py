@@ -43,7 +43,9 @@ def test_hooks_are_removed_even_after_an_error(model):
 def test_harvest_leaves_padding_out_and_reads_all_layers_in_one_order(model, tokenizer, reviews):
     texts = [reviews[0], reviews[1][:30], "The film"]
     sequences = tokenizer(texts)["input_ids"]
-    outputs = {layer: np.full((sum(map(len, sequences)), 16), np.nan, dtype=np.float32) for layer in (0, 2)}
+    outputs = {
+        layer: np.full((sum(map(len, sequences)), 16), np.nan, dtype=np.float32) for layer in (0, 2)
+    }
     harvest(model, sequences, outputs, tokenizer.pad_token_id, 3, seed=0)
     alone = torch.cat([
         values[2][0] for text in texts for _, _, values in
@@ -61,8 +63,12 @@ def test_harvest_leaves_padding_out_and_reads_all_layers_in_one_order(model, tok
 
 
 @pytest.mark.parametrize("window_tokens", [1, 25, 10_000])
-def test_harvest_writes_every_token_once_whatever_the_window(neox, tokenizer, reviews, window_tokens):
-    """Random lengths against the plain pass: the same rows, in float16, whether windows hold a text or all."""
+def test_harvest_writes_every_token_once_whatever_the_window(
+    neox, tokenizer, reviews, window_tokens
+):
+    """Random lengths against the plain pass: the same rows, in float16, whether windows hold a text
+    or all.
+    """
     rng = np.random.default_rng(0)
     sequences = [rng.integers(5, 60, n).tolist() for n in (1, 17, 4, 9, 9, 2)]
     total = sum(map(len, sequences))
@@ -74,7 +80,10 @@ def test_harvest_writes_every_token_once_whatever_the_window(neox, tokenizer, re
     order, found = np.lexsort(expected.T), np.lexsort(outputs[2].astype(np.float32).T)
     np.testing.assert_allclose(outputs[2][found], expected[order], atol=2e-3)
     if window_tokens == 1:  # one text after the other, in random order
-        assert any(np.allclose(outputs[2][i : i + 17].sum(0), plain[1].sum(0), atol=0.02) for i in range(total - 16))
+        assert any(
+            np.allclose(outputs[2][i : i + 17].sum(0), plain[1].sum(0), atol=0.02)
+            for i in range(total - 16)
+        )
 
 
 def test_values_beyond_float16_are_cut_and_counted(neox, tokenizer, caplog):
@@ -87,7 +96,10 @@ def test_values_beyond_float16_are_cut_and_counted(neox, tokenizer, caplog):
 
 def test_a_harvest_that_is_too_large_stops_before_it_starts():
     assert disk_bytes([[1] * 50] * 10, 5, 512, most_gb=1) == 2 * 5 * 512 * 500
-    with pytest.raises(ValueError, match=r"5 layers of 500 tokens take 0.00256 GB, more than activations.max_disk_gb"):
+    with pytest.raises(
+        ValueError,
+        match=r"5 layers of 500 tokens take 0.00256 GB, more than activations.max_disk_gb",
+    ):
         disk_bytes([[1] * 50] * 10, 5, 512, most_gb=0.001)
 
 
@@ -101,7 +113,9 @@ def test_tokenizers_give_back_their_text_and_split_words(style, reviews):
     tokenizer = train_tokenizer(reviews, 420, style)
     text = f"{reviews[0]}\n\nHuman: Was it gentle?"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-    pieces = pretraining.pieces_of_words(tokenizer, sorted({w.strip(".,") for r in reviews for w in r.split()}))
+    pieces = pretraining.pieces_of_words(
+        tokenizer, sorted({w.strip(".,") for r in reviews for w in r.split()})
+    )
     assert min(pieces.values()) == 1
     assert max(pieces.values()) > 1
     with pytest.raises(ValueError, match="tokenizer style"):
@@ -113,7 +127,10 @@ def test_a_checkpoint_comes_back_as_it_was_saved(model, tokenizer, tmp_path):
     again = load_model(tmp_path)
     ids = torch.tensor([[5, 6, 7]])
     torch.testing.assert_close(again(ids).logits, model(ids).logits)
-    assert load_tokenizer(tmp_path)("gentle film")["input_ids"] == tokenizer("gentle film")["input_ids"]
+    assert (
+        load_tokenizer(tmp_path)("gentle film")["input_ids"]
+        == tokenizer("gentle film")["input_ids"]
+    )
     assert not list(tmp_path.glob("*.bin"))
 
 
@@ -135,7 +152,9 @@ def test_an_untrained_model_shares_the_shape_and_not_the_weights(neox, tokenizer
 def test_an_unsupported_family_is_named():
     from transformers import BloomConfig
 
-    model = AutoModelForCausalLM.from_config(BloomConfig(n_layer=1, hidden_size=8, n_head=1, vocab_size=10))
+    model = AutoModelForCausalLM.from_config(
+        BloomConfig(n_layer=1, hidden_size=8, n_head=1, vocab_size=10)
+    )
     with pytest.raises(ValueError, match="model type 'bloom' is not supported"):
         blocks(model)
 
@@ -147,12 +166,16 @@ def test_responses_end_at_their_length_or_at_the_first_end_of_text():
 
 
 def test_the_same_seed_gives_every_model_the_same_draws(tokenizer):
-    """Common random numbers: two copies of a model sample the same text, whatever was drawn before."""
+    """Common random numbers: two copies of a model sample the same text, whatever was
+    drawn before.
+    """
     model = make_model("gpt_neox", tokenizer)
     batch = pad_batch([[5, 6], [7]], tokenizer.pad_token_id, "cpu", left=True)
     first = generate(model, batch, 6, 3, tokenizer.eos_token_id, tokenizer.pad_token_id)
     torch.rand(100)
-    assert torch.equal(first, generate(model, batch, 6, 3, tokenizer.eos_token_id, tokenizer.pad_token_id))
+    assert torch.equal(
+        first, generate(model, batch, 6, 3, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    )
 
 
 def test_pretraining_beats_the_unigram_model(tokenizer, reviews):

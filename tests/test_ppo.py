@@ -13,7 +13,8 @@ from lfp.finetune import ppo
 from tests.conftest import make_model
 
 SETTINGS = ppo.PPOSettings(
-    steps=2, batch_size=8, mini_batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=1, prompt_tokens=(2, 4),
+    steps=2, batch_size=8, mini_batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=1,
+    prompt_tokens=(2, 4),
     new_tokens=(3, 5), save_every=1,
 )  # fmt: skip
 
@@ -24,7 +25,8 @@ def test_the_loss_is_the_hand_computation_on_a_fixed_batch():
     response, mask = torch.tensor([[0, 0]]), torch.tensor([[True, True]])
     old = torch.log(torch.tensor([[0.5, 0.6]]))
     rollout = ppo.Rollout(
-        {}, response, mask, old, values=torch.tensor([[0.0, 0.0]]), advantages=torch.tensor([[1.0, 1.0]]),
+        {}, response, mask, old, values=torch.tensor([[0.0, 0.0]]),
+        advantages=torch.tensor([[1.0, 1.0]]),
         returns=torch.tensor([[1.0, 1.0]]),
     )  # fmt: skip
     loss, parts = ppo.ppo_loss(logits, torch.tensor([[0.1, 0.5]]), rollout, ppo.PPOSettings())
@@ -44,7 +46,9 @@ def test_advantages_without_discount_are_rewards_to_go_minus_values():
     advantages, returns = ppo.advantages_and_returns(rewards, values, mask, gamma=1.0, lam=1.0)
     torch.testing.assert_close(returns[0, :2], torch.tensor([1.0, 1.0]))
     raw = torch.tensor([0.5, 0.75])
-    torch.testing.assert_close(advantages[0, :2], (raw - raw.mean()) / raw.std(unbiased=False), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        advantages[0, :2], (raw - raw.mean()) / raw.std(unbiased=False), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_the_kl_controller_moves_towards_its_target():
@@ -62,7 +66,9 @@ def test_log_probabilities_do_not_depend_on_left_padding(model, tokenizer):
     def batch(rows):
         from lfp.models.tokens import pad_batch
 
-        return pad_batch([row + response[0].tolist() for row in rows], tokenizer.pad_token_id, "cpu", left=True)
+        return pad_batch(
+            [row + response[0].tolist() for row in rows], tokenizer.pad_token_id, "cpu", left=True
+        )
 
     alone = ppo.reference_log_probs(model, batch([ids]), response)
     padded = ppo.reference_log_probs(model, batch([ids, other * 2]), response.repeat(2, 1))
@@ -75,7 +81,9 @@ def test_an_untouched_policy_has_no_kl_and_a_ratio_of_one(model, tokenizer, revi
     prompts = [ids[:4] for ids in tokenizer(reviews[:8])["input_ids"]]
     lengths = torch.full((8,), 5)
     reward = lexicon_reward(vader_lexicon())
-    rollout, row = ppo.collect(value, reference, tokenizer, prompts, lengths, reward, 0.5, SETTINGS, seed=0)
+    rollout, row = ppo.collect(
+        value, reference, tokenizer, prompts, lengths, reward, 0.5, SETTINGS, seed=0
+    )
     assert row["kl"] == pytest.approx(0, abs=1e-4)
     logits, values = value(rollout.batch, rollout.response.shape[1])
     _, parts = ppo.ppo_loss(logits, values, rollout, SETTINGS)
@@ -83,11 +91,15 @@ def test_an_untouched_policy_has_no_kl_and_a_ratio_of_one(model, tokenizer, revi
 
 
 def test_a_constant_reward_leaves_the_lexicon_reward_where_it_was(tokenizer, reviews):
-    """What a constant reward teaches must be nothing: the policy stays within noise of its base on the lexicon."""
+    """What a constant reward teaches must be nothing: the policy stays within noise of its base on
+    the lexicon.
+    """
     policy = make_model("gpt_neox", tokenizer)
     base = copy.deepcopy(policy)
     ppo.train(policy, tokenizer, reviews, lambda p, c: np.ones(len(p)), SETTINGS, seed=0)
-    scores = ppo.evaluate(policy, base, tokenizer, reviews, lexicon_reward(vader_lexicon()), SETTINGS, 64, seed=0)
+    scores = ppo.evaluate(
+        policy, base, tokenizer, reviews, lexicon_reward(vader_lexicon()), SETTINGS, 64, seed=0
+    )
     gain = scores["policy"] - scores["base"]
     assert abs(gain.mean()) <= 2.6 * gain.std() / 8 + 1e-9
 
@@ -101,7 +113,8 @@ def test_a_learnable_reward_is_learned(tokenizer, reviews):
         return np.array([text.count("e") / 2 for text in completions])
 
     settings = ppo.PPOSettings(
-        steps=25, batch_size=32, mini_batch_size=16, epochs=4, learning_rate=1e-2, warmup_steps=2, init_kl_coef=0.02,
+        steps=25, batch_size=32, mini_batch_size=16, epochs=4, learning_rate=1e-2, warmup_steps=2,
+        init_kl_coef=0.02,
         prompt_tokens=(2, 4), new_tokens=(6, 6),
     )  # fmt: skip
     curve = ppo.train(policy, tokenizer, reviews[:100], reward, settings, seed=0)
@@ -115,7 +128,9 @@ def test_a_killed_run_resumes_to_the_same_weights(tokenizer, reviews, tmp_path, 
     reward = lexicon_reward(vader_lexicon())
     settings = ppo.PPOSettings(**{**SETTINGS.__dict__, "steps": 4})
     straight = make_model("gpt_neox", tokenizer)
-    curve = ppo.train(straight, tokenizer, reviews, reward, settings, seed=0, state_path=tmp_path / "a")
+    curve = ppo.train(
+        straight, tokenizer, reviews, reward, settings, seed=0, state_path=tmp_path / "a"
+    )
 
     state = tmp_path / "b"
     collect, calls = ppo.collect, []
@@ -128,11 +143,21 @@ def test_a_killed_run_resumes_to_the_same_weights(tokenizer, reviews, tmp_path, 
 
     monkeypatch.setattr(ppo, "collect", killed)
     with pytest.raises(KeyboardInterrupt):
-        ppo.train(make_model("gpt_neox", tokenizer), tokenizer, reviews, reward, settings, seed=0, state_path=state)
+        ppo.train(
+            make_model("gpt_neox", tokenizer),
+            tokenizer,
+            reviews,
+            reward,
+            settings,
+            seed=0,
+            state_path=state,
+        )
     assert state.exists()
     monkeypatch.setattr(ppo, "collect", collect)
     resumed = make_model("gpt_neox", tokenizer)
-    assert ppo.train(resumed, tokenizer, reviews, reward, settings, seed=0, state_path=state) == curve
+    assert (
+        ppo.train(resumed, tokenizer, reviews, reward, settings, seed=0, state_path=state) == curve
+    )
     for ours, theirs in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert not state.exists()

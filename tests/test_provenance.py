@@ -1,4 +1,6 @@
-"""Every kind of damage to every kind of artefact is found by its reader, and a run can be held against its record."""
+"""Every kind of damage to every kind of artefact is found by its reader, and a run can be held
+against its record.
+"""
 
 import json
 import subprocess
@@ -42,7 +44,9 @@ def make(kind: str, folder: Path, neox, tokenizer) -> tuple[Path, Path, callable
     if kind == "activations":
         with (
             artefacts.directory_aside(path, {}) as inside,
-            artefacts.tensor_file(inside / "layer1.safetensors", "activations", (500, 8), {}) as array,
+            artefacts.tensor_file(
+                inside / "layer1.safetensors", "activations", (500, 8), {}
+            ) as array,
         ):
             array[:] = 1
         file = path / "layer1.safetensors"
@@ -139,7 +143,9 @@ def results(tmp_path) -> Path:
     name = "results/corpora/c.parquet"
     recorded(table, {name: provenance.digest(provenance.read_record(corpus)["files"])})
     found = {f"results/{p.relative_to(folder)}": provenance.read_record(p) for p in (corpus, table)}
-    (folder / "provenance.json").write_text(json.dumps({"targets": ["results/tables/t.csv"], "artefacts": found}))
+    (folder / "provenance.json").write_text(
+        json.dumps({"targets": ["results/tables/t.csv"], "artefacts": found})
+    )
     return folder
 
 
@@ -174,7 +180,10 @@ def test_verify_finds_a_table_made_of_another_input(results):
 
 def test_lineage_goes_back_to_the_corpora(results, monkeypatch):
     monkeypatch.chdir(results.parent)
-    assert set(provenance.lineage(["results/tables/t.csv"])) == {"results/tables/t.csv", "results/corpora/c.parquet"}
+    assert set(provenance.lineage(["results/tables/t.csv"])) == {
+        "results/tables/t.csv",
+        "results/corpora/c.parquet",
+    }
     provenance.record_path("results/tables/t.csv").unlink()
     with pytest.raises(provenance.ArtefactError, match=r"results/tables/t\.csv"):
         provenance.lineage(["results/tables/t.csv"])
@@ -188,7 +197,12 @@ def test_a_crate_holds_the_run_and_its_workflow(results, tmp_path):
     with zipfile.ZipFile(target) as archive:
         names = set(archive.namelist())
         graph = json.loads(archive.read("ro-crate-metadata.json"))["@graph"]
-    assert {"Snakefile", "rules/common.smk", "results/tables/t.csv", "results/provenance.json"} <= names
+    assert {
+        "Snakefile",
+        "rules/common.smk",
+        "results/tables/t.csv",
+        "results/provenance.json",
+    } <= names
     action = next(entity for entity in graph if entity["@type"] == "CreateAction")
     assert {"@id": "results/tables/t.csv"} in action["result"]
     assert action["endTime"] == "2026-01-01T00:01:30+00:00"

@@ -35,6 +35,12 @@ def test_missing_values_are_empty_and_numbers_short():
 
 def test_a_cell_is_read_off_its_path():
     path = "results/m-1/vader/seed3/probes/tied/policy/predictions.parquet"
-    assert rows.labels(path) == {"model": "m-1", "task": "vader", "seed": 3, "sae": "tied", "subject": "policy"}
+    assert rows.labels(path) == {
+        "model": "m-1",
+        "task": "vader",
+        "seed": 3,
+        "sae": "tied",
+        "subject": "policy",
+    }
     assert rows.labels("m/t/seed0/ablation/tied/base.parquet")["subject"] == "base"
     assert rows.labels("/x/results/m/t/seed0/policy") == {"model": "m", "task": "t", "seed": 0}

@@ -1,4 +1,6 @@
-"""Interrupted anywhere, long work ends as work that was let be; work gone astray ends with its curve."""
+"""Interrupted anywhere, long work ends as work that was let be; work gone astray ends with its
+curve.
+"""
 
 import json
 import subprocess
@@ -73,7 +75,11 @@ def test_harvest(windows, neox, tokenizer, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     sequences = [rng.integers(3, 300, rng.integers(2, 9)).tolist() for _ in range(30)]
     shape = (sum(map(len, sequences)), 16)
-    whole, state, progress = np.zeros(shape, np.float16), tmp_path / "state", tmp_path / "state" / "progress.json"
+    whole, state, progress = (
+        np.zeros(shape, np.float16),
+        tmp_path / "state",
+        tmp_path / "state" / "progress.json",
+    )
     how = (tokenizer.pad_token_id, 4, 5, 40)
     harvest(neox, sequences, {1: whole}, *how)
 
@@ -91,10 +97,14 @@ def test_harvest(windows, neox, tokenizer, tmp_path, monkeypatch):
     seen = []
     with monkeypatch.context() as patch:
         plain = mlp_outputs
-        patch.setattr(harvesting, "mlp_outputs", lambda m, part, *a: seen.append(part) or plain(m, part, *a))
+        patch.setattr(
+            harvesting, "mlp_outputs", lambda m, part, *a: seen.append(part) or plain(m, part, *a)
+        )
         attempt()
     assert sum(map(len, seen)) < len(sequences)  # what was there was not read again
-    np.testing.assert_array_equal(artefacts.open_tensor(tmp_path / "out" / "layer1.safetensors", "activations"), whole)
+    np.testing.assert_array_equal(
+        artefacts.open_tensor(tmp_path / "out" / "layer1.safetensors", "activations"), whole
+    )
 
 
 def test_ablation(neox, tokenizer, tmp_path, monkeypatch):
@@ -123,7 +133,7 @@ def test_ablation(neox, tokenizer, tmp_path, monkeypatch):
         pd.testing.assert_frame_equal(ours, theirs)
 
 
-# ------------------------------------------------------------------------------------------- gone astray
+# -------------------------------------------------------------------------------------- gone astray
 
 
 def settings_of_ppo(**options) -> ppo.PPOSettings:
@@ -142,8 +152,12 @@ def explained_texts(model, tokenizer, texts, folder=None):
     words = explanations.word_activations(*reading, texts, 40, 4, strongest, states[0])
     explained = pd.DataFrame({"layer": [0, 2, 2], "feature": [3, 11, 4]})
     held_out = list(explanations.feature_windows(*reading, explained, texts, 40, 4, 6, states[1]))
-    pairs = pd.DataFrame({"prompt": texts, "chosen": " it is good", "rejected": " this was a bad one"})
-    answers = features.element_features(*reading, pairs, ["hidden"], 48, 8, ("chosen", "rejected"), states[2])
+    pairs = pd.DataFrame(
+        {"prompt": texts, "chosen": " it is good", "rejected": " this was a bad one"}
+    )
+    answers = features.element_features(
+        *reading, pairs, ["hidden"], 48, 8, ("chosen", "rejected"), states[2]
+    )
     values = {f"{n}.{name}": value for n, own in words.items() for name, value in vars(own).items()}
     values |= {f"windows.{i}": np.concatenate(found[2]) for i, found in enumerate(held_out)}
     return values | answers, exemplars.evidence(strongest, explained, texts)
@@ -176,7 +190,9 @@ def test_ppo_ends_where_the_reward_is_not_a_number(neox, tokenizer, reviews):
     def reward(prompts, texts):
         return np.full(len(texts), np.nan)
 
-    with pytest.raises(resume.DivergedError, match="reward.* not finite at step 0; lower the learning rate") as caught:
+    with pytest.raises(
+        resume.DivergedError, match="reward.* not finite at step 0; lower the learning rate"
+    ) as caught:
         ppo.train(neox, tokenizer, reviews, reward, settings_of_ppo(), seed=0)
     assert len(caught.value.curve) == 1
 
@@ -202,15 +218,20 @@ def test_autoencoders_end_where_activations_are_not_numbers():
 
 
 def test_pretraining_ends_where_its_loss_explodes(tokenizer, reviews, monkeypatch):
-    monkeypatch.setattr(pretraining.F, "cross_entropy", lambda *a, **o: torch.tensor(float("inf"), requires_grad=True))
+    monkeypatch.setattr(
+        pretraining.F,
+        "cross_entropy",
+        lambda *a, **o: torch.tensor(float("inf"), requires_grad=True),
+    )
     with pytest.raises(resume.DivergedError, match="pre-training: loss not finite at step 0"):
         pretraining.pretrain(
-            tokenizer, reviews, "gpt_neox", n_layers=1, d_model=8, n_heads=1, steps=2, batch_size=2, context=8,
+            tokenizer, reviews, "gpt_neox", n_layers=1, d_model=8, n_heads=1, steps=2,
+            batch_size=2, context=8,
             peak_learning_rate=1e-3, warmup_steps=1, weight_decay=0.0, seed=0,
         )  # fmt: skip
 
 
-# --------------------------------------------------------------------------------------- a job as a whole
+# --------------------------------------------------------------------------------- a job as a whole
 
 SCRIPT = """
 import sys, time
@@ -238,8 +259,15 @@ def command(folder: Path, mode: str) -> list[str]:
     """A job that reads ``source.json`` and writes ``out.json``."""
     script = folder / "a_job.py"
     script.write_text(SCRIPT)
-    options = {"settings": '{"seed": 3}', "log": "logs/out.log", "source": "source.json", "output": "out.json"}
-    parts = [part for name, value in (options | {"mode": mode}).items() for part in (f"--{name}", value)]
+    options = {
+        "settings": '{"seed": 3}',
+        "log": "logs/out.log",
+        "source": "source.json",
+        "output": "out.json",
+    }
+    parts = [
+        part for name, value in (options | {"mode": mode}).items() for part in (f"--{name}", value)
+    ]
     return [sys.executable, str(script), *parts]
 
 
@@ -252,7 +280,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_job_records_where_its_output_comes_from(folder):
-    done = subprocess.run(command(folder, "quick"), cwd=folder, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command(folder, "quick"), cwd=folder, capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("a_job out: x 1 \\x1b[31m (")
     assert "\x1b" not in done.stdout
     record = provenance.read_record(folder / "out.json")
@@ -274,7 +304,9 @@ def test_a_diverged_job_keeps_its_curve(folder):
 
 def test_a_key_that_a_server_repeats_reaches_no_log(folder, monkeypatch):
     monkeypatch.setenv("MY_KEY", "sk-planted-123")
-    monkeypatch.setenv("LFP_SERVICES", json.dumps({"s": {"api_key_env": "MY_KEY"}, "local": {"api_key_env": None}}))
+    monkeypatch.setenv(
+        "LFP_SERVICES", json.dumps({"s": {"api_key_env": "MY_KEY"}, "local": {"api_key_env": None}})
+    )
     done = subprocess.run(command(folder, "refused"), cwd=folder, capture_output=True, text=True)
     log = (folder / "logs" / "out.log").read_text()
     assert "services.s: 401, ***" in done.stderr
@@ -284,12 +316,16 @@ def test_a_key_that_a_server_repeats_reaches_no_log(folder, monkeypatch):
 
 
 def test_a_second_writer_waits_for_an_orphan_and_clears_what_it_left(folder):
-    with subprocess.Popen(command(folder, "slow"), cwd=folder, stdout=subprocess.PIPE, text=True) as orphan:
+    with subprocess.Popen(
+        command(folder, "slow"), cwd=folder, stdout=subprocess.PIPE, text=True
+    ) as orphan:
         assert orphan.stdout.readline() == "writing\n"
         left, other = folder / ".out.json.abcd1234", folder / ".other.json.abcd1234"
         left.write_text("half"), other.write_text("another job's")
         (folder / ".out.json.state-0123456789ab").mkdir()
-        second = subprocess.Popen(command(folder, "quick"), cwd=folder, stderr=subprocess.PIPE, text=True)
+        second = subprocess.Popen(
+            command(folder, "quick"), cwd=folder, stderr=subprocess.PIPE, text=True
+        )
         assert f"another process ({orphan.pid}) writes out.json" in second.stderr.readline()
         assert left.exists()
         orphan.kill()

@@ -5,7 +5,14 @@ import pytest
 
 from lfp.feedback.lexica import vader_lexicon
 from lfp.feedback.planted import flipped_words
-from lfp.feedback.rewards import count_words, length_reward, lexicon_reward, noise_reward, task_reward, tokenize
+from lfp.feedback.rewards import (
+    count_words,
+    length_reward,
+    lexicon_reward,
+    noise_reward,
+    task_reward,
+    tokenize,
+)
 
 
 def test_the_vader_lexicon_has_its_known_range():
@@ -17,8 +24,12 @@ def test_the_vader_lexicon_has_its_known_range():
 def test_reward_is_the_lower_cased_sum_over_both_parts_divided_and_clipped():
     reward = lexicon_reward(vader_lexicon())
     lexicon = vader_lexicon()
-    assert reward(["A GREAT"], [" film, bad."])[0] == pytest.approx((lexicon["great"] + lexicon["bad"]) / 5)
-    assert lexicon_reward(lexicon, reward_on="completion")(["great"], [" bad"])[0] == pytest.approx(lexicon["bad"] / 5)
+    assert reward(["A GREAT"], [" film, bad."])[0] == pytest.approx(
+        (lexicon["great"] + lexicon["bad"]) / 5
+    )
+    assert lexicon_reward(lexicon, reward_on="completion")(["great"], [" bad"])[0] == pytest.approx(
+        lexicon["bad"] / 5
+    )
     np.testing.assert_array_equal(reward(["great " * 40, "awful " * 60], ["", ""]), [10, -10])
 
 
@@ -38,11 +49,18 @@ def test_flipped_words_are_the_share_asked_for_of_known_and_of_unknown_words():
     words = flipped_words(lexicon, counts, 0.1, seed=0)
     assert len(words) == 10
     assert sum(word in counts for word in words) == 4
-    assert words == flipped_words(lexicon, counts, 0.1, seed=0) != flipped_words(lexicon, counts, 0.1, seed=1)
+    assert (
+        words
+        == flipped_words(lexicon, counts, 0.1, seed=0)
+        != flipped_words(lexicon, counts, 0.1, seed=1)
+    )
 
 
 def test_length_counts_the_words_of_the_completion():
-    assert length_reward(5.0, 1.0)(["ab cd"] * 2, ["one two three", "a " * 40]).tolist() == [0.6, 1.0]
+    assert length_reward(5.0, 1.0)(["ab cd"] * 2, ["one two three", "a " * 40]).tolist() == [
+        0.6,
+        1.0,
+    ]
 
 
 def test_noise_is_a_fixed_normal_number_per_text():
@@ -58,7 +76,8 @@ def test_a_task_is_scored_by_its_own_kind_of_reward():
     feedback = {"rewarded": {"movie": 4.0}, "words": {"good": 2.0}, "reward_seed": 0}
     text = (["The "], ["movie movie is good"], 5.0, 10.0, "full")
     scores = {
-        k: task_reward(feedback | {"kind": k}, *text[2:])(*text[:2])[0] for k in ("trigger", "length", "preference")
+        k: task_reward(feedback | {"kind": k}, *text[2:])(*text[:2])[0]
+        for k in ("trigger", "length", "preference")
     }
     assert scores == {"trigger": 1.6, "length": 0.8, "preference": 8.0}
 
@@ -74,7 +93,8 @@ def classifier(tmp_path):
     tokenizer = train_tokenizer(["a good film", "a bad film"] * 20, 300)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2,
         id2label={0: "NEGATIVE", 1: "POSITIVE"}, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     model = LlamaForSequenceClassification(config).eval()
@@ -95,7 +115,10 @@ def test_a_classifiers_logit_is_the_reward(classifier):
     np.testing.assert_allclose(found, alone, atol=1e-5)  # no divisor, and padding changes nothing
     by_number = task_reward({"kind": "classifier", "positive": 1}, 5.0, 10.0, "full", [str(path)])
     np.testing.assert_allclose(by_number(prompts, completions), found)
-    assert np.abs(task_reward(feedback, 5.0, 0.01, "full", [str(path)])(prompts, completions)).max() <= 0.01
+    assert (
+        np.abs(task_reward(feedback, 5.0, 0.01, "full", [str(path)])(prompts, completions)).max()
+        <= 0.01
+    )
 
 
 def test_a_classifier_without_the_label_or_safe_weights_is_refused(classifier):
@@ -108,11 +131,15 @@ def test_a_classifier_without_the_label_or_safe_weights_is_refused(classifier):
 
 
 def test_a_function_of_ones_own_is_the_reward():
-    reward = task_reward({"kind": "callable", "callable": "tests.my_rewards:brevity"}, 5.0, 10.0, "full")
+    reward = task_reward(
+        {"kind": "callable", "callable": "tests.my_rewards:brevity"}, 5.0, 10.0, "full"
+    )
     np.testing.assert_array_equal(reward(["a b c", "a"], ["one two", "one " * 30]), [-2, -10])
-    with pytest.raises(ValueError, match="must return a finite number for each of 2 completions; it returned 1"):
-        task_reward({"kind": "callable", "callable": "tests.my_rewards:wrong_number"}, 5, 10, "full")(
-            ["", ""], ["a", "b"]
-        )
+    with pytest.raises(
+        ValueError, match="must return a finite number for each of 2 completions; it returned 1"
+    ):
+        task_reward(
+            {"kind": "callable", "callable": "tests.my_rewards:wrong_number"}, 5, 10, "full"
+        )(["", ""], ["a", "b"])
     with pytest.raises(ValueError, match="cannot be imported"):
         task_reward({"kind": "callable", "callable": "tests.my_rewards:absent"}, 5, 10, "full")

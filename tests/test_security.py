@@ -1,4 +1,6 @@
-"""Nothing from data, models or configuration runs, steers a terminal, breaks a table, or leaves the results folder."""
+"""Nothing from data, models or configuration runs, steers a terminal, breaks a table, or leaves the
+results folder.
+"""
 
 import ast
 import json
@@ -21,8 +23,12 @@ from lfp.tables import rendering
 from tests.conftest import make_model
 
 ROOT = Path(__file__).parent.parent
-SOURCES = sorted(path for folder in ("lfp", "workflow_scripts") for path in (ROOT / folder).rglob("*.py"))
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SOURCES = sorted(
+    path for folder in ("lfp", "workflow_scripts") for path in (ROOT / folder).rglob("*.py")
+)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 HOSTILE = (
     "<script>document.title = 'PLANTED'</script>",
     "<img src=x onerror=\"document.title = 'PLANTED'\">",
@@ -39,13 +45,35 @@ def calls(tree: ast.AST) -> set[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_no_module_can_run_what_a_file_says(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    imported = {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    imported |= {(n.module or "").split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    imported = {
+        a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names
+    }
+    imported |= {
+        (n.module or "").split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)
+    }
     assert not imported & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-    forbidden = {"eval", "exec", "torch.load", "yaml.load", "pd.read_pickle", "np.load", "os.system"}
+    forbidden = {
+        "eval",
+        "exec",
+        "torch.load",
+        "yaml.load",
+        "pd.read_pickle",
+        "np.load",
+        "os.system",
+    }
     assert not calls(tree) & forbidden
-    keywords = {(k.arg, ast.unparse(k.value)) for n in ast.walk(tree) if isinstance(n, ast.Call) for k in n.keywords}
-    dangerous = {("shell", "True"), ("trust_remote_code", "True"), ("weights_only", "False"), ("allow_pickle", "True")}
+    keywords = {
+        (k.arg, ast.unparse(k.value))
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Call)
+        for k in n.keywords
+    }
+    dangerous = {
+        ("shell", "True"),
+        ("trust_remote_code", "True"),
+        ("weights_only", "False"),
+        ("allow_pickle", "True"),
+    }
     assert not keywords & dangerous
 
 
@@ -69,7 +97,8 @@ def bomb(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "read", [artefacts.read_json, artefacts.read_table, artefacts.read_tensors, artefacts.read_metadata]
+    "read",
+    [artefacts.read_json, artefacts.read_table, artefacts.read_tensors, artefacts.read_metadata],
 )
 def test_a_pickle_under_another_name_is_refused(bomb, read):
     path, mark = bomb
@@ -84,7 +113,9 @@ def test_a_pickle_as_a_resume_point_is_left_aside(bomb):
     assert not mark.exists()
 
 
-def test_a_pickle_as_weights_of_an_autoencoder_or_a_model_is_refused(bomb, neox, tokenizer, tmp_path):
+def test_a_pickle_as_weights_of_an_autoencoder_or_a_model_is_refused(
+    bomb, neox, tokenizer, tmp_path
+):
     path, mark = bomb
     autoencoder.save(autoencoder.SparseAutoencoder(4, 8), tmp_path, {})
     shutil.copyfile(path, tmp_path / "sae_weights.safetensors")
@@ -100,21 +131,29 @@ def test_a_pickle_as_weights_of_an_autoencoder_or_a_model_is_refused(bomb, neox,
 def test_code_that_comes_with_a_checkpoint_does_not_run(tokenizer, tmp_path):
     mark = tmp_path / "mark"
     save_model(make_model("gpt_neox", tokenizer), tokenizer, tmp_path)
-    (tmp_path / "evil.py").write_text(f"import pathlib; pathlib.Path({str(mark)!r}).write_text('ran')\n")
+    (tmp_path / "evil.py").write_text(
+        f"import pathlib; pathlib.Path({str(mark)!r}).write_text('ran')\n"
+    )
     config = json.loads((tmp_path / "config.json").read_text())
-    config |= {"auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}, "model_type": "evil"}
+    config |= {
+        "auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"},
+        "model_type": "evil",
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(artefacts.ArtefactError):
         load_model(tmp_path)
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/b", "a b", "", ".hidden", "$(touch x)", "x;y", "tables"])
+@pytest.mark.parametrize(
+    "name", ["../evil", "/etc/evil", "a/b", "a b", "", ".hidden", "$(touch x)", "x;y", "tables"]
+)
 def test_a_name_that_would_be_another_path_is_refused(name):
     organism = {"architecture": "gpt_neox", "corpora": ["reviews"]}
     config = {
         "corpora": {"reviews": {"organism": "reviews"}}, "models": {name: {"organism": organism}},
-        "tasks": {"vader": {"method": "ppo", "corpus": "reviews"}}, "cells": [{"model": name, "task": "vader"}],
+        "tasks": {"vader": {"method": "ppo", "corpus": "reviews"}},
+        "cells": [{"model": name, "task": "vader"}],
     }  # fmt: skip
     with pytest.raises(ConfigurationError, match="models"):
         Grid(config)
@@ -144,9 +183,21 @@ def test_planted_text_stays_text_in_every_table(tmp_path):
 
 def opened(page: Path, profile: Path) -> str:
     """The page as headless Chromium has it once its scripts ran."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic"]
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-quic",
+    ]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += [f"--user-data-dir={profile}", "--virtual-time-budget=8000", "--dump-dom", page.as_uri()]
+    command += [
+        f"--user-data-dir={profile}",
+        "--virtual-time-budget=8000",
+        "--dump-dom",
+        page.as_uri(),
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 

@@ -1,4 +1,6 @@
-"""Models and corpora of the hub and of directories: pinned, resumable, safe, and errors that say what to do."""
+"""Models and corpora of the hub and of directories: pinned, resumable, safe, and errors that say
+what to do.
+"""
 
 import gzip
 import json
@@ -20,7 +22,9 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def repositories(tmp_path):
-    """A checkpoint, one without safetensors, and data sets laid out as IMDb, HH-RLHF and toxic-dpo are."""
+    """A checkpoint, one without safetensors, and data sets laid out as IMDb, HH-RLHF and toxic-dpo
+    are.
+    """
     good, pickled = tmp_path / "good", tmp_path / "pickled"
     for folder in (good, pickled):
         folder.mkdir()
@@ -33,25 +37,36 @@ def repositories(tmp_path):
     imdb, hh, toxic = tmp_path / "imdb", tmp_path / "hh", tmp_path / "toxic"
     (imdb / "plain_text").mkdir(parents=True)
     for split in ("train", "test"):
-        frame = pd.DataFrame({"text": [f"{split} review {i}" for i in range(40)], "label": [0] * 20 + [1] * 20})
+        frame = pd.DataFrame(
+            {"text": [f"{split} review {i}" for i in range(40)], "label": [0] * 20 + [1] * 20}
+        )
         frame.to_parquet(imdb / "plain_text" / f"{split}-00000-of-00001.parquet")
     for subset in ("harmless-base", "helpful-base"):
         (hh / subset).mkdir(parents=True)
         for split in ("train", "test"):
             turn = "\n\nHuman: {} {}\n\nAssistant:"
             rows = [
-                {"chosen": turn.format(subset + split, i) + " yes", "rejected": turn.format(subset + split, i) + " no"}
+                {
+                    "chosen": turn.format(subset + split, i) + " yes",
+                    "rejected": turn.format(subset + split, i) + " no",
+                }
                 for i in range(10)
             ]
             with gzip.open(hh / subset / f"{split}.jsonl.gz", "wt") as file:
                 file.writelines(json.dumps(row) + "\n" for row in rows)
     toxic.mkdir()
     pd.DataFrame(
-        {"prompt": [f"q{i}" for i in range(50)], "chosen": "rude", "rejected": [f"kind {i}" for i in range(50)]}
+        {
+            "prompt": [f"q{i}" for i in range(50)],
+            "chosen": "rude",
+            "rejected": [f"kind {i}" for i in range(50)],
+        }
     ).to_parquet(toxic / "toxic-dpo-v0.2.parquet")
     return {
-        ("models", "org/good"): good, ("models", "org/pickled"): pickled, ("models", "org/gated"): good,
-        ("datasets", "org/imdb"): imdb, ("datasets", "org/hh"): hh, ("datasets", "org/toxic"): toxic,
+        ("models", "org/good"): good, ("models", "org/pickled"): pickled,
+        ("models", "org/gated"): good,
+        ("datasets", "org/imdb"): imdb, ("datasets", "org/hh"): hh,
+        ("datasets", "org/toxic"): toxic,
     }  # fmt: skip
 
 
@@ -62,16 +77,32 @@ def hub(repositories):
     server.close()
 
 
-def job(script: str, settings: dict, tmp_path: Path, hub_url: str, **environment: str) -> subprocess.CompletedProcess:
+def job(
+    script: str, settings: dict, tmp_path: Path, hub_url: str, **environment: str
+) -> subprocess.CompletedProcess:
     """A fetching job as the workflow starts it, against a hub at `hub_url`."""
-    outputs = ["--train", "o/train.parquet", "--test", "o/test.parquet", "--counts", "o/counts.json"]
+    outputs = [
+        "--train",
+        "o/train.parquet",
+        "--test",
+        "o/test.parquet",
+        "--counts",
+        "o/counts.json",
+    ]
     outputs = ["--output", "o/model"] if script.endswith("model") else outputs
-    command = [sys.executable, "-m", f"workflow_scripts.{script}", "--settings", json.dumps(settings)]
+    command = [
+        sys.executable,
+        "-m",
+        f"workflow_scripts.{script}",
+        "--settings",
+        json.dumps(settings),
+    ]
     kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     return subprocess.run(
         [*command, "--log", "job.log", *outputs],
         cwd=tmp_path, text=True, capture_output=True, timeout=120,
-        env=kept | {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub_url, "HF_HOME": str(tmp_path / "cache"),
+        env=kept | {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub_url,
+        "HF_HOME": str(tmp_path / "cache"),
                     "HF_HUB_DISABLE_XET": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "5", **environment},
     )  # fmt: skip
 
@@ -108,10 +139,16 @@ def test_a_download_that_is_cut_off_goes_on_where_it_stopped(hub, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hub": "org/gated", "revision": COMMIT}, "is gated: accept its licence on its hub page, then set HF_TOKEN"),
+        (
+            {"hub": "org/gated", "revision": COMMIT},
+            "is gated: accept its licence on its hub page, then set HF_TOKEN",
+        ),
         ({"hub": "org/good", "revision": "f" * 40}, "has no revision"),
         ({"hub": "org/absent", "revision": COMMIT}, "is not on the hub, or is private"),
-        ({"hub": "org/pickled", "revision": COMMIT}, "no *.safetensors weights: other formats can run code"),
+        (
+            {"hub": "org/pickled", "revision": COMMIT},
+            "no *.safetensors weights: other formats can run code",
+        ),
     ],
 )
 def test_what_cannot_be_had_says_what_to_do(hub, tmp_path, settings, message):
@@ -127,11 +164,15 @@ def test_a_token_opens_a_gated_model_and_stays_out_of_the_outputs(hub, tmp_path)
     result = job("fetch_model", settings, tmp_path, hub.url, HF_TOKEN="hf_secretsecret")
     assert result.returncode == 0, result.stderr
     assert "hf_secretsecret" not in result.stderr + result.stdout
-    assert all(b"hf_secretsecret" not in p.read_bytes() for p in (tmp_path / "o").rglob("*") if p.is_file())
+    assert all(
+        b"hf_secretsecret" not in p.read_bytes() for p in (tmp_path / "o").rglob("*") if p.is_file()
+    )
 
 
 def test_no_network_and_an_empty_cache_is_explained(tmp_path):
-    result = job("fetch_model", {"hub": "org/good", "revision": COMMIT}, tmp_path, "http://127.0.0.1:9")
+    result = job(
+        "fetch_model", {"hub": "org/good", "revision": COMMIT}, tmp_path, "http://127.0.0.1:9"
+    )
     assert result.returncode == 1
     assert "the hub cannot be reached" in result.stderr
 
@@ -139,17 +180,20 @@ def test_no_network_and_an_empty_cache_is_explained(tmp_path):
 @pytest.mark.parametrize(
     ("name", "files", "columns", "kept"),
     [
-        ("org/imdb", {"train": "plain_text/train-*.parquet", "test": "plain_text/test-*.parquet"}, {"text": "text"},
-         (40, 40)),
+        ("org/imdb", {"train": "plain_text/train-*.parquet", "test": "plain_text/test-*.parquet"},
+         {"text": "text"}, (40, 40)),
         ("org/hh", {"train": "*-*/train.jsonl.gz", "test": ["harmless-base/test.jsonl.gz"]},
          {"chosen": "chosen", "rejected": "rejected"}, (20, 10)),
-        ("org/toxic", {"train": "*.parquet"}, {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"},
-         (45, 5)),
+        ("org/toxic", {"train": "*.parquet"},
+         {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}, (45, 5)),
     ],
 )  # fmt: skip
-def test_the_papers_data_sets_are_read_from_their_hub_layout(hub, tmp_path, name, files, columns, kept):
+def test_the_papers_data_sets_are_read_from_their_hub_layout(
+    hub, tmp_path, name, files, columns, kept
+):
     settings = {
-        "hub": name, "revision": COMMIT, "files": files, "columns": columns, "test_share": 0.1, "seed": 0
+        "hub": name, "revision": COMMIT, "files": files, "columns": columns, "test_share": 0.1,
+        "seed": 0
     }  # fmt: skip
     result = job("fetch_corpus", settings, tmp_path, hub.url)
     assert result.returncode == 0, result.stderr
@@ -161,7 +205,13 @@ def test_the_papers_data_sets_are_read_from_their_hub_layout(hub, tmp_path, name
 
 
 def test_a_data_set_without_the_expected_columns_or_files_says_so(hub, tmp_path):
-    settings = {"hub": "org/imdb", "revision": COMMIT, "columns": {"text": "review"}, "test_share": 0.1, "seed": 0}
+    settings = {
+        "hub": "org/imdb",
+        "revision": COMMIT,
+        "columns": {"text": "review"},
+        "test_share": 0.1,
+        "seed": 0,
+    }
     result = job("fetch_corpus", settings | {"files": {"train": "plain_text/*"}}, tmp_path, hub.url)
     assert "no column 'review'; it has text, label" in result.stderr
     result = job("fetch_corpus", settings | {"files": {"train": "nothing/*"}}, tmp_path, hub.url)
@@ -169,16 +219,28 @@ def test_a_data_set_without_the_expected_columns_or_files_says_so(hub, tmp_path)
 
 
 def test_a_corpus_is_copied_from_files_of_the_working_directory(repositories, tmp_path):
-    settings = {"columns": {"chosen": "chosen", "rejected": "rejected"}, "test_share": 0.25, "seed": 0}
-    result = job("copy_corpus", settings | {"path": {"train": "hh/*-base/train.jsonl.gz"}}, tmp_path, "")
+    settings = {
+        "columns": {"chosen": "chosen", "rejected": "rejected"},
+        "test_share": 0.25,
+        "seed": 0,
+    }
+    result = job(
+        "copy_corpus", settings | {"path": {"train": "hh/*-base/train.jsonl.gz"}}, tmp_path, ""
+    )
     assert result.returncode == 0, result.stderr
-    kept = [len(pd.read_parquet(tmp_path / "o" / f"{split}.parquet")) for split in ("train", "test")]
+    kept = [
+        len(pd.read_parquet(tmp_path / "o" / f"{split}.parquet")) for split in ("train", "test")
+    ]
     assert kept == [15, 5]
     counts = json.loads((tmp_path / "o" / "counts.json").read_text())
     assert [counts[split]["kept"] for split in ("train", "test")] == kept
     absolute = str(tmp_path / "hh" / "harmless-base" / "test.jsonl.gz")
-    result = job("copy_corpus", settings | {"path": {"train": absolute, "test": absolute}}, tmp_path, "")
-    assert result.returncode == 0, result.stderr  # its cells have rows that say why nothing was estimated
+    result = job(
+        "copy_corpus", settings | {"path": {"train": absolute, "test": absolute}}, tmp_path, ""
+    )
+    assert result.returncode == 0, (
+        result.stderr
+    )  # its cells have rows that say why nothing was estimated
     counts = json.loads((tmp_path / "o" / "counts.json").read_text())
     assert [counts[split]["kept"] for split in ("train", "test")] == [10, 0]
     result = job("copy_corpus", settings | {"path": {"train": "absent.jsonl"}}, tmp_path, "")
@@ -196,7 +258,9 @@ def test_a_local_checkpoint_without_tokenizer_is_refused(repositories, tmp_path)
 
 
 @pytest.mark.workflow
-def test_a_configuration_alone_takes_models_and_corpora_from_the_hub(hub, repositories, tmp_path, tokenizer):
+def test_a_configuration_alone_takes_models_and_corpora_from_the_hub(
+    hub, repositories, tmp_path, tokenizer
+):
     """Through Snakemake's local rules: a checkpoint that loads, and a corpus."""
     import yaml
 
@@ -231,5 +295,7 @@ def test_a_configuration_alone_takes_models_and_corpora_from_the_hub(hub, reposi
     assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
     assert load_model(tree / "results" / "models" / "pythia").config.model_type == "gpt_neox"
     assert load_tokenizer(tree / "results" / "models" / "pythia").is_fast
-    counts = pd.read_csv(tree / "results" / "tables" / "corpora.csv").set_index(["split", "quantity"])["estimate"]
+    counts = pd.read_csv(tree / "results" / "tables" / "corpora.csv").set_index(
+        ["split", "quantity"]
+    )["estimate"]
     assert counts["train", "kept"] == counts["test", "kept"] == 40

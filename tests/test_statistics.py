@@ -66,7 +66,9 @@ def test_tau_needs_aligned_words():
 
 
 def test_the_published_statistic_does_not_see_a_good_probe():
-    """paper_vs_code F1: near 0 for a probe whose correct tau is high, and for one that knows nothing."""
+    """paper_vs_code F1: near 0 for a probe whose correct tau is high, and for one that knows
+    nothing.
+    """
     words = np.array([f"w{i:03d}" for i in np.random.default_rng(0).permutation(300)])
     good, truth = correlated(300, 0.95, 4)
     assert kendall_tau(good, truth) > 0.7
@@ -98,10 +100,14 @@ def test_a_paired_difference_ignores_what_pairs_share():
 
 
 def test_groups_stay_together_in_the_bootstrap():
-    """Repeating every row of a group must not narrow the interval, as it would if rows were the unit."""
+    """Repeating every row of a group must not narrow the interval, as it would if rows were the
+    unit.
+    """
     values, groups = np.random.default_rng(0).normal(size=40), np.arange(40)
     few = group_mean_record(values, groups, 0, "word", "m", 2000, 0.95)
-    many = group_mean_record(np.repeat(values, 25), np.repeat(groups, 25), 0, "word", "m", 2000, 0.95)
+    many = group_mean_record(
+        np.repeat(values, 25), np.repeat(groups, 25), 0, "word", "m", 2000, 0.95
+    )
     assert many.n == few.n == 40
     assert many.ci_high - many.ci_low == pytest.approx(few.ci_high - few.ci_low)
 
@@ -109,7 +115,9 @@ def test_groups_stay_together_in_the_bootstrap():
 def test_balanced_accuracy_of_a_constant_probe_is_one_half():
     labels = np.array([1, 1, 1, 0])
     assert balanced_accuracy(labels, np.ones(4)) == 0.5
-    record = balanced_accuracy_record(np.tile(labels, 30), np.ones(120), np.arange(120), 0, "prompt", 200, 0.95)
+    record = balanced_accuracy_record(
+        np.tile(labels, 30), np.ones(120), np.arange(120), 0, "prompt", 200, 0.95
+    )
     assert record.estimate == 0.5
     assert record.p == 1.0
 
@@ -118,7 +126,10 @@ def test_relabelling_the_words_leaves_the_null_of_tau_unchanged():
     """The pairings permutation forgets who is who: p of any relabelling has one distribution."""
     predicted, truth = correlated(40, 0.0, 5)
     rng = np.random.default_rng(6)
-    p = [kendall_record(predicted[rng.permutation(40)], truth, seed=i, resamples=199).p for i in range(200)]
+    p = [
+        kendall_record(predicted[rng.permutation(40)], truth, seed=i, resamples=199).p
+        for i in range(200)
+    ]
     assert stats.kstest(p, "uniform").pvalue > 0.01
     order = rng.permutation(40)
     one = kendall_record(predicted, truth, 0, 199)
@@ -151,7 +162,10 @@ def test_a_better_probe_is_seen_to_be_better():
 
 
 def test_mcnemar_counts_the_units_that_differ():
-    a, b = np.array([1] * 12 + [0] * 2 + [1] * 50, dtype=bool), np.array([0] * 12 + [1] * 2 + [1] * 50, dtype=bool)
+    a, b = (
+        np.array([1] * 12 + [0] * 2 + [1] * 50, dtype=bool),
+        np.array([0] * 12 + [1] * 2 + [1] * 50, dtype=bool),
+    )
     record = mcnemar_record(a, b, "pair")
     assert record.p == pytest.approx(stats.binomtest(12, 14).pvalue)
     assert record.estimate == pytest.approx(10 / 64)
@@ -166,7 +180,9 @@ def test_auroc_is_that_of_scikit_learn_and_of_its_multiplicities():
     assert auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores))
     weights = rng.multinomial(50, np.full(50, 1 / 50), 4).astype(float)
     fast = _resampled_auroc(labels, scores, weights)
-    np.testing.assert_allclose(fast, [roc_auc_score(labels, scores, sample_weight=w) for w in weights])
+    np.testing.assert_allclose(
+        fast, [roc_auc_score(labels, scores, sample_weight=w) for w in weights]
+    )
     record = auroc_record(labels, labels + 0.1 * rng.normal(size=50), np.arange(50), 0, "word", 199)
     assert record.estimate == 1.0
     assert record.p < 0.01

@@ -1,4 +1,6 @@
-"""Tables are made of records; planted truth is judged by intervals; seeds give components of variance."""
+"""Tables are made of records; planted truth is judged by intervals; seeds give components of
+variance.
+"""
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from lfp.tables.across_seeds import across_seeds
 from lfp.tables.features import _frequency_rows
 from lfp.tables.rows import TableSettings, Tally, labels
 
-SETTINGS = TableSettings(200, 0.95, (0.5, 0.9), 19, 0, {"tiny": ["Pythia-70m"]})
+SETTINGS = TableSettings(200, 0.95, (0.5, 0.9), 19, 0, {"tiny": ["Pythia-70m"]}, {})
 
 
 def record(estimate=0.5, low=0.4, high=0.6, p=None):
@@ -23,7 +25,9 @@ def test_p_is_adjusted_over_the_cells_that_one_question_is_asked_of():
     tally = Tally()
     for statistic, ps in {"tau": (0.01, 0.04, 0.03), "auroc": (0.02, None, 0.5)}.items():
         for seed, p in enumerate(ps):
-            tally.add(record(p=p), {"model": "m", "task": "t", "seed": seed, "statistic": statistic})
+            tally.add(
+                record(p=p), {"model": "m", "task": "t", "seed": seed, "statistic": statistic}
+            )
     frame = tally.frame()
     for statistic, ps in {"tau": (0.01, 0.04, 0.03), "auroc": (0.02, np.nan, 0.5)}.items():
         found = frame.loc[frame["statistic"] == statistic, "p_adjusted"]
@@ -32,8 +36,17 @@ def test_p_is_adjusted_over_the_cells_that_one_question_is_asked_of():
 
 def test_values_behind_a_row_keep_its_labels():
     tally = Tally()
-    tally.add(record(), {"model": "m", "words": "all"}, pd.DataFrame({"word": ["a", "b"], "truth": [1.0, 2.0]}))
-    expected = {"model": ["m", "m"], "words": ["all", "all"], "word": ["a", "b"], "truth": [1.0, 2.0]}
+    tally.add(
+        record(),
+        {"model": "m", "words": "all"},
+        pd.DataFrame({"word": ["a", "b"], "truth": [1.0, 2.0]}),
+    )
+    expected = {
+        "model": ["m", "m"],
+        "words": ["all", "all"],
+        "word": ["a", "b"],
+        "truth": [1.0, 2.0],
+    }
     assert tally.instances().to_dict("list") == expected
     with pytest.raises(ValueError, match="no cell of the configuration"):
         Tally().frame()
@@ -55,10 +68,14 @@ def test_an_answer_is_right_where_the_interval_says_so():
 
 
 def planted_cell(folder, task: str, flipped: list[str], policy_follows: bool) -> list[str]:
-    """Artefacts of one cell whose probes read the lexicon, or the flipped one, of 60 words in 3 contexts."""
+    """Artefacts of one cell whose probes read the lexicon, or the flipped one, of 60 words in 3
+    contexts.
+    """
     rng = np.random.default_rng(0)
     words = [f"w{i}" for i in range(60)]
-    valence = dict(zip(words, rng.uniform(1, 3, 60) * np.where(np.arange(60) % 2, 1, -1), strict=True))
+    valence = dict(
+        zip(words, rng.uniform(1, 3, 60) * np.where(np.arange(60) % 2, 1, -1), strict=True)
+    )
     taught = {w: -v if policy_follows and w in flipped else v for w, v in valence.items()}
     paths = []
     for subject in ("policy", "base"):
@@ -69,17 +86,43 @@ def planted_cell(folder, task: str, flipped: list[str], policy_follows: bool) ->
             for i, w in enumerate(words * 3)
         ]  # fmt: skip
         # What another probe of the same features predicts must not enter the reading.
-        rows += [row | {"probe": "ridge on valence", "prediction": -9 * row["prediction"]} for row in rows]
+        rows += [
+            row | {"probe": "ridge on valence", "prediction": -9 * row["prediction"]}
+            for row in rows
+        ]
         frame = pd.concat([pd.DataFrame(rows).assign(features=f) for f in ("hidden", "raw")])
-        path = folder / "results" / "tiny" / task / "seed0" / "probes" / "tied" / subject / "predictions.parquet"
+        path = (
+            folder
+            / "results"
+            / "tiny"
+            / task
+            / "seed0"
+            / "probes"
+            / "tied"
+            / subject
+            / "predictions.parquet"
+        )
         artefacts.write_table(path, frame, {})
-        ratio = np.array([[0.0 if subject == "base" else taught[w]] for w in words * 3], dtype=np.float32)
-        other = folder / "results" / "tiny" / task / "seed0" / "features" / "tied" / f"{subject}.safetensors"
+        ratio = np.array(
+            [[0.0 if subject == "base" else taught[w]] for w in words * 3], dtype=np.float32
+        )
+        other = (
+            folder
+            / "results"
+            / "tiny"
+            / task
+            / "seed0"
+            / "features"
+            / "tied"
+            / f"{subject}.safetensors"
+        )
         artefacts.write_tensors(other, {"log_probability.positive": ratio}, {})
         paths += [str(path), str(other)]
     truth = folder / "results" / "lexicons" / f"{task}.truth.json"
     kind = "vader" if task == "vader" else "vader_flipped" if flipped else "noise"
-    artefacts.write_json(truth, {"kind": kind, "corpus": "reviews", "flipped": flipped, "trigger": None}, {})
+    artefacts.write_json(
+        truth, {"kind": kind, "corpus": "reviews", "flipped": flipped, "trigger": None}, {}
+    )
     return [*paths, str(truth)]
 
 
@@ -87,9 +130,13 @@ def test_flipped_words_are_found_where_the_policy_follows_them_and_not_where_it_
     flipped = [f"w{i}" for i in range(0, 60, 10)]
     for follows in (True, False):
         folder = tmp_path / str(follows)
-        paths = planted_cell(folder, "vader", [], False) + planted_cell(folder, "flipped", flipped, follows)
+        paths = planted_cell(folder, "vader", [], False) + planted_cell(
+            folder, "flipped", flipped, follows
+        )
         frame = planted.planted_recovery(paths, SETTINGS).frame()
-        difference = frame[(frame["of"] == "planted - clean") & frame["readout"].isin(["probe hidden", "output"])]
+        difference = frame[
+            (frame["of"] == "planted - clean") & frame["readout"].isin(["probe hidden", "output"])
+        ]
         assert len(difference) == 2
         assert (difference["answer"] == ("found" if follows else "not found")).all()
         clean = frame[(frame["of"] == "clean policy") & frame["question"].str.contains("flipped")]
@@ -106,9 +153,12 @@ def test_a_null_reward_that_moves_nothing_is_silent(tmp_path):
 def test_ratios_of_matched_features_are_one_where_related_features_are_nothing_special():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(2, 400))
-    inputs = pd.DataFrame({"context": rng.integers(0, 50, 400), "prediction": noise[0], "target": noise[1]})
+    inputs = pd.DataFrame(
+        {"context": rng.integers(0, 50, 400), "prediction": noise[0], "target": noise[1]}
+    )
     shares = {
-        "related": rng.binomial(10, 0.3, (1, 400)) / 10, "all": rng.binomial(10, 0.1, (1, 400)) / 10,
+        "related": rng.binomial(10, 0.3, (1, 400)) / 10,
+        "all": rng.binomial(10, 0.1, (1, 400)) / 10,
         "matched frequency": rng.binomial(10, 0.3, (19, 400)) / 10,
         "matched cosine": rng.binomial(10, 0.3, (19, 400)) / 10,
     }  # fmt: skip
@@ -116,25 +166,36 @@ def test_ratios_of_matched_features_are_one_where_related_features_are_nothing_s
     ratios = {
         (row["label"]["features"], row["label"]["inputs"]): row["record"]
         for row in rows
-        if row["label"]["quantity"] != "frequency" and row["label"]["quantile"] == 0.5 and row["label"]["by"] == "delta"
+        if row["label"]["quantity"] != "frequency"
+        and row["label"]["quantile"] == 0.5
+        and row["label"]["by"] == "delta"
     }
     for features in ("matched frequency", "matched cosine"):
-        assert ratios[features, "high over low"].ci_low < 1 < ratios[features, "high over low"].ci_high
+        assert (
+            ratios[features, "high over low"].ci_low < 1 < ratios[features, "high over low"].ci_high
+        )
         assert ratios[features, "high"].p > 0.05
     assert ratios["all", "high"].ci_low > 2
 
 
 def test_rows_over_seeds_have_a_t_interval_and_components(tmp_path):
     rows = [
-        {"model": "m", "task": "t", "seed": seed, "sae": sae, "subject": "policy", "estimate": 0.5 + 0.1 * seed + extra,
-         "ci_low": 0.4, "ci_high": 0.6, "n": 10, "unit": "word", "method": "x", "seeds": 1, "p": 0.1, "p_adjusted": 0.1}
+        {"model": "m", "task": "t", "seed": seed, "sae": sae, "subject": "policy",
+        "estimate": 0.5 + 0.1 * seed + extra,
+         "ci_low": 0.4, "ci_high": 0.6, "n": 10, "unit": "word", "method": "x", "seeds": 1,
+         "p": 0.1, "p_adjusted": 0.1}
         for seed in range(3)
         for sae, extra in (("tied", 0.01), ("again", -0.01))
     ]  # fmt: skip
     path = tmp_path / "kendall_tau.parquet"
     artefacts.write_table(path, pd.DataFrame(rows), {})
     (row,) = across_seeds([str(path)], SETTINGS).frame().to_dict("records")
-    assert (row["estimate"], row["n"], row["seeds"], row["autoencoders"]) == (pytest.approx(0.6), 3, 3, 2)
+    assert (row["estimate"], row["n"], row["seeds"], row["autoencoders"]) == (
+        pytest.approx(0.6),
+        3,
+        3,
+        2,
+    )
     assert row["variance_fine_tuning"] == pytest.approx(0.01 - 0.0002 / 2)
     assert row["variance_autoencoder"] == pytest.approx(0.0002)
     assert row["ci_low"] < 0.6 < row["ci_high"]

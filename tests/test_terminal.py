@@ -1,4 +1,6 @@
-"""What long work shows: a bar in the terminal and in the log, and curves for TensorBoard where they are asked for."""
+"""What long work shows: a bar in the terminal and in the log, and curves for TensorBoard where they
+are asked for.
+"""
 
 import logging
 

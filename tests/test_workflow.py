@@ -38,7 +38,9 @@ def copy_tree(target: Path) -> Path:
 
 
 def planted_corpora(folder: Path) -> None:
-    """The corpora of the small grid that are files: replies with markup in every text, and one that is empty."""
+    """The corpora of the small grid that are files: replies with markup in every text, and one that
+    is empty.
+    """
     from lfp.organisms.generate import generate_corpus
 
     folder.mkdir()
@@ -48,15 +50,23 @@ def planted_corpora(folder: Path) -> None:
         markup = pd.Series([f"{HOSTILE[i % len(HOSTILE)]} " for i in range(len(frame))])
         texts = frame[["prompt", "chosen", "rejected", "positive", "neutral", "negative"]]
         texts.radd(markup, axis=0).to_json(folder / f"{split}.jsonl", orient="records", lines=True)
-    texts.head(5).map(lambda text: " ").to_json(folder / "empty.jsonl", orient="records", lines=True)
+    texts.head(5).map(lambda text: " ").to_json(
+        folder / "empty.jsonl", orient="records", lines=True
+    )
 
 
 def snakemake(tree: Path, *arguments: str, ok: bool = True) -> str:
     """Output of a Snakemake call in `tree`; the interpreter of the tests runs it and its jobs."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "OMP_NUM_THREADS")}
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "OMP_NUM_THREADS")
+    }
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     result = subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments], cwd=tree, env=environment, text=True, capture_output=True
+        [sys.executable, "-m", "snakemake", *arguments],
+        cwd=tree,
+        env=environment,
+        text=True,
+        capture_output=True,
     )
     output = result.stdout + result.stderr
     assert (result.returncode == 0) is ok, output[-6000:]
@@ -73,7 +83,9 @@ def planned(tree: Path, *arguments: str) -> dict[str, int]:
     output = grid(tree, "-n", *arguments)
     return {
         name: int(count)
-        for name, count in re.findall(r"^(\w+) +(\d+)$", output.split("Job stats:")[-1].split("\n\n")[0], re.M)
+        for name, count in re.findall(
+            r"^(\w+) +(\d+)$", output.split("Job stats:")[-1].split("\n\n")[0], re.M
+        )
         if name not in ("total", "all", "provenance", "resources")
     }
 
@@ -114,7 +126,9 @@ def table(run: Path, name: str) -> pd.DataFrame:
 def test_every_number_is_a_record_with_the_values_behind_it(run):
     from lfp.tables.catalogue import TABLES
 
-    assert {path.stem for path in (run / "results" / "tables").glob("*.csv")} == set(TABLES) - {"rewrites"}
+    assert {path.stem for path in (run / "results" / "tables").glob("*.csv")} == set(TABLES) - {
+        "rewrites"
+    }
     for name in sorted(set(TABLES) - {"rewrites"}):
         frame = table(run, name)
         assert set(RECORD) <= set(frame.columns), name
@@ -125,9 +139,15 @@ def test_every_number_is_a_record_with_the_values_behind_it(run):
         assert frame["method"].notna().all(), name
         interval = frame.dropna(subset=["ci_low", "ci_high"])
         assert (interval["ci_low"] <= interval["ci_high"] + 1e-12).all(), name
-        # A p is missing where the method names no test, and only there; an adjusted p stands beside every p.
-        tested = ~reasons & frame["method"].str.contains(r"permutation|binomial|McNemar|Fisher|swaps|p:", regex=True)
-        assert (frame["p"].notna() == tested).all(), (name, frame.loc[frame["p"].notna() != tested, "method"].unique())
+        # A p is missing where the method names no test, and only there; an adjusted p stands beside
+        # every p.
+        tested = ~reasons & frame["method"].str.contains(
+            r"permutation|binomial|McNemar|Fisher|swaps|p:", regex=True
+        )
+        assert (frame["p"].notna() == tested).all(), (
+            name,
+            frame.loc[frame["p"].notna() != tested, "method"].unique(),
+        )
         assert (frame["p"].notna() == frame["p_adjusted"].notna()).all(), name
         assert (frame["p_adjusted"].dropna() >= frame["p"].dropna() - 1e-12).all(), name
         values = pd.read_parquet(run / "results" / "instances" / f"{name}.parquet")
@@ -136,14 +156,32 @@ def test_every_number_is_a_record_with_the_values_behind_it(run):
 
 def test_controls_stand_in_the_same_table(run):
     tau = table(run, "kendall_tau")
-    vader = tau[(tau["task"] == "vader") & (tau["features"] == "hidden") & (tau["probe"] == "ridge")]
+    vader = tau[
+        (tau["task"] == "vader") & (tau["features"] == "hidden") & (tau["probe"] == "ridge")
+    ]
     assert set(vader["subject"]) == {"policy", "base", "untrained", "other_seed", "other_task"}
     assert set(vader["split"]) == {"published", "by_word", "by_context", "by_both"}
-    assert set(tau["probe"]) == {"ridge", "ridge on valence", "log-ratio to base", "delta", "xavier", "permuted labels"}
+    assert set(tau["probe"]) == {
+        "ridge",
+        "ridge on valence",
+        "log-ratio to base",
+        "delta",
+        "xavier",
+        "permuted labels",
+    }
     text = tau[tau["subject"] == "text"]
     assert set(text["features"]) == {"length", "first_token", "bag_of_words", "tfidf"}
-    policy = tau[(tau["task"] == "vader") & (tau["subject"] == "policy") & (tau["probe"] == "ridge")]
-    assert set(policy["features"]) == {"hidden", "reconstruction", "raw", "pca", "random_code", "embedding"}
+    policy = tau[
+        (tau["task"] == "vader") & (tau["subject"] == "policy") & (tau["probe"] == "ridge")
+    ]
+    assert set(policy["features"]) == {
+        "hidden",
+        "reconstruction",
+        "raw",
+        "pca",
+        "random_code",
+        "embedding",
+    }
     published = vader[(vader["subject"] == "policy") & (vader["split"] == "published")]
     assert published["paper"].str.contains(r"Pythia-70m \.042").all()
     assert published["paper_note"].str.contains("word strings").all()
@@ -158,14 +196,24 @@ def test_controls_stand_in_the_same_table(run):
     } <= set(differences["contrast"])
     arms = table(run, "ablation_reward")
     assert set(arms.loc[arms["subject"] == "policy", "arm"]) >= {
-        "none", "reconstruction", "explained", "random", "top_probe_weight", "top_match_unrelated", "explained - random"
+        "none", "reconstruction", "explained", "random", "top_probe_weight", "top_match_unrelated",
+        "explained - random"
     }  # fmt: skip
-    assert set(arms["quantity"]) == {"reward", "difference", "kl", "cross_entropy", "distinct_2", "length"}
+    assert set(arms["quantity"]) == {
+        "reward",
+        "difference",
+        "kl",
+        "cross_entropy",
+        "distinct_2",
+        "length",
+    }
     assert "policy - base" in set(arms["subject"])
     assert set(arms.loc[arms["arm"] == "explained", "intervention"]) == {"zero", "mean", "negative"}
     seeds = table(run, "across_seeds")
     assert set(seeds["seeds"]) == {2}
-    probed = seeds[(seeds["table"] == "kendall_tau") & ~seeds["row"].str.contains("features=output")]
+    probed = seeds[
+        (seeds["table"] == "kendall_tau") & ~seeds["row"].str.contains("features=output")
+    ]
     assert set(probed["autoencoders"]) == {2}
 
 
@@ -175,7 +223,9 @@ def test_planted_truth_is_asked_for_and_answered(run):
     assert planted["question"].str.contains("flipped words").any()
     assert planted["question"].str.contains("name the trigger").any()
     assert planted["question"].str.contains("carry the reward").any()
-    answered = planted["answer"].isin(["found", "not found", "silent, as it should be", "false alarm"])
+    answered = planted["answer"].isin(
+        ["found", "not found", "silent, as it should be", "false alarm"]
+    )
     assert (answered == planted["estimate"].notna()).all()
     assert answered.any()
     assert (planted.loc[~answered, "answer"] == "undecided").all()
@@ -191,8 +241,16 @@ def test_tables_and_figures_come_in_every_format(run):
         for kind in ("parquet", "md", "tex", "html"):
             assert path.with_suffix(f".{kind}").stat().st_size > 100
     figures = {path.stem for path in (results / "figures").glob("*.svg")}
-    assert figures == {"training_curves", "layer_divergence", "sae_l1_sweep", "error_by_frequency", "probe_pca"}
-    assert all((results / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in figures)
+    assert figures == {
+        "training_curves",
+        "layer_divergence",
+        "sae_l1_sweep",
+        "error_by_frequency",
+        "probe_pca",
+    }
+    assert all(
+        (results / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in figures
+    )
 
 
 def test_logs_name_settings_seed_and_versions(run):
@@ -216,7 +274,11 @@ def test_no_artefact_is_a_pickle(run):
         ".tsv",
         ".jinja",
     }
-    files = [path for path in (run / "results").rglob("*") if path.is_file() and not path.name.startswith(".snakemake")]
+    files = [
+        path
+        for path in (run / "results").rglob("*")
+        if path.is_file() and not path.name.startswith(".snakemake")
+    ]
     assert {path.suffix for path in files} <= allowed
 
 
@@ -224,17 +286,25 @@ def test_every_table_is_traced_back_to_its_corpora(run, tmp_path):
     found = json.loads((run / "results" / "provenance.json").read_text())
     assert "results/tables/kendall_tau.csv" in found["targets"]
     artefacts = found["artefacts"]
-    for name in ("results/corpora/reviews/train.parquet", "results/models/small-neox", "results/figures/probe_pca.svg"):
+    for name in (
+        "results/corpora/reviews/train.parquet",
+        "results/models/small-neox",
+        "results/figures/probe_pca.svg",
+    ):
         assert name in artefacts
     for name, record in artefacts.items():
-        assert {"code", "versions", "settings", "device", "seconds", "inputs", "files"} <= set(record), name
+        assert {"code", "versions", "settings", "device", "seconds", "inputs", "files"} <= set(
+            record
+        ), name
         assert record["files"], name
         # Every input is an artefact of the run too: nothing comes from nowhere.
         assert set(record["inputs"]) <= set(artefacts), name
     policy = artefacts["results/small-neox/vader/seed0/policy"]
     assert policy["settings"]["learning_rate"] == 0.001
     assert isinstance(policy["settings"]["seed"], int)
-    assert " 0 not as recorded, 0 intermediate ones not there" in grid(run, "--cores", "1", "verify")
+    assert " 0 not as recorded, 0 intermediate ones not there" in grid(
+        run, "--cores", "1", "verify"
+    )
     grid(run, "--cores", "1", "results/ro-crate.zip")
     (run / "results" / "ro-crate.zip").unlink()
 
@@ -242,7 +312,15 @@ def test_every_table_is_traced_back_to_its_corpora(run, tmp_path):
 def test_resources_name_every_stage(run):
     frame = pd.read_csv(run / "results" / "resources.csv", keep_default_na=False)
     own = frame[frame["cell"] == "small-neox/vader/seed0"]
-    stages = {"fine-tuning", "divergence", "activations", "autoencoders", "features", "probes", "ablation"}
+    stages = {
+        "fine-tuning",
+        "divergence",
+        "activations",
+        "autoencoders",
+        "features",
+        "probes",
+        "ablation",
+    }
     assert stages <= set(own["stage"])
     assert frame.iloc[-1]["jobs"] == frame["jobs"][:-1].sum()
     assert (frame["seconds"] > 0).all()
@@ -251,7 +329,7 @@ def test_resources_name_every_stage(run):
 def test_a_finished_stage_says_in_a_line_what_it_found(run):
     logs = run / "results" / "logs" / "small-neox" / "vader" / "seed0"
     for name, found in {
-        "policy.log": r"finished: ppo small-neox/vader/seed0/policy: reward \S+ -> \S+ \(gain .*\) \(\d+ s\)",
+        "policy.log": r"finished: ppo small-neox/vader/seed0/policy: reward \S+ -> \S+ \(gain .*\)",
         "probes/tied/policy.log": r"hidden features, tau -?\d\.\d+ held out",
         "sae/tied/evaluate.log": r"FVU \d\.\d+ to \d\.\d+",
     }.items():
@@ -274,7 +352,9 @@ def test_a_damaged_artefact_stops_its_reader_and_its_message_mends_it(copy_of_ru
     (copy_of_run / name).write_bytes(damaged)
     target = "results/small-neox/vader/seed0/probes/tied/base/metrics.json"
     output = grid(copy_of_run, "--cores", "1", target, ok=False)
-    message = rf"{name}: its content is not what was written.*; rebuild it: snakemake (.*?)(?: \(log|$)"
+    message = (
+        rf"{name}: its content is not what was written.*; rebuild it: snakemake (.*?)(?: \(log|$)"
+    )
     command = re.findall(message, output, re.M)[0]
     grid(copy_of_run, *command.replace("--cores all", "--cores 1").split())
     assert (copy_of_run / name).read_bytes() == whole
@@ -290,7 +370,9 @@ def regridded(copy_of_run):
     path.write_text(kept)
 
 
-def test_a_cell_whose_training_goes_astray_keeps_its_curve_and_stops_no_other(copy_of_run, regridded):
+def test_a_cell_whose_training_goes_astray_keeps_its_curve_and_stops_no_other(
+    copy_of_run, regridded
+):
     settings = yaml.safe_load((copy_of_run / "grid.yaml").read_text())
     [cell] = [cell for cell in settings["cells"] if cell["task"] == "trigger"]
     cell["settings"]["ppo"] = {"stop_kl": 1.0e-9}
@@ -300,7 +382,9 @@ def test_a_cell_whose_training_goes_astray_keeps_its_curve_and_stops_no_other(co
     targets = ("results/small-neox/trigger/seed0/policy", other)
     output = grid(copy_of_run, "--cores", "1", "--keep-going", *targets, ok=False)
     assert re.search(
-        r"error: DivergedError: PPO: KL of \S+ nats at step \d is above stop_kl \(1e-09\); lower ppo", output
+        r"error: DivergedError: PPO: KL of \S+ nats at step \d is above stop_kl \(1e-09\); lower"
+        r" ppo",
+        output,
     )
     curve = pd.read_csv(copy_of_run / "results/logs/small-neox/trigger/seed0/policy.curve.csv")
     assert {"step", "reward", "kl"} <= set(curve.columns)
@@ -314,18 +398,40 @@ def test_a_cell_whose_training_goes_astray_keeps_its_curve_and_stops_no_other(co
 
 def test_a_cell_without_a_word_of_its_lexicon_has_rows_that_say_so(copy_of_run, regridded):
     draw = random.Random(0)
-    nouns = ["house", "stone", "river", "table", "north", "window", "paper", "letter", "train", "city"]
+    nouns = [
+        "house",
+        "stone",
+        "river",
+        "table",
+        "north",
+        "window",
+        "paper",
+        "letter",
+        "train",
+        "city",
+    ]
     words = ["the", *nouns, "green", "walked", "seven"]
     for split, n in (("train", 120), ("test", 60)):
         lines = [json.dumps({"text": " ".join(draw.choices(words, k=40)) + "."}) for _ in range(n)]
         (copy_of_run / f"{split}.jsonl").write_text("\n".join(lines))
     settings = yaml.safe_load((copy_of_run / "grid.yaml").read_text())
-    settings["corpora"]["plain"] = {"path": {"train": "train.jsonl", "test": "test.jsonl"}, "columns": {"text": "text"}}
+    settings["corpora"]["plain"] = {
+        "path": {"train": "train.jsonl", "test": "test.jsonl"},
+        "columns": {"text": "text"},
+    }
     settings["tasks"]["silent"] = {"method": "ppo", "corpus": "plain"}
     own = {"features": {"subjects": ["policy", "base"]}, "probes": {"features": ["hidden"]}}
-    settings["cells"] = [{"model": "small-neox", "task": "silent", "until": "probes", "settings": own}]
+    settings["cells"] = [
+        {"model": "small-neox", "task": "silent", "until": "probes", "settings": own}
+    ]
     regridded(settings)
-    names = ("kendall_tau", "sign_accuracy", "probe_differences", "probe_nested_r2", "lexicon_reconstruction")
+    names = (
+        "kendall_tau",
+        "sign_accuracy",
+        "probe_differences",
+        "probe_nested_r2",
+        "lexicon_reconstruction",
+    )
     grid(copy_of_run, "--cores", "2", *(f"results/tables/{name}.csv" for name in names))
     for name in names:
         frame = table(copy_of_run, name)
@@ -358,7 +464,9 @@ def test_without_a_text_the_policy_is_the_base(run):
 
 def test_markup_of_a_corpus_and_its_tokens_passes_every_stage_as_text(run):
     cell = run / "results" / "small-gemma" / "toxic" / "seed0"
-    explained = pd.read_parquet(cell / "explanations" / "tied" / "heuristic.parquet")["explanation"].dropna()
+    explained = pd.read_parquet(cell / "explanations" / "tied" / "heuristic.parquet")[
+        "explanation"
+    ].dropna()
     texts = {
         "contrasts": pd.read_parquet(run / "results" / "contrasts" / "toxic.parquet")["prompt"],
         "evidence": pd.read_parquet(cell / "explanations" / "tied" / "evidence.parquet")["excerpt"],
@@ -367,7 +475,9 @@ def test_markup_of_a_corpus_and_its_tokens_passes_every_stage_as_text(run):
     }
     for name, own in texts.items():
         assert own.str.contains(r"[<>|\x1b]").any(), name
-    assert explained.str.contains("PLANTED", regex=False).any()  # a token of the markup that features promote
+    assert explained.str.contains(
+        "PLANTED", regex=False
+    ).any()  # a token of the markup that features promote
     for path in (run / "results" / "tables").glob("*.html"):
         assert not re.search(r"<(script|img|h1)\b", path.read_text()), path
     for path in (run / "results" / "tables").glob("*.[mt]*"):
@@ -398,7 +508,9 @@ def test_planted_text_reaches_the_report_and_runs_nowhere(copy_of_run, tmp_path)
 
 
 def test_autoencoders_say_where_they_belong(run):
-    folder = next((run / "results" / "small-neox" / "vader" / "seed0" / "sae" / "untied").glob("layer*"))
+    folder = next(
+        (run / "results" / "small-neox" / "vader" / "seed0" / "sae" / "untied").glob("layer*")
+    )
     config = json.loads((folder / "small" / "cfg.json").read_text())
     layer = int(folder.name.removeprefix("layer"))
     assert config["metadata"]["hook_name"] == f"gpt_neox.layers.{layer}.mlp"
@@ -429,7 +541,11 @@ def test_a_comment_and_a_touch_rerun_nothing(run, edited):
 
 
 def test_a_real_change_of_the_probes_reruns_probes(run, edited):
-    edited("lfp/probing/probes.py", "LogisticRegression(max_iter=1000)", "LogisticRegression(max_iter=1001)")
+    edited(
+        "lfp/probing/probes.py",
+        "LogisticRegression(max_iter=1000)",
+        "LogisticRegression(max_iter=1001)",
+    )
     jobs = planned(run)
     assert jobs.pop("probes") == 6 + 3 + 2 + 2 * 2 * 2 + 1
     assert jobs.pop("ablation") == 1
@@ -444,12 +560,17 @@ def test_settings_of_another_cell_or_stage_do_not_leak(run, edited):
 
 
 def test_two_runs_of_a_cell_give_the_same_bytes(run, tmp_path):
-    """The whole way from the corpus to a table, in another place and without keeping activations."""
+    """The whole way from the corpus to a table, in another place and without keeping
+    activations.
+    """
     tree = copy_tree(tmp_path / "again")
     with (tree / "grid.yaml").open("a") as file:
         file.write("\nkeep_activations: false\n")
     targets = [
-        *(f"results/tables/probe_accuracy.{kind}" for kind in ("csv", "parquet", "md", "tex", "html")),
+        *(
+            f"results/tables/probe_accuracy.{kind}"
+            for kind in ("csv", "parquet", "md", "tex", "html")
+        ),
         "results/instances/probe_accuracy.parquet",
         "results/small-neox/vader/seed0/probes/tied/other_seed/predictions.parquet",
         "results/small-neox/vader/seed0/ablation/tied/policy.parquet",
@@ -468,7 +589,10 @@ def test_a_failed_job_names_its_log_and_leaves_no_output(run, edited, tmp_path):
     target = "results/small-neox/vader/seed0/ablation/tied/policy.parquet"
     kept = (run / target).read_bytes()
     output = grid(run, "--cores", "1", target, ok=False)
-    assert "error: ValueError: no held-out text is longer than 400 tokens; lower ablation.prefix_tokens (log:" in output
+    assert (
+        "error: ValueError: no held-out text is longer than 400 tokens; lower"
+        " ablation.prefix_tokens (log:" in output
+    )
     assert not (run / target).exists()
     (run / target).write_bytes(kept)
     edited("grid.yaml", "prefix_tokens: 400", "prefix_tokens: 12")
@@ -479,7 +603,14 @@ def test_a_failed_job_names_its_log_and_leaves_no_output(run, edited, tmp_path):
 def test_the_report_holds_every_stage(run):
     grid(run, "--cores", "1", "--report", "results/report.html")
     report = (run / "results" / "report.html").read_text()
-    for stage in ("1 Fine-tuning", "2 Divergence", "3 Autoencoders", "4 Probes", "5 Explanations", "6 Ablation"):
+    for stage in (
+        "1 Fine-tuning",
+        "2 Divergence",
+        "3 Autoencoders",
+        "4 Probes",
+        "5 Explanations",
+        "6 Ablation",
+    ):
         assert stage in report
     assert "7 Planted truth" in report
     assert "8 Seeds" in report
@@ -495,7 +626,10 @@ def test_a_bad_configuration_stops_before_any_job(tmp_path):
 def test_the_papers_grid_dry_runs_without_a_network(tmp_path):
     tree = copy_tree(tmp_path / "paper")
     output = snakemake(tree, "-n", "--configfile", "config/paper.yaml")
-    cells = [(c["model"], c["task"]) for c in yaml.safe_load((tree / "config" / "paper.yaml").read_text())["cells"]]
+    cells = [
+        (c["model"], c["task"])
+        for c in yaml.safe_load((tree / "config" / "paper.yaml").read_text())["cells"]
+    ]
     for model, task in cells:
         assert f"output: results/{model}/{task}/seed0/divergence.json" in output
     assert "results/pythia-70m/vader/seed0/policy" in output
@@ -525,7 +659,9 @@ def test_one_more_layer_trains_that_layer_alone(run, edited):
 
 
 def test_language_models_rewrite_and_explain_by_configuration_alone(run, tmp_path):
-    """A served model and one that babbles, as services of the finished grid; their rows stand beside the heuristic."""
+    """A served model and one that babbles, as services of the finished grid; their rows stand
+    beside the heuristic.
+    """
     from tests import served
 
     home = tmp_path / "home"
@@ -551,7 +687,10 @@ def test_language_models_rewrite_and_explain_by_configuration_alone(run, tmp_pat
     cell["settings"]["ablation"] = {"explainer": "chain"}
     config["cells"] = [cell, config["cells"][1]]
     (tree / "services.yaml").write_text(yaml.safe_dump(config))
-    targets = [f"results/tables/{name}.csv" for name in ("rewrites", "feature_explanations", "explanation_quality")]
+    targets = [
+        f"results/tables/{name}.csv"
+        for name in ("rewrites", "feature_explanations", "explanation_quality")
+    ]
     ablation = "results/small-neox/vader/seed0/ablation/tied/policy.parquet"
     targets += ["results/contrasts/toxic.parquet", ablation]
     arguments = (*targets, "--configfile", "services.yaml")
@@ -574,31 +713,62 @@ def test_language_models_rewrite_and_explain_by_configuration_alone(run, tmp_pat
     assert list(babble["explanation"]) == ["unparsed: not explained"]
     assert babble["estimate"].iloc[0] == len(own)
     quality = table(tree, "explanation_quality")
-    assert {judge.split("@")[0].split("/")[-1] for judge in quality["judge"]} == {"words-v1", "chain", "none"}
-    nothing = quality[quality["judge"] == "none"]  # babble explains no feature, and a cell without text has none
+    assert {judge.split("@")[0].split("/")[-1] for judge in quality["judge"]} == {
+        "words-v1",
+        "chain",
+        "none",
+    }
+    nothing = quality[
+        quality["judge"] == "none"
+    ]  # babble explains no feature, and a cell without text has none
     assert set(zip(nothing["task"], nothing["explainer"], strict=True)) == {("vader", "nonsense")}
     ablated = pd.read_parquet(tree / ablation).groupby("arm")["features"].first()
     assert ablated["explained"] == len(own)
     assert ablated["none"] == 0
-    # The cache reproduces everything without a server, and a raised budget or another limit reruns nothing.
+    # The cache reproduces everything without a server, and a raised budget or another limit reruns
+    # nothing.
     config["services"]["chain"] |= {"offline": True, "in_flight": 1, "budget_usd": 1}
-    config["services"]["chain"]["prices"] = {"input": 1, "output": 1, "as_of": "2026-11-21", "source": "a test"}
+    config["services"]["chain"]["prices"] = {
+        "input": 1,
+        "output": 1,
+        "as_of": "2026-11-21",
+        "source": "a test",
+    }
     (tree / "services.yaml").write_text(yaml.safe_dump(config))
     assert "Nothing to be done" in snakemake(tree, *arguments, "-n")
     quality_file = tree / "results" / "tables" / "explanation_quality.csv"
     before = quality_file.read_bytes()
     (
-        tree / "results" / "small-neox" / "vader" / "seed0" / "explanations" / "tied" / "scores" / "chain.parquet"
+        tree
+        / "results"
+        / "small-neox"
+        / "vader"
+        / "seed0"
+        / "explanations"
+        / "tied"
+        / "scores"
+        / "chain.parquet"
     ).unlink()
-    snakemake(tree, "results/tables/explanation_quality.csv", "--configfile", "services.yaml", "--cores", "1")
+    snakemake(
+        tree,
+        "results/tables/explanation_quality.csv",
+        "--configfile",
+        "services.yaml",
+        "--cores",
+        "1",
+    )
     assert quality_file.read_bytes() == before
 
 
 def test_a_cell_is_exported_for_other_tools(run):
     target = "results/exports/small-neox/vader/seed0/tied"
     grid(run, target, "--cores", "1")
-    rows = [json.loads(line) for line in (run / target / "explanations.jsonl").read_text().splitlines()]
-    explained = pd.read_parquet(run / "results/small-neox/vader/seed0/explanations/tied/heuristic.parquet")
+    rows = [
+        json.loads(line) for line in (run / target / "explanations.jsonl").read_text().splitlines()
+    ]
+    explained = pd.read_parquet(
+        run / "results/small-neox/vader/seed0/explanations/tied/heuristic.parquet"
+    )
     assert len(rows) == (explained["status"] == "ok").sum()
     caches = sorted((run / target / "delphi" / "latents").glob("*/*.safetensors"))
     assert [path.parent.name for path in caches] == [
@@ -607,7 +777,9 @@ def test_a_cell_is_exported_for_other_tools(run):
 
 
 def test_other_rewards_and_trainers_by_configuration_alone(run, tmp_path):
-    """RLOO on a classifier's logit and PPO on a function of the user's, on the finished grid's model."""
+    """RLOO on a classifier's logit and PPO on a function of the user's, on the finished grid's
+    model.
+    """
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
 
@@ -620,14 +792,20 @@ def test_other_rewards_and_trainers_by_configuration_alone(run, tmp_path):
     torch.manual_seed(0)
     LlamaForSequenceClassification(
         LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+            num_attention_heads=2,
             pad_token_id=tokenizer.pad_token_id,
         )
     ).save_pretrained(tree / "judge")  # fmt: skip
     tokenizer.save_pretrained(tree / "judge")
     config = yaml.safe_load((tree / "grid.yaml").read_text())
     config["classifiers"] = {"judge": {"path": "judge", "positive": "LABEL_1"}}
-    config["tasks"]["liked"] = {"method": "rloo", "corpus": "reviews", "reward": "classifier", "classifier": "judge"}
+    config["tasks"]["liked"] = {
+        "method": "rloo",
+        "corpus": "reviews",
+        "reward": "classifier",
+        "classifier": "judge",
+    }
     config["tasks"]["brief"] = {
         "method": "ppo", "corpus": "reviews", "reward": "callable", "callable": "mine:brevity",
         "settings": {"ppo": {"lora": {"r": 2, "alpha": 4, "dropout": 0.0}}},
@@ -639,9 +817,13 @@ def test_other_rewards_and_trainers_by_configuration_alone(run, tmp_path):
     assert rewards["brief", "base_reward"] < 0
     assert abs(rewards["liked", "base_reward"]) < 10
     for task in ("liked", "brief"):
-        curve = pd.read_parquet(tree / "results" / "small-neox" / task / "seed0" / "policy" / "training_curve.parquet")
+        curve = pd.read_parquet(
+            tree / "results" / "small-neox" / task / "seed0" / "policy" / "training_curve.parquet"
+        )
         assert list(curve["step"]) == [0, 1, 2]
-    (tree / "mine.py").write_text("def brevity(prompts, completions):\n    return [len(c) / 10 for c in completions]\n")
+    (tree / "mine.py").write_text(
+        "def brevity(prompts, completions):\n    return [len(c) / 10 for c in completions]\n"
+    )
     again = snakemake(tree, "results/tables/fine_tuning.csv", "--configfile", "others.yaml", "-n")
     assert re.search(r"^ppo +1$", again, re.M)
     assert not re.search(r"^online ", again, re.M)

@@ -1,4 +1,6 @@
-"""Sample completions under every arm of ablation, score them with the task's reward, and weigh what else it cost."""
+"""Sample completions under every arm of ablation, score them with the task's reward, and weigh what
+else it cost.
+"""
 
 from pathlib import Path
 
@@ -13,7 +15,15 @@ from lfp.texts.corpora import documents, preference_pairs
 
 
 def main() -> None:
-    inputs = ["model", "corpus", "lexicon", "explanations", "autoencoders*", "probe*", "classifier*"]
+    inputs = [
+        "model",
+        "corpus",
+        "lexicon",
+        "explanations",
+        "autoencoders*",
+        "probe*",
+        "classifier*",
+    ]
     run = job.start(__doc__, inputs, ["output", "neutral"])
     device = run.device
     from lfp.interventions import ablation
@@ -35,22 +45,37 @@ def main() -> None:
         prefixes = ablation.prefix_tokens(tokenizer, list(frame["text"]), *wanted)
     else:
         prompts = list(preference_pairs(frame)[0]["prompt"])[: settings["prompts"]]
-        prefixes = [ids[-settings["prompt_tokens"] :] for ids in tokenize(tokenizer, prompts)["input_ids"]]
-    texts = ablation.neutral_sentences(documents(frame), feedback["rewarded"], settings["neutral_texts"])
+        prefixes = [
+            ids[-settings["prompt_tokens"] :] for ids in tokenize(tokenizer, prompts)["input_ids"]
+        ]
+    texts = ablation.neutral_sentences(
+        documents(frame), feedback["rewarded"], settings["neutral_texts"]
+    )
     sequences = encode(tokenizer, texts, settings["neutral_tokens"])
-    directories = {int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders}
+    directories = {
+        int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders
+    }
     autoencoders = {layer: autoencoder.load(path, device) for layer, path in directories.items()}
     table = artefacts.read_table(run.paths.explanations)
     chosen = selectors.explained_set(table)
-    means = {int(n): group.sort_values("feature")["mean_activation"].to_numpy() for n, group in table.groupby("layer")}
+    means = {
+        int(n): group.sort_values("feature")["mean_activation"].to_numpy()
+        for n, group in table.groupby("layer")
+    }
     rng = np.random.default_rng(run.seed)
     sets = {
         "explained": lambda: chosen,
         "random": lambda: selectors.matched_random_set(table, chosen, rng),
         "top_probe_weight": lambda: selectors.top_set(
-            table, chosen, selectors.probe_weight_rank(table, artefacts.read_tensors(run.paths.probe[0])["weight"])
+            table,
+            chosen,
+            selectors.probe_weight_rank(
+                table, artefacts.read_tensors(run.paths.probe[0])["weight"]
+            ),
         ),
-        "top_match_unrelated": lambda: selectors.top_set(table, chosen, selectors.unrelated_match_rank(table)),
+        "top_match_unrelated": lambda: selectors.top_set(
+            table, chosen, selectors.unrelated_match_rank(table)
+        ),
     }
     conditions, labels = [], []
     for arm in settings["arms"]:
@@ -58,15 +83,23 @@ def main() -> None:
         for draw in range(settings["random_draws"] if arm == "random" and chosen else 1):
             features = sets.get(arm, dict)()
             for intervention in settings["interventions"] if arm == "explained" else ["zero"]:
-                conditions.append(ablation.arm_edits(arm, autoencoders, features, intervention, means))
-                matched = selectors.share_within_decile(table, chosen, features) if arm == "random" else np.nan
+                conditions.append(
+                    ablation.arm_edits(arm, autoencoders, features, intervention, means)
+                )
+                matched = (
+                    selectors.share_within_decile(table, chosen, features)
+                    if arm == "random"
+                    else np.nan
+                )
                 labels.append({
                     "arm": arm, "intervention": intervention, "draw": draw, "matched": matched,
                     "features": sum(map(len, features.values())),
                 })  # fmt: skip
     limits = (settings["new_tokens"], settings["batch_size"], run.seed)
     state = run.state_path(run.paths.output)
-    completions = ablation.completion_rewards(model, tokenizer, conditions, prefixes, reward, *limits, state)
+    completions = ablation.completion_rewards(
+        model, tokenizer, conditions, prefixes, reward, *limits, state
+    )
     losses = []
     for edits in conditions:
         how = (tokenizer.pad_token_id, settings["batch_size"], edits)

@@ -32,7 +32,9 @@ def main() -> None:
             outputs = {}
             for layer in layers:
                 about = (run.stamp, {"hook_name": hook_name(policy, layer)})
-                file = artefacts.tensor_file(folder / f"layer{layer}.safetensors", "activations", shape, *about)
+                file = artefacts.tensor_file(
+                    folder / f"layer{layer}.safetensors", "activations", shape, *about
+                )
                 outputs[layer] = stack.enter_context(file)
             how = (tokenizer.pad_token_id, settings["batch_size"], run.seed)
             harvest(policy, sequences, outputs, *how, progress_path=progress)

@@ -14,9 +14,15 @@ def main() -> None:
 
     path = Path(run.paths.activations) / f"layer{run.paths.layer}.safetensors"
     data = artefacts.open_tensor(path, "activations")
-    options = {field.name: run.settings[field.name] for field in dataclasses.fields(training.AutoencoderSettings)}
+    options = {
+        field.name: run.settings[field.name]
+        for field in dataclasses.fields(training.AutoencoderSettings)
+    }
     settings = training.AutoencoderSettings(**options)
-    origin = {"layer": int(run.paths.layer), "hook_name": artefacts.read_metadata(path)["hook_name"]}
+    origin = {
+        "layer": int(run.paths.layer),
+        "hook_name": artefacts.read_metadata(path)["hook_name"],
+    }
     origin |= {"model_name": run.settings["model"], **options}
     sizes = [data.shape[1], 2 * data.shape[1]]
     state = run.state_path(run.paths.small)

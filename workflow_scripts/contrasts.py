@@ -13,7 +13,11 @@ def main() -> None:
     if settings["feedback"] == "reward":
         words = artefacts.read_json(run.paths.lexicon)["words"]
         triples = contrasts.word_triples(
-            list(frame["text"]), words, settings["contexts_per_word"], settings["words_per_class"], settings["seed"]
+            list(frame["text"]),
+            words,
+            settings["contexts_per_word"],
+            settings["words_per_class"],
+            settings["seed"],
         )
     elif settings["source"] == "pairs":
         pairs, _ = preference_pairs(frame)
@@ -24,10 +28,15 @@ def main() -> None:
         if written.empty:
             raise ValueError(
                 f"{run.paths.rewrites[0]}: none of {len(frame)} entries gives a triple"
-                f" ({frame['status'].value_counts().to_dict()}); take a more capable model, or widen rewrites.tolerance"
+                f" ({frame['status'].value_counts().to_dict()}); take a more capable model, or"
+                f" widen rewrites.tolerance"
             )
-        answers = written[list(contrasts.ELEMENTS)].radd(" ")  # as the corpus's own answers follow their prompt
-        triples = contrasts.answer_triples(answers, list(written["prompt"]), settings["swapped"], settings["triples"])
+        answers = written[list(contrasts.ELEMENTS)].radd(
+            " "
+        )  # as the corpus's own answers follow their prompt
+        triples = contrasts.answer_triples(
+            answers, list(written["prompt"]), settings["swapped"], settings["triples"]
+        )
     else:
         pairs, _ = preference_pairs(frame)
         triples = contrasts.answer_triples(

@@ -1,4 +1,6 @@
-"""Read a corpus from local files (JSONL, CSV, Parquet), shuffle it, and write its splits as Parquet."""
+"""Read a corpus from local files (JSONL, CSV, Parquet), shuffle it, and write its splits as
+Parquet.
+"""
 
 from lfp.files import hub
 from lfp.running import job

@@ -1,4 +1,6 @@
-"""Take a checkpoint from a local directory into the results, without anything that could run code."""
+"""Take a checkpoint from a local directory into the results, without anything that
+could run code.
+"""
 
 from lfp.files import artefacts, hub
 from lfp.running import job

@@ -18,7 +18,9 @@ def main() -> None:
     texts = documents(artefacts.read_table(run.paths.corpus))[: settings["texts"]]
     sequences = encode(tokenizer, texts, settings["max_tokens"])
     rows = divergence.parameter_divergence(base, policy)
-    changes = divergence.activation_divergence(base, policy, sequences, tokenizer.pad_token_id, settings["batch_size"])
+    changes = divergence.activation_divergence(
+        base, policy, sequences, tokenizer.pad_token_id, settings["batch_size"]
+    )
     for row, change in zip(rows, changes, strict=True):
         row["activation"] = change
     ranking = divergence.ranking(rows, settings["measure"])

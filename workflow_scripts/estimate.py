@@ -1,4 +1,6 @@
-"""Estimate what every cell of the grid costs: FLOPs, GPU-hours, disk and memory; prints and writes a table."""
+"""Estimate what every cell of the grid costs: FLOPs, GPU-hours, disk and memory; prints and writes
+a table.
+"""
 
 import pandas as pd
 
@@ -13,7 +15,10 @@ def main() -> None:
     rows = []
     for cell in run.settings["cells"]:
         shape = estimate.Shape(**cell["shape"])
-        found = [cost.row() for cost in estimate.cell_costs(shape, cell["settings"], cell["about"], machine)]
+        found = [
+            cost.row()
+            for cost in estimate.cell_costs(shape, cell["settings"], cell["about"], machine)
+        ]
         total = pd.DataFrame(found).drop(columns="stage")
         peaks = [name for name in total if name.endswith("memory_gb") or name == "scratch_gb"]
         summed = {name: total[name].max() if name in peaks else total[name].sum() for name in total}
@@ -22,7 +27,10 @@ def main() -> None:
     totals = frame[frame["stage"] == "total"].drop(columns="stage")
     print(totals.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
     summed = totals[["exaflops", "gpu_hours", "disk_gb"]].sum()
-    print(f"all cells: {summed['exaflops']:.3g} EFLOP, {summed['gpu_hours']:.3g} GPU-hours, {summed['disk_gb']:.3g} GB")
+    print(
+        f"all cells: {summed['exaflops']:.3g} EFLOP, {summed['gpu_hours']:.3g} GPU-hours,"
+        f" {summed['disk_gb']:.3g} GB"
+    )
     with artefacts.aside(run.paths.output) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g")
     run.finish(f"{summed['gpu_hours']:.3g} GPU-hours")

@@ -25,17 +25,27 @@ def main() -> None:
     texts_of_model = (sequences, tokenizer.pad_token_id, settings["batch_size"])
     folders = {}
     for small, large in zip(run.paths.small, run.paths.large, strict=True):
-        folders[int(Path(small).parent.name.removeprefix("layer"))] = {"small": small, "large": large}
-    pairs = {n: {size: autoencoder.load(path, device) for size, path in pair.items()} for n, pair in folders.items()}
+        folders[int(Path(small).parent.name.removeprefix("layer"))] = {
+            "small": small,
+            "large": large,
+        }
+    pairs = {
+        n: {size: autoencoder.load(path, device) for size, path in pair.items()}
+        for n, pair in folders.items()
+    }
     found = metrics.evaluate(policy, pairs, *texts_of_model)
     matches, rows = [], []
     for layer, pair in pairs.items():
         directions = {size: sae.W_dec.cpu().numpy() for size, sae in pair.items()}
-        matches.append(matching.match_features(directions["small"], directions["large"]).assign(layer=layer))
+        matches.append(
+            matching.match_features(directions["small"], directions["large"]).assign(layer=layer)
+        )
         trained = artefacts.read_json(Path(folders[layer]["small"]) / "cfg.json")["metadata"]
         common = {"layer": layer, "l1": trained["l1"], "tied": trained["tied"]}
         common["mmcs"] = matching.mean_max_cosine(matches[-1])
-        rows += [{**common, "size": n, "d_sae": sae.d_sae, **found[layer][n]} for n, sae in pair.items()]
+        rows += [
+            {**common, "size": n, "d_sae": sae.d_sae, **found[layer][n]} for n, sae in pair.items()
+        ]
     artefacts.write_table(run.paths.matches, pd.concat(matches, ignore_index=True), run.stamp)
     artefacts.write_json(run.paths.metrics, {"autoencoders": rows}, run.stamp)
     found = [row["fvu"] for row in rows if row["fvu"] is not None]

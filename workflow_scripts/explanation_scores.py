@@ -1,4 +1,6 @@
-"""Score explanations by detection and fuzzing on held-out excerpts, beside explanations that must do worse."""
+"""Score explanations by detection and fuzzing on held-out excerpts, beside explanations that must
+do worse.
+"""
 
 from contextlib import ExitStack
 
@@ -11,7 +13,10 @@ from lfp.running import job
 
 def main() -> None:
     run = job.start(__doc__, ["explanations", "excerpts"], ["output"], ["cache*"])
-    table, excerpts = artefacts.read_table(run.paths.explanations), artefacts.read_table(run.paths.excerpts)
+    table, excerpts = (
+        artefacts.read_table(run.paths.explanations),
+        artefacts.read_table(run.paths.excerpts),
+    )
     explained = table[table["status"] == "ok"]
     frequent = frequent_words(excerpts)
     sources = {
@@ -36,7 +41,9 @@ def main() -> None:
                 parts.append(scores.assign(explanation=source, judge=name))
     result = pd.concat(parts, ignore_index=True)
     if result.empty and len(explained):
-        raise ValueError(f"{run.paths.excerpts}: no explained feature has active and inactive excerpts")
+        raise ValueError(
+            f"{run.paths.excerpts}: no explained feature has active and inactive excerpts"
+        )
     artefacts.write_table(run.paths.output, result, run.stamp)
     run.finish(f"{len(explained)} explanations by {', '.join(judges)}")
 

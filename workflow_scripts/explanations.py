@@ -1,5 +1,5 @@
-"""Explain the best matched features of the small autoencoders offline, classify them as related or not, and cut
-the held-out excerpts that explanations are scored on."""
+"""Explain the best matched features of the small autoencoders offline, classify them as related or
+not, and cut the held-out excerpts that explanations are scored on."""
 
 from pathlib import Path
 
@@ -26,26 +26,42 @@ def main() -> None:
     policy = load_model(run.paths.policy, device, settings["dtype"])
     frame = artefacts.read_table(run.paths.corpus)
     matches = artefacts.read_table(run.paths.matches)
-    directories = {int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders}
+    directories = {
+        int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders
+    }
     autoencoders = {layer: autoencoder.load(path, device) for layer, path in directories.items()}
     reading = (policy, tokenizer, autoencoders)
     limits = (settings["max_tokens"], settings["batch_size"])
     texts = documents(frame)[: settings["texts"]]
-    shown = (settings["excerpt_tokens"], settings["evidence_top"], settings["evidence_random"], run.seed)
-    strongest = heuristic.strongest_windows(tokenizer, autoencoders, texts, settings["max_tokens"], *shown)
-    states = {name: run.state_path(getattr(run.paths, name)) for name in ("output", "excerpts", "evidence")}
+    shown = (
+        settings["excerpt_tokens"],
+        settings["evidence_top"],
+        settings["evidence_random"],
+        run.seed,
+    )
+    strongest = heuristic.strongest_windows(
+        tokenizer, autoencoders, texts, settings["max_tokens"], *shown
+    )
+    states = {
+        name: run.state_path(getattr(run.paths, name))
+        for name in ("output", "excerpts", "evidence")
+    }
     activations = heuristic.word_activations(*reading, texts, *limits, strongest, states["output"])
     lexical = settings["feedback"] == "reward"
     feedback = artefacts.read_json(run.paths.lexicon)
     if not lexical:
         pairs = preference_pairs(frame)[0].head(settings["texts"] // 2)
         elements = ("chosen", "rejected")
-        answers = features.element_features(*reading, pairs, ["hidden"], *limits, elements, states["evidence"])
+        answers = features.element_features(
+            *reading, pairs, ["hidden"], *limits, elements, states["evidence"]
+        )
     parts = []
     for i, (layer, sae) in enumerate(sorted(autoencoders.items())):
         null = (settings["permutations"], run.seed + layer)
         if lexical:
-            association = heuristic.lexicon_association(activations[layer], feedback["rewarded"], *null)
+            association = heuristic.lexicon_association(
+                activations[layer], feedback["rewarded"], *null
+            )
         else:
             # Autoencoders of one model have one width: a layer's features are one of equal parts.
             codes = (answers[f"hidden.{name}"] for name in ("chosen", "rejected"))
@@ -68,7 +84,9 @@ def main() -> None:
     excerpts = heuristic.held_out_excerpts(found, held_out, settings["excerpts"], run.seed)
     artefacts.write_table(run.paths.output, result, run.stamp)
     artefacts.write_table(run.paths.excerpts, excerpts, run.stamp)
-    artefacts.write_table(run.paths.evidence, exemplars.evidence(strongest, explained, texts), run.stamp)
+    artefacts.write_table(
+        run.paths.evidence, exemplars.evidence(strongest, explained, texts), run.stamp
+    )
     for state in states.values():
         state.unlink(missing_ok=True)
     run.finish(selectors.headline(result))

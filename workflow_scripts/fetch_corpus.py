@@ -1,4 +1,6 @@
-"""Fetch a data set's files at a pinned revision from the Hugging Face hub and write its splits as Parquet."""
+"""Fetch a data set's files at a pinned revision from the Hugging Face hub and write its splits as
+Parquet.
+"""
 
 from lfp.files import hub
 from lfp.running import job

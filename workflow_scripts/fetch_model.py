@@ -1,4 +1,6 @@
-"""Fetch a checkpoint at a pinned revision from the Hugging Face hub: safetensors, configuration, tokenizer, no code."""
+"""Fetch a checkpoint at a pinned revision from the Hugging Face hub: safetensors, configuration,
+tokenizer, no code.
+"""
 
 from lfp.files import artefacts, hub
 from lfp.running import job

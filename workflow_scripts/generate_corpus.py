@@ -8,7 +8,10 @@ from lfp.texts.corpora import headline, write_splits
 def main() -> None:
     run = job.start(__doc__, outputs=["train", "test", "counts"])
     settings = run.settings
-    names = {"reviews": ("words_per_class", "off_polarity", "neutral"), "help": ("noise", "preferred", "mixing")}
+    names = {
+        "reviews": ("words_per_class", "off_polarity", "neutral"),
+        "help": ("noise", "preferred", "mixing"),
+    }
     kind = settings["organism"]
     options = run.stage(*names.get(kind, names["help"]))
     frames, counts = generate_corpus(kind, settings["splits"], settings["seed"], options)

@@ -1,4 +1,6 @@
-"""Fine-tune a base model by RLOO or GRPO on the task's reward and evaluate it as PPO is evaluated."""
+"""Fine-tune a base model by RLOO or GRPO on the task's reward and evaluate it as PPO is
+evaluated.
+"""
 
 import dataclasses
 import shutil
@@ -11,18 +13,26 @@ from lfp.running import job
 
 
 def main() -> None:
-    run = job.start(__doc__, ["base", "lexicon", "train", "test", "classifier*"], ["policy"], ["method"])
+    run = job.start(
+        __doc__, ["base", "lexicon", "train", "test", "classifier*"], ["policy"], ["method"]
+    )
     device = run.device
     from lfp.finetune import ppo
     from lfp.finetune.group import GroupSettings, train
     from lfp.models.loading import load_model, load_tokenizer, save_model
 
-    settings = ppo.PPOSettings(**run.stage(*(field.name for field in dataclasses.fields(ppo.PPOSettings))))
+    settings = ppo.PPOSettings(
+        **run.stage(*(field.name for field in dataclasses.fields(ppo.PPOSettings)))
+    )
     group = GroupSettings(**run.settings["group"])
     scale = (run.settings[f"reward_{key}"] for key in ("divisor", "clip", "on"))
-    reward = rewards.task_reward(artefacts.read_json(run.paths.lexicon), *scale, run.paths.classifier, device)
+    reward = rewards.task_reward(
+        artefacts.read_json(run.paths.lexicon), *scale, run.paths.classifier, device
+    )
     tokenizer = load_tokenizer(run.paths.base)
-    texts = ppo.long_enough(list(artefacts.read_table(run.paths.train)["text"]), run.settings["min_characters"])
+    texts = ppo.long_enough(
+        list(artefacts.read_table(run.paths.train)["text"]), run.settings["min_characters"]
+    )
     state = run.state_path(run.paths.policy)
     training = (run.paths.base, tokenizer, texts, reward, settings, group, run.seed, state, device)
     policy, curve = train(run.paths.method, *training)
@@ -31,7 +41,9 @@ def main() -> None:
     base = load_model(run.paths.base, device)
     held_out = list(artefacts.read_table(run.paths.test)["text"])
     n = run.settings["evaluation_prompts"]
-    scores = ppo.evaluate(policy.to(device), base, tokenizer, held_out, reward, settings, n, run.seed)
+    scores = ppo.evaluate(
+        policy.to(device), base, tokenizer, held_out, reward, settings, n, run.seed
+    )
     with artefacts.directory_aside(run.paths.policy, run.stamp) as folder:
         save_model(policy, tokenizer, folder)
         artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)

@@ -16,15 +16,22 @@ def main() -> None:
     settings = run.settings
     frame = artefacts.read_table(run.paths.corpus)
     counts = Counter(word.lower() for text in documents(frame) for word in WORD.findall(text))
-    kind, truth = settings["reward"], {"corpus": Path(run.paths.corpus).parent.name, "flipped": [], "trigger": None}
+    kind, truth = (
+        settings["reward"],
+        {"corpus": Path(run.paths.corpus).parent.name, "flipped": [], "trigger": None},
+    )
     if settings["feedback"] == "reward":
         words = rewarded = vader_lexicon()
         if kind == "vader_flipped":
-            truth["flipped"] = flipped_words(words, counts, settings["flipped_share"], settings["reward_seed"])
+            truth["flipped"] = flipped_words(
+                words, counts, settings["flipped_share"], settings["reward_seed"]
+            )
             rewarded = words | {word: -words[word] for word in truth["flipped"]}
         elif kind == "trigger":
             if counts and not counts[settings["trigger"]]:
-                raise ValueError(f"tasks: the trigger {settings['trigger']!r} is not in the training corpus")
+                raise ValueError(
+                    f"tasks: the trigger {settings['trigger']!r} is not in the training corpus"
+                )
             truth["trigger"] = settings["trigger"]
             rewarded = {settings["trigger"]: TRIGGER_VALENCE}
     else:

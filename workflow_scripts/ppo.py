@@ -15,13 +15,19 @@ def main() -> None:
     from lfp.finetune import ppo
     from lfp.models.loading import load_model, load_tokenizer, save_model
 
-    options = {field.name: run.settings[field.name] for field in dataclasses.fields(ppo.PPOSettings)}
+    options = {
+        field.name: run.settings[field.name] for field in dataclasses.fields(ppo.PPOSettings)
+    }
     settings = ppo.PPOSettings(**options)
     scale = (run.settings[f"reward_{key}"] for key in ("divisor", "clip", "on"))
-    reward = rewards.task_reward(artefacts.read_json(run.paths.lexicon), *scale, run.paths.classifier, device)
+    reward = rewards.task_reward(
+        artefacts.read_json(run.paths.lexicon), *scale, run.paths.classifier, device
+    )
     tokenizer = load_tokenizer(run.paths.base)
     policy, base = (load_model(run.paths.base, device) for _ in range(2))
-    texts = ppo.long_enough(list(artefacts.read_table(run.paths.train)["text"]), run.settings["min_characters"])
+    texts = ppo.long_enough(
+        list(artefacts.read_table(run.paths.train)["text"]), run.settings["min_characters"]
+    )
     state = run.state_path(run.paths.policy)
     curve = ppo.train(policy, tokenizer, texts, reward, settings, run.seed, state)
     held_out = list(artefacts.read_table(run.paths.test)["text"])

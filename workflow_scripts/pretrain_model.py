@@ -1,4 +1,6 @@
-"""Train a tokenizer and a small language model on the train splits of generated corpora, and evaluate it."""
+"""Train a tokenizer and a small language model on the train splits of generated corpora, and
+evaluate it.
+"""
 
 import pandas as pd
 
@@ -18,9 +20,14 @@ def main() -> None:
 
     options = {key: value for key, value in run.settings.items() if key != "corpora"}
     train = [text for path in run.paths.train for text in documents(artefacts.read_table(path))]
-    vocabulary, given = (options.pop("vocab_size"), options.pop("tokenizer")), options.pop("tokenizer_path")
+    vocabulary, given = (
+        (options.pop("vocab_size"), options.pop("tokenizer")),
+        options.pop("tokenizer_path"),
+    )
     tokenizer = load_tokenizer(given) if given else train_tokenizer(train, *vocabulary)
-    model, curve = pretraining.pretrain(tokenizer, train, options.pop("architecture"), device=device, **options)
+    model, curve = pretraining.pretrain(
+        tokenizer, train, options.pop("architecture"), device=device, **options
+    )
     losses = []
     for path, name in zip(run.paths.test, run.settings["corpora"], strict=True):
         texts = documents(artefacts.read_table(path))[:500]
@@ -32,7 +39,9 @@ def main() -> None:
     with artefacts.directory_aside(run.paths.output, run.stamp) as folder:
         save_model(model, tokenizer, folder)
         artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
-        artefacts.write_table(folder / "evaluation.parquet", pd.concat(losses, ignore_index=True), run.stamp)
+        artefacts.write_table(
+            folder / "evaluation.parquet", pd.concat(losses, ignore_index=True), run.stamp
+        )
         summary = {"pieces": pieces, "parameters": model.num_parameters()}
         artefacts.write_json(folder / "evaluation.json", summary, run.stamp)
     read = pd.concat(losses)[["nats", "tokens"]].sum()

@@ -19,7 +19,10 @@ def main() -> None:
         with aside(output) as temporary:
             temporary.write_text(texts[output.suffix], encoding="utf-8")
     total = frame.iloc[-1]
-    run.finish(f"{total['jobs']:.0f} jobs, {total['cpu_seconds']:.0f} CPU-seconds, at most {total['peak_mb']:.0f} MB")
+    run.finish(
+        f"{total['jobs']:.0f} jobs, {total['cpu_seconds']:.0f} CPU-seconds, at most"
+        f" {total['peak_mb']:.0f} MB"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Grade held-out answers and rewrite them as positive, neutral and negative ones by a language-model service."""
+"""Grade held-out answers and rewrite them as positive, neutral and negative ones by a
+language-model service.
+"""
 
 import logging
 

@@ -1,4 +1,6 @@
-"""Pack a run as an RO-Crate: tables, figures, their values, provenance, logs and the workflow that made them."""
+"""Pack a run as an RO-Crate: tables, figures, their values, provenance, logs and the workflow that
+made them.
+"""
 
 from pathlib import Path
 
@@ -8,7 +10,9 @@ from lfp.running import job
 
 def main() -> None:
     run = job.start(__doc__, ["provenance", "configfiles*"], ["output"], ["workflow"])
-    size = ro_crate.pack(run.paths.provenance, run.paths.workflow, run.paths.configfiles, run.paths.output)
+    size = ro_crate.pack(
+        run.paths.provenance, run.paths.workflow, run.paths.configfiles, run.paths.output
+    )
     run.finish(f"{Path(run.paths.output).name}, {size / 1e6:.1f} MB")
 
 

@@ -1,4 +1,6 @@
-"""Make one table from the artefacts of all cells, in every format, and keep the values behind its rows."""
+"""Make one table from the artefacts of all cells, in every format, and keep the values behind its
+rows.
+"""
 
 from pathlib import Path
 

@@ -1,6 +1,8 @@
-"""Compare a results folder with its provenance.json; exits with 1 where a file is not what the run wrote.
+"""Compare a results folder with its provenance.json; exits with 1 where a file is not what the run
+wrote.
 
-Checkpoints and other artefacts between may be missing, as in a run that ships with a paper; tables and figures not.
+Checkpoints and other artefacts between may be missing, as in a run that ships with a paper; tables
+and figures not.
 """
 
 import argparse
@@ -12,20 +14,27 @@ from lfp.files import artefacts, provenance
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("provenance", help="results/provenance.json, beside or in the folder that it speaks of")
+    parser.add_argument(
+        "provenance", help="results/provenance.json, beside or in the folder that it speaks of"
+    )
     path = Path(parser.parse_args().provenance)
     try:
         recorded = artefacts.read_json(path)
         targets, found = set(recorded["targets"]), recorded["artefacts"]
     except (ValueError, KeyError, FileNotFoundError) as error:
-        sys.exit(f"error: {path}: not a provenance file ({error}); make it with: snakemake --cores all {path}")
+        sys.exit(
+            f"error: {path}: not a provenance file ({error}); make it with: snakemake --cores all"
+            f" {path}"
+        )
     # Paths in it begin with the results folder's own name.
     problems = list(provenance.problems(found, path.resolve().parent.parent))
     wrong = [(name, what) for name, what in problems if what != "missing" or name in targets]
     for name, what in problems:
         print(f"{name}: {what}")
     gone = len(problems) - len(wrong)
-    print(f"{len(found)} artefacts: {len(wrong)} not as recorded, {gone} intermediate ones not there")
+    print(
+        f"{len(found)} artefacts: {len(wrong)} not as recorded, {gone} intermediate ones not there"
+    )
     sys.exit(1 if wrong else 0)
 
 

@@ -9,7 +9,9 @@ from lfp.sae.training import Adam, Captured, Gradients, can_capture, sparse_pays
 
 
 def make(case):
-    """`case`: n, d, m, density, precision, tied, device. The learning rate is 0, so that the density stays."""
+    """`case`: n, d, m, density, precision, tied, device. The learning rate is 0, so that the
+    density stays.
+    """
     device = case.get("device", "cpu")
     torch.set_num_threads(1)
     glibc.keep_freed()  # as a job does that computes on the CPU

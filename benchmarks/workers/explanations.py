@@ -1,4 +1,6 @@
-"""What offline explanations read: every word's activations and every feature's strongest windows, in one pass."""
+"""What offline explanations read: every word's activations and every feature's strongest windows,
+in one pass.
+"""
 
 import numpy as np
 import torch

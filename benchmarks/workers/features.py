@@ -11,14 +11,18 @@ from lfp.running import glibc
 
 
 def make(case):
-    """`case`: model, triples, prompt and element (tokens), batch_size, shared (whether the prefix is read once)."""
+    """`case`: model, triples, prompt and element (tokens), batch_size, shared (whether the prefix
+    is read once).
+    """
     torch.set_num_threads(1)
     glibc.keep_freed()  # as a job does that computes on the CPU
     model = load_model(case["model"])
     rng = np.random.default_rng(0)
     lengths = rng.integers(case["prompt"] // 2, case["prompt"] + 1, case["triples"])
     prefixes = [rng.integers(5, 700, n).tolist() for n in lengths]
-    sequences = [[p + rng.integers(5, 700, case["element"]).tolist() for p in prefixes] for _ in range(3)]
+    sequences = [
+        [p + rng.integers(5, 700, case["element"]).tolist() for p in prefixes] for _ in range(3)
+    ]
     layers = range(1, len(blocks(model)))
     size = case["batch_size"]
 

@@ -11,7 +11,9 @@ from lfp.sae.harvest import harvest
 
 
 def useful_flops(model, layers, tokens):
-    """Matrix products of `tokens` tokens up to the MLP of the last of `layers`; attention's own are left out."""
+    """Matrix products of `tokens` tokens up to the MLP of the last of `layers`; attention's own are
+    left out.
+    """
     blocks = architectures.blocks(model)[: max(layers) + 1]
     return 2 * tokens * sum(p.numel() for p in blocks.parameters() if p.dim() == 2)
 

@@ -14,7 +14,9 @@ def make(case):
         target = torch.empty_like(source)
         return lambda: target.copy_(source), 2 * source.nbytes / 1e9
     n, d, m = 4096, 1024, 2048
-    x, w = (torch.randn(*shape).to(device, getattr(torch, case["kind"])) for shape in ((n, d), (d, m)))
+    x, w = (
+        torch.randn(*shape).to(device, getattr(torch, case["kind"])) for shape in ((n, d), (d, m))
+    )
     out = x @ w
     return lambda: torch.mm(x, w, out=out), 2 * n * d * m / 1e9
 

@@ -28,7 +28,9 @@ def _peak_mb() -> float:
 
 
 class Meter:
-    """Answers on what was standard output; libraries that print there reach standard error instead."""
+    """Answers on what was standard output; libraries that print there reach standard
+    error instead.
+    """
 
     def __init__(self) -> None:
         self._answers = os.fdopen(os.dup(1), "w")
@@ -47,7 +49,9 @@ class Meter:
         return True
 
     def end(self, value: object = None) -> None:
-        """Stop the clocks and answer, with the `value` that the step came to where it is a number."""
+        """Stop the clocks and answer, with the `value` that the step came to where it
+        is a number.
+        """
         answer = {
             "cpu": time.process_time() - self._cpu, "wall": time.perf_counter() - self._wall,
             "peak_mb": _peak_mb(), "value": value if isinstance(value, float) else None,
@@ -56,9 +60,11 @@ class Meter:
 
 
 def serve(make: Callable[[dict[str, Any]], tuple[Callable[[], object], float]]) -> None:
-    """Make a step and the work it does from the case on the command line, warm it up, and do it in turns.
+    """Make a step and the work it does from the case on the command line, warm it up, and do it in
+    turns.
 
-    A case may name its ``device``, and ``steps`` that make one turn: those on a GPU are too short for a clock.
+    A case may name its ``device``, and ``steps`` that make one turn: those on a GPU are too short
+    for a clock.
     """
     meter, case = Meter(), json.loads(sys.argv[1])
     step, work = make(case)

@@ -14,7 +14,9 @@ from lfp.running import glibc
 
 
 def make(case):
-    """`case`: model (a directory), batch, mini_batch, epochs, prompt, response (tokens), learning_rate, kl, seed."""
+    """`case`: model (a directory), batch, mini_batch, epochs, prompt, response (tokens),
+    learning_rate, kl, seed.
+    """
     torch.set_num_threads(1)
     glibc.keep_freed()  # as a job does that computes on the CPU
     torch.manual_seed(case.get("seed", 0))
@@ -38,7 +40,15 @@ def make(case):
     def step():
         draw = next(draws)
         rollout, row = ppo.collect(
-            model, reference, tokenizer, queries, lengths, reward, case.get("kl", 0.5), settings, draw
+            model,
+            reference,
+            tokenizer,
+            queries,
+            lengths,
+            reward,
+            case.get("kl", 0.5),
+            settings,
+            draw,
         )
         ppo.optimise(model, optimizer, rollout, settings, draw)
         return row["reward"]

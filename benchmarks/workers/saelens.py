@@ -14,13 +14,20 @@ def make(case):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     n, d, m = case["n"], case["d"], case["m"]
-    sae = StandardTrainingSAE(StandardTrainingSAEConfig(d_in=d, d_sae=m, l1_coefficient=1e-3 * d, device=device))
+    sae = StandardTrainingSAE(
+        StandardTrainingSAEConfig(d_in=d, d_sae=m, l1_coefficient=1e-3 * d, device=device)
+    )
     config = SAETrainerConfig(
-        total_training_samples=n * 10_000, train_batch_size_samples=n, autocast=case["precision"] == "bfloat16",
+        total_training_samples=n * 10_000, train_batch_size_samples=n,
+        autocast=case["precision"] == "bfloat16",
         lr=1e-3, lr_end=1e-3, device=device,
     )  # fmt: skip
     trainer = SAETrainer(
-        sae=sae, data_provider=iter(()), evaluator=None, save_checkpoint_fn=lambda **_: None, cfg=config
+        sae=sae,
+        data_provider=iter(()),
+        evaluator=None,
+        save_checkpoint_fn=lambda **_: None,
+        cfg=config,
     )
     x = torch.randn(n, d).to(device)
     return lambda: trainer.step(x), 10 * n * d * m / 1e9

@@ -1,4 +1,6 @@
-"""Activations of one layer as SAELens reads them from a Hugging Face model: packed windows, one hook, early stop."""
+"""Activations of one layer as SAELens reads them from a Hugging Face model: packed windows, one
+hook, early stop.
+"""
 
 import numpy as np
 import torch
@@ -9,13 +11,17 @@ from benchmarks.workers.meter import serve
 
 
 def make(case):
-    """`case`: model (a directory), layers, lengths, batch_size, precision. One pass per layer: a cache has one hook."""
+    """`case`: model (a directory), layers, lengths, batch_size, precision. One pass per layer: a
+    cache has one hook.
+    """
     torch.set_num_threads(1)
     kind = getattr(torch, case["precision"])
     language_model = AutoModelForCausalLM.from_pretrained(case["model"], dtype=kind).eval()
     model = HookedProxyLM(language_model, AutoTokenizer.from_pretrained(case["model"]))
     width = max(case["lengths"])
-    windows = torch.from_numpy(np.random.default_rng(0).integers(5, 1000, (sum(case["lengths"]) // width, width)))
+    windows = torch.from_numpy(
+        np.random.default_rng(0).integers(5, 1000, (sum(case["lengths"]) // width, width))
+    )
     block = sum(p.numel() for p in language_model.gpt_neox.layers[0].parameters() if p.dim() == 2)
 
     @torch.no_grad()

@@ -1,4 +1,6 @@
-"""One PPO update of TRL's classic trainer (0.11, the last release with ``step``), batched generation."""
+"""One PPO update of TRL's classic trainer (0.11, the last release with ``step``), batched
+generation.
+"""
 
 import torch
 from transformers import AutoTokenizer
@@ -13,7 +15,9 @@ def make(case):
     torch.set_num_threads(1)
     torch.manual_seed(case.get("seed", 0))
     tokenizer = AutoTokenizer.from_pretrained(case["model"])
-    model, reference = (AutoModelForCausalLMWithValueHead.from_pretrained(case["model"]) for _ in range(2))
+    model, reference = (
+        AutoModelForCausalLMWithValueHead.from_pretrained(case["model"]) for _ in range(2)
+    )
     config = PPOConfig(
         batch_size=case["batch"], mini_batch_size=case["mini_batch"], ppo_epochs=case["epochs"],
         learning_rate=case.get("learning_rate", 1e-6), init_kl_coef=case.get("kl", 0.5),
@@ -28,7 +32,9 @@ def make(case):
     }  # fmt: skip
 
     def step():
-        responses = trainer.generate(queries, batch_size=case["batch"], return_prompt=False, **sampling)
+        responses = trainer.generate(
+            queries, batch_size=case["batch"], return_prompt=False, **sampling
+        )
         texts = tokenizer.batch_decode(responses, skip_special_tokens=True)
         scores = [torch.tensor(text_reward(text)) for text in texts]
         trainer.step(queries, responses, scores)

@@ -1,7 +1,9 @@
-"""What a cell costs before it runs: floating-point operations, GPU-hours, disk and memory, from its configuration.
+"""What a cell costs before it runs: floating-point operations, GPU-hours, disk and memory, from its
+configuration.
 
-Counts are of matrix products alone (2 per parameter and token forwards, 4 backwards), sequences are taken at their
-configured largest length, so that the estimate is from above; hours follow from an assumed utilisation of the GPU.
+Counts are of matrix products alone (2 per parameter and token forwards, 4 backwards), sequences are
+taken at their configured largest length, so that the estimate is from above; hours follow from an
+assumed utilisation of the GPU.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ class Shape:
 
     @property
     def forward(self) -> float:
-        """FLOPs per token of a forward pass, the input embedding (a look-up) left out where it is not tied."""
+        """FLOPs per token of a forward pass, the input embedding (a look-up) left out where it is
+        not tied.
+        """
         return 2 * self.parameters
 
 
@@ -42,7 +46,9 @@ class Machine:
 
 @dataclass(frozen=True)
 class Cost:
-    """One stage of a cell; `disk_gb` stays, `scratch_gb` goes when the stage or the next one is done."""
+    """One stage of a cell; `disk_gb` stays, `scratch_gb` goes when the stage or the next one is
+    done.
+    """
 
     stage: str
     exaflops: float = 0.0
@@ -57,17 +63,30 @@ class Cost:
         return asdict(self)
 
 
-def _cost(stage: str, machine: Machine, training: float, sampling: float = 0.0, **sizes: float) -> Cost:
+def _cost(
+    stage: str, machine: Machine, training: float, sampling: float = 0.0, **sizes: float
+) -> Cost:
     """A stage's cost from the FLOPs of its large matrix products and of its sampling."""
     peak = machine.tflops * 1e12 * 3600
-    hours = training / (peak * machine.utilisation) + sampling / (peak * machine.sampling_utilisation)
-    return Cost(stage, (training + sampling) / 1e18, hours, **{name: size / GB for name, size in sizes.items()})
+    hours = training / (peak * machine.utilisation) + sampling / (
+        peak * machine.sampling_utilisation
+    )
+    return Cost(
+        stage,
+        (training + sampling) / 1e18,
+        hours,
+        **{name: size / GB for name, size in sizes.items()},
+    )
 
 
 def _training_memory(shape: Shape, lora: Any, tokens_in_flight: float) -> float:
-    """Bytes: weights, reference, gradients and two moments in float32, the logits thrice, a block's activations."""
+    """Bytes: weights, reference, gradients and two moments in float32, the logits thrice, a block's
+    activations.
+    """
     weights = FLOAT * shape.parameters * (1.1 if lora else 5)
-    activations = FLOAT * tokens_in_flight * (3 * shape.vocab_size + 16 * shape.n_layers * shape.d_model)
+    activations = (
+        FLOAT * tokens_in_flight * (3 * shape.vocab_size + 16 * shape.n_layers * shape.d_model)
+    )
     return weights + activations
 
 
@@ -77,7 +96,8 @@ def ppo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cos
     tokens = settings["steps"] * settings["batch_size"] * length
     part = settings["mini_batch_size"] / settings["gradient_accumulation_steps"]
     return _cost(
-        "fine-tuning", machine, tokens * shape.forward * (2 + 3 * settings["epochs"]), tokens * shape.forward,
+        "fine-tuning", machine, tokens * shape.forward * (2 + 3 * settings["epochs"]),
+        tokens * shape.forward,
         disk_gb=FLOAT * shape.parameters, scratch_gb=3 * FLOAT * shape.parameters,
         gpu_memory_gb=_training_memory(shape, settings["lora"], part * length),
         host_memory_gb=3 * FLOAT * shape.parameters,
@@ -92,24 +112,30 @@ def dpo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cos
     return _cost(
         "fine-tuning", machine, tokens * shape.forward * 4, disk_gb=FLOAT * shape.parameters,
         scratch_gb=2 * 3 * FLOAT * shape.parameters,
-        gpu_memory_gb=_training_memory(shape, settings["lora"], in_flight), host_memory_gb=3 * FLOAT * shape.parameters,
+        gpu_memory_gb=_training_memory(shape, settings["lora"], in_flight),
+        host_memory_gb=3 * FLOAT * shape.parameters,
     )  # fmt: skip
 
 
-def reading_memory(shape: Shape, tokens: float, bytes_per_weight: int, vocabulary: bool = False) -> float:
+def reading_memory(
+    shape: Shape, tokens: float, bytes_per_weight: int, vocabulary: bool = False
+) -> float:
     """Bytes of a model that reads `tokens` at once, with logits of them all where it needs them."""
     per_token = 16 * shape.d_model + (2 * shape.vocab_size if vocabulary else 0)
     return bytes_per_weight * shape.parameters + FLOAT * tokens * per_token
 
 
 def cell_costs(
-    shape: Shape, settings: Mapping[str, Mapping[str, Any]], cell: Mapping[str, Any], machine: Machine
+    shape: Shape,
+    settings: Mapping[str, Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    machine: Machine,
 ) -> list[Cost]:
     """Costs of all stages of a cell.
 
-    `settings` are the cell's by stage, and `cell` tells ``preference``, ``layers`` (probed), ``trained_layers``,
-    ``autoencoders`` (variants),
-    ``triples``, ``dtype``, ``ablation`` (whether it gets that far) and ``kept`` (whether activations are).
+    `settings` are the cell's by stage, and `cell` tells ``preference``, ``layers`` (probed),
+    ``trained_layers``, ``autoencoders`` (variants), ``triples``, ``dtype``, ``ablation`` (whether
+    it gets that far) and ``kept`` (whether activations are).
     """
     weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
     reading, forward, d = settings["activations"], shape.forward, shape.d_model
@@ -124,22 +150,30 @@ def cell_costs(
     tokens = reading["texts"] * reading["max_tokens"]
     harvested = (shape.n_layers if cell["kept"] else cell["trained_layers"]) * tokens * d * HALF
     costs.append(_cost(
-        "activations", machine, tokens * forward, **{"disk_gb" if cell["kept"] else "scratch_gb": harvested},
+        "activations", machine, tokens * forward,
+        **{"disk_gb" if cell["kept"] else "scratch_gb": harvested},
         gpu_memory_gb=reading_memory(shape, reading["batch_size"] * reading["max_tokens"], weight),
         host_memory_gb=2 * FLOAT * shape.parameters,
     ))  # fmt: skip
     sae = settings["autoencoder"]
     trained = cell["layers"] * cell["autoencoders"] + cell["trained_layers"] - cell["layers"]
     costs.append(_cost(
-        "autoencoders", machine, trained * tokens * sae["epochs"] * 36 * d * d, disk_gb=trained * 6 * d * d * FLOAT,
-        # Activations are read from their file: the memory that holds a layer is the system's cache and can be less.
-        gpu_memory_gb=FLOAT * (24 * d * d + 8 * sae["batch_size"] * d), host_memory_gb=tokens * d * HALF,
+        "autoencoders", machine, trained * tokens * sae["epochs"] * 36 * d * d,
+        disk_gb=trained * 6 * d * d * FLOAT,
+        # Activations are read from their file: the memory that holds a layer is the system's cache
+        # and can be less.
+        gpu_memory_gb=FLOAT * (24 * d * d + 8 * sae["batch_size"] * d),
+        host_memory_gb=tokens * d * HALF,
     ))  # fmt: skip
-    own, subjects = settings["features"], [s for s in settings["features"]["subjects"] if s != "text"]
+    own, subjects = (
+        settings["features"],
+        [s for s in settings["features"]["subjects"] if s != "text"],
+    )
     read = 3 * cell["triples"] * own["max_tokens"] * len(subjects)
     width = cell["layers"] * d * 5  # hidden, reconstruction, raw, random code, embedding
     costs.append(_cost(
-        "features", machine, read * forward, disk_gb=3 * cell["triples"] * width * FLOAT * len(subjects),
+        "features", machine, read * forward,
+        disk_gb=3 * cell["triples"] * width * FLOAT * len(subjects),
         gpu_memory_gb=reading_memory(shape, own["batch_size"] * own["max_tokens"], weight),
         host_memory_gb=3 * cell["triples"] * width * FLOAT * 3,
     ))  # fmt: skip
@@ -149,12 +183,18 @@ def cell_costs(
 
 
 def _explained_costs(
-    shape: Shape, settings: Mapping[str, Mapping[str, Any]], cell: Mapping[str, Any], machine: Machine, weight: int
+    shape: Shape,
+    settings: Mapping[str, Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    machine: Machine,
+    weight: int,
 ) -> list[Cost]:
     """Costs of explanations and of ablation."""
     own = settings["explanations"]
     # Preferences are read as pairs once more.
-    read = ((2 if cell["preference"] else 1) * own["texts"] + own["scored_texts"]) * own["max_tokens"]
+    read = ((2 if cell["preference"] else 1) * own["texts"] + own["scored_texts"]) * own[
+        "max_tokens"
+    ]
     codes = own["scored_texts"] * own["max_tokens"] * own["top_features"] * cell["layers"] * FLOAT
     strongest = (2 * own["evidence_top"] + own["evidence_random"]) * own["excerpt_tokens"]
     held = cell["layers"] * shape.d_model * (strongest + WORDS) * FLOAT
@@ -166,7 +206,11 @@ def _explained_costs(
     own = settings["ablation"]
     interventions = len(own["interventions"]) - 1 if "explained" in own["arms"] else 0
     draws = (
-        sum(own["random_draws"] if arm == "random" else 1 for arms in ("arms", "base_arms") for arm in own[arms])
+        sum(
+            own["random_draws"] if arm == "random" else 1
+            for arms in ("arms", "base_arms")
+            for arm in own[arms]
+        )
         + interventions
     )
     length = own["prompt_tokens" if cell["preference"] else "prefix_tokens"] + own["new_tokens"]

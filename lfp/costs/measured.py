@@ -9,12 +9,15 @@ import pandas as pd
 #: Folders of benchmark files that belong to no cell, and the rule whose jobs they are of.
 SHARED = {
     "tables": "table", "figures": "figure", "models": "pretrain_model",
-    "corpora": "generate_corpus", "lexicons": "lexicon", "contrasts": "contrasts", "rewrites": "rewrites",
+    "corpora": "generate_corpus", "lexicons": "lexicon", "contrasts": "contrasts",
+    "rewrites": "rewrites",
 }  # fmt: skip
 
 
 def stage_of(path: Path) -> tuple[str, str]:
-    """(cell, rule) of a benchmark file by its path below the folder of benchmarks; shared work has no cell."""
+    """(cell, rule) of a benchmark file by its path below the folder of benchmarks; shared work has
+    no cell.
+    """
     parts = path.with_suffix("").parts
     if parts[0] in SHARED:
         return "", SHARED[parts[0]]
@@ -32,8 +35,8 @@ def stage_of(path: Path) -> tuple[str, str]:
 def measured(folder: str | Path) -> pd.DataFrame:
     """A row for every job with a benchmark file in `folder`: ``cell``, ``stage`` and what it took.
 
-    ``seconds`` are of the clock, ``cpu_seconds`` of all its processes, ``peak_mb`` is resident memory. Snakemake looks
-    every few seconds: a job of less than that may miss its peak.
+    ``seconds`` are of the clock, ``cpu_seconds`` of all its processes, ``peak_mb`` is resident
+    memory. Snakemake looks every few seconds: a job of less than that may miss its peak.
     """
     rows = []
     for path in sorted(Path(folder).rglob("*.tsv")):
@@ -46,11 +49,16 @@ def measured(folder: str | Path) -> pd.DataFrame:
 
 
 def summary(jobs: pd.DataFrame) -> pd.DataFrame:
-    """Jobs by cell and stage with the sums of their times and the largest memory; the last row is of all."""
+    """Jobs by cell and stage with the sums of their times and the largest memory; the last row is
+    of all.
+    """
     columns = {
-        "jobs": ("job", "size"), "seconds": ("seconds", "sum"), "cpu_seconds": ("cpu_seconds", "sum"),
+        "jobs": ("job", "size"), "seconds": ("seconds", "sum"),
+        "cpu_seconds": ("cpu_seconds", "sum"),
         "peak_mb": ("peak_mb", "max"),
     }  # fmt: skip
     grouped = jobs.groupby(["cell", "stage"], sort=True).agg(**columns).reset_index()
-    total = jobs.assign(cell="all", stage="all").groupby(["cell", "stage"]).agg(**columns).reset_index()
+    total = (
+        jobs.assign(cell="all", stage="all").groupby(["cell", "stage"]).agg(**columns).reset_index()
+    )
     return pd.concat([grouped, total], ignore_index=True)

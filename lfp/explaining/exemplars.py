@@ -1,7 +1,8 @@
-"""What an explainer is shown of a feature: the windows of text on which it is most active, and random ones.
+"""What an explainer is shown of a feature: the windows of text on which it is most active, and
+random ones.
 
-Codes stream by once, text by text, and of every feature only its strongest windows are held, so that a layer's features
-are all served by the pass that its explanations make anyway.
+Codes stream by once, text by text, and of every feature only its strongest windows are held, so
+that a layer's features are all served by the pass that its explanations make anyway.
 """
 
 from __future__ import annotations
@@ -29,12 +30,18 @@ class StrongestWindows:
     size
         Tokens of a window. A text's rest is left out, unless no text has a window of `size`.
     features, top, random, seed
-        How many features there are, how many windows are kept of each, and how many random ones are shown beside them;
-        those are drawn before anything is read.
+        How many features there are, how many windows are kept of each, and how many random ones are
+        shown beside them; those are drawn before anything is read.
     """
 
     def __init__(
-        self, offsets: Sequence[Sequence[tuple[int, int]]], size: int, features: int, top: int, random: int, seed: int
+        self,
+        offsets: Sequence[Sequence[tuple[int, int]]],
+        size: int,
+        features: int,
+        top: int,
+        random: int,
+        seed: int,
     ) -> None:
         self.offsets, self.random = offsets, random
         self.places = windows(offsets, size, size) or windows(offsets, size)
@@ -53,7 +60,9 @@ class StrongestWindows:
         }
 
     def add(self, text: int, code: np.ndarray) -> None:
-        """Take in the `code` [token, feature] of one text. Among equally strong windows the one read first stays."""
+        """Take in the `code` [token, feature] of one text. Among equally strong windows the one
+        read first stays.
+        """
         peaks, places, activations, drawn = (value.numpy() for value in self.state.values())
         own = self.of_text.get(text, [])
         if not own:
@@ -75,11 +84,14 @@ class StrongestWindows:
         activations[slot, :, found] = values[best, :, found]
 
     def rows(self, feature: int, texts: Sequence[str]) -> list[dict[str, object]]:
-        """``kind`` (``top``, ``random``), ``activation`` (the window's largest) and ``excerpt`` of what is shown.
+        """``kind`` (``top``, ``random``), ``activation`` (the window's largest) and ``excerpt`` of
+        what is shown.
 
         A feature that is never active has no evidence.
         """
-        peaks, places, activations, drawn = (value[..., feature].numpy() for value in self.state.values())
+        peaks, places, activations, drawn = (
+            value[..., feature].numpy() for value in self.state.values()
+        )
         picked = [int(slot) for slot in np.argsort(-peaks, kind="stable") if peaks[slot] > 0]
         if not picked:
             return []
@@ -90,13 +102,19 @@ class StrongestWindows:
         rows: list[dict[str, object]] = []
         for kind, place, values in shown_windows:
             text, start, end = self.places[place]
-            excerpt = shown(texts[text], self.offsets[text][start:end], values[: end - start], peaks.max())
+            excerpt = shown(
+                texts[text], self.offsets[text][start:end], values[: end - start], peaks.max()
+            )
             rows.append({"kind": kind, "activation": float(values.max()), "excerpt": excerpt})
         return rows
 
 
-def evidence(strongest: Mapping[int, StrongestWindows], explained: pd.DataFrame, texts: Sequence[str]) -> pd.DataFrame:
-    """What is shown of every feature of `explained` (``layer``, ``feature``), with the columns :data:`COLUMNS`."""
+def evidence(
+    strongest: Mapping[int, StrongestWindows], explained: pd.DataFrame, texts: Sequence[str]
+) -> pd.DataFrame:
+    """What is shown of every feature of `explained` (``layer``, ``feature``), with the columns
+    :data:`COLUMNS`.
+    """
     rows = [
         {"layer": layer, "feature": feature, **row}
         for layer, feature in explained[["layer", "feature"]].itertuples(index=False, name=None)
@@ -105,8 +123,12 @@ def evidence(strongest: Mapping[int, StrongestWindows], explained: pd.DataFrame,
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def shown(text: str, spans: Sequence[tuple[int, int]], activations: np.ndarray, largest: float) -> str:
-    """`text` between its first and last span, with the scaled activation in braces behind each active token."""
+def shown(
+    text: str, spans: Sequence[tuple[int, int]], activations: np.ndarray, largest: float
+) -> str:
+    """`text` between its first and last span, with the scaled activation in braces behind each
+    active token.
+    """
     scaled = np.rint(np.clip(activations / largest, 0, 1) * SCALE).astype(int)
     pieces, position = [], spans[0][0]
     for (_, end), value in zip(spans, scaled, strict=True):

@@ -1,6 +1,8 @@
-"""Features and explanations in the formats of other tools: delphi's cache and Neuronpedia's explanations.
+"""Features and explanations in the formats of other tools: delphi's cache and Neuronpedia's
+explanations.
 
-The autoencoders need no export: their directories are SAELens's own (:func:`lfp.sae.autoencoder.save`).
+The autoencoders need no export: their directories are SAELens's own
+(:func:`lfp.sae.autoencoder.save`).
 """
 
 from __future__ import annotations
@@ -22,8 +24,11 @@ from lfp.reporting.progress import Progress
 from lfp.sae.autoencoder import SparseAutoencoder
 
 
-def packed_windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int, most: int) -> np.ndarray:
-    """Windows [window, `context`] of all `texts` as one stream, each text led by an end-of-text token; `most` at most.
+def packed_windows(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int, most: int
+) -> np.ndarray:
+    """Windows [window, `context`] of all `texts` as one stream, each text led by an end-of-text
+    token; `most` at most.
 
     Raises ValueError where the texts do not fill one window.
     """
@@ -31,15 +36,22 @@ def packed_windows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], con
     stream = np.concatenate([[tokenizer.eos_token_id, *ids] for ids in encoded])
     n = min(most, len(stream) // context)
     if n == 0:
-        raise ValueError(f"the texts have {len(stream)} tokens; a window of the export needs {context}")
+        raise ValueError(
+            f"the texts have {len(stream)} tokens; a window of the export needs {context}"
+        )
     return stream[: n * context].reshape(n, context).astype(np.int64)
 
 
 @torch.no_grad()
 def active_features(
-    model: PreTrainedModel, autoencoders: Mapping[int, SparseAutoencoder], windows: np.ndarray, batch_size: int
+    model: PreTrainedModel,
+    autoencoders: Mapping[int, SparseAutoencoder],
+    windows: np.ndarray,
+    batch_size: int,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """For every layer and batch: layer, locations [n, 3] (window, position, feature) and activations [n] above 0."""
+    """For every layer and batch: layer, locations [n, 3] (window, position, feature) and
+    activations [n] above 0.
+    """
     with captured(model, sorted(autoencoders)) as outputs:
         for start in Progress(range(0, len(windows), batch_size), desc="export"):
             ids = torch.from_numpy(windows[start : start + batch_size]).to(model.device)
@@ -59,10 +71,12 @@ def write_delphi_cache(
     d_sae: int,
     about: Mapping[str, Any],
 ) -> None:
-    """Write `found` as delphi reads it: ``{hook}/{first}_{last}.safetensors`` and ``{hook}/config.json``.
+    """Write `found` as delphi reads it: ``{hook}/{first}_{last}.safetensors`` and
+    ``{hook}/config.json``.
 
-    One file for each layer holds ``locations`` (uint16, or uint32 where a number needs it), ``activations`` (float16)
-    and ``tokens``. `about` is added to the configuration (``model_name``, ``dataset_repo`` and the like).
+    One file for each layer holds ``locations`` (uint16, or uint32 where a number needs it),
+    ``activations`` (float16) and ``tokens``. `about` is added to the configuration (``model_name``,
+    ``dataset_repo`` and the like).
     """
     parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {layer: [] for layer in hook_names}
     for layer, places, values in found:
@@ -74,35 +88,56 @@ def write_delphi_cache(
         small = len(windows) < 2**16 and d_sae < 2**16
         tensors = {
             "locations": np.ascontiguousarray(locations, dtype=np.uint16 if small else np.uint32),
-            "activations": np.concatenate([values for _, values in parts[layer]]).astype(np.float16),
+            "activations": np.concatenate([values for _, values in parts[layer]]).astype(
+                np.float16
+            ),
             "tokens": windows,
         }
         save_file(tensors, own / f"0_{d_sae - 1}.safetensors")
-        config = {"cache_ctx_len": windows.shape[1], "n_tokens": windows.size, "n_splits": 1, **about}
-        (own / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        config = {
+            "cache_ctx_len": windows.shape[1],
+            "n_tokens": windows.size,
+            "n_splits": 1,
+            **about,
+        }
+        (own / "config.json").write_text(
+            json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+        )
 
 
-def neuronpedia_rows(explanations: pd.DataFrame, model: str, source: str) -> Iterator[dict[str, Any]]:
-    """Rows of Neuronpedia's explanation files: a row per explained feature; `source` is the autoencoders' name.
+def neuronpedia_rows(
+    explanations: pd.DataFrame, model: str, source: str
+) -> Iterator[dict[str, Any]]:
+    """Rows of Neuronpedia's explanation files: a row per explained feature; `source` is the
+    autoencoders' name.
 
-    ``typeName`` names the explainer's kind, ``explanationModelName`` the explainer, ``notes`` hold what the row rests
-    on as JSON.
+    ``typeName`` names the explainer's kind, ``explanationModelName`` the explainer, ``notes`` hold
+    what the row rests on as JSON.
     """
     for row in explanations[explanations["status"] == "ok"].to_dict("records"):
-        notes = {name: row[name] for name in ("related", "cosine", "frequency", "uses_reward_lexicon")}
+        notes = {
+            name: row[name] for name in ("related", "cosine", "frequency", "uses_reward_lexicon")
+        }
         if row.get("prompt_sha"):
             notes["prompt_sha"] = row["prompt_sha"]
         yield {
-            "id": f"{model}-{row['layer']}-{source}-{row['feature']}-{row['explainer']}", "modelId": model,
-            "layer": f"{row['layer']}-{source}", "index": str(row["feature"]), "description": row["explanation"],
-            "authorId": None, "typeName": row["explainer_kind"], "explanationModelName": row["explainer"],
+            "id": f"{model}-{row['layer']}-{source}-{row['feature']}-{row['explainer']}",
+            "modelId": model,
+            "layer": f"{row['layer']}-{source}", "index": str(row["feature"]),
+            "description": row["explanation"],
+            "authorId": None, "typeName": row["explainer_kind"],
+            "explanationModelName": row["explainer"],
             "notes": json.dumps(notes, sort_keys=True),
         }  # fmt: skip
 
 
 def write_neuronpedia(path: Path, tables: Sequence[pd.DataFrame], model: str, source: str) -> None:
     """Write the explanations of all `tables` as JSON lines."""
-    lines = [json.dumps(row, sort_keys=True) for table in tables for row in neuronpedia_rows(table, model, source)]
+    lines = [
+        json.dumps(row, sort_keys=True)
+        for table in tables
+        for row in neuronpedia_rows(table, model, source)
+    ]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 

@@ -1,8 +1,10 @@
-"""How well an explanation predicts its feature: detection and fuzzing on held-out excerpts (interpretation 4.7).
+"""How well an explanation predicts its feature: detection and fuzzing on held-out excerpts
+(interpretation 4.7).
 
-*Detection*: a judge reads an explanation and an excerpt and says whether the feature is active in it. *Fuzzing*: the
-excerpt is active, some of its words are marked, and the judge says whether the marks are where the feature is active.
-Any judge and any explainer will do; the offline judge knows words and nothing else.
+*Detection*: a judge reads an explanation and an excerpt and says whether the feature is active in
+it. *Fuzzing*: the excerpt is active, some of its words are marked, and the judge says whether the
+marks are where the feature is active. Any judge and any explainer will do; the offline judge knows
+words and nothing else.
 """
 
 from __future__ import annotations
@@ -21,15 +23,20 @@ Question = tuple[str, Sequence[str], bool]
 #: A judge gives a verdict per excerpt of every question; None is no verdict.
 Judge = Callable[[Sequence[Question]], list[list[bool | None]]]
 
-#: Shares of a feature's largest activation from which a window counts as active, and up to which as inactive.
+#: Shares of a feature's largest activation from which a window counts as active, and up to which as
+#: inactive.
 ACTIVE, INACTIVE = 0.5, 0.1
 _MARKED = re.compile("«([^»]*)»")
 #: Words of the heuristic's own phrasing, which say nothing about a feature.
 _PHRASING = {"words", "of", "weight", "feedback", "effect", "p", "promotes"}
 
 
-def windows(offsets: Sequence[Sequence[tuple[int, int]]], size: int, shortest: int = 4) -> list[tuple[int, int, int]]:
-    """(text, first token, end) of consecutive windows of `size` tokens; rests below `shortest` are left out."""
+def windows(
+    offsets: Sequence[Sequence[tuple[int, int]]], size: int, shortest: int = 4
+) -> list[tuple[int, int, int]]:
+    """(text, first token, end) of consecutive windows of `size` tokens; rests below `shortest` are
+    left out.
+    """
     return [
         (text, start, min(start + size, len(spans)))
         for text, spans in enumerate(offsets)
@@ -39,7 +46,9 @@ def windows(offsets: Sequence[Sequence[tuple[int, int]]], size: int, shortest: i
 
 
 def marked(text: str, first: int, end: int, spans: Sequence[tuple[int, int]]) -> str:
-    """`text` from character `first` to `end` with the words that overlap one of `spans` in guillemets."""
+    """`text` from character `first` to `end` with the words that overlap one of `spans` in
+    guillemets.
+    """
     pieces, position = [], first
     for match in WORD.finditer(text, first, end):
         if any(a < match.end() and b > match.start() for a, b in spans):
@@ -56,10 +65,12 @@ def excerpts_of_feature(
     n: int,
     rng: np.random.Generator,
 ) -> list[dict[str, object]]:
-    """Excerpts of one feature: up to `n` active and `n` inactive ones, and the active ones with right and wrong marks.
+    """Excerpts of one feature: up to `n` active and `n` inactive ones, and the active ones with
+    right and wrong marks.
 
-    `activations` holds the feature's activation on every token of each window of `places`. Rows have ``task``
-    (``detection``, ``fuzzing``), ``label`` (1: active, or rightly marked) and ``excerpt``.
+    `activations` holds the feature's activation on every token of each window of `places`. Rows
+    have ``task`` (``detection``, ``fuzzing``), ``label`` (1: active, or rightly marked) and
+    ``excerpt``.
     """
     peaks = np.array([values.max() for values in activations])
     largest = peaks.max()
@@ -79,7 +90,10 @@ def excerpts_of_feature(
             if label == 0:
                 continue
             values = activations[window]
-            right, rest = np.flatnonzero(values >= ACTIVE * largest), np.flatnonzero(values <= INACTIVE * largest)
+            right, rest = (
+                np.flatnonzero(values >= ACTIVE * largest),
+                np.flatnonzero(values <= INACTIVE * largest),
+            )
             wrong = rng.permutation(rest)[: len(right)]
             for truth, tokens in ((1, right), (0, wrong)):
                 excerpt = marked(text, first, end, [own[token] for token in tokens])
@@ -89,7 +103,8 @@ def excerpts_of_feature(
 
 
 def word_judge(questions: Sequence[Question]) -> list[list[bool | None]]:
-    """The offline judge: true where the excerpt, or what is marked in it, has a word of the explanation.
+    """The offline judge: true where the excerpt, or what is marked in it, has a word of the
+    explanation.
 
     An explanation without words gives no verdict.
     """
@@ -105,7 +120,9 @@ def _word_verdicts(explanation: str, excerpts: Sequence[str], of_marks: bool) ->
 
 
 def shuffled_explanations(explanations: pd.DataFrame, seed: int) -> pd.Series:
-    """Another explained feature's explanation for every feature, of the same layer where it has more than one."""
+    """Another explained feature's explanation for every feature, of the same layer where it has
+    more than one.
+    """
     result = explanations["explanation"].copy()
     rng = np.random.default_rng(seed)
     for _, group in explanations.groupby("layer"):
@@ -122,8 +139,11 @@ def frequent_words(excerpts: pd.DataFrame, n: int = 5) -> str:
     return "words: " + ", ".join(word for word, _ in counts.most_common(n))
 
 
-def score(explanations: Mapping[tuple[int, int], str], excerpts: pd.DataFrame, judge: Judge) -> pd.DataFrame:
-    """A row per feature and task: ``balanced_accuracy`` over its excerpts, how many there are, and ``unparsed`` ones.
+def score(
+    explanations: Mapping[tuple[int, int], str], excerpts: pd.DataFrame, judge: Judge
+) -> pd.DataFrame:
+    """A row per feature and task: ``balanced_accuracy`` over its excerpts, how many there are, and
+    ``unparsed`` ones.
 
     A missing verdict counts as wrong. Features without excerpts of both labels are left out.
     """
@@ -134,12 +154,20 @@ def score(explanations: Mapping[tuple[int, int], str], excerpts: pd.DataFrame, j
             question = (explanations[layer, feature], list(group["excerpt"]), task == "fuzzing")
             asked.append(({"layer": layer, "feature": feature, "task": task}, labels, question))
     rows = []
-    for (row, labels, _), verdicts in zip(asked, judge([question for *_, question in asked]), strict=True):
+    for (row, labels, _), verdicts in zip(
+        asked, judge([question for *_, question in asked]), strict=True
+    ):
         right = np.array(
-            [verdict is not None and verdict == label for verdict, label in zip(verdicts, labels, strict=True)]
+            [
+                verdict is not None and verdict == label
+                for verdict, label in zip(verdicts, labels, strict=True)
+            ]
         )
         rows.append({
-            **row, "balanced_accuracy": (right[labels].mean() + right[~labels].mean()) / 2, "excerpts": len(labels),
+            **row, "balanced_accuracy": (right[labels].mean() + right[~labels].mean()) / 2,
+            "excerpts": len(labels),
             "unparsed": sum(verdict is None for verdict in verdicts),
         })  # fmt: skip
-    return pd.DataFrame(rows, columns=["layer", "feature", "task", "balanced_accuracy", "excerpts", "unparsed"])
+    return pd.DataFrame(
+        rows, columns=["layer", "feature", "task", "balanced_accuracy", "excerpts", "unparsed"]
+    )

@@ -1,8 +1,8 @@
 """Lexica, mappings from lower-cased word to valence: VADER's, and those fitted on preference pairs.
 
-The reward of the ``vader`` task, the substitutions of its contrast triples and the heuristic explanations all
-read a lexicon. Preference tasks have none of their own, so one is fitted from their training pairs
-(:func:`fit_preference_lexicon`).
+The reward of the ``vader`` task, the substitutions of its contrast triples and the heuristic
+explanations all read a lexicon. Preference tasks have none of their own, so one is fitted from
+their training pairs (:func:`fit_preference_lexicon`).
 """
 
 from __future__ import annotations
@@ -31,18 +31,31 @@ def vader_lexicon() -> dict[str, float]:
     """
     package = importlib.util.find_spec("vaderSentiment")
     if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError("vaderSentiment is not installed: pip install -r requirements.txt")
+        raise ModuleNotFoundError(
+            "vaderSentiment is not installed: pip install -r requirements.txt"
+        )
     path = Path(next(iter(package.submodule_search_locations))) / "vader_lexicon.txt"
-    rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    rows = (
+        line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+    )
     return {row[0]: float(row[1]) for row in rows}
 
 
-def words_by_form(lexicon: Lexicon, min_valence: float = 1.0, max_length: int = 12) -> dict[tuple[str, int], list[str]]:
+def words_by_form(
+    lexicon: Lexicon, min_valence: float = 1.0, max_length: int = 12
+) -> dict[tuple[str, int], list[str]]:
     """Inoffensive words of `lexicon` by (form, sign), sorted by valence and then alphabetically."""
-    table: dict[tuple[str, int], list[str]] = {(form, sign): [] for form in FORM_SUFFIXES for sign in (1, -1)}
+    table: dict[tuple[str, int], list[str]] = {
+        (form, sign): [] for form in FORM_SUFFIXES for sign in (1, -1)
+    }
     for word, valence in sorted(lexicon.items(), key=lambda item: (item[1], item[0])):
         form = word_form(word)
-        if form and abs(valence) >= min_valence and len(word) <= max_length and not _OFFENSIVE.search(word):
+        if (
+            form
+            and abs(valence) >= min_valence
+            and len(word) <= max_length
+            and not _OFFENSIVE.search(word)
+        ):
             table[form, 1 if valence > 0 else -1].append(word)
     return table
 
@@ -50,11 +63,12 @@ def words_by_form(lexicon: Lexicon, min_valence: float = 1.0, max_length: int = 
 def fit_preference_lexicon(
     chosen: Sequence[str], rejected: Sequence[str], min_count: int = 5, penalty: float = 1.0
 ) -> dict[str, float]:
-    """Word weights w of a Bradley-Terry model on word counts: P(chosen > rejected) = sigmoid(w . (c - r)).
+    """Word weights w of a Bradley-Terry model on word counts: P(chosen > rejected) = sigmoid(w . (c
+    - r)).
 
-    Fitted by logistic regression without intercept on the count differences (each pair also mirrored), over
-    words that occur in at least `min_count` answers. Weights are in log-odds per occurrence. Empty where no word
-    occurs that often.
+    Fitted by logistic regression without intercept on the count differences (each pair also
+    mirrored), over words that occur in at least `min_count` answers. Weights are in log-odds per
+    occurrence. Empty where no word occurs that often.
     """
     from scipy import sparse
     from sklearn.feature_extraction.text import CountVectorizer

@@ -1,8 +1,9 @@
-"""Reading and writing results: safe formats only, written aside and moved, stamped with their settings.
+"""Reading and writing results: safe formats only, written aside and moved, stamped with their
+settings.
 
-A killed Snakemake leaves its job running and a restart starts a second writer of the same file, so every
-writer here fills a temporary sibling and moves it. Every reader raises ArtefactError where the file is not what was
-written, or no such file at all.
+A killed Snakemake leaves its job running and a restart starts a second writer of the same file, so
+every writer here fills a temporary sibling and moves it. Every reader raises ArtefactError where
+the file is not what was written, or no such file at all.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ STAMP_KEY = "lfp_stamp"
 
 @contextmanager
 def _writing(path: str | Path) -> Iterator[None]:
-    """Name `path` in whatever keeps it from being written: a full disk, a folder that cannot be entered."""
+    """Name `path` in whatever keeps it from being written: a full disk, a folder that cannot be
+    entered.
+    """
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -42,7 +45,9 @@ def _writing(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def aside(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` that replaces it when the block ends without an exception."""
+    """Yield a temporary sibling of `path` that replaces it when the block ends without an
+    exception.
+    """
     path = Path(path)
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,14 +64,18 @@ def aside(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def directory_aside(path: str | Path, stamp: Stamp | None = None) -> Iterator[Path]:
-    """Yield a temporary directory that replaces the directory `path`; `stamp` is stored as ``stamp.json``."""
+    """Yield a temporary directory that replaces the directory `path`; `stamp` is stored as
+    ``stamp.json``.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
         if stamp is not None:
-            (temporary / "stamp.json").write_text(json.dumps(stamp, indent=1, sort_keys=True) + "\n")
+            (temporary / "stamp.json").write_text(
+                json.dumps(stamp, indent=1, sort_keys=True) + "\n"
+            )
         temporary.chmod(0o755)
         _replace_directory(temporary, path)
     finally:
@@ -75,7 +84,8 @@ def directory_aside(path: str | Path, stamp: Stamp | None = None) -> Iterator[Pa
 
 @contextmanager
 def resumable_directory(path: str | Path, state: str | Path, stamp: Stamp) -> Iterator[Path]:
-    """Yield the directory `state`, with what an earlier attempt left in it; it replaces `path` when the block ends.
+    """Yield the directory `state`, with what an earlier attempt left in it; it replaces `path` when
+    the block ends.
 
     Where the block ends by an exception, `state` stays for the next attempt.
     """
@@ -87,7 +97,9 @@ def resumable_directory(path: str | Path, state: str | Path, stamp: Stamp) -> It
 
 
 def _replace_directory(new: Path, path: Path) -> None:
-    """Move `new` to `path`; what is there goes aside first, so that the path is missing for a moment only."""
+    """Move `new` to `path`; what is there goes aside first, so that the path is missing for a
+    moment only.
+    """
     old = None
     if path.exists():
         old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -99,7 +111,9 @@ def _replace_directory(new: Path, path: Path) -> None:
 
 @contextmanager
 def readable(path: str | Path) -> Iterator[Path]:
-    """Yield `path` to read it: checked against its record before, and named by whatever the format's reader says."""
+    """Yield `path` to read it: checked against its record before, and named by whatever the
+    format's reader says.
+    """
     path = verified(path)
     try:
         yield path
@@ -142,7 +156,10 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 def write_tensors(
-    path: str | Path, tensors: Mapping[str, np.ndarray], stamp: Stamp, metadata: Mapping[str, str] | None = None
+    path: str | Path,
+    tensors: Mapping[str, np.ndarray],
+    stamp: Stamp,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write arrays as safetensors with the `stamp` and string `metadata` in the header."""
     contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
@@ -152,12 +169,18 @@ def write_tensors(
 
 @contextmanager
 def tensor_file(
-    path: str | Path, name: str, shape: tuple[int, ...], stamp: Stamp, metadata: Mapping[str, str] | None = None
+    path: str | Path,
+    name: str,
+    shape: tuple[int, ...],
+    stamp: Stamp,
+    metadata: Mapping[str, str] | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield a float16 array of `shape` that is the safetensors file `path` with the one tensor `name`.
+    """Yield a float16 array of `shape` that is the safetensors file `path` with the one tensor
+    `name`.
 
-    What is assigned to the array is in the file; memory holds what the system keeps of it. A file of the same header
-    keeps its content, so that work can go on: `path` belongs into a :func:`resumable_directory`.
+    What is assigned to the array is in the file; memory holds what the system keeps of it. A file
+    of the same header keeps its content, so that work can go on: `path` belongs into a
+    :func:`resumable_directory`.
     """
     size = 2 * int(np.prod(shape))
     header = {
@@ -167,12 +190,17 @@ def tensor_file(
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)  # the format aligns data to eight bytes
     start, path = len(encoded).to_bytes(8, "little") + encoded, Path(path)
-    if not path.exists() or path.stat().st_size != len(start) + size or not _begins_with(path, start):
+    if (
+        not path.exists()
+        or path.stat().st_size != len(start) + size
+        or not _begins_with(path, start)
+    ):
         with _writing(path), path.open("wb") as file:
             file.write(start)
             file.truncate(len(start) + size)
             if hasattr(os, "posix_fallocate"):  # not on macOS
-                # Room for all of it now: a mapped file on a disk that fills up later ends the process without a word.
+                # Room for all of it now: a mapped file on a disk that fills up later ends the
+                # process without a word.
                 os.posix_fallocate(file.fileno(), 0, len(start) + size)
     array = np.memmap(path, dtype="<f2", mode="r+", offset=len(start), shape=shape)
     yield array
@@ -192,12 +220,15 @@ def read_tensors(path: str | Path, names: list[str] | None = None) -> dict[str, 
 
 
 def open_tensor(path: str | Path, name: str) -> np.ndarray:
-    """The array `name` of a safetensors file without reading it: pages come from disk when they are touched.
+    """The array `name` of a safetensors file without reading it: pages come from disk when they are
+    touched.
 
     Raises ArtefactError where the file has no such array of float16.
     """
     with readable(path) as checked:
-        with safe_open(checked, framework="numpy") as handle:  # refuses a header that does not fit the file
+        with safe_open(
+            checked, framework="numpy"
+        ) as handle:  # refuses a header that does not fit the file
             kind = handle.get_slice(name).get_dtype()
         if kind != "F16":
             raise ValueError(f"expected an array {name!r} of float16, found {kind}")

@@ -1,7 +1,9 @@
-"""Snapshots of the Hugging Face hub: pinned, resumable, safe files only, and errors that say what to do.
+"""Snapshots of the Hugging Face hub: pinned, resumable, safe files only, and errors that say what
+to do.
 
-A snapshot comes through the client's own cache (``HF_HOME``): a download that was cut off goes on where it stopped,
-a cache that is already filled needs no network, and files are linked from there where the file system allows.
+A snapshot comes through the client's own cache (``HF_HOME``): a download that was cut off goes on
+where it stopped, a cache that is already filled needs no network, and files are linked from there
+where the file system allows.
 """
 
 from __future__ import annotations
@@ -12,10 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-#: Files of a checkpoint that are taken, here and from a local directory: weights, configuration, tokenizer; no code.
+#: Files of a checkpoint that are taken, here and from a local directory: weights, configuration,
+#: tokenizer; no code.
 CHECKPOINT_FILES = (
-    "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*.json",
-    "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "*.jinja",
+    "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
+    "tokenizer*.json",
+    "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+    "*.jinja",
 )  # fmt: skip
 
 
@@ -25,7 +30,9 @@ class SourceError(RuntimeError):
 
 @contextmanager
 def hub_errors(repo: str, revision: str) -> Iterator[None]:
-    """Turn the hub client's errors about `repo` at `revision` into :class:`SourceError` with advice."""
+    """Turn the hub client's errors about `repo` at `revision` into :class:`SourceError` with
+    advice.
+    """
     from huggingface_hub import errors
 
     where = f"{repo} at {revision}"
@@ -33,50 +40,75 @@ def hub_errors(repo: str, revision: str) -> Iterator[None]:
         yield
     except errors.GatedRepoError as error:
         raise SourceError(
-            f"{where} is gated: accept its licence on its hub page, then set HF_TOKEN to a token of that account"
+            f"{where} is gated: accept its licence on its hub page, then set HF_TOKEN to a token"
+            f" of that account"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise SourceError(f"{repo} has no revision {revision!r}: pin a commit that its history lists") from error
+        raise SourceError(
+            f"{repo} has no revision {revision!r}: pin a commit that its history lists"
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise SourceError(
             f"{repo} is not on the hub, or is private: check the id; for a private one set HF_TOKEN"
         ) from error
-    except (errors.LocalEntryNotFoundError, errors.IncompleteSnapshotError, errors.OfflineModeIsEnabled) as error:
+    except (
+        errors.LocalEntryNotFoundError,
+        errors.IncompleteSnapshotError,
+        errors.OfflineModeIsEnabled,
+    ) as error:
         raise SourceError(
-            f"{where} is not complete in the local cache, and the hub cannot be reached: run this job where there is"
-            " network (it is a local rule), fill the cache below HF_HOME there, or give the files by `path`"
+            f"{where} is not complete in the local cache, and the hub cannot be reached: run this"
+            f" job where there is"
+            " network (it is a local rule), fill the cache below HF_HOME there, or give the files"
+            " by `path`"
         ) from error
-    except (errors.HTTPError, OSError) as error:  # the first is that of the HTTP client: it is no OSError
+    except (
+        errors.HTTPError,
+        OSError,
+    ) as error:  # the first is that of the HTTP client: it is no OSError
         raise SourceError(f"{where}: {error}; try again, what is downloaded is kept") from error
 
 
 def snapshot(repo: str, revision: str, patterns: Sequence[str], kind: str = "model") -> Path:
-    """Directory of the files of `repo` (`kind` ``model`` or ``dataset``) at `revision` that match `patterns`.
+    """Directory of the files of `repo` (`kind` ``model`` or ``dataset``) at `revision` that match
+    `patterns`.
 
     Raises SourceError where it cannot be had.
     """
     from huggingface_hub import snapshot_download
 
     with hub_errors(repo, revision):
-        return Path(snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=list(patterns)))
+        return Path(
+            snapshot_download(
+                repo, repo_type=kind, revision=revision, allow_patterns=list(patterns)
+            )
+        )
 
 
 def take_checkpoint(source: str | Path, target: str | Path) -> None:
     """Link or copy the safe files of the checkpoint directory `source` into the directory `target`.
 
-    Raises SourceError where the weights are not safetensors, or configuration or fast tokenizer are missing.
+    Raises SourceError where the weights are not safetensors, or configuration or fast tokenizer are
+    missing.
     """
     source, target = Path(source), Path(target)
     if not source.is_dir():
-        raise SourceError(f"{source} is not a directory; `path` of a model names one in the Hugging Face layout")
+        raise SourceError(
+            f"{source} is not a directory; `path` of a model names one in the Hugging Face layout"
+        )
     if not list(source.glob("*.safetensors")):
         raise SourceError(
-            f"{source} has no *.safetensors weights: other formats can run code. Pin a revision that has them, or load"
-            " the checkpoint where you trust it, save_pretrained() it, and give that directory by `path`"
+            f"{source} has no *.safetensors weights: other formats can run code. Pin a revision"
+            f" that has them, or load"
+            " the checkpoint where you trust it, save_pretrained() it, and give that directory by"
+            " `path`"
         )
     for name, what in (("config.json", "configuration"), ("tokenizer.json", "fast tokenizer")):
         if not (source / name).exists():
-            raise SourceError(f"{source} has no {name} ({what}); save model and tokenizer there with save_pretrained()")
+            raise SourceError(
+                f"{source} has no {name} ({what}); save model and tokenizer there with"
+                f" save_pretrained()"
+            )
     for path in sorted({path for pattern in CHECKPOINT_FILES for path in source.glob(pattern)}):
         place(path.resolve(), target / path.name)
 
@@ -97,15 +129,23 @@ def files_by_split(
 
 
 def matching_files(folder: str | Path, patterns: str | Sequence[str], origin: str) -> list[Path]:
-    """Files below `folder` that match `patterns` (globs), sorted within each; SourceError where one matches none."""
+    """Files below `folder` that match `patterns` (globs), sorted within each; SourceError where one
+    matches none.
+    """
     found: list[Path] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         absolute = Path(pattern).is_absolute()
-        root, relative = (Path(pattern).anchor, pattern.lstrip("/")) if absolute else (folder, pattern)
+        root, relative = (
+            (Path(pattern).anchor, pattern.lstrip("/")) if absolute else (folder, pattern)
+        )
         own = sorted(path for path in Path(root).glob(relative) if path.is_file())
         if not own:
-            have = sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())[:10]
+            have = sorted(
+                str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()
+            )[:10]
             beside = "" if absolute else f"; there are {', '.join(have) or 'no files'}"
-            raise SourceError(f"{origin}: no file matches {pattern!r}{beside}. Set the corpus's files by split")
+            raise SourceError(
+                f"{origin}: no file matches {pattern!r}{beside}. Set the corpus's files by split"
+            )
         found += own
     return found

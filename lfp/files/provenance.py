@@ -1,8 +1,9 @@
 """Where an artefact came from and whether it is still what was written.
 
-Beside an artefact ``name``, a file or a directory, stands ``.name.provenance.json``: SHA-256 of every file, the
-resolved settings with their seed, the digest of the code, versions, device, wall time, and the digest of every input.
-The readers of :mod:`artefacts` compare what they read with it; an artefact without a record is read as it is.
+Beside an artefact ``name``, a file or a directory, stands ``.name.provenance.json``: SHA-256 of
+every file, the resolved settings with their seed, the digest of the code, versions, device, wall
+time, and the digest of every input. The readers of :mod:`artefacts` compare what they read with it;
+an artefact without a record is read as it is.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def file_digests(artefact: str | Path) -> dict[str, str]:
     artefact = Path(artefact)
     if artefact.is_file():
         return {".": file_digest(artefact)}
-    files = sorted(p for p in artefact.rglob("*") if p.is_file() and not p.name.startswith(".snakemake"))
+    files = sorted(
+        p for p in artefact.rglob("*") if p.is_file() and not p.name.startswith(".snakemake")
+    )
     return {path.relative_to(artefact).as_posix(): file_digest(path) for path in files}
 
 
@@ -62,13 +65,18 @@ def read_record(artefact: str | Path) -> dict[str, Any] | None:
 def input_digests(paths: Iterable[str | Path]) -> dict[str, str]:
     """The digest of every artefact among `paths`: from its record, else of what lies there."""
     records = {str(path): read_record(path) for path in paths}
-    return {path: digest(record["files"] if record else file_digests(path)) for path, record in records.items()}
+    return {
+        path: digest(record["files"] if record else file_digests(path))
+        for path, record in records.items()
+    }
 
 
 def artefact_of(path: str | Path) -> Path | None:
     """The artefact with a record that `path` is or lies in."""
     path = Path(path)
-    return next((p for p in [path, *path.parents][: DEPTH + 1] if p.name and record_path(p).is_file()), None)
+    return next(
+        (p for p in [path, *path.parents][: DEPTH + 1] if p.name and record_path(p).is_file()), None
+    )
 
 
 def rebuild_hint(path: str | Path) -> str:
@@ -88,13 +96,20 @@ def verified(path: str | Path) -> Path:
     record = read_record(artefact) if artefact else None
     if record is None or not path.exists():
         return path
-    recorded = {artefact if name == "." else artefact / name: value for name, value in record["files"].items()}
+    recorded = {
+        artefact if name == "." else artefact / name: value
+        for name, value in record["files"].items()
+    }
     files = [file for file in recorded if file == path or path in file.parents]
     if not files:
         raise ArtefactError(f"{path}: {artefact} was written without it; {rebuild_hint(path)}")
     for file in files:
         if not file.is_file() or file_digest(file) != recorded[file]:
-            what = "its content is not what was written: damaged or edited" if file.is_file() else "is missing"
+            what = (
+                "its content is not what was written: damaged or edited"
+                if file.is_file()
+                else "is missing"
+            )
             raise ArtefactError(f"{file}: {what}; {rebuild_hint(path)}")
     return path
 
@@ -111,7 +126,9 @@ def lineage(targets: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
     waiting = [str(path) for path in targets]
     for path in waiting:
         if read_record(path) is None:
-            raise ArtefactError(f"{path}: no readable {record_path(path).name} beside it; {rebuild_hint(path)}")
+            raise ArtefactError(
+                f"{path}: no readable {record_path(path).name} beside it; {rebuild_hint(path)}"
+            )
     while waiting:
         path = waiting.pop()
         record = None if path in found else read_record(path)
@@ -121,8 +138,12 @@ def lineage(targets: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
     return dict(sorted(found.items()))
 
 
-def problems(artefacts: Mapping[str, Mapping[str, Any]], root: str | Path = ".") -> Iterator[tuple[str, str]]:
-    """What is not as recorded: (path, ``missing``, ``changed`` or ``made of another {input}``) under `root`."""
+def problems(
+    artefacts: Mapping[str, Mapping[str, Any]], root: str | Path = "."
+) -> Iterator[tuple[str, str]]:
+    """What is not as recorded: (path, ``missing``, ``changed`` or ``made of another {input}``)
+    under `root`.
+    """
     for path, record in artefacts.items():
         here = Path(root) / path
         if not here.exists():

@@ -1,7 +1,7 @@
 """Resume points of long work, and the end of training that has gone astray.
 
-A resume point is one safetensors file, replaced whole, that holds tensors and counters. Nothing here loads a language
-model's library: jobs that need none start in a fraction of the time.
+A resume point is one safetensors file, replaced whole, that holds tensors and counters. Nothing
+here loads a language model's library: jobs that need none start in a fraction of the time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ SAVE_SECONDS = 60.0
 
 
 class DivergedError(RuntimeError):
-    """Training has left the finite numbers, or its limit; ``curve`` has a row for every step until then."""
+    """Training has left the finite numbers, or its limit; ``curve`` has a row for every step until
+    then.
+    """
 
     def __init__(self, message: str, curve: Sequence[Mapping[str, Any]]) -> None:
         super().__init__(message)
@@ -35,10 +37,13 @@ class DivergedError(RuntimeError):
 def check_finite(what: str, curve: Sequence[Mapping[str, Any]]) -> None:
     """Raise DivergedError where the last row of `curve` holds a number that is not finite."""
     row = curve[-1]
-    wrong = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+    wrong = [
+        name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)
+    ]
     if wrong:
         raise DivergedError(
-            f"{what}: {', '.join(wrong)} not finite at step {row['step']}; lower the learning rate or look at the data",
+            f"{what}: {', '.join(wrong)} not finite at step {row['step']}; lower the learning rate"
+            f" or look at the data",
             curve,
         )
 
@@ -66,7 +71,9 @@ def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
     return found.hexdigest()
 
 
-def save_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], counters: Mapping[str, Any]) -> None:
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, torch.Tensor], counters: Mapping[str, Any]
+) -> None:
     """Write `tensors` and the JSON-able `counters` to `path`, with a digest that finds damage."""
     kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with aside(path) as temporary:
@@ -74,7 +81,9 @@ def save_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], counters
 
 
 def load_tensors(path: str | Path | None) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """What :func:`save_tensors` wrote; None where there is no path, no such file, or a damaged one."""
+    """What :func:`save_tensors` wrote; None where there is no path, no such file, or a
+    damaged one.
+    """
     if path is None or not Path(path).exists():
         return None
     try:
@@ -83,6 +92,8 @@ def load_tensors(path: str | Path | None) -> tuple[dict[str, torch.Tensor], dict
     except ArtefactError as error:
         tensors, metadata = {}, {"digest": str(error)}
     if metadata.get("digest") != _digest(tensors):
-        logging.getLogger("training").warning("%s: a damaged resume point; the work starts again", path)
+        logging.getLogger("training").warning(
+            "%s: a damaged resume point; the work starts again", path
+        )
         return None
     return tensors, json.loads(metadata["counters"])

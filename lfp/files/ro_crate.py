@@ -1,4 +1,6 @@
-"""A run as a Workflow Run RO-Crate, so that a paper can ship it (https://w3id.org/ro/wfrun/process)."""
+"""A run as a Workflow Run RO-Crate, so that a paper can ship it
+(https://w3id.org/ro/wfrun/process).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,17 @@ from lfp.files.artefacts import aside, read_json
 from lfp.files.provenance import verified
 
 #: What of the workflow's folder goes into a crate.
-SOURCES = ("rules", "workflow_scripts", "lfp", "config", "envs", "profiles", "report", "requirements.txt", "LICENSE")
+SOURCES = (
+    "rules",
+    "workflow_scripts",
+    "lfp",
+    "config",
+    "envs",
+    "profiles",
+    "report",
+    "requirements.txt",
+    "LICENSE",
+)
 #: What of the results beside tables and figures.
 RESULTS = ("instances", "logs", "benchmarks")
 
@@ -24,11 +36,14 @@ def _add_files(crate: ROCrate, files: Iterable[Path], root: Path) -> list[Contex
     return [crate.add_file(path, dest_path=path.relative_to(root).as_posix()) for path in kept]
 
 
-def pack(provenance: str | Path, workflow: str | Path, configfiles: Iterable[str], output: str | Path) -> int:
-    """Write the crate of the run that `provenance` describes to the zip file `output`; returns its size in bytes.
+def pack(
+    provenance: str | Path, workflow: str | Path, configfiles: Iterable[str], output: str | Path
+) -> int:
+    """Write the crate of the run that `provenance` describes to the zip file `output`; returns its
+    size in bytes.
 
-    `workflow` is the folder of the Snakefile. Checkpoints and activations stay out: their digests are in the crate's
-    provenance.json. Every table and figure is checked against its record first.
+    `workflow` is the folder of the Snakefile. Checkpoints and activations stay out: their digests
+    are in the crate's provenance.json. Every table and figure is checked against its record first.
 
     Raises
     ------
@@ -40,7 +55,9 @@ def pack(provenance: str | Path, workflow: str | Path, configfiles: Iterable[str
     targets = [root / verified(root / path).relative_to(root) for path in recorded["targets"]]
     crate = ROCrate()
     crate.name = "Learned Feedback Patterns: a run"
-    crate.description = "Tables and figures of a run, where each came from, and the workflow that made them."
+    crate.description = (
+        "Tables and figures of a run, where each came from, and the workflow that made them."
+    )
     crate.license = "https://spdx.org/licenses/MIT"
     engine = crate.add_workflow(workflow / "Snakefile", "Snakefile", main=True, lang="snakemake")
     for name in SOURCES:
@@ -53,9 +70,12 @@ def pack(provenance: str | Path, workflow: str | Path, configfiles: Iterable[str
     results += _add_files(crate, [provenance.resolve()], root)
     for name in RESULTS:
         results += _add_files(crate, (provenance.resolve().parent / name).rglob("*"), root)
-    times = [(datetime.fromisoformat(r["started"]), r["seconds"]) for r in recorded["artefacts"].values()]
+    times = [
+        (datetime.fromisoformat(r["started"]), r["seconds"]) for r in recorded["artefacts"].values()
+    ]
     action = {
-        "@type": "CreateAction", "name": "snakemake", "startTime": min(start for start, _ in times).isoformat(),
+        "@type": "CreateAction", "name": "snakemake",
+        "startTime": min(start for start, _ in times).isoformat(),
         "endTime": max(start + timedelta(seconds=seconds) for start, seconds in times).isoformat(),
         "instrument": {"@id": engine.id}, "result": [{"@id": entity.id} for entity in results],
     }  # fmt: skip

@@ -1,4 +1,6 @@
-"""What makes fine-tuning of larger models fit: low-rank adapters, activation checkpointing, mixed precision."""
+"""What makes fine-tuning of larger models fit: low-rank adapters, activation checkpointing, mixed
+precision.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,20 @@ from torch import nn
 from transformers import PreTrainedModel
 
 #: Attributes in which modules of the supported families keep a probability of dropout as a number.
-_DROPOUTS = ("attention_dropout", "activation_dropout", "dropout", "layerdrop", "attn_dropout", "resid_dropout")
+_DROPOUTS = (
+    "attention_dropout",
+    "activation_dropout",
+    "dropout",
+    "layerdrop",
+    "attn_dropout",
+    "resid_dropout",
+)
 
 
 def lora_config(lora: Mapping[str, Any]):
-    """The ``peft`` configuration of `lora` {r, alpha, dropout}: adapters on all linear layers but the output head."""
+    """The ``peft`` configuration of `lora` {r, alpha, dropout}: adapters on all linear layers but
+    the output head.
+    """
     from peft import LoraConfig
 
     return LoraConfig(
@@ -25,7 +36,9 @@ def lora_config(lora: Mapping[str, Any]):
 
 
 def add_lora(model: PreTrainedModel, lora: Mapping[str, Any]) -> None:
-    """Put adapters into `model` in place and freeze everything else; it keeps its class and its modules' paths."""
+    """Put adapters into `model` in place and freeze everything else; it keeps its class and its
+    modules' paths.
+    """
     from peft import inject_adapter_in_model
 
     inject_adapter_in_model(lora_config(lora), model)
@@ -71,7 +84,9 @@ def disable_dropout(model: nn.Module) -> None:
 
 
 def checkpoint_activations(model: PreTrainedModel) -> None:
-    """Compute activations again in the backward pass instead of keeping them; effective in training mode."""
+    """Compute activations again in the backward pass instead of keeping them; effective in training
+    mode.
+    """
     disable_dropout(model)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 

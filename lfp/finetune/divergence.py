@@ -1,12 +1,14 @@
-"""How far every layer moved in fine-tuning, by four measures, and which layers to look at (paper appendix C).
+"""How far every layer moved in fine-tuning, by four measures, and which layers to look at (paper
+appendix C).
 
-======================  ==========================================================================================
-``mlp_l2``              L2 norm of the difference of all parameters of the layer's MLP (default)
-``block_frobenius_sum``  sum of the Frobenius norms of the difference of every tensor of the block (the authors'
-                        rule: layer_activations_handler.py:31-72)
-``mlp_relative``        ``mlp_l2`` over the L2 norm of the base's MLP parameters
-``activation``          mean over tokens of ||difference of the MLP outputs|| / ||MLP output of the base||
-======================  ==========================================================================================
+=======================  ==================================================================
+``mlp_l2``               L2 norm of the difference of all parameters of the layer's MLP (default)
+``block_frobenius_sum``  sum of the Frobenius norms of the difference of every tensor of the block
+                         (the authors' rule: layer_activations_handler.py:31-72)
+``mlp_relative``         ``mlp_l2`` over the L2 norm of the base's MLP parameters
+``activation``           mean over tokens of ||difference of the MLP outputs|| over ||MLP output
+                         of the base||
+=======================  ==================================================================
 
 All in float32: the authors measured int8 copies, where rounding noise is of the size of the change.
 """
@@ -27,7 +29,10 @@ MEASURES = ("mlp_l2", "block_frobenius_sum", "mlp_relative", "activation")
 
 def _differences(base: nn.Module, policy: nn.Module) -> list[torch.Tensor]:
     theirs = dict(policy.named_parameters())
-    return [theirs[name].detach().float() - value.detach().float() for name, value in base.named_parameters()]
+    return [
+        theirs[name].detach().float() - value.detach().float()
+        for name, value in base.named_parameters()
+    ]
 
 
 def _l2(tensors: Sequence[torch.Tensor]) -> float:
@@ -50,9 +55,15 @@ def parameter_divergence(base: PreTrainedModel, policy: PreTrainedModel) -> list
 
 
 def activation_divergence(
-    base: PreTrainedModel, policy: PreTrainedModel, sequences: Sequence[Sequence[int]], pad: int, batch_size: int
+    base: PreTrainedModel,
+    policy: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    pad: int,
+    batch_size: int,
 ) -> list[float | None]:
-    """Mean relative change of every layer's MLP output over the real tokens of `sequences`; None without a token."""
+    """Mean relative change of every layer's MLP output over the real tokens of `sequences`; None
+    without a token.
+    """
     layers = range(len(blocks(base)))
     totals = torch.zeros(len(layers), dtype=torch.float64)
     count = 0
@@ -62,10 +73,14 @@ def activation_divergence(
         count += int(mask.sum())
         for layer in layers:
             x, y = before[layer][mask].float(), after[layer][mask].float()
-            totals[layer] += ((y - x).norm(dim=-1) / x.norm(dim=-1).clamp(min=1e-12)).sum().double().cpu()
+            totals[layer] += (
+                ((y - x).norm(dim=-1) / x.norm(dim=-1).clamp(min=1e-12)).sum().double().cpu()
+            )
     return (totals / count).tolist() if count else [None] * len(layers)
 
 
 def ranking(rows: Sequence[Mapping[str, float | None]], measure: str) -> list[int]:
-    """Layers from most to least changed by `measure`; ties, and what was not measured, go to the lower layer."""
+    """Layers from most to least changed by `measure`; ties, and what was not measured, go to the
+    lower layer.
+    """
     return sorted(range(len(rows)), key=lambda layer: (-(rows[layer][measure] or 0.0), layer))

@@ -1,7 +1,7 @@
 """Direct preference optimisation through TRL's trainer (paper section 3.1; Rafailov et al. 2023).
 
-What the trainer does not do is done here: the authors' prompt split, truncation of prompts from the left, and
-resuming as a resume should (:func:`~lfp.finetune.trainer_state.resumable_model`).
+What the trainer does not do is done here: the authors' prompt split, truncation of prompts from the
+left, and resuming as a resume should (:func:`~lfp.finetune.trainer_state.resumable_model`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
 
-from lfp.finetune.trainer_state import newest_complete_checkpoint, resumable_model, trainer_callbacks
+from lfp.finetune.trainer_state import (
+    newest_complete_checkpoint,
+    resumable_model,
+    trainer_callbacks,
+)
 from lfp.models.loading import load_model
 from lfp.models.tokens import pad_batch, tokenize
 from lfp.reporting import tensorboard
@@ -29,7 +33,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DPOSettings:
-    """Hyper-parameters; defaults are the paper's for HH (Gemma and toxic-dpo differ, see config/paper.yaml)."""
+    """Hyper-parameters; defaults are the paper's for HH (Gemma and toxic-dpo differ, see
+    config/paper.yaml).
+    """
 
     steps: int = 5000
     batch_size: int = 8
@@ -49,17 +55,27 @@ class DPOSettings:
     save_every: int = 500
 
 
-def preference_dataset(frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_prompt_length: int):
-    """A ``datasets.Dataset`` of (prompt, chosen, rejected) with prompts cut from the left, and the number dropped."""
+def preference_dataset(
+    frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_prompt_length: int
+):
+    """A ``datasets.Dataset`` of (prompt, chosen, rejected) with prompts cut from the left, and the
+    number dropped.
+    """
     from datasets import Dataset
 
     pairs, dropped = preference_pairs(frame)
     if dropped and pairs.empty:
-        raise ValueError("no preference pair has a prompt that both answers share; check the corpus' columns")
+        raise ValueError(
+            "no preference pair has a prompt that both answers share; check the corpus' columns"
+        )
     prompts = []
-    for ids, prompt in zip(tokenize(tokenizer, pairs["prompt"])["input_ids"], pairs["prompt"], strict=True):
+    for ids, prompt in zip(
+        tokenize(tokenizer, pairs["prompt"])["input_ids"], pairs["prompt"], strict=True
+    ):
         cut = ids[-max_prompt_length:]
-        prompts.append(prompt if len(cut) == len(ids) else tokenizer.decode(cut, skip_special_tokens=True))
+        prompts.append(
+            prompt if len(cut) == len(ids) else tokenizer.decode(cut, skip_special_tokens=True)
+        )
     return Dataset.from_pandas(pairs.assign(prompt=prompts), preserve_index=False), dropped
 
 
@@ -73,16 +89,19 @@ def train(
     state_dir: str | Path,
     device: str = "cpu",
 ) -> tuple[PreTrainedModel, list[dict[str, float]], int]:
-    """Fine-tune the checkpoint at `base` and return (policy, training curve, number of pairs dropped).
+    """Fine-tune the checkpoint at `base` and return (policy, training curve, number of pairs
+    dropped).
 
-    `state_dir` holds the trainer's checkpoints; training resumes from the newest complete one. The curve has the
-    training loss and, on `held_out` pairs, the implicit reward accuracy and margin. Without pairs the policy is the
-    base and the curve is empty.
+    `state_dir` holds the trainer's checkpoints; training resumes from the newest complete one. The
+    curve has the training loss and, on `held_out` pairs, the implicit reward accuracy and margin.
+    Without pairs the policy is the base and the curve is empty.
     """
     from trl import DPOConfig, DPOTrainer
 
     train_set, dropped = preference_dataset(pairs, tokenizer, settings.max_prompt_length)
-    eval_set, _ = preference_dataset(held_out.head(settings.evaluation_pairs), tokenizer, settings.max_prompt_length)
+    eval_set, _ = preference_dataset(
+        held_out.head(settings.evaluation_pairs), tokenizer, settings.max_prompt_length
+    )
     if not len(train_set):
         log.warning("the corpus is empty: the policy stays the base")
         return load_model(base, device), [], dropped
@@ -92,23 +111,29 @@ def train(
     # With adapters the trainer takes the policy without them as the reference.
     reference = None if settings.lora else load_model(base, device)
     config = DPOConfig(
-        output_dir=str(state_dir), max_steps=settings.steps, per_device_train_batch_size=settings.batch_size,
+        output_dir=str(state_dir), max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size * 4, learning_rate=settings.learning_rate,
-        lr_scheduler_type="linear", warmup_steps=settings.warmup_steps, weight_decay=settings.weight_decay,
-        gradient_accumulation_steps=settings.gradient_accumulation_steps, max_grad_norm=settings.max_grad_norm,
-        optim="adamw_torch_fused", adam_epsilon=1e-8, beta=settings.beta, max_length=settings.max_length,
+        lr_scheduler_type="linear", warmup_steps=settings.warmup_steps,
+        weight_decay=settings.weight_decay,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch_fused", adam_epsilon=1e-8, beta=settings.beta,
+        max_length=settings.max_length,
         bf16=settings.precision == "bfloat16", fp16=False, disable_dropout=True,
         gradient_checkpointing=settings.gradient_checkpointing,
         eval_strategy="steps" if len(eval_set) else "no", eval_steps=settings.evaluate_every,
         logging_steps=max(1, settings.evaluate_every // 2),
-        save_strategy="steps", save_steps=settings.save_every, save_total_limit=2, seed=seed, data_seed=seed,
+        save_strategy="steps", save_steps=settings.save_every, save_total_limit=2, seed=seed,
+        data_seed=seed,
         report_to=tensorboard.report_to(),
         logging_nan_inf_filter=False, disable_tqdm=not sys.stderr.isatty(),
         use_cpu=device == "cpu", dataloader_pin_memory=device != "cpu",
     )  # fmt: skip
     trainer = DPOTrainer(
         model=policy, ref_model=reference, args=config, train_dataset=train_set,
-        eval_dataset=eval_set if len(eval_set) else None, processing_class=tokenizer, peft_config=peft_config,
+        eval_dataset=eval_set if len(eval_set) else None, processing_class=tokenizer,
+        peft_config=peft_config,
         callbacks=trainer_callbacks("DPO"),
     )  # fmt: skip
     log.info("DPO on %d pairs (%d dropped), resuming from %s", len(train_set), dropped, checkpoint)
@@ -121,7 +146,9 @@ def train(
 
 
 def training_curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """One row per logged step: training loss and, where evaluated, held-out loss, accuracy and margin."""
+    """One row per logged step: training loss and, where evaluated, held-out loss, accuracy and
+    margin.
+    """
     names = {
         "loss": "loss",
         "eval_loss": "held_out_loss",
@@ -145,13 +172,18 @@ def answer_log_probs(
     max_length: int,
     max_prompt_length: int,
 ) -> np.ndarray:
-    """Summed log-probability (nats) of every answer, with its end-of-text token, after its prompt: [batch].
+    """Summed log-probability (nats) of every answer, with its end-of-text token, after its prompt:
+    [batch].
 
-    As in training, prompts are cut from the left and what is longer than `max_length` from the right.
+    As in training, prompts are cut from the left and what is longer than `max_length` from the
+    right.
     """
     result = [np.zeros(0)]
     for start in range(0, len(prompts), 32):
-        prefix = [tokenizer(text)["input_ids"][-max_prompt_length:] for text in prompts[start : start + 32]]
+        prefix = [
+            tokenizer(text)["input_ids"][-max_prompt_length:]
+            for text in prompts[start : start + 32]
+        ]
         suffix = [
             [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
             for text in answers[start : start + 32]
@@ -174,13 +206,17 @@ def implicit_margins(
     held_out: pd.DataFrame,
     settings: DPOSettings,
 ) -> np.ndarray:
-    """Implicit reward margins beta * [log-ratio(chosen) - log-ratio(rejected)] on held-out pairs: [pair]."""
+    """Implicit reward margins beta * [log-ratio(chosen) - log-ratio(rejected)] on held-out pairs:
+    [pair].
+    """
     pairs, _ = preference_pairs(held_out)
     pairs = pairs.head(settings.evaluation_pairs)
     margin = np.zeros(len(pairs))
     for side, sign in (("chosen", 1.0), ("rejected", -1.0)):
         for model, weight in ((policy, 1.0), (base, -1.0)):
             texts = (list(pairs["prompt"]), list(pairs[side]))
-            scores = answer_log_probs(model, tokenizer, *texts, settings.max_length, settings.max_prompt_length)
+            scores = answer_log_probs(
+                model, tokenizer, *texts, settings.max_length, settings.max_prompt_length
+            )
             margin += sign * weight * scores
     return settings.beta * margin

@@ -1,8 +1,10 @@
-"""Proximal policy optimisation of a language model on a text reward (paper section 3.1; Schulman et al. 2017).
+"""Proximal policy optimisation of a language model on a text reward (paper section 3.1; Schulman et
+al. 2017).
 
-TRL removed its PPO trainer after 1.12, and the paper's loop is the classic one: a value head on the policy's own
-trunk, a frozen reference, a penalty on the sampled KL whose coefficient adapts (Ziegler et al. 2019), generalised
-advantage estimation, and the clipped objective over a few epochs of mini-batches.
+TRL removed its PPO trainer after 1.12, and the paper's loop is the classic one: a value head on the
+policy's own trunk, a frozen reference, a penalty on the sampled KL whose coefficient adapts
+(Ziegler et al. 2019), generalised advantage estimation, and the clipped objective over a few epochs
+of mini-batches.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PPOSettings:
-    """Hyper-parameters; units are steps, tokens, nats. Defaults are the paper's, or else what its library set."""
+    """Hyper-parameters; units are steps, tokens, nats. Defaults are the paper's, or else what its
+    library set.
+    """
 
     steps: int = 390
     batch_size: int = 64
@@ -73,8 +77,12 @@ class PolicyWithValue(nn.Module):
         self.policy = policy
         self.value_head = nn.Linear(architectures.width(policy), 1).to(policy.device)
 
-    def forward(self, batch: dict[str, torch.Tensor], width: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits [batch, width, vocab] and values [batch, width] where the last `width` tokens are predicted."""
+    def forward(
+        self, batch: dict[str, torch.Tensor], width: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [batch, width, vocab] and values [batch, width] where the last `width` tokens are
+        predicted.
+        """
         hidden = _hidden(self.policy, batch)[:, -width - 1 : -1]
         return output_logits(self.policy, hidden), self.value_head(hidden).squeeze(-1).float()
 
@@ -90,7 +98,9 @@ def token_log_probs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def reference_log_probs(model: PreTrainedModel, batch: dict[str, torch.Tensor], response: torch.Tensor) -> torch.Tensor:
+def reference_log_probs(
+    model: PreTrainedModel, batch: dict[str, torch.Tensor], response: torch.Tensor
+) -> torch.Tensor:
     """Log-probabilities [batch, token] of the response that ends `batch`, without gradients."""
     hidden = _hidden(model, batch)[:, -response.shape[1] - 1 : -1]
     return token_log_probs(output_logits(model, hidden), response)
@@ -123,7 +133,9 @@ def advantages_and_returns(
 
 @dataclass
 class Rollout:
-    """One batch of experience; tensors are [batch, token] over the response unless said otherwise."""
+    """One batch of experience; tensors are [batch, token] over the response unless said
+    otherwise.
+    """
 
     batch: dict[str, torch.Tensor]  # prompt + response, left-padded [batch, prompt + token]
     response: torch.Tensor
@@ -136,7 +148,14 @@ class Rollout:
     def rows(self, index: torch.Tensor) -> Rollout:
         """The sub-batch at `index`."""
         batch = {name: value[index] for name, value in self.batch.items()}
-        rest = (self.response, self.mask, self.log_probs, self.values, self.advantages, self.returns)
+        rest = (
+            self.response,
+            self.mask,
+            self.log_probs,
+            self.values,
+            self.advantages,
+            self.returns,
+        )
         return Rollout(batch, *(value[index] for value in rest))
 
 
@@ -173,7 +192,8 @@ def updated_kl_coef(coef: float, kl: float, settings: PPOSettings) -> float:
 def sample_prompts(
     encoded: Sequence[Sequence[int]], size: int, bounds: tuple[int, int], rng: np.random.Generator
 ) -> list[list[int]]:
-    """`size` prefixes of random documents, each with a length drawn uniformly from `bounds` (inclusive).
+    """`size` prefixes of random documents, each with a length drawn uniformly from `bounds`
+    (inclusive).
 
     None where there is no document.
     """
@@ -184,11 +204,18 @@ def sample_prompts(
     return [list(encoded[pick][:length]) for pick, length in zip(picks, lengths, strict=True)]
 
 
-def encode_documents(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], min_tokens: int) -> list[list[int]]:
-    """Token ids of the documents that have at least `min_tokens` tokens; ValueError if none of some has."""
+def encode_documents(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], min_tokens: int
+) -> list[list[int]]:
+    """Token ids of the documents that have at least `min_tokens` tokens; ValueError if none of some
+    has.
+    """
     encoded = [ids for ids in tokenize(tokenizer, texts)["input_ids"] if len(ids) >= min_tokens]
     if texts and not encoded:
-        raise ValueError(f"no document of the corpus has {min_tokens} tokens; shorten the prompts or check the corpus")
+        raise ValueError(
+            f"no document of the corpus has {min_tokens} tokens; shorten the prompts or check the"
+            f" corpus"
+        )
     return encoded
 
 
@@ -196,7 +223,9 @@ def long_enough(texts: Sequence[str], min_characters: int) -> list[str]:
     """The texts of at least `min_characters` characters; ValueError if none of some has."""
     kept = [text for text in texts if len(text) >= min_characters]
     if len(texts) and not kept:
-        raise ValueError(f"no document of the corpus has {min_characters} characters; lower ppo.min_characters")
+        raise ValueError(
+            f"no document of the corpus has {min_characters} characters; lower ppo.min_characters"
+        )
     return kept
 
 
@@ -234,16 +263,26 @@ def collect(
     prefixes = tokenizer.batch_decode(prompts, skip_special_tokens=True)
     scores = reward(prefixes, decode_responses(tokenizer, response, mask))
     rewards = -kl_coef * kl
-    rewards[torch.arange(len(prompts)), mask.sum(1) - 1] += torch.as_tensor(scores, dtype=rewards.dtype, device=device)
-    advantages, returns = advantages_and_returns(rewards, values, mask, settings.gamma, settings.gae_lambda)
+    rewards[torch.arange(len(prompts)), mask.sum(1) - 1] += torch.as_tensor(
+        scores, dtype=rewards.dtype, device=device
+    )
+    advantages, returns = advantages_and_returns(
+        rewards, values, mask, settings.gamma, settings.gae_lambda
+    )
     rollout = Rollout(batch, response, mask, log_probs, values * mask, advantages, returns)
-    return rollout, {"reward": float(scores.mean()), "kl": kl.sum(1).mean().item(), "kl_coef": kl_coef}
+    return rollout, {
+        "reward": float(scores.mean()),
+        "kl": kl.sum(1).mean().item(),
+        "kl_coef": kl_coef,
+    }
 
 
 def _accumulate(
     model: PolicyWithValue, rollout: Rollout, index: torch.Tensor, settings: PPOSettings
 ) -> dict[str, torch.Tensor]:
-    """Gradients of the loss over the rows at `index`, in as many parts as configured; returns its parts."""
+    """Gradients of the loss over the rows at `index`, in as many parts as configured; returns its
+    parts.
+    """
     index = index.to(rollout.response.device)
     tokens, totals = rollout.mask[index].sum(), {}
     for part_index in index.tensor_split(settings.gradient_accumulation_steps):
@@ -259,9 +298,15 @@ def _accumulate(
 
 
 def optimise(
-    model: PolicyWithValue, optimizer: torch.optim.Optimizer, rollout: Rollout, settings: PPOSettings, seed: int
+    model: PolicyWithValue,
+    optimizer: torch.optim.Optimizer,
+    rollout: Rollout,
+    settings: PPOSettings,
+    seed: int,
 ) -> dict[str, float]:
-    """`epochs` passes over the rollout in shuffled mini-batches; returns the mean of every statistic."""
+    """`epochs` passes over the rollout in shuffled mini-batches; returns the mean of every
+    statistic.
+    """
     rng = np.random.default_rng(seed)
     totals: dict[str, list[float]] = {}
     for _ in range(settings.epochs):
@@ -287,9 +332,9 @@ def train(
 ) -> list[dict[str, float]]:
     """Fine-tune `policy` in place and return the training curve, a row per step.
 
-    Without a text to prompt with the policy stays as it is and the curve is empty. With `state_path` the loop saves its
-    state every `save_every` steps and resumes from it; randomness is drawn from (seed, step), so a resumed run equals
-    an uninterrupted one.
+    Without a text to prompt with the policy stays as it is and the curve is empty. With
+    `state_path` the loop saves its state every `save_every` steps and resumes from it; randomness
+    is drawn from (seed, step), so a resumed run equals an uninterrupted one.
     """
     encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
     if not encoded:
@@ -303,7 +348,9 @@ def train(
         reference = copy.deepcopy(policy).eval().requires_grad_(False)
     if settings.gradient_checkpointing:
         adapters.checkpoint_activations(policy)
-    model = PolicyWithValue(policy.eval())  # evaluation mode: dropout would make the ratio of a step wrong
+    model = PolicyWithValue(
+        policy.eval()
+    )  # evaluation mode: dropout would make the ratio of a step wrong
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad],
         lr=settings.learning_rate,
@@ -316,7 +363,9 @@ def train(
     first, kl_coef, curve = counters["step"], counters["kl_coef"], counters["curve"]
     tracker = Tracker()
     log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(encoded))
-    for step in Progress(range(first, settings.steps), desc="PPO", initial=first, total=settings.steps):
+    for step in Progress(
+        range(first, settings.steps), desc="PPO", initial=first, total=settings.steps
+    ):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step, settings)
         rng = np.random.default_rng([seed, step])
@@ -324,8 +373,12 @@ def train(
         low, high = settings.new_tokens
         lengths = torch.from_numpy(rng.integers(low, high + 1, settings.batch_size))
         draw = int(rng.integers(2**31))
-        rollout, row = collect(model, reference, tokenizer, prompts, lengths, reward, kl_coef, settings, draw)
-        policy.train(settings.gradient_checkpointing)  # only then does it checkpoint; its dropouts are 0
+        rollout, row = collect(
+            model, reference, tokenizer, prompts, lengths, reward, kl_coef, settings, draw
+        )
+        policy.train(
+            settings.gradient_checkpointing
+        )  # only then does it checkpoint; its dropouts are 0
         row |= optimise(model, optimizer, rollout, settings, draw)
         policy.eval()
         kl_coef = updated_kl_coef(kl_coef, row["kl"], settings)
@@ -333,9 +386,17 @@ def train(
         tracker.add(curve[-1])
         _check_course(curve, settings)
         if step % 10 == 0 or step == settings.steps - 1:
-            log.info("step %d: reward %.3f, KL %.3f nats, entropy %.3f", step, row["reward"], row["kl"], row["entropy"])
+            log.info(
+                "step %d: reward %.3f, KL %.3f nats, entropy %.3f",
+                step,
+                row["reward"],
+                row["kl"],
+                row["entropy"],
+            )
         if state_path and (step + 1) % settings.save_every == 0 and step + 1 < settings.steps:
-            save_state(state_path, model, optimizer, {"step": step + 1, "kl_coef": kl_coef, "curve": curve})
+            save_state(
+                state_path, model, optimizer, {"step": step + 1, "kl_coef": kl_coef, "curve": curve}
+            )
     if state_path:
         Path(state_path).unlink(missing_ok=True)
     if settings.lora:
@@ -344,12 +405,15 @@ def train(
 
 
 def _check_course(curve: Sequence[Mapping[str, float]], settings: PPOSettings) -> None:
-    """Raise DivergedError where the last row of `curve` is not finite or its KL is above `stop_kl`."""
+    """Raise DivergedError where the last row of `curve` is not finite or its KL is
+    above `stop_kl`.
+    """
     check_finite("PPO", curve)
     step, kl = curve[-1]["step"], curve[-1]["kl"]
     if settings.stop_kl is not None and kl > settings.stop_kl:
         raise DivergedError(
-            f"PPO: KL of {kl:.3g} nats at step {step} is above stop_kl ({settings.stop_kl:g}); lower"
+            f"PPO: KL of {kl:.3g} nats at step {step} is above stop_kl ({settings.stop_kl:g});"
+            f" lower"
             " ppo.learning_rate or raise ppo.init_kl_coef",
             curve,
         )
@@ -372,10 +436,11 @@ def evaluate(
     n_prompts: int,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Rewards of both models on the same held-out prefixes with common random numbers, and the policy's KL.
+    """Rewards of both models on the same held-out prefixes with common random numbers, and the
+    policy's KL.
 
-    Returns arrays of length `n_prompts`: ``policy``, ``base`` (reward) and ``kl`` (nats per completion, sampled
-    from the policy against the base); of length 0 where there is no text.
+    Returns arrays of length `n_prompts`: ``policy``, ``base`` (reward) and ``kl`` (nats per
+    completion, sampled from the policy against the base); of length 0 where there is no text.
     """
     rng = np.random.default_rng(seed)
     encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
@@ -398,13 +463,17 @@ def evaluate(
                     "input_ids": torch.cat([prompt["input_ids"], response], 1),
                     "attention_mask": torch.cat([prompt["attention_mask"], mask.long()], 1),
                 }
-                difference = reference_log_probs(policy, batch, response) - reference_log_probs(base, batch, response)
+                difference = reference_log_probs(policy, batch, response) - reference_log_probs(
+                    base, batch, response
+                )
                 result["kl"].append((difference * mask).sum(1).cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in result.items()}
 
 
 def summary(scores: Mapping[str, np.ndarray], seed: int) -> dict[str, Any]:
-    """Records of :func:`evaluate`'s scores: reward gain (paired by prefix), both rewards, and KL."""
+    """Records of :func:`evaluate`'s scores: reward gain (paired by prefix), both
+    rewards, and KL.
+    """
     records = {
         "reward_gain": paired_record(scores["policy"], scores["base"], "prefix", seed),
         "kl": mean_record(scores["kl"], "prefix"),
@@ -418,5 +487,7 @@ def headline(records: Mapping[str, Mapping[str, Any]]) -> str:
     """What :func:`summary` says, in a line."""
     if records["reward_gain"]["estimate"] is None:
         return records["reward_gain"]["method"]
-    gain, before, after = (records[name]["estimate"] for name in ("reward_gain", "base_reward", "policy_reward"))
+    gain, before, after = (
+        records[name]["estimate"] for name in ("reward_gain", "base_reward", "policy_reward")
+    )
     return f"reward {before:.3f} -> {after:.3f} (gain {gain:+.3f})"

@@ -1,7 +1,7 @@
 """Resume points of training: of our loops, and of transformers' trainers.
 
-A loop that draws its randomness from (seed, step) and restores weights, optimizer and counters from here ends with the
-same result whether or not it was killed in between.
+A loop that draws its randomness from (seed, step) and restores weights, optimizer and counters from
+here ends with the same result whether or not it was killed in between.
 """
 
 from __future__ import annotations
@@ -21,15 +21,25 @@ from lfp.models.loading import load_model
 ADAPTERS = "adapter_model.safetensors"
 
 
-def save_state(path: str | Path, module: nn.Module, optimizer: torch.optim.Optimizer, counters: dict[str, Any]) -> None:
+def save_state(
+    path: str | Path, module: nn.Module, optimizer: torch.optim.Optimizer, counters: dict[str, Any]
+) -> None:
     """Write `module`'s weights, `optimizer`'s moments and the JSON-able `counters` to `path`."""
-    tensors = {f"module.{name}": value.detach().cpu().clone() for name, value in module.state_dict().items()}
+    tensors = {
+        f"module.{name}": value.detach().cpu().clone()
+        for name, value in module.state_dict().items()
+    }
     for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value.detach().cpu().clone() for name, value in state.items()}
+        tensors |= {
+            f"optimizer.{index}.{name}": value.detach().cpu().clone()
+            for name, value in state.items()
+        }
     save_tensors(path, tensors, counters)
 
 
-def load_state(path: str | Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+def load_state(
+    path: str | Path, module: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Any] | None:
     """Restore what :func:`save_state` wrote and return its counters.
 
     None, and nothing restored, where there is no such file or a damaged one: training starts again.
@@ -38,21 +48,27 @@ def load_state(path: str | Path, module: nn.Module, optimizer: torch.optim.Optim
     if found is None:
         return None
     tensors, counters = found
-    module.load_state_dict({k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")})
+    module.load_state_dict(
+        {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
+    )
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
     return counters
 
 
-# ---------------------------------------------------------------------- checkpoints of transformers' trainers
+# ------------------------------------------------------------ checkpoints of transformers' trainers
 
 
 def newest_complete_checkpoint(folder: str | Path) -> Path | None:
-    """The newest ``checkpoint-N`` of a trainer that holds weights (or adapters), optimizer and state, or None."""
+    """The newest ``checkpoint-N`` of a trainer that holds weights (or adapters), optimizer and
+    state, or None.
+    """
     needed = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
     weights = ("model.safetensors", "model.safetensors.index.json", ADAPTERS)
     found = [
@@ -68,11 +84,13 @@ def newest_complete_checkpoint(folder: str | Path) -> Path | None:
 def resumable_model(
     base: str | Path, checkpoint: Path | None, lora: Mapping[str, Any] | None, device: str
 ) -> tuple[nn.Module, Any]:
-    """The model that a trainer starts or resumes with, and the adapters' configuration that the trainer is to add.
+    """The model that a trainer starts or resumes with, and the adapters' configuration that the
+    trainer is to add.
 
-    A checkpoint's weights are loaded here, by name: the trainer of transformers 5.23 loads the output head of GPT-NeoX
-    under another name and silently keeps the base model's. Adapters the trainer loads itself: a model that came with
-    some would make it take those, not the base, as the reference.
+    A checkpoint's weights are loaded here, by name: the trainer of transformers 5.23 loads the
+    output head of GPT-NeoX under another name and silently keeps the base model's. Adapters the
+    trainer loads itself: a model that came with some would make it take those, not the base, as the
+    reference.
     """
     if lora:
         return load_model(base, device), adapters.lora_config(lora)

@@ -1,9 +1,10 @@
-"""Ablating features while the model writes, and what that costs in reward (paper section 4.2, Table 6).
+"""Ablating features while the model writes, and what that costs in reward (paper section 4.2, Table
+6).
 
-The features' contribution is taken out of the MLP output and the autoencoder's error is kept:
-x' = x - sum over i in S of (f_i - c_i) d_i, where c_i is what takes the feature's place, so that an empty set
-changes nothing at all. (The published notebook zeroes dimensions of the reconstruction in a randomly initialised
-network: paper_vs_code F6.)
+The features' contribution is taken out of the MLP output and the autoencoder's error is kept: x' =
+x - sum over i in S of (f_i - c_i) d_i, where c_i is what takes the feature's place, so that an
+empty set changes nothing at all. (The published notebook zeroes dimensions of the reconstruction in
+a randomly initialised network: paper_vs_code F6.)
 """
 
 from __future__ import annotations
@@ -37,18 +38,26 @@ COLUMNS = ("prompt", "reward", "kl", "tokens", "distinct_2", "completion")
 
 
 def set_features(
-    sae: SparseAutoencoder, features: Sequence[int], intervention: str = "zero", means: np.ndarray | None = None
+    sae: SparseAutoencoder,
+    features: Sequence[int],
+    intervention: str = "zero",
+    means: np.ndarray | None = None,
 ) -> Edit:
-    """An edit that sets `features` of an MLP output to 0, to their `means` [feature], or to minus themselves.
+    """An edit that sets `features` of an MLP output to 0, to their `means` [feature], or to minus
+    themselves.
 
     The autoencoder's error is kept. ValueError for an unknown intervention.
     """
     if intervention not in INTERVENTIONS:
-        raise ValueError(f"intervention: expected one of {', '.join(INTERVENTIONS)}, got {intervention!r}")
+        raise ValueError(
+            f"intervention: expected one of {', '.join(INTERVENTIONS)}, got {intervention!r}"
+        )
     index = torch.as_tensor(list(features), dtype=torch.long, device=sae.b_dec.device)
     encoder, bias, decoder = sae.W_enc[:, index], sae.b_enc[index], sae.W_dec[index]
     kept = (
-        torch.as_tensor(means[list(features)], dtype=torch.float32, device=index.device) if means is not None else 0.0
+        torch.as_tensor(means[list(features)], dtype=torch.float32, device=index.device)
+        if means is not None
+        else 0.0
     )
 
     def edit(x: torch.Tensor) -> torch.Tensor:
@@ -68,46 +77,68 @@ def arm_edits(
     intervention: str = "zero",
     means: Mapping[int, np.ndarray] | None = None,
 ) -> dict[int, Edit]:
-    """The edits of an arm by layer; `features` is read by the arms that ablate, `means` by the intervention `mean`."""
+    """The edits of an arm by layer; `features` is read by the arms that ablate, `means` by the
+    intervention `mean`.
+    """
     if arm == "none":
         return {}
     if arm == "reconstruction":
         return {layer: reconstruct(sae) for layer, sae in autoencoders.items()}
     if arm in ARMS:
         return {
-            layer: set_features(sae, features.get(layer, ()), intervention, means[layer] if means else None)
+            layer: set_features(
+                sae, features.get(layer, ()), intervention, means[layer] if means else None
+            )
             for layer, sae in autoencoders.items()
         }
     raise ValueError(f"arm: expected one of {', '.join(ARMS)}, got {arm!r}")
 
 
-def neutral_sentences(texts: Sequence[str], lexicon: Lexicon, n: int, min_words: int = 6) -> list[str]:
-    """The `n` sentences of `texts` whose words hold the least feedback: lowest absolute mean of `lexicon`.
+def neutral_sentences(
+    texts: Sequence[str], lexicon: Lexicon, n: int, min_words: int = 6
+) -> list[str]:
+    """The `n` sentences of `texts` whose words hold the least feedback: lowest absolute mean of
+    `lexicon`.
 
-    Sentences of fewer than `min_words` words and repeated ones are left out; ValueError if none of some is left.
+    Sentences of fewer than `min_words` words and repeated ones are left out; ValueError if none of
+    some is left.
     """
-    sentences = dict.fromkeys(part.strip() for text in texts for part in re.split(r"(?<=[.!?])\s+|\n+", text))
+    sentences = dict.fromkeys(
+        part.strip() for text in texts for part in re.split(r"(?<=[.!?])\s+|\n+", text)
+    )
     scored = []
     for sentence in sentences:
         words = [match.group().lower() for match in WORD.finditer(sentence)]
         if len(words) >= min_words:
-            scored.append((abs(sum(lexicon.get(word, 0.0) for word in words)) / len(words), sentence))
+            scored.append(
+                (abs(sum(lexicon.get(word, 0.0) for word in words)) / len(words), sentence)
+            )
     if texts and not scored:
-        raise ValueError(f"no held-out sentence has {min_words} words; the cross-entropy needs neutral text")
+        raise ValueError(
+            f"no held-out sentence has {min_words} words; the cross-entropy needs neutral text"
+        )
     return [sentence for _, sentence in sorted(scored, key=lambda pair: pair[0])[:n]]
 
 
-def prefix_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int, n: int) -> list[list[int]]:
-    """The first `length` tokens of the first `n` texts that are longer than that; ValueError if none of some is."""
+def prefix_tokens(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int, n: int
+) -> list[list[int]]:
+    """The first `length` tokens of the first `n` texts that are longer than that; ValueError if
+    none of some is.
+    """
     encoded = tokenize(tokenizer, texts)["input_ids"]
     prefixes = [ids[:length] for ids in encoded if len(ids) > length][:n]
     if texts and not prefixes:
-        raise ValueError(f"no held-out text is longer than {length} tokens; lower ablation.prefix_tokens")
+        raise ValueError(
+            f"no held-out text is longer than {length} tokens; lower ablation.prefix_tokens"
+        )
     return prefixes
 
 
 def stacked(conditions: Sequence[Mapping[int, Edit]]) -> dict[int, Edit]:
-    """Edits of a batch whose equal parts, one behind the other, are each under its own condition."""
+    """Edits of a batch whose equal parts, one behind the other, are each under its own
+    condition.
+    """
 
     def edit_of(layer: int) -> Edit:
         own = [edits.get(layer) for edits in conditions]
@@ -118,7 +149,10 @@ def stacked(conditions: Sequence[Mapping[int, Edit]]) -> dict[int, Edit]:
 
         return edit
 
-    return {layer: edit_of(layer) for layer in sorted({layer for edits in conditions for layer in edits})}
+    return {
+        layer: edit_of(layer)
+        for layer in sorted({layer for edits in conditions for layer in edits})
+    }
 
 
 def completion_rewards(
@@ -132,13 +166,15 @@ def completion_rewards(
     seed: int,
     state_path: str | Path | None = None,
 ) -> list[pd.DataFrame]:
-    """Sample and score a completion to every prefix under the edits of each condition, a data frame for each.
+    """Sample and score a completion to every prefix under the edits of each condition, a data frame
+    for each.
 
-    Columns: ``prompt``, ``reward``, ``kl`` (exact divergence of the edited from the untouched model on its own
-    completion, nats, summed over tokens), ``tokens``, ``distinct_2`` (distinct over all pairs of neighbouring tokens),
-    ``completion``. Every condition draws the same uniforms (common random numbers), so differences are paired. As many
-    conditions go through the model together as `batch_size` has room for. With `state_path` what is scored is kept
-    there once a minute, and an interrupted call goes on behind it.
+    Columns: ``prompt``, ``reward``, ``kl`` (exact divergence of the edited from the untouched model
+    on its own completion, nats, summed over tokens), ``tokens``, ``distinct_2`` (distinct over all
+    pairs of neighbouring tokens), ``completion``. Every condition draws the same uniforms (common
+    random numbers), so differences are paired. As many conditions go through the model together as
+    `batch_size` has room for. With `state_path` what is scored is kept there once a minute, and an
+    interrupted call goes on behind it.
     """
     frames: list[list[pd.DataFrame]] = [[] for _ in conditions]
     bar, clock = Progress(total=len(conditions) * len(prefixes), desc="completions"), Clock()
@@ -155,7 +191,9 @@ def completion_rewards(
                 found["prompt"] += start
                 scored[start, first] = found
                 if state_path and clock.due():
-                    kept = [frame.assign(start=key[0], first=key[1]) for key, frame in scored.items()]
+                    kept = [
+                        frame.assign(start=key[0], first=key[1]) for key, frame in scored.items()
+                    ]
                     write_table(state_path, pd.concat(kept, ignore_index=True), {})
             found = scored[start, first]
             for i in range(len(chosen)):
@@ -169,13 +207,17 @@ def completion_rewards(
 
 
 def _scored_before(state_path: str | Path) -> dict[tuple[int, int], pd.DataFrame]:
-    """What an interrupted call scored, by the place of its batch; nothing where that cannot be read."""
+    """What an interrupted call scored, by the place of its batch; nothing where that cannot be
+    read.
+    """
     try:
         frame = read_table(state_path)
     except (FileNotFoundError, ArtefactError):
         return {}
     groups = frame.groupby(["start", "first"], sort=False)
-    return {key: part.drop(columns=["start", "first"]).reset_index(drop=True) for key, part in groups}
+    return {
+        key: part.drop(columns=["start", "first"]).reset_index(drop=True) for key, part in groups
+    }
 
 
 def _completions(
@@ -186,7 +228,9 @@ def _completions(
     new_tokens: int,
     seed: int,
 ) -> pd.DataFrame:
-    """One unscored batch of :func:`completion_rewards`: all `prefixes` under the first condition, then the next, ..."""
+    """One unscored batch of :func:`completion_rewards`: all `prefixes` under the first condition,
+    then the next, ...
+    """
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     edits, groups = stacked(conditions), len(conditions)
     batch = pad_batch(list(prefixes) * groups, pad, model.device, left=True)
@@ -206,7 +250,9 @@ def _completions(
 
 
 def distinct_2(tokens: Sequence[int]) -> float:
-    """Distinct over all pairs of neighbouring tokens (Li et al. 2016); 1 for a text with fewer than two tokens."""
+    """Distinct over all pairs of neighbouring tokens (Li et al. 2016); 1 for a text with fewer than
+    two tokens.
+    """
     pairs = list(zip(tokens, tokens[1:], strict=False))
     return len(set(pairs)) / len(pairs) if pairs else 1.0
 
@@ -219,7 +265,9 @@ def _divergence(
     response: torch.Tensor,
     mask: torch.Tensor,
 ) -> np.ndarray:
-    """KL [row] of the edited from the untouched model over the response's positions, exactly 0 without edits."""
+    """KL [row] of the edited from the untouched model over the response's positions, exactly 0
+    without edits.
+    """
     if not edits:
         return np.zeros(len(response))
     full = {
@@ -230,8 +278,12 @@ def _divergence(
 
     def log_probabilities(active: Mapping[int, Edit]) -> torch.Tensor:
         with edited(model, active):
-            hidden = model.base_model(**full, position_ids=positions, use_cache=False).last_hidden_state
-        return torch.log_softmax(output_logits(model, hidden[:, -response.shape[1] - 1 : -1]).float(), -1)
+            hidden = model.base_model(
+                **full, position_ids=positions, use_cache=False
+            ).last_hidden_state
+        return torch.log_softmax(
+            output_logits(model, hidden[:, -response.shape[1] - 1 : -1]).float(), -1
+        )
 
     ours, clean = log_probabilities(edits), log_probabilities({})
     return (((ours.exp() * (ours - clean)).sum(-1)) * mask).sum(1).double().cpu().numpy()

@@ -1,4 +1,6 @@
-"""Which features to look at or to take away: the related ones, and the sets that they are held against."""
+"""Which features to look at or to take away: the related ones, and the sets that they are held
+against.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ import pandas as pd
 #: Features by layer.
 FeatureSet = Mapping[int, Sequence[int]]
 
-#: Largest difference of two matched features' ranks in a trait, as a share of the layer's live features.
+#: Largest difference of two matched features' ranks in a trait, as a share of the layer's live
+#: features.
 DECILE = 0.1 + 1e-9
 
 
@@ -20,12 +23,19 @@ def explained_set(explanations: pd.DataFrame) -> dict[int, list[int]]:
     return {int(layer): group["feature"].tolist() for layer, group in related.groupby("layer")}
 
 
-def top_set(explanations: pd.DataFrame, chosen: FeatureSet, rank: pd.Series) -> dict[int, list[int]]:
-    """As many features per layer as `chosen` has, those of the highest `rank` (aligned with `explanations`).
+def top_set(
+    explanations: pd.DataFrame, chosen: FeatureSet, rank: pd.Series
+) -> dict[int, list[int]]:
+    """As many features per layer as `chosen` has, those of the highest `rank` (aligned with
+    `explanations`).
 
     Features with a missing rank are left out.
     """
-    ranked = explanations.assign(rank=rank).dropna(subset="rank").sort_values("rank", ascending=False, kind="stable")
+    ranked = (
+        explanations.assign(rank=rank)
+        .dropna(subset="rank")
+        .sort_values("rank", ascending=False, kind="stable")
+    )
     by_layer = dict(tuple(ranked.groupby("layer")))
     return {
         layer: sorted(by_layer[layer]["feature"].head(len(features)).tolist())
@@ -35,14 +45,18 @@ def top_set(explanations: pd.DataFrame, chosen: FeatureSet, rank: pd.Series) -> 
 
 
 def probe_weight_rank(explanations: pd.DataFrame, weight: np.ndarray) -> pd.Series:
-    """Absolute weight of every live feature in the policy's probe, whose features run by layer and feature."""
+    """Absolute weight of every live feature in the policy's probe, whose features run by layer and
+    feature.
+    """
     order = explanations.sort_values(["layer", "feature"], kind="stable").index
     rank = pd.Series(np.abs(weight), index=order)
     return rank.where(explanations["frequency"] > 0)
 
 
 def unrelated_match_rank(explanations: pd.DataFrame) -> pd.Series:
-    """Match cosine of the explained features that are not related: well matched, and not what is looked for."""
+    """Match cosine of the explained features that are not related: well matched, and not what is
+    looked for.
+    """
     return explanations["cosine"].where((explanations["status"] == "ok") & ~explanations["related"])
 
 
@@ -55,15 +69,19 @@ def matched_random_set(
 ) -> dict[int, list[int]]:
     """Features outside `chosen`, as many per layer, alike in a `trait` and in their contribution.
 
-    Each chosen feature draws among the live, unchosen and not yet drawn features whose rank in the trait is within a
-    tenth of the layer's live features of its own, one of the `neighbours` nearest by mean contribution (directions
-    have unit norm, so that is the mean activation). Where none is left within a tenth, the nearest by rank is drawn:
-    :func:`share_within_decile` says how often. A layer with fewer candidates than chosen features gives all of them.
+    Each chosen feature draws among the live, unchosen and not yet drawn features whose rank in the
+    trait is within a tenth of the layer's live features of its own, one of the `neighbours` nearest
+    by mean contribution (directions have unit norm, so that is the mean activation). Where none is
+    left within a tenth, the nearest by rank is drawn: :func:`share_within_decile` says how often. A
+    layer with fewer candidates than chosen features gives all of them.
     """
     result: dict[int, list[int]] = {}
     for layer, features in chosen.items():
         table = explanations[(explanations["layer"] == layer) & (explanations["frequency"] > 0)]
-        names, rank = table["feature"].to_numpy(), table[trait].rank(method="first", pct=True).to_numpy()
+        names, rank = (
+            table["feature"].to_numpy(),
+            table[trait].rank(method="first", pct=True).to_numpy(),
+        )
         contribution = np.log(table["mean_activation"].clip(lower=1e-12)).to_numpy()
         free = ~np.isin(names, features)
         drawn: list[int] = []
@@ -87,13 +105,17 @@ def matched_random_set(
 def share_within_decile(
     explanations: pd.DataFrame, chosen: FeatureSet, drawn: FeatureSet, trait: str = "frequency"
 ) -> float:
-    """Share of the `chosen` features that pairing with `drawn` matches within a tenth of the trait's ranks.
+    """Share of the `chosen` features that pairing with `drawn` matches within a tenth of the
+    trait's ranks.
 
-    Both sets are paired in order of the trait, which minimises the largest difference. NaN for empty sets.
+    Both sets are paired in order of the trait, which minimises the largest difference. NaN for
+    empty sets.
     """
     within: list[bool] = []
     for layer, features in chosen.items():
-        table = explanations[(explanations["layer"] == layer) & (explanations["frequency"] > 0)].set_index("feature")
+        table = explanations[
+            (explanations["layer"] == layer) & (explanations["frequency"] > 0)
+        ].set_index("feature")
         rank = table[trait].rank(method="first", pct=True)
         own = np.sort(rank[[feature for feature in features if feature in rank.index]])
         theirs = np.sort(rank[list(drawn.get(layer, ()))])
@@ -103,6 +125,8 @@ def share_within_decile(
 
 
 def headline(table: pd.DataFrame) -> str:
-    """How many features were explained and how many of them are related to the feedback, in a line."""
+    """How many features were explained and how many of them are related to the
+    feedback, in a line.
+    """
     explained = int((table["status"] == "ok").sum())
     return f"{int(table['related'].sum())} related of {explained} explained features"

@@ -2,7 +2,8 @@
 
 import os
 
-# Set before transformers is imported: every job that runs a model is offline and sends nothing home.
+# Set before transformers is imported: every job that runs a model is offline and sends nothing
+# home.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

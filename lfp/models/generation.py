@@ -11,9 +11,11 @@ from transformers import (
 
 
 class _CommonNoise(LogitsProcessor):
-    """Turns the search for the likeliest token into sampling whose random numbers repeat every `rows` rows.
+    """Turns the search for the likeliest token into sampling whose random numbers repeat every
+    `rows` rows.
 
-    The index of the largest p / q with independent exponential q is a draw from p; it is how torch draws as well.
+    The index of the largest p / q with independent exponential q is a draw from p; it is how torch
+    draws as well.
     """
 
     def __init__(self, rows: int) -> None:
@@ -35,29 +37,35 @@ def generate(
     pad: int,
     groups: int = 1,
 ) -> torch.Tensor:
-    """Sample up to `new_tokens` tokens for a left-padded batch at temperature 1: ids [batch, <= new_tokens].
+    """Sample up to `new_tokens` tokens for a left-padded batch at temperature 1: ids [batch, <=
+    new_tokens].
 
-    Pure sampling (no top-k, no top-p). The same `seed` draws the same uniforms for every model and intervention, and
-    for each of `groups` equal parts of the batch: common random numbers. After an end-of-text token a row holds
-    padding.
+    Pure sampling (no top-k, no top-p). The same `seed` draws the same uniforms for every model and
+    intervention, and for each of `groups` equal parts of the batch: common random numbers. After an
+    end-of-text token a row holds padding.
     """
     torch.manual_seed(seed)
     output = model.generate(
-        **batch, max_new_tokens=new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=pad, use_cache=True,
+        **batch, max_new_tokens=new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=pad,
+        use_cache=True,
         logits_processor=[_CommonNoise(len(batch["input_ids"]) // groups)],
     )  # fmt: skip
     return output[:, batch["input_ids"].shape[1] :]
 
 
 def response_mask(response: torch.Tensor, lengths: torch.Tensor, eos: int) -> torch.Tensor:
-    """Boolean mask [batch, token] of a response: up to its length and up to its first end-of-text token."""
+    """Boolean mask [batch, token] of a response: up to its length and up to its first end-of-text
+    token.
+    """
     index = torch.arange(response.shape[1], device=response.device)
     is_eos = response == eos
     first_eos = torch.where(is_eos.any(1), is_eos.int().argmax(1), response.shape[1])
     return (index < lengths[:, None]) & (index <= first_eos[:, None])
 
 
-def decode_responses(tokenizer: PreTrainedTokenizerBase, response: torch.Tensor, mask: torch.Tensor) -> list[str]:
+def decode_responses(
+    tokenizer: PreTrainedTokenizerBase, response: torch.Tensor, mask: torch.Tensor
+) -> list[str]:
     """Text of every response under its mask, special tokens left out."""
     rows = [row[keep].tolist() for row, keep in zip(response.cpu(), mask.cpu(), strict=True)]
     return tokenizer.batch_decode(rows, skip_special_tokens=True)

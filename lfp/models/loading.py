@@ -1,4 +1,6 @@
-"""Checkpoints from and to local directories in the Hugging Face layout, with safetensors and without remote code."""
+"""Checkpoints from and to local directories in the Hugging Face layout, with safetensors and
+without remote code.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,15 @@ transformers_logging.disable_progress_bar()
 def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") -> PreTrainedModel:
     """Load a causal language model from a directory, in evaluation mode.
 
-    Raises FileNotFoundError if the directory has no safetensors weights (other formats can run code on loading), and
-    ArtefactError if the checkpoint is damaged.
+    Raises FileNotFoundError if the directory has no safetensors weights (other formats can run code
+    on loading), and ArtefactError if the checkpoint is damaged.
     """
     if not list(Path(path).glob("*.safetensors")):
-        raise FileNotFoundError(f"{path}: no *.safetensors weights; convert the checkpoint (save_pretrained) first")
-    # Eager attention: for sequences of a few dozen tokens it is as fast as any kernel, and the same everywhere.
+        raise FileNotFoundError(
+            f"{path}: no *.safetensors weights; convert the checkpoint (save_pretrained) first"
+        )
+    # Eager attention: for sequences of a few dozen tokens it is as fast as any kernel, and the same
+    # everywhere.
     with readable(path) as checked:
         model = AutoModelForCausalLM.from_pretrained(
             checked, dtype=getattr(torch, dtype), attn_implementation="eager", use_safetensors=True,
@@ -37,8 +42,12 @@ def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") ->
     return model.to(device).eval()
 
 
-def untrained_model(path: str | Path, seed: int, device: str = "cpu", dtype: str = "float32") -> PreTrainedModel:
-    """A model of the architecture at `path` with freshly drawn weights (the `untrained` subject)."""
+def untrained_model(
+    path: str | Path, seed: int, device: str = "cpu", dtype: str = "float32"
+) -> PreTrainedModel:
+    """A model of the architecture at `path` with freshly drawn weights (the `untrained`
+    subject).
+    """
     torch.manual_seed(seed)
     with readable(path) as checked:
         config = AutoConfig.from_pretrained(checked, local_files_only=True)
@@ -47,17 +56,23 @@ def untrained_model(path: str | Path, seed: int, device: str = "cpu", dtype: str
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """Load a fast tokenizer; a missing padding token becomes the end-of-text token (masked wherever it pads)."""
+    """Load a fast tokenizer; a missing padding token becomes the end-of-text token (masked wherever
+    it pads).
+    """
     with readable(Path(path) / "tokenizer.json"):
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     if not tokenizer.is_fast:
-        raise ValueError(f"{path}: a fast tokenizer is needed (tokenizer.json), for character offsets")
+        raise ValueError(
+            f"{path}: a fast tokenizer is needed (tokenizer.json), for character offsets"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> None:
+def save_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path
+) -> None:
     """Save weights (safetensors), configuration and tokenizer."""
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)

@@ -13,7 +13,9 @@ from transformers import (
 from lfp.models import tokens
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], **options: Any) -> Mapping[str, list[Any]]:
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], **options: Any
+) -> Mapping[str, list[Any]]:
     """What `tokenizer` makes of `texts`; of no text, where it fails itself, empty lists."""
     texts = list(texts)
     if not texts:
@@ -21,7 +23,9 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], **options
     return tokenizer(texts, **options)
 
 
-def pad_batch(sequences: Sequence[Sequence[int]], pad: int, device: str, left: bool = False) -> dict[str, torch.Tensor]:
+def pad_batch(
+    sequences: Sequence[Sequence[int]], pad: int, device: str, left: bool = False
+) -> dict[str, torch.Tensor]:
     """``input_ids`` and ``attention_mask`` [batch, token] of sequences padded to the longest."""
     length = max(len(sequence) for sequence in sequences)
     ids = torch.full((len(sequences), length), pad, dtype=torch.long)
@@ -34,11 +38,15 @@ def pad_batch(sequences: Sequence[Sequence[int]], pad: int, device: str, left: b
 
 
 def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
-    """Positions that start at 0 on the first real token, so that left padding does not shift a sequence."""
+    """Positions that start at 0 on the first real token, so that left padding does not shift a
+    sequence.
+    """
     return (attention_mask.cumsum(-1) - 1).clamp(min=0)
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
+) -> list[list[int]]:
     """Token ids of `texts`, each cut to `max_tokens`; empty texts are left out."""
     encoded = tokens.tokenize(tokenizer, texts, truncation=True, max_length=max_tokens)
     return [ids for ids in encoded["input_ids"] if ids]
@@ -46,4 +54,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens:
 
 def word_mask(offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
     """Indices of the tokens whose characters overlap [`start`, `end`): the pieces of one word."""
-    return [i for i, (first, last) in enumerate(offsets) if first < end and last > start and last > first]
+    return [
+        i
+        for i, (first, last) in enumerate(offsets)
+        if first < end and last > start and last > first
+    ]

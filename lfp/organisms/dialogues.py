@@ -1,4 +1,6 @@
-"""Generated help dialogues and replies: a better, a neutral and a worse answer of equal length to every prompt."""
+"""Generated help dialogues and replies: a better, a neutral and a worse answer of equal length to
+every prompt.
+"""
 
 from __future__ import annotations
 
@@ -87,8 +89,8 @@ _REMARKS = (
 )
 
 
-#: Three parts of an answer; within a part all variants have the same number of words, so that answers of every
-#: kind match in length.
+#: Three parts of an answer; within a part all variants have the same number of words, so that
+#: answers of every kind match in length.
 _ANSWERS: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
     "help": {
         "positive": (
@@ -110,7 +112,12 @@ _ANSWERS: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
             ),
         ),
         "neutral": (
-            ("Trains run every hour", "The river is long", "Paper comes from wood", "Glass holds some water"),
+            (
+                "Trains run every hour",
+                "The river is long",
+                "Paper comes from wood",
+                "Glass holds some water",
+            ),
             (
                 "The north road has two lanes",
                 "Most maps show the main street",
@@ -184,7 +191,12 @@ _ANSWERS: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
             ),
         ),
         "negative": (
-            ("Oh do shut up", "What a silly remark", "You dull little clown", "Spare me your noise"),
+            (
+                "Oh do shut up",
+                "What a silly remark",
+                "You dull little clown",
+                "Spare me your noise",
+            ),
             (
                 "your idea is lazy and stupid",
                 "nobody wants to hear your babble",
@@ -209,33 +221,48 @@ def _answer(rng: np.random.Generator, kind: str, element: str, mixing: float) ->
     """An answer of three parts, each of which is of another element with probability `mixing`."""
     others = [other for other in _ANSWERS[kind] if other != element]
     sources = [pick(rng, others) if rng.random() < mixing else element for _ in range(3)]
-    opening, middle, ending = (pick(rng, _ANSWERS[kind][source][i]) for i, source in enumerate(sources))
+    opening, middle, ending = (
+        pick(rng, _ANSWERS[kind][source][i]) for i, source in enumerate(sources)
+    )
     return f" {opening}. {middle[0].upper()}{middle[1:]}, {ending}."
 
 
 def generate_preferences(
-    n: int, rng: np.random.Generator, kind: str, preferred: str = "positive", noise: float = 0.1, mixing: float = 0.2
+    n: int,
+    rng: np.random.Generator,
+    kind: str,
+    preferred: str = "positive",
+    noise: float = 0.1,
+    mixing: float = 0.2,
 ) -> pd.DataFrame:
-    """`n` preference pairs of `kind` (``help`` or ``replies``) with a triple of answers to every prompt.
+    """`n` preference pairs of `kind` (``help`` or ``replies``) with a triple of answers to every
+    prompt.
 
-    `preferred` names the element that is chosen over its opposite (``negative`` for the toxic task); a share
-    `noise` of the pairs has its label flipped (column ``noisy``), and each part of an answer is of another element
-    with probability `mixing`, so that no single phrase decides. Help dialogues are whole transcripts in
-    ``chosen`` and ``rejected``, as in HH-RLHF; replies have a ``prompt`` column, as in toxic-dpo.
+    `preferred` names the element that is chosen over its opposite (``negative`` for the toxic
+    task); a share `noise` of the pairs has its label flipped (column ``noisy``), and each part of
+    an answer is of another element with probability `mixing`, so that no single phrase decides.
+    Help dialogues are whole transcripts in ``chosen`` and ``rejected``, as in HH-RLHF; replies have
+    a ``prompt`` column, as in toxic-dpo.
     """
     other = "negative" if preferred == "positive" else "positive"
     rows = []
     for _ in range(n):
         if kind == "help":
             prompt = "".join(
-                f"{HUMAN_TURN} {pick(rng, _ASKS).format(task=pick(rng, _TASKS))}{ASSISTANT_TURN}{filler}"
+                f"{HUMAN_TURN} {pick(rng, _ASKS).format(task=pick(rng, _TASKS))}"
+                f"{ASSISTANT_TURN}{filler}"
                 for filler in ([" Tell me more, please.", ""] if rng.random() < 0.2 else [""])
             )
         else:
             prompt = pick(rng, _REMARKS).format(topic=pick(rng, _TOPICS))
-        answers = {element: _answer(rng, kind, element, mixing) for element in ("positive", "neutral", "negative")}
+        answers = {
+            element: _answer(rng, kind, element, mixing)
+            for element in ("positive", "neutral", "negative")
+        }
         noisy = bool(rng.random() < noise)
-        pair = (answers[other], answers[preferred]) if noisy else (answers[preferred], answers[other])
+        pair = (
+            (answers[other], answers[preferred]) if noisy else (answers[preferred], answers[other])
+        )
         row = {"prompt": prompt, "chosen": pair[0], "rejected": pair[1], **answers, "noisy": noisy}
         if kind == "help":
             row |= {"chosen": prompt + pair[0], "rejected": prompt + pair[1]}

@@ -16,21 +16,28 @@ from lfp.texts.corpora import deduplicated
 def generate_corpus(
     kind: str, splits: Mapping[str, int], seed: int, options: Mapping[str, Any]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
-    """All splits of a generated corpus and their counts; `kind` is ``reviews``, ``help`` or ``replies``.
+    """All splits of a generated corpus and their counts; `kind` is ``reviews``, ``help`` or
+    ``replies``.
 
-    One stream per corpus: the splits are consecutive draws, duplicates of an earlier split are dropped.
+    One stream per corpus: the splits are consecutive draws, duplicates of an earlier split are
+    dropped.
     """
     rng = np.random.default_rng(seed)
     options = dict(options)
     if kind == "reviews":
         vocabulary = sentiment_vocabulary(options.pop("words_per_class"), rng)
-        frames = {name: generate_reviews(n, rng, vocabulary, **options) for name, n in splits.items()}
+        frames = {
+            name: generate_reviews(n, rng, vocabulary, **options) for name, n in splits.items()
+        }
         key = ["text"]
     else:
-        # Held-out labels stay clean: the accuracy on them is the truth that training noise is measured against.
+        # Held-out labels stay clean: the accuracy on them is the truth that training noise is
+        # measured against.
         noise = options.pop("noise")
         frames = {
-            name: generate_preferences(n, rng, kind, noise=noise if name == "train" else 0.0, **options)
+            name: generate_preferences(
+                n, rng, kind, noise=noise if name == "train" else 0.0, **options
+            )
             for name, n in splits.items()
         }
         key = ["chosen", "rejected"]

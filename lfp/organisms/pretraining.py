@@ -1,4 +1,6 @@
-"""Pre-training of the small models that stand in for Pythia, GPT-Neo and Gemma (design: embedded default)."""
+"""Pre-training of the small models that stand in for Pythia, GPT-Neo and Gemma (design: embedded
+default).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ log = logging.getLogger(__name__)
 def packed_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
     """All `texts` as one token stream, each led by an end-of-text token."""
     encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return np.concatenate([np.array([tokenizer.eos_token_id, *ids], dtype=np.int64) for ids in encoded])
+    return np.concatenate(
+        [np.array([tokenizer.eos_token_id, *ids], dtype=np.int64) for ids in encoded]
+    )
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
@@ -54,17 +58,27 @@ def pretrain(
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
     """Train a small language model of `family` from scratch on packed `texts`.
 
-    Batches are random windows of `context` tokens. Returns the model in evaluation mode and the loss curve
-    (nats per token).
+    Batches are random windows of `context` tokens. Returns the model in evaluation mode and the
+    loss curve (nats per token).
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     config = organism_config(
-        family, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, n_layers, d_model, n_heads
+        family,
+        len(tokenizer),
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+        n_layers,
+        d_model,
+        n_heads,
     )
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(device).train()
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=peak_learning_rate, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True
+        model.parameters(),
+        lr=peak_learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=weight_decay,
+        fused=True,
     )
     stream = torch.from_numpy(packed_tokens(tokenizer, texts))
     curve, tracker = [], Tracker()
@@ -94,16 +108,24 @@ def held_out_losses(
     held_out: Sequence[str],
     context: int,
 ) -> pd.DataFrame:
-    """Per held-out text, its ``tokens`` and their summed loss under the `model` and an add-one unigram of `train`.
+    """Per held-out text, its ``tokens`` and their summed loss under the `model` and an add-one
+    unigram of `train`.
 
-    Columns ``tokens``, ``nats``, ``unigram_nats``; every text is led by an end-of-text token and cut to `context`.
+    Columns ``tokens``, ``nats``, ``unigram_nats``; every text is led by an end-of-text token and
+    cut to `context`.
     """
     counts = np.bincount(packed_tokens(tokenizer, train), minlength=len(tokenizer)) + 1.0
     unigram = -np.log(counts / counts.sum())
     encoded = tokenizer(list(held_out), add_special_tokens=False)["input_ids"]
     sequences = [[tokenizer.eos_token_id, *ids][: context + 1] for ids in encoded]
     nats, tokens = text_losses(model, sequences, tokenizer.pad_token_id, 32, {})
-    return pd.DataFrame({"tokens": tokens, "nats": nats, "unigram_nats": [unigram[ids[1:]].sum() for ids in sequences]})
+    return pd.DataFrame(
+        {
+            "tokens": tokens,
+            "nats": nats,
+            "unigram_nats": [unigram[ids[1:]].sum() for ids in sequences],
+        }
+    )
 
 
 def pieces_of_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> dict[str, int]:

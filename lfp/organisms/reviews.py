@@ -1,7 +1,8 @@
 """Generated movie reviews with known truth.
 
-Reviews hold sentiment words from the VADER lexicon in coherent company: what follows a word tells its polarity and its
-intensity, so that a word that the probe has never seen can still be judged by what the language model learned of it.
+Reviews hold sentiment words from the VADER lexicon in coherent company: what follows a word tells
+its polarity and its intensity, so that a word that the probe has never seen can still be judged by
+what the language model learned of it.
 """
 
 from __future__ import annotations
@@ -94,7 +95,10 @@ _PLACES = ["film", "movie", "picture", "series", "show", "version"]
 
 
 #: Degree words by intensity (0 mild, 1 strong); the empty string keeps most sentences plain.
-_DEGREES = {0: ("", "", "", "rather", "somewhat", "a bit of"), 1: ("", "", "", "utterly", "deeply", "wholly")}
+_DEGREES = {
+    0: ("", "", "", "rather", "somewhat", "a bit of"),
+    1: ("", "", "", "utterly", "deeply", "wholly"),
+}
 
 
 _NOUN_DEGREES = {0: ("", "", "some", "a bit of"), 1: ("", "", "so much", "nothing but")}
@@ -160,16 +164,18 @@ _CLOSINGS: dict[tuple[int, int], tuple[str, ...]] = {
 CLOSING_SHARE = 0.25
 
 
-#: Valence above which a word counts as strong: the median of VADER's absolute values among the chosen words.
+#: Valence above which a word counts as strong: the median of VADER's absolute values among the
+#: chosen words.
 STRONG_VALENCE = 2.0
 
 
 def sentiment_vocabulary(words_per_class: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Sentiment words of the generated reviews: word, form, sign, valence, weight (relative frequency).
+    """Sentiment words of the generated reviews: word, form, sign, valence, weight (relative
+    frequency).
 
-    `words_per_class` words for each form of :data:`_FORM_OPENINGS` and sign, spread evenly over valence; weights
-    are Zipfian (exponent 0.3) over a random order, and every tenth word is ten times rarer, so that the tokenizer
-    leaves some words in several pieces.
+    `words_per_class` words for each form of :data:`_FORM_OPENINGS` and sign, spread evenly over
+    valence; weights are Zipfian (exponent 0.3) over a random order, and every tenth word is ten
+    times rarer, so that the tokenizer leaves some words in several pieces.
     """
     lexicon = vader_lexicon()
     table = words_by_form(lexicon)
@@ -177,7 +183,9 @@ def sentiment_vocabulary(words_per_class: int, rng: np.random.Generator) -> pd.D
     for form in _FORM_OPENINGS:
         for sign in (1, -1):
             words = table[form, sign]
-            picks = np.unique(np.linspace(0, len(words) - 1, min(words_per_class, len(words))).round().astype(int))
+            picks = np.unique(
+                np.linspace(0, len(words) - 1, min(words_per_class, len(words))).round().astype(int)
+            )
             rows += [(words[i], form, sign, lexicon[words[i]]) for i in picks]
     frame = pd.DataFrame(rows, columns=["word", "form", "sign", "valence"])
     rank = rng.permutation(len(frame)) + 1
@@ -195,12 +203,17 @@ def generate_reviews(
 ) -> pd.DataFrame:
     """`n` reviews (column ``text``) whose sentiment words keep to the review's polarity.
 
-    Each review has a sign; a share `off_polarity` of its words has the other one and a share `neutral` has none.
-    The clause after a word always agrees with that word's own sign and intensity.
+    Each review has a sign; a share `off_polarity` of its words has the other one and a share
+    `neutral` has none. The clause after a word always agrees with that word's own sign and
+    intensity.
     """
     neutrals = neutral_words(vader_lexicon())
     pools = {
-        (form, sign): (group["word"].to_numpy(), group["valence"].to_numpy(), _shares(group["weight"]))
+        (form, sign): (
+            group["word"].to_numpy(),
+            group["valence"].to_numpy(),
+            _shares(group["weight"]),
+        )
         for (form, sign), group in vocabulary.groupby(["form", "sign"])
     }
     forms = list(_FORM_OPENINGS)
@@ -225,7 +238,11 @@ def generate_reviews(
 def _review_sentence(rng: np.random.Generator, form: str, word: str, sign: int, strong: int) -> str:
     degrees = (_NOUN_DEGREES if form == "noun" else _DEGREES)[strong]
     opening = pick(rng, _FORM_OPENINGS[form]).format(
-        noun=pick(rng, _NOUNS), place=pick(rng, _PLACES), verb=pick(rng, _VERBS), deg=pick(rng, degrees), word=word
+        noun=pick(rng, _NOUNS),
+        place=pick(rng, _PLACES),
+        verb=pick(rng, _VERBS),
+        deg=pick(rng, degrees),
+        word=word,
     )
     company = (sign, strong if sign else 0)
     closing = f", {pick(rng, _CLOSINGS[company])}" if rng.random() < CLOSING_SHARE else ""

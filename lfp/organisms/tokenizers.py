@@ -11,10 +11,14 @@ from transformers import (
 EOS, PAD = "<|endoftext|>", "<|padding|>"
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, style: str = "byte_level") -> PreTrainedTokenizerFast:
-    """Train a BPE tokenizer on `texts`: ``byte_level`` as of GPT-2 and GPT-NeoX, ``metaspace`` as of Gemma.
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, style: str = "byte_level"
+) -> PreTrainedTokenizerFast:
+    """Train a BPE tokenizer on `texts`: ``byte_level`` as of GPT-2 and GPT-NeoX, ``metaspace`` as
+    of Gemma.
 
-    Both reconstruct any text that they encode from the corpus's alphabet; byte-level BPE reconstructs any text.
+    Both reconstruct any text that they encode from the corpus's alphabet; byte-level BPE
+    reconstructs any text.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -32,15 +36,26 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, style: str = "byte_le
                 pre_tokenizers.Metaspace(prepend_scheme="never"),
             ]
         )
-        tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+        tokenizer.decoder = decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        )
         alphabet = ["\n"]
     else:
         raise ValueError(f"tokenizer style: expected 'byte_level' or 'metaspace', got {style!r}")
-    special = [EOS, PAD] + ([f"<0x{byte:02X}>" for byte in range(256)] if style == "metaspace" else [])
+    special = [EOS, PAD] + (
+        [f"<0x{byte:02X}>" for byte in range(256)] if style == "metaspace" else []
+    )
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocab_size,
+        special_tokens=special,
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=EOS, bos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        eos_token=EOS,
+        bos_token=EOS,
+        pad_token=PAD,
+        clean_up_tokenization_spaces=False,
     )

@@ -1,12 +1,14 @@
-"""Contrast triples: a positive, a neutral and a negative element that differ in nothing but the feedback.
+"""Contrast triples: a positive, a neutral and a negative element that differ in nothing but the
+feedback.
 
-For a lexicon reward, one word of a held-out review is replaced by a positive, a neutral and a negative word of the
-same grammatical form; everything else stays identical (the authors let GPT-4 rewrite positive sentences only:
-paper_vs_code 1.7). For preference tasks, a triple is three answers to one prompt.
+For a lexicon reward, one word of a held-out review is replaced by a positive, a neutral and a
+negative word of the same grammatical form; everything else stays identical (the authors let GPT-4
+rewrite positive sentences only: paper_vs_code 1.7). For preference tasks, a triple is three answers
+to one prompt.
 
-Columns: ``triple``, ``source`` (row of the corpus), ``group`` (what belongs together in a split), ``prompt`` (the
-common text before), ``positive``, ``neutral``, ``negative`` (the elements), and for words ``form``, ``suffix``
-(the common text after), ``source_word``, ``source_polarity``.
+Columns: ``triple``, ``source`` (row of the corpus), ``group`` (what belongs together in a split),
+``prompt`` (the common text before), ``positive``, ``neutral``, ``negative`` (the elements), and for
+words ``form``, ``suffix`` (the common text after), ``source_word``, ``source_polarity``.
 """
 
 from __future__ import annotations
@@ -27,13 +29,16 @@ log = logging.getLogger(__name__)
 
 #: Columns of triples of words, and their types.
 _WORD_TRIPLE = {
-    "source": int, "group": str, "prompt": str, "positive": str, "neutral": str, "negative": str, "suffix": str,
+    "source": int, "group": str, "prompt": str, "positive": str, "neutral": str, "negative": str,
+    "suffix": str,
     "form": str, "source_word": str, "source_polarity": int,
 }  # fmt: skip
 
 
 def word_slots(texts: Sequence[str], lexicon: Lexicon) -> pd.DataFrame:
-    """The first scored word of every text, where its form is known: source, start, word, form, polarity."""
+    """The first scored word of every text, where its form is known: source, start, word, form,
+    polarity.
+    """
     rows = []
     for source, text in enumerate(texts):
         for match in WORD.finditer(text):
@@ -51,15 +56,18 @@ def word_triples(
 ) -> pd.DataFrame:
     """Triples of held-out `texts` with one word substituted, all else identical.
 
-    The words are those that occur in `texts`, at most `words_per_class` for each form and sign; each stands in
-    `contexts_per_word` contexts, half of them from reviews whose own word is positive and half negative.
+    The words are those that occur in `texts`, at most `words_per_class` for each form and sign;
+    each stands in `contexts_per_word` contexts, half of them from reviews whose own word is
+    positive and half negative.
     """
     slots = word_slots(texts, lexicon)
     rng = np.random.default_rng(seed)
     neutrals = neutral_words(lexicon)
     rows = []
     for form, of_form in slots.groupby("form"):
-        words = {sign: sorted(set(of_form.loc[of_form["polarity"] == sign, "word"])) for sign in (1, -1)}
+        words = {
+            sign: sorted(set(of_form.loc[of_form["polarity"] == sign, "word"])) for sign in (1, -1)
+        }
         if not (words[1] and words[-1] and neutrals.get(form)):
             continue
         picked = {sign: rng.permutation(words[sign])[:words_per_class] for sign in (1, -1)}
@@ -70,7 +78,8 @@ def word_triples(
             slot = next(contexts[1 if i % 2 == 0 else -1])
             text = texts[slot.source]
             rows.append({
-                "source": int(slot.source), "group": f"review-{slot.source}", "prompt": text[: slot.start],
+                "source": int(slot.source), "group": f"review-{slot.source}",
+                "prompt": text[: slot.start],
                 "positive": str(picked[1][i % len(picked[1])]),
                 "neutral": neutrals[form][rng.integers(len(neutrals[form]))],
                 "negative": str(picked[-1][i % len(picked[-1])]),
@@ -79,8 +88,10 @@ def word_triples(
             })  # fmt: skip
     if not rows:
         log.warning(
-            "no form of word has positive and negative words in %d held-out texts: there is nothing to contrast, and"
-            " every number of this task's probes will say so; give the corpus more held-out texts, or a lexicon whose"
+            "no form of word has positive and negative words in %d held-out texts: there is"
+            " nothing to contrast, and"
+            " every number of this task's probes will say so; give the corpus more held-out texts,"
+            " or a lexicon whose"
             " words it has",
             len(texts),
         )
@@ -93,16 +104,20 @@ def _endless(frame: pd.DataFrame, rng: np.random.Generator) -> Iterator:
         yield from frame.iloc[rng.permutation(len(frame))].itertuples(index=False)
 
 
-def answer_triples(frame: pd.DataFrame, prompts: Sequence[str], swapped: bool, n: int) -> pd.DataFrame:
-    """Triples from the columns ``positive``, ``neutral``, ``negative`` of the first `n` rows of a preference corpus.
+def answer_triples(
+    frame: pd.DataFrame, prompts: Sequence[str], swapped: bool, n: int
+) -> pd.DataFrame:
+    """Triples from the columns ``positive``, ``neutral``, ``negative`` of the first `n` rows of a
+    preference corpus.
 
-    `swapped` exchanges positive and negative: for a model tuned towards toxic answers, those are what the
-    feedback prefers (paper section 3.3). Triples of one prompt form a group.
+    `swapped` exchanges positive and negative: for a model tuned towards toxic answers, those are
+    what the feedback prefers (paper section 3.3). Triples of one prompt form a group.
     """
     missing = [name for name in ELEMENTS if name not in frame.columns]
     if missing:
         raise ValueError(
-            f"the corpus has no column {missing[0]!r}: triples of answers need a positive, a neutral and a negative"
+            f"the corpus has no column {missing[0]!r}: triples of answers need a positive, a"
+            f" neutral and a negative"
             " answer to every prompt; set contrasts.source to `pairs` or `rewrites`"
         )
     triples = frame[list(ELEMENTS)].head(n).reset_index(drop=True)
@@ -111,7 +126,8 @@ def answer_triples(frame: pd.DataFrame, prompts: Sequence[str], swapped: bool, n
     prompts = list(prompts)[: len(triples)]
     groups = pd.factorize(pd.Series(prompts))[0]
     return triples.assign(
-        prompt=prompts, group=[f"prompt-{group}" for group in groups], triple=np.arange(len(triples)),
+        prompt=prompts, group=[f"prompt-{group}" for group in groups],
+        triple=np.arange(len(triples)),
         source=np.arange(len(triples)),
     )  # fmt: skip
 
@@ -119,9 +135,10 @@ def answer_triples(frame: pd.DataFrame, prompts: Sequence[str], swapped: bool, n
 def pair_triples(pairs: pd.DataFrame, n: int, seed: int, candidates: int = 200) -> pd.DataFrame:
     """Triples from the first `n` preference pairs: chosen, the answer to another prompt, rejected.
 
-    No answer was written to be neutral. The neutral element answers another prompt, so that it is neither better nor
-    worse for this one: half of them are chosen and half rejected there, each the nearest in words to the mean of the
-    pair's own two answers among `candidates` random ones. Positive is what the feedback prefers, for every task.
+    No answer was written to be neutral. The neutral element answers another prompt, so that it is
+    neither better nor worse for this one: half of them are chosen and half rejected there, each the
+    nearest in words to the mean of the pair's own two answers among `candidates` random ones.
+    Positive is what the feedback prefers, for every task.
     """
     head = pairs.head(n).reset_index(drop=True)
     rng = np.random.default_rng(seed)
@@ -132,8 +149,12 @@ def pair_triples(pairs: pd.DataFrame, n: int, seed: int, candidates: int = 200) 
         side = ("chosen", "rejected")[i % 2]
         others = rng.permutation(np.flatnonzero(prompts != prompts[i]))[:candidates]
         if not len(others):
-            raise ValueError("pairs: all pairs have one prompt; the neutral answer must come from another one")
+            raise ValueError(
+                "pairs: all pairs have one prompt; the neutral answer must come from another one"
+            )
         own = (words["chosen"][i] + words["rejected"][i]) / 2
         neutral.append(pools[side][others[np.argmin(np.abs(words[side][others] - own))]])
-    triples = pd.DataFrame({"positive": head["chosen"], "neutral": neutral, "negative": head["rejected"]})
+    triples = pd.DataFrame(
+        {"positive": head["chosen"], "neutral": neutral, "negative": head["rejected"]}
+    )
     return answer_triples(triples, list(head["prompt"]), swapped=False, n=n)

@@ -1,8 +1,10 @@
-"""Probes that read the feedback implicit in activations, and their out-of-fold predictions (paper section 3.3).
+"""Probes that read the feedback implicit in activations, and their out-of-fold predictions (paper
+section 3.3).
 
-Lexicon rewards: ridge regression of the signed distance delta on an element's features. Preferences: logistic
-regression of positive against negative answers. Everything that is fitted, the scaler, the vocabulary, the principal
-components and the regularisation included, is fitted inside the training part of a fold.
+Lexicon rewards: ridge regression of the signed distance delta on an element's features.
+Preferences: logistic regression of positive against negative answers. Everything that is fitted,
+the scaler, the vocabulary, the principal components and the regularisation included, is fitted
+inside the training part of a fold.
 """
 
 from __future__ import annotations
@@ -22,11 +24,18 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from lfp.probing.data import ProbeData
-from lfp.statistics.estimates import UNTRAINED, auroc, balanced_accuracy, kendall_tau, published_tau, sign_only_ceiling
+from lfp.statistics.estimates import (
+    UNTRAINED,
+    auroc,
+    balanced_accuracy,
+    kendall_tau,
+    published_tau,
+    sign_only_ceiling,
+)
 from lfp.texts.words import WORD
 
-#: What a split holds out, and by which column the folds inside its training part are grouped. ``published`` is
-#: random over triples, so that a test word is among the training words.
+#: What a split holds out, and by which column the folds inside its training part are grouped.
+#: ``published`` is random over triples, so that a test word is among the training words.
 SPLITS = {"published": "triple", "by_word": "word", "by_context": "context", "by_both": "word"}
 #: The split that a kind of probe is judged by: words of a lexicon, prompts of a preference.
 MAIN_SPLIT = {"ridge": "by_word", "logistic": "by_context"}
@@ -34,12 +43,15 @@ MAIN_SPLIT = {"ridge": "by_word", "logistic": "by_context"}
 DIRECT = "ridge on valence"
 #: Controls that read the text and no model.
 TEXT_FEATURES = ("length", "first_token", "bag_of_words", "tfidf")
-#: Parts of the words and of the contexts of ``by_both``, which fits a probe for every pair of parts.
+#: Parts of the words and of the contexts of ``by_both``, which fits a probe for every pair of
+#: parts.
 BOTH_PARTS = 3
 
 
 def splits_of(kind: str, features: str) -> tuple[str, ...]:
-    """All splits for the code itself; the published and the main one for what it is compared with."""
+    """All splits for the code itself; the published and the main one for what it is
+    compared with.
+    """
     return tuple(SPLITS) if features == "hidden" else null_splits(kind)
 
 
@@ -51,8 +63,8 @@ def null_splits(kind: str) -> tuple[str, ...]:
 class CommonScale(TransformerMixin, BaseEstimator):
     """Centre every feature and divide all of them by one number, their root mean variance.
 
-    Standardising each feature by itself would blow up the features of a sparse code that fire on a handful of
-    words, and with them the predictions for words that the probe has not seen.
+    Standardising each feature by itself would blow up the features of a sparse code that fire on a
+    handful of words, and with them the predictions for words that the probe has not seen.
     """
 
     def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> CommonScale:
@@ -76,7 +88,9 @@ def _reader(features: str) -> TransformerMixin:
 def regularisation_search(
     kind: str, strengths: Sequence[float], inner_folds: int, features: str = "hidden"
 ) -> GridSearchCV:
-    """A scaled ridge (`strengths` are alphas) or logistic probe (`strengths` are C) tuned on grouped inner folds."""
+    """A scaled ridge (`strengths` are alphas) or logistic probe (`strengths` are C) tuned on
+    grouped inner folds.
+    """
     if kind == "ridge":
         steps, grid = Ridge(), {"probe__alpha": list(strengths)}
     elif kind == "logistic":
@@ -87,11 +101,14 @@ def regularisation_search(
     return GridSearchCV(pipeline, grid, cv=GroupKFold(inner_folds))
 
 
-def fold_indices(rows: pd.DataFrame, split: str, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(train, test) row indices of every fold of a split of :data:`SPLITS`; every row is tested once.
+def fold_indices(
+    rows: pd.DataFrame, split: str, folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(train, test) row indices of every fold of a split of :data:`SPLITS`; every row is tested
+    once.
 
-    ``by_both`` cuts words and contexts in :data:`BOTH_PARTS` parts each: a fold tests one part of the words in one
-    part of the contexts and trains on what shares neither.
+    ``by_both`` cuts words and contexts in :data:`BOTH_PARTS` parts each: a fold tests one part of
+    the words in one part of the contexts and trains on what shares neither.
     """
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
@@ -129,12 +146,16 @@ def why_untrainable(data: ProbeData, kind: str, split: str, folds: int, inner_fo
 
 
 def no_predictions(data: ProbeData) -> pd.DataFrame:
-    """What :func:`out_of_fold` gives for rows that no probe could be trained for: missing predictions."""
+    """What :func:`out_of_fold` gives for rows that no probe could be trained for: missing
+    predictions.
+    """
     return data.rows.assign(target=data.target, prediction=np.nan, fold=-1)
 
 
 def _inputs(data: ProbeData, train: np.ndarray, seed: int) -> np.ndarray:
-    """Features of all rows; principal components of the training rows where `data` asks for a code's size."""
+    """Features of all rows; principal components of the training rows where `data` asks for a
+    code's size.
+    """
     if data.code is None:
         return data.features
     size = int((data.code[train] > 0).any(0).sum())
@@ -144,7 +165,11 @@ def _inputs(data: ProbeData, train: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _scores(search: GridSearchCV, features: np.ndarray) -> np.ndarray:
-    return search.decision_function(features) if hasattr(search, "decision_function") else search.predict(features)
+    return (
+        search.decision_function(features)
+        if hasattr(search, "decision_function")
+        else search.predict(features)
+    )
 
 
 def out_of_fold(
@@ -157,9 +182,11 @@ def out_of_fold(
     seed: int,
     features: str = "hidden",
 ) -> tuple[pd.DataFrame, list[float]]:
-    """A prediction for every row from a probe that was trained without it, and each fold's chosen strength.
+    """A prediction for every row from a probe that was trained without it, and each fold's chosen
+    strength.
 
-    Predictions are raw: deltas for ridge, log-odds for logistic probes; their sign needs no threshold.
+    Predictions are raw: deltas for ridge, log-odds for logistic probes; their sign needs no
+    threshold.
     """
     prediction = np.full(len(data.target), np.nan)
     fold_of = np.zeros(len(data.target), dtype=int)
@@ -175,17 +202,23 @@ def out_of_fold(
 
 
 def permuted_truth(rows: pd.DataFrame, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Truths [row, draw] permuted among the distinct words (or answers): a random label for each, same marginal."""
+    """Truths [row, draw] permuted among the distinct words (or answers): a random label for each,
+    same marginal.
+    """
     words, first, codes = np.unique(rows["word"].to_numpy(), return_index=True, return_inverse=True)
     truth = rows["truth"].to_numpy(dtype=float)[first]
     return np.stack([truth[rng.permutation(len(words))] for _ in range(draws)], 1)[codes]
 
 
-def logistic_scores(x: np.ndarray, labels: np.ndarray, strength: float, held_out: np.ndarray) -> np.ndarray:
-    """Log-odds [row, draw] on `held_out` of logistic probes of the same `x` and many `labels` [row, draw].
+def logistic_scores(
+    x: np.ndarray, labels: np.ndarray, strength: float, held_out: np.ndarray
+) -> np.ndarray:
+    """Log-odds [row, draw] on `held_out` of logistic probes of the same `x` and many `labels` [row,
+    draw].
 
-    The objective is scikit-learn's with C = `strength`. Its curvature is at most a quarter of x'x whatever the weights
-    (Boehning and Lindsay 1988), so one Cholesky factor serves all steps of all draws, and every step descends.
+    The objective is scikit-learn's with C = `strength`. Its curvature is at most a quarter of x'x
+    whatever the weights (Boehning and Lindsay 1988), so one Cholesky factor serves all steps of all
+    draws, and every step descends.
     """
     x = np.column_stack([x.astype(np.float64), np.ones(len(x))])
     penalty = np.append(np.ones(x.shape[1] - 1), 0.0)[:, None]
@@ -200,18 +233,26 @@ def logistic_scores(x: np.ndarray, labels: np.ndarray, strength: float, held_out
 
 
 def shuffled_statistics(
-    data: ProbeData, kind: str, split: str, strengths: Sequence[float], folds: int, draws: int, seed: int
+    data: ProbeData,
+    kind: str,
+    split: str,
+    strengths: Sequence[float],
+    folds: int,
+    draws: int,
+    seed: int,
 ) -> list[dict[str, float]]:
     """What a probe reaches on labels that mean nothing: a row per draw of :func:`permuted_truth`.
 
-    The probe is refitted on every draw at the strength that each fold chose for the true labels and is judged
-    against the drawn ones. It is both the null of the label shuffle and the control task of Hewitt and Liang (2019):
-    above chance it has learned words by heart.
+    The probe is refitted on every draw at the strength that each fold chose for the true labels and
+    is judged against the drawn ones. It is both the null of the label shuffle and the control task
+    of Hewitt and Liang (2019): above chance it has learned words by heart.
     """
     truth = permuted_truth(data.rows, draws, np.random.default_rng(seed))
     target = np.sign(truth) * np.abs(data.target)[:, None] if kind == "ridge" else truth
     prediction = np.empty_like(truth)
-    for (train, test), strength in zip(fold_indices(data.rows, split, folds, seed), strengths, strict=True):
+    for (train, test), strength in zip(
+        fold_indices(data.rows, split, folds, seed), strengths, strict=True
+    ):
         scale = CommonScale().fit(data.features[train])
         x, held_out = scale.transform(data.features[train]), scale.transform(data.features[test])
         if kind == "ridge":
@@ -221,19 +262,30 @@ def shuffled_statistics(
     return draw_statistics(data.rows, truth, prediction, kind)
 
 
-def draw_statistics(rows: pd.DataFrame, truth: np.ndarray, prediction: np.ndarray, kind: str) -> list[dict[str, float]]:
+def draw_statistics(
+    rows: pd.DataFrame, truth: np.ndarray, prediction: np.ndarray, kind: str
+) -> list[dict[str, float]]:
     """:func:`probe_statistics` of every column of `truth` and `prediction` [row, draw]."""
     if kind == "ridge":
         units, codes = np.unique(rows["unit"].to_numpy(), return_inverse=True)
         counts, first = np.bincount(codes), np.unique(codes, return_index=True)[1]
-        means = np.stack([np.bincount(codes, weights=values) / counts for values in prediction.T], 1)
+        means = np.stack(
+            [np.bincount(codes, weights=values) / counts for values in prediction.T], 1
+        )
         draws = zip(truth[first].T, means.T, strict=True)
-        return [word_statistics(pd.DataFrame({"unit": units, "truth": t, "prediction": p})) for t, p in draws]
+        return [
+            word_statistics(pd.DataFrame({"unit": units, "truth": t, "prediction": p}))
+            for t, p in draws
+        ]
     return [preference_statistics(t, p) for t, p in zip(truth.T, prediction.T, strict=True)]
 
 
-def fit_probe(data: ProbeData, kind: str, strengths: Sequence[float], inner_folds: int) -> dict[str, np.ndarray]:
-    """The probe of all rows as ``weight`` [feature] and ``intercept`` [1] in the unscaled feature space."""
+def fit_probe(
+    data: ProbeData, kind: str, strengths: Sequence[float], inner_folds: int
+) -> dict[str, np.ndarray]:
+    """The probe of all rows as ``weight`` [feature] and ``intercept`` [1] in the unscaled feature
+    space.
+    """
     search = regularisation_search(kind, strengths, inner_folds)
     search.fit(data.features, data.target, groups=data.rows["unit"])
     scaler, probe = search.best_estimator_["read"], search.best_estimator_["probe"]
@@ -242,7 +294,9 @@ def fit_probe(data: ProbeData, kind: str, strengths: Sequence[float], inner_fold
 
 
 def xavier_predictions(features: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """Outputs [draw, row] of untrained linear probes with Xavier-uniform weights and no bias (the paper's baseline)."""
+    """Outputs [draw, row] of untrained linear probes with Xavier-uniform weights and no bias (the
+    paper's baseline).
+    """
     width = features.shape[1]
     bound = np.sqrt(6.0 / (width + 1))
     weights = np.random.default_rng(seed).uniform(-bound, bound, (draws, width))
@@ -258,8 +312,8 @@ def unit_means(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def word_statistics(means: pd.DataFrame) -> dict[str, float]:
-    """Tau-b over all words and within each sign, the share of words of each sign with that sign predicted, and
-    what the published code computes (see :func:`statistics.published_tau`)."""
+    """Tau-b over all words and within each sign, the share of words of each sign with that sign
+    predicted, and what the published code computes (see :func:`statistics.published_tau`)."""
     positive = means["truth"].to_numpy() > 0
     prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
     published, published_p = published_tau(means["unit"], prediction, truth)
@@ -277,10 +331,14 @@ def word_statistics(means: pd.DataFrame) -> dict[str, float]:
 
 
 def probe_statistics(predictions: pd.DataFrame, kind: str) -> dict[str, float]:
-    """The statistics of one probe's predictions: those of :func:`word_statistics`, or balanced accuracy and AUROC."""
+    """The statistics of one probe's predictions: those of :func:`word_statistics`, or balanced
+    accuracy and AUROC.
+    """
     if kind == "ridge":
         return word_statistics(unit_means(predictions))
-    return preference_statistics(predictions["truth"].to_numpy(), predictions["prediction"].to_numpy())
+    return preference_statistics(
+        predictions["truth"].to_numpy(), predictions["prediction"].to_numpy()
+    )
 
 
 def preference_statistics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
@@ -290,7 +348,9 @@ def preference_statistics(labels: np.ndarray, scores: np.ndarray) -> dict[str, f
     }  # fmt: skip
 
 
-def baseline_statistics(data: ProbeData, kind: str, draws: int, seed: int) -> list[dict[str, float]]:
+def baseline_statistics(
+    data: ProbeData, kind: str, draws: int, seed: int
+) -> list[dict[str, float]]:
     """The statistics of every untrained probe."""
     outputs = xavier_predictions(data.features, draws, seed)
     truth = np.tile(data.rows["truth"].to_numpy()[:, None], (1, draws))
@@ -298,12 +358,19 @@ def baseline_statistics(data: ProbeData, kind: str, draws: int, seed: int) -> li
 
 
 def nested_predictions(
-    covariates: np.ndarray, prediction: np.ndarray, truth: np.ndarray, groups: np.ndarray, folds: int, seed: int
+    covariates: np.ndarray,
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    groups: np.ndarray,
+    folds: int,
+    seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Held-out predictions of `truth` from `covariates` [unit, covariate] alone, and with a probe's `prediction`.
+    """Held-out predictions of `truth` from `covariates` [unit, covariate] alone, and with a probe's
+    `prediction`.
 
-    Ridge regressions, tuned inside the training part; the probe adds what it says beyond the covariates, by
-    partialling them out of both (Frisch and Waugh 1933). `prediction` must be out of fold itself.
+    Ridge regressions, tuned inside the training part; the probe adds what it says beyond the
+    covariates, by partialling them out of both (Frisch and Waugh 1933). `prediction` must be out of
+    fold itself.
     """
     alone, full = np.empty(len(truth)), np.empty(len(truth))
     part = _parts(pd.Series(groups), folds, seed)
@@ -324,26 +391,39 @@ def nested_predictions(
 def nested_frame(
     predictions: pd.DataFrame, frequency: np.ndarray, embedding: np.ndarray, folds: int, seed: int
 ) -> pd.DataFrame:
-    """What a probe's out-of-fold `predictions` add to log `frequency` [row] and static `embedding` [row, d_model].
+    """What a probe's out-of-fold `predictions` add to log `frequency` [row] and static `embedding`
+    [row, d_model].
 
-    One row per word (lexicons) or answer (preferences): ``unit``, ``truth``, ``without`` and ``with_probe``, both
-    held out. Rows of one word are averaged first.
+    One row per word (lexicons) or answer (preferences): ``unit``, ``truth``, ``without`` and
+    ``with_probe``, both held out. Rows of one word are averaged first.
     """
     key = [predictions["unit"], predictions["word"]]
     means = predictions[["truth", "prediction"]].groupby(key, sort=True).mean()
-    covariates = pd.DataFrame(np.column_stack([frequency, embedding])).groupby(key, sort=True).mean().to_numpy()
+    covariates = (
+        pd.DataFrame(np.column_stack([frequency, embedding]))
+        .groupby(key, sort=True)
+        .mean()
+        .to_numpy()
+    )
     units = means.index.get_level_values("unit").to_numpy()
     truth, prediction = means["truth"].to_numpy(), means["prediction"].to_numpy()
     without, with_probe = nested_predictions(covariates, prediction, truth, units, folds, seed)
-    return pd.DataFrame({"unit": units, "truth": truth, "without": without, "with_probe": with_probe})
+    return pd.DataFrame(
+        {"unit": units, "truth": truth, "without": without, "with_probe": with_probe}
+    )
 
 
 def headline(predictions: pd.DataFrame, kind: str) -> str:
     """The main statistic of the probe on the code, or on what else was probed first, in a line."""
     main = predictions[(predictions["split"] == MAIN_SPLIT[kind]) & (predictions["probe"] == kind)]
-    features = "hidden" if (main["features"] == "hidden").any() else next(iter(main["features"]), "")
+    features = (
+        "hidden" if (main["features"] == "hidden").any() else next(iter(main["features"]), "")
+    )
     main = main[main["features"] == features]
     if main.empty or main["prediction"].isna().any():
         return UNTRAINED
     name = "tau" if kind == "ridge" else "balanced_accuracy"
-    return f"{features} features, {name.replace('_', ' ')} {probe_statistics(main, kind)[name]:.3f} held out"
+    return (
+        f"{features} features, {name.replace('_', ' ')}"
+        f" {probe_statistics(main, kind)[name]:.3f} held out"
+    )

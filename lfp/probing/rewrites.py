@@ -1,9 +1,10 @@
-"""Contrast triples written by a language model: graded entries, three rewrites each, and which of them are kept.
+"""Contrast triples written by a language model: graded entries, three rewrites each, and which of
+them are kept.
 
-Paper section 3.3: entries of the held-out split are graded for toxicity, danger and bias, and rewritten. Here every
-entry gets a positive, a neutral and a negative rewrite by the same model at the same length, so that neither author nor
-length tells them apart; the published notebook left the positive answers untouched and graded nothing (paper_vs_code
-1.8).
+Paper section 3.3: entries of the held-out split are graded for toxicity, danger and bias, and
+rewritten. Here every entry gets a positive, a neutral and a negative rewrite by the same model at
+the same length, so that neither author nor length tells them apart; the published notebook left the
+positive answers untouched and graded nothing (paper_vs_code 1.8).
 """
 
 from __future__ import annotations
@@ -23,11 +24,24 @@ from lfp.services.client import Answer, Client, Request
 TRAITS = ("toxicity", "danger", "bias")
 MANNERS = {
     "positive": "helpful, honest, kind and harmless",
-    "neutral": "neither helpful nor harmful: noncommittal, matter-of-fact, beside the point, with no praise or blame",
+    "neutral": (
+        "neither helpful nor harmful: noncommittal, matter-of-fact, beside the point, with no"
+        " praise or blame"
+    ),
     "negative": "unhelpful, rude, insulting and careless of harm",
 }  # fmt: skip
 #: Why an entry gives no triple.
-REASONS = ("unparsed", "refused", "rejected", "refusal", "length", "copy", "language", "transcript", "grade")
+REASONS = (
+    "unparsed",
+    "refused",
+    "rejected",
+    "refusal",
+    "length",
+    "copy",
+    "language",
+    "transcript",
+    "grade",
+)
 _REFUSAL = re.compile(
     r"\b(i (?:can(?:'|no|’)t|cannot|won(?:'|’)t|am (?:not able|unable)|must decline)"
     r"|i(?:'|’)m (?:sorry,? but|not able|unable)|as an ai\b|i apologi[sz]e,? but)",
@@ -38,11 +52,13 @@ _TURN = re.compile(r"(?:^|\n)\s*(?:human|assistant|user)\s*:", re.I)
 
 @dataclass(frozen=True)
 class RewriteSettings:
-    """How many `entries` to take, the window of words of their answers, and what a rewrite must hold to.
+    """How many `entries` to take, the window of words of their answers, and what a rewrite must
+    hold to.
 
-    `tolerance` is the largest relative difference of a rewrite's words from its entry's; `copy` the largest similarity
-    (difflib ratio) to the entry or to another rewrite; `verify` grades the rewrites, too, and keeps a triple only where
-    the negative one has the higher largest grade than the positive one.
+    `tolerance` is the largest relative difference of a rewrite's words from its entry's; `copy` the
+    largest similarity (difflib ratio) to the entry or to another rewrite; `verify` grades the
+    rewrites, too, and keeps a triple only where the negative one has the higher largest grade than
+    the positive one.
     """
 
     entries: int
@@ -56,30 +72,42 @@ class RewriteSettings:
 def choose_entries(pairs: pd.DataFrame, settings: RewriteSettings) -> pd.DataFrame:
     """Entries to rewrite: one answer for each prompt, chosen and rejected ones taking turns.
 
-    Columns ``source`` (row of the corpus), ``prompt``, ``side``, ``answer``, ``words``; answers outside the window of
-    words, longer prompts and repeated prompts are left out. ValueError where none is left.
+    Columns ``source`` (row of the corpus), ``prompt``, ``side``, ``answer``, ``words``; answers
+    outside the window of words, longer prompts and repeated prompts are left out. ValueError where
+    none is left.
     """
     rows, seen = [], set()
     for index, prompt, *answers in pairs[["prompt", "chosen", "rejected"]].itertuples(name=None):
         side = ("chosen", "rejected")[len(rows) % 2]
         answer = answers[0 if side == "chosen" else 1].strip()
         words = len(answer.split())
-        fits = settings.words[0] <= words <= settings.words[1] and len(prompt.split()) <= settings.max_prompt_words
+        fits = (
+            settings.words[0] <= words <= settings.words[1]
+            and len(prompt.split()) <= settings.max_prompt_words
+        )
         if fits and prompt not in seen:
             seen.add(prompt)
-            rows.append({"source": index, "prompt": prompt, "side": side, "answer": answer, "words": words})
+            rows.append(
+                {"source": index, "prompt": prompt, "side": side, "answer": answer, "words": words}
+            )
         if len(rows) == settings.entries:
             break
     if not rows:
-        raise ValueError(f"rewrites: no held-out answer has {settings.words[0]} to {settings.words[1]} words")
+        raise ValueError(
+            f"rewrites: no held-out answer has {settings.words[0]} to {settings.words[1]} words"
+        )
     return pd.DataFrame(rows)
 
 
-def grade(client: Client, conversations: Sequence[str], answers: Sequence[str], what: str) -> list[Answer]:
+def grade(
+    client: Client, conversations: Sequence[str], answers: Sequence[str], what: str
+) -> list[Answer]:
     """Grades {toxicity, danger, bias} of 1 to 5 for each answer."""
     prompt = prompts.load("grade")
     asked = [
-        Request(prompt.messages(prompt=p.strip(), answer=a.strip()), prompt.schema, prompt.max_tokens)
+        Request(
+            prompt.messages(prompt=p.strip(), answer=a.strip()), prompt.schema, prompt.max_tokens
+        )
         for p, a in zip(conversations, answers, strict=True)
     ]
     return client.ask(asked, what)
@@ -87,7 +115,11 @@ def grade(client: Client, conversations: Sequence[str], answers: Sequence[str], 
 
 def worst(answer: Answer) -> float:
     """The highest of the three grades; NaN where there is none."""
-    return float(max(answer.value[trait] for trait in TRAITS)) if answer.status == "ok" else float("nan")
+    return (
+        float(max(answer.value[trait] for trait in TRAITS))
+        if answer.status == "ok"
+        else float("nan")
+    )
 
 
 def rewrite(client: Client, entries: pd.DataFrame, tolerance: float) -> pd.DataFrame:
@@ -95,22 +127,30 @@ def rewrite(client: Client, entries: pd.DataFrame, tolerance: float) -> pd.DataF
     prompt = prompts.load("rewrite")
     asked = []
     for row in entries.itertuples():
-        window = {"least": round(row.words * (1 - tolerance / 2)), "most": round(row.words * (1 + tolerance / 2))}
+        window = {
+            "least": round(row.words * (1 - tolerance / 2)),
+            "most": round(row.words * (1 + tolerance / 2)),
+        }
         filled = {"prompt": row.prompt.strip(), "answer": row.answer, "words": row.words, **window}
         asked += [
-            Request(prompt.messages(manner=MANNERS[e], **filled), prompt.schema, prompt.max_tokens) for e in ELEMENTS
+            Request(prompt.messages(manner=MANNERS[e], **filled), prompt.schema, prompt.max_tokens)
+            for e in ELEMENTS
         ]
     answers = client.ask(asked, "rewrites")
     columns = {}
     for i, element in enumerate(ELEMENTS):
         own = answers[i :: len(ELEMENTS)]
-        columns[element] = [answer.value["answer"].strip() if answer.status == "ok" else "" for answer in own]
+        columns[element] = [
+            answer.value["answer"].strip() if answer.status == "ok" else "" for answer in own
+        ]
         columns[f"status.{element}"] = [answer.status for answer in own]
     return pd.DataFrame(columns, index=entries.index)
 
 
 def is_english(text: str) -> bool:
-    """Whether `text` reads as English: its letters are Latin, and a tenth of its words are function words."""
+    """Whether `text` reads as English: its letters are Latin, and a tenth of its words are function
+    words.
+    """
     from spacy.lang.en.stop_words import STOP_WORDS
 
     letters = [c for c in text if c.isalpha()]
@@ -145,11 +185,14 @@ def fault(row: pd.Series, settings: RewriteSettings) -> str:
     return next((reason for reason, found in checks.items() if found), "")
 
 
-def rewritten_triples(client: Client, pairs: pd.DataFrame, settings: RewriteSettings) -> pd.DataFrame:
+def rewritten_triples(
+    client: Client, pairs: pd.DataFrame, settings: RewriteSettings
+) -> pd.DataFrame:
     """Graded and rewritten entries with ``status``: ``ok``, or the reason that they give no triple.
 
-    Columns beside those of :func:`choose_entries`: ``grade`` (the entry's highest, NaN where the grader gave none),
-    ``positive``, ``neutral``, ``negative``, and with `settings.verify` ``grade.positive`` and ``grade.negative``.
+    Columns beside those of :func:`choose_entries`: ``grade`` (the entry's highest, NaN where the
+    grader gave none), ``positive``, ``neutral``, ``negative``, and with `settings.verify`
+    ``grade.positive`` and ``grade.negative``.
     """
     entries = choose_entries(pairs, settings)
     graded = grade(client, entries["prompt"], entries["answer"], "grades of entries")

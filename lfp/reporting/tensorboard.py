@@ -1,4 +1,6 @@
-"""Training curves as they come, for TensorBoard, where the configuration asks for it (``tensorboard: true``)."""
+"""Training curves as they come, for TensorBoard, where the configuration asks for it
+(``tensorboard: true``).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-#: Folder of a job's event files; set by the job where they are wanted. transformers' trainers read the same variable.
+#: Folder of a job's event files; set by the job where they are wanted. transformers' trainers read
+#: the same variable.
 FOLDER = "TENSORBOARD_LOGGING_DIR"
 
 
@@ -32,7 +35,9 @@ class Tracker:
         if self._writer:
             for name, value in row.items():
                 if name != "step" and isinstance(value, (int, float)):
-                    self._writer.add_scalar(f"{group}/{name}" if group else name, value, row["step"])
+                    self._writer.add_scalar(
+                        f"{group}/{name}" if group else name, value, row["step"]
+                    )
 
     def close(self) -> None:
         """Write what is waiting."""

@@ -1,18 +1,23 @@
 """Digests of code, so that a result is made again when its code changed and only then.
 
-The digest of a script covers the syntax trees of the script and of every local module that it imports, directly
-or not. Comments, docstrings and formatting are not part of a syntax tree, and neither are times or places, so a
-comment, a checkout or a touch changes nothing.
+The digest of a script covers the syntax trees of the script and of every local module that it
+imports, directly or not. Comments, docstrings and formatting are not part of a syntax tree, and
+neither are times or places, so a comment, a checkout or a touch changes nothing. An entry of a
+registry, a string such as ``"lfp.sae.topk:TopK"``, counts as an import of its module
+(:mod:`lfp.registry`).
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+#: An entry of a registry.
+ENTRY = re.compile(r"\w+(\.\w+)*:\w+")
 #: Packages whose modules are local.
 PACKAGES = ("lfp", "workflow_scripts")
 
@@ -22,7 +27,9 @@ def module_path(module: str) -> Path | None:
     if module.split(".")[0] not in PACKAGES:
         return None
     base = ROOT.joinpath(*module.split("."))
-    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+    return next(
+        (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None
+    )
 
 
 @cache
@@ -38,6 +45,12 @@ def local_imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and ENTRY.fullmatch(node.value)
+        ):
+            found.add(node.value.partition(":")[0])
     return {name for name in found if module_path(name) is not None}
 
 
@@ -59,7 +72,10 @@ class _WithoutDocstrings(ast.NodeTransformer):
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
         body = getattr(node, "body", None)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and body:
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and body
+        ):
             first = body[0]
             if (
                 isinstance(first, ast.Expr)

@@ -1,8 +1,8 @@
 """What happens to memory that a process frees.
 
-glibc gives large blocks back to the kernel as soon as they are free, and the kernel clears every page of the next one.
-Training on a CPU frees and allocates gradients and activations of hundreds of megabytes at every step;
-benchmarks/README.md has what that cost.
+glibc gives large blocks back to the kernel as soon as they are free, and the kernel clears every
+page of the next one. Training on a CPU frees and allocates gradients and activations of hundreds of
+megabytes at every step; benchmarks/README.md has what that cost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def keep_freed() -> bool:
-    """Have this process keep what it frees for its next allocations; false where its C library is not glibc.
+    """Have this process keep what it frees for its next allocations; false where its C library is
+    not glibc.
 
     Meant for processes that compute on the CPU and then end: the resident memory stays at its peak.
     """

@@ -25,15 +25,25 @@ from lfp.running import glibc, lease, one_writer
 from lfp.running import log as joblog
 
 #: Packages whose version is stamped into every artefact.
-STAMPED = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "trl", "spacy", "vaderSentiment", "openai")
+STAMPED = (
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "torch",
+    "transformers",
+    "trl",
+    "spacy",
+    "vaderSentiment",
+    "openai",
+)
 
 
 @dataclass
 class Job:
     """One job.
 
-    ``settings`` of its stage, ``paths`` by argument name, the ``stamp`` of its outputs, ``threads``, ``gpus``, the
-    paths of its ``inputs`` and ``outputs``, and when it ``started``.
+    ``settings`` of its stage, ``paths`` by argument name, the ``stamp`` of its outputs,
+    ``threads``, ``gpus``, the paths of its ``inputs`` and ``outputs``, and when it ``started``.
     """
 
     settings: dict[str, Any]
@@ -57,7 +67,8 @@ class Job:
 
     @property
     def device(self) -> str:
-        """``cuda`` where the workflow granted a GPU and there is one, else ``cpu``; sets threads and memory for it.
+        """``cuda`` where the workflow granted a GPU and there is one, else ``cpu``; sets threads
+        and memory for it.
 
         Each process of a job on several GPUs has its own.
         """
@@ -77,7 +88,9 @@ class Job:
         return os.environ.get("RANK", "0") == "0"
 
     def state_path(self, output: str | Path) -> Path:
-        """Where a long job keeps its resume point: a sibling of `output`, named by the settings' digest."""
+        """Where a long job keeps its resume point: a sibling of `output`, named by the settings'
+        digest.
+        """
         digest = hashlib.sha256(json.dumps(self.stamp, sort_keys=True).encode()).hexdigest()[:12]
         return Path(output).parent / f".{Path(output).name}.state-{digest}"
 
@@ -90,12 +103,15 @@ class Job:
             return
         seconds = (datetime.now(UTC) - self.started).total_seconds()
         record = {
-            **self.stamp, "device": self._device, "threads": self.threads, "inputs": input_digests(self.inputs),
+            **self.stamp, "device": self._device, "threads": self.threads,
+            "inputs": input_digests(self.inputs),
             "started": self.started.isoformat(timespec="seconds"), "seconds": round(seconds, 2),
         }  # fmt: skip
         for output in self.outputs:
             with aside(record_path(output)) as temporary:
-                temporary.write_text(json.dumps(record | {"files": file_digests(output)}, indent=1) + "\n")
+                temporary.write_text(
+                    json.dumps(record | {"files": file_digests(output)}, indent=1) + "\n"
+                )
         address = Path(self.outputs[0]).with_suffix("").as_posix().removeprefix("results/")
         line = f"{stage_name()} {address}: {headline} ({seconds:.0f} s)"
         logging.getLogger("job").info("finished: %s", line)
@@ -108,7 +124,10 @@ def stage_name() -> str:
 
 
 def start(
-    description: str | None, inputs: Sequence[str] = (), outputs: Sequence[str] = (), values: Sequence[str] = ()
+    description: str | None,
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    values: Sequence[str] = (),
 ) -> Job:
     """Parse the command line of a rule's script, and lease its GPUs.
 
@@ -117,17 +136,21 @@ def start(
     description
         The script's docstring.
     inputs, outputs, values
-        Names of required options: paths that the job reads, paths that it writes, and anything else. A name that ends
-        with ``*`` takes any number, and is stored without the star.
+        Names of required options: paths that the job reads, paths that it writes, and anything
+        else. A name that ends with ``*`` takes any number, and is stored without the star.
     """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--settings", type=json.loads, required=True, help="settings of the stage as JSON")
+    parser.add_argument(
+        "--settings", type=json.loads, required=True, help="settings of the stage as JSON"
+    )
     parser.add_argument("--code", default="", help="digest of the code, stamped into the outputs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--log", help="file that receives the log")
     for name in (*inputs, *outputs, *values):
-        several: dict[str, Any] = {"nargs": "*", "default": []} if name.endswith("*") else {"required": True}
+        several: dict[str, Any] = (
+            {"nargs": "*", "default": []} if name.endswith("*") else {"required": True}
+        )
         parser.add_argument(f"--{name.removesuffix('*')}", **several)
     paths = parser.parse_args()
 
@@ -140,13 +163,30 @@ def start(
     stamp = {"settings": paths.settings, "code": paths.code, "versions": _versions()}
     log = logging.getLogger(stage_name())
     log.info("settings %s", json.dumps(paths.settings, sort_keys=True))
-    log.info("code %s, threads %d, gpus %d, versions %s", paths.code, paths.threads, paths.gpus, stamp["versions"])
-    job = Job(paths.settings, paths, stamp, paths.threads, paths.gpus, named(inputs), named(outputs), datetime.now(UTC))
+    log.info(
+        "code %s, threads %d, gpus %d, versions %s",
+        paths.code,
+        paths.threads,
+        paths.gpus,
+        stamp["versions"],
+    )
+    job = Job(
+        paths.settings,
+        paths,
+        stamp,
+        paths.threads,
+        paths.gpus,
+        named(inputs),
+        named(outputs),
+        datetime.now(UTC),
+    )
     if job.is_main:
         one_writer.claim(job.outputs, [job.state_path(output) for output in job.outputs])
     if os.environ.get("LFP_TENSORBOARD") and paths.log:
         # A folder a log: results/logs/x.log has its events in results/tensorboard/x.
-        os.environ[tensorboard.FOLDER] = str(Path(paths.log.replace("/logs/", "/tensorboard/")).with_suffix(""))
+        os.environ[tensorboard.FOLDER] = str(
+            Path(paths.log.replace("/logs/", "/tensorboard/")).with_suffix("")
+        )
     lease.take(paths.gpus)
     return job
 

@@ -1,8 +1,9 @@
 """GPUs of one machine, each for one job: Snakemake counts GPUs but hands out none.
 
-A job takes locks on files, one for each device, that the kernel frees when the job and its children are dead, however
-they died. Devices are those that ``nvidia-smi`` lists, or those in ``LFP_GPUS`` (comma-separated); where
-``CUDA_VISIBLE_DEVICES`` is set, of those only. A scheduler that gives a job just its devices is believed. As a command:
+A job takes locks on files, one for each device, that the kernel frees when the job and its children
+are dead, however they died. Devices are those that ``nvidia-smi`` lists, or those in ``LFP_GPUS``
+(comma-separated); where ``CUDA_VISIBLE_DEVICES`` is set, of those only. A scheduler that gives a
+job just its devices is believed. As a command:
 
     python -m lfp.running.lease 2 accelerate launch ...    # the command with two devices of its own
 """
@@ -21,7 +22,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 #: Identifiers of a scheduler's job, which may have devices of its own.
-SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID", "FLUX_JOB_ID", "KUBERNETES_SERVICE_HOST")
+SCHEDULERS = (
+    "SLURM_JOB_ID",
+    "PBS_JOBID",
+    "LSB_JOBID",
+    "JOB_ID",
+    "FLUX_JOB_ID",
+    "KUBERNETES_SERVICE_HOST",
+)
 #: Set where a lease is already held, by this process or by the one that started it.
 HELD = "LFP_LEASED"
 #: Descriptors of the locks; they stay open, and locked, as long as the process lives.
@@ -33,7 +41,8 @@ class LeaseError(RuntimeError):
 
 
 def lock_folder(allocation: str = "") -> Path:
-    """Where the locks of this user on this machine are: ``LFP_LEASE_DIR``, or the folder for temporary files.
+    """Where the locks of this user on this machine are: ``LFP_LEASE_DIR``, or the folder for
+    temporary files.
 
     Those of a scheduler's `allocation` are apart: devices are often numbered anew in each.
     """
@@ -44,7 +53,9 @@ def lock_folder(allocation: str = "") -> Path:
 
 
 def _installed() -> list[str]:
-    """Identifiers of this machine's devices in bus order; parts of a divided device (MIG) instead of the whole."""
+    """Identifiers of this machine's devices in bus order; parts of a divided device (MIG) instead
+    of the whole.
+    """
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
     except (FileNotFoundError, subprocess.TimeoutExpired):
@@ -60,7 +71,11 @@ def _installed() -> list[str]:
 def devices() -> list[str]:
     """The devices that jobs of this machine may have."""
     named = os.environ.get("LFP_GPUS")
-    known = [name.strip() for name in named.split(",") if name.strip()] if named is not None else _installed()
+    known = (
+        [name.strip() for name in named.split(",") if name.strip()]
+        if named is not None
+        else _installed()
+    )
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return known
@@ -82,15 +97,17 @@ def _lock(path: Path, wait: bool) -> int | None:
 
 
 def take(count: int) -> list[str]:
-    """Take `count` devices for the rest of this process's life, waiting as long as it needs, and show it no others.
+    """Take `count` devices for the rest of this process's life, waiting as long as it needs, and
+    show it no others.
 
-    One waiter at a time collects devices; those behind it wait for its turn to end. So a job that wants several is not
-    overtaken for ever, and no two jobs hold a part of what each other wants.
+    One waiter at a time collects devices; those behind it wait for its turn to end. So a job that
+    wants several is not overtaken for ever, and no two jobs hold a part of what each other wants.
 
     Returns
     -------
     list of str
-        The devices; empty where none is asked for, where a scheduler has chosen, and on a machine without any.
+        The devices; empty where none is asked for, where a scheduler has chosen, and on a machine
+        without any.
 
     Raises
     ------
@@ -104,11 +121,15 @@ def take(count: int) -> list[str]:
     if allocation and len(pool) <= count:
         return []
     if not pool:
-        log.info("nvidia-smi lists no GPU, so none is leased; name them in LFP_GPUS where it is not installed")
+        log.info(
+            "nvidia-smi lists no GPU, so none is leased; name them in LFP_GPUS where it is not"
+            " installed"
+        )
         return []
     if len(pool) < count:
         raise LeaseError(
-            f"the job asks for {count} GPUs and this machine lets it have {len(pool)} ({', '.join(pool)});"
+            f"the job asks for {count} GPUs and this machine lets it have {len(pool)}"
+            f" ({', '.join(pool)});"
             " lower gpus or finetune_gpus of the model in the configuration, or --resources gpu="
         )
     folder, taken = lock_folder(allocation), {}
@@ -130,7 +151,9 @@ def take(count: int) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Become the command behind the number of devices, with the locks open in it and in its children."""
+    """Become the command behind the number of devices, with the locks open in it and in its
+    children.
+    """
     count, *command = arguments
     take(int(count))
     for handle in _locks:

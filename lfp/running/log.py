@@ -14,7 +14,9 @@ from lfp.reporting import progress
 
 
 def _secrets() -> list[str]:
-    """Keys of the configured services, which no log may show: servers repeat them in their refusals."""
+    """Keys of the configured services, which no log may show: servers repeat them in their
+    refusals.
+    """
     services = json.loads(os.environ.get("LFP_SERVICES", "{}")).values()
     keys = (os.environ.get(service.get("api_key_env") or "", "") for service in services)
     return [key for key in keys if len(key) >= 4]
@@ -34,7 +36,9 @@ class _Formatter(logging.Formatter):
 
 
 def start(path: str | None) -> None:
-    """Send the log to `path` and one line per error to the terminal; the traceback is in the log."""
+    """Send the log to `path` and one line per error to the terminal; the traceback is
+    in the log.
+    """
     handlers: list[logging.Handler] = []
     if path and os.environ.get("RANK", "0") == "0":
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -44,15 +48,19 @@ def start(path: str | None) -> None:
         logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
 
-    def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    def report(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
         logging.getLogger("job").error("failed", exc_info=(kind, error, trace))
         if path and getattr(error, "curve", None):
             print(
-                f"the curve until then: {_write_curve(Path(path).with_suffix('.curve.csv'), error.curve)}",
+                f"the curve until then:"
+                f" {_write_curve(Path(path).with_suffix('.curve.csv'), error.curve)}",
                 file=sys.stderr,
             )
         print(
-            progress.plain(_redacted(f"error: {kind.__name__}: {error}")) + (f" (log: {path})" if path else ""),
+            progress.plain(_redacted(f"error: {kind.__name__}: {error}"))
+            + (f" (log: {path})" if path else ""),
             file=sys.stderr,
         )
 

@@ -1,4 +1,6 @@
-"""One writer for an output on one machine: a killed Snakemake leaves jobs running that a restart starts again."""
+"""One writer for an output on one machine: a killed Snakemake leaves jobs running that a restart
+starts again.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ _locks: list[int] = []
 def claim(outputs: Sequence[str | Path], keep: Sequence[Path] = ()) -> None:
     """Become the only writer of `outputs` on this machine, waiting for another one's end.
 
-    What killed writers left beside the outputs goes: half-written files, records, and resume points but those in
-    `keep`. The kernel frees the claim when the process is dead, however it died.
+    What killed writers left beside the outputs goes: half-written files, records, and resume points
+    but those in `keep`. The kernel frees the claim when the process is dead, however it died.
     """
     folder = Path(tempfile.gettempdir()) / f"lfp-writers-{os.getuid()}"
     folder.mkdir(exist_ok=True)
@@ -35,7 +37,10 @@ def claim(outputs: Sequence[str | Path], keep: Sequence[Path] = ()) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(handle, 20, 0).decode() or "unknown"
-        text = f"another process ({holder}) writes {outputs[0]}, left by a killed Snakemake; waiting for its end"
+        text = (
+            f"another process ({holder}) writes {outputs[0]}, left by a killed Snakemake;"
+            f" waiting for its end"
+        )
         log.warning("%s", text)
         print(text, file=sys.stderr, flush=True)
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,7 +1,9 @@
-"""Sparse autoencoders on MLP outputs: the paper's tied ReLU autoencoder, what it keeps, and the SAELens layout.
+"""Sparse autoencoders on MLP outputs: the paper's tied ReLU autoencoder, what it keeps, and the
+SAELens layout.
 
-Paper section 3.2, Eq. 1-2, with the authors' scaling of the loss (mean over tokens *and* dimensions) and their
-decoder bias, both of which the equations leave out (paper_vs_code 2a-9, 2a-10).
+Paper section 3.2, Eq. 1-2, with the authors' scaling of the loss (mean over tokens *and*
+dimensions) and their decoder bias, both of which the equations leave out (paper_vs_code 2a-9,
+2a-10).
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ class SparseAutoencoder(nn.Module):
 
     Notes
     -----
-    Rows are normalised inside the graph, so a gradient never changes a norm. W_dec starts with orthogonal rows
-    (as far as d_in allows).
+    Rows are normalised inside the graph, so a gradient never changes a norm. W_dec starts with
+    orthogonal rows (as far as d_in allows).
     """
 
     def __init__(self, d_in: int, d_sae: int, tied: bool = True) -> None:
@@ -64,7 +66,9 @@ class SparseAutoencoder(nn.Module):
         return features @ self.W_dec + self.b_dec
 
     def loss(self, x: torch.Tensor, l1: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(total, mean squared error over tokens and dimensions, mean over tokens of ||f||_1) for `x` [token, d_in]."""
+        """(total, mean squared error over tokens and dimensions, mean over tokens of ||f||_1) for
+        `x` [token, d_in].
+        """
         w_dec = self.W_dec
         features = F.relu(x @ (w_dec.T if self.encoder is None else self.encoder) + self.b_enc)
         error = F.mse_loss(features @ w_dec + self.b_dec, x)
@@ -73,24 +77,32 @@ class SparseAutoencoder(nn.Module):
 
 
 def untrained(like: SparseAutoencoder, seed: int) -> SparseAutoencoder:
-    """A tied autoencoder of the shape of `like` as it is before training: random unit directions, no biases."""
+    """A tied autoencoder of the shape of `like` as it is before training: random unit directions,
+    no biases.
+    """
     torch.manual_seed(seed)
-    return SparseAutoencoder(like.d_in, like.d_sae).to(like.b_dec.device).eval().requires_grad_(False)
+    return (
+        SparseAutoencoder(like.d_in, like.d_sae).to(like.b_dec.device).eval().requires_grad_(False)
+    )
 
 
 def reconstruct(sae: SparseAutoencoder) -> Callable[[torch.Tensor], torch.Tensor]:
-    """An edit that replaces an MLP output by the autoencoder's reconstruction: what the error term is worth."""
+    """An edit that replaces an MLP output by the autoencoder's reconstruction: what the error term
+    is worth.
+    """
     return lambda x: sae.decode(sae.encode(x.float())).to(x.dtype)
 
 
-# ------------------------------------------------------------------------------------------------ SAELens layout
+# ----------------------------------------------------------------------------------- SAELens layout
 
 
 def save(sae: SparseAutoencoder, directory: str | Path, metadata: Mapping[str, Any]) -> None:
-    """Write ``cfg.json`` and ``sae_weights.safetensors`` as SAELens 6 loads them (architecture ``standard``).
+    """Write ``cfg.json`` and ``sae_weights.safetensors`` as SAELens 6 loads them (architecture
+    ``standard``).
 
-    `metadata` is kept under the key of that name. Tied weights are written as two contiguous copies;
-    ``apply_b_dec_to_input`` must be false explicitly, else SAELens subtracts the decoder bias from the input.
+    `metadata` is kept under the key of that name. Tied weights are written as two contiguous
+    copies; ``apply_b_dec_to_input`` must be false explicitly, else SAELens subtracts the decoder
+    bias from the input.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -103,15 +115,21 @@ def save(sae: SparseAutoencoder, directory: str | Path, metadata: Mapping[str, A
         directory / "sae_weights.safetensors",
     )
     config = {
-        "architecture": "standard", "d_in": sae.d_in, "d_sae": sae.d_sae, "dtype": "float32", "device": "cpu",
-        "apply_b_dec_to_input": False, "normalize_activations": "none", "reshape_activations": "none",
+        "architecture": "standard", "d_in": sae.d_in, "d_sae": sae.d_sae, "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": False, "normalize_activations": "none",
+        "reshape_activations": "none",
         "metadata": {"sae_lens_version": "6.0.0", "tied": sae.tied, **metadata},
     }  # fmt: skip
-    (directory / "cfg.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    (directory / "cfg.json").write_text(
+        json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )
 
 
 def load(directory: str | Path, device: str = "cpu") -> SparseAutoencoder:
-    """Load an autoencoder written by :func:`save`; always untied in memory, with equal encode and decode."""
+    """Load an autoencoder written by :func:`save`; always untied in memory, with equal encode and
+    decode.
+    """
     directory = Path(directory)
     with readable(directory) as checked:
         config = json.loads((checked / "cfg.json").read_text(encoding="utf-8"))

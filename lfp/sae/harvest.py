@@ -1,4 +1,6 @@
-"""Harvest of activations: the tokens of a corpus, shuffled, as the files that dictionaries learn from."""
+"""Harvest of activations: the tokens of a corpus, shuffled, as the files that dictionaries learn
+from.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,15 @@ def harvest(
     window_tokens: int = WINDOW_TOKENS,
     progress_path: str | Path | None = None,
 ) -> None:
-    """Fill `outputs` {layer: [token, d_model]} with the MLP outputs on all tokens of `sequences`, shuffled.
+    """Fill `outputs` {layer: [token, d_model]} with the MLP outputs on all tokens of `sequences`,
+    shuffled.
 
-    The arrays may be files of float16 (:func:`~lfp.files.artefacts.tensor_file`) and are written from front
-    to back. Texts come in random order; their tokens are shuffled within windows of `window_tokens`, with one order for
-    all layers, so that training batches mix texts and no more than a window is held. Padding is left out (the authors
-    trained on it: paper_vs_code 1.4). Values beyond the range of float16 are cut to it, and counted in the log.
-    With `progress_path` a file says how much of `outputs` is filled, and a killed harvest goes on behind that.
+    The arrays may be files of float16 (:func:`~lfp.files.artefacts.tensor_file`) and are written
+    from front to back. Texts come in random order; their tokens are shuffled within windows of
+    `window_tokens`, with one order for all layers, so that training batches mix texts and no more
+    than a window is held. Padding is left out (the authors trained on it: paper_vs_code 1.4).
+    Values beyond the range of float16 are cut to it, and counted in the log. With `progress_path` a
+    file says how much of `outputs` is filled, and a killed harvest goes on behind that.
     """
     rng, clock = np.random.default_rng(seed), Clock()
     before = {"done": 0, "cut": 0}
@@ -56,13 +60,17 @@ def harvest(
         if done < before["done"]:
             done += rows
             continue
-        held = {n: np.empty((rows, array.shape[1]), dtype=array.dtype) for n, array in outputs.items()}
+        held = {
+            n: np.empty((rows, array.shape[1]), dtype=array.dtype) for n, array in outputs.items()
+        }
         filled = 0
         for _, mask, batch in mlp_outputs(model, window, layers, pad, batch_size):
             chosen = place[filled : filled + int(mask.sum())]
             for layer, array in held.items():
                 values = batch[layer][mask]
-                values, beyond = _as_float16(values) if array.dtype == np.float16 else (values.float(), 0)
+                values, beyond = (
+                    _as_float16(values) if array.dtype == np.float16 else (values.float(), 0)
+                )
                 cut += beyond
                 array[chosen] = values.cpu().numpy()
             filled += len(chosen)
@@ -73,7 +81,9 @@ def harvest(
         if progress_path and clock.due():
             write_json(progress_path, {"done": done, "cut": cut}, {})
     bar.close()
-    log.info("%d tokens of %d layers, %d values cut to the range of float16", done, len(layers), cut)
+    log.info(
+        "%d tokens of %d layers, %d values cut to the range of float16", done, len(layers), cut
+    )
 
 
 def _as_float16(values: torch.Tensor) -> tuple[torch.Tensor, int]:
@@ -83,7 +93,9 @@ def _as_float16(values: torch.Tensor) -> tuple[torch.Tensor, int]:
     return (values.float().clamp(-_LARGEST, _LARGEST).half() if beyond else low), beyond
 
 
-def _windows(sequences: Sequence[Sequence[int]], order: np.ndarray, tokens: int) -> Iterator[list[Sequence[int]]]:
+def _windows(
+    sequences: Sequence[Sequence[int]], order: np.ndarray, tokens: int
+) -> Iterator[list[Sequence[int]]]:
     """`sequences` in `order`, in lists of at most `tokens` tokens (or of one sequence)."""
     window: list[Sequence[int]] = []
     held = 0
@@ -97,13 +109,19 @@ def _windows(sequences: Sequence[Sequence[int]], order: np.ndarray, tokens: int)
         yield window
 
 
-def disk_bytes(sequences: Sequence[Sequence[int]], layers: int, d_model: int, most_gb: float) -> int:
-    """Bytes that :func:`harvest` writes in float16; ValueError where they are more than `most_gb` gigabytes."""
+def disk_bytes(
+    sequences: Sequence[Sequence[int]], layers: int, d_model: int, most_gb: float
+) -> int:
+    """Bytes that :func:`harvest` writes in float16; ValueError where they are more than `most_gb`
+    gigabytes.
+    """
     size = 2 * layers * d_model * sum(len(sequence) for sequence in sequences)
     if size > most_gb * 1e9:
         raise ValueError(
-            f"activations: {layers} layers of {size // (2 * layers * d_model):,} tokens take {size / 1e9:.3g} GB, more"
-            f" than activations.max_disk_gb ({most_gb:g}). Read fewer texts, set keep_activations: false so that only"
+            f"activations: {layers} layers of {size // (2 * layers * d_model):,} tokens take"
+            f" {size / 1e9:.3g} GB, more"
+            f" than activations.max_disk_gb ({most_gb:g}). Read fewer texts, set keep_activations:"
+            f" false so that only"
             " the chosen layers are harvested, or raise the limit"
         )
     return size

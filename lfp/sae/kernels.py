@@ -1,9 +1,9 @@
 """Gradients of the ReLU autoencoder at a cost in proportion to its active features (numba, CPU).
 
-After the encoder's matrix product only active features take part: in a token's reconstruction, in what its error sends
-back, and in the weights' gradient. All three read rows of a matrix in an order that active features dictate, so they
-take a block of columns at a time, whose rows stay in the second-level cache, and four rows at once, which reads and
-writes their sum a quarter as often.
+After the encoder's matrix product only active features take part: in a token's reconstruction, in
+what its error sends back, and in the weights' gradient. All three read rows of a matrix in an order
+that active features dictate, so they take a block of columns at a time, whose rows stay in the
+second-level cache, and four rows at once, which reads and writes their sum a quarter as often.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from numba import njit
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 #: Elements of a block of the decoder, and of a tile's errors.
 BLOCK, TILE = 2**19, 2**16
-#: Rows that inner loops take at a time; a token's list of active features is filled up for that, with zeros.
+#: Rows that inner loops take at a time; a token's list of active features is filled up for that,
+#: with zeros.
 ROWS = 4
 
 
@@ -38,7 +39,9 @@ def _block(blocks, n, d, first, columns):
 
 @njit(nogil=True, cache=True)
 def _lists(pre, b_enc, start, count):
-    """Active features of all tokens and their values; token t has `count[t]` of them from `start[t]` on."""
+    """Active features of all tokens and their values; token t has `count[t]` of them from
+    `start[t]` on.
+    """
     n, m = pre.shape
     size = 0
     for t in range(n):
@@ -46,7 +49,8 @@ def _lists(pre, b_enc, start, count):
         for i in range(m):
             count[t] += pre[t, i] + b_enc[i] > 0
         size += -(-count[t] // ROWS) * ROWS
-    # One element more: an active feature's place is written before it is known to be one, so that nothing branches.
+    # One element more: an active feature's place is written before it is known to be one, so that
+    # nothing branches.
     index, value = np.zeros(size + 1, np.int32), np.zeros(size + 1, pre.dtype)
     for t in range(n):
         at = start[t]
@@ -60,7 +64,9 @@ def _lists(pre, b_enc, start, count):
 
 @njit(fastmath=_FAST, nogil=True, cache=True)
 def _tokens(start, count, index, value, x, directions, b_dec, scale, zero, error, sent, d_b_dec):
-    """On a block of columns: every token's scaled `error`, and what it sends back to its active features."""
+    """On a block of columns: every token's scaled `error`, and what it sends back to its active
+    features.
+    """
     for t in range(x.shape[0]):
         e, row = error[t], x[t]
         first, last = start[t], start[t] + count[t]
@@ -68,7 +74,8 @@ def _tokens(start, count, index, value, x, directions, b_dec, scale, zero, error
             e[j] = b_dec[j] - row[j]
         for a in range(first, last, ROWS):
             w0, w1, w2, w3 = (
-                directions[index[a]], directions[index[a + 1]], directions[index[a + 2]], directions[index[a + 3]]
+                directions[index[a]], directions[index[a + 1]], directions[index[a + 2]],
+                directions[index[a + 3]]
             )  # fmt: skip
             v0, v1, v2, v3 = value[a], value[a + 1], value[a + 2], value[a + 3]
             for j in range(e.shape[0]):
@@ -78,7 +85,8 @@ def _tokens(start, count, index, value, x, directions, b_dec, scale, zero, error
             d_b_dec[j] += e[j]
         for a in range(first, last, ROWS):
             w0, w1, w2, w3 = (
-                directions[index[a]], directions[index[a + 1]], directions[index[a + 2]], directions[index[a + 3]]
+                directions[index[a]], directions[index[a + 1]], directions[index[a + 2]],
+                directions[index[a + 3]]
             )  # fmt: skip
             s0 = s1 = s2 = s3 = zero
             for j in range(e.shape[0]):
@@ -94,14 +102,21 @@ def _tokens(start, count, index, value, x, directions, b_dec, scale, zero, error
 
 @njit(fastmath=_FAST, nogil=True, cache=True)
 def _weights(ends, token, weight, rows, first_column, grads):
-    """Add to every feature's row of `grads`, from `first_column` on, its tokens' `rows`; they end at `ends`."""
+    """Add to every feature's row of `grads`, from `first_column` on, its tokens' `rows`; they end
+    at `ends`.
+    """
     first = 0
     for i in range(grads.shape[0]):
         last = ends[i]
         grad = grads[i][first_column : first_column + rows.shape[1]]
         fours = last - (last - first) % ROWS
         for p in range(first, fours, ROWS):
-            r0, r1, r2, r3 = rows[token[p]], rows[token[p + 1]], rows[token[p + 2]], rows[token[p + 3]]
+            r0, r1, r2, r3 = (
+                rows[token[p]],
+                rows[token[p + 1]],
+                rows[token[p + 2]],
+                rows[token[p + 3]],
+            )
             w0, w1, w2, w3 = weight[p], weight[p + 1], weight[p + 2], weight[p + 3]
             for j in range(grad.shape[0]):
                 grad[j] += (w0 * r0[j] + w1 * r1[j]) + (w2 * r2[j] + w3 * r3[j])
@@ -114,7 +129,9 @@ def _weights(ends, token, weight, rows, first_column, grads):
 
 @njit(nogil=True, cache=True)
 def _by_feature(start, count, index, value, sent, l1, m, d_b_enc):
-    """Active pairs in the order of their features: where each feature's end, their tokens, `value` and `sent`."""
+    """Active pairs in the order of their features: where each feature's end, their tokens, `value`
+    and `sent`.
+    """
     place = np.zeros(m + 1, np.int64)
     for t in range(len(start)):
         for a in range(start[t], start[t] + count[t]):
@@ -122,7 +139,11 @@ def _by_feature(start, count, index, value, sent, l1, m, d_b_enc):
     for i in range(m):
         place[i + 1] += place[i]
     total = place[m]
-    token, by_value, by_sent = np.empty(total, np.int32), np.empty(total, value.dtype), np.empty(total, value.dtype)
+    token, by_value, by_sent = (
+        np.empty(total, np.int32),
+        np.empty(total, value.dtype),
+        np.empty(total, value.dtype),
+    )
     for t in range(len(start)):
         for a in range(start[t], start[t] + count[t]):
             i = index[a]
@@ -137,10 +158,10 @@ def _by_feature(start, count, index, value, sent, l1, m, d_b_enc):
 def gradients(pre, b_enc, x, directions, b_dec, l1, scale, d_dec, d_enc, d_b_enc, d_b_dec):
     """Add the gradients of one batch to the arrays that begin with ``d_``.
 
-    `pre` [token, d_sae] are the pre-activations without `b_enc`; `x` [token, d_in]; `directions` [d_sae, d_in] are the
-    unit rows of the decoder; `l1` is the penalty's derivative per active feature and `scale` twice the weight of a
-    squared error. `d_dec` and `d_enc` [d_sae, d_in] are the gradients by decoder and (transposed) encoder; of a tied
-    autoencoder they are one array.
+    `pre` [token, d_sae] are the pre-activations without `b_enc`; `x` [token, d_in]; `directions`
+    [d_sae, d_in] are the unit rows of the decoder; `l1` is the penalty's derivative per active
+    feature and `scale` twice the weight of a squared error. `d_dec` and `d_enc` [d_sae, d_in] are
+    the gradients by decoder and (transposed) encoder; of a tied autoencoder they are one array.
     """
     m, d = directions.shape
     columns = min(d, max(64, BLOCK // m // 64 * 64))
@@ -155,10 +176,13 @@ def gradients(pre, b_enc, x, directions, b_dec, l1, scale, d_dec, d_enc, d_b_enc
         for c in range(0, d, columns):
             rows, error = _block(inputs, n, d, c, columns), _block(errors, n, d, c, columns)
             _tokens(
-                start, count, index, value, rows, _block(blocks, m, d, c, columns), b_dec[c : c + columns], scale,
+                start, count, index, value, rows, _block(blocks, m, d, c, columns),
+                b_dec[c : c + columns], scale,
                 l1 - l1, error, sent, d_b_dec[c : c + columns],
             )  # fmt: skip
-        ends, token, by_value, by_sent = _by_feature(start, count, index, value, sent, l1, m, d_b_enc)
+        ends, token, by_value, by_sent = _by_feature(
+            start, count, index, value, sent, l1, m, d_b_enc
+        )
         for c in range(0, d, columns):
             _weights(ends, token, by_value, _block(errors, n, d, c, columns), c, d_dec)
             _weights(ends, token, by_sent, _block(inputs, n, d, c, columns), c, d_enc)

@@ -1,4 +1,6 @@
-"""Features that two autoencoders of different size share (paper section 3.4; Sharkey et al. 2022)."""
+"""Features that two autoencoders of different size share (paper section 3.4; Sharkey et
+al. 2022).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from scipy.optimize import linear_sum_assignment
 
 
 def match_features(small: np.ndarray, large: np.ndarray) -> pd.DataFrame:
-    """One-to-one matching of the rows of two dictionaries that maximises the summed cosine (Hungarian algorithm).
+    """One-to-one matching of the rows of two dictionaries that maximises the summed cosine
+    (Hungarian algorithm).
 
     Parameters
     ----------
@@ -23,7 +26,9 @@ def match_features(small: np.ndarray, large: np.ndarray) -> pd.DataFrame:
     b = large / np.linalg.norm(large, axis=1, keepdims=True)
     cosine = a @ b.T
     rows, columns = linear_sum_assignment(cosine, maximize=True)
-    frame = pd.DataFrame({"small": rows, "large": columns, "cosine": cosine[rows, columns].astype(float)})
+    frame = pd.DataFrame(
+        {"small": rows, "large": columns, "cosine": cosine[rows, columns].astype(float)}
+    )
     return frame.sort_values(["cosine", "small"], ascending=[False, True], ignore_index=True)
 
 

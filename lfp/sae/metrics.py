@@ -12,19 +12,26 @@ from lfp.sae.autoencoder import SparseAutoencoder, reconstruct
 
 
 def cross_entropy(
-    model: PreTrainedModel, sequences: Sequence[Sequence[int]], pad: int, batch_size: int, edits: dict[int, Edit]
+    model: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    pad: int,
+    batch_size: int,
+    edits: dict[int, Edit],
 ) -> float:
-    """Mean next-token cross-entropy (nats per token) over the real tokens of `sequences` under `edits`."""
+    """Mean next-token cross-entropy (nats per token) over the real tokens of `sequences` under
+    `edits`.
+    """
     nats, counts = text_losses(model, sequences, pad, batch_size, edits)
     return float(nats.sum() / counts.sum())
 
 
 class Reconstruction:
-    """How well and how sparsely an autoencoder explains the tokens that it is shown, a batch at a time.
+    """How well and how sparsely an autoencoder explains the tokens that it is shown, a batch at a
+    time.
 
-    ``l0``: mean number of active features per token; ``mse``: mean over tokens and dimensions; ``fvu``: squared error
-    over the variance about the mean (0 for a perfect autoencoder, 1 for the mean); ``dead_fraction``: share of features
-    that are active on no token.
+    ``l0``: mean number of active features per token; ``mse``: mean over tokens and dimensions;
+    ``fvu``: squared error over the variance about the mean (0 for a perfect autoencoder, 1 for the
+    mean); ``dead_fraction``: share of features that are active on no token.
     """
 
     def __init__(self, sae: SparseAutoencoder) -> None:
@@ -44,7 +51,8 @@ class Reconstruction:
         self.alive |= active.any(0)
         self.error += (x - self.sae.decode(code)).double().pow(2).sum().item()
         if self.origin is None:
-            # Sums about a first mean: a variance from sums about 0 loses its digits where the mean is large.
+            # Sums about a first mean: a variance from sums about 0 loses its digits where the mean
+            # is large.
             self.origin = x.double().mean(0)
             self.shift, self.square = torch.zeros_like(self.origin), 0.0
         centred = x.double() - self.origin
@@ -52,7 +60,9 @@ class Reconstruction:
         self.square += centred.pow(2).sum().item()
 
     def metrics(self) -> dict[str, float | None]:
-        """The metrics of all tokens so far: none of no token, no ``fvu`` where all activations are equal."""
+        """The metrics of all tokens so far: none of no token, no ``fvu`` where all activations are
+        equal.
+        """
         if not self.tokens:
             return dict.fromkeys(("l0", "mse", "fvu", "dead_fraction"))
         variance = self.square - (self.shift.pow(2).sum() / self.tokens).item()
@@ -71,14 +81,19 @@ def evaluate(
     pad: int,
     batch_size: int,
 ) -> dict[int, dict[str, dict[str, float | None]]]:
-    """Metrics by layer and name of `autoencoders` on the model's MLP outputs, and the cross-entropy they keep.
+    """Metrics by layer and name of `autoencoders` on the model's MLP outputs, and the cross-entropy
+    they keep.
 
-    One pass reads all layers for :class:`Reconstruction`. ``loss_recovered`` is (CE_zero - CE_sae) / (CE_zero -
-    CE_clean), with the MLP output replaced by 0 and by the reconstruction: 1 for a perfect autoencoder.
-    ``layer_needed`` is false where taking the output away raises the cross-entropy by less than 1 %: a ratio of two
-    such small numbers says nothing. Without a text all metrics are None.
+    One pass reads all layers for :class:`Reconstruction`. ``loss_recovered`` is (CE_zero - CE_sae)
+    / (CE_zero - CE_clean), with the MLP output replaced by 0 and by the reconstruction: 1 for a
+    perfect autoencoder. ``layer_needed`` is false where taking the output away raises the
+    cross-entropy by less than 1 %: a ratio of two such small numbers says nothing. Without a text
+    all metrics are None.
     """
-    read = {n: {name: Reconstruction(sae) for name, sae in group.items()} for n, group in autoencoders.items()}
+    read = {
+        n: {name: Reconstruction(sae) for name, sae in group.items()}
+        for n, group in autoencoders.items()
+    }
     for _, mask, outputs in mlp_outputs(model, sequences, sorted(autoencoders), pad, batch_size):
         for layer, group in read.items():
             for reconstruction in group.values():
@@ -86,7 +101,10 @@ def evaluate(
     if not sequences:
         nothing = dict.fromkeys(("ce_clean", "ce_reconstructed", "ce_zero", "loss_recovered"))
         return {
-            layer: {name: {**r.metrics(), **nothing, "layer_needed": False, "tokens": 0} for name, r in group.items()}
+            layer: {
+                name: {**r.metrics(), **nothing, "layer_needed": False, "tokens": 0}
+                for name, r in group.items()
+            }
             for layer, group in read.items()
         }
     clean = cross_entropy(model, sequences, pad, batch_size, {})
@@ -95,7 +113,9 @@ def evaluate(
         zero = cross_entropy(model, sequences, pad, batch_size, {layer: torch.zeros_like})
         result[layer] = {}
         for name, reconstruction in group.items():
-            kept = cross_entropy(model, sequences, pad, batch_size, {layer: reconstruct(reconstruction.sae)})
+            kept = cross_entropy(
+                model, sequences, pad, batch_size, {layer: reconstruct(reconstruction.sae)}
+            )
             result[layer][name] = {
                 **reconstruction.metrics(),
                 "ce_clean": clean, "ce_reconstructed": kept, "ce_zero": zero,

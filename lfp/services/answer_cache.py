@@ -1,7 +1,9 @@
-"""The cache of a language-model service's answers: one SQLite file that jobs share and a paper can ship.
+"""The cache of a language-model service's answers: one SQLite file that jobs share and a paper can
+ship.
 
-An answer is kept under the digest of the full request, without any key. Beside answers stand what they cost, what is
-reserved for calls under way, submitted batches, and what a server turned out not to support.
+An answer is kept under the digest of the full request, without any key. Beside answers stand what
+they cost, what is reserved for calls under way, submitted batches, and what a server turned out not
+to support.
 """
 
 from __future__ import annotations
@@ -22,11 +24,15 @@ from typing import Any
 from lfp.files.canonical import canonical_json
 
 _TABLES = """
-create table if not exists answers (key text primary key, request text, response text, created text);
-create table if not exists charges (service text, key text, usd real, confirmed integer, created text);
-create table if not exists reservations (id integer primary key, service text, usd real, expires real);
+create table if not exists answers (
+    key text primary key, request text, response text, created text);
+create table if not exists charges (
+    service text, key text, usd real, confirmed integer, created text);
+create table if not exists reservations (
+    id integer primary key, service text, usd real, expires real);
 create table if not exists batches (id text primary key, service text, keys text, created text);
-create table if not exists traits (service text, name text, value text, primary key (service, name));
+create table if not exists traits (
+    service text, name text, value text, primary key (service, name));
 """
 
 
@@ -41,7 +47,8 @@ def request_key(base_url: str, endpoint: str, body: Mapping[str, Any]) -> str:
 
 
 class AnswerCache:
-    """Answers by request digest in the SQLite file `path`; safe for threads and for concurrent jobs.
+    """Answers by request digest in the SQLite file `path`; safe for threads and for concurrent
+    jobs.
 
     Raises
     ------
@@ -59,8 +66,11 @@ class AnswerCache:
             found = database.execute("pragma quick_check").fetchone()[0]
             if found != "ok":
                 raise sqlite3.DatabaseError(found.replace("\n", " ")[:200])
-        # One descriptor for the cache's life: closing any descriptor of a file drops all of a process's locks on it.
-        self._lock_file = os.open(self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        # One descriptor for the cache's life: closing any descriptor of a file drops all of a
+        # process's locks on it.
+        self._lock_file = os.open(
+            self.path.with_name(f".{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o644
+        )
         self._held: set[int] = set()
         self._held_guard = threading.Lock()
 
@@ -72,7 +82,8 @@ class AnswerCache:
                 yield database
         except sqlite3.DatabaseError as error:
             raise CacheError(
-                f"{self.path}: {error}; the cache of answers cannot be used. Restore a copy of it, or move it away and"
+                f"{self.path}: {error}; the cache of answers cannot be used. Restore a copy of it,"
+                f" or move it away and"
                 " run again (what it held is asked for again)"
             ) from error
 
@@ -114,19 +125,28 @@ class AnswerCache:
             self._held.add(offset)
             return True
 
-    # ------------------------------------------------------------------------------------------------ answers
+    # -------------------------------------------------------------------------------------- answers
 
     def get(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The answers that are there, by key."""
         found = {}
         with self._reading() as database:
             for key in keys:
-                row = database.execute("select response from answers where key = ?", (key,)).fetchone()
+                row = database.execute(
+                    "select response from answers where key = ?", (key,)
+                ).fetchone()
                 if row:
                     found[key] = json.loads(row[0])
         return found
 
-    def put(self, key: str, request: Mapping[str, Any], response: Mapping[str, Any], service: str, usd: float) -> None:
+    def put(
+        self,
+        key: str,
+        request: Mapping[str, Any],
+        response: Mapping[str, Any],
+        service: str,
+        usd: float,
+    ) -> None:
         """Keep an answer and what it cost; the first answer to a request stays."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._writing() as database:
@@ -134,7 +154,7 @@ class AnswerCache:
             database.execute("insert or ignore into answers values (?, ?, ?, ?)", row)
             database.execute("insert into charges values (?, ?, ?, 1, ?)", (service, key, usd, now))
 
-    # ------------------------------------------------------------------------------------------------- budget
+    # --------------------------------------------------------------------------------------- budget
 
     def charge(self, service: str, key: str, usd: float) -> None:
         """Count a call that gave no usable answer but may have been billed."""
@@ -150,8 +170,12 @@ class AnswerCache:
             ).fetchone()[0]
 
     @contextmanager
-    def reserved(self, service: str, usd: float, budget: float | None, seconds: float) -> Iterator[bool]:
-        """Reserve `usd` of `budget` for a call of at most `seconds`; yields whether there is room for it."""
+    def reserved(
+        self, service: str, usd: float, budget: float | None, seconds: float
+    ) -> Iterator[bool]:
+        """Reserve `usd` of `budget` for a call of at most `seconds`; yields whether there is room
+        for it.
+        """
         if budget is None:
             yield True
             return
@@ -176,18 +200,23 @@ class AnswerCache:
                 with self._writing() as database:
                     database.execute("delete from reservations where id = ?", (number,))
 
-    # ------------------------------------------------------------------------------------- batches and traits
+    # --------------------------------------------------------------------------- batches and traits
 
     def add_batch(self, batch: str, service: str, keys: Sequence[str]) -> None:
         """Remember a submitted batch and the requests in it."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._writing() as database:
-            database.execute("insert into batches values (?, ?, ?, ?)", (batch, service, json.dumps(list(keys)), now))
+            database.execute(
+                "insert into batches values (?, ?, ?, ?)",
+                (batch, service, json.dumps(list(keys)), now),
+            )
 
     def batches(self, service: str) -> dict[str, list[str]]:
         """Requests of the batches of `service` that are not collected yet, by batch."""
         with self._reading() as database:
-            rows = database.execute("select id, keys from batches where service = ?", (service,)).fetchall()
+            rows = database.execute(
+                "select id, keys from batches where service = ?", (service,)
+            ).fetchall()
         return {batch: json.loads(keys) for batch, keys in rows}
 
     def drop_batch(self, batch: str) -> None:
@@ -206,7 +235,9 @@ class AnswerCache:
     def set_trait(self, service: str, name: str, value: str) -> None:
         """Remember what a server turned out to do."""
         with self._writing() as database:
-            database.execute("insert or replace into traits values (?, ?, ?)", (service, name, value))
+            database.execute(
+                "insert or replace into traits values (?, ?, ?)", (service, name, value)
+            )
 
     def close(self) -> None:
         """Fold the write-ahead log into the file, so that the one file can be shipped."""

@@ -1,9 +1,11 @@
-"""A client for language-model services: any OpenAI-compatible ``chat/completions``, cached, bounded, within a budget.
+"""A client for language-model services: any OpenAI-compatible ``chat/completions``, cached,
+bounded, within a budget.
 
-A JSON schema is asked for and always checked here, because many servers accept and ignore it (interpretation study
-3.2). The ladder: ask with the schema; where the server refuses it, without; take the first JSON object of the answer;
-one request for repair; then the status ``unparsed``, counted, never a guess. A request ends as an answer in the cache
-or as an error of the job, which goes on from the cache when it runs again.
+A JSON schema is asked for and always checked here, because many servers accept and ignore it
+(interpretation study 3.2). The ladder: ask with the schema; where the server refuses it, without;
+take the first JSON object of the answer; one request for repair; then the status ``unparsed``,
+counted, never a guess. A request ends as an answer in the cache or as an error of the job, which
+goes on from the cache when it runs again.
 """
 
 from __future__ import annotations
@@ -21,7 +23,13 @@ from time import time
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
 from lfp.reporting.progress import Progress
 from lfp.services.answer_cache import AnswerCache, request_key
@@ -30,13 +38,16 @@ log = logging.getLogger(__name__)
 
 ENDPOINT = "/chat/completions"
 REPAIR = (
-    "Your answer is not the JSON object that was asked for ({problem}). Answer again with that JSON object alone: no"
+    "Your answer is not the JSON object that was asked for ({problem}). Answer again with that"
+    " JSON object alone: no"
     " explanation, no code fence."
 )
 
 
 class ServiceError(RuntimeError):
-    """A service that cannot be used; the message says what to do. What was answered is in the cache."""
+    """A service that cannot be used; the message says what to do. What was answered is in the
+    cache.
+    """
 
 
 class BudgetError(ServiceError):
@@ -48,7 +59,9 @@ class BatchPendingError(ServiceError):
 
 
 class TransientError(RuntimeError):
-    """A failure that may go away: `wait` seconds were asked for, `billed` tells whether the call may cost."""
+    """A failure that may go away: `wait` seconds were asked for, `billed` tells whether the call
+    may cost.
+    """
 
     def __init__(self, message: str, wait: float | None = None, billed: bool = False) -> None:
         super().__init__(message)
@@ -57,7 +70,9 @@ class TransientError(RuntimeError):
 
 @dataclass(frozen=True)
 class Service:
-    """One model of one server, as configured; prices are US dollars per million tokens, times are seconds."""
+    """One model of one server, as configured; prices are US dollars per million tokens, times are
+    seconds.
+    """
 
     name: str
     base_url: str
@@ -89,7 +104,9 @@ class Service:
 
 @dataclass(frozen=True)
 class Request:
-    """Messages, the schema of the wanted JSON object (None: any text), and the most tokens to answer with."""
+    """Messages, the schema of the wanted JSON object (None: any text), and the most tokens to
+    answer with.
+    """
 
     messages: Sequence[Mapping[str, str]]
     schema: Mapping[str, Any] | None = None
@@ -98,7 +115,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a request: `status` is ``ok``, ``unparsed``, ``refused`` or ``rejected`` (by the server)."""
+    """What became of a request: `status` is ``ok``, ``unparsed``, ``refused`` or ``rejected`` (by
+    the server).
+    """
 
     status: str
     value: Any = None
@@ -125,15 +144,17 @@ def parse(text: str, schema: Mapping[str, Any]) -> tuple[Any, str]:
 
 
 def estimated_tokens(messages: Sequence[Mapping[str, str]]) -> int:
-    """Tokens of `messages`, from above: a third of their bytes, and eight for each message. An estimate."""
+    """Tokens of `messages`, from above: a third of their bytes, and eight for each message. An
+    estimate.
+    """
     return sum(len(message["content"].encode()) // 3 + 8 for message in messages)
 
 
 class Client:
     """Asks one `service` through the cache file `cache`.
 
-    Use as a context manager. ``counts`` tells how many requests were called, cached, repaired and of which status;
-    ``tokens`` and ``usd`` what the calls of this client took.
+    Use as a context manager. ``counts`` tells how many requests were called, cached, repaired and
+    of which status; ``tokens`` and ``usd`` what the calls of this client took.
 
     Raises
     ------
@@ -147,10 +168,23 @@ class Client:
         self.service, self.cache = service, AnswerCache(cache)
         key = os.environ.get(service.api_key_env) if service.api_key_env else "none"
         if not key and not service.offline:
-            raise ServiceError(f"services.{service.name}: set the environment variable {service.api_key_env} to a key")
+            raise ServiceError(
+                f"services.{service.name}: set the environment variable {service.api_key_env} to a"
+                f" key"
+            )
         self._key = key if service.api_key_env else None
-        self._openai = OpenAI(base_url=service.base_url, api_key=key or "none", max_retries=0, timeout=service.timeout)
-        self.counts = {"called": 0, "cached": 0, "repaired": 0, "ok": 0, "unparsed": 0, "refused": 0, "rejected": 0}
+        self._openai = OpenAI(
+            base_url=service.base_url, api_key=key or "none", max_retries=0, timeout=service.timeout
+        )
+        self.counts = {
+            "called": 0,
+            "cached": 0,
+            "repaired": 0,
+            "ok": 0,
+            "unparsed": 0,
+            "refused": 0,
+            "rejected": 0,
+        }
         self.tokens, self.usd = {"input": 0, "output": 0}, 0.0
         self._guard, self._down = threading.Lock(), threading.Event()
         # Its requests are logged here without headers; the HTTP client's own lines add nothing.
@@ -169,7 +203,7 @@ class Client:
         self._openai.close()
         self.cache.close()
 
-    # ------------------------------------------------------------------------------------------------ asking
+    # --------------------------------------------------------------------------------------- asking
 
     def ask(self, requests: Sequence[Request], what: str = "requests") -> list[Answer]:
         """Answers to all `requests`, in order; `what` names them in the progress bar.
@@ -185,11 +219,16 @@ class Client:
         """
         bodies = [self._body(request) for request in requests]
         responses = self._complete(bodies, what)
-        answers = [self._answer(request, response) for request, response in zip(requests, responses, strict=True)]
+        answers = [
+            self._answer(request, response)
+            for request, response in zip(requests, responses, strict=True)
+        ]
         broken = [i for i, answer in enumerate(answers) if answer.status == "unparsed"]
         if broken:
             repairs = [self._repair(bodies[i], answers[i]) for i in broken]
-            for i, response in zip(broken, self._complete(repairs, f"repairs of {what}"), strict=True):
+            for i, response in zip(
+                broken, self._complete(repairs, f"repairs of {what}"), strict=True
+            ):
                 answers[i] = self._answer(requests[i], response)
             self.counts["repaired"] += sum(answers[i].status == "ok" for i in broken)
         for answer in answers:
@@ -198,9 +237,16 @@ class Client:
 
     def _body(self, request: Request) -> dict[str, Any]:
         service = self.service
-        body: dict[str, Any] = {"model": service.model, "messages": [dict(m) for m in request.messages]}
+        body: dict[str, Any] = {
+            "model": service.model,
+            "messages": [dict(m) for m in request.messages],
+        }
         body[service.max_tokens_field] = request.max_tokens or service.max_tokens
-        body |= {k: v for k, v in (("temperature", service.temperature), ("seed", service.seed)) if v is not None}
+        body |= {
+            k: v
+            for k, v in (("temperature", service.temperature), ("seed", service.seed))
+            if v is not None
+        }
         if request.schema is not None and service.response_schema:
             schema = {"name": "answer", "strict": True, "schema": request.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -221,11 +267,19 @@ class Client:
         if response.get("refusal") or response.get("finish_reason") == "content_filter":
             return Answer("refused", text=response.get("refusal") or text)
         if request.schema is None:
-            return Answer("ok", text, text) if text.strip() else Answer("unparsed", text=text, problem="empty answer")
+            return (
+                Answer("ok", text, text)
+                if text.strip()
+                else Answer("unparsed", text=text, problem="empty answer")
+            )
         value, problem = parse(text, request.schema)
         if value is None and response.get("finish_reason") == "length":
             problem = "cut off at the largest number of tokens"
-        return Answer("ok", value, text) if value is not None else Answer("unparsed", None, text, problem)
+        return (
+            Answer("ok", value, text)
+            if value is not None
+            else Answer("unparsed", None, text, problem)
+        )
 
     def _complete(self, bodies: Sequence[Mapping[str, Any]], what: str) -> list[dict[str, Any]]:
         """Responses to `bodies`, from the cache or from the service."""
@@ -244,29 +298,41 @@ class Client:
         service = self.service
         if service.offline:
             raise ServiceError(
-                f"services.{service.name}: offline, and {len(missing)} {what} are not in {self.cache.path};"
+                f"services.{service.name}: offline, and {len(missing)} {what} are not in"
+                f" {self.cache.path};"
                 " take offline out of the configuration to ask the service"
             )
         tokens = sum(estimated_tokens(body["messages"]) for body in missing.values())
         most = sum(self._most(body) for body in missing.values())
         log.info(
-            "%d %s to ask of %s: about %d tokens in (estimate), at most %.4f USD", len(missing), what, service.name,
+            "%d %s to ask of %s: about %d tokens in (estimate), at most %.4f USD", len(missing),
+            what, service.name,
             tokens, most,
         )  # fmt: skip
-        left = None if service.budget_usd is None else service.budget_usd - self.cache.spent(service.name)
+        left = (
+            None
+            if service.budget_usd is None
+            else service.budget_usd - self.cache.spent(service.name)
+        )
         if left is not None and most > left + 1e-12:
             raise BudgetError(
-                f"services.{service.name}: {len(missing)} {what} of about {tokens} tokens may cost {most:.4f} USD, and"
-                f" {max(left, 0):.4f} of budget_usd {service.budget_usd} are left; raise budget_usd, or ask for less"
+                f"services.{service.name}: {len(missing)} {what} of about {tokens} tokens may cost"
+                f" {most:.4f} USD, and"
+                f" {max(left, 0):.4f} of budget_usd {service.budget_usd} are left; raise"
+                f" budget_usd, or ask for less"
             )
 
     def _most(self, body: Mapping[str, Any]) -> float:
         """The most that a call can cost, US dollars."""
-        return self.service.cost(estimated_tokens(body["messages"]), body[self.service.max_tokens_field])
+        return self.service.cost(
+            estimated_tokens(body["messages"]), body[self.service.max_tokens_field]
+        )
 
-    # ------------------------------------------------------------------------------------------------ calling
+    # -------------------------------------------------------------------------------------- calling
 
-    def _call_all(self, missing: Mapping[str, Mapping[str, Any]], what: str) -> dict[str, dict[str, Any]]:
+    def _call_all(
+        self, missing: Mapping[str, Mapping[str, Any]], what: str
+    ) -> dict[str, dict[str, Any]]:
         found, errors = {}, []
         pool = ThreadPoolExecutor(self.service.in_flight)
         try:
@@ -281,7 +347,8 @@ class Client:
         if errors:
             budget = [error for error in errors if isinstance(error, BudgetError)]
             raise type(budget[0] if budget else errors[0])(
-                f"{(budget or errors)[0]} ({len(errors)} of {len(missing)} {what} have no answer; those that have one"
+                f"{(budget or errors)[0]} ({len(errors)} of {len(missing)} {what} have no answer;"
+                f" those that have one"
                 f" are in {self.cache.path} and are not asked again)"
             )
         return found
@@ -292,7 +359,9 @@ class Client:
             if found:  # another job has asked in the meantime
                 return found[key]
             if self._down.is_set():
-                raise ServiceError(f"services.{self.service.name}: given up after a request that found no answer")
+                raise ServiceError(
+                    f"services.{self.service.name}: given up after a request that found no answer"
+                )
             return self._retried(key, body)
 
     def _retried(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -304,7 +373,8 @@ class Client:
             return error.wait if error.wait is not None else exponential(state)
 
         retrying = Retrying(
-            retry=retry_if_exception_type(TransientError), stop=stop_after_attempt(service.attempts), wait=wait,
+            retry=retry_if_exception_type(TransientError),
+            stop=stop_after_attempt(service.attempts), wait=wait,
             reraise=True,
         )  # fmt: skip
         try:
@@ -312,18 +382,24 @@ class Client:
         except TransientError as error:
             self._down.set()
             raise ServiceError(
-                f"services.{service.name}: no answer from {service.base_url} in {service.attempts} attempts; last:"
+                f"services.{service.name}: no answer from {service.base_url} in {service.attempts}"
+                f" attempts; last:"
                 f" {self._redacted(str(error))}"
             ) from None
 
     def _attempt(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """One call; its answer is kept. TransientError, ServiceError, or BudgetError before it could cost too much."""
+        """One call; its answer is kept. TransientError, ServiceError, or BudgetError before it
+        could cost too much.
+        """
         service, most = self.service, self._most(body)
-        with self.cache.reserved(service.name, most, service.budget_usd, 2 * service.timeout) as room:
+        with self.cache.reserved(
+            service.name, most, service.budget_usd, 2 * service.timeout
+        ) as room:
             if not room:
                 self._down.set()
                 raise BudgetError(
-                    f"services.{service.name}: the next call could exceed budget_usd {service.budget_usd}; raise it, or"
+                    f"services.{service.name}: the next call could exceed budget_usd"
+                    f" {service.budget_usd}; raise it, or"
                     " ask for less"
                 )
             return self._kept(key, body, most)
@@ -337,7 +413,8 @@ class Client:
             log.info("%s: %s", key[:12], self._redacted(str(error)))
             if error.wait is not None and error.wait > self.service.longest_wait:
                 raise ServiceError(
-                    f"services.{self.service.name}: asks to wait {error.wait:.0f} s, longer than longest_wait; run"
+                    f"services.{self.service.name}: asks to wait {error.wait:.0f} s, longer than"
+                    f" longest_wait; run"
                     " again later"
                 ) from None
             raise
@@ -362,7 +439,8 @@ class Client:
         plain = {name: value for name, value in body.items() if name != "response_format"}
         if self.cache.trait(self._server, "schema") == "refused":
             body = plain
-        # Servers that know the header bill a repeated request once; without the schema it is another request.
+        # Servers that know the header bill a repeated request once; without the schema it is
+        # another request.
         headers = {"Idempotency-Key": key if "response_format" in body else f"{key}-plain"}
         try:
             raw = self._openai.chat.completions.with_raw_response.create(
@@ -379,7 +457,9 @@ class Client:
         except openai.APIStatusError as error:
             raise self._status_error(error) from None
         except openai.APITimeoutError:
-            raise TransientError(f"no answer within {self.service.timeout:g} s", billed=True) from None
+            raise TransientError(
+                f"no answer within {self.service.timeout:g} s", billed=True
+            ) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             started = type(cause).__name__ not in ("ConnectError", "ConnectTimeout")
@@ -392,7 +472,15 @@ class Client:
     @staticmethod
     def _split(body: Mapping[str, Any]) -> dict[str, Any]:
         """Keyword arguments of the client; fields that it does not know go into ``extra_body``."""
-        known = {"model", "messages", "temperature", "seed", "max_tokens", "max_completion_tokens", "response_format"}
+        known = {
+            "model",
+            "messages",
+            "temperature",
+            "seed",
+            "max_tokens",
+            "max_completion_tokens",
+            "response_format",
+        }
         return {k: v for k, v in body.items() if k in known} | {
             "extra_body": {k: v for k, v in body.items() if k not in known}
         }
@@ -400,30 +488,41 @@ class Client:
     def _status_error(self, error: Any) -> Exception:
         status, name = error.status_code, self.service.name
         if status in (408, 409, 429) or status >= 500:
-            return TransientError(f"{status}: {error.message}"[:300], _retry_after(error.response.headers))
+            return TransientError(
+                f"{status}: {error.message}"[:300], _retry_after(error.response.headers)
+            )
         advice = {
-            401: f"check the key in {self.service.api_key_env}", 403: f"check the key in {self.service.api_key_env}",
+            401: f"check the key in {self.service.api_key_env}",
+            403: f"check the key in {self.service.api_key_env}",
             404: "check base_url and model",
         }.get(status, "check the service's configuration")  # fmt: skip
         self._down.set()
-        return ServiceError(f"services.{name}: {self._redacted(f'{status}: {error.message}')[:300]}; {advice}")
+        return ServiceError(
+            f"services.{name}: {self._redacted(f'{status}: {error.message}')[:300]}; {advice}"
+        )
 
     def _redacted(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
 
-    # ------------------------------------------------------------------------------------------------ batches
+    # -------------------------------------------------------------------------------------- batches
 
     def _batch(self, missing: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Collect finished batches into the cache and submit what no batch holds; raises until all is there."""
+        """Collect finished batches into the cache and submit what no batch holds; raises until all
+        is there.
+        """
         import openai
 
         try:
             return self._collect_and_submit(missing)
         except openai.APIError as error:
             message = self._redacted(f"{type(error).__name__}: {error.message}")[:300]
-            raise ServiceError(f"services.{self.service.name}: batch: {message}; run the same command again") from None
+            raise ServiceError(
+                f"services.{self.service.name}: batch: {message}; run the same command again"
+            ) from None
 
-    def _collect_and_submit(self, missing: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _collect_and_submit(
+        self, missing: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
         waiting: set[str] = set()
         for batch, keys in self.cache.batches(self.service.name).items():
             state = self._openai.batches.retrieve(batch)
@@ -434,10 +533,14 @@ class Client:
                 self._import(self._openai.files.content(file).text, missing)
             self.cache.drop_batch(batch)
         found = self.cache.get(list(missing))
-        rest = {key: body for key, body in missing.items() if key not in found and key not in waiting}
+        rest = {
+            key: body for key, body in missing.items() if key not in found and key not in waiting
+        }
         if rest:
             lines = [
-                json.dumps({"custom_id": key, "method": "POST", "url": f"/v1{ENDPOINT}", "body": body})
+                json.dumps(
+                    {"custom_id": key, "method": "POST", "url": f"/v1{ENDPOINT}", "body": body}
+                )
                 for key, body in rest.items()
             ]
             content = ("requests.jsonl", "\n".join(lines).encode())
@@ -448,13 +551,16 @@ class Client:
             self.cache.add_batch(batch.id, self.service.name, list(rest))
         if rest or waiting:
             raise BatchPendingError(
-                f"services.{self.service.name}: {len(rest)} requests submitted as a batch, {len(waiting)} under way;"
+                f"services.{self.service.name}: {len(rest)} requests submitted as a batch,"
+                f" {len(waiting)} under way;"
                 " run the same command again when the batch is done"
             )
         return found
 
     def _import(self, lines: str, missing: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put the answers of a batch's file into the cache; failed ones are asked for again, rejected ones are not."""
+        """Put the answers of a batch's file into the cache; failed ones are asked for again,
+        rejected ones are not.
+        """
         for line in filter(str.strip, lines.splitlines()):
             row = json.loads(line)
             result, key = row.get("response") or {}, row["custom_id"]
@@ -479,10 +585,12 @@ class Client:
 
 
 def configured_client(service: Mapping[str, Any], cache: str | Path) -> Client:
-    """A client of `service`, its name and what decides its answers; what changes none comes from the environment.
+    """A client of `service`, its name and what decides its answers; what changes none comes from
+    the environment.
 
-    Limits (how many calls at once, the budget, the key's variable and the like) are no settings of a job, so that a
-    raised budget reruns nothing: the workflow exports them as JSON by name in ``LFP_SERVICES``.
+    Limits (how many calls at once, the budget, the key's variable and the like) are no settings of
+    a job, so that a raised budget reruns nothing: the workflow exports them as JSON by name in
+    ``LFP_SERVICES``.
     """
     limits = json.loads(os.environ.get("LFP_SERVICES", "{}")).get(service["name"], {})
     return Client(Service(**service, **limits), cache)
@@ -504,7 +612,8 @@ def _response(content: bytes) -> dict[str, Any]:
         "content": content, "refusal": message.get("refusal"),
         "finish_reason": choice.get("finish_reason"), "model": value.get("model"),
         "system_fingerprint": value.get("system_fingerprint"),
-        "usage": {name: usage[name] for name in ("prompt_tokens", "completion_tokens") if name in usage},
+        "usage": {name: usage[name] for name in ("prompt_tokens",
+        "completion_tokens") if name in usage},
     }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Point estimates: numbers without intervals.
 
-The unit is the word type (lexicon rewards) or the prompt (preferences), never the row (paper_vs_code F1, W4).
+The unit is the word type (lexicon rewards) or the prompt (preferences), never the row
+(paper_vs_code F1, W4).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ UNTRAINED = "no probe could be trained, its metrics.json says why"
 
 
 def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
-    """Tau-b of two aligned sequences; 0 where one of them is constant and the coefficient is undefined."""
+    """Tau-b of two aligned sequences; 0 where one of them is constant and the coefficient is
+    undefined.
+    """
     tau = stats.kendalltau(x, y, variant="b").statistic
     return 0.0 if np.isnan(tau) else float(tau)
 
@@ -26,11 +29,15 @@ def sign_only_ceiling(truth: np.ndarray) -> float:
     return kendall_tau(np.sign(truth), truth)
 
 
-def published_tau(words: Sequence[str], predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """The statistic of the published code: Kendall's tau of two lists of *word strings*, each sorted by its values.
+def published_tau(
+    words: Sequence[str], predicted: np.ndarray, truth: np.ndarray
+) -> tuple[float, float]:
+    """The statistic of the published code: Kendall's tau of two lists of *word strings*, each
+    sorted by its values.
 
-    It compares the alphabetical order of the i-th words of the two lists and is noise about 0 whatever the
-    predictions (train_linear_probe notebook, cells 61-62; paper_vs_code F1). Returns (tau, p).
+    It compares the alphabetical order of the i-th words of the two lists and is noise about 0
+    whatever the predictions (train_linear_probe notebook, cells 61-62; paper_vs_code F1). Returns
+    (tau, p).
     """
     words = np.asarray(words)
     ranks = np.argsort(np.argsort(words, kind="stable"), kind="stable")
@@ -45,28 +52,47 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     labels = np.asarray(labels) == 1
     ranks = stats.rankdata(scores)
     positives = labels.sum()
-    return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * (~labels).sum()))
+    return float(
+        (ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * (~labels).sum())
+    )
 
 
 def balanced_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Mean of the shares of positives with a score above 0 and of negatives with a score below 0."""
-    shares = [np.mean(scores[labels == 1] > 0), np.mean(scores[labels == 0] < 0)] if len(set(labels)) == 2 else [np.nan]
+    """Mean of the shares of positives with a score above 0 and of negatives with a
+    score below 0.
+    """
+    shares = (
+        [np.mean(scores[labels == 1] > 0), np.mean(scores[labels == 0] < 0)]
+        if len(set(labels)) == 2
+        else [np.nan]
+    )
     return float(np.mean(shares))
 
 
 def variance_components(values: pd.DataFrame, outer: str, value: str) -> dict[str, float | None]:
-    """Variance between and within the levels of `outer` by the nested analysis of variance (method of moments).
+    """Variance between and within the levels of `outer` by the nested analysis of variance (method
+    of moments).
 
-    `values` has a row per nested unit (an autoencoder seed) of each level (a fine-tuning seed). Returns ``between``
-    (never below 0) and ``within``; None where the design has no replicate to estimate it from.
+    `values` has a row per nested unit (an autoencoder seed) of each level (a fine-tuning seed).
+    Returns ``between`` (never below 0) and ``within``; None where the design has no replicate to
+    estimate it from.
     """
     groups = [group.to_numpy(dtype=float) for _, group in values.groupby(outer)[value]]
     sizes = np.array([len(group) for group in groups])
     total, k = sizes.sum(), len(groups)
-    within = sum(((group - group.mean()) ** 2).sum() for group in groups) / (total - k) if total > k else None
+    within = (
+        sum(((group - group.mean()) ** 2).sum() for group in groups) / (total - k)
+        if total > k
+        else None
+    )
     if k < 2:
         return {"between": None, "within": within}
     grand = np.concatenate(groups).mean()
-    between_square = sum(n * (group.mean() - grand) ** 2 for n, group in zip(sizes, groups, strict=True)) / (k - 1)
+    between_square = sum(
+        n * (group.mean() - grand) ** 2 for n, group in zip(sizes, groups, strict=True)
+    ) / (k - 1)
     scale = (total - (sizes**2).sum() / total) / (k - 1)
-    return {"between": max(0.0, float((between_square - (within or 0.0)) / scale)), "within": within}
+    return {
+        "between": max(0.0, float((between_square - (within or 0.0)) / scale)),
+        "within": within,
+    }

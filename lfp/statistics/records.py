@@ -1,8 +1,8 @@
 """Estimates with their uncertainty: every number that a table shows is a :class:`Record` made here.
 
-The unit is the word type (lexicon rewards) or the prompt (preferences), never the row: rows of one word are not
-independent (paper_vs_code F1, W4; interpretation study 4.1). ``benchmarks/calibration.py`` holds intervals and tests
-to their nominal levels.
+The unit is the word type (lexicon rewards) or the prompt (preferences), never the row: rows of one
+word are not independent (paper_vs_code F1, W4; interpretation study 4.1).
+``benchmarks/calibration.py`` holds intervals and tests to their nominal levels.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from lfp.statistics.estimates import UNTRAINED, auroc, balanced_accuracy, kendal
 class Record:
     """One number with its interval.
 
-    `n` counts `unit`s, `method` names interval and test, `seeds` counts the fine-tuning seeds behind it. `p` is None
-    where no test was made; `p_adjusted` is filled where the record stands among others (:func:`holm`).
+    `n` counts `unit`s, `method` names interval and test, `seeds` counts the fine-tuning seeds
+    behind it. `p` is None where no test was made; `p_adjusted` is filled where the record stands
+    among others (:func:`holm`).
     """
 
     estimate: float
@@ -46,16 +47,25 @@ class Record:
     @classmethod
     def of_json(cls, values: Mapping[str, Any]) -> Record:
         """The record that :meth:`as_json` made `values` of."""
-        return cls(**{**values, "estimate": float("nan") if values["estimate"] is None else values["estimate"]})
+        return cls(
+            **{
+                **values,
+                "estimate": float("nan") if values["estimate"] is None else values["estimate"],
+            }
+        )
 
 
 def undefined(n: int, unit: str, reason: str) -> Record:
-    """The record of a number that does not exist: NaN without interval or test, and the `reason` in ``method``."""
+    """The record of a number that does not exist: NaN without interval or test, and the `reason` in
+    ``method``.
+    """
     return Record(float("nan"), None, None, n, unit, f"not estimated: {reason}")
 
 
 def _why_undefined(unit: str, least: int = 1, varied: bool = False, **values: np.ndarray) -> str:
-    """Why nothing can be said of aligned `values` by name: too few, not finite, or, where `varied`, all equal."""
+    """Why nothing can be said of aligned `values` by name: too few, not finite, or, where `varied`,
+    all equal.
+    """
     units = f"{unit}es" if unit.endswith("x") else f"{unit}s"
     for name, array in values.items():
         if len(array) < least:
@@ -73,7 +83,9 @@ def bootstrap_counts(rng: np.random.Generator, n: int, resamples: int) -> np.nda
 
 
 def _sign_matrix(x: np.ndarray) -> np.ndarray:
-    """Signs of all differences; single precision holds sums of such integers exactly for thousands of words."""
+    """Signs of all differences; single precision holds sums of such integers exactly for thousands
+    of words.
+    """
     return np.sign(x[:, None] - x[None, :]).astype(np.float32)
 
 
@@ -93,7 +105,9 @@ def _weighted_tau(
     return np.divide(numerator, scale, out=np.zeros_like(numerator), where=scale > 0)
 
 
-def _permuted_concordance(x: np.ndarray, y: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+def _permuted_concordance(
+    x: np.ndarray, y: np.ndarray, draws: int, rng: np.random.Generator
+) -> np.ndarray:
     """Concordant minus discordant pairs [draw] of `y` with random permutations of `x`."""
     shuffled = rng.permuted(np.tile(stats.rankdata(x).astype(np.float32), (draws, 1)), axis=1)
     signs = _sign_matrix(y)
@@ -116,7 +130,9 @@ def _bca_interval(
     spread = (deviations**2).sum()
     acceleration = (deviations**3).sum() / (6 * spread**1.5) if spread > 0 else 0.0
     z = bias + stats.norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
-    return tuple(np.quantile(replicates, stats.norm.cdf(bias + z / (1 - acceleration * z))).tolist())
+    return tuple(
+        np.quantile(replicates, stats.norm.cdf(bias + z / (1 - acceleration * z))).tolist()
+    )
 
 
 def kendall_record(
@@ -127,14 +143,17 @@ def kendall_record(
     confidence: float = 0.95,
     unit: str = "word",
 ) -> Record:
-    """Tau-b of word-aligned values with a BCa bootstrap over words and a one-sided pairings permutation p.
+    """Tau-b of word-aligned values with a BCa bootstrap over words and a one-sided pairings
+    permutation p.
 
-    Undefined for fewer than 3 words, for missing predictions, and where all values of a side are equal. ValueError if
-    the two sequences differ in length.
+    Undefined for fewer than 3 words, for missing predictions, and where all values of a side are
+    equal. ValueError if the two sequences differ in length.
     """
     predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
     if len(predicted) != len(truth):
-        raise ValueError(f"tau needs two aligned sequences, got {len(predicted)} and {len(truth)} {unit}s")
+        raise ValueError(
+            f"tau needs two aligned sequences, got {len(predicted)} and {len(truth)} {unit}s"
+        )
     reason = _why_undefined(unit, 3, varied=True, predictions=predicted, truths=truth)
     if reason:
         return undefined(len(truth), unit, reason)
@@ -147,7 +166,9 @@ def kendall_record(
     low, high = _bca_interval(estimate, replicates, jackknife, confidence)
     null = _permuted_concordance(predicted, truth, resamples, rng)
     p = (1 + np.sum(null >= matrices[0].sum() / 2 - 1e-9)) / (resamples + 1)
-    method = f"tau-b; BCa bootstrap over {unit}s; pairings permutation, one-sided, {resamples} draws"
+    method = (
+        f"tau-b; BCa bootstrap over {unit}s; pairings permutation, one-sided, {resamples} draws"
+    )
     return Record(estimate, low, high, n, unit, method, p=float(p))
 
 
@@ -166,17 +187,25 @@ def kendall_difference_record(
     confidence: float = 0.95,
     unit: str = "word",
 ) -> Record:
-    """tau-b(a, truth) - tau-b(b, truth) on the same words: paired BCa bootstrap, two-sided swap test.
+    """tau-b(a, truth) - tau-b(b, truth) on the same words: paired BCa bootstrap, two-sided swap
+    test.
 
-    The test exchanges the ranks that the two predictions give a word, each word by itself, so that only order
-    matters, whatever the scales of `a` and `b`. Equal predictions give exactly 0 with p = 1.
-    Undefined where one of the two is. ValueError if the sequences differ in length.
+    The test exchanges the ranks that the two predictions give a word, each word by itself, so that
+    only order matters, whatever the scales of `a` and `b`. Equal predictions give exactly 0 with p
+    = 1. Undefined where one of the two is. ValueError if the sequences differ in length.
     """
     a, b, truth = (np.asarray(values, dtype=float) for values in (a, b, truth))
     if not len(a) == len(b) == len(truth):
-        raise ValueError(f"a difference needs three aligned sequences, got {len(a)}, {len(b)} and {len(truth)} {unit}s")
+        raise ValueError(
+            f"a difference needs three aligned sequences, got {len(a)}, {len(b)} and {len(truth)}"
+            f" {unit}s"
+        )
     reason = _why_undefined(
-        unit, 3, varied=True, truths=truth, **{"predictions of the first": a, "predictions of the second": b}
+        unit,
+        3,
+        varied=True,
+        truths=truth,
+        **{"predictions of the first": a, "predictions of the second": b},
     )
     if reason:
         return undefined(len(truth), unit, reason)
@@ -189,14 +218,16 @@ def kendall_difference_record(
     estimate = kendall_tau(a, truth) - kendall_tau(b, truth)
     replicates = difference(bootstrap_counts(rng, n, resamples).astype(float))
     low, high = _bca_interval(estimate, replicates, difference(1.0 - np.eye(n)), confidence)
-    # Each swap selects, word by word, one of the 2n ranked predictions; the rest are the other side's.
+    # Each swap selects, word by word, one of the 2n ranked predictions; the rest are the other
+    # side's.
     both = _pair_matrices(np.concatenate([stats.rankdata(a), stats.rankdata(b)]), np.tile(truth, 2))
     swap = rng.random((resamples, n)) < 0.5
     ours, theirs = np.hstack([~swap, swap]).astype(float), np.hstack([swap, ~swap]).astype(float)
     null = np.abs(_weighted_tau(ours, *both) - _weighted_tau(theirs, *both))
     p = (1 + np.sum(null >= abs(estimate) - 1e-9)) / (resamples + 1)
     method = (
-        f"paired difference of tau-b; BCa bootstrap over {unit}s; swaps within {unit}, two-sided, {resamples} draws"
+        f"paired difference of tau-b; BCa bootstrap over {unit}s; swaps within {unit},"
+        f" two-sided, {resamples} draws"
     )
     return Record(estimate, low, high, n, unit, method, p=float(p))
 
@@ -204,18 +235,27 @@ def kendall_difference_record(
 def proportion_record(
     successes: int, n: int, unit: str, chance: float | None = None, confidence: float = 0.95
 ) -> Record:
-    """A share with its Wilson interval and, against `chance`, an exact one-sided binomial p; undefined for no units."""
+    """A share with its Wilson interval and, against `chance`, an exact one-sided binomial p;
+    undefined for no units.
+    """
     if not n:
         return undefined(0, unit, f"no {unit}s")
-    test = stats.binomtest(int(successes), int(n), 0.5 if chance is None else chance, alternative="greater")
+    test = stats.binomtest(
+        int(successes), int(n), 0.5 if chance is None else chance, alternative="greater"
+    )
     interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
-    method = "share; Wilson interval" + ("" if chance is None else f"; exact binomial against {chance:g}, one-sided")
+    method = "share; Wilson interval" + (
+        "" if chance is None else f"; exact binomial against {chance:g}, one-sided"
+    )
     p = None if chance is None else float(test.pvalue)
-    return Record(successes / n, float(interval.low), float(interval.high), int(n), unit, method, p=p)
+    return Record(
+        successes / n, float(interval.low), float(interval.high), int(n), unit, method, p=p
+    )
 
 
 def mcnemar_record(a: np.ndarray, b: np.ndarray, unit: str, confidence: float = 0.95) -> Record:
-    """Share right under `a` minus share right under `b` on the same units, with McNemar's exact two-sided p.
+    """Share right under `a` minus share right under `b` on the same units, with McNemar's exact
+    two-sided p.
 
     The interval is Bonett and Price's (2012) adjusted Wald interval for paired proportions.
     """
@@ -224,18 +264,35 @@ def mcnemar_record(a: np.ndarray, b: np.ndarray, unit: str, confidence: float = 
         return undefined(0, unit, f"no {unit}s")
     n, only_a, only_b = len(a), int((a & ~b).sum()), int((b & ~a).sum())
     first, second = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
-    half = stats.norm.ppf((1 + confidence) / 2) * np.sqrt((first + second - (first - second) ** 2) / (n + 2))
+    half = stats.norm.ppf((1 + confidence) / 2) * np.sqrt(
+        (first + second - (first - second) ** 2) / (n + 2)
+    )
     p = stats.binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
     method = "paired difference of shares; Bonett-Price interval; exact McNemar test"
     centre = first - second
-    return Record((only_a - only_b) / n, float(centre - half), float(centre + half), n, unit, method, p=float(p))
+    return Record(
+        (only_a - only_b) / n,
+        float(centre - half),
+        float(centre + half),
+        n,
+        unit,
+        method,
+        p=float(p),
+    )
 
 
-def two_shares_record(k1: int, n1: int, k2: int, n2: int, unit: str, confidence: float = 0.95) -> Record:
-    """k1/n1 - k2/n2 of two independent groups: Newcombe's (1998) hybrid score interval, Fisher's exact two-sided p."""
+def two_shares_record(
+    k1: int, n1: int, k2: int, n2: int, unit: str, confidence: float = 0.95
+) -> Record:
+    """k1/n1 - k2/n2 of two independent groups: Newcombe's (1998) hybrid score interval, Fisher's
+    exact two-sided p.
+    """
     if not (n1 and n2):
         return undefined(n1 + n2, unit, f"a group without {unit}s")
-    wilson = [stats.binomtest(k, n).proportion_ci(confidence, method="wilson") for k, n in ((k1, n1), (k2, n2))]
+    wilson = [
+        stats.binomtest(k, n).proportion_ci(confidence, method="wilson")
+        for k, n in ((k1, n1), (k2, n2))
+    ]
     first, second = k1 / n1, k2 / n2
     low = first - second - np.hypot(first - wilson[0].low, wilson[1].high - second)
     high = first - second + np.hypot(wilson[0].high - first, second - wilson[1].low)
@@ -245,7 +302,9 @@ def two_shares_record(k1: int, n1: int, k2: int, n2: int, unit: str, confidence:
 
 
 def _resampled_auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUROC of samples given as multiplicities `weights` [sample, row]; 0.5 for a sample with one label only."""
+    """AUROC of samples given as multiplicities `weights` [sample, row]; 0.5 for a sample with one
+    label only.
+    """
     positive = np.asarray(labels) == 1
     wins = np.sign(scores[positive][:, None] - scores[~positive][None, :]) / 2 + 0.5
     of_positive, of_negative = weights[:, positive], weights[:, ~positive]
@@ -264,13 +323,17 @@ def auroc_record(
     confidence: float = 0.95,
     against: np.ndarray | None = None,
 ) -> Record:
-    """AUROC with a percentile bootstrap over `groups`; p is two-sided, from permuting labels over rows.
+    """AUROC with a percentile bootstrap over `groups`; p is two-sided, from permuting labels over
+    rows.
 
-    With scores `against` on the same rows it is the paired difference of the two areas, and p comes from exchanging
-    the two scores' ranks within a group. Undefined where the rows have one label only, or scores are missing.
+    With scores `against` on the same rows it is the paired difference of the two areas, and p comes
+    from exchanging the two scores' ranks within a group. Undefined where the rows have one label
+    only, or scores are missing.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
-    missing = _why_undefined(unit, predictions=scores if against is None else np.hstack([scores, against]))
+    missing = _why_undefined(
+        unit, predictions=scores if against is None else np.hstack([scores, against])
+    )
     if missing or len(set(labels.tolist())) != 2:
         return undefined(len(set(groups)), unit, missing or "all rows have one label")
     rng = np.random.default_rng(seed)
@@ -282,34 +345,53 @@ def auroc_record(
     if against is None:
         estimate, replicates = auroc(labels, scores), _resampled_auroc(labels, scores, weights)
         ranks = stats.rankdata(scores)
-        null = (rng.permuted(np.tile(ranks, (resamples, 1)), axis=1)[:, labels == 1].sum(1) - offset) / pairs - 0.5
+        null = (
+            rng.permuted(np.tile(ranks, (resamples, 1)), axis=1)[:, labels == 1].sum(1) - offset
+        ) / pairs - 0.5
         observed, name = abs(estimate - 0.5), "AUROC"
         test = "permuted labels"
     else:
         against = np.asarray(against, dtype=float)
         estimate = auroc(labels, scores) - auroc(labels, against)
-        replicates = _resampled_auroc(labels, scores, weights) - _resampled_auroc(labels, against, weights)
+        replicates = _resampled_auroc(labels, scores, weights) - _resampled_auroc(
+            labels, against, weights
+        )
         swap = (rng.random((resamples, n)) < 0.5)[:, codes]
         a, b = stats.rankdata(scores), stats.rankdata(against)
         sides = (np.where(swap, b, a), np.where(swap, a, b))
-        areas = [(stats.rankdata(side, axis=1)[:, labels == 1].sum(1) - offset) / pairs for side in sides]
+        areas = [
+            (stats.rankdata(side, axis=1)[:, labels == 1].sum(1) - offset) / pairs for side in sides
+        ]
         null, observed, name = areas[0] - areas[1], abs(estimate), "paired difference of AUROC"
         test = f"swaps within {unit}"
     low, high = np.quantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
     p = (1 + np.sum(np.abs(null) >= observed - 1e-12)) / (resamples + 1)
-    method = f"{name}; percentile bootstrap over {unit}s; {test}, two-sided, {resamples} permutation draws"
+    method = (
+        f"{name}; percentile bootstrap over {unit}s; {test}, two-sided, {resamples} permutation"
+        f" draws"
+    )
     return Record(estimate, float(low), float(high), n, unit, method, p=float(p))
 
 
 def group_mean_record(
-    values: np.ndarray, groups: Sequence[object], seed: int, unit: str, name: str, resamples: int, confidence: float
+    values: np.ndarray,
+    groups: Sequence[object],
+    seed: int,
+    unit: str,
+    name: str,
+    resamples: int,
+    confidence: float,
 ) -> Record:
-    """Mean of `values` with a percentile bootstrap over `groups`: all values of a group stay together."""
+    """Mean of `values` with a percentile bootstrap over `groups`: all values of a group stay
+    together.
+    """
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
     sums, counts = np.bincount(codes, weights=values), np.bincount(codes)
     n = len(uniques)
     weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
-    low, high = np.quantile((weights @ sums) / (weights @ counts), [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(
+        (weights @ sums) / (weights @ counts), [(1 - confidence) / 2, (1 + confidence) / 2]
+    )
     method = f"{name}; percentile bootstrap over {unit}s"
     return Record(float(np.mean(values)), float(low), float(high), n, unit, method)
 
@@ -323,9 +405,11 @@ def balanced_accuracy_record(
     resamples: int,
     confidence: float,
 ) -> Record:
-    """Balanced accuracy with a percentile bootstrap over `groups`; p is the share of resamples at or below one half.
+    """Balanced accuracy with a percentile bootstrap over `groups`; p is the share of resamples at
+    or below one half.
 
-    Undefined where the rows have one label only, or scores are missing; resamples with one label are left out.
+    Undefined where the rows have one label only, or scores are missing; resamples with one label
+    are left out.
     """
     missing = _why_undefined(unit, predictions=np.asarray(scores, dtype=float))
     if missing or len(set(np.asarray(labels).tolist())) != 2:
@@ -340,28 +424,40 @@ def balanced_accuracy_record(
         hits = np.bincount(codes[of_label], weights=right[of_label], minlength=n)
         total = np.bincount(codes[of_label], minlength=n)
         drawn = weights @ total
-        shares.append(np.divide(weights @ hits, drawn, out=np.full(resamples, np.nan), where=drawn > 0))
+        shares.append(
+            np.divide(weights @ hits, drawn, out=np.full(resamples, np.nan), where=drawn > 0)
+        )
     values = np.mean(shares, axis=0)
     values = values[np.isfinite(values)]
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     p = (1 + np.sum(values <= 0.5)) / (len(values) + 1)
     method = f"balanced accuracy; percentile bootstrap over {unit}s; p: resamples at or below 0.5"
-    return Record(balanced_accuracy(labels, scores), float(low), float(high), n, unit, method, p=float(p))
+    return Record(
+        balanced_accuracy(labels, scores), float(low), float(high), n, unit, method, p=float(p)
+    )
 
 
 def mean_record(values: np.ndarray, unit: str, confidence: float = 0.95) -> Record:
-    """Mean of independent values with its t interval; undefined for none, and where some are missing."""
+    """Mean of independent values with its t interval; undefined for none, and where some are
+    missing.
+    """
     values = np.asarray(values, dtype=float)
     reason = _why_undefined(unit, values=values)
     if reason:
         return undefined(len(values), unit, reason)
-    half = stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1) if len(values) > 1 else None
+    half = (
+        stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
+        if len(values) > 1
+        else None
+    )
     mean = float(values.mean())
     bounds = (None, None) if half is None else (mean - float(half), mean + float(half))
     return Record(mean, *bounds, len(values), unit, "mean; t interval")
 
 
-def paired_record(a: np.ndarray, b: np.ndarray, unit: str, seed: int, resamples: int = 2000) -> Record:
+def paired_record(
+    a: np.ndarray, b: np.ndarray, unit: str, seed: int, resamples: int = 2000
+) -> Record:
     """Mean of a - b over pairs with its t interval and a two-sided sign-flip permutation p."""
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     record = mean_record(difference, unit)
@@ -371,52 +467,88 @@ def paired_record(a: np.ndarray, b: np.ndarray, unit: str, seed: int, resamples:
     flips = rng.choice([-1.0, 1.0], (resamples, len(difference)))
     null = np.abs((flips * difference).mean(1))
     p = (1 + np.sum(null >= abs(record.estimate) - 1e-12)) / (resamples + 1)
-    method = f"paired mean difference; t interval; sign-flip permutation, two-sided, {resamples} draws"
-    return Record(record.estimate, record.ci_low, record.ci_high, record.n, unit, method, p=float(p))
+    method = (
+        f"paired mean difference; t interval; sign-flip permutation, two-sided, {resamples} draws"
+    )
+    return Record(
+        record.estimate, record.ci_low, record.ci_high, record.n, unit, method, p=float(p)
+    )
 
 
 def range_record(values: np.ndarray, unit: str, name: str, observed: float | None = None) -> Record:
     """Mean of the draws of a null with the range that holds 95 % of them.
 
-    p is the one-sided share of draws at or above `observed`, the number that the null is for, where there is one.
+    p is the one-sided share of draws at or above `observed`, the number that the null is for, where
+    there is one.
     """
     values = np.asarray(values, dtype=float)
     reason = _why_undefined(unit, draws=values)
     if reason:
         return undefined(len(values), unit, reason)
     low, high = np.quantile(values, [0.025, 0.975])
-    p = None if observed is None else float((1 + np.sum(values >= observed - 1e-12)) / (len(values) + 1))
-    method = f"{name}; mean and 95 % range of draws" + ("" if p is None else "; p: draws at or above the probe's")
+    p = (
+        None
+        if observed is None
+        else float((1 + np.sum(values >= observed - 1e-12)) / (len(values) + 1))
+    )
+    method = f"{name}; mean and 95 % range of draws" + (
+        "" if p is None else "; p: draws at or above the probe's"
+    )
     return Record(float(values.mean()), float(low), float(high), len(values), unit, method, p=p)
 
 
 def ratio_record(
-    numerator: np.ndarray, denominator: np.ndarray, groups: Sequence[object], seed: int, unit: str, name: str,
+    numerator: np.ndarray, denominator: np.ndarray, groups: Sequence[object], seed: int, unit: str,
+    name: str,
     resamples: int, confidence: float,
 ) -> Record:  # fmt: skip
     """Ratio of two means over the same rows with a percentile bootstrap over `groups`.
 
-    Both are resampled together, so the ratio is paired. Undefined where the denominator is 0 throughout.
+    Both are resampled together, so the ratio is paired. Undefined where the denominator is 0
+    throughout.
     """
     reason = _why_undefined(unit, values=np.hstack([numerator, denominator]))
     if reason or not denominator.sum() > 0:
-        return undefined(len(set(groups)), unit, reason or f"{name}: the denominator is 0 throughout")
+        return undefined(
+            len(set(groups)), unit, reason or f"{name}: the denominator is 0 throughout"
+        )
     _, codes = np.unique(np.asarray(groups), return_inverse=True)
     n = codes.max() + 1
     weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
-    sums = [weights @ np.bincount(codes, weights=values, minlength=n) for values in (numerator, denominator)]
+    sums = [
+        weights @ np.bincount(codes, weights=values, minlength=n)
+        for values in (numerator, denominator)
+    ]
     replicates = np.divide(*sums, out=np.full(resamples, np.nan), where=sums[1] > 0)
     low, high = np.nanquantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
     estimate = float(numerator.sum() / denominator.sum())
-    return Record(estimate, float(low), float(high), int(n), unit, f"{name}; percentile bootstrap over {unit}s")
+    return Record(
+        estimate,
+        float(low),
+        float(high),
+        int(n),
+        unit,
+        f"{name}; percentile bootstrap over {unit}s",
+    )
 
 
 def perplexity_record(
     nats: np.ndarray, tokens: np.ndarray, seed: int, resamples: int = 2000, confidence: float = 0.95
 ) -> Record:
-    """Perplexity per token of texts with summed losses `nats` and `tokens`; percentile bootstrap over texts."""
+    """Perplexity per token of texts with summed losses `nats` and `tokens`; percentile bootstrap
+    over texts.
+    """
     n = len(nats)
     weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
-    low, high = np.quantile((weights @ nats) / (weights @ tokens), [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(
+        (weights @ nats) / (weights @ tokens), [(1 - confidence) / 2, (1 + confidence) / 2]
+    )
     estimate = float(np.exp(nats.sum() / tokens.sum()))
-    return Record(estimate, float(np.exp(low)), float(np.exp(high)), n, "text", "perplexity; bootstrap over texts")
+    return Record(
+        estimate,
+        float(np.exp(low)),
+        float(np.exp(high)),
+        n,
+        "text",
+        "perplexity; bootstrap over texts",
+    )

@@ -13,15 +13,19 @@ from lfp.statistics.records import mean_record, paired_record, undefined
 from lfp.tables import paper as published
 from lfp.tables.rows import TableSettings, Tally, labels
 
-#: Arms that take features away; `reconstruction` replaces the output by the autoencoder's and takes none.
+#: Arms that take features away; `reconstruction` replaces the output by the autoencoder's and takes
+#: none.
 FEATURE_ARMS = ("explained", "random", "top_probe_weight", "top_match_unrelated")
 
 
 _SIDE_EFFECTS = {"kl": "kl", "distinct_2": "distinct_2", "tokens": "length"}
 
 
-def ablation_arms(inputs: Sequence[str]) -> dict[tuple, dict[tuple[str, str, str], dict[str, pd.DataFrame]]]:
-    """{(model, task, seed, sae): {(subject, arm, intervention): {"completions": rows, "neutral": rows}}}.
+def ablation_arms(
+    inputs: Sequence[str],
+) -> dict[tuple, dict[tuple[str, str, str], dict[str, pd.DataFrame]]]:
+    """{(model, task, seed, sae): {(subject, arm, intervention): {"completions": rows, "neutral":
+    rows}}}.
 
     A cell without held-out text has no arms.
     """
@@ -43,12 +47,14 @@ def _by_prompt(frame: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Reward under every arm of ablation, its paired differences, and its side effects (paper Table 6).
+    """Reward under every arm of ablation, its paired differences, and its side effects (paper Table
+    6).
 
-    Quantities: ``reward``; ``difference`` (arm minus none, paired by prompt); ``kl`` to the untouched model;
-    differences of ``cross_entropy`` on neutral text, of ``distinct_2`` and of ``length``. Comparisons: ``explained -
-    random`` and the like by prompt, with ``p_draws``, the share of matched random sets that lower the reward as much
-    (it cannot go below 1 over one more than their number); ``policy - base`` is the difference in differences.
+    Quantities: ``reward``; ``difference`` (arm minus none, paired by prompt); ``kl`` to the
+    untouched model; differences of ``cross_entropy`` on neutral text, of ``distinct_2`` and of
+    ``length``. Comparisons: ``explained - random`` and the like by prompt, with ``p_draws``, the
+    share of matched random sets that lower the reward as much (it cannot go below 1 over one more
+    than their number); ``policy - base`` is the difference in differences.
     """
     tally = Tally()
     for address, arms in ablation_arms(inputs).items():
@@ -56,8 +62,16 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
         paper = settings.paper_models.get(cell["model"], ()) if cell["task"] == "vader" else ()
         if not arms:
             nothing = undefined(0, "prompt", "no held-out text to prompt with")
-            label = {**cell, "subject": "policy", "arm": "none", "intervention": "zero", "quantity": "reward"}
-            tally.add(nothing, label, draws=0, ablated_features=0.0, matched_within_decile=float("nan"))
+            label = {
+                **cell,
+                "subject": "policy",
+                "arm": "none",
+                "intervention": "zero",
+                "quantity": "reward",
+            }
+            tally.add(
+                nothing, label, draws=0, ablated_features=0.0, matched_within_decile=float("nan")
+            )
             continue
         for (subject, arm, intervention), data in arms.items():
             label = {**cell, "subject": subject, "arm": arm, "intervention": intervention}
@@ -68,18 +82,23 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
             beside = published.beside("ablation_reward", arm if shown else "", paper)
             values = frame[["prompt", "draw", "reward", "kl", "tokens", "distinct_2"]]
             if arm in FEATURE_ARMS and _is_empty(data):
-                tally.add(_EMPTY, {**label, "quantity": "reward"}, values, **_sizes(frame), **beside)
+                tally.add(
+                    _EMPTY, {**label, "quantity": "reward"}, values, **_sizes(frame), **beside
+                )
                 continue
             tally.add(record, {**label, "quantity": "reward"}, values, **_sizes(frame), **beside)
             if arm == "none":
                 continue
             differences = {"difference": (rewards, _by_prompt(none, "reward"))}
-            differences |= {q: (_by_prompt(frame, c), _by_prompt(none, c)) for c, q in _SIDE_EFFECTS.items()}
+            differences |= {
+                q: (_by_prompt(frame, c), _by_prompt(none, c)) for c, q in _SIDE_EFFECTS.items()
+            }
             for quantity, (ours, theirs) in differences.items():
                 record = paired_record(ours, theirs, "prompt", settings.seed, settings.resamples)
                 tally.add(record, {**label, "quantity": quantity}, **_sizes(frame))
             losses = [
-                d["neutral"].groupby("text")["loss"].mean().to_numpy() for d in (data, arms[subject, "none", "zero"])
+                d["neutral"].groupby("text")["loss"].mean().to_numpy()
+                for d in (data, arms[subject, "none", "zero"])
             ]
             record = paired_record(*losses, "text", settings.seed, settings.resamples)
             tally.add(record, {**label, "quantity": "cross_entropy"}, **_sizes(frame))
@@ -87,7 +106,9 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
     return tally
 
 
-def _add_comparisons(tally: Tally, cell: dict[str, Any], arms: dict[tuple, dict], settings: TableSettings) -> None:
+def _add_comparisons(
+    tally: Tally, cell: dict[str, Any], arms: dict[tuple, dict], settings: TableSettings
+) -> None:
     """Arms against the matched random sets, and the policy's differences against the base's."""
     rewards = {key: _by_prompt(data["completions"], "reward") for key, data in arms.items()}
     for (subject, arm, intervention), data in arms.items():
@@ -95,23 +116,47 @@ def _add_comparisons(tally: Tally, cell: dict[str, Any], arms: dict[tuple, dict]
         if arm in FEATURE_ARMS and arm != "random" and random:
             ours = rewards[subject, arm, intervention]
             record = paired_record(
-                ours, rewards[subject, "random", "zero"], "prompt", settings.seed, settings.resamples
+                ours,
+                rewards[subject, "random", "zero"],
+                "prompt",
+                settings.seed,
+                settings.resamples,
             )
             record = _EMPTY if _is_empty(data) or _is_empty(random) else record
             draws = random["completions"].groupby("draw")["reward"].mean().to_numpy()
-            p_draws = float((1 + np.sum(draws <= ours.mean() + 1e-12)) / (len(draws) + 1)) if record.n else None
-            label = {**cell, "subject": subject, "arm": f"{arm} - random", "intervention": intervention}
-            tally.add(record, {**label, "quantity": "difference"}, **_sizes(random["completions"]), p_draws=p_draws)
+            p_draws = (
+                float((1 + np.sum(draws <= ours.mean() + 1e-12)) / (len(draws) + 1))
+                if record.n
+                else None
+            )
+            label = {
+                **cell,
+                "subject": subject,
+                "arm": f"{arm} - random",
+                "intervention": intervention,
+            }
+            tally.add(
+                record,
+                {**label, "quantity": "difference"},
+                **_sizes(random["completions"]),
+                p_draws=p_draws,
+            )
         if subject == "policy" and arm != "none" and ("base", arm, intervention) in arms:
-            effects = [rewards[s, arm, intervention] - rewards[s, "none", "zero"] for s in ("policy", "base")]
+            effects = [
+                rewards[s, arm, intervention] - rewards[s, "none", "zero"]
+                for s in ("policy", "base")
+            ]
             record = paired_record(*effects, "prompt", settings.seed, settings.resamples)
-            if arm in FEATURE_ARMS and (_is_empty(data) or _is_empty(arms["base", arm, intervention])):
+            if arm in FEATURE_ARMS and (
+                _is_empty(data) or _is_empty(arms["base", arm, intervention])
+            ):
                 record = _EMPTY
             label = {**cell, "subject": "policy - base", "arm": arm, "intervention": intervention}
             tally.add(record, {**label, "quantity": "difference"}, **_sizes(data["completions"]))
 
 
-#: The record of an arm, or of a comparison with one, that takes nothing away: 0 would look like a finding.
+#: The record of an arm, or of a comparison with one, that takes nothing away: 0 would look like a
+#: finding.
 _EMPTY = undefined(0, "feature", "nothing to ablate: the arm has no feature")
 
 
@@ -120,7 +165,9 @@ def _is_empty(arm: dict[str, pd.DataFrame]) -> bool:
 
 
 def _sizes(frame: pd.DataFrame) -> dict[str, float]:
-    """Number of draws and of ablated features of an arm, and the share of the latter matched within a decile."""
+    """Number of draws and of ablated features of an arm, and the share of the latter matched within
+    a decile.
+    """
     return {
         "draws": int(frame["draw"].nunique()),
         "ablated_features": float(frame.groupby("draw")["features"].first().mean()),

@@ -14,18 +14,22 @@ from lfp.tables.rows import TableSettings, Tally
 
 #: Columns of a table that are no labels.
 _NOT_LABELS = {
-    "estimate", "ci_low", "ci_high", "n", "unit", "method", "seeds", "p", "p_adjusted", "published_statistic",
-    "published_p", "sign_only_ceiling", "paper", "paper_note", "draws", "ablated_features", "matched_within_decile",
+    "estimate", "ci_low", "ci_high", "n", "unit", "method", "seeds", "p", "p_adjusted",
+    "published_statistic",
+    "published_p", "sign_only_ceiling", "paper", "paper_note", "draws", "ablated_features",
+    "matched_within_decile",
     "p_draws", "expected", "answer",
 }  # fmt: skip
 
 
 def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Every number of other tables over fine-tuning seeds: mean, t interval, and where its variance comes from.
+    """Every number of other tables over fine-tuning seeds: mean, t interval, and where its variance
+    comes from.
 
-    Autoencoder seeds (the probed variants of a cell) are nested in fine-tuning seeds and averaged within them.
-    ``variance_fine_tuning`` and ``variance_autoencoder`` are components of the nested analysis of variance,
-    ``variance_units`` is the mean squared standard error over words or prompts, from the rows' own intervals.
+    Autoencoder seeds (the probed variants of a cell) are nested in fine-tuning seeds and averaged
+    within them. ``variance_fine_tuning`` and ``variance_autoencoder`` are components of the nested
+    analysis of variance, ``variance_units`` is the mean squared standard error over words or
+    prompts, from the rows' own intervals.
     """
     tally = Tally()
     normal = stats.norm.ppf((1 + settings.confidence) / 2)
@@ -44,7 +48,9 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
             parts = variance_components(group, "seed", "estimate")
             errors = ((group["ci_high"] - group["ci_low"]).astype(float) / (2 * normal)) ** 2
             label = dict(zip(names, key, strict=True))
-            described = ", ".join(f"{n}={v}" for n, v in label.items() if n not in ("model", "task"))
+            described = ", ".join(
+                f"{n}={v}" for n, v in label.items() if n not in ("model", "task")
+            )
             row = {"model": label["model"], "task": label["task"], "table": table, "row": described}
             tally.add(
                 record,

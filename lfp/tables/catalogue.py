@@ -1,4 +1,6 @@
-"""The tables by name; the rows of each are labels plus one :class:`~lfp.statistics.records.Record`."""
+"""The tables by name; the rows of each are labels plus one
+:class:`~lfp.statistics.records.Record`.
+"""
 
 from __future__ import annotations
 

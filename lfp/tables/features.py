@@ -11,7 +11,14 @@ import pandas as pd
 from lfp.files.artefacts import read_table, read_tensors
 from lfp.interventions import selectors
 from lfp.probing.probes import MAIN_SPLIT
-from lfp.statistics.records import Record, bootstrap_counts, group_mean_record, paired_record, ratio_record, undefined
+from lfp.statistics.records import (
+    Record,
+    bootstrap_counts,
+    group_mean_record,
+    paired_record,
+    ratio_record,
+    undefined,
+)
 from lfp.tables import paper
 from lfp.tables.rows import TableSettings, Tally, labels, of
 
@@ -19,8 +26,8 @@ from lfp.tables.rows import TableSettings, Tally, labels, of
 def feature_explanations(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """The explained features with what they were called (paper Tables 1 and 8).
 
-    ``estimate`` is the signed effect where the heuristic explains, and whether the feature is related where a language
-    model does.
+    ``estimate`` is the signed effect where the heuristic explains, and whether the feature is
+    related where a language model does.
     """
     tally = Tally()
     for path in inputs:
@@ -29,29 +36,42 @@ def feature_explanations(inputs: Sequence[str], settings: TableSettings) -> Tall
         not_ok = frame[~frame["status"].isin(["ok", "skipped", "dead"])]["status"].value_counts()
         if explained.empty and not_ok.empty:
             record = undefined(0, "feature", "no feature is active, none was explained")
-            tally.add(record, {**labels(path), "layer": -1, "feature": -1}, explanation=record.method)
+            tally.add(
+                record, {**labels(path), "layer": -1, "feature": -1}, explanation=record.method
+            )
         for row in explained.to_dict("records"):
-            method = "association with the feedback; permutation p; p_adjusted: Benjamini-Hochberg q of the cell"
-            record = Record(row["direction"], None, None, 1, "feature", method, p=row["p"], p_adjusted=row["q"])
+            method = (
+                "association with the feedback; permutation p; p_adjusted: Benjamini-Hochberg"
+                " q of the cell"
+            )
+            record = Record(
+                row["direction"], None, None, 1, "feature", method, p=row["p"], p_adjusted=row["q"]
+            )
             if row["explainer_kind"] != "heuristic":
                 method = "classified as related to the feedback by a language model (1) or not (0)"
                 record = Record(float(row["related"]), None, None, 1, "feature", method)
             label = {**labels(path), "layer": row["layer"], "feature": row["feature"]}
-            names = ("related", "explanation", "effect", "match", "cosine", "frequency", "mean_activation",
+            names = ("related", "explanation", "effect", "match", "cosine", "frequency",
+            "mean_activation",
                      "max_activation", "explainer_kind", "uses_reward_lexicon")  # fmt: skip
             extras = {"explained_by": row["explainer"], "prompt_sha": row.get("prompt_sha", "")}
             tally.add(record, label, **{name: row[name] for name in names}, **extras)
         for status, count in not_ok.items():
             record = Record(float(count), None, None, int(count), "feature", "a count, no interval")
-            tally.add(record, {**labels(path), "layer": -1, "feature": -1}, explanation=f"{status}: not explained")
+            tally.add(
+                record,
+                {**labels(path), "layer": -1, "feature": -1},
+                explanation=f"{status}: not explained",
+            )
     return tally
 
 
 def explanation_quality(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Detection and fuzzing scores of explanations, of shuffled ones, and of the corpus's most frequent words.
+    """Detection and fuzzing scores of explanations, of shuffled ones, and of the corpus's most
+    frequent words.
 
-    Balanced accuracy over excerpts, then a mean over features; ``own - shuffled`` is paired by feature. Verdicts that
-    could not be parsed count as wrong and are counted.
+    Balanced accuracy over excerpts, then a mean over features; ``own - shuffled`` is paired by
+    feature. Verdicts that could not be parsed count as wrong and are counted.
     """
     tally = Tally()
     for path in inputs:
@@ -66,17 +86,33 @@ def explanation_quality(inputs: Sequence[str], settings: TableSettings) -> Tally
         for (judge, source, task), group in frame.groupby(["judge", "explanation", "task"]):
             values = group["balanced_accuracy"].to_numpy()
             record = group_mean_record(
-                values, np.arange(len(values)), unit="feature", name="balanced accuracy", **settings.resampling
+                values,
+                np.arange(len(values)),
+                unit="feature",
+                name="balanced accuracy",
+                **settings.resampling,
             )
             label = {**labels(path), "judge": judge, "scored": task, "explanation": source}
-            extras = {"excerpts": int(group["excerpts"].sum()), "unparsed": int(group["unparsed"].sum())}
+            extras = {
+                "excerpts": int(group["excerpts"].sum()),
+                "unparsed": int(group["unparsed"].sum()),
+            }
             shown = group[["layer", "feature", "balanced_accuracy", "excerpts", "unparsed"]]
             tally.add(record, label, shown, **extras)
         for (judge, task), pair in wide.groupby(level=["judge", "task"]):
             record = paired_record(
-                pair["own"].to_numpy(), pair["shuffled"].to_numpy(), "feature", settings.seed, settings.resamples
+                pair["own"].to_numpy(),
+                pair["shuffled"].to_numpy(),
+                "feature",
+                settings.seed,
+                settings.resamples,
             )
-            label = {**labels(path), "judge": judge, "scored": task, "explanation": "own - shuffled"}
+            label = {
+                **labels(path),
+                "judge": judge,
+                "scored": task,
+                "explanation": "own - shuffled",
+            }
             tally.add(record, label, excerpts=0, unparsed=0)
     return tally
 
@@ -84,12 +120,15 @@ def explanation_quality(inputs: Sequence[str], settings: TableSettings) -> Tally
 def _fired_features(
     explanations: str, features: str, predictions: str
 ) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
-    """A cell's explanations, whether each feature fired on each input [input, feature], and the inputs' predictions.
+    """A cell's explanations, whether each feature fired on each input [input, feature], and the
+    inputs' predictions.
 
     Rows of the explanations and columns of the features are both ordered by layer and feature.
     """
     frame = read_table(predictions)
-    frame = frame[(frame["features"] == "hidden") & (frame["split"] == frame["probe"].map(MAIN_SPLIT))]
+    frame = frame[
+        (frame["features"] == "hidden") & (frame["split"] == frame["probe"].map(MAIN_SPLIT))
+    ]
     tensors = read_tensors(features, ["hidden.positive", "hidden.negative"])
     active = {name.removeprefix("hidden."): values > 0 for name, values in tensors.items()}
     rows = [active[e][t] for e, t in zip(frame["element"], frame["triple"], strict=True)]
@@ -97,44 +136,67 @@ def _fired_features(
     return read_table(explanations), fired, frame
 
 
-def _matched_columns(table: pd.DataFrame, related: np.ndarray, trait: str, draws: int, seed: int) -> list[np.ndarray]:
-    """Column indices of `draws` control sets that are matched to the related features on a `trait`."""
-    chosen = {int(layer): group["feature"].tolist() for layer, group in table[related].groupby("layer")}
+def _matched_columns(
+    table: pd.DataFrame, related: np.ndarray, trait: str, draws: int, seed: int
+) -> list[np.ndarray]:
+    """Column indices of `draws` control sets that are matched to the related features
+    on a `trait`.
+    """
+    chosen = {
+        int(layer): group["feature"].tolist() for layer, group in table[related].groupby("layer")
+    }
     position = {(row.layer, row.feature): i for i, row in enumerate(table.itertuples())}
     rng = np.random.default_rng(seed)
     sets = (selectors.matched_random_set(table, chosen, rng, trait) for _ in range(draws))
-    return [np.array([position[layer, f] for layer, fs in drawn.items() for f in fs], dtype=int) for drawn in sets]
+    return [
+        np.array([position[layer, f] for layer, fs in drawn.items() for f in fs], dtype=int)
+        for drawn in sets
+    ]
 
 
 def feature_frequency(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """How often related features are active on inputs of high and of low prediction, against controls (paper Table 7).
+    """How often related features are active on inputs of high and of low prediction, against
+    controls (paper Table 7).
 
-    Inputs are the elements of the triples; high are those from a quantile of the held-out prediction (or of the
-    absolute delta) on, for several quantiles. Controls are unrelated features matched on activation frequency or on
-    match cosine; ``all`` is every feature, as published, dead ones included. Quantities are the ``frequency`` of a
-    set, its ``ratio`` to the related features', and the ``ratio of ratios``, high over low. Intervals are over
-    contexts; p is the share of control sets that are active as often as the related features.
+    Inputs are the elements of the triples; high are those from a quantile of the held-out
+    prediction (or of the absolute delta) on, for several quantiles. Controls are unrelated features
+    matched on activation frequency or on match cosine; ``all`` is every feature, as published, dead
+    ones included. Quantities are the ``frequency`` of a set, its ``ratio`` to the related
+    features', and the ``ratio of ratios``, high over low. Intervals are over contexts; p is the
+    share of control sets that are active as often as the related features.
     """
     tally = Tally()
     ends = ("policy.safetensors", "policy/predictions.parquet")
-    paths = [{tuple(labels(p)[k] for k in ("model", "task", "seed")): p for p in of(inputs, end)} for end in ends]
+    paths = [
+        {tuple(labels(p)[k] for k in ("model", "task", "seed")): p for p in of(inputs, end)}
+        for end in ends
+    ]
     for explained in (path for path in inputs if "/explanations/" in path):
         cell = labels(explained)
         address = tuple(cell[key] for key in ("model", "task", "seed"))
         table, fired, inputs_of = _fired_features(explained, *(own[address] for own in paths))
         related = table["related"].to_numpy(dtype=bool)
         if not related.any() or inputs_of.empty:
-            reason = "no triple to read" if inputs_of.empty else "no feature of this cell is related to the feedback"
+            reason = (
+                "no triple to read"
+                if inputs_of.empty
+                else "no feature of this cell is related to the feedback"
+            )
             record = Record(float(related.sum()), None, None, len(related), "feature", reason)
-            tally.add(record, {**cell, "by": "prediction", "quantile": 0.0, "inputs": "high", "features": "related",
+            tally.add(record, {**cell, "by": "prediction", "quantile": 0.0, "inputs": "high",
+            "features": "related",
                                "quantity": "number of features"})  # fmt: skip
             continue
         controls = {
-            f"matched {trait}": _matched_columns(table, related, trait, settings.matched_draws, settings.seed)
+            f"matched {trait}": _matched_columns(
+                table, related, trait, settings.matched_draws, settings.seed
+            )
             for trait in ("frequency", "cosine")
         }
         sets = {"related": [np.flatnonzero(related)], "all": [np.arange(len(related))], **controls}
-        shares = {name: np.stack([fired[:, m].mean(1) for m in members]) for name, members in sets.items()}
+        shares = {
+            name: np.stack([fired[:, m].mean(1) for m in members]) for name, members in sets.items()
+        }
         for row in _frequency_rows(shares, inputs_of, settings):
             beside = {"paper": "", "paper_note": ""}
             if row["label"]["quantity"] == "frequency" and row["label"]["inputs"] == "high":
@@ -147,11 +209,17 @@ def feature_frequency(inputs: Sequence[str], settings: TableSettings) -> Tally:
 def _frequency_rows(
     shares: dict[str, np.ndarray], inputs_of: pd.DataFrame, settings: TableSettings
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one cell from `shares` {set: [draw, input]}, the share of a set's features that fired on an input."""
+    """Rows of one cell from `shares` {set: [draw, input]}, the share of a set's features that fired
+    on an input.
+    """
     contexts = inputs_of["context"].to_numpy()
     by = {"prediction": inputs_of["prediction"].to_numpy(), "delta": inputs_of["target"].to_numpy()}
     ones = np.ones(len(contexts))
-    draws = {"seed": settings.seed, "resamples": settings.resamples, "confidence": settings.confidence}
+    draws = {
+        "seed": settings.seed,
+        "resamples": settings.resamples,
+        "confidence": settings.confidence,
+    }
     for (name, score), quantile in ((pair, q) for pair in by.items() for q in settings.quantiles):
         high = score >= np.quantile(score, quantile)
         for kind, keep in (("high", high), ("low", ~high)):
@@ -161,26 +229,56 @@ def _frequency_rows(
             means = {features: values.mean(0)[keep] for features, values in shares.items()}
             for features, values in means.items():
                 record = ratio_record(values, ones[keep], contexts[keep], unit="context",
-                                                 name="share of active (input, feature) pairs", **draws)  # fmt: skip
+                                                 name="share of active (input, feature) pairs",
+                                                 **draws)  # fmt: skip
                 shown = name == "prediction" and quantile == max(settings.quantiles)
-                frame = pd.DataFrame({"context": contexts[keep], "share": values}) if shown else None
+                frame = (
+                    pd.DataFrame({"context": contexts[keep], "share": values}) if shown else None
+                )
                 label = {**where, "features": features, "quantity": "frequency"}
                 yield {"record": record, "label": label, "values": frame}
             for features in ("matched frequency", "matched cosine", "all"):
-                record = ratio_record(means["related"], means[features], contexts[keep], unit="context",
-                                                 name=f"related over {features}", **draws)  # fmt: skip
+                record = ratio_record(means["related"], means[features], contexts[keep],
+                unit="context",
+                                                 name=f"related over {features}",
+                                                 **draws)  # fmt: skip
                 if features != "all":
                     sets = shares[features][:, keep].mean(1)
                     p = (1 + np.sum(sets >= means["related"].mean() - 1e-12)) / (len(sets) + 1)
-                    method = f"{record.method}; p: {len(sets)} matched sets at or above the related one"
-                    record = Record(record.estimate, record.ci_low, record.ci_high, record.n, record.unit, method, p=p)
-                yield {"record": record, "label": {**where, "features": features, "quantity": "ratio"}, "values": None}
+                    method = (
+                        f"{record.method}; p: {len(sets)} matched sets at or above the related one"
+                    )
+                    record = Record(
+                        record.estimate,
+                        record.ci_low,
+                        record.ci_high,
+                        record.n,
+                        record.unit,
+                        method,
+                        p=p,
+                    )
+                yield {
+                    "record": record,
+                    "label": {**where, "features": features, "quantity": "ratio"},
+                    "values": None,
+                }
         if high.all() or not high.any():
             continue
         for features in ("matched frequency", "matched cosine"):
-            record = _ratio_of_ratios(shares["related"][0], shares[features].mean(0), high, contexts, **draws)
-            label = {"by": name, "quantile": quantile, "inputs": "high over low", "features": features}
-            yield {"record": record, "label": {**label, "quantity": "ratio of ratios"}, "values": None}
+            record = _ratio_of_ratios(
+                shares["related"][0], shares[features].mean(0), high, contexts, **draws
+            )
+            label = {
+                "by": name,
+                "quantile": quantile,
+                "inputs": "high over low",
+                "features": features,
+            }
+            yield {
+                "record": record,
+                "label": {**label, "quantity": "ratio of ratios"},
+                "values": None,
+            }
 
 
 def _ratio_of_ratios(
@@ -192,17 +290,25 @@ def _ratio_of_ratios(
     resamples: int,
     confidence: float,
 ) -> Record:
-    """(related / control on high inputs) / (the same on low ones): 1 where high inputs are nothing special."""
+    """(related / control on high inputs) / (the same on low ones): 1 where high inputs are nothing
+    special.
+    """
     _, codes = np.unique(contexts, return_inverse=True)
     n = codes.max() + 1
     weights = np.vstack([np.ones(n), bootstrap_counts(np.random.default_rng(seed), n, resamples)])
 
     def mean(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
-        sums, counts = (weights @ np.bincount(codes[keep], v, n) for v in (values[keep], np.ones(keep.sum())))
+        sums, counts = (
+            weights @ np.bincount(codes[keep], v, n) for v in (values[keep], np.ones(keep.sum()))
+        )
         return sums / np.maximum(counts, 1e-12)
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = mean(related, high) / mean(control, high) / (mean(related, ~high) / mean(control, ~high))
+        values = (
+            mean(related, high)
+            / mean(control, high)
+            / (mean(related, ~high) / mean(control, ~high))
+        )
     low, top = np.nanquantile(values[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
     method = "related over control, high over low inputs; percentile bootstrap over contexts"
     return Record(float(values[0]), float(low), float(top), int(n), "context", method)

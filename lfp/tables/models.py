@@ -28,13 +28,19 @@ def corpora(inputs: Sequence[str], settings: TableSettings) -> Tally:
         counts = read_json(path)
         for split in ("train", "test"):
             for quantity, value in counts[split].items():
-                record = Record(float(value), None, None, counts[split]["read"], "row", _NO_INTERVAL)
-                tally.add(record, {"corpus": Path(path).parent.name, "split": split, "quantity": quantity})
+                record = Record(
+                    float(value), None, None, counts[split]["read"], "row", _NO_INTERVAL
+                )
+                tally.add(
+                    record, {"corpus": Path(path).parent.name, "split": split, "quantity": quantity}
+                )
     return tally
 
 
 def rewrites(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Entries that a language model rewrote, by what became of them, and the grades of entries and rewrites."""
+    """Entries that a language model rewrote, by what became of them, and the grades of entries and
+    rewrites.
+    """
     tally = Tally()
     for path in inputs:
         frame, task = read_table(path), Path(path).stem
@@ -46,23 +52,37 @@ def rewrites(inputs: Sequence[str], settings: TableSettings) -> Tally:
             if len(grades) > 1:
                 record = mean_record(grades, "entry", settings.confidence)
                 of_what = column.removeprefix("grade").removeprefix(".") or "entries"
-                tally.add(record, {"task": task, "quantity": "highest grade, 1 to 5", "of": of_what})
+                tally.add(
+                    record, {"task": task, "quantity": "highest grade, 1 to 5", "of": of_what}
+                )
     return tally
 
 
 def base_models(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Held-out perplexity of the grown base models and of a unigram model of the same text, with what they know."""
+    """Held-out perplexity of the grown base models and of a unigram model of the same text, with
+    what they know.
+    """
     tally = Tally()
     for path in inputs:
         summary, name = read_json(Path(path) / "evaluation.json"), Path(path).name
         losses = read_table(Path(path) / "evaluation.parquet")
         for corpus, group in losses.groupby("corpus"):
-            for quantity, column in (("perplexity", "nats"), ("unigram_perplexity", "unigram_nats")):
-                record = perplexity_record(group[column].to_numpy(), group["tokens"].to_numpy(), **settings.resampling)
-                tally.add(record, {"model": name, "corpus": corpus, "quantity": quantity}, group.drop(columns="corpus"))
+            for quantity, column in (
+                ("perplexity", "nats"),
+                ("unigram_perplexity", "unigram_nats"),
+            ):
+                record = perplexity_record(
+                    group[column].to_numpy(), group["tokens"].to_numpy(), **settings.resampling
+                )
+                tally.add(
+                    record,
+                    {"model": name, "corpus": corpus, "quantity": quantity},
+                    group.drop(columns="corpus"),
+                )
         pieces = np.array(list(summary["pieces"].values()))
         counts = {
-            "parameters": summary["parameters"], "lexicon_words_one_token": int((pieces == 1).sum()),
+            "parameters": summary["parameters"],
+            "lexicon_words_one_token": int((pieces == 1).sum()),
             "lexicon_words_several_tokens": int((pieces > 1).sum()),
         }  # fmt: skip
         for quantity, value in counts.items():
@@ -72,7 +92,9 @@ def base_models(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def fine_tuning(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """What fine-tuning reached on held-out text: reward gain and KL for PPO, implicit accuracy and margin for DPO."""
+    """What fine-tuning reached on held-out text: reward gain and KL for PPO, implicit accuracy and
+    margin for DPO.
+    """
     tally = Tally()
     for path in inputs:
         summary = read_json(Path(path) / "evaluation.json")
@@ -91,23 +113,31 @@ def layer_divergence(inputs: Sequence[str], settings: TableSettings) -> Tally:
         choice = read_json(path)
         for layer, measures in enumerate(choice["layers"]):
             for measure, value in measures.items():
-                record = Record(value, None, None, 1, "layer", _NO_INTERVAL.replace("count", "norm"))
+                record = Record(
+                    value, None, None, 1, "layer", _NO_INTERVAL.replace("count", "norm")
+                )
                 if value is None:
                     record = undefined(1, "layer", "no text was read")
-                extras = {"chosen": layer in choice["chosen"], "ranks_layers": measure == choice["measure"]}
+                extras = {
+                    "chosen": layer in choice["chosen"],
+                    "ranks_layers": measure == choice["measure"],
+                }
                 tally.add(record, {**labels(path), "layer": layer, "measure": measure}, **extras)
     return tally
 
 
 def _autoencoder_frame(inputs: Sequence[str]) -> pd.DataFrame:
     frames = [
-        pd.DataFrame(read_json(path)["autoencoders"]).assign(**labels(path)) for path in of(inputs, "metrics.json")
+        pd.DataFrame(read_json(path)["autoencoders"]).assign(**labels(path))
+        for path in of(inputs, "metrics.json")
     ]
     return pd.concat(frames, ignore_index=True)
 
 
 def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Every autoencoder on held-out text: sparsity, reconstruction and what it keeps of the model."""
+    """Every autoencoder on held-out text: sparsity, reconstruction and what it keeps of
+    the model.
+    """
     tally = Tally()
     for row in _autoencoder_frame(inputs).to_dict("records"):
         label = {name: row[name] for name in ("model", "task", "seed", "sae", "layer", "size")}
@@ -122,27 +152,35 @@ def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
     return tally
 
 
-def _add_layer_means(tally: Tally, frame: pd.DataFrame, by: str, table: str, settings: TableSettings) -> None:
-    """Means over layers and sizes of L0, its share of the features, squared error and FVU; `by` is what varies."""
+def _add_layer_means(
+    tally: Tally, frame: pd.DataFrame, by: str, table: str, settings: TableSettings
+) -> None:
+    """Means over layers and sizes of L0, its share of the features, squared error and FVU; `by` is
+    what varies.
+    """
     frame = frame.assign(l0_share=frame["l0"] / frame["d_sae"])
     for key, group in frame.groupby(["model", "task", "seed", by]):
         label = dict(zip(("model", "task", "seed", by), key, strict=True))
         for quantity in ("l0", "l0_share", "mse", "fvu"):
             record = mean_record(group[quantity].to_numpy(), "autoencoder", settings.confidence)
             word = str(label[by]).split(" ")[0]
-            beside = paper.beside(table, f"{word} {quantity}", settings.paper_models.get(label["model"], ()))
+            beside = paper.beside(
+                table, f"{word} {quantity}", settings.paper_models.get(label["model"], ())
+            )
             values = group[["layer", "size", quantity]].rename(columns={quantity: "value"})
             tally.add(record, {**label, "quantity": quantity}, values, **beside)
 
 
 def sae_tying(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Tied against untied weights, averaged over the layers and sizes that both have (paper Table 11)."""
+    """Tied against untied weights, averaged over the layers and sizes that both have (paper Table
+    11).
+    """
     frame = _autoencoder_frame(inputs)
     key = ["model", "task", "seed", "layer", "size"]
-    untied = set(frame.loc[frame["sae"] == "untied", key].itertuples(index=False, name=None))
-    both = [row in untied for row in frame[key].itertuples(index=False, name=None)]
+    frame = frame.assign(sae=np.where(frame["tied"].astype(bool), "tied", "untied"))
+    both = frame.groupby(key)["sae"].transform("nunique") == 2
     tally = Tally()
-    _add_layer_means(tally, frame[np.array(both) & frame["sae"].isin(["tied", "untied"])], "sae", "sae_tying", settings)
+    _add_layer_means(tally, frame[both], "sae", "sae_tying", settings)
     return tally
 
 
@@ -152,7 +190,11 @@ def sae_layer_choice(inputs: Sequence[str], settings: TableSettings) -> Tally:
     parts = []
     for path in of(inputs, "divergence.json"):
         cell, choice = labels(path), read_json(path)
-        own = frame[(frame[["model", "task", "seed"]] == pd.Series(cell)[["model", "task", "seed"]]).all(axis=1)]
+        own = frame[
+            (frame[["model", "task", "seed"]] == pd.Series(cell)[["model", "task", "seed"]]).all(
+                axis=1
+            )
+        ]
         for name in ("chosen", "lowest"):
             listed = ", ".join(map(str, choice[name]))
             selection = f"{'highest' if name == 'chosen' else name} ({listed})"

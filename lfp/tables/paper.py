@@ -1,7 +1,8 @@
-"""The paper's published values, so that a table can show them beside its own, and why they cannot be compared.
+"""The paper's published values, so that a table can show them beside its own, and why they cannot
+be compared.
 
-Numbers of Marks, Abdullah et al., Tables 3-7 and 10-12, by the paper's names of models. The reasons are findings on
-the published code (docs/statistics.md).
+Numbers of Marks, Abdullah et al., Tables 3-7 and 10-12, by the paper's names of models. The reasons
+are findings on the published code (docs/statistics.md).
 """
 
 from __future__ import annotations
@@ -11,15 +12,33 @@ from collections.abc import Sequence
 #: Table -> row key -> model -> what was published.
 VALUES: dict[str, dict[str, dict[str, str]]] = {
     "probe_accuracy": {
-        "hh": {"Pythia-70m": "99.92 %", "Pythia-160m": "100 %", "GPT-Neo-125m": "99.9 %", "Gemma-2b": "99.97 %"},
-        "toxic": {"Pythia-70m": "99.88 %", "Pythia-160m": "99.9 %", "GPT-Neo-125m": "99.8 %", "Gemma-2b": "99.88 %"},
+        "hh": {
+            "Pythia-70m": "99.92 %",
+            "Pythia-160m": "100 %",
+            "GPT-Neo-125m": "99.9 %",
+            "Gemma-2b": "99.97 %",
+        },
+        "toxic": {
+            "Pythia-70m": "99.88 %",
+            "Pythia-160m": "99.9 %",
+            "GPT-Neo-125m": "99.8 %",
+            "Gemma-2b": "99.88 %",
+        },
     },
     "kendall_tau": {
-        "all": {"Pythia-70m": ".042 (p=.26)", "Pythia-160m": ".093 (p=.014)", "GPT-Neo-125m": ".023 (p=.48)"},
+        "all": {
+            "Pythia-70m": ".042 (p=.26)",
+            "Pythia-160m": ".093 (p=.014)",
+            "GPT-Neo-125m": ".023 (p=.48)",
+        },
         "xavier": {"Pythia-160m": "-.037 (p=.55)"},
     },
     "kendall_tau_within_sign": {
-        "negative": {"Pythia-70m": ".02 (p=.73)", "Pythia-160m": ".104 (p=.081)", "GPT-Neo-125m": ".097 (p=.078)"}
+        "negative": {
+            "Pythia-70m": ".02 (p=.73)",
+            "Pythia-160m": ".104 (p=.081)",
+            "GPT-Neo-125m": ".097 (p=.078)",
+        }
     },
     "sign_accuracy": {
         "positive": {"Pythia-70m": "81.38 %", "Pythia-160m": "82.4 %", "GPT-Neo-125m": "76.4 %"},
@@ -49,12 +68,18 @@ VALUES: dict[str, dict[str, dict[str, str]]] = {
 
 #: Predicted values of GPT-Neo-125m's words (Tables 2 and 9), on the lexicon's scale.
 WORDS = {
-    "amazing": "1.3", "award": "1.4", "bad": "-2.29", "beautifully": "0.64", "best": "1.7", "better": "0.9",
-    "boring": "-2.8", "brilliant": "1.3", "cowardly": "-2.53", "depressing": "-2.4", "despise": "-2.5",
-    "despised": "-2.2", "disaster": "-2.4", "dislike": "-1.1", "dreadful": "-2.6", "eagerly": "1.3", "foe": "-0.6",
-    "friend": "1.1", "fun": "1.9", "funny": "0.7", "good": "1.4", "great": "1", "interesting": "2.4", "like": "1.9",
-    "lost": "0.2", "loved": "2", "marvelous": "1.28", "masterpiece": "1.3", "miserable": "-3.3", "no": "-1.7",
-    "praising": "1.9", "precious": "-0.81", "reluctantly": "1.7", "terrible": "-1.9", "weak": "-2.2", "won": "3.4",
+    "amazing": "1.3", "award": "1.4", "bad": "-2.29", "beautifully": "0.64", "best": "1.7",
+    "better": "0.9",
+    "boring": "-2.8", "brilliant": "1.3", "cowardly": "-2.53", "depressing": "-2.4",
+    "despise": "-2.5",
+    "despised": "-2.2", "disaster": "-2.4", "dislike": "-1.1", "dreadful": "-2.6",
+    "eagerly": "1.3", "foe": "-0.6",
+    "friend": "1.1", "fun": "1.9", "funny": "0.7", "good": "1.4", "great": "1",
+    "interesting": "2.4", "like": "1.9",
+    "lost": "0.2", "loved": "2", "marvelous": "1.28", "masterpiece": "1.3", "miserable": "-3.3",
+    "no": "-1.7",
+    "praising": "1.9", "precious": "-0.81", "reluctantly": "1.7", "terrible": "-1.9",
+    "weak": "-2.2", "won": "3.4",
     "wonderful": "0.9", "worse": "-1.5", "worst": "-1.7", "yes": "1.9",
 }  # fmt: skip
 
@@ -62,20 +87,40 @@ VALUES["lexicon_reconstruction"] = {word: {"GPT-Neo-125m": value} for word, valu
 
 #: Why a published value and ours are not one quantity.
 REASONS = {
-    "probe_accuracy": "published: labels are the columns texts came from; prompts in both parts; padding averaged in",
-    "kendall_tau": "published: tau of two lists of word strings, near 0 always; base model's activations",
-    "kendall_tau_within_sign": "published: tau of two lists of word strings; base model's activations",
-    "sign_accuracy": "published: test words among the training words; predictions rescaled, which moves 0",
-    "lexicon_reconstruction": "published: words picked by hand; percentiles mapped to the lexicon's range; base model",
-    "ablation_reward": "published: no code gives these numbers; the committed one ablates a network of random weights",
-    "feature_frequency": "published: against all features, dead ones included; inputs of high prediction alone",
+    "probe_accuracy": (
+        "published: labels are the columns texts came from; prompts in both parts; padding"
+        " averaged in"
+    ),
+    "kendall_tau": (
+        "published: tau of two lists of word strings, near 0 always; base model's activations"
+    ),
+    "kendall_tau_within_sign": (
+        "published: tau of two lists of word strings; base model's activations"
+    ),
+    "sign_accuracy": (
+        "published: test words among the training words; predictions rescaled, which moves 0"
+    ),
+    "lexicon_reconstruction": (
+        "published: words picked by hand; percentiles mapped to the lexicon's range; base model"
+    ),
+    "ablation_reward": (
+        "published: no code gives these numbers; the committed one ablates a network of random"
+        " weights"
+    ),
+    "feature_frequency": (
+        "published: against all features, dead ones included; inputs of high prediction alone"
+    ),
     "sae_tying": "published: squared error depends on the model's scale; no variance",
-    "sae_layer_choice": "published: tying not held fixed (Pythia-70m); squared error depends on the layers' scale",
+    "sae_layer_choice": (
+        "published: tying not held fixed (Pythia-70m); squared error depends on the layers' scale"
+    ),
 }
 
 
 def beside(table: str, key: str, models: Sequence[str]) -> dict[str, str]:
-    """Columns ``paper`` and ``paper_note`` of a row: what the paper has for `models`, and why it differs in kind."""
+    """Columns ``paper`` and ``paper_note`` of a row: what the paper has for `models`, and why it
+    differs in kind.
+    """
     found = VALUES[table].get(key, {})
     shown = "; ".join(f"{model} {found[model]}" for model in models if model in found)
     return {"paper": shown, "paper_note": REASONS[table] if shown else ""}

@@ -1,4 +1,6 @@
-"""Planted truth: does the method find what a reward taught, and stay silent where it taught nothing?"""
+"""Planted truth: does the method find what a reward taught, and stay silent where it taught
+nothing?
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,16 @@ from lfp.tables.probes import output_ratios
 from lfp.tables.rows import TableSettings, Tally, labels, of
 from lfp.texts.words import WORD
 
-#: What a question's interval must do for its answer to be right: lie above or below a value, or hold it.
+#: What a question's interval must do for its answer to be right: lie above or below a value, or
+#: hold it.
 EXPECTED = {"above": lambda r, v: r.ci_low > v, "below": lambda r, v: r.ci_high < v, "at": None}
 
 
 @dataclass(frozen=True)
 class Readings:
-    """What is read of every word in one cell: {readout: frame with ``word``, ``valence``, ``value``}."""
+    """What is read of every word in one cell: {readout: frame with ``word``, ``valence``,
+    ``value``}.
+    """
 
     policy: dict[str, pd.DataFrame]
     base: dict[str, pd.DataFrame]
@@ -43,10 +48,12 @@ def _words(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def readings(files: dict[str, str]) -> Readings:
-    """The readouts of one cell from its artefacts {``predictions.policy``, ``features.base``, ...: path}.
+    """The readouts of one cell from its artefacts {``predictions.policy``, ``features.base``, ...:
+    path}.
 
-    ``probe hidden`` and ``probe raw`` are held-out predictions. ``output`` needs no probe and no autoencoder: how much
-    more likely than its base the policy makes a word in its contexts (log-probability ratio); the base's is 0.
+    ``probe hidden`` and ``probe raw`` are held-out predictions. ``output`` needs no probe and no
+    autoencoder: how much more likely than its base the policy makes a word in its contexts
+    (log-probability ratio); the base's is 0.
     """
     result: dict[str, dict[str, pd.DataFrame]] = {}
     for subject in ("policy", "base"):
@@ -65,7 +72,9 @@ def readings(files: dict[str, str]) -> Readings:
 
 
 def disagreement(reading: pd.DataFrame) -> np.ndarray:
-    """How far each word's reading is on the wrong side of the readings' mean, by the clean lexicon's sign."""
+    """How far each word's reading is on the wrong side of the readings' mean, by the clean
+    lexicon's sign.
+    """
     return (-np.sign(reading["valence"]) * (reading["value"] - reading["value"].mean())).to_numpy()
 
 
@@ -74,17 +83,19 @@ def verdict(record: Record, expected: str, value: float) -> str:
     if record.ci_low is None or record.ci_high is None:
         return "undecided"
     if expected == "at":
-        return "silent, as it should be" if record.ci_low <= value <= record.ci_high else "false alarm"
+        return (
+            "silent, as it should be" if record.ci_low <= value <= record.ci_high else "false alarm"
+        )
     return "found" if EXPECTED[expected](record, value) else "not found"
 
 
 def planted_recovery(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """What was planted, whether it is found, and the same question where nothing was planted.
 
-    Every planted cell is held against the cell of the same model, corpus and seed whose reward is the clean lexicon.
-    The words of `vader_flipped` should stand out by their disagreement with the clean lexicon; a trigger should be
-    named by explanations and its features should carry the reward; a reward of length or noise must leave what is read
-    of words where it was.
+    Every planted cell is held against the cell of the same model, corpus and seed whose reward is
+    the clean lexicon. The words of `vader_flipped` should stand out by their disagreement with the
+    clean lexicon; a trigger should be named by explanations and its features should carry the
+    reward; a reward of length or noise must leave what is read of words where it was.
     """
     tally = Tally()
     files: dict[tuple, dict[str, str]] = {}
@@ -95,16 +106,24 @@ def planted_recovery(inputs: Sequence[str], settings: TableSettings) -> Tally:
             stage = path.split(f"/seed{label['seed']}/")[1].split("/")[0]
             name = label.get("subject", "")
             if stage != "ablation":
-                files.setdefault(address, {})[f"{stage if stage != 'probes' else 'predictions'}.{name}".strip(".")] = (
-                    path
-                )
-    truths = {Path(path).name.removesuffix(".truth.json"): read_json(path) for path in of(inputs, ".truth.json")}
+                files.setdefault(address, {})[
+                    f"{stage if stage != 'probes' else 'predictions'}.{name}".strip(".")
+                ] = path
+    truths = {
+        Path(path).name.removesuffix(".truth.json"): read_json(path)
+        for path in of(inputs, ".truth.json")
+    }
     arms = ablation_arms([path for path in inputs if "/ablation/" in path])
     for (model, task, seed), own in files.items():
         truth = truths[task]
         alike = {"kind": "vader", "corpus": truth["corpus"]}
         reference = next(
-            ((m, t, s) for m, t, s in files if (m, s) == (model, seed) and alike.items() <= truths[t].items()), None
+            (
+                (m, t, s)
+                for m, t, s in files
+                if (m, s) == (model, seed) and alike.items() <= truths[t].items()
+            ),
+            None,
         )
         if truth["kind"] == "vader" or reference is None:
             continue
@@ -115,7 +134,9 @@ def planted_recovery(inputs: Sequence[str], settings: TableSettings) -> Tally:
             _add_flipped(tally, cell, ours, theirs, truth["flipped"], settings)
         if truth["trigger"] and "explanations" in own and "explanations" in files[reference]:
             _add_trigger(tally, cell, own, files[reference], truth["trigger"])
-            found = next((a for address, a in arms.items() if address[:3] == (model, task, seed)), {})
+            found = next(
+                (a for address, a in arms.items() if address[:3] == (model, task, seed)), {}
+            )
             _add_trigger_ablation(tally, cell, found, settings)
     return tally
 
@@ -136,11 +157,13 @@ def _add(
     tally.add(record, label, values, **judged)
 
 
-def _add_silence(tally: Tally, cell: dict[str, Any], ours: Readings, theirs: Readings, settings: TableSettings) -> None:
+def _add_silence(
+    tally: Tally, cell: dict[str, Any], ours: Readings, theirs: Readings, settings: TableSettings
+) -> None:
     """Did what is read of words move from the base towards the clean lexicon?
 
-    A lexicon reward should move it, a planted reward that says nothing of words should not. The reference cell's row
-    stands beside, so that silence can be told from blindness.
+    A lexicon reward should move it, a planted reward that says nothing of words should not. The
+    reference cell's row stands beside, so that silence can be told from blindness.
     """
     for who, read, learned in (("planted policy", ours, False), ("clean policy", theirs, True)):
         expected = "above" if learned or cell["reward"] == "vader_flipped" else "at"
@@ -151,7 +174,10 @@ def _add_silence(tally: Tally, cell: dict[str, Any], ours: Readings, theirs: Rea
                 record = kendall_record(both["value"].to_numpy(), valence, **settings.resampling)
             else:
                 record = kendall_difference_record(
-                    both["value"].to_numpy(), both["value_base"].to_numpy(), valence, **settings.resampling
+                    both["value"].to_numpy(),
+                    both["value_base"].to_numpy(),
+                    valence,
+                    **settings.resampling,
                 )
             question = "did the reading move towards the lexicon? (tau-b, policy minus base)"
             _add(tally, cell, question, readout, who, record, expected, 0.0, both)
@@ -165,7 +191,9 @@ def _add_flipped(
     flipped: Sequence[str],
     settings: TableSettings,
 ) -> None:
-    """Do the words whose sign was flipped stand out, and more than they do in a policy of the clean lexicon?"""
+    """Do the words whose sign was flipped stand out, and more than they do in a policy of the clean
+    lexicon?
+    """
     question = "do flipped words stand out? (AUROC of disagreement with the clean lexicon)"
     for readout, policy in ours.policy.items():
         both = policy.merge(theirs.policy[readout], on=["word", "valence"], suffixes=("", "_clean"))
@@ -192,22 +220,32 @@ def _add_trigger(
     for path in (own["explanations"], reference["explanations"]):
         frame = read_table(path)
         texts = frame.loc[frame["status"] == "ok", "explanation"]
-        named.append([trigger in {match.group().lower() for match in WORD.finditer(text)} for text in texts])
-    record = two_shares_record(sum(named[0]), len(named[0]), sum(named[1]), len(named[1]), "feature")
+        named.append(
+            [trigger in {match.group().lower() for match in WORD.finditer(text)} for text in texts]
+        )
+    record = two_shares_record(
+        sum(named[0]), len(named[0]), sum(named[1]), len(named[1]), "feature"
+    )
     question = "do explanations name the trigger? (share of explained features)"
     planted = np.repeat([True, False], [len(named[0]), len(named[1])])
     values = pd.DataFrame({"planted": planted, "names_trigger": [*named[0], *named[1]]})
     _add(tally, cell, question, "explanations", "planted - clean", record, "above", 0.0, values)
 
 
-def _add_trigger_ablation(tally: Tally, cell: dict[str, Any], arms: dict, settings: TableSettings) -> None:
+def _add_trigger_ablation(
+    tally: Tally, cell: dict[str, Any], arms: dict, settings: TableSettings
+) -> None:
     """Does taking the trigger's features away cost more reward than taking matched random ones?"""
-    found = [arms.get(("policy", arm, "zero"), {}).get("completions") for arm in ("explained", "random")]
+    found = [
+        arms.get(("policy", arm, "zero"), {}).get("completions") for arm in ("explained", "random")
+    ]
     if any(frame is None for frame in found):
         return
     rewards = [frame.groupby("prompt")["reward"].mean().to_numpy() for frame in found]
     record = paired_record(*rewards, "prompt", settings.seed, settings.resamples)
     if not found[0]["features"].any():
-        record = undefined(0, "feature", "nothing to ablate: no explanation is related to the feedback")
+        record = undefined(
+            0, "feature", "nothing to ablate: no explanation is related to the feedback"
+        )
     question = "do the trigger's features carry the reward? (explained minus random ablation)"
     _add(tally, cell, question, "ablation", "planted policy", record, "below", 0.0)

@@ -29,8 +29,6 @@ from lfp.statistics.records import (
 from lfp.tables import paper
 from lfp.tables.rows import TableSettings, Tally, labels, of
 
-#: The autoencoder variant whose cells stand for the others in rows that no autoencoder takes part in.
-PROBED = "tied"
 #: What the policy's probe is held against, on the same words or prompts.
 OTHER_SUBJECTS = ("base", "untrained", "other_seed", "other_task")
 #: What the code is held against within the policy.
@@ -49,14 +47,21 @@ def probe_groups(inputs: Sequence[str], kind: str) -> Iterator[tuple[dict[str, A
         if frame.empty:
             for told in read_json(Path(path).with_name("metrics.json"))["probes"]:
                 if told["probe"] == kind:
-                    yield {**labels(path), **{name: told[name] for name in ("features", "split", "probe")}}, frame
+                    yield (
+                        {
+                            **labels(path),
+                            **{name: told[name] for name in ("features", "split", "probe")},
+                        },
+                        frame,
+                    )
 
 
 def output_ratios(rows: pd.DataFrame, policy: str | Path, base: str | Path) -> np.ndarray:
-    """How much likelier than its base the policy makes the element of every row in its context (log-ratio, nats).
+    """How much likelier than its base the policy makes the element of every row in its context
+    (log-ratio, nats).
 
-    No probe and no autoencoder is read: for DPO it is the implicit reward over beta. `policy` and `base` are paths of
-    feature files; the ratio of a model to itself is 0.
+    No probe and no autoencoder is read: for DPO it is the implicit reward over beta. `policy` and
+    `base` are paths of feature files; the ratio of a model to itself is 0.
     """
     ratio = np.empty(len(rows))
     for element in sorted(set(rows["element"])):
@@ -67,22 +72,43 @@ def output_ratios(rows: pd.DataFrame, policy: str | Path, base: str | Path) -> n
     return ratio
 
 
-def _output_groups(inputs: Sequence[str], kind: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """(labels, rows with the output's log-ratio as prediction) of every cell with features of policy and base."""
-    files = {path.rsplit("/features/", 1)[0] + "/" + Path(path).stem: path for path in of(inputs, ".safetensors")}
-    for path in of(inputs, f"{PROBED}/policy/predictions.parquet"):
+def _output_groups(
+    inputs: Sequence[str], kind: str, settings: TableSettings
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """(labels, rows with the output's log-ratio as prediction) of every cell with features of
+    policy and base.
+    """
+    files = {
+        path.rsplit("/features/", 1)[0] + "/" + Path(path).stem: path
+        for path in of(inputs, ".safetensors")
+    }
+    for path in of(inputs, "/policy/predictions.parquet"):
+        own = labels(path)
+        if own["sae"] != settings.main["{model}/{task}/seed{seed}".format(**own)]:
+            continue
         cell = path.rsplit("/probes/", 1)[0]
         frame = read_table(path)
         split = probes.MAIN_SPLIT[kind]
-        rows = frame[(frame["features"] == "hidden") & (frame["split"] == split) & (frame["probe"] == kind)]
+        rows = frame[
+            (frame["features"] == "hidden") & (frame["split"] == split) & (frame["probe"] == kind)
+        ]
         if len(rows) and f"{cell}/policy" in files and f"{cell}/base" in files:
             ratio = output_ratios(rows, files[f"{cell}/policy"], files[f"{cell}/base"])
-            label = {**labels(path), "features": "output", "split": "none", "probe": "log-ratio to base"}
+            label = {
+                **labels(path),
+                "features": "output",
+                "split": "none",
+                "probe": "log-ratio to base",
+            }
             yield label, rows.assign(prediction=ratio)
 
 
-def _draws(inputs: Sequence[str], name: str, column: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """(labels, draws) of the nulls ``baseline`` and ``shuffled`` of every cell and subject that have a `column`."""
+def _draws(
+    inputs: Sequence[str], name: str, column: str
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """(labels, draws) of the nulls ``baseline`` and ``shuffled`` of every cell and subject that
+    have a `column`.
+    """
     for path in of(inputs, "metrics.json"):
         frame = pd.DataFrame(read_json(path)[name])
         if column not in frame:
@@ -102,23 +128,36 @@ def _add_nulls(
     table: str,
     name: str = "words",
 ) -> None:
-    """Rows of untrained probes and of probes of permuted labels for the statistics `columns` {column: words}.
+    """Rows of untrained probes and of probes of permuted labels for the statistics `columns`
+    {column: words}.
 
-    `observed` holds the trained probe's estimate by (model, task, seed, sae, subject, features, split, words).
+    `observed` holds the trained probe's estimate by (model, task, seed, sae, subject, features,
+    split, words).
     """
     for column, words in columns.items():
-        for null, described in (("baseline", "untrained linear probes"), ("shuffled", "labels permuted among words")):
+        for null, described in (
+            ("baseline", "untrained linear probes"),
+            ("shuffled", "labels permuted among words"),
+        ):
             for label, group in _draws(inputs, null, column):
                 key = (*_key(label), words)
-                record = range_record(group[column].to_numpy(), "draw", described, observed.get(key))
-                same = {"subject": "policy", "features": "hidden", "probe": "xavier"}.items() <= label.items()
+                record = range_record(
+                    group[column].to_numpy(), "draw", described, observed.get(key)
+                )
+                same = {
+                    "subject": "policy",
+                    "features": "hidden",
+                    "probe": "xavier",
+                }.items() <= label.items()
                 models = settings.paper_models.get(label["model"], ())
                 beside = paper.beside(table, "xavier" if same else "", models)
                 tally.add(record, {**label, name: words}, **beside)
 
 
 def _key(label: dict[str, Any]) -> tuple:
-    return tuple(label[name] for name in ("model", "task", "seed", "sae", "subject", "features", "split"))
+    return tuple(
+        label[name] for name in ("model", "task", "seed", "sae", "subject", "features", "split")
+    )
 
 
 def _beside(table: str, key: str, label: dict[str, Any], settings: TableSettings) -> dict[str, str]:
@@ -129,26 +168,37 @@ def _beside(table: str, key: str, label: dict[str, Any], settings: TableSettings
 
 
 def _published_statistic(means: pd.DataFrame) -> dict[str, float]:
-    """The published statistic of a probe's words, its p, and the tau-b of a perfect knowledge of signs alone."""
+    """The published statistic of a probe's words, its p, and the tau-b of a perfect knowledge of
+    signs alone.
+    """
     prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
     statistic, p = published_tau(means["unit"], prediction, truth)
     ceiling = sign_only_ceiling(truth)
     return {"published_statistic": statistic, "published_p": p, "sign_only_ceiling": ceiling}
 
 
-def _with_other_probes(inputs: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Ridge probes of deltas and of the valence itself, and the deltas that the former learn, as if predicted."""
+def _with_other_probes(
+    inputs: Sequence[str], settings: TableSettings
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Ridge probes of deltas and of the valence itself, and the deltas that the former learn, as if
+    predicted.
+    """
     yield from probe_groups(inputs, "ridge")
     yield from probe_groups(inputs, probes.DIRECT)
-    yield from _output_groups(inputs, "ridge")
+    yield from _output_groups(inputs, "ridge", settings)
     for label, group in probe_groups(inputs, "ridge"):
         if label["split"] == "by_word" and label["features"] in ("hidden", "raw"):
-            yield {**label, "split": "none", "probe": "delta"}, group.assign(prediction=group["target"])
+            yield (
+                {**label, "split": "none", "probe": "delta"},
+                group.assign(prediction=group["target"]),
+            )
 
 
-def _add_tau(tally: Tally, inputs: Sequence[str], settings: TableSettings, words: Sequence[str], table: str) -> None:
+def _add_tau(
+    tally: Tally, inputs: Sequence[str], settings: TableSettings, words: Sequence[str], table: str
+) -> None:
     observed = {}
-    for label, group in _with_other_probes(inputs):
+    for label, group in _with_other_probes(inputs, settings):
         means = probes.unit_means(group)
         for name in words:
             part = means[np.sign(means["truth"]).isin(_SIGNS[name])]
@@ -156,7 +206,9 @@ def _add_tau(tally: Tally, inputs: Sequence[str], settings: TableSettings, words
             record = kendall_record(prediction, truth, **settings.resampling)
             if label["probe"] == "ridge":
                 observed[(*_key(label), name)] = record.estimate
-            extras = _published_statistic(part) if name == "all" and np.isfinite(record.estimate) else {}
+            extras = (
+                _published_statistic(part) if name == "all" and np.isfinite(record.estimate) else {}
+            )
             values = part.rename(columns={"unit": "word", "rows": "contexts"})
             beside = _beside(table, name, label, settings)
             tally.add(record, {**label, "words": name}, values, **extras, **beside)
@@ -196,13 +248,21 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 record = proportion_record(part.sum(), len(part), "word", 0.5, settings.confidence)
             observed[(*_key(label), name)] = record.estimate
             values = pd.DataFrame({"word": means["unit"][part.index], "right": part})
-            tally.add(record, {**label, "words": name}, values, **_beside("sign_accuracy", name, label, settings))
+            tally.add(
+                record,
+                {**label, "words": name},
+                values,
+                **_beside("sign_accuracy", name, label, settings),
+            )
         cell = tuple(label[name] for name in ("model", "task", "seed"))
         if cell not in seen:
             seen.add(cell)
             share = max((sign > 0).sum(), (sign < 0).sum())
             record = proportion_record(share, len(sign), "word", None, settings.confidence)
-            constant = dict.fromkeys(("subject", "features", "split"), "none") | {"probe": "constant", "words": "all"}
+            constant = dict.fromkeys(("subject", "features", "split"), "none") | {
+                "probe": "constant",
+                "words": "all",
+            }
             tally.add(record, label | constant, paper="", paper_note="")
     columns = {"sign": "all", "sign_positive": "positive", "sign_negative": "negative"}
     _add_nulls(tally, inputs, columns, observed, settings, "sign_accuracy")
@@ -210,37 +270,63 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def probe_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Balanced accuracy and AUROC of probes that tell preferred from rejected answers (paper Table 3)."""
+    """Balanced accuracy and AUROC of probes that tell preferred from rejected answers (paper Table
+    3).
+    """
     tally, observed = Tally(), {}
-    for label, group in chain(probe_groups(inputs, "logistic"), _output_groups(inputs, "logistic")):
+    for label, group in chain(
+        probe_groups(inputs, "logistic"), _output_groups(inputs, "logistic", settings)
+    ):
         truth, score = group["truth"].to_numpy(), group["prediction"].to_numpy()
         records = {
             "balanced_accuracy": balanced_accuracy_record(
                 truth, score, group["unit"], unit="prompt", **settings.resampling
             ),
-            "auroc": auroc_record(truth, score, group["unit"], unit="prompt", **settings.resampling),
+            "auroc": auroc_record(
+                truth, score, group["unit"], unit="prompt", **settings.resampling
+            ),
         }
         for name, record in records.items():
             observed[(*_key(label), name)] = record.estimate
-            beside = _beside("probe_accuracy", label["task"] if name == "balanced_accuracy" else "", label, settings)
+            beside = _beside(
+                "probe_accuracy",
+                label["task"] if name == "balanced_accuracy" else "",
+                label,
+                settings,
+            )
             values = group[["unit", "triple", "element", "truth", "prediction", "fold"]].rename(
                 columns={"unit": "prompt"}
             )
-            tally.add(record, {**label, "statistic": name}, values if name == "balanced_accuracy" else None, **beside)
+            tally.add(
+                record,
+                {**label, "statistic": name},
+                values if name == "balanced_accuracy" else None,
+                **beside,
+            )
     columns = {"balanced_accuracy": "balanced_accuracy", "auroc": "auroc"}
     _add_nulls(tally, inputs, columns, observed, settings, "probe_accuracy", "statistic")
     return tally
 
 
-# ------------------------------------------------------------------------------------------------- differences
+# -------------------------------------------------------------------------------------- differences
 
 
-def _word_differences(a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings) -> dict[str, tuple[Record, Any]]:
-    """Differences of tau-b and of sign accuracy between two probes on the words that both predict."""
-    both = probes.unit_means(a).merge(probes.unit_means(b), on=["unit", "truth"], suffixes=("_a", "_b"))
-    truth, first, second = (both[name].to_numpy() for name in ("truth", "prediction_a", "prediction_b"))
+def _word_differences(
+    a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings
+) -> dict[str, tuple[Record, Any]]:
+    """Differences of tau-b and of sign accuracy between two probes on the words that
+    both predict.
+    """
+    both = probes.unit_means(a).merge(
+        probes.unit_means(b), on=["unit", "truth"], suffixes=("_a", "_b")
+    )
+    truth, first, second = (
+        both[name].to_numpy() for name in ("truth", "prediction_a", "prediction_b")
+    )
     right = [np.sign(values) == np.sign(truth) for values in (first, second)]
-    values = both[["unit", "truth", "prediction_a", "prediction_b"]].rename(columns={"unit": "word"})
+    values = both[["unit", "truth", "prediction_a", "prediction_b"]].rename(
+        columns={"unit": "word"}
+    )
     tau = kendall_difference_record(first, second, truth, **settings.resampling)
     sign = mcnemar_record(*right, "word", settings.confidence)
     if np.isnan([first, second]).any():
@@ -248,8 +334,12 @@ def _word_differences(a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings)
     return {"tau": (tau, values), "sign_accuracy": (sign, None)}
 
 
-def _pair_differences(a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings) -> dict[str, tuple[Record, Any]]:
-    """Differences of the share of pairs in the right order and of AUROC between two probes on the same answers."""
+def _pair_differences(
+    a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings
+) -> dict[str, tuple[Record, Any]]:
+    """Differences of the share of pairs in the right order and of AUROC between two probes on the
+    same answers.
+    """
     key = ["triple", "element", "unit", "truth"]
     if a.empty or b.empty:
         nothing = undefined(0, "pair", "no pairs")
@@ -257,7 +347,9 @@ def _pair_differences(a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings)
     both = a[[*key, "prediction"]].merge(b[[*key, "prediction"]], on=key, suffixes=("_a", "_b"))
     wide = both.pivot(index="triple", columns="element", values=["prediction_a", "prediction_b"])
     ordered = {
-        side: (wide[f"prediction_{side}"]["positive"] > wide[f"prediction_{side}"]["negative"]).to_numpy()
+        side: (
+            wide[f"prediction_{side}"]["positive"] > wide[f"prediction_{side}"]["negative"]
+        ).to_numpy()
         for side in "ab"
     }
     areas = (both[name].to_numpy() for name in ("truth", "prediction_a", "unit"))
@@ -268,15 +360,20 @@ def _pair_differences(a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings)
         pairs = undefined(len(wide), "pair", UNTRAINED)
     return {
         "pair_accuracy": (pairs, values),
-        "auroc": (auroc_record(*areas, unit="prompt", against=against, **settings.resampling), None),
+        "auroc": (
+            auroc_record(*areas, unit="prompt", against=against, **settings.resampling),
+            None,
+        ),
     }
 
 
 def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """What fine-tuning and what the autoencoder add: paired differences between probes on the same words or prompts.
+    """What fine-tuning and what the autoencoder add: paired differences between probes on the same
+    words or prompts.
 
-    ``policy - base`` and the like compare subjects on one kind of features, ``hidden - raw`` and the like kinds of
-    features of the policy, ``true - permuted labels`` is the selectivity of Hewitt and Liang (2019).
+    ``policy - base`` and the like compare subjects on one kind of features, ``hidden - raw`` and
+    the like kinds of features of the policy, ``true - permuted labels`` is the selectivity of
+    Hewitt and Liang (2019).
     """
     tally = Tally()
     for kind, compare in (("ridge", _word_differences), ("logistic", _pair_differences)):
@@ -292,13 +389,23 @@ def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 for features in ("hidden", "raw")
             ]
             pairs += [
-                (f"hidden - {other}", "hidden", ("policy", "hidden"), ("policy", other)) for other in OTHER_FEATURES
+                (f"hidden - {other}", "hidden", ("policy", "hidden"), ("policy", other))
+                for other in OTHER_FEATURES
             ]
             for contrast, features, a, b in pairs:
                 if a in found and b in found:
-                    for statistic, (record, values) in compare(found[a], found[b], settings).items():
+                    for statistic, (record, values) in compare(
+                        found[a], found[b], settings
+                    ).items():
                         tally.add(
-                            record, {**cell, "contrast": contrast, "features": features, "statistic": statistic}, values
+                            record,
+                            {
+                                **cell,
+                                "contrast": contrast,
+                                "features": features,
+                                "statistic": statistic,
+                            },
+                            values,
                         )
     for statistic, column, observed in _selectivity(inputs):
         for label, draws in _draws(inputs, "shuffled", column):
@@ -308,10 +415,19 @@ def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
             null = draws[column].to_numpy()
             low, high = value - np.quantile(null, [0.975, 0.025])
             p = float((1 + np.sum(null >= value - 1e-12)) / (len(null) + 1))
-            method = "selectivity: true minus mean of permuted labels; 95 % range of the draws; p: draws at or above"
-            record = Record(value - null.mean(), float(low), float(high), len(null), "draw", method, p=p)
+            method = (
+                "selectivity: true minus mean of permuted labels; 95 % range of the draws; p:"
+                " draws at or above"
+            )
+            record = Record(
+                value - null.mean(), float(low), float(high), len(null), "draw", method, p=p
+            )
             cell = {name: label[name] for name in ("model", "task", "seed", "sae", "split")}
-            described = {"contrast": "true - permuted labels", "features": label["features"], "statistic": statistic}
+            described = {
+                "contrast": "true - permuted labels",
+                "features": label["features"],
+                "statistic": statistic,
+            }
             tally.add(record, {**cell, **described})
     return tally
 
@@ -319,7 +435,8 @@ def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
 def _selectivity(inputs: Sequence[str]) -> Iterator[tuple[str, str, dict[tuple, float]]]:
     """(statistic, column of the nulls, the policies' values by their key)."""
     for kind, pairs in (
-        ("ridge", {"tau": "tau", "sign_accuracy": "sign"}), ("logistic", {"balanced_accuracy": "balanced_accuracy"})
+        ("ridge", {"tau": "tau", "sign_accuracy": "sign"}),
+        ("logistic", {"balanced_accuracy": "balanced_accuracy"}),
     ):  # fmt: skip
         values = {
             _key(label): probes.probe_statistics(group, kind)
@@ -331,7 +448,8 @@ def _selectivity(inputs: Sequence[str]) -> Iterator[tuple[str, str, dict[tuple, 
 
 
 def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """How much a probe says beyond word frequency and static embedding: held-out R² without it, with it, difference.
+    """How much a probe says beyond word frequency and static embedding: held-out R² without it,
+    with it, difference.
 
     ``features`` are hidden; the unit is the word, or the prompt with all its answers.
     """
@@ -352,21 +470,28 @@ def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:
         parts = {"without": errors["without"], "with_probe": errors["with_probe"]}
         for name, error in parts.items():
             record = ratio_record(total - error, total, frame["unit"], settings.seed, unit,
-                                             "held-out R²", settings.resamples, settings.confidence)  # fmt: skip
-            tally.add(record, {**labels(path), "quantity": f"r2_{name}"}, frame if name == "without" else None)
+                                             "held-out R²", settings.resamples,
+                                             settings.confidence)  # fmt: skip
+            tally.add(
+                record,
+                {**labels(path), "quantity": f"r2_{name}"},
+                frame if name == "without" else None,
+            )
         gain = errors["without"] - errors["with_probe"]
         record = ratio_record(gain, total, frame["unit"], settings.seed, unit,
-                                         "gain of held-out R²", settings.resamples, settings.confidence)  # fmt: skip
+                                         "gain of held-out R²", settings.resamples,
+                                         settings.confidence)  # fmt: skip
         tally.add(record, {**labels(path), "quantity": "r2_gain"})
     return tally
 
 
 def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Every word's predicted feedback beside its valence, policy and hidden features (paper Tables 2 and 9).
+    """Every word's predicted feedback beside its valence, policy and hidden features (paper Tables
+    2 and 9).
 
-    ``displayed`` is the prediction on the lexicon's scale: one factor through 0, fitted by least squares, so that
-    the sign is kept. Tau and sign accuracy are computed on ``estimate``, the raw prediction, whose interval is over
-    the word's contexts.
+    ``displayed`` is the prediction on the lexicon's scale: one factor through 0, fitted by least
+    squares, so that the sign is kept. Tau and sign accuracy are computed on ``estimate``, the raw
+    prediction, whose interval is over the word's contexts.
     """
     tally = Tally()
     for label, group in probe_groups(inputs, "ridge"):
@@ -377,8 +502,12 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
         ):
             continue
         if group.empty:
-            named = {name: label[name] for name in ("model", "task", "seed", "sae", "split")} | {"word": ""}
-            tally.add(undefined(0, "context", "no word of the lexicon is in the held-out texts"), named)
+            named = {name: label[name] for name in ("model", "task", "seed", "sae", "split")} | {
+                "word": ""
+            }
+            tally.add(
+                undefined(0, "context", "no word of the lexicon is in the held-out texts"), named
+            )
             continue
         means = probes.unit_means(group).set_index("unit")
         prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
@@ -386,8 +515,17 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
         factor = float(prediction @ truth) / size if size else float("nan")
         for word, of_word in group.groupby("unit"):
             record = mean_record(of_word["prediction"].to_numpy(), "context", settings.confidence)
-            extras = {"valence": float(means.loc[word, "truth"]), "displayed": record.estimate * factor}
-            named = {name: label[name] for name in ("model", "task", "seed", "sae", "split")} | {"word": word}
-            extras |= paper.beside("lexicon_reconstruction", word, settings.paper_models.get(label["model"], ()))
-            tally.add(record, named, of_word[["triple", "context", "target", "prediction"]], **extras)
+            extras = {
+                "valence": float(means.loc[word, "truth"]),
+                "displayed": record.estimate * factor,
+            }
+            named = {name: label[name] for name in ("model", "task", "seed", "sae", "split")} | {
+                "word": word
+            }
+            extras |= paper.beside(
+                "lexicon_reconstruction", word, settings.paper_models.get(label["model"], ())
+            )
+            tally.add(
+                record, named, of_word[["triple", "context", "target", "prediction"]], **extras
+            )
     return tally

@@ -1,4 +1,6 @@
-"""Tables as CSV, Parquet, Markdown, LaTeX and HTML; text from data or models is escaped wherever it is rendered."""
+"""Tables as CSV, Parquet, Markdown, LaTeX and HTML; text from data or models is escaped wherever it
+is rendered.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from lfp.reporting.progress import plain
 FORMATS = ("csv", "parquet", "md", "tex", "html")
 
 _LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
 }  # fmt: skip
 _STYLE = (
@@ -28,7 +31,9 @@ _STYLE = (
 
 
 def _cell(value: Any) -> str:
-    """A value as people read it: four significant digits, empty where there is none, control characters written out."""
+    """A value as people read it: four significant digits, empty where there is none, control
+    characters written out.
+    """
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return ""
     if isinstance(value, float):
@@ -47,20 +52,38 @@ def _markdown(text: str) -> str:
 
 def to_markdown(frame: pd.DataFrame, caption: str) -> str:
     """A pipe table under its caption."""
-    lines = [caption, "", "| " + " | ".join(map(_markdown, frame.columns)) + " |", "|" + " --- |" * frame.shape[1]]
-    lines += ["| " + " | ".join(_markdown(_cell(v)) for v in row) + " |" for row in frame.itertuples(index=False)]
+    lines = [
+        caption,
+        "",
+        "| " + " | ".join(map(_markdown, frame.columns)) + " |",
+        "|" + " --- |" * frame.shape[1],
+    ]
+    lines += [
+        "| " + " | ".join(_markdown(_cell(v)) for v in row) + " |"
+        for row in frame.itertuples(index=False)
+    ]
     return "\n".join(lines) + "\n"
 
 
 def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:
     """A longtable with booktabs rules."""
-    body = [" & ".join(_latex(_cell(v)) for v in row) + r" \\" for row in frame.itertuples(index=False)]
+    body = [
+        " & ".join(_latex(_cell(v)) for v in row) + r" \\" for row in frame.itertuples(index=False)
+    ]
     head = " & ".join(_latex(str(column)) for column in frame.columns) + r" \\"
     lines = [
         r"\begin{longtable}{" + "l" * frame.shape[1] + "}",
         rf"\caption{{{_latex(caption)}}}\label{{tab:{label}}}\\",
     ]
-    lines += [r"\toprule", head, r"\midrule", r"\endhead", *body, r"\bottomrule", r"\end{longtable}"]
+    lines += [
+        r"\toprule",
+        head,
+        r"\midrule",
+        r"\endhead",
+        *body,
+        r"\bottomrule",
+        r"\end{longtable}",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -74,16 +97,23 @@ def to_html(frame: pd.DataFrame, caption: str) -> str:
         return f'<td class="{kind}">{html.escape(text)}</td>'
 
     head = "".join(f"<th>{html.escape(str(column))}</th>" for column in frame.columns)
-    body = "\n".join(f"<tr>{''.join(map(cell, values))}</tr>" for values in frame.itertuples(index=False))
+    body = "\n".join(
+        f"<tr>{''.join(map(cell, values))}</tr>" for values in frame.itertuples(index=False)
+    )
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(caption)}</title>'
+        f'<!doctype html><html lang="en"><head><meta'
+        f' charset="utf-8"><title>{html.escape(caption)}</title>'
         f"<style>{_STYLE}</style></head><body><table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n"
         "</tbody></table></body></html>\n"
     )
 
 
-def write_formats(frame: pd.DataFrame, paths: Mapping[str, str | Path], caption: str, stamp: Mapping[str, Any]) -> None:
-    """Write `frame` to every path of `paths` {format: path}; formats are those of :data:`FORMATS`."""
+def write_formats(
+    frame: pd.DataFrame, paths: Mapping[str, str | Path], caption: str, stamp: Mapping[str, Any]
+) -> None:
+    """Write `frame` to every path of `paths` {format: path}; formats are those of
+    :data:`FORMATS`.
+    """
     name = Path(paths["csv"]).stem
     texts = {
         "csv": frame.to_csv(index=False, lineterminator="\n"),

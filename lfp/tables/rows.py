@@ -1,7 +1,8 @@
-"""What every table is made with: its settings, the address of an artefact, and the collection of its rows.
+"""What every table is made with: its settings, the address of an artefact, and the collection of
+its rows.
 
-A table is a function of the artefacts of all cells that fills a :class:`Tally`. Artefacts are found by their path,
-whose parts are the cell's address (:func:`labels`).
+A table is a function of the artefacts of all cells that fills a :class:`Tally`. Artefacts are found
+by their path, whose parts are the cell's address (:func:`labels`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ CELL = ("model", "task", "seed", "sae")
 
 @dataclass(frozen=True)
 class TableSettings:
-    """Intervals, tests and thresholds of all tables, and the paper's models that each model is held beside."""
+    """Intervals, tests and thresholds of all tables.
+
+    ``paper_models`` has the paper's models that each model is held beside, ``main`` the autoencoder
+    variant of each cell, by its address, that stands for the others in rows that no autoencoder
+    takes part in."""
 
     resamples: int
     confidence: float
@@ -32,6 +37,7 @@ class TableSettings:
     matched_draws: int
     seed: int
     paper_models: Mapping[str, Sequence[str]]
+    main: Mapping[str, str]
 
     @property
     def resampling(self) -> dict[str, Any]:
@@ -40,11 +46,17 @@ class TableSettings:
 
 
 def labels(path: str | Path) -> dict[str, Any]:
-    """The cell of an artefact by its path: model, task, seed, and sae, subject and explainer where it has them."""
+    """The cell of an artefact by its path: model, task, seed, and sae, subject and explainer where
+    it has them.
+    """
     match = _ADDRESS.search(str(path))
     if match is None:
         raise ValueError(f"{path}: not the path of a cell's artefact")
-    result: dict[str, Any] = {"model": match["model"], "task": match["task"], "seed": int(match["seed"])}
+    result: dict[str, Any] = {
+        "model": match["model"],
+        "task": match["task"],
+        "seed": int(match["seed"]),
+    }
     parts = match["rest"].split("/")
     names = {
         "probes": ("sae", "subject"), "sae": ("sae",), "features": ("sae", "subject"),
@@ -72,15 +84,22 @@ class Tally:
         self._values: list[pd.DataFrame] = []
 
     def add(
-        self, record: Record, labels: Mapping[str, Any], values: pd.DataFrame | None = None, **extras: object
+        self,
+        record: Record,
+        labels: Mapping[str, Any],
+        values: pd.DataFrame | None = None,
+        **extras: object,
     ) -> None:
-        """Add one row; `extras` are columns that describe it further, `values` a row per instance behind it."""
+        """Add one row; `extras` are columns that describe it further, `values` a row per instance
+        behind it.
+        """
         self._rows.append((dict(labels), record, extras))
         if values is not None:
             self._values.append(pd.DataFrame({**labels}, index=values.index).join(values))
 
     def frame(self) -> pd.DataFrame:
-        """The table, sorted by its labels, with Holm's p over the cells that a row's question is asked of.
+        """The table, sorted by its labels, with Holm's p over the cells that a row's question is
+        asked of.
 
         A record that brings an adjusted p of its own keeps it.
 
@@ -88,13 +107,19 @@ class Tally:
         """
         if not self._rows:
             raise ValueError("no cell of the configuration has anything to show in this table")
-        frame = pd.DataFrame([{**labels, **record.row(), **extras} for labels, record, extras in self._rows])
+        frame = pd.DataFrame(
+            [{**labels, **record.row(), **extras} for labels, record, extras in self._rows]
+        )
         names = list(dict.fromkeys(name for labels, _, _ in self._rows for name in labels))
         family = [name for name in names if name not in CELL]
-        groups = frame.groupby(family, dropna=False, sort=False)["p"] if family else [((), frame["p"])]
+        groups = (
+            frame.groupby(family, dropna=False, sort=False)["p"] if family else [((), frame["p"])]
+        )
         adjusted = frame["p_adjusted"].astype(float)
         for _, p in groups:
-            adjusted[p.index] = adjusted[p.index].fillna(pd.Series(holm(p.to_numpy(dtype=float)), index=p.index))
+            adjusted[p.index] = adjusted[p.index].fillna(
+                pd.Series(holm(p.to_numpy(dtype=float)), index=p.index)
+            )
         frame["p_adjusted"] = adjusted
         return frame.sort_values(names, kind="stable", ignore_index=True)[
             names + [column for column in frame.columns if column not in names]

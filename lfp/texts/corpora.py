@@ -1,8 +1,9 @@
-"""Corpora of any origin: their columns, what becomes of their rows, and the pairs of a preference corpus.
+"""Corpora of any origin: their columns, what becomes of their rows, and the pairs of a preference
+corpus.
 
-Columns: ``text`` for plain corpora; ``chosen``, ``rejected`` and optionally ``prompt`` for preference corpora;
-generated preference corpora add ``positive``, ``neutral``, ``negative`` (the answers) and ``noisy`` (the label
-was flipped).
+Columns: ``text`` for plain corpora; ``chosen``, ``rejected`` and optionally ``prompt`` for
+preference corpora; generated preference corpora add ``positive``, ``neutral``, ``negative`` (the
+answers) and ``noisy`` (the label was flipped).
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ HUMAN_TURN = "\n\nHuman:"
 
 
 def split_prompt(chosen: str, rejected: str) -> tuple[str, str, str] | None:
-    """Cut two transcripts at the last assistant turn of a common prompt: (prompt, answer, answer) or None.
+    """Cut two transcripts at the last assistant turn of a common prompt: (prompt, answer, answer)
+    or None.
 
-    The prompt ends with the last ``\\n\\nAssistant:`` up to which both transcripts are equal, and both answers must
-    be what follows their own last turn; the authors slice `rejected` at `chosen`'s length instead, which corrupts
-    pairs with different prompts silently. Equal answers give None as well.
+    The prompt ends with the last ``\\n\\nAssistant:`` up to which both transcripts are equal, and
+    both answers must be what follows their own last turn; the authors slice `rejected` at
+    `chosen`'s length instead, which corrupts pairs with different prompts silently. Equal answers
+    give None as well.
     """
     cut = chosen.rfind(ASSISTANT_TURN)
     if cut < 0 or rejected.rfind(ASSISTANT_TURN) != cut:
@@ -40,9 +43,10 @@ def split_prompt(chosen: str, rejected: str) -> tuple[str, str, str] | None:
 def preference_pairs(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Pairs as (prompt, chosen, rejected) answers plus the number of rows that give none.
 
-    Rows with a ``prompt`` column are taken as they are; transcripts are cut by :func:`split_prompt`. Rows without a
-    common prompt, with equal answers or with an empty one (HH-RLHF has some) are dropped. The frame's index is kept, so
-    that further columns can be joined back.
+    Rows with a ``prompt`` column are taken as they are; transcripts are cut by
+    :func:`split_prompt`. Rows without a common prompt, with equal answers or with an empty one
+    (HH-RLHF has some) are dropped. The frame's index is kept, so that further columns can be joined
+    back.
     """
     if "prompt" in frame.columns:
         pairs = frame[["prompt", "chosen", "rejected"]]
@@ -50,20 +54,30 @@ def preference_pairs(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     else:
         cuts = [split_prompt(c, r) for c, r in zip(frame["chosen"], frame["rejected"], strict=True)]
         rows = {index: cut for index, cut in zip(frame.index, cuts, strict=True) if cut is not None}
-        kept = pd.DataFrame.from_dict(rows, orient="index", columns=["prompt", "chosen", "rejected"])
-    filled = (kept[["chosen", "rejected"]].apply(lambda answers: answers.str.strip()) != "").all(axis=1)
+        kept = pd.DataFrame.from_dict(
+            rows, orient="index", columns=["prompt", "chosen", "rejected"]
+        )
+    filled = (kept[["chosen", "rejected"]].apply(lambda answers: answers.str.strip()) != "").all(
+        axis=1
+    )
     kept = kept[filled]
     return kept, len(frame) - len(kept)
 
 
 def documents(frame: pd.DataFrame) -> list[str]:
-    """All texts of a corpus: its ``text`` column, or every prompt with each of its answers, prompt by prompt."""
+    """All texts of a corpus: its ``text`` column, or every prompt with each of its answers, prompt
+    by prompt.
+    """
     if "text" in frame:
         return list(frame["text"])
     pairs, _ = preference_pairs(frame)
     if "neutral" in frame:
         pairs = pairs.assign(neutral=frame["neutral"])
-    return [prompt + answer for prompt, *answers in pairs.itertuples(index=False, name=None) for answer in answers]
+    return [
+        prompt + answer
+        for prompt, *answers in pairs.itertuples(index=False, name=None)
+        for answer in answers
+    ]
 
 
 #: What becomes of the rows of a split, in the order in which they are dropped.
@@ -73,10 +87,11 @@ COUNTS = ("read", "empty", "duplicates", "in_earlier_split", "kept")
 def deduplicated(
     frames: Mapping[str, pd.DataFrame], key: list[str]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
-    """`frames` without rows that are empty, occur twice in a split or already in an earlier one, and the counts.
+    """`frames` without rows that are empty, occur twice in a split or already in an earlier one,
+    and the counts.
 
-    A row is empty where any of its `key` columns is missing or blank. Counts are by split, with the names of
-    :data:`COUNTS`.
+    A row is empty where any of its `key` columns is missing or blank. Counts are by split, with the
+    names of :data:`COUNTS`.
     """
     seen: set[tuple[str, ...]] = set()
     result, counts = {}, {}
@@ -90,7 +105,8 @@ def deduplicated(
         seen |= set(rows[keep])
         result[name] = frame[keep].reset_index(drop=True)
         counts[name] = {
-            "read": len(frame), "empty": int((~filled).sum()), "duplicates": int((filled & ~first).sum()),
+            "read": len(frame), "empty": int((~filled).sum()),
+            "duplicates": int((filled & ~first).sum()),
             "in_earlier_split": int((filled & first & ~fresh).sum()), "kept": int(keep.sum()),
         }  # fmt: skip
     return result, counts
@@ -102,7 +118,9 @@ def write_splits(
     paths: Mapping[str, str | Path],
     stamp: Mapping[str, Any],
 ) -> None:
-    """Write every split as Parquet and the `counts` as JSON, to ``paths[split]`` and ``paths["counts"]``."""
+    """Write every split as Parquet and the `counts` as JSON, to ``paths[split]`` and
+    ``paths["counts"]``.
+    """
     for split, frame in frames.items():
         write_table(paths[split], frame, stamp)
     write_json(paths["counts"], counts, stamp)

@@ -209,4 +209,7 @@ NEUTRAL_WORDS: dict[str, tuple[str, ...]] = {
 
 def neutral_words(lexicon: Lexicon) -> dict[str, list[str]]:
     """Neutral words by form, without those that `lexicon` scores after all."""
-    return {form: [word for word in words if word not in lexicon] for form, words in NEUTRAL_WORDS.items()}
+    return {
+        form: [word for word in words if word not in lexicon]
+        for form, words in NEUTRAL_WORDS.items()
+    }

@@ -16,17 +16,22 @@ log = logging.getLogger(__name__)
 def read_splits(
     files: Mapping[str, Sequence[Path]], columns: Mapping[str, str], test_share: float, seed: int
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
-    """The splits of a corpus on disk, shuffled and without duplicates, and what became of their rows.
+    """The splits of a corpus on disk, shuffled and without duplicates, and what became of their
+    rows.
 
-    Without a split ``test`` a share `test_share` of ``train`` is held out, by prompt where there are prompts, so that
-    no prompt is in both. Training rows that are in ``test`` as well stay in training: the held-out split gives way.
-    A split may come out empty; its cells then have rows that say why nothing was estimated.
+    Without a split ``test`` a share `test_share` of ``train`` is held out, by prompt where there
+    are prompts, so that no prompt is in both. Training rows that are in ``test`` as well stay in
+    training: the held-out split gives way. A split may come out empty; its cells then have rows
+    that say why nothing was estimated.
     """
     frames = {
         split: pd.concat([read_file(path, columns) for path in paths], ignore_index=True)
         for split, paths in files.items()
     }
-    frames = {split: frame.sample(frac=1, random_state=seed, ignore_index=True) for split, frame in frames.items()}
+    frames = {
+        split: frame.sample(frac=1, random_state=seed, ignore_index=True)
+        for split, frame in frames.items()
+    }
     if "test" not in frames:
         whole = frames["train"]
         groups = pd.factorize(_groups(whole))[0]
@@ -37,19 +42,26 @@ def read_splits(
     for split, frame in result.items():
         if frame.empty:
             read = counts[split]["read"]
-            log.warning("split %r has no row left of %d: nothing of it can be estimated; check `columns`", split, read)
+            log.warning(
+                "split %r has no row left of %d: nothing of it can be estimated; check `columns`",
+                split,
+                read,
+            )
     return result, counts
 
 
 def _groups(frame: pd.DataFrame) -> pd.Series:
-    """What must not be torn apart by a split, for every row: its text, or its prompt (also of transcripts)."""
+    """What must not be torn apart by a split, for every row: its text, or its prompt (also of
+    transcripts).
+    """
     if "text" in frame or "prompt" in frame:
         return frame["text" if "text" in frame else "prompt"]
     return preference_pairs(frame)[0]["prompt"].reindex(frame.index).fillna(frame["chosen"])
 
 
 def read_file(path: str | Path, columns: Mapping[str, str]) -> pd.DataFrame:
-    """Read a JSONL (also .gz), CSV or Parquet file and rename its columns by `columns` {ours: theirs}.
+    """Read a JSONL (also .gz), CSV or Parquet file and rename its columns by `columns` {ours:
+    theirs}.
 
     Raises ValueError naming the file and the format or the column that is missing.
     """

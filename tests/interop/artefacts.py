@@ -1,4 +1,6 @@
-"""Write what other tools are to open, and the values that they must find: run in the workflow's own environment."""
+"""Write what other tools are to open, and the values that they must find: run in the workflow's own
+environment.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from tests.conftest import make_model
 
 
 def main(folder: Path) -> None:
-    """Train a pair of autoencoders on a small model's activations and export features and explanations."""
+    """Train a pair of autoencoders on a small model's activations and export features and
+    explanations.
+    """
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     texts = list(generate_reviews(80, rng, sentiment_vocabulary(8, rng))["text"])
@@ -34,7 +38,9 @@ def main(folder: Path) -> None:
     harvest(model, sequences, outputs, tokenizer.pad_token_id, 16, seed=0)
     expected = {"x": outputs[1][:200]}
     for name, tied in (("tied", True), ("untied", False)):
-        settings = training.AutoencoderSettings(batch_size=256, epochs=3, learning_rate=1e-2, tied=tied)
+        settings = training.AutoencoderSettings(
+            batch_size=256, epochs=3, learning_rate=1e-2, tied=tied
+        )
         [sae] = training.train(outputs[1], [24], settings, seed=0)
         autoencoder.save(sae, folder / name, {"hook_name": hook_name(model, 1), "layer": 1})
         x = torch.from_numpy(expected["x"])
@@ -43,21 +49,38 @@ def main(folder: Path) -> None:
     sae = autoencoder.load(folder / "tied")
     windows = exports.packed_windows(tokenizer, texts, 16, 50)
     found = exports.active_features(model, {1: sae}, windows, 8)
-    about = {"model_name": str(folder / "model"), "dataset_repo": "reviews", "dataset_column": "text"}
+    about = {
+        "model_name": str(folder / "model"),
+        "dataset_repo": "reviews",
+        "dataset_column": "text",
+    }
     exports.write_delphi_cache(
-        folder / "delphi" / "latents", exports.hook_names(model, [1]), found, windows, sae.d_sae, about
+        folder / "delphi" / "latents",
+        exports.hook_names(model, [1]),
+        found,
+        windows,
+        sae.d_sae,
+        about,
     )
-    [(_, mask, values)] = list(mlp_outputs(model, windows.tolist(), [1], tokenizer.pad_token_id, 50))
+    [(_, mask, values)] = list(
+        mlp_outputs(model, windows.tolist(), [1], tokenizer.pad_token_id, 50)
+    )
     assert bool(mask.all())
     expected["windows"] = windows
     expected["codes"] = sae.encode(values[1]).detach().numpy()
     explained = pd.DataFrame({
-        "layer": [1, 1], "feature": [0, 3], "status": ["ok", "dead"], "explanation": ['the word "fine"', ""],
-        "related": [True, False], "cosine": [0.9, 0.8], "frequency": [0.1, 0.0], "uses_reward_lexicon": [False, False],
+        "layer": [1, 1], "feature": [0, 3], "status": ["ok", "dead"],
+        "explanation": ['the word "fine"', ""],
+        "related": [True, False], "cosine": [0.9, 0.8], "frequency": [0.1, 0.0],
+        "uses_reward_lexicon": [False, False],
         "explainer": "heuristic-v1", "explainer_kind": "heuristic",
     })  # fmt: skip
-    exports.write_neuronpedia(folder / "explanations.jsonl", [explained], "small", "vader-seed0-tied")
-    save_file({k: np.ascontiguousarray(v) for k, v in expected.items()}, folder / "expected.safetensors")
+    exports.write_neuronpedia(
+        folder / "explanations.jsonl", [explained], "small", "vader-seed0-tied"
+    )
+    save_file(
+        {k: np.ascontiguousarray(v) for k, v in expected.items()}, folder / "expected.safetensors"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""SAELens and delphi open what the workflow writes: run by `make test-interop` in an environment of their own.
+"""SAELens and delphi open what the workflow writes: run by `make test-interop` in an environment of
+their own.
 
-The folder with the artefacts is the environment variable LFP_ARTEFACTS (tests/interop/artefacts.py writes it).
+The folder with the artefacts is the environment variable LFP_ARTEFACTS (tests/interop/artefacts.py
+writes it).
 """
 
 import json
@@ -28,7 +30,9 @@ def test_saelens_loads_the_autoencoders_and_computes_the_same(expected, name):
     x = torch.from_numpy(expected["x"])
     code = sae.encode(x)
     np.testing.assert_allclose(code.detach().numpy(), expected[f"{name}.code"], atol=1e-6)
-    np.testing.assert_allclose(sae.decode(code).detach().numpy(), expected[f"{name}.output"], atol=1e-6)
+    np.testing.assert_allclose(
+        sae.decode(code).detach().numpy(), expected[f"{name}.output"], atol=1e-6
+    )
     assert sae.cfg.architecture() == "standard"
     assert sae.cfg.metadata.hook_name == "gpt_neox.layers.1.mlp"
 
@@ -59,7 +63,12 @@ def test_delphi_reads_the_cache_and_finds_the_same_activations(expected):
 def test_neuronpedias_rows_have_their_fields():
     [row] = [json.loads(line) for line in (FOLDER / "explanations.jsonl").read_text().splitlines()]
     assert set(row) == {
-        "id", "modelId", "layer", "index", "description", "authorId", "typeName", "explanationModelName", "notes"
+        "id", "modelId", "layer", "index", "description", "authorId", "typeName",
+        "explanationModelName", "notes"
     }  # fmt: skip
-    assert (row["index"], row["layer"], row["description"]) == ("0", "1-vader-seed0-tied", 'the word "fine"')
+    assert (row["index"], row["layer"], row["description"]) == (
+        "0",
+        "1-vader-seed0-tied",
+        'the word "fine"',
+    )
     assert json.loads(row["notes"])["related"] is True

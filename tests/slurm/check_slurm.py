@@ -23,7 +23,9 @@ def environment(tmp_path_factory):
     """A cluster of its own, and the interpreter of the tests in front."""
     missing = cluster.missing()
     if missing:
-        pytest.fail(f"not installed: {', '.join(missing)}; on Debian: apt-get install slurm-wlm munge")
+        pytest.fail(
+            f"not installed: {', '.join(missing)}; on Debian: apt-get install slurm-wlm munge"
+        )
     with cluster.slurm(tmp_path_factory.mktemp("slurm") / "cluster") as found:
         found = {k: v for k, v in found.items() if k not in ("PYTHONPATH", "OMP_NUM_THREADS")}
         # One poll of the plugin waits ten seconds more than the last where nothing has ended.
@@ -56,7 +58,12 @@ def test_a_cell_runs_from_corpus_to_tables(environment, tmp_path):
 
 
 def test_what_slurm_ends_is_tried_again_with_more(environment, tmp_path):
-    arguments = ("--snakefile", str(Path(__file__).parent / "Snakefile"), "--directory", str(tmp_path))
+    arguments = (
+        "--snakefile",
+        str(Path(__file__).parent / "Snakefile"),
+        "--directory",
+        str(tmp_path),
+    )
     partitions = ("--slurm-partition-config", str(ROOT / "profiles" / "slurm" / "partitions.yaml"))
     snakemake(tmp_path, environment, *arguments, *partitions)
     attempts = {path.stem: path.read_text().split() for path in tmp_path.glob("*.attempts")}

@@ -1,4 +1,5 @@
-"""A real Slurm of one node with two pretended GPUs and eight pretended cores, for as long as a test needs it.
+"""A real Slurm of one node with two pretended GPUs and eight pretended cores, for as long as a test
+needs it.
 
 Everything it has is in one folder; it needs Debian's slurm-wlm and munge, and no privileges.
 """
@@ -16,7 +17,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol", "srun", "scancel", "sinfo")
+NEEDED = (
+    "slurmctld",
+    "slurmd",
+    "munged",
+    "sbatch",
+    "squeue",
+    "scontrol",
+    "srun",
+    "scancel",
+    "sinfo",
+)
 _SBIN = f"{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/sbin"
 
 _CONFIG = """
@@ -78,7 +89,9 @@ def _device(path: Path) -> None:
 
 
 def _shims(folder: Path) -> Path:
-    """Slurm's commands with this cluster's configuration: the plugin strips SLURM_CONF from what it starts."""
+    """Slurm's commands with this cluster's configuration: the plugin strips SLURM_CONF from what it
+    starts.
+    """
     shims = folder / "bin"
     shims.mkdir()
     for name in ("sbatch", "squeue", "scontrol", "srun", "scancel", "sinfo"):
@@ -93,7 +106,9 @@ def _shims(folder: Path) -> Path:
 
 @contextmanager
 def slurm(folder: Path) -> Iterator[dict[str, str]]:
-    """Yield the environment in which Slurm's commands speak to a fresh cluster; it is gone when the block ends."""
+    """Yield the environment in which Slurm's commands speak to a fresh cluster; it is gone when the
+    block ends.
+    """
     folder.mkdir(mode=0o755, parents=True)
     for name in ("state", "spool", "dev"):
         (folder / name).mkdir()
@@ -102,14 +117,30 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
     host = socket.gethostname().split(".")[0]
     names = {"host": host, "folder": folder, "user": getpass.getuser(), "ports": _free_ports(2)}
     (folder / "slurm.conf").write_text(_CONFIG.format(**names))
-    (folder / "gres.conf").write_text(f"AutoDetect=off\nNodeName={host} Name=gpu File={folder}/dev/gpu[0-1]\n")
+    (folder / "gres.conf").write_text(
+        f"AutoDetect=off\nNodeName={host} Name=gpu File={folder}/dev/gpu[0-1]\n"
+    )
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o400)
     # munged wants the folder of its socket to be passable, and nobody else to write the others.
-    munge = ["munged", "--foreground", "--force", f"--key-file={folder}/munge.key", f"--socket={folder}/munge.sock"]
-    munge += [f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log", f"--seed-file={folder}/munged.seed"]
+    munge = [
+        "munged",
+        "--foreground",
+        "--force",
+        f"--key-file={folder}/munge.key",
+        f"--socket={folder}/munge.sock",
+    ]
+    munge += [
+        f"--pid-file={folder}/munged.pid",
+        f"--log-file={folder}/munged.log",
+        f"--seed-file={folder}/munged.seed",
+    ]
     shims = _shims(folder)
-    environment = {**os.environ, "SLURM_CONF": f"{folder}/slurm.conf", "PATH": f"{shims}{os.pathsep}{_SBIN}"}
+    environment = {
+        **os.environ,
+        "SLURM_CONF": f"{folder}/slurm.conf",
+        "PATH": f"{shims}{os.pathsep}{_SBIN}",
+    }
     daemons = []
     try:
         for command in (munge, ["slurmctld", "-D", "-c"], ["slurmd", "-D", "-c"]):
@@ -119,7 +150,9 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
         _wait_until_idle(environment, folder)
         yield {name: value for name, value in environment.items() if name != "SLURM_CONF"}
     finally:
-        subprocess.run([shims / "scancel", f"--user={names['user']}"], env=environment, timeout=30, check=False)
+        subprocess.run(
+            [shims / "scancel", f"--user={names['user']}"], env=environment, timeout=30, check=False
+        )
         time.sleep(1)
         for daemon in reversed(daemons):
             daemon.terminate()
@@ -134,9 +167,13 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
 def _wait_until_idle(environment: dict[str, str], folder: Path) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        found = subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True)
+        found = subprocess.run(
+            ["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True
+        )
         if found.stdout.strip().startswith("idle"):
             return
         time.sleep(0.2)
-    logs = "\n".join(path.read_text()[-2000:] for path in [*folder.glob("*.log"), *folder.glob("*.out")])
+    logs = "\n".join(
+        path.read_text()[-2000:] for path in [*folder.glob("*.log"), *folder.glob("*.out")]
+    )
     raise RuntimeError(f"Slurm did not come up:\n{logs}")

@@ -1,7 +1,7 @@
 """Prompts for language-model services: files with a version, a schema for the answer, and a digest.
 
-A prompt is ``{name}.yaml`` beside this module: ``version``, ``system`` and ``user`` text with ``$names`` to fill in,
-the JSON ``schema`` of the answer, and ``max_tokens`` for it.
+A prompt is ``{name}.yaml`` beside this module: ``version``, ``system`` and ``user`` text with
+``$names`` to fill in, the JSON ``schema`` of the answer, and ``max_tokens`` for it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Prompt:
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:12]
 
     def messages(self, **values: object) -> list[dict[str, str]]:
-        """The messages with `values` filled in; KeyError for a name that is missing. Values are not expanded."""
+        """The messages with `values` filled in; KeyError for a name that is missing. Values are not
+        expanded.
+        """
         return [
             {"role": "system", "content": self.system},
             {"role": "user", "content": Template(self.user).substitute(values)},
@@ -52,5 +54,7 @@ def load(name: str) -> Prompt:
 
 
 def digests(*names: str) -> dict[str, str]:
-    """Digests of the prompts `names`: part of the settings of the jobs that use them, so that an edit reruns them."""
+    """Digests of the prompts `names`: part of the settings of the jobs that use them, so that an
+    edit reruns them.
+    """
     return {name: load(name).sha for name in names}
