@@ -27,7 +27,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from lfp.feedback.lexica import vader_lexicon
-from lfp.statistics.estimates import kendall_tau, published_tau
+from lfp.statistics.estimates import kendall_tau, string_tau
 from lfp.statistics.records import kendall_difference_record, kendall_record, proportion_record
 
 WORDS, CONTEXTS, RESAMPLES = 120, 15, 999
@@ -117,7 +117,7 @@ def shares(measure, n: int, workers: int, name: str) -> dict[str, dict[str, floa
     return result
 
 
-def published_statistic(n: int = 1000) -> dict[str, dict[str, float]]:
+def string_statistic(n: int = 1000) -> dict[str, dict[str, float]]:
     """The published statistic beside tau-b for probes that know nothing, something, and nearly
     everything.
     """
@@ -130,7 +130,7 @@ def published_statistic(n: int = 1000) -> dict[str, dict[str, float]]:
             truth, predicted = simulate(rng, WORDS, signal)
             means = predicted[0].mean(1)
             names = rng.choice(words, WORDS, replace=False)
-            values.append((kendall_tau(means, truth), published_tau(names, means, truth)[0]))
+            values.append((kendall_tau(means, truth), string_tau(names, means, truth)[0]))
         ours, theirs = np.array(values).T
         result[f"signal {signal:g}"] = {
             "tau_b": float(ours.mean()), "tau_b_sd": float(ours.std()),
@@ -165,7 +165,7 @@ def main() -> int:
             "words": WORDS, "contexts": CONTEXTS, "signal": SIGNAL, "word_effect": WORD_EFFECT,
             "resamples": RESAMPLES,
         },
-        "by words": words, "by rows (naive)": rows, "published statistic": published_statistic(),
+        "by words": words, "by rows (naive)": rows, "string statistic": string_statistic(),
         "versions": {name: version(name) for name in ("numpy",
         "scipy")} | {"python": platform.python_version()},
     }  # fmt: skip
@@ -181,7 +181,7 @@ def main() -> int:
                 f"{unit:16s} {name:36s} {figure['share']:.3f} [{figure['ci_low']:.3f},"
                 f" {figure['ci_high']:.3f}]{mark}"
             )
-    for name, figure in result["published statistic"].items():
+    for name, figure in result["string statistic"].items():
         published = f"{figure['published']:+.3f} (sd {figure['published_sd']:.3f})"
         print(f"{name:16s} tau-b {figure['tau_b']:+.3f}   published {published}")
     return 1 if failed else 0

@@ -56,12 +56,12 @@ def test_features_do_not_depend_on_the_batch_and_differ_only_by_the_element(
 
     saes = {0: SparseAutoencoder(16, 16), 2: SparseAutoencoder(16, 16)}
     some = triples.head(12).assign(neutral=triples["positive"].head(12))
-    together = features.element_features(model, tokenizer, saes, some, ["hidden", "raw"], 64, 12)
-    alone = features.element_features(model, tokenizer, saes, some, ["hidden", "raw"], 64, 1)
+    together = features.element_features(model, tokenizer, saes, some, ["latents", "raw"], 64, 12)
+    alone = features.element_features(model, tokenizer, saes, some, ["latents", "raw"], 64, 1)
     for name, values in together.items():
         np.testing.assert_allclose(values, alone[name], atol=1e-5)
     np.testing.assert_array_equal(together["raw.positive"], together["raw.neutral"])
-    assert together["hidden.positive"].shape == (12, 32)
+    assert together["latents.positive"].shape == (12, 32)
     assert together["length.positive"][0].tolist()[1] == len(some["positive"].iloc[0])
     assert np.abs(together["raw.positive"] - together["raw.negative"]).max() > 1e-4
 
@@ -130,7 +130,7 @@ def sign_accuracy(data: probe_data.ProbeData, split: str) -> float:
 def test_a_planted_signal_is_found_and_word_identity_is_not_mistaken_for_it():
     """The published split cannot tell the two apart; holding words out can (paper_vs_code W4)."""
     assert sign_accuracy(planted_words(2.0), "by_word") > 0.9
-    assert sign_accuracy(planted_words(0.0), "published") > 0.8
+    assert sign_accuracy(planted_words(0.0), "random") > 0.8
     assert sign_accuracy(planted_words(0.0), "by_word") < 0.7
 
 
@@ -195,7 +195,7 @@ def test_permuted_labels_are_learned_by_heart_under_the_published_split_alone():
         folds = len(probes.fold_indices(data.rows, split, 5, 0))
         null = probes.shuffled_statistics(data, "ridge", split, [1.0] * folds, 5, 20, 0)
         found[split] = np.mean([row["sign"] for row in null])
-    assert found["published"] > 0.8
+    assert found["random"] > 0.8
     assert found["by_context"] > 0.8
     assert abs(found["by_word"] - 0.5) < 0.1
     assert abs(found["by_both"] - 0.5) < 0.1
@@ -258,7 +258,7 @@ def test_text_controls_read_the_text_alone(triples):
     for name in ("bag_of_words", "tfidf"):
         data = probe_data.ProbeData(texts, target, rows)
         by_word, _ = probes.out_of_fold(data, "ridge", "by_word", [1.0], 3, 2, 0, name)
-        published, _ = probes.out_of_fold(data, "ridge", "published", [1.0], 3, 2, 0, name)
+        published, _ = probes.out_of_fold(data, "ridge", "random", [1.0], 3, 2, 0, name)
         accuracy = [
             probes.probe_statistics(found, "ridge")["sign"] for found in (published, by_word)
         ]

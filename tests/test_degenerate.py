@@ -125,7 +125,7 @@ def test_too_few_words_are_told_before_training():
     empty = dataclasses.replace(
         data, rows=rows.head(0), target=np.zeros(0), features=np.zeros((0, 2))
     )
-    assert "0 distinct values" in probes.why_untrainable(empty, "ridge", "published", 3, 2)
+    assert "0 distinct values" in probes.why_untrainable(empty, "ridge", "random", 3, 2)
 
 
 def test_one_class_is_told_before_training():
@@ -139,12 +139,12 @@ def test_one_class_is_told_before_training():
 
 
 def test_a_headline_makes_no_number_out_of_missing_predictions():
-    rows = words(8).assign(target=1.0, features="hidden", split="by_word", probe="ridge", fold=0)
+    rows = words(8).assign(target=1.0, features="latents", split="by_word", probe="ridge", fold=0)
     assert probes.headline(rows.assign(prediction=np.nan), "ridge") == UNTRAINED
     assert probes.headline(rows.head(0).assign(prediction=1.0), "ridge") == UNTRAINED
     assert (
         probes.headline(rows.assign(prediction=rows["truth"]), "ridge")
-        == "hidden features, tau 1.000 held out"
+        == "latents features, tau 1.000 held out"
     )
 
 
@@ -158,7 +158,7 @@ def predictions_of(folder, prediction) -> list[str]:
             target=rows["truth"],
             prediction=values,
             fold=0,
-            features="hidden",
+            features="latents",
             split="by_word",
             probe="ridge",
         )
@@ -284,7 +284,7 @@ def test_a_figure_without_anything_to_draw_says_so(tmp_path):
     path = tmp_path / "results" / "m" / "t" / "seed0" / "features" / "tied" / "policy.safetensors"
     for rows in (0, 5):
         artefacts.write_tensors(
-            path, {f"hidden.{e}": np.zeros((rows, 4)) for e in ("positive", "negative")}, {}
+            path, {f"latents.{e}": np.zeros((rows, 4)) for e in ("positive", "negative")}, {}
         )
         figure = drawing.probe_pca([str(path)])
         assert "fewer than two features are active" in figure.axes[0].get_title()

@@ -156,7 +156,7 @@ def explained_texts(model, tokenizer, texts, folder=None):
         {"prompt": texts, "chosen": " it is good", "rejected": " this was a bad one"}
     )
     answers = features.element_features(
-        *reading, pairs, ["hidden"], 48, 8, ("chosen", "rejected"), states[2]
+        *reading, pairs, ["latents"], 48, 8, ("chosen", "rejected"), states[2]
     )
     values = {f"{n}.{name}": value for n, own in words.items() for name, value in vars(own).items()}
     values |= {f"windows.{i}": np.concatenate(found[2]) for i, found in enumerate(held_out)}

@@ -90,7 +90,7 @@ def planted_cell(folder, task: str, flipped: list[str], policy_follows: bool) ->
             row | {"probe": "ridge on valence", "prediction": -9 * row["prediction"]}
             for row in rows
         ]
-        frame = pd.concat([pd.DataFrame(rows).assign(features=f) for f in ("hidden", "raw")])
+        frame = pd.concat([pd.DataFrame(rows).assign(features=f) for f in ("latents", "raw")])
         path = (
             folder
             / "results"
@@ -135,7 +135,7 @@ def test_flipped_words_are_found_where_the_policy_follows_them_and_not_where_it_
         )
         frame = planted.planted_recovery(paths, SETTINGS).frame()
         difference = frame[
-            (frame["of"] == "planted - clean") & frame["readout"].isin(["probe hidden", "output"])
+            (frame["of"] == "planted - clean") & frame["readout"].isin(["probe latents", "output"])
         ]
         assert len(difference) == 2
         assert (difference["answer"] == ("found" if follows else "not found")).all()
@@ -146,7 +146,7 @@ def test_flipped_words_are_found_where_the_policy_follows_them_and_not_where_it_
 def test_a_null_reward_that_moves_nothing_is_silent(tmp_path):
     paths = planted_cell(tmp_path, "vader", [], False) + planted_cell(tmp_path, "null", [], False)
     frame = planted.planted_recovery(paths, SETTINGS).frame()
-    silent = frame[(frame["of"] == "planted policy") & (frame["readout"] == "probe hidden")]
+    silent = frame[(frame["of"] == "planted policy") & (frame["readout"] == "probe latents")]
     assert silent["answer"].tolist() == ["silent, as it should be"]
 
 

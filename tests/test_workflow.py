@@ -157,10 +157,10 @@ def test_every_number_is_a_record_with_the_values_behind_it(run):
 def test_controls_stand_in_the_same_table(run):
     tau = table(run, "kendall_tau")
     vader = tau[
-        (tau["task"] == "vader") & (tau["features"] == "hidden") & (tau["probe"] == "ridge")
+        (tau["task"] == "vader") & (tau["features"] == "latents") & (tau["probe"] == "ridge")
     ]
     assert set(vader["subject"]) == {"policy", "base", "untrained", "other_seed", "other_task"}
-    assert set(vader["split"]) == {"published", "by_word", "by_context", "by_both"}
+    assert set(vader["split"]) == {"random", "by_word", "by_context", "by_both"}
     assert set(tau["probe"]) == {
         "ridge",
         "ridge on valence",
@@ -175,14 +175,14 @@ def test_controls_stand_in_the_same_table(run):
         (tau["task"] == "vader") & (tau["subject"] == "policy") & (tau["probe"] == "ridge")
     ]
     assert set(policy["features"]) == {
-        "hidden",
+        "latents",
         "reconstruction",
         "raw",
         "pca",
         "random_code",
         "embedding",
     }
-    published = vader[(vader["subject"] == "policy") & (vader["split"] == "published")]
+    published = vader[(vader["subject"] == "policy") & (vader["split"] == "random")]
     assert published["paper"].str.contains(r"Pythia-70m \.042").all()
     assert published["paper_note"].str.contains("word strings").all()
     assert "constant" in set(table(run, "sign_accuracy")["probe"])
@@ -191,7 +191,7 @@ def test_controls_stand_in_the_same_table(run):
         "policy - base",
         "policy - untrained",
         "policy - other_seed",
-        "hidden - raw",
+        "latents - raw",
         "true - permuted labels",
     } <= set(differences["contrast"])
     arms = table(run, "ablation_reward")
@@ -330,7 +330,7 @@ def test_a_finished_stage_says_in_a_line_what_it_found(run):
     logs = run / "results" / "logs" / "small-neox" / "vader" / "seed0"
     for name, found in {
         "policy.log": r"finished: ppo small-neox/vader/seed0/policy: reward \S+ -> \S+ \(gain .*\)",
-        "probes/tied/policy.log": r"hidden features, tau -?\d\.\d+ held out",
+        "probes/tied/policy.log": r"latents features, tau -?\d\.\d+ held out",
         "sae/tied/evaluate.log": r"FVU \d\.\d+ to \d\.\d+",
     }.items():
         assert re.search(found, (logs / name).read_text()), name
@@ -420,7 +420,7 @@ def test_a_cell_without_a_word_of_its_lexicon_has_rows_that_say_so(copy_of_run, 
         "columns": {"text": "text"},
     }
     settings["tasks"]["silent"] = {"method": "ppo", "corpus": "plain"}
-    own = {"features": {"subjects": ["policy", "base"]}, "probes": {"features": ["hidden"]}}
+    own = {"features": {"subjects": ["policy", "base"]}, "probes": {"features": ["latents"]}}
     settings["cells"] = [
         {"model": "small-neox", "task": "silent", "until": "probes", "settings": own}
     ]

@@ -53,7 +53,7 @@ def main() -> None:
         pairs = preference_pairs(frame)[0].head(settings["texts"] // 2)
         elements = ("chosen", "rejected")
         answers = features.element_features(
-            *reading, pairs, ["hidden"], *limits, elements, states["evidence"]
+            *reading, pairs, ["latents"], *limits, elements, states["evidence"]
         )
     parts = []
     for i, (layer, sae) in enumerate(sorted(autoencoders.items())):
@@ -64,7 +64,7 @@ def main() -> None:
             )
         else:
             # Autoencoders of one model have one width: a layer's features are one of equal parts.
-            codes = (answers[f"hidden.{name}"] for name in ("chosen", "rejected"))
+            codes = (answers[f"latents.{name}"] for name in ("chosen", "rejected"))
             chosen, rejected = (np.split(array, len(autoencoders), axis=1)[i] for array in codes)
             association = heuristic.preference_association(chosen, rejected, *null)
         promoted = heuristic.promoted_tokens(policy, tokenizer, sae.W_dec, settings["promoted"])

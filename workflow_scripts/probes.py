@@ -42,7 +42,7 @@ def main() -> None:
         return {key.split(".")[1]: value for key, value in loaded.items()}
 
     rows = word_rows(triples, lexicon["words"]) if ridge else preference_rows(triples)
-    code = arrays("hidden")
+    code = arrays("latents")
 
     def data_of(features: str) -> ProbeData:
         own = (
@@ -83,28 +83,28 @@ def main() -> None:
             metrics.append(
                 {"features": features, "split": split, "probe": kind, "strengths": chosen}
             )
-            if features == "hidden" and split in probes.null_splits(kind) and ridge:
+            if features == "latents" and split in probes.null_splits(kind) and ridge:
                 direct = dataclasses.replace(data, target=rows["truth"].to_numpy())
                 found_direct, _ = probes.out_of_fold(direct, kind, split, strengths, *limits)
                 frames.append(
                     found_direct.assign(features=features, split=split, probe=probes.DIRECT)
                 )
             if (
-                features == "hidden"
+                features == "latents"
                 and split in probes.null_splits(kind)
                 and settings["label_shuffles"]
             ):
                 draws = (chosen, settings["folds"], settings["label_shuffles"], run.seed)
                 values = probes.shuffled_statistics(data, kind, split, *draws)
                 shuffled += [{"features": features, "split": split, **row} for row in values]
-            if features == "hidden" and split == probes.MAIN_SPLIT[kind]:
+            if features == "latents" and split == probes.MAIN_SPLIT[kind]:
                 frequency = log_frequency(rows, lexicon["counts"])
                 embedding = stacked(arrays("embedding"))
                 nested = probes.nested_frame(
                     found, frequency, embedding, settings["folds"], run.seed
                 )
                 weights = probes.fit_probe(data, kind, strengths, settings["inner_folds"])
-        if features == "hidden" and len(rows):
+        if features == "latents" and len(rows):
             values = probes.baseline_statistics(data, kind, settings["xavier_draws"], run.seed)
             baseline += [{"features": features, **row} for row in values]
     predictions = pd.concat(frames, ignore_index=True)

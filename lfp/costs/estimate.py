@@ -170,7 +170,7 @@ def cell_costs(
         [s for s in settings["features"]["subjects"] if s != "text"],
     )
     read = 3 * cell["triples"] * own["max_tokens"] * len(subjects)
-    width = cell["layers"] * d * 5  # hidden, reconstruction, raw, random code, embedding
+    width = cell["layers"] * d * 5  # latents, reconstruction, raw, random code, embedding
     costs.append(_cost(
         "features", machine, read * forward,
         disk_gb=3 * cell["triples"] * width * FLOAT * len(subjects),

@@ -193,7 +193,7 @@ def error_by_frequency(inputs: Sequence[str]) -> Figure:
     for axis, path in zip(axes, predictions, strict=True):
         frame = read_table(path)
         shown = (
-            (frame["features"] == "hidden")
+            (frame["features"] == "latents")
             & (frame["split"] == "by_word")
             & (frame["probe"] == "ridge")
         )
@@ -235,7 +235,7 @@ def probe_pca(inputs: Sequence[str]) -> Figure:
     """First two principal components of the standardised features of answers (paper Figure 5)."""
     figure, axes = _grid(len(inputs))
     for axis, path in zip(axes, inputs, strict=True):
-        tensors = read_tensors(path, ["hidden.positive", "hidden.negative"])
+        tensors = read_tensors(path, ["latents.positive", "latents.negative"])
         x = np.concatenate(list(tensors.values())).astype(np.float64)
         x = x[:, x.std(0) > 0] if len(x) else x[:, :0]
         if x.shape[1] < 2:
@@ -244,7 +244,7 @@ def probe_pca(inputs: Sequence[str]) -> Figure:
         x = (x - x.mean(0)) / x.std(0)
         u, s, _ = np.linalg.svd(x, full_matrices=False)
         share = s**2 / (s**2).sum()
-        half = len(tensors["hidden.positive"])
+        half = len(tensors["latents.positive"])
         for i, (name, part) in enumerate(
             (("preferred", slice(half)), ("rejected", slice(half, None)))
         ):

@@ -20,7 +20,7 @@ from lfp.sae.autoencoder import SparseAutoencoder, untrained
 
 #: What a probe may read of a model: the autoencoder's code, its output, the MLP output itself, the
 #: code of an untrained autoencoder on the same activations, and the static input embedding.
-KINDS = ("hidden", "reconstruction", "raw", "random_code", "embedding")
+KINDS = ("latents", "reconstruction", "raw", "random_code", "embedding")
 
 
 def encode_elements(
@@ -170,7 +170,7 @@ def _of_no_triples(
 ) -> dict[str, np.ndarray]:
     """What :func:`element_features` returns where there is no triple: arrays of no rows."""
     codes, width = sum(sae.d_sae for sae in autoencoders.values()), architectures.width(model)
-    columns = {"hidden": codes, "random_code": codes, "embedding": width}
+    columns = {"latents": codes, "random_code": codes, "embedding": width}
     sizes = {kind: columns.get(kind, width * len(autoencoders)) for kind in kinds} | {
         "log_probability": 1,
         "length": 2,

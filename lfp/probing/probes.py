@@ -29,14 +29,14 @@ from lfp.statistics.estimates import (
     auroc,
     balanced_accuracy,
     kendall_tau,
-    published_tau,
     sign_only_ceiling,
+    string_tau,
 )
 from lfp.texts.words import WORD
 
 #: What a split holds out, and by which column the folds inside its training part are grouped.
-#: ``published`` is random over triples, so that a test word is among the training words.
-SPLITS = {"published": "triple", "by_word": "word", "by_context": "context", "by_both": "word"}
+#: ``random`` is random over triples, so that a test word is among the training words.
+SPLITS = {"random": "triple", "by_word": "word", "by_context": "context", "by_both": "word"}
 #: The split that a kind of probe is judged by: words of a lexicon, prompts of a preference.
 MAIN_SPLIT = {"ridge": "by_word", "logistic": "by_context"}
 #: A ridge probe of the valence itself: what the features hold at most, with no delta in between.
@@ -49,15 +49,15 @@ BOTH_PARTS = 3
 
 
 def splits_of(kind: str, features: str) -> tuple[str, ...]:
-    """All splits for the code itself; the published and the main one for what it is
+    """All splits for the code itself; the random and the main one for what it is
     compared with.
     """
-    return tuple(SPLITS) if features == "hidden" else null_splits(kind)
+    return tuple(SPLITS) if features == "latents" else null_splits(kind)
 
 
 def null_splits(kind: str) -> tuple[str, ...]:
     """Splits that probes of permuted labels are fitted on."""
-    return ("published", MAIN_SPLIT[kind])
+    return ("random", MAIN_SPLIT[kind])
 
 
 class CommonScale(TransformerMixin, BaseEstimator):
@@ -86,7 +86,7 @@ def _reader(features: str) -> TransformerMixin:
 
 
 def regularisation_search(
-    kind: str, strengths: Sequence[float], inner_folds: int, features: str = "hidden"
+    kind: str, strengths: Sequence[float], inner_folds: int, features: str = "latents"
 ) -> GridSearchCV:
     """A scaled ridge (`strengths` are alphas) or logistic probe (`strengths` are C) tuned on
     grouped inner folds.
@@ -180,7 +180,7 @@ def out_of_fold(
     folds: int,
     inner_folds: int,
     seed: int,
-    features: str = "hidden",
+    features: str = "latents",
 ) -> tuple[pd.DataFrame, list[float]]:
     """A prediction for every row from a probe that was trained without it, and each fold's chosen
     strength.
@@ -313,13 +313,14 @@ def unit_means(predictions: pd.DataFrame) -> pd.DataFrame:
 
 def word_statistics(means: pd.DataFrame) -> dict[str, float]:
     """Tau-b over all words and within each sign, the share of words of each sign with that sign
-    predicted, and what the published code computes (see :func:`statistics.published_tau`)."""
+    predicted, and what the paper's code computes (:func:`lfp.statistics.estimates.string_tau`).
+    """
     positive = means["truth"].to_numpy() > 0
     prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
-    published, published_p = published_tau(means["unit"], prediction, truth)
+    strings, string_p = string_tau(means["unit"], prediction, truth)
     return {
-        "published_statistic": published,
-        "published_p": published_p,
+        "string_tau": strings,
+        "string_tau_p": string_p,
         "sign_only_ceiling": sign_only_ceiling(truth),
         "tau": kendall_tau(prediction, truth),
         "tau_positive": kendall_tau(prediction[positive], truth[positive]),
@@ -417,7 +418,7 @@ def headline(predictions: pd.DataFrame, kind: str) -> str:
     """The main statistic of the probe on the code, or on what else was probed first, in a line."""
     main = predictions[(predictions["split"] == MAIN_SPLIT[kind]) & (predictions["probe"] == kind)]
     features = (
-        "hidden" if (main["features"] == "hidden").any() else next(iter(main["features"]), "")
+        "latents" if (main["features"] == "latents").any() else next(iter(main["features"]), "")
     )
     main = main[main["features"] == features]
     if main.empty or main["prediction"].isna().any():

@@ -29,7 +29,7 @@ def sign_only_ceiling(truth: np.ndarray) -> float:
     return kendall_tau(np.sign(truth), truth)
 
 
-def published_tau(
+def string_tau(
     words: Sequence[str], predicted: np.ndarray, truth: np.ndarray
 ) -> tuple[float, float]:
     """The statistic of the published code: Kendall's tau of two lists of *word strings*, each

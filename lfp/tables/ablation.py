@@ -10,7 +10,7 @@ import pandas as pd
 
 from lfp.files.artefacts import read_table
 from lfp.statistics.records import mean_record, paired_record, undefined
-from lfp.tables import paper as published
+from lfp.tables import paper
 from lfp.tables.rows import TableSettings, Tally, labels
 
 #: Arms that take features away; `reconstruction` replaces the output by the autoencoder's and takes
@@ -59,7 +59,7 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
     tally = Tally()
     for address, arms in ablation_arms(inputs).items():
         cell = dict(zip(("model", "task", "seed", "sae"), address, strict=True))
-        paper = settings.paper_models.get(cell["model"], ()) if cell["task"] == "vader" else ()
+        models = settings.paper_models.get(cell["model"], ()) if cell["task"] == "vader" else ()
         if not arms:
             nothing = undefined(0, "prompt", "no held-out text to prompt with")
             label = {
@@ -79,7 +79,7 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
             rewards = _by_prompt(frame, "reward")
             record = mean_record(rewards, "prompt", settings.confidence)
             shown = subject == "policy" and intervention == "zero"
-            beside = published.beside("ablation_reward", arm if shown else "", paper)
+            beside = paper.beside("ablation_reward", arm if shown else "", models)
             values = frame[["prompt", "draw", "reward", "kl", "tokens", "distinct_2"]]
             if arm in FEATURE_ARMS and _is_empty(data):
                 tally.add(

@@ -127,10 +127,10 @@ def _fired_features(
     """
     frame = read_table(predictions)
     frame = frame[
-        (frame["features"] == "hidden") & (frame["split"] == frame["probe"].map(MAIN_SPLIT))
+        (frame["features"] == "latents") & (frame["split"] == frame["probe"].map(MAIN_SPLIT))
     ]
-    tensors = read_tensors(features, ["hidden.positive", "hidden.negative"])
-    active = {name.removeprefix("hidden."): values > 0 for name, values in tensors.items()}
+    tensors = read_tensors(features, ["latents.positive", "latents.negative"])
+    active = {name.removeprefix("latents."): values > 0 for name, values in tensors.items()}
     rows = [active[e][t] for e, t in zip(frame["element"], frame["triple"], strict=True)]
     fired = np.stack(rows) if rows else next(iter(active.values()))[:0]
     return read_table(explanations), fired, frame

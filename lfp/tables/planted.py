@@ -51,7 +51,7 @@ def readings(files: dict[str, str]) -> Readings:
     """The readouts of one cell from its artefacts {``predictions.policy``, ``features.base``, ...:
     path}.
 
-    ``probe hidden`` and ``probe raw`` are held-out predictions. ``output`` needs no probe and no
+    ``probe latents`` and ``probe raw`` are held-out predictions. ``output`` needs no probe and no
     autoencoder: how much more likely than its base the policy makes a word in its contexts
     (log-probability ratio); the base's is 0.
     """
@@ -63,9 +63,9 @@ def readings(files: dict[str, str]) -> Readings:
         result[subject] = {
             f"probe {features}": _words(group, "prediction")
             for features, group in frame.groupby("features")
-            if features in ("hidden", "raw")
+            if features in ("latents", "raw")
         }
-        rows = frame[frame["features"] == "hidden"]
+        rows = frame[frame["features"] == "latents"]
         ratio = output_ratios(rows, files[f"features.{subject}"], files["features.base"])
         result[subject]["output"] = _words(rows.assign(ratio=ratio), "ratio")
     return Readings(result["policy"], result["base"])

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lfp.files.artefacts import read_json, read_table, read_tensors
 from lfp.probing import probes
-from lfp.statistics.estimates import UNTRAINED, published_tau, sign_only_ceiling
+from lfp.statistics.estimates import UNTRAINED, sign_only_ceiling, string_tau
 from lfp.statistics.records import (
     Record,
     auroc_record,
@@ -90,7 +90,7 @@ def _output_groups(
         frame = read_table(path)
         split = probes.MAIN_SPLIT[kind]
         rows = frame[
-            (frame["features"] == "hidden") & (frame["split"] == split) & (frame["probe"] == kind)
+            (frame["features"] == "latents") & (frame["split"] == split) & (frame["probe"] == kind)
         ]
         if len(rows) and f"{cell}/policy" in files and f"{cell}/base" in files:
             ratio = output_ratios(rows, files[f"{cell}/policy"], files[f"{cell}/base"])
@@ -146,7 +146,7 @@ def _add_nulls(
                 )
                 same = {
                     "subject": "policy",
-                    "features": "hidden",
+                    "features": "latents",
                     "probe": "xavier",
                 }.items() <= label.items()
                 models = settings.paper_models.get(label["model"], ())
@@ -162,19 +162,19 @@ def _key(label: dict[str, Any]) -> tuple:
 
 def _beside(table: str, key: str, label: dict[str, Any], settings: TableSettings) -> dict[str, str]:
     """The paper's value, beside the row that repeats its set-up."""
-    own = {"subject": "policy", "features": "hidden", "split": "published"}
+    own = {"subject": "policy", "features": "latents", "split": "random"}
     same = own.items() <= label.items() and label["probe"] != probes.DIRECT
     return paper.beside(table, key if same else "", settings.paper_models.get(label["model"], ()))
 
 
-def _published_statistic(means: pd.DataFrame) -> dict[str, float]:
+def _string_tau(means: pd.DataFrame) -> dict[str, float]:
     """The published statistic of a probe's words, its p, and the tau-b of a perfect knowledge of
     signs alone.
     """
     prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
-    statistic, p = published_tau(means["unit"], prediction, truth)
+    statistic, p = string_tau(means["unit"], prediction, truth)
     ceiling = sign_only_ceiling(truth)
-    return {"published_statistic": statistic, "published_p": p, "sign_only_ceiling": ceiling}
+    return {"string_tau": statistic, "string_tau_p": p, "sign_only_ceiling": ceiling}
 
 
 def _with_other_probes(
@@ -187,7 +187,7 @@ def _with_other_probes(
     yield from probe_groups(inputs, probes.DIRECT)
     yield from _output_groups(inputs, "ridge", settings)
     for label, group in probe_groups(inputs, "ridge"):
-        if label["split"] == "by_word" and label["features"] in ("hidden", "raw"):
+        if label["split"] == "by_word" and label["features"] in ("latents", "raw"):
             yield (
                 {**label, "split": "none", "probe": "delta"},
                 group.assign(prediction=group["target"]),
@@ -206,9 +206,7 @@ def _add_tau(
             record = kendall_record(prediction, truth, **settings.resampling)
             if label["probe"] == "ridge":
                 observed[(*_key(label), name)] = record.estimate
-            extras = (
-                _published_statistic(part) if name == "all" and np.isfinite(record.estimate) else {}
-            )
+            extras = _string_tau(part) if name == "all" and np.isfinite(record.estimate) else {}
             values = part.rename(columns={"unit": "word", "rows": "contexts"})
             beside = _beside(table, name, label, settings)
             tally.add(record, {**label, "words": name}, values, **extras, **beside)
@@ -371,7 +369,7 @@ def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """What fine-tuning and what the autoencoder add: paired differences between probes on the same
     words or prompts.
 
-    ``policy - base`` and the like compare subjects on one kind of features, ``hidden - raw`` and
+    ``policy - base`` and the like compare subjects on one kind of features, ``latents - raw`` and
     the like kinds of features of the policy, ``true - permuted labels`` is the selectivity of
     Hewitt and Liang (2019).
     """
@@ -386,10 +384,10 @@ def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
             pairs = [
                 (f"policy - {other}", features, ("policy", features), (other, features))
                 for other in OTHER_SUBJECTS
-                for features in ("hidden", "raw")
+                for features in ("latents", "raw")
             ]
             pairs += [
-                (f"hidden - {other}", "hidden", ("policy", "hidden"), ("policy", other))
+                (f"latents - {other}", "latents", ("policy", "latents"), ("policy", other))
                 for other in OTHER_FEATURES
             ]
             for contrast, features, a, b in pairs:
@@ -441,7 +439,7 @@ def _selectivity(inputs: Sequence[str]) -> Iterator[tuple[str, str, dict[tuple, 
         values = {
             _key(label): probes.probe_statistics(group, kind)
             for label, group in probe_groups(of(inputs, "policy/predictions.parquet"), kind)
-            if label["features"] == "hidden"
+            if label["features"] == "latents"
         }
         for statistic, column in pairs.items():
             yield statistic, column, {key: found[column] for key, found in values.items()}
@@ -451,7 +449,7 @@ def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """How much a probe says beyond word frequency and static embedding: held-out R² without it,
     with it, difference.
 
-    ``features`` are hidden; the unit is the word, or the prompt with all its answers.
+    ``features`` are latents; the unit is the word, or the prompt with all its answers.
     """
     tally = Tally()
     for path in of(inputs, "nested.parquet"):
@@ -486,7 +484,7 @@ def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Every word's predicted feedback beside its valence, policy and hidden features (paper Tables
+    """Every word's predicted feedback beside its valence, the policy's latents (paper Tables
     2 and 9).
 
     ``displayed`` is the prediction on the lexicon's scale: one factor through 0, fitted by least
@@ -497,8 +495,8 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
     for label, group in probe_groups(inputs, "ridge"):
         if (
             label["subject"] != "policy"
-            or label["features"] != "hidden"
-            or label["split"] not in ("published", "by_word")
+            or label["features"] != "latents"
+            or label["split"] not in ("random", "by_word")
         ):
             continue
         if group.empty:
