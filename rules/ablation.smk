@@ -1,44 +1,52 @@
-"""Ablation of features during generation, one job per model with all its arms.
+"""Ablation of latents while the model writes, one job per model with all its arms.
 
-In: policy or base, held-out corpus, lexicon, small autoencoders, explanations, the policy's probe. Out:
-results/{model}/{task}/seed{seed}/ablation/{sae}/{subject}.parquet, a row per arm, draw and prompt,
-and {subject}.neutral.parquet, a row per arm, draw and neutral text.
+In: policy or base, held-out corpus, lexicon, smallest autoencoders, explanations, the policy's probe.
+Out: results/{model}/{task}/seed{seed}/ablation/{sae}/{subject}.parquet, a row per condition and
+prompt, and {subject}.neutral.parquet, a row per condition and neutral text.
 """
+
+ABLATION = CELL + "/ablation/{sae}/{subject}"
+
+
+def related_by(wildcards):
+    """The explanations whose related latents are ablated."""
+    explainer = cell_of(wildcards).settings["ablation"].explainer
+    return f"{CELL}/explanations/{{sae}}/{explainer}.parquet"
+
+
+def probe_of(wildcards):
+    """The policy's probe, where an arm of the job selects by its weights."""
+    ablation = cell_of(wildcards).settings["ablation"]
+    arms = ablation.arms if wildcards.subject == "policy" else ablation.base_arms
+    wanted = any(ARMS[arm].reads_probe for arm in arms)
+    return CELL + "/probes/{sae}/policy/probe.safetensors" if wanted else []
 
 
 rule ablation:
     input:
         model=lambda w: f"{CELL}/policy" if w.subject == "policy" else "results/models/{model}",
-        corpus=corpus_file("test"),
+        corpus=corpus_of("test"),
         lexicon="results/lexicons/{task}.json",
-        explanations=lambda w: f"{CELL}/explanations/{{sae}}/{cell_of(w).settings['ablation']['explainer']}.parquet",
-        probe=lambda w: f"{CELL}/probes/{{sae}}/policy/probe.safetensors" if needs_probe(w) else [],
-        autoencoders=autoencoders_of("small"),
+        explanations=related_by,
+        probe=probe_of,
+        autoencoders=probed_autoencoders,
         classifier=classifier_of,
     output:
-        completions=f"{CELL}/ablation/{{sae}}/{{subject}}.parquet",
-        neutral=f"{CELL}/ablation/{{sae}}/{{subject}}.neutral.parquet",
+        completions=f"{ABLATION}.parquet",
+        neutral=f"{ABLATION}.neutral.parquet",
     log:
-        "results/logs/{model}/{task}/seed{seed}/ablation/{sae}/{subject}.log",
+        log_of(ABLATION),
     benchmark:
-        "results/benchmarks/{model}/{task}/seed{seed}/ablation/{sae}/{subject}.tsv"
+        benchmark_of(ABLATION)
     wildcard_constraints:
         subject="policy|base",
     priority: 3
     conda:
-        "../envs/model.yaml"
+        MODEL
     threads: model_threads
     resources:
-        gpu=model_gpus,
-        mem_mb=model_resource("mem_mb"),
-        runtime=model_resource("runtime"),
+        **model_resources(),
     params:
-        settings=settings("ablation"),
-        code=code("ablation"),
+        **job("ablation", of_cell("ablation")),
     shell:
-        "python -m workflow_scripts.ablation --settings {params.settings:q} --code {params.code}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
-        " --model {input.model:q} --corpus {input.corpus:q} --lexicon {input.lexicon:q}"
-        " --explanations {input.explanations:q} --probe {input.probe:q} --autoencoders {input.autoencoders:q}"
-        " --classifier {input.classifier:q}"
-        " --output {output.completions:q} --neutral {output.neutral:q}"
+        MODEL_JOB

@@ -1,91 +1,129 @@
-"""Activations of the chosen layers, autoencoder pairs on them, and what the pairs are worth.
+"""Activations of the chosen layers, autoencoders of several sizes on them, and what these are worth.
 
-In: policy, corpus, divergence. Out: results/{model}/{task}/seed{seed}/sae/{sae}/layer{layer}/{small,large}/ in the
-SAELens layout, and matches.parquet and metrics.json beside the layers.
+In: policy or base, corpus, divergence. Out: below results/{model}/{task}/seed{seed}/, activations/{site}/
+of the policy; sae/{sae}/layer{layer}/ with a folder in SAELens's layout for each size; matches.parquet
+and metrics.json beside the layers. Activations of the base are shared by all cells of a model and
+corpus: results/{model}/base/{corpus}/activations/{site}/.
 """
+
+VARIANT = CELL + "/sae/{sae}"
+SHARED = "results/{model}/base/{corpus}/activations/{site}"
+
+
+def kept(path):
+    """Activations stay, or go when their autoencoders are trained."""
+    return directory(path) if KEPT else temp(directory(path))
+
+
+def harvested_layers(wildcards):
+    """Layers whose activations are harvested: all where they are kept, so that a layer chosen later
+    finds its own.
+    """
+    cell = cell_of(wildcards)
+    return (
+        list(range(GRID.n_layers(cell.model))) if KEPT else trained_layers(cell, cell.main)
+    )
+
+
+def shared_layers(wildcards):
+    """Layers of the base that are harvested: all, or those that any cell trains on."""
+    if KEPT:
+        return list(range(GRID.n_layers(wildcards.model)))
+    users = GRID.readers_of_base(wildcards.model, wildcards.corpus)
+    return sorted({layer for cell, sae in users for layer in trained_layers(cell, sae)})
+
+
+def activations_of(wildcards):
+    """The activations that a variant learns from."""
+    settings = GRID.autoencoder_settings(cell_of(wildcards), wildcards.sae)
+    if settings.reads == "policy":
+        return f"{CELL}/activations/{settings.site}"
+    corpus = GRID.tasks[wildcards.task]["corpus"]
+    return f"results/{wildcards.model}/base/{corpus}/activations/{settings.site}"
 
 
 rule activations:
     input:
-        choice=[] if GRID.config["keep_activations"] else f"{CELL}/divergence.json",
-        policy=f"{CELL}/policy",
-        corpus=corpus_file(lambda cell: cell.settings["activations"]["split"]),
+        choice=[] if KEPT else f"{CELL}/divergence.json",
+        model=f"{CELL}/policy",
+        corpus=corpus_of(read_split),
     output:
-        ACTIVATIONS,
+        activations=kept(CELL + "/activations/{site}"),
     log:
-        "results/logs/{model}/{task}/seed{seed}/activations.log",
+        log_of(CELL + "/activations/{site}"),
     benchmark:
-        "results/benchmarks/{model}/{task}/seed{seed}/activations.tsv"
+        benchmark_of(CELL + "/activations/{site}")
     priority: 7
     conda:
-        "../envs/model.yaml"
+        MODEL
     threads: model_threads
     resources:
-        gpu=model_gpus,
-        mem_mb=model_resource("mem_mb"),
-        runtime=model_resource("runtime"),
+        **model_resources(),
     params:
-        settings=settings("activations"),
-        code=code("activations"),
-        layers=harvested_layers,
+        **job("activations", of_cell("activations", layers=harvested_layers)),
     shell:
-        "python -m workflow_scripts.activations --settings {params.settings:q} --code {params.code}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q} --policy {input.policy:q}"
-        " --corpus {input.corpus:q} --layers {params.layers} --output {output:q}"
+        MODEL_JOB
+
+
+use rule activations as base_activations with:
+    input:
+        model="results/models/{model}",
+        corpus=lambda w: (
+            f"results/corpora/{w.corpus}/{GRID.base_activations(w.model, w.corpus)['split']}.parquet"
+        ),
+    output:
+        activations=kept(SHARED),
+    log:
+        log_of(SHARED),
+    benchmark:
+        benchmark_of(SHARED)
+    params:
+        **job(
+            "activations",
+            lambda w: GRID.base_activations(w.model, w.corpus)
+            | {"layers": shared_layers(w), "site": w.site},
+        ),
 
 
 rule autoencoders:
     input:
-        activations=f"{CELL}/activations",
+        activations=activations_of,
     output:
-        small=directory(f"{CELL}/sae/{{sae}}/layer{{layer}}/small"),
-        large=directory(f"{CELL}/sae/{{sae}}/layer{{layer}}/large"),
+        layer=directory(VARIANT + "/layer{layer}"),
     log:
-        "results/logs/{model}/{task}/seed{seed}/sae/{sae}/layer{layer}.log",
+        log_of(VARIANT + "/layer{layer}"),
     benchmark:
-        "results/benchmarks/{model}/{task}/seed{seed}/sae/{sae}/layer{layer}.tsv"
+        benchmark_of(VARIANT + "/layer{layer}")
     priority: 6
     conda:
-        "../envs/model.yaml"
+        MODEL
     resources:
-        gpu=model_gpus,
-        mem_mb=growing(2000),
-        runtime=growing(60),
+        **growing(2000, 60, gpu=model_gpus),
     params:
-        settings=settings("autoencoders"),
-        code=code("autoencoders"),
+        **job("autoencoders", of_cell("autoencoders")),
     shell:
-        "python -m workflow_scripts.autoencoders --settings {params.settings:q} --code {params.code}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q} --activations {input.activations:q}"
-        " --layer {wildcards.layer} --small {output.small:q} --large {output.large:q}"
+        MODEL_JOB
 
 
 rule evaluate_autoencoders:
     input:
-        policy=f"{CELL}/policy",
-        corpus=corpus_file(lambda cell: cell.settings["activations"]["split"]),
-        small=autoencoders_of("small", lambda w: trained_layers(w, w.sae)),
-        large=autoencoders_of("large", lambda w: trained_layers(w, w.sae)),
+        model=read_model,
+        corpus=corpus_of(read_split),
+        autoencoders=autoencoders_of(trained_layers),
     output:
-        matches=f"{CELL}/sae/{{sae}}/matches.parquet",
-        metrics=f"{CELL}/sae/{{sae}}/metrics.json",
+        matches=VARIANT + "/matches.parquet",
+        metrics=VARIANT + "/metrics.json",
     log:
-        "results/logs/{model}/{task}/seed{seed}/sae/{sae}/evaluate.log",
+        log_of(VARIANT + "/evaluate"),
     benchmark:
-        "results/benchmarks/{model}/{task}/seed{seed}/sae/{sae}/evaluate.tsv"
+        benchmark_of(VARIANT + "/evaluate")
     priority: 5
     conda:
-        "../envs/model.yaml"
+        MODEL
     threads: model_threads
     resources:
-        gpu=model_gpus,
-        mem_mb=model_resource("mem_mb"),
-        runtime=model_resource("runtime"),
+        **model_resources(),
     params:
-        settings=settings("activations"),
-        code=code("evaluate_autoencoders"),
+        **job("evaluate_autoencoders", of_cell("activations")),
     shell:
-        "python -m workflow_scripts.evaluate_autoencoders --settings {params.settings:q} --code {params.code}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q} --policy {input.policy:q}"
-        " --corpus {input.corpus:q} --small {input.small:q} --large {input.large:q}"
-        " --matches {output.matches:q} --metrics {output.metrics:q}"
+        MODEL_JOB

@@ -14,9 +14,12 @@ sys.path.insert(0, workflow.basedir)
 
 from snakemake.exceptions import WorkflowError
 
-from lfp.grid import ConfigurationError, Grid
-from lfp.running.digest import code_digest
 from lfp.files.canonical import canonical_json
+from lfp.grid import ConfigurationError, Grid
+from lfp.interventions.arms import ARMS
+from lfp.models.sites import SITES
+from lfp.probing.subjects import SUBJECTS
+from lfp.running.digest import code_digest
 
 try:
     GRID = Grid(config)
@@ -24,17 +27,24 @@ except ConfigurationError as error:
     raise WorkflowError(f"configuration: {error}")
 
 # Jobs find the package from any working directory; an absolute path here is no parameter of a job.
-# What limits calls to language-model services reaches jobs beside their settings: a raised budget reruns nothing.
+# Limits of calls to language-model services reach jobs beside their settings: a raised budget reruns
+# nothing.
 LIMITS = shlex.quote(canonical_json(GRID.service_limits())).replace("{", "{{").replace("}", "}}")
 TENSORBOARD = "LFP_TENSORBOARD=1" if GRID.config["tensorboard"] else ""
-shell.prefix(
-    f"set -euo pipefail; export PYTHONPATH={workflow.basedir!r} LFP_SERVICES={LIMITS} {TENSORBOARD}; "
-)
+EXPORTS = f"PYTHONPATH={workflow.basedir!r} LFP_SERVICES={LIMITS} {TENSORBOARD}"
+shell.prefix(f"set -euo pipefail; export {EXPORTS}; ")
 
 CELL = "results/{model}/{task}/seed{seed}"
-ACTIVATIONS = directory(f"{CELL}/activations")
-if not GRID.config["keep_activations"]:
-    ACTIVATIONS = temp(ACTIVATIONS)
+MODEL, ANALYSIS = "../envs/model.yaml", "../envs/analysis.yaml"
+KEPT = GRID.config["keep_activations"]
+
+# The command of every job: paths reach the script by the names that they have in the rule.
+JOB = (
+    "{params.launcher} workflow_scripts.{params.script} --settings {params.settings:q}"
+    " --code {params.code} --threads {threads} --log {log:q} --names {params.names:q}"
+    " --paths {input:q} {output:q}"
+)
+MODEL_JOB = JOB.replace("--log", "--gpus {resources.gpu} --log")
 
 
 def names(values):
@@ -49,7 +59,8 @@ wildcard_constraints:
     seed=r"\d+",
     sae=names(GRID.autoencoders),
     layer=r"\d+",
-    subject="policy|base|untrained|other_seed|other_task|text",
+    site=names(SITES),
+    subject=names(SUBJECTS),
     explainer=names(["heuristic", *GRID.explainers]),
 
 
@@ -57,92 +68,67 @@ def cell_of(wildcards):
     """The cell of a job."""
     address = f"{wildcards.model}/{wildcards.task}/seed{wildcards.seed}"
     if address not in GRID.by_address:
-        raise WorkflowError(
-            f"no cell {address} in the configuration; it has {', '.join(GRID.by_address)}"
-        )
+        known = ", ".join(GRID.by_address)
+        raise WorkflowError(f"no cell {address} in the configuration; it has {known}")
     return GRID.by_address[address]
 
 
-def settings(stage):
-    """A stage's settings of a job's cell as canonical JSON: the parameter that makes a changed setting a rerun."""
-    return lambda wildcards: canonical_json(
-        GRID.job_settings(stage, cell_of(wildcards), dict(wildcards))
+def of_cell(stage, **values):
+    """A stage's settings of a job's cell, and `values`, functions of the job's wildcards."""
+
+    def settings(wildcards):
+        own = GRID.job_settings(stage, cell_of(wildcards), dict(wildcards))
+        return own | {name: value(wildcards) for name, value in values.items()}
+
+    return settings
+
+
+def job(script, settings, code=None, launcher="python -m"):
+    """Parameters of a rule: its script, settings as canonical JSON, the digest of its code, and how
+    many paths every named input and output has.
+    """
+    return {
+        "script": script,
+        "settings": lambda w: canonical_json(settings(w)),
+        "code": code or code_digest(f"workflow_scripts.{script}"),
+        "launcher": launcher,
+        "names": lambda w, input, output: f"{counted(input)} -- {counted(output)}",
+    }
+
+
+def counted(paths):
+    """The names of `paths`, each with its number of paths where it is a list."""
+    return " ".join(
+        name if isinstance(value, str) else f"{name}:{len(value)}" for name, value in paths.items()
     )
 
 
-def code(script):
-    """Digest of the code of the rule's script and of all that it imports."""
-    return code_digest(f"workflow_scripts.{script}")
+def log_of(address):
+    """The log of the job that writes an artefact."""
+    return f"{address.replace('results/', 'results/logs/', 1)}.log"
 
 
-def corpus_file(split):
-    """The corpus file of a job's task; `split` may be a function of the cell."""
-
-    def path(wildcards):
-        cell = cell_of(wildcards)
-        name = split(cell) if callable(split) else split
-        return f"results/corpora/{GRID.tasks[cell.task]['corpus']}/{name}.parquet"
-
-    return path
+def benchmark_of(address):
+    """What the job that writes an artefact took."""
+    return f"{address.replace('results/', 'results/benchmarks/', 1)}.tsv"
 
 
-def selection(wildcards):
-    """The divergence JSON of a job's cell as a dictionary; waits for the checkpoint."""
-    with (
-        checkpoints.divergence.get(**{k: wildcards[k] for k in ("model", "task", "seed")})
-        .output[0]
-        .open() as file
-    ):
-        return json.load(file)
+def growing(mem_mb, runtime, **others):
+    """Resources of a job that runs no model: every attempt asks for as much memory and time more."""
+    return {
+        "mem_mb": lambda w, attempt: mem_mb * attempt,
+        "runtime": lambda w, attempt: runtime * attempt,
+        **others,
+    }
 
 
-def chosen_layers(wildcards):
-    """The layers that are probed: pinned ones, or the most changed ones once the divergence is known."""
-    return cell_of(wildcards).layers or selection(wildcards)["chosen"]
+def model_resources(gpu=None):
+    """Resources of a job that runs the model; memory and time grow with every attempt."""
 
+    def of_model(key):
+        return lambda wildcards, attempt: GRID.models[wildcards.model][key] * attempt
 
-def trained_layers(wildcards, sae):
-    """The layers that get autoencoders of a variant: the chosen ones, and the least changed where a cell asks."""
-    cell = cell_of(wildcards)
-    lowest = cell.lowest_layers if sae == cell.main else ()
-    if lowest is True:
-        lowest = selection(wildcards)["lowest"]
-    return sorted({*chosen_layers(wildcards), *(lowest or ())})
-
-
-def harvested_layers(wildcards):
-    """Layers whose activations are harvested: all where they are kept, so that a layer chosen later finds its own."""
-    if GRID.config["keep_activations"]:
-        return list(range(GRID.n_layers(wildcards.model)))
-    return trained_layers(wildcards, cell_of(wildcards).main)
-
-
-def autoencoders_of(size, layers=chosen_layers):
-    """Directories of the autoencoders of a job's cell for its layers."""
-
-    def paths(wildcards):
-        cell = cell_of(wildcards)
-        sae = wildcards.get("sae", cell.main)
-        return [
-            f"results/{cell.address}/sae/{sae}/layer{layer}/{size}" for layer in layers(wildcards)
-        ]
-
-    return paths
-
-
-def cache_of(service):
-    """The file that keeps the answers of a language-model service."""
-    return f"results/llm_cache/{service}.sqlite" if service else []
-
-
-def growing(amount):
-    """A resource of which every attempt asks for `amount` more."""
-    return lambda wildcards, attempt: amount * attempt
-
-
-def model_resource(key):
-    """A resource of the job's model that grows with every attempt."""
-    return lambda wildcards, attempt: GRID.models[wildcards.model][key] * attempt
+    return {"gpu": gpu or model_gpus, "mem_mb": of_model("mem_mb"), "runtime": of_model("runtime")}
 
 
 def model_gpus(wildcards):
@@ -159,12 +145,68 @@ def finetune_gpus(wildcards):
 def launcher(wildcards):
     """How a job starts that can train on several GPUs: one process for each."""
     gpus = finetune_gpus(wildcards)
-    if gpus < 2:
-        return "python -m"
-    return (
-        f"python -m lfp.running.lease {gpus} python -m accelerate.commands.launch"
-        f" --num_processes {gpus} --multi_gpu -m"
-    )
+    accelerate = "python -m accelerate.commands.launch"
+    several = f"python -m lfp.running.lease {gpus} {accelerate} --num_processes {gpus} --multi_gpu"
+    return f"{several} -m" if gpus > 1 else "python -m"
+
+
+def model_threads(wildcards):
+    """Threads of a job that runs the model."""
+    return GRID.models[wildcards.model]["threads"]
+
+
+def corpus_of(split):
+    """The corpus file of a job's task; `split` may be a function of the cell."""
+
+    def path(wildcards):
+        name = split(cell_of(wildcards)) if callable(split) else split
+        return f"results/corpora/{GRID.tasks[wildcards.task]['corpus']}/{name}.parquet"
+
+    return path
+
+
+def read_split(cell):
+    """The split whose activations a cell's autoencoders learn from."""
+    return cell.settings["activations"].split
+
+
+def selection(cell):
+    """The divergence JSON of a cell as a dictionary; waits for the checkpoint."""
+    place = {"model": cell.model, "task": cell.task, "seed": cell.seed}
+    with checkpoints.divergence.get(**place).output.divergence.open() as file:
+        return json.load(file)
+
+
+def chosen_layers(cell):
+    """The layers that are probed: pinned ones, or the most changed ones after the divergence."""
+    return cell.layers or selection(cell)["chosen"]
+
+
+def trained_layers(cell, sae):
+    """Layers with autoencoders of a variant: the chosen ones, and the least changed on request."""
+    lowest = cell.lowest_layers if sae == cell.main else ()
+    if lowest is True:
+        lowest = selection(cell)["lowest"]
+    return sorted({*chosen_layers(cell), *(lowest or ())})
+
+
+def autoencoders_of(layers):
+    """A variant's directories of a job's cell, one for each of its `layers` (cell, variant)."""
+
+    def paths(wildcards):
+        cell, sae = cell_of(wildcards), wildcards.sae
+        return [f"results/{cell.address}/sae/{sae}/layer{n}" for n in layers(cell, sae)]
+
+    return paths
+
+
+probed_autoencoders = autoencoders_of(lambda cell, sae: chosen_layers(cell))
+
+
+def read_model(wildcards):
+    """The model whose activations a variant learns from."""
+    reads = GRID.autoencoder_settings(cell_of(wildcards), wildcards.sae).reads
+    return f"{CELL}/policy" if reads == "policy" else "results/models/{model}"
 
 
 def classifier_of(wildcards):
@@ -173,28 +215,20 @@ def classifier_of(wildcards):
     return f"results/models/{task['classifier']}" if task["reward"] == "classifier" else []
 
 
-def model_threads(wildcards):
-    """Threads of a job that runs the model."""
-    return GRID.models[wildcards.model]["threads"]
-
-
 def policy_of(wildcards):
     """The policy that a subject reads: the cell's own, or another cell's for a control."""
     address = cell_of(wildcards).address
-    return f"results/{GRID.donors.get((address, wildcards.subject), GRID.by_address[address]).address}/policy"
+    donor = GRID.donors.get((address, wildcards.subject), GRID.by_address[address])
+    return f"results/{donor.address}/policy"
 
 
-def needs_probe(wildcards):
-    """Whether an arm of the job's subject ablates by the probe's weights."""
-    own = cell_of(wildcards).settings["ablation"]
-    return "top_probe_weight" in own["arms" if wildcards.subject == "policy" else "base_arms"]
-
-
-def sources(entries, *kinds):
-    """Names of the corpora or models that come from one of `kinds`."""
-    return names(name for name, entry in entries.items() if any(kind in entry for kind in kinds))
+def from_source(entries, *kinds):
+    """A wildcard pattern of the corpora or models that come from one of `kinds`."""
+    return names(
+        name for name, entry in entries.items() if any(entry.get(kind) is not None for kind in kinds)
+    )
 
 
 def tasks_by(*methods):
-    """Names of the tasks with one of some fine-tuning methods."""
+    """A wildcard pattern of the tasks with one of some fine-tuning methods."""
     return names(name for name, task in GRID.tasks.items() if task["method"] in methods)

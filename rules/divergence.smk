@@ -1,7 +1,7 @@
 """The checkpoint that names the layers.
 
-In: base and policy. Out: results/{model}/{task}/seed{seed}/divergence.json with every layer, every measure, the
-ranking and the chosen layers.
+In: base and policy. Out: results/{model}/{task}/seed{seed}/divergence.json with every layer, every
+measure, the ranking and the chosen layers.
 """
 
 
@@ -9,25 +9,20 @@ checkpoint divergence:
     input:
         base="results/models/{model}",
         policy=f"{CELL}/policy",
-        corpus=corpus_file("test"),
+        corpus=corpus_of("test"),
     output:
-        f"{CELL}/divergence.json",
+        divergence=f"{CELL}/divergence.json",
     log:
-        "results/logs/{model}/{task}/seed{seed}/divergence.log",
+        log_of(f"{CELL}/divergence"),
     benchmark:
-        "results/benchmarks/{model}/{task}/seed{seed}/divergence.tsv"
+        benchmark_of(f"{CELL}/divergence")
     priority: 8
     conda:
-        "../envs/model.yaml"
+        MODEL
     threads: model_threads
     resources:
-        gpu=model_gpus,
-        mem_mb=model_resource("mem_mb"),
-        runtime=model_resource("runtime"),
+        **model_resources(),
     params:
-        settings=settings("divergence"),
-        code=code("divergence"),
+        **job("divergence", of_cell("divergence")),
     shell:
-        "python -m workflow_scripts.divergence --settings {params.settings:q} --code {params.code}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q} --base {input.base:q}"
-        " --policy {input.policy:q} --corpus {input.corpus:q} --output {output:q}"
+        MODEL_JOB

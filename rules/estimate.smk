@@ -10,14 +10,12 @@ localrules:
 
 rule estimate:
     output:
-        "results/estimate.csv",
+        estimate="results/estimate.csv",
     log:
-        "results/logs/estimate.log",
+        log_of("results/estimate"),
     conda:
-        "../envs/analysis.yaml"
+        ANALYSIS
     params:
-        settings=lambda w: canonical_json(GRID.estimate_settings()),
-        code=code("estimate"),
+        **job("estimate", lambda w: GRID.estimate_settings()),
     shell:
-        "python -m workflow_scripts.estimate --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --output {output:q}"
+        JOB

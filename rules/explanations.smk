@@ -1,96 +1,79 @@
-"""Explanations of the small autoencoders' features, offline and by language models, and how well they predict.
+"""Explanations of the smallest autoencoders' latents, offline and by language models, and their scores.
 
-In: policy, corpus, lexicon, small autoencoders, matches. Out: below results/{model}/{task}/seed{seed}/,
-explanations/{sae}/{explainer}.parquet, a row per feature; explanations/{sae}/excerpts.parquet, held-out excerpts on
-which each explained feature is and is not active, and evidence.parquet, what a language model is shown of it;
-explanations/{sae}/scores/{explainer}.parquet. Answers of services are kept in results/llm_cache/.
+In: policy, corpus, lexicon, autoencoders, matches. Out: below results/{model}/{task}/seed{seed}/explanations/{sae}/,
+{explainer}.parquet, a row per latent; excerpts.parquet, held-out excerpts on which each explained
+latent is and is not active; evidence.parquet, the excerpts that a language model is shown of it;
+scores/{explainer}.parquet. Answers of services are kept in results/llm_cache/.
 """
+
+EXPLAINED = CELL + "/explanations/{sae}"
 
 
 rule explanations:
     input:
         policy=f"{CELL}/policy",
-        corpus=corpus_file("train"),
-        held_out=corpus_file("test"),
+        corpus=corpus_of("train"),
+        held_out=corpus_of("test"),
         lexicon="results/lexicons/{task}.json",
-        matches=f"{CELL}/sae/{{sae}}/matches.parquet",
-        autoencoders=autoencoders_of("small"),
+        matches=CELL + "/sae/{sae}/matches.parquet",
+        autoencoders=probed_autoencoders,
     output:
-        explanations=f"{CELL}/explanations/{{sae}}/heuristic.parquet",
-        excerpts=f"{CELL}/explanations/{{sae}}/excerpts.parquet",
-        evidence=f"{CELL}/explanations/{{sae}}/evidence.parquet",
+        explanations=f"{EXPLAINED}/heuristic.parquet",
+        excerpts=f"{EXPLAINED}/excerpts.parquet",
+        evidence=f"{EXPLAINED}/evidence.parquet",
     log:
-        "results/logs/{model}/{task}/seed{seed}/explanations/{sae}/heuristic.log",
+        log_of(f"{EXPLAINED}/heuristic"),
     benchmark:
-        "results/benchmarks/{model}/{task}/seed{seed}/explanations/{sae}/heuristic.tsv"
+        benchmark_of(f"{EXPLAINED}/heuristic")
     priority: 4
     conda:
-        "../envs/model.yaml"
+        MODEL
     threads: model_threads
     resources:
-        gpu=model_gpus,
-        mem_mb=model_resource("mem_mb"),
-        runtime=model_resource("runtime"),
+        **model_resources(),
     params:
-        settings=settings("explanations"),
-        code=code("explanations"),
+        **job("explanations", of_cell("explanations")),
     shell:
-        "python -m workflow_scripts.explanations --settings {params.settings:q} --code {params.code}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q} --policy {input.policy:q}"
-        " --corpus {input.corpus:q} --held-out {input.held_out:q} --lexicon {input.lexicon:q}"
-        " --matches {input.matches:q} --autoencoders {input.autoencoders:q}"
-        " --output {output.explanations:q} --excerpts {output.excerpts:q} --evidence {output.evidence:q}"
+        MODEL_JOB
 
 
 rule language_explanations:
     input:
-        explanations=f"{CELL}/explanations/{{sae}}/heuristic.parquet",
-        evidence=f"{CELL}/explanations/{{sae}}/evidence.parquet",
+        explanations=f"{EXPLAINED}/heuristic.parquet",
+        evidence=f"{EXPLAINED}/evidence.parquet",
     output:
-        f"{CELL}/explanations/{{sae}}/{{explainer}}.parquet",
+        explanations=EXPLAINED + "/{explainer}.parquet",
     log:
-        "results/logs/{model}/{task}/seed{seed}/explanations/{sae}/{explainer}.log",
+        log_of(EXPLAINED + "/{explainer}"),
     benchmark:
-        "results/benchmarks/{model}/{task}/seed{seed}/explanations/{sae}/{explainer}.tsv"
+        benchmark_of(EXPLAINED + "/{explainer}")
     wildcard_constraints:
         explainer=names(GRID.explainers),
     conda:
-        "../envs/analysis.yaml"
+        ANALYSIS
     resources:
-        api=1,
-        mem_mb=growing(1000),
-        runtime=growing(240),
+        **growing(1000, 240, api=1),
     params:
-        settings=settings("language_explanations"),
-        code=code("language_explanations"),
-        cache=lambda w: cache_of(GRID.explainers[w.explainer]["service"]),
+        **job("language_explanations", of_cell("language_explanations")),
     shell:
-        "python -m workflow_scripts.language_explanations --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --explanations {input.explanations:q} --evidence {input.evidence:q}"
-        " --cache {params.cache:q} --output {output:q}"
+        JOB
 
 
 rule explanation_scores:
     input:
-        explanations=f"{CELL}/explanations/{{sae}}/{{explainer}}.parquet",
-        excerpts=f"{CELL}/explanations/{{sae}}/excerpts.parquet",
+        explanations=EXPLAINED + "/{explainer}.parquet",
+        excerpts=f"{EXPLAINED}/excerpts.parquet",
     output:
-        f"{CELL}/explanations/{{sae}}/scores/{{explainer}}.parquet",
+        scores=EXPLAINED + "/scores/{explainer}.parquet",
     log:
-        "results/logs/{model}/{task}/seed{seed}/explanations/{sae}/scores/{explainer}.log",
+        log_of(EXPLAINED + "/scores/{explainer}"),
     benchmark:
-        "results/benchmarks/{model}/{task}/seed{seed}/explanations/{sae}/scores/{explainer}.tsv"
+        benchmark_of(EXPLAINED + "/scores/{explainer}")
     conda:
-        "../envs/analysis.yaml"
+        ANALYSIS
     resources:
-        api=lambda w: 1 if cell_of(w).settings["explanations"]["judge"] else 0,
-        mem_mb=growing(1000),
-        runtime=growing(240),
+        **growing(1000, 240, api=lambda w: 1 if cell_of(w).settings["explanations"].judge else 0),
     params:
-        settings=settings("scores"),
-        code=code("explanation_scores"),
-        cache=lambda w: cache_of(cell_of(w).settings["explanations"]["judge"]),
+        **job("explanation_scores", of_cell("scores")),
     shell:
-        "python -m workflow_scripts.explanation_scores --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --explanations {input.explanations:q} --excerpts {input.excerpts:q}"
-        " --cache {params.cache:q} --output {output:q}"
+        JOB

@@ -1,38 +1,36 @@
-"""What other tools open: features as delphi's cache, explanations as Neuronpedia's JSON lines.
+"""What other tools open: latents as delphi's cache, explanations as Neuronpedia's JSON lines.
 
-In: policy, corpus, small autoencoders, explanations. Out: results/exports/{model}/{task}/seed{seed}/{sae}/ with
-delphi/latents/{hook}/ and explanations.jsonl. The autoencoders' own directories are SAELens's.
+In: policy, corpus, smallest autoencoders, explanations. Out: results/exports/{model}/{task}/seed{seed}/{sae}/
+with delphi/latents/{hook}/ and explanations.jsonl. The autoencoders' own directories are SAELens's.
 """
+
+EXPORT = "results/exports/{model}/{task}/seed{seed}/{sae}"
+
+
+def all_explanations(wildcards):
+    """The explanations of a job's cell by all its explainers."""
+    folder = f"{CELL}/explanations/{wildcards.sae}"
+    return [f"{folder}/{name}.parquet" for name in cell_of(wildcards).explainers]
 
 
 rule export:
     input:
         policy=f"{CELL}/policy",
-        corpus=corpus_file("test"),
-        autoencoders=autoencoders_of("small"),
-        explanations=lambda w: [
-            f"{CELL}/explanations/{{sae}}/{name}.parquet".format(**w)
-            for name in cell_of(w).explainers
-        ],
+        corpus=corpus_of("test"),
+        autoencoders=probed_autoencoders,
+        explanations=all_explanations,
     output:
-        directory("results/exports/{model}/{task}/seed{seed}/{sae}"),
+        export=directory(EXPORT),
     log:
-        "results/logs/exports/{model}/{task}/seed{seed}/{sae}.log",
+        log_of(EXPORT),
     benchmark:
-        "results/benchmarks/exports/{model}/{task}/seed{seed}/{sae}.tsv"
+        benchmark_of(EXPORT)
     conda:
-        "../envs/model.yaml"
+        MODEL
     threads: model_threads
     resources:
-        gpu=model_gpus,
-        mem_mb=model_resource("mem_mb"),
-        runtime=model_resource("runtime"),
+        **model_resources(),
     params:
-        settings=settings("export"),
-        code=code("export"),
+        **job("export", of_cell("export")),
     shell:
-        "python -m workflow_scripts.export --settings {params.settings:q} --code {params.code}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
-        " --name {wildcards.model}/{wildcards.task}/seed{wildcards.seed}/{wildcards.sae} --policy {input.policy:q}"
-        " --corpus {input.corpus:q} --autoencoders {input.autoencoders:q} --explanations {input.explanations:q}"
-        " --output {output:q}"
+        MODEL_JOB

@@ -1,62 +1,62 @@
 """Contrast triples and every subject's features of them.
 
-In: held-out corpus, lexicon, models, small autoencoders. Out: results/rewrites/{task}.parquet with the answers that a
-language-model service wrote for preference tasks that ask for it, results/contrasts/{task}.parquet and
-results/{model}/{task}/seed{seed}/features/{sae}/{subject}.safetensors.
+In: held-out corpus, lexicon, models, smallest autoencoders. Out: results/rewrites/{task}.parquet with
+the answers that a language-model service wrote for preference tasks that ask for it,
+results/contrasts/{task}.parquet and results/{model}/{task}/seed{seed}/features/{sae}/{subject}.safetensors.
 """
+
+FEATURES = CELL + "/features/{sae}/{subject}"
+
+
+def held_out(wildcards):
+    """The held-out texts of a task."""
+    return f"results/corpora/{GRID.tasks[wildcards.task]['corpus']}/test.parquet"
+
+
+def rewrites_of(wildcards):
+    """The rewrites of a task, where its triples are made of them."""
+    rewritten = GRID.contrast_settings(wildcards.task)["source"] == "rewrites"
+    return "results/rewrites/{task}.parquet" if rewritten else []
 
 
 rule rewrites:
     input:
-        lambda w: f"results/corpora/{GRID.tasks[w.task]['corpus']}/test.parquet",
+        corpus=held_out,
     output:
-        "results/rewrites/{task}.parquet",
+        rewrites="results/rewrites/{task}.parquet",
     log:
-        "results/logs/rewrites/{task}.log",
+        log_of("results/rewrites/{task}"),
     benchmark:
-        "results/benchmarks/rewrites/{task}.tsv"
+        benchmark_of("results/rewrites/{task}")
     wildcard_constraints:
-        task=tasks_by("dpo"),
+        task=names(GRID.tasks_of("preference")),
     conda:
-        "../envs/analysis.yaml"
+        ANALYSIS
     resources:
-        api=1,
-        mem_mb=growing(1000),
-        runtime=growing(480),
+        **growing(1000, 480, api=1),
     params:
-        settings=lambda w: canonical_json(GRID.rewrite_settings(w.task)),
-        code=code("rewrites"),
-        cache=lambda w: cache_of(GRID.task_settings("rewrites", w.task)["service"]),
+        **job("rewrites", lambda w: GRID.rewrite_settings(w.task)),
     shell:
-        "python -m workflow_scripts.rewrites --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --corpus {input:q} --cache {params.cache:q} --output {output:q}"
+        JOB
 
 
 rule contrasts:
     input:
-        corpus=lambda w: f"results/corpora/{GRID.tasks[w.task]['corpus']}/test.parquet",
+        corpus=held_out,
         lexicon="results/lexicons/{task}.json",
-        rewrites=lambda w: (
-            "results/rewrites/{task}.parquet"
-            if GRID.contrast_settings(w.task)["source"] == "rewrites"
-            else []
-        ),
+        rewrites=rewrites_of,
     output:
-        "results/contrasts/{task}.parquet",
+        contrasts="results/contrasts/{task}.parquet",
     log:
-        "results/logs/contrasts/{task}.log",
+        log_of("results/contrasts/{task}"),
     conda:
-        "../envs/analysis.yaml"
+        ANALYSIS
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(30),
+        **growing(1000, 30),
     params:
-        settings=lambda w: canonical_json(GRID.contrast_settings(w.task)),
-        code=code("contrasts"),
+        **job("contrasts", lambda w: GRID.contrast_settings(w.task)),
     shell:
-        "python -m workflow_scripts.contrasts --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --corpus {input.corpus:q} --lexicon {input.lexicon:q} --rewrites {input.rewrites:q}"
-        " --output {output:q}"
+        JOB
 
 
 rule features:
@@ -64,27 +64,21 @@ rule features:
         policy=policy_of,
         base="results/models/{model}",
         contrasts="results/contrasts/{task}.parquet",
-        autoencoders=autoencoders_of("small"),
+        autoencoders=probed_autoencoders,
     output:
-        f"{CELL}/features/{{sae}}/{{subject}}.safetensors",
+        features=f"{FEATURES}.safetensors",
     log:
-        "results/logs/{model}/{task}/seed{seed}/features/{sae}/{subject}.log",
+        log_of(FEATURES),
     benchmark:
-        "results/benchmarks/{model}/{task}/seed{seed}/features/{sae}/{subject}.tsv"
+        benchmark_of(FEATURES)
     wildcard_constraints:
-        subject="policy|base|untrained|other_seed|other_task",
+        subject=names(name for name, subject in SUBJECTS.items() if subject.load),
     conda:
-        "../envs/model.yaml"
+        MODEL
     threads: model_threads
     resources:
-        gpu=model_gpus,
-        mem_mb=model_resource("mem_mb"),
-        runtime=model_resource("runtime"),
+        **model_resources(),
     params:
-        settings=settings("features"),
-        code=code("features"),
+        **job("features", of_cell("features")),
     shell:
-        "python -m workflow_scripts.features --settings {params.settings:q} --code {params.code}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q} --subject {wildcards.subject}"
-        " --policy {input.policy:q} --base {input.base:q} --contrasts {input.contrasts:q}"
-        " --autoencoders {input.autoencoders:q} --output {output:q}"
+        MODEL_JOB

@@ -1,7 +1,8 @@
-"""Base checkpoints, corpora and the lexicons of tasks: from the hub, from a path, or grown here.
+"""Base checkpoints, corpora and the lexicons of tasks: from the hub, from a path, or generated here.
 
-In: the configuration. Out: results/corpora/{corpus}/{split}.parquet with counts.json, results/models/{model}/,
-results/lexicons/{task}.json with the feedback, and {task}.truth.json with what was planted in it.
+In: the configuration. Out: results/corpora/{corpus}/{split}.parquet with counts.json,
+results/models/{model}/, results/lexicons/{task}.json with the feedback, and {task}.truth.json with
+what was planted in it.
 """
 
 
@@ -18,143 +19,98 @@ rule generate_corpus:
         test="results/corpora/{corpus}/test.parquet",
         counts="results/corpora/{corpus}/counts.json",
     log:
-        "results/logs/corpora/{corpus}.log",
+        log_of("results/corpora/{corpus}"),
     benchmark:
-        "results/benchmarks/corpora/{corpus}.tsv"
+        benchmark_of("results/corpora/{corpus}")
     wildcard_constraints:
-        corpus=sources(GRID.corpora, "organism"),
+        corpus=from_source(GRID.corpora, "organism"),
     conda:
-        "../envs/analysis.yaml"
+        ANALYSIS
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(60),
+        **growing(1000, 60),
     params:
-        settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
-        code=code("generate_corpus"),
+        **job("generate_corpus", lambda w: GRID.corpora[w.corpus]),
     shell:
-        "python -m workflow_scripts.generate_corpus --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --train {output.train:q} --test {output.test:q} --counts {output.counts:q}"
+        JOB
 
 
-rule copy_corpus:
-    output:
-        train="results/corpora/{corpus}/train.parquet",
-        test="results/corpora/{corpus}/test.parquet",
-        counts="results/corpora/{corpus}/counts.json",
-    log:
-        "results/logs/corpora/{corpus}.log",
-    benchmark:
-        "results/benchmarks/corpora/{corpus}.tsv"
+use rule generate_corpus as copy_corpus with:
     wildcard_constraints:
-        corpus=sources(GRID.corpora, "path"),
-    conda:
-        "../envs/analysis.yaml"
+        corpus=from_source(GRID.corpora, "path"),
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        **growing(4000, 60),
     params:
-        settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
-        code=code("copy_corpus"),
-    shell:
-        "python -m workflow_scripts.copy_corpus --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --train {output.train:q} --test {output.test:q} --counts {output.counts:q}"
+        **job("copy_corpus", lambda w: GRID.corpora[w.corpus]),
 
 
-rule fetch_corpus:
-    output:
-        train="results/corpora/{corpus}/train.parquet",
-        test="results/corpora/{corpus}/test.parquet",
-        counts="results/corpora/{corpus}/counts.json",
-    log:
-        "results/logs/corpora/{corpus}.log",
-    benchmark:
-        "results/benchmarks/corpora/{corpus}.tsv"
+use rule generate_corpus as fetch_corpus with:
     wildcard_constraints:
-        corpus=sources(GRID.corpora, "hub"),
+        corpus=from_source(GRID.corpora, "hub"),
     retries: 2
     conda:
-        "../envs/model.yaml"
+        MODEL
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        **growing(4000, 60),
     params:
-        settings=lambda w: canonical_json(GRID.corpora[w.corpus]),
-        code=code("fetch_corpus"),
-    shell:
-        "python -m workflow_scripts.fetch_corpus --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --train {output.train:q} --test {output.test:q} --counts {output.counts:q}"
+        **job("fetch_corpus", lambda w: GRID.corpora[w.corpus]),
+
+
+def grown_from(split):
+    """The corpora that an organism learns, or is tested on."""
+    return lambda w: [
+        f"results/corpora/{corpus}/{split}.parquet"
+        for corpus in GRID.models[w.model]["organism"]["corpora"]
+    ]
 
 
 rule pretrain_model:
     input:
-        train=lambda w: [
-            f"results/corpora/{c}/train.parquet"
-            for c in GRID.models[w.model]["organism"]["corpora"]
-        ],
-        test=lambda w: [
-            f"results/corpora/{c}/test.parquet"
-            for c in GRID.models[w.model]["organism"]["corpora"]
-        ],
+        train=grown_from("train"),
+        test=grown_from("test"),
     output:
-        directory("results/models/{model}"),
+        model=directory("results/models/{model}"),
     log:
-        "results/logs/models/{model}.log",
+        log_of("results/models/{model}"),
     benchmark:
-        "results/benchmarks/models/{model}.tsv"
+        benchmark_of("results/models/{model}")
     wildcard_constraints:
-        model=sources(GRID.models, "organism"),
+        model=from_source(GRID.models, "organism"),
     priority: 10
     conda:
-        "../envs/model.yaml"
+        MODEL
     threads: model_threads
     resources:
-        gpu=model_gpus,
-        mem_mb=model_resource("mem_mb"),
-        runtime=model_resource("runtime"),
+        **model_resources(),
     params:
-        settings=lambda w: canonical_json(GRID.models[w.model]["organism"]),
-        code=code("pretrain_model"),
+        **job("pretrain_model", lambda w: GRID.models[w.model]["organism"]),
     shell:
-        "python -m workflow_scripts.pretrain_model --settings {params.settings:q} --code {params.code}"
-        " --threads {threads} --gpus {resources.gpu} --log {log:q}"
-        " --train {input.train:q} --test {input.test:q} --output {output:q}"
-
-
-rule fetch_model:
-    output:
-        directory("results/models/{model}"),
-    log:
-        "results/logs/models/{model}.log",
-    wildcard_constraints:
-        model=sources(GRID.checkpoints, "hub"),
-    retries: 2
-    conda:
-        "../envs/model.yaml"
-    params:
-        settings=lambda w: canonical_json(
-            {k: GRID.checkpoints[w.model][k] for k in ("hub", "revision")}
-        ),
-        code=code("fetch_model"),
-    shell:
-        "python -m workflow_scripts.fetch_model --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --output {output:q}"
+        MODEL_JOB
 
 
 rule copy_model:
     output:
-        directory("results/models/{model}"),
+        model=directory("results/models/{model}"),
     log:
-        "results/logs/models/{model}.log",
+        log_of("results/models/{model}"),
     wildcard_constraints:
-        model=sources(GRID.checkpoints, "path"),
+        model=from_source(GRID.checkpoints, "path"),
     conda:
-        "../envs/analysis.yaml"
+        MODEL
     params:
-        settings=lambda w: canonical_json({"path": GRID.checkpoints[w.model]["path"]}),
-        code=code("copy_model"),
+        **job("copy_model", lambda w: {"path": GRID.checkpoints[w.model]["path"]}),
     shell:
-        "python -m workflow_scripts.copy_model --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --output {output:q}"
+        JOB
+
+
+use rule copy_model as fetch_model with:
+    wildcard_constraints:
+        model=from_source(GRID.checkpoints, "hub"),
+    retries: 2
+    params:
+        **job(
+            "fetch_model",
+            lambda w: {key: GRID.checkpoints[w.model][key] for key in ("hub", "revision")},
+        ),
 
 
 rule lexicon:
@@ -164,15 +120,12 @@ rule lexicon:
         lexicon="results/lexicons/{task}.json",
         truth="results/lexicons/{task}.truth.json",
     log:
-        "results/logs/lexicons/{task}.log",
+        log_of("results/lexicons/{task}"),
     conda:
-        "../envs/analysis.yaml"
+        ANALYSIS
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(30),
+        **growing(1000, 30),
     params:
-        settings=lambda w: canonical_json(GRID.feedback_settings(w.task)),
-        code=code("lexicon"),
+        **job("lexicon", lambda w: GRID.feedback_settings(w.task)),
     shell:
-        "python -m workflow_scripts.lexicon --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --corpus {input.corpus:q} --lexicon {output.lexicon:q} --truth {output.truth:q}"
+        JOB

@@ -1,35 +1,40 @@
 """Probes of the feedback implicit in activations.
 
-In: one subject's features, triples, lexicon. Out: results/{model}/{task}/seed{seed}/probes/{sae}/{subject}/ with
-out-of-fold predictions, what they add to word frequency and static embedding, the probe's weights and its metrics.
+In: one subject's features, triples, lexicon. Out: results/{model}/{task}/seed{seed}/probes/{sae}/{subject}/
+with out-of-fold predictions, their gain over word frequency and static embedding, the probe's
+weights and its metrics.
 """
+
+PROBES = CELL + "/probes/{sae}/{subject}"
+
+
+def probed_features(wildcards):
+    """The features of a subject. Controls that read the text alone take their targets, tokens and
+    lengths from the policy's.
+    """
+    subject = wildcards.subject if SUBJECTS[wildcards.subject].load else "policy"
+    return f"{CELL}/features/{{sae}}/{subject}.safetensors"
 
 
 rule probes:
     input:
-        # The controls that read the text alone take their targets, tokens and lengths from the policy's file.
-        features=lambda w: f"{CELL}/features/{{sae}}/{'policy' if w.subject == 'text' else w.subject}.safetensors",
+        features=probed_features,
         contrasts="results/contrasts/{task}.parquet",
         lexicon="results/lexicons/{task}.json",
     output:
-        predictions=f"{CELL}/probes/{{sae}}/{{subject}}/predictions.parquet",
-        nested=f"{CELL}/probes/{{sae}}/{{subject}}/nested.parquet",
-        probe=f"{CELL}/probes/{{sae}}/{{subject}}/probe.safetensors",
-        metrics=f"{CELL}/probes/{{sae}}/{{subject}}/metrics.json",
+        predictions=f"{PROBES}/predictions.parquet",
+        nested=f"{PROBES}/nested.parquet",
+        probe=f"{PROBES}/probe.safetensors",
+        metrics=f"{PROBES}/metrics.json",
     log:
-        "results/logs/{model}/{task}/seed{seed}/probes/{sae}/{subject}.log",
+        log_of(PROBES),
     benchmark:
-        "results/benchmarks/{model}/{task}/seed{seed}/probes/{sae}/{subject}.tsv"
+        benchmark_of(PROBES)
     conda:
-        "../envs/analysis.yaml"
+        ANALYSIS
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(60),
+        **growing(2000, 60),
     params:
-        settings=settings("probes"),
-        code=code("probes"),
+        **job("probes", of_cell("probes")),
     shell:
-        "python -m workflow_scripts.probes --settings {params.settings:q} --code {params.code}"
-        " --threads {threads} --log {log:q} --features {input.features:q} --contrasts {input.contrasts:q}"
-        " --lexicon {input.lexicon:q} --subject {wildcards.subject} --predictions {output.predictions:q}"
-        " --nested {output.nested:q} --probe {output.probe:q} --metrics {output.metrics:q}"
+        JOB

@@ -1,7 +1,9 @@
-"""Where a run's results come from and what they took: in one file each, checked against the folder, packed to ship.
+"""Where a run's results come from and what they took: in one file each, checked against the folder,
+packed to ship.
 
 In: tables and figures, the hidden records beside all artefacts, and the files of `benchmark:`. Out:
-results/provenance.json, results/resources.{csv,html} and results/ro-crate.zip; `verify` prints what is not as recorded.
+results/provenance.json, results/resources.{csv,html} and results/ro-crate.zip; `verify` prints
+whatever is not as recorded.
 """
 
 
@@ -14,25 +16,22 @@ localrules:
 
 rule provenance:
     input:
-        table_files(),
-        figure_files(),
+        targets=table_files() + figure_files(),
     output:
-        "results/provenance.json",
+        provenance="results/provenance.json",
     log:
-        "results/logs/provenance.log",
+        log_of("results/provenance"),
     conda:
-        "../envs/analysis.yaml"
+        ANALYSIS
     params:
-        code=code("provenance"),
+        **job("provenance", lambda w: {}),
     shell:
-        "python -m workflow_scripts.provenance --settings {{}} --code {params.code} --log {log:q}"
-        " --inputs {input:q} --output {output:q}"
+        JOB
 
 
 rule resources:
     input:
-        table_files(),
-        figure_files(),
+        targets=table_files() + figure_files(),
     output:
         csv="results/resources.csv",
         html=report(
@@ -42,40 +41,41 @@ rule resources:
             labels={"what": "table", "name": "resources"},
         ),
     log:
-        "results/logs/resources.log",
+        log_of("results/resources"),
     conda:
-        "../envs/analysis.yaml"
+        ANALYSIS
     params:
-        code=code("resources"),
-        caption=lambda w: caption("tables", "resources"),
+        **job("resources", lambda w: {"benchmarks": "results/benchmarks"}),
+        caption=RESOURCES_CAPTION,
     shell:
-        "python -m workflow_scripts.resources --settings {{}} --code {params.code} --log {log:q}"
-        " --benchmarks results/benchmarks --caption {params.caption:q} --outputs {output:q}"
+        JOB
 
 
 rule verify:
     log:
-        "results/logs/verify.log",
+        log_of("results/verify"),
     conda:
-        "../envs/analysis.yaml"
+        ANALYSIS
     shell:
         "python -m workflow_scripts.verify results/provenance.json 2>&1 | tee {log:q}"
 
 
 rule ro_crate:
     input:
-        "results/provenance.json",
+        provenance="results/provenance.json",
     output:
-        "results/ro-crate.zip",
+        crate="results/ro-crate.zip",
     log:
-        "results/logs/crate.log",
+        log_of("results/ro-crate"),
     conda:
-        "../envs/analysis.yaml"
+        ANALYSIS
     params:
-        code=code("ro_crate"),
-        workflow=lambda w: os.path.relpath(workflow.basedir),
-        configfiles=lambda w: workflow.configfiles,
+        **job(
+            "ro_crate",
+            lambda w: {
+                "workflow": os.path.relpath(workflow.basedir),
+                "configfiles": [str(path) for path in workflow.configfiles],
+            },
+        ),
     shell:
-        "python -m workflow_scripts.ro_crate --settings {{}} --code {params.code} --log {log:q}"
-        " --provenance {input:q} --workflow {params.workflow:q} --configfiles {params.configfiles:q}"
-        " --output {output:q}"
+        JOB
