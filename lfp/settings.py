@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-
 #: The default of a field that a configuration must give.
 REQUIRED = dataclasses.MISSING
 

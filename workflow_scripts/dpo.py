@@ -7,7 +7,7 @@ import shutil
 
 import pandas as pd
 
-from lfp.files import artefacts
+from lfp.files import artefacts, writing
 from lfp.running import job
 from lfp.statistics.records import mean_record, proportion_record
 
@@ -33,7 +33,7 @@ def main() -> None:
     base, policy = load_model(run.paths.base, device), policy.to(device)
     margins = dpo.implicit_margins(policy, base, tokenizer, held_out, settings)
     accuracy = proportion_record(int((margins > 0).sum()), len(margins), "pair", chance=0.5)
-    with artefacts.directory_aside(run.paths.policy, run.stamp) as folder:
+    with writing.directory_aside(run.paths.policy, run.stamp) as folder:
         save_model(policy, tokenizer, folder)
         artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
         artefacts.write_table(

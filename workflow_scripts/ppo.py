@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 
 from lfp.feedback import rewards
-from lfp.files import artefacts
+from lfp.files import artefacts, writing
 from lfp.running import job
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     held_out = list(artefacts.read_table(run.paths.test)["text"])
     n = run.settings["evaluation_prompts"]
     scores = ppo.evaluate(policy, base, tokenizer, held_out, reward, settings, n, run.seed)
-    with artefacts.directory_aside(run.paths.policy, run.stamp) as folder:
+    with writing.directory_aside(run.paths.policy, run.stamp) as folder:
         save_model(policy, tokenizer, folder)
         artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
         artefacts.write_table(folder / "evaluation.parquet", pd.DataFrame(scores), run.stamp)

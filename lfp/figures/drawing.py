@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from lfp.feedback.rewards import count_words
-from lfp.files.artefacts import aside, read_json, read_table, read_tensors
+from lfp.files.artefacts import read_json, read_table, read_tensors
+from lfp.files.writing import aside
 from lfp.probing.probes import unit_means
 from lfp.tables.rows import labels
 

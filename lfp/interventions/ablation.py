@@ -20,7 +20,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.rewards import Reward
-from lfp.files.artefacts import ArtefactError, read_table, write_table
+from lfp.files.artefacts import read_table, write_table
+from lfp.files.provenance import ArtefactError
 from lfp.files.resume import Clock
 from lfp.interventions.selectors import FeatureSet
 from lfp.models.architectures import output_logits
