@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lfp.feedback.lexica import fit_preference_lexicon, vader_lexicon
+from lfp.feedback.lexica import vader_lexicon
+from lfp.feedback.rewards.preference import fit_preference_lexicon
 from lfp.organisms.generate import generate_corpus
 from lfp.organisms.reviews import _COMPANY, STRONG_VALENCE, generate_reviews, sentiment_vocabulary
 from lfp.texts.corpora import deduplicated, documents, preference_pairs, split_prompt

@@ -1,14 +1,10 @@
-"""Fine-tune a base model by RLOO or GRPO on the task's reward and evaluate it as PPO is
-evaluated.
-"""
+"""Fine-tune a base model by RLOO or GRPO on the task's reward; the evaluation is that of PPO."""
 
 import dataclasses
 import shutil
 
-import pandas as pd
-
 from lfp.feedback import rewards
-from lfp.files import artefacts, writing
+from lfp.files import artefacts
 from lfp.running import job
 
 
@@ -19,7 +15,8 @@ def main() -> None:
     device = run.device
     from lfp.finetune import ppo
     from lfp.finetune.group import GroupSettings, train
-    from lfp.models.loading import load_model, load_tokenizer, save_model
+    from lfp.finetune.policies import write_policy
+    from lfp.models.loading import load_model, load_tokenizer
 
     settings = ppo.PPOSettings(
         **run.stage(*(field.name for field in dataclasses.fields(ppo.PPOSettings)))
@@ -40,16 +37,10 @@ def main() -> None:
         return
     base = load_model(run.paths.base, device)
     held_out = list(artefacts.read_table(run.paths.test)["text"])
-    n = run.settings["evaluation_prompts"]
-    scores = ppo.evaluate(
-        policy.to(device), base, tokenizer, held_out, reward, settings, n, run.seed
-    )
-    with writing.directory_aside(run.paths.policy, run.stamp) as folder:
-        save_model(policy, tokenizer, folder)
-        artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
-        artefacts.write_table(folder / "evaluation.parquet", pd.DataFrame(scores), run.stamp)
-        summary = ppo.summary(scores, run.seed)
-        artefacts.write_json(folder / "evaluation.json", summary, run.stamp)
+    policy, n = policy.to(device), run.settings["evaluation_prompts"]
+    scores = ppo.evaluate(policy, base, tokenizer, held_out, reward, settings, n, run.seed)
+    summary = ppo.summary(scores)
+    write_policy(run.paths.policy, run.stamp, policy, tokenizer, curve, scores, summary)
     shutil.rmtree(state, ignore_errors=True)
     run.finish(ppo.headline(summary))
 
