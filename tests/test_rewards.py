@@ -1,6 +1,7 @@
 """The lexicon reward counts what the paper says it counts."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -212,6 +213,9 @@ def test_a_reward_of_ones_own_costs_a_file_and_a_line(monkeypatch, tmp_path):
     arguments = ["lexicon", "--settings", json.dumps(settings), "--corpus", str(corpus)]
     arguments += [text for name, path in paths.items() for text in (f"--{name}", path)]
     monkeypatch.setattr(sys, "argv", arguments)
+    # What a job does to its process goes with the test.
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     lexicon.main()
     truth = artefacts.read_json(paths["truth"])
     assert (truth["kind"], truth["questions"]) == ("shouting", ["silence"])

@@ -9,34 +9,30 @@ from lfp.running import job
 
 
 def main() -> None:
-    run = job.start(
-        __doc__, ["base", "lexicon", "train", "test", "classifier*"], ["policy"], ["method"]
-    )
+    inputs = ["base", "lexicon", "train", "test", "classifier*"]
+    run = job.start(__doc__, inputs, ["policy"], ["method"])
     device = run.device
     from lfp.finetune import ppo
     from lfp.finetune.group import GroupSettings, train
     from lfp.finetune.policies import write_policy
     from lfp.models.loading import load_model, load_tokenizer
 
-    settings = ppo.PPOSettings(
-        **run.stage(*(field.name for field in dataclasses.fields(ppo.PPOSettings)))
-    )
+    names = (field.name for field in dataclasses.fields(ppo.PPOSettings))
+    settings = ppo.PPOSettings(**run.stage(*names))
     group = GroupSettings(**run.settings["group"])
     scale = (run.settings[f"reward_{key}"] for key in ("divisor", "clip", "on"))
-    reward = rewards.task_reward(
-        artefacts.read_json(run.paths.lexicon), *scale, run.paths.classifier, device
+    lexicon = artefacts.read_json(run.paths.lexicon)
+    reward = rewards.task_reward(lexicon, *scale, run.paths.classifier, device)
+    tokenizer, state = load_tokenizer(run.paths.base), run.state_path(run.paths.policy)
+    train_texts, held_out = (
+        list(artefacts.read_table(path)["text"]) for path in (run.paths.train, run.paths.test)
     )
-    tokenizer = load_tokenizer(run.paths.base)
-    texts = ppo.long_enough(
-        list(artefacts.read_table(run.paths.train)["text"]), run.settings["min_characters"]
-    )
-    state = run.state_path(run.paths.policy)
+    texts = ppo.long_enough(train_texts, run.settings["min_characters"])
     training = (run.paths.base, tokenizer, texts, reward, settings, group, run.seed, state, device)
     policy, curve = train(run.paths.method, *training)
     if not run.is_main:
         return
     base = load_model(run.paths.base, device)
-    held_out = list(artefacts.read_table(run.paths.test)["text"])
     policy, n = policy.to(device), run.settings["evaluation_prompts"]
     scores = ppo.evaluate(policy, base, tokenizer, held_out, reward, settings, n, run.seed)
     summary = ppo.summary(scores)

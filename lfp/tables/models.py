@@ -105,9 +105,7 @@ def fine_tuning(inputs: Sequence[str], settings: TableSettings) -> Tally:
     tally = Tally()
     for path in inputs:
         values = read_table(Path(path) / "evaluation.parquet")
-        records = (
-            _of_pairs(values, settings) if "margin" in values else _of_reward(values, settings)
-        )
+        records_of = _of_pairs if "margin" in values else _of_reward
         for index, (quantity, record) in enumerate(records_of(values, settings).items()):
             shown = None if index else values  # the first quantity is made of all columns
             tally.add(record, {**labels(path), "quantity": quantity}, shown)
