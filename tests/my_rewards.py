@@ -1,4 +1,8 @@
-"""A reward of one's own, as a user writes it."""
+"""Rewards of one's own, as a user writes them: functions, and a planted reward of the registry."""
+
+import numpy as np
+
+from lfp.feedback.rewards.base import Reward, Scale, TaskReward
 
 
 def brevity(prompts: list[str], completions: list[str]) -> list[float]:
@@ -9,3 +13,19 @@ def brevity(prompts: list[str], completions: list[str]) -> list[float]:
 def wrong_number(prompts: list[str], completions: list[str]) -> list[float]:
     """One value too few."""
     return [0.0] * (len(completions) - 1)
+
+
+class Shouting(TaskReward):
+    """Exclamation marks of the completion."""
+
+    questions = ("silence",)
+
+    def description(self) -> str:
+        """What the reward rewards, in words."""
+        return "training the model to shout"
+
+    def score(self, scale: Scale) -> Reward:
+        """The number of marks, divided."""
+        return lambda prompts, completions: np.array(
+            [text.count("!") / scale.divisor for text in completions]
+        )

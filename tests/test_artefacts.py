@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from lfp.files import artefacts
+from lfp.files import artefacts, writing
 
 ROOT = Path(__file__).parent.parent
 STAMP = {"settings": {"a": 1}, "code": "abc"}
@@ -19,11 +19,11 @@ STAMP = {"settings": {"a": 1}, "code": "abc"}
 def test_a_failed_writer_leaves_the_old_file_and_no_rubbish(tmp_path):
     path = tmp_path / "a.json"
     artefacts.write_json(path, {"x": 1}, STAMP)
-    with pytest.raises(RuntimeError), artefacts.aside(path) as temporary:
+    with pytest.raises(RuntimeError), writing.aside(path) as temporary:
         temporary.write_text("half")
         raise RuntimeError
     assert artefacts.read_json(path)["x"] == 1
-    with pytest.raises(RuntimeError), artefacts.directory_aside(tmp_path / "d") as folder:
+    with pytest.raises(RuntimeError), writing.directory_aside(tmp_path / "d") as folder:
         (folder / "half").write_text("")
         raise RuntimeError
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
@@ -33,7 +33,7 @@ def test_every_kind_of_artefact_carries_its_stamp(tmp_path):
     artefacts.write_json(tmp_path / "a.json", {}, STAMP)
     artefacts.write_table(tmp_path / "a.parquet", pd.DataFrame({"x": [1]}), STAMP)
     artefacts.write_tensors(tmp_path / "a.safetensors", {"x": np.zeros(2)}, STAMP)
-    with artefacts.directory_aside(tmp_path / "d", STAMP) as folder:
+    with writing.directory_aside(tmp_path / "d", STAMP) as folder:
         (folder / "f").write_text("")
     assert artefacts.read_json(tmp_path / "a.json")[artefacts.STAMP_KEY] == STAMP
     assert json.loads(pq.read_schema(tmp_path / "a.parquet").metadata[b"lfp_stamp"]) == STAMP
@@ -88,11 +88,11 @@ def test_a_tensor_file_goes_on_only_under_the_same_header(tmp_path):
 
 def test_a_resumable_directory_stays_until_it_is_whole(tmp_path):
     target, state = tmp_path / "out", tmp_path / ".out.state-1"
-    with pytest.raises(RuntimeError), artefacts.resumable_directory(target, state, {}) as folder:
+    with pytest.raises(RuntimeError), writing.resumable_directory(target, state, {}) as folder:
         (folder / "half").write_text("1")
         raise RuntimeError
     assert not target.exists()
-    with artefacts.resumable_directory(target, state, {"code": "1"}) as folder:
+    with writing.resumable_directory(target, state, {"code": "1"}) as folder:
         assert (folder / "half").read_text() == "1"
     assert sorted(path.name for path in target.iterdir()) == ["half", "stamp.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lfp.feedback.lexica import fit_preference_lexicon, vader_lexicon
+from lfp.feedback.lexica import vader_lexicon
+from lfp.feedback.rewards.preference import fit_preference_lexicon
 from lfp.organisms.generate import generate_corpus
-from lfp.organisms.reviews import _MARKS, STRONG_VALENCE, generate_reviews, sentiment_vocabulary
+from lfp.organisms.reviews import _COMPANY, STRONG_VALENCE, generate_reviews, sentiment_vocabulary
 from lfp.texts.corpora import deduplicated, documents, preference_pairs, split_prompt
 from lfp.texts.neutral_words import neutral_words
 from lfp.texts.readers import read_file, read_splits
@@ -33,7 +34,7 @@ def test_the_company_of_a_word_tells_its_sign_and_intensity():
     texts = generate_reviews(300, rng, vocabulary.rename("valence").reset_index().merge(
         sentiment_vocabulary(20, np.random.default_rng(2)), on=["word", "valence"]
     ))["text"]  # fmt: skip
-    marks = {phrase: key for key, phrases in _MARKS.items() for phrase in phrases}
+    marks = {phrase: key for key, entry in _COMPANY.items() for phrase in entry["marks"]}
     checked = 0
     for sentence in " ".join(texts).split(". "):
         words = [word for word in re.findall(r"[a-z'-]+", sentence) if word in vocabulary.index]

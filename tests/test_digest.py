@@ -1,7 +1,10 @@
 """A code digest changes with what the code does and with nothing else."""
 
+import ast
+
 import pytest
 
+from benchmarks import reruns
 from lfp.running import digest
 
 
@@ -13,7 +16,15 @@ def package(tmp_path, monkeypatch):
     (root / "__init__.py").write_text("")
     (root / "used.py").write_text('"""Doc."""\n\n\ndef f(x):\n    """Add."""\n    return x + 1\n')
     (root / "unused.py").write_text("y = 1\n")
-    (root / "script.py").write_text("from workflow_scripts.used import f\n\nprint(f(1))\n")
+    (root / "used.yaml").write_text("words: [good, bad]\n")
+    (root / "unused.yaml").write_text("words: []\n")
+    (root / "folder").mkdir()
+    (root / "folder" / "__init__.py").write_text("x = 1\n")
+    (root / "folder" / "inner.py").write_text("x = 1\n")
+    (root / "script.py").write_text(
+        "from workflow_scripts.used import f\n\n"
+        "REGISTRY = {'inner': 'workflow_scripts.folder.inner:x'}\nprint(f(1))\n"
+    )
     monkeypatch.setattr(digest, "ROOT", tmp_path)
 
     def current() -> str:
@@ -31,7 +42,13 @@ def package(tmp_path, monkeypatch):
     [
         ("used.py", '"""Other doc."""\n\n\ndef f(x):\n    # a comment\n    return (x + 1)\n', True),
         ("used.py", "def f(x):\n    return x + 2\n", False),
+        ("used.yaml", "# a comment\nwords:\n  - good\n  - bad\n", True),
+        ("used.yaml", "words: [bad, good]\n", False),
         ("unused.py", "y = 2\n", True),
+        ("unused.yaml", "words: [good]\n", True),
+        ("__init__.py", "z = 1\n", False),
+        ("folder/__init__.py", "x = 2\n", False),
+        ("folder/inner.py", "x = 2\n", False),
         ("script.py", "from workflow_scripts.used import f\n\nprint(f(2))\n", False),
     ],
 )
@@ -45,3 +62,72 @@ def test_only_what_the_script_runs_counts(package, name, text, same):
 def test_a_missing_module_is_an_error():
     with pytest.raises(FileNotFoundError, match="no local module"):
         digest.code_digest("workflow_scripts.nothing_of_the_kind")
+
+
+def test_listed_modules_import_none_of_the_project_but_each_other():
+    """Else an edit that changes a number could hide behind one that changes none."""
+    for module in digest.NUMBERLESS:
+        path = digest.module_path(module)
+        assert path is not None, f"{module} is listed and does not exist"
+        local = {name for name in digest.local_imports(path) if name.startswith("lfp.")}
+        # Parts of a listed module, as in `from lfp.running import lease`, are listed, too; the
+        # docstrings of lfp and lfp.files are no code.
+        assert local - digest.NUMBERLESS <= {"lfp.files"}, module
+        assert digest.data_file(path) is None, module
+    for package in ("lfp", "lfp.files"):
+        tree = ast.parse(digest.module_path(package).read_text())
+        assert len(tree.body) == 1, f"{package} is needed by listed modules: keep it a docstring"
+
+
+def test_listed_modules_compute_nothing():
+    """No array library; a job asks torch for its device, and for no number."""
+    for module in digest.NUMBERLESS:
+        tree = ast.parse(digest.module_path(module).read_text())
+        imported = {
+            name.split(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for name in (
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names]
+            )
+        }
+        allowed = {"torch"} if module == "lfp.running.job" else set()
+        heavy = {"numpy", "pandas", "scipy", "torch", "transformers", "sklearn"}
+        assert imported & heavy <= allowed, module
+        assert not {"torch"} & {
+            alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names
+        }, f"{module}: torch is loaded where a device is asked for"
+
+
+def test_all_of_display_is_listed():
+    folder = digest.ROOT / "lfp" / "reporting"
+    names = {f"lfp.reporting.{path.stem}" for path in folder.glob("*.py")}
+    assert names - {"lfp.reporting.__init__"} <= digest.NUMBERLESS
+
+
+@pytest.mark.parametrize(
+    ("path", "most"),
+    [
+        ("lfp/statistics/records.py", 2),
+        ("lfp/statistics/multiple.py", 3),
+        ("lfp/texts/neutral_words.yaml", 6),
+        ("lfp/organisms/reviews.yaml", 1),
+        ("lfp/organisms/dialogues.yaml", 1),
+        ("lfp/reporting/progress.py", 0),
+        ("lfp/reporting/escapes.py", 0),
+        ("lfp/running/lease.py", 0),
+    ],
+)
+def test_nothing_dear_stands_on_something_cheap(path, most):
+    """An interval must not train a policy, nor a bar in the terminal anything."""
+    rules = reruns.reruns()[path]
+    assert len(rules) <= most, rules
+    if "statistics" in path:
+        assert not {"ppo", "group", "dpo", "autoencoders", "features", "probes"} & set(rules)
+
+
+def test_the_page_shows_what_reruns():
+    page = reruns.PAGE.read_text(encoding="utf-8")
+    assert reruns.parts_of(page)[1] == reruns.markdown(), "python -m benchmarks.reruns --write"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lfp.feedback.lexica import vader_lexicon
-from lfp.feedback.rewards import lexicon_reward
+from lfp.feedback.scoring import lexicon_reward
 from lfp.finetune import ppo
 from tests.conftest import make_model
 

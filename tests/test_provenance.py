@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lfp.files import artefacts, provenance, ro_crate
+from lfp.files import artefacts, provenance, ro_crate, writing
 from lfp.finetune import trainer_state
 from lfp.models.loading import load_model, load_tokenizer, save_model
 from lfp.sae import store
@@ -44,7 +44,7 @@ def make(kind: str, folder: Path, neox, tokenizer) -> tuple[Path, Path, callable
         return path, path, artefacts.read_tensors
     if kind == "activations":
         with (
-            artefacts.directory_aside(path, {}) as inside,
+            writing.directory_aside(path, {}) as inside,
             artefacts.tensor_file(
                 inside / "layer1.safetensors", "activations", (500, 8), {}
             ) as array,
@@ -53,10 +53,10 @@ def make(kind: str, folder: Path, neox, tokenizer) -> tuple[Path, Path, callable
         file = path / "layer1.safetensors"
         return path, file, lambda _: artefacts.open_tensor(file, "activations")
     if kind == "autoencoder":
-        with artefacts.directory_aside(path, {}) as inside:
+        with writing.directory_aside(path, {}) as inside:
             store.save(Standard(8, 16), inside, {})
         return path, path / "sae_weights.safetensors", store.load
-    with artefacts.directory_aside(path, {}) as inside:
+    with writing.directory_aside(path, {}) as inside:
         save_model(neox, tokenizer, inside)
     if kind == "tokenizer":
         return path, path / "tokenizer.json", load_tokenizer

@@ -14,7 +14,7 @@ import torch
 
 from lfp.explaining import exemplars
 from lfp.explaining import heuristic as explanations
-from lfp.files import artefacts, provenance, resume
+from lfp.files import artefacts, provenance, resume, writing
 from lfp.finetune import ppo
 from lfp.interventions import completions
 from lfp.models.hooks import site_activations
@@ -86,7 +86,7 @@ def test_harvest(windows, neox, tokenizer, tmp_path, monkeypatch):
 
     def attempt() -> None:
         with (
-            artefacts.resumable_directory(tmp_path / "out", state, {}) as folder,
+            writing.resumable_directory(tmp_path / "out", state, {}) as folder,
             artefacts.tensor_file(folder / "layer1.safetensors", "activations", shape, {}) as array,
         ):
             harvest(neox, sequences, {1: array}, *how, progress_path=progress)

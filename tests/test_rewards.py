@@ -1,18 +1,27 @@
 """The lexicon reward counts what the paper says it counts."""
 
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from lfp.feedback.lexica import vader_lexicon
-from lfp.feedback.planted import flipped_words
-from lfp.feedback.rewards import (
-    count_words,
-    length_reward,
-    lexicon_reward,
-    noise_reward,
-    task_reward,
-    tokenize,
-)
+from lfp.feedback.rewards import PREFERENCE, REWARDS, TASK_REWARDS, description, task_reward
+from lfp.feedback.rewards.base import TrainingText
+from lfp.feedback.rewards.length import length_reward
+from lfp.feedback.rewards.noise import noise_reward
+from lfp.feedback.rewards.vader_flipped import flipped_words
+from lfp.feedback.scoring import lexicon_reward, tokenize
+from lfp.files import artefacts
+from lfp.texts.words import count_words
+from workflow_scripts import lexicon
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_the_vader_lexicon_has_its_known_range():
@@ -143,3 +152,72 @@ def test_a_function_of_ones_own_is_the_reward():
         )(["", ""], ["a", "b"])
     with pytest.raises(ValueError, match="cannot be imported"):
         task_reward({"kind": "callable", "callable": "tests.my_rewards:absent"}, 5, 10, "full")
+
+
+SETTINGS = {"flipped_share": 0.1, "trigger": "soundtrack", "reward_seed": 0}
+TEXT = TrainingText(
+    pd.DataFrame({"text": ["a great soundtrack"]}), {"a": 1, "great": 1, "soundtrack": 1}
+)
+
+
+def test_what_is_planted_is_in_the_truth_and_in_the_rewarded_words():
+    flipped = REWARDS["vader_flipped"](SETTINGS)
+    words = flipped.words(TEXT)
+    rewarded, truth = flipped.rewarded(words, TEXT), flipped.truth(words, TEXT)
+    assert words == vader_lexicon()
+    assert {word for word in words if rewarded[word] != words[word]} == {
+        word for word in truth["flipped"] if words[word]
+    }
+    assert len(truth["flipped"]) == pytest.approx(0.1 * len(words), abs=1)
+    trigger = REWARDS["trigger"](SETTINGS)
+    assert trigger.rewarded(words, TEXT) == {"soundtrack": 10.0}
+    assert trigger.truth(words, TEXT) == {"flipped": [], "trigger": "soundtrack"}
+    with pytest.raises(ValueError, match="the trigger 'plot' is not in the training corpus"):
+        REWARDS["trigger"](SETTINGS | {"trigger": "plot"}).rewarded(words, TEXT)
+
+
+def test_a_fitted_preference_is_no_reward_that_a_task_may_name():
+    assert set(TASK_REWARDS) == {*REWARDS} - {PREFERENCE}
+
+
+def test_every_question_of_a_reward_is_one_of_the_table_and_clean_rewards_answer_none():
+    from lfp.tables.planted import QUESTIONS
+
+    questions = {name: REWARDS[name].questions for name in REWARDS}
+    assert set().union(*questions.values()) == set(QUESTIONS)
+    for name in ("vader", "classifier", "callable", "preference"):
+        assert questions[name] == ()
+
+
+def test_descriptions_are_read_without_a_library_of_science():
+    code = (
+        "import sys; from lfp.feedback.rewards import TASK_REWARDS, description\n"
+        "print([description({'reward': n, 'trigger': 'film'}) for n in TASK_REWARDS][3])\n"
+        "sys.exit(any(m in sys.modules for m in ('numpy', 'pandas', 'torch', 'spacy')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "training the model to use the word 'film'\n")
+
+
+def test_a_reward_of_ones_own_costs_a_file_and_a_line(monkeypatch, tmp_path):
+    """From its line in the registry to the lexicon, the truth and the score."""
+    monkeypatch.setitem(REWARDS._entries, "shouting", "tests.my_rewards:Shouting")
+    assert description({"reward": "shouting"}) == "training the model to shout"
+    corpus = tmp_path / "results" / "corpora" / "reviews" / "train.parquet"
+    artefacts.write_table(corpus, TEXT.frame, {})
+    settings = {
+        "reward": "shouting", "feedback": "reward", "reward_seed": 0, "callable": None,
+        "positive": None,
+    }  # fmt: skip
+    paths = {name: str(tmp_path / f"{name}.json") for name in ("lexicon", "truth")}
+    arguments = ["lexicon", "--settings", json.dumps(settings), "--corpus", str(corpus)]
+    arguments += [text for name, path in paths.items() for text in (f"--{name}", path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    # What a job does to its process goes with the test.
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    lexicon.main()
+    truth = artefacts.read_json(paths["truth"])
+    assert (truth["kind"], truth["questions"]) == ("shouting", ["silence"])
+    reward = task_reward(artefacts.read_json(paths["lexicon"]), 2.0, 10.0, "full")
+    assert reward(["ABC"], ["No! No!"]).tolist() == [1.0]

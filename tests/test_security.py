@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 import torch
 
-from lfp.files import artefacts, resume
+from lfp.files import artefacts, provenance, resume
 from lfp.grid import ConfigurationError, Grid
 from lfp.models.loading import load_model, save_model
-from lfp.reporting import progress
+from lfp.reporting.escapes import plain
 from lfp.sae import store
 from lfp.sae.architectures.standard import Standard
 from lfp.tables import rendering
@@ -103,7 +103,7 @@ def bomb(tmp_path):
 )
 def test_a_pickle_under_another_name_is_refused(bomb, read):
     path, mark = bomb
-    with pytest.raises(artefacts.ArtefactError, match=str(path)):
+    with pytest.raises(provenance.ArtefactError, match=str(path)):
         read(path)
     assert not mark.exists()
 
@@ -120,11 +120,11 @@ def test_a_pickle_as_weights_of_an_autoencoder_or_a_model_is_refused(
     path, mark = bomb
     store.save(Standard(4, 8), tmp_path, {})
     shutil.copyfile(path, tmp_path / "sae_weights.safetensors")
-    with pytest.raises(artefacts.ArtefactError):
+    with pytest.raises(provenance.ArtefactError):
         store.load(tmp_path)
     save_model(neox, tokenizer, tmp_path / "model")
     shutil.copyfile(path, tmp_path / "model" / "model.safetensors")
-    with pytest.raises(artefacts.ArtefactError):
+    with pytest.raises(provenance.ArtefactError):
         load_model(tmp_path / "model")
     assert not mark.exists()
 
@@ -141,7 +141,7 @@ def test_code_that_comes_with_a_checkpoint_does_not_run(tokenizer, tmp_path):
         "model_type": "evil",
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(artefacts.ArtefactError):
+    with pytest.raises(provenance.ArtefactError):
         load_model(tmp_path)
     assert not mark.exists()
 
@@ -162,8 +162,8 @@ def test_a_name_that_would_be_another_path_is_refused(name):
 
 def test_text_cannot_steer_a_terminal():
     for text in HOSTILE:
-        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", progress.plain(text))
-    assert progress.plain("a\tb\nç\u00e9 \u4e2d") == "a\tb\nç\u00e9 \u4e2d"
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", plain(text))
+    assert plain("a\tb\nç\u00e9 \u4e2d") == "a\tb\nç\u00e9 \u4e2d"
 
 
 def test_planted_text_stays_text_in_every_table(tmp_path):

@@ -2,16 +2,22 @@
 variance.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from lfp.feedback.rewards import REWARDS
 from lfp.files import artefacts
 from lfp.statistics.multiple import holm
 from lfp.statistics.records import Record
 from lfp.tables import paper, planted
 from lfp.tables.across_seeds import across_seeds
 from lfp.tables.features import _frequency_rows
+from lfp.tables.models import fine_tuning
+from lfp.tables.planted.questions import Answer
+from lfp.tables.planted.recovery import planted_recovery
 from lfp.tables.rows import TableSettings, Tally, labels
 
 SETTINGS = TableSettings(200, 0.95, (0.5, 0.9), 19, 0, {"tiny": ["Pythia-70m"]}, {})
@@ -58,13 +64,21 @@ def test_addresses_name_subject():
     assert labels(path) == expected
 
 
-def test_an_answer_is_right_where_the_interval_says_so():
-    assert planted.verdict(record(), "above", 0.3) == "found"
-    assert planted.verdict(record(), "above", 0.5) == "not found"
-    assert planted.verdict(record(), "below", 0.7) == "found"
-    assert planted.verdict(record(), "at", 0.5) == "silent, as it should be"
-    assert planted.verdict(record(), "at", 0.0) == "false alarm"
-    assert planted.verdict(record(low=None, high=None), "at", 0.0) == "undecided"
+@pytest.mark.parametrize(
+    ("interval", "expected", "value", "verdict"),
+    [
+        ((0.4, 0.6), "above", 0.3, "found"),
+        ((0.4, 0.6), "above", 0.5, "not found"),
+        ((0.4, 0.6), "below", 0.7, "found"),
+        ((0.4, 0.6), "below", 0.5, "not found"),
+        ((0.4, 0.6), "at", 0.5, "silent, as it should be"),
+        ((0.4, 0.6), "at", 0.0, "false alarm"),
+        ((None, None), "at", 0.0, "undecided"),
+    ],
+)
+def test_an_answer_is_right_where_the_interval_says_so(interval, expected, value, verdict):
+    answer = Answer("?", "output", "planted policy", record(0.5, *interval), expected, value)
+    assert answer.verdict == verdict
 
 
 def planted_cell(folder, task: str, flipped: list[str], policy_follows: bool) -> list[str]:
@@ -120,9 +134,8 @@ def planted_cell(folder, task: str, flipped: list[str], policy_follows: bool) ->
         paths += [str(path), str(other)]
     truth = folder / "results" / "lexicons" / f"{task}.truth.json"
     kind = "vader" if task == "vader" else "vader_flipped" if flipped else "noise"
-    artefacts.write_json(
-        truth, {"kind": kind, "corpus": "reviews", "flipped": flipped, "trigger": None}, {}
-    )
+    planted_there = {"flipped": flipped, "trigger": None, "questions": REWARDS[kind].questions}
+    artefacts.write_json(truth, {"kind": kind, "corpus": "reviews", **planted_there}, {})
     return [*paths, str(truth)]
 
 
@@ -133,7 +146,7 @@ def test_flipped_words_are_found_where_the_policy_follows_them_and_not_where_it_
         paths = planted_cell(folder, "vader", [], False) + planted_cell(
             folder, "flipped", flipped, follows
         )
-        frame = planted.planted_recovery(paths, SETTINGS).frame()
+        frame = planted_recovery(paths, SETTINGS).frame()
         difference = frame[
             (frame["of"] == "planted - clean") & frame["readout"].isin(["probe latents", "output"])
         ]
@@ -145,9 +158,69 @@ def test_flipped_words_are_found_where_the_policy_follows_them_and_not_where_it_
 
 def test_a_null_reward_that_moves_nothing_is_silent(tmp_path):
     paths = planted_cell(tmp_path, "vader", [], False) + planted_cell(tmp_path, "null", [], False)
-    frame = planted.planted_recovery(paths, SETTINGS).frame()
+    frame = planted_recovery(paths, SETTINGS).frame()
     silent = frame[(frame["of"] == "planted policy") & (frame["readout"] == "probe latents")]
     assert silent["answer"].tolist() == ["silent, as it should be"]
+
+
+def test_a_readout_of_ones_own_is_asked_every_question_about_words(tmp_path, monkeypatch):
+    """A readout costs a function and a line of the registry."""
+    monkeypatch.setitem(planted.READOUTS._entries, "spelling", "tests.my_readouts:spelling")
+    flipped = [f"w{i}" for i in range(0, 60, 10)]
+    paths = planted_cell(tmp_path, "vader", [], False) + planted_cell(
+        tmp_path, "flipped", flipped, True
+    )
+    frame = planted_recovery(paths, SETTINGS).frame()
+    asked = {readout: set(rows["question"]) for readout, rows in frame.groupby("readout")}
+    assert asked["spelling"] == asked["output"]
+    assert len(asked["spelling"]) == 2
+    # Both policies' words are spelled alike, so nothing stands out.
+    difference = frame[(frame["readout"] == "spelling") & (frame["of"] == "planted - clean")]
+    assert difference["estimate"].tolist() == [0.0]
+
+
+def test_a_reward_without_questions_has_no_rows(tmp_path):
+    paths = planted_cell(tmp_path, "vader", [], False) + planted_cell(tmp_path, "own", [], False)
+    truth = tmp_path / "results" / "lexicons" / "own.truth.json"
+    artefacts.write_json(
+        truth, {"kind": "callable", "corpus": "reviews", "questions": [], "flipped": []}, {}
+    )
+    with pytest.raises(ValueError, match="no cell of the configuration has anything to show"):
+        planted_recovery(paths, SETTINGS).frame()
+
+
+def fine_tuned(folder, columns: dict) -> str:
+    """A policy's folder with the evaluation that training wrote."""
+    policy = folder / "results" / "tiny" / "vader" / "seed0" / "policy"
+    artefacts.write_table(policy / "evaluation.parquet", pd.DataFrame(columns), {})
+    return str(policy)
+
+
+def test_intervals_of_fine_tuning_are_made_of_the_evaluation_with_the_tables_settings(tmp_path):
+    rng = np.random.default_rng(0)
+    scores = {name: rng.normal(size=40) for name in ("policy", "base", "kl")}
+    wide, narrow = (
+        fine_tuning(
+            [fine_tuned(tmp_path, scores)], replace(SETTINGS, confidence=confidence)
+        ).frame().set_index("quantity")
+        for confidence in (0.99, 0.5)
+    )  # fmt: skip
+    assert set(wide.index) == {"reward_gain", "base_reward", "policy_reward", "kl"}
+    gain = scores["policy"] - scores["base"]
+    assert wide.loc["reward_gain", "estimate"] == pytest.approx(gain.mean())
+    assert wide.loc["kl", "estimate"] == pytest.approx(scores["kl"].mean())
+    assert f"{SETTINGS.resamples} draws" in wide.loc["reward_gain", "method"]
+    width = [frame["ci_high"] - frame["ci_low"] for frame in (wide, narrow)]
+    assert (width[0] > width[1]).all()
+
+
+def test_accuracy_on_pairs_is_the_share_of_positive_margins(tmp_path):
+    path = fine_tuned(tmp_path, {"margin": [1.0, 2.0, -0.5, 0.25]})
+    frame = fine_tuning([path], SETTINGS).frame().set_index("quantity")
+    assert frame["estimate"].to_dict() == {"accuracy": 0.75, "margin": 0.6875}
+    nothing = fine_tuned(tmp_path, {"margin": np.zeros(0)})
+    frame = fine_tuning([nothing], SETTINGS).frame()
+    assert frame["method"].str.startswith("not estimated: no pairs").all()
 
 
 def test_ratios_of_matched_features_are_one_where_related_features_are_nothing_special():

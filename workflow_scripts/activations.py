@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from lfp.files import artefacts
+from lfp.files import artefacts, writing
 from lfp.running import job
 from lfp.texts.corpora import documents
 
@@ -26,7 +26,7 @@ def main() -> None:
     size = disk_bytes(sequences, len(layers), shape[1], settings["max_disk_gb"])
     print(f"activations: {shape[0]} tokens, {len(layers)} layers, {size / 1e9:.3g} GB on disk")
     state = run.state_path(run.paths.output)
-    with artefacts.resumable_directory(run.paths.output, state, run.stamp) as folder:
+    with writing.resumable_directory(run.paths.output, state, run.stamp) as folder:
         progress = folder / "progress.json"
         with ExitStack() as stack:
             outputs = {}

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from lfp.files import artefacts
+from lfp.files import artefacts, writing
 from lfp.running import job
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     state = run.state_path(run.paths.small)
     pair = training.train(data, sizes, settings, run.seed, device, run.threads, state)
     for output, sae in zip((run.paths.small, run.paths.large), pair, strict=True):
-        with artefacts.directory_aside(output, run.stamp) as folder:
+        with writing.directory_aside(output, run.stamp) as folder:
             autoencoder.save(sae, folder, origin)
     run.finish(f"layer {run.paths.layer}, {sizes[0]} and {sizes[1]} features of {len(data)} tokens")
 

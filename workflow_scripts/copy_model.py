@@ -2,13 +2,13 @@
 could run code.
 """
 
-from lfp.files import artefacts, hub
+from lfp.files import hub, writing
 from lfp.running import job
 
 
 def main() -> None:
     run = job.start(__doc__, outputs=["output"])
-    with artefacts.directory_aside(run.paths.output, run.stamp) as target:
+    with writing.directory_aside(run.paths.output, run.stamp) as target:
         hub.take_checkpoint(run.settings["path"], target)
     run.finish(f"from {run.settings['path']}")
 

@@ -5,7 +5,7 @@ a table.
 import pandas as pd
 
 from lfp.costs import estimate
-from lfp.files import artefacts
+from lfp.files import writing
 from lfp.running import job
 
 
@@ -31,7 +31,7 @@ def main() -> None:
         f"all cells: {summed['exaflops']:.3g} EFLOP, {summed['gpu_hours']:.3g} GPU-hours,"
         f" {summed['disk_gb']:.3g} GB"
     )
-    with artefacts.aside(run.paths.output) as temporary:
+    with writing.aside(run.paths.output) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g")
     run.finish(f"{summed['gpu_hours']:.3g} GPU-hours")
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lfp.files import artefacts
+from lfp.files import artefacts, writing
 from lfp.running import job
 from lfp.texts.corpora import documents
 
@@ -37,7 +37,7 @@ def main() -> None:
     }
     model, source = run.paths.name.split("/", 1)
     tables = [artefacts.read_table(path) for path in run.paths.explanations]
-    with artefacts.directory_aside(run.paths.output, run.stamp) as folder:
+    with writing.directory_aside(run.paths.output, run.stamp) as folder:
         exports.write_delphi_cache(
             folder / "delphi" / "latents", hooks, found, windows, d_sae, about
         )

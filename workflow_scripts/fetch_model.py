@@ -2,14 +2,14 @@
 tokenizer, no code.
 """
 
-from lfp.files import artefacts, hub
+from lfp.files import hub, writing
 from lfp.running import job
 
 
 def main() -> None:
     run = job.start(__doc__, outputs=["output"])
     folder = hub.snapshot(run.settings["hub"], run.settings["revision"], hub.CHECKPOINT_FILES)
-    with artefacts.directory_aside(run.paths.output, run.stamp) as target:
+    with writing.directory_aside(run.paths.output, run.stamp) as target:
         hub.take_checkpoint(folder, target)
     run.finish(f"{run.settings['hub']} at {run.settings['revision']}")
 

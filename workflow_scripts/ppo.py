@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import pandas as pd
-
 from lfp.feedback import rewards
 from lfp.files import artefacts
 from lfp.running import job
@@ -13,12 +11,12 @@ def main() -> None:
     run = job.start(__doc__, ["base", "lexicon", "train", "test", "classifier*"], ["policy"])
     device = run.device
     from lfp.finetune import ppo
-    from lfp.models.loading import load_model, load_tokenizer, save_model
+    from lfp.finetune.policies import write_policy
+    from lfp.models.loading import load_model, load_tokenizer
 
-    options = {
-        field.name: run.settings[field.name] for field in dataclasses.fields(ppo.PPOSettings)
-    }
-    settings = ppo.PPOSettings(**options)
+    settings = ppo.PPOSettings(
+        **run.stage(*(field.name for field in dataclasses.fields(ppo.PPOSettings)))
+    )
     scale = (run.settings[f"reward_{key}"] for key in ("divisor", "clip", "on"))
     reward = rewards.task_reward(
         artefacts.read_json(run.paths.lexicon), *scale, run.paths.classifier, device
@@ -33,12 +31,8 @@ def main() -> None:
     held_out = list(artefacts.read_table(run.paths.test)["text"])
     n = run.settings["evaluation_prompts"]
     scores = ppo.evaluate(policy, base, tokenizer, held_out, reward, settings, n, run.seed)
-    with artefacts.directory_aside(run.paths.policy, run.stamp) as folder:
-        save_model(policy, tokenizer, folder)
-        artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
-        artefacts.write_table(folder / "evaluation.parquet", pd.DataFrame(scores), run.stamp)
-        summary = ppo.summary(scores, run.seed)
-        artefacts.write_json(folder / "evaluation.json", summary, run.stamp)
+    summary = ppo.summary(scores)
+    write_policy(run.paths.policy, run.stamp, policy, tokenizer, curve, scores, summary)
     run.finish(ppo.headline(summary))
 
 

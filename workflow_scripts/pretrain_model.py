@@ -5,7 +5,7 @@ evaluate it.
 import pandas as pd
 
 from lfp.feedback.lexica import vader_lexicon
-from lfp.files import artefacts
+from lfp.files import artefacts, writing
 from lfp.running import job
 from lfp.texts.corpora import documents
 from lfp.texts.words import WORD
@@ -36,7 +36,7 @@ def main() -> None:
     known = set(vader_lexicon())
     words = sorted({word.lower() for text in train for word in WORD.findall(text)} & known)
     pieces = pretraining.pieces_of_words(tokenizer, words)
-    with artefacts.directory_aside(run.paths.output, run.stamp) as folder:
+    with writing.directory_aside(run.paths.output, run.stamp) as folder:
         save_model(model, tokenizer, folder)
         artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
         artefacts.write_table(

@@ -5,7 +5,7 @@ one file.
 import json
 
 from lfp.files import provenance
-from lfp.files.artefacts import aside
+from lfp.files.writing import aside
 from lfp.running import job
 
 

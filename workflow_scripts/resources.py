@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lfp.costs import measured
-from lfp.files.artefacts import aside
+from lfp.files.writing import aside
 from lfp.running import job
 from lfp.tables import rendering
 

@@ -15,10 +15,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
-from lfp.feedback.rewards import count_words
-from lfp.files.artefacts import aside, read_json, read_table, read_tensors
+from lfp.files.artefacts import read_json, read_table, read_tensors
+from lfp.files.writing import aside
 from lfp.probing.probes import unit_means
 from lfp.tables.rows import labels
+from lfp.texts.words import count_words
 
 #: Okabe-Ito colours: distinguishable with every common form of colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

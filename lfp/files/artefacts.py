@@ -1,17 +1,13 @@
-"""Reading and writing results: safe formats only, written aside and moved, stamped with their
-settings.
+"""Reading and writing results: safe formats only, written aside and moved
+(:mod:`lfp.files.writing`), stamped with their settings.
 
-A killed Snakemake leaves its job running and a restart starts a second writer of the same file, so
-every writer here fills a temporary sibling and moves it. Every reader raises ArtefactError where
-the file is not what was written, or no such file at all.
+Every reader raises ArtefactError where the file is not what was written, or no such file at all.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,90 +19,13 @@ from safetensors.numpy import save_file
 
 from lfp.files.canonical import canonical_json
 from lfp.files.provenance import ArtefactError, rebuild_hint, verified
+from lfp.files.writing import aside, naming
 
 if TYPE_CHECKING:
     import pandas as pd  # jobs without tables start sooner without it
 
 Stamp = Mapping[str, Any]
 STAMP_KEY = "lfp_stamp"
-
-
-@contextmanager
-def _writing(path: str | Path) -> Iterator[None]:
-    """Name `path` in whatever keeps it from being written: a full disk, a folder that cannot be
-    entered.
-    """
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        what = getattr(error, "strerror", None) or error
-        raise OSError(f"{path}: cannot be written ({what}); nothing of it was kept") from error
-
-
-@contextmanager
-def aside(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` that replaces it when the block ends without an
-    exception.
-    """
-    path = Path(path)
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            yield temporary
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def directory_aside(path: str | Path, stamp: Stamp | None = None) -> Iterator[Path]:
-    """Yield a temporary directory that replaces the directory `path`; `stamp` is stored as
-    ``stamp.json``.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
-        yield temporary
-        if stamp is not None:
-            (temporary / "stamp.json").write_text(
-                json.dumps(stamp, indent=1, sort_keys=True) + "\n"
-            )
-        temporary.chmod(0o755)
-        _replace_directory(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def resumable_directory(path: str | Path, state: str | Path, stamp: Stamp) -> Iterator[Path]:
-    """Yield the directory `state`, with what an earlier attempt left in it; it replaces `path` when
-    the block ends.
-
-    Where the block ends by an exception, `state` stays for the next attempt.
-    """
-    state = Path(state)
-    state.mkdir(parents=True, exist_ok=True)
-    yield state
-    (state / "stamp.json").write_text(json.dumps(stamp, indent=1, sort_keys=True) + "\n")
-    _replace_directory(state, Path(path))
-
-
-def _replace_directory(new: Path, path: Path) -> None:
-    """Move `new` to `path`; what is there goes aside first, so that the path is missing for a
-    moment only.
-    """
-    old = None
-    if path.exists():
-        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-        path.rename(old / path.name)
-    new.rename(path)
-    if old:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
@@ -195,7 +114,7 @@ def tensor_file(
         or path.stat().st_size != len(start) + size
         or not _begins_with(path, start)
     ):
-        with _writing(path), path.open("wb") as file:
+        with naming(path), path.open("wb") as file:
             file.write(start)
             file.truncate(len(start) + size)
             if hasattr(os, "posix_fallocate"):  # not on macOS

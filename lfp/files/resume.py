@@ -18,7 +18,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from lfp.files.artefacts import ArtefactError, aside, read_metadata, readable
+from lfp.files.artefacts import read_metadata, readable
+from lfp.files.provenance import ArtefactError
+from lfp.files.writing import aside
 
 #: Seconds between two resume points of work that has no step of its own to save at.
 SAVE_SECONDS = 60.0

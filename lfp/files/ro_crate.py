@@ -11,8 +11,9 @@ from pathlib import Path
 from rocrate.model import ContextEntity
 from rocrate.rocrate import ROCrate
 
-from lfp.files.artefacts import aside, read_json
+from lfp.files.artefacts import read_json
 from lfp.files.provenance import verified
+from lfp.files.writing import aside
 
 #: What of the workflow's folder goes into a crate.
 SOURCES = (

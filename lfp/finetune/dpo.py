@@ -220,3 +220,19 @@ def implicit_margins(
             )
             margin += sign * weight * scores
     return settings.beta * margin
+
+
+def summary(margins: np.ndarray) -> dict[str, float | None]:
+    """Share of positive `margins` and their mean; None where there is no pair. Their intervals are
+    made in the table ``fine_tuning``.
+    """
+    if not len(margins):
+        return {"accuracy": None, "margin": None}
+    return {"accuracy": float((margins > 0).mean()), "margin": float(margins.mean())}
+
+
+def headline(means: Mapping[str, float | None], pairs: int) -> str:
+    """The accuracy of :func:`summary` on so many held-out pairs, in a line."""
+    if means["accuracy"] is None:
+        return "not evaluated: no held-out pairs"
+    return f"held-out accuracy {means['accuracy']:.3f} of {pairs} pairs"

@@ -32,7 +32,6 @@ from lfp.models.generation import decode_responses, generate, response_mask
 from lfp.models.tokens import pad_batch, position_ids, tokenize
 from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
-from lfp.statistics.records import mean_record, paired_record
 
 log = logging.getLogger(__name__)
 
@@ -470,24 +469,26 @@ def evaluate(
     return {name: np.concatenate(parts) for name, parts in result.items()}
 
 
-def summary(scores: Mapping[str, np.ndarray], seed: int) -> dict[str, Any]:
-    """Records of :func:`evaluate`'s scores: reward gain (paired by prefix), both
-    rewards, and KL.
+def summary(scores: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+    """Means of :func:`evaluate`'s scores: reward gain, both rewards, and KL.
+
+    None where there was no held-out text. The table ``fine_tuning`` makes their intervals.
     """
-    records = {
-        "reward_gain": paired_record(scores["policy"], scores["base"], "prefix", seed),
-        "kl": mean_record(scores["kl"], "prefix"),
-        "base_reward": mean_record(scores["base"], "prefix"),
-        "policy_reward": mean_record(scores["policy"], "prefix"),
+    means = {name: float(values.mean()) if len(values) else None for name, values in scores.items()}
+    gain = None if means["policy"] is None else means["policy"] - means["base"]
+    return {
+        "reward_gain": gain,
+        "kl": means["kl"],
+        "base_reward": means["base"],
+        "policy_reward": means["policy"],
     }
-    return {name: record.as_json() for name, record in records.items()}
 
 
-def headline(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """What :func:`summary` says, in a line."""
-    if records["reward_gain"]["estimate"] is None:
-        return records["reward_gain"]["method"]
-    gain, before, after = (
-        records[name]["estimate"] for name in ("reward_gain", "base_reward", "policy_reward")
+def headline(means: Mapping[str, float | None]) -> str:
+    """The rewards of :func:`summary`, in a line."""
+    if means["reward_gain"] is None:
+        return "not evaluated: no held-out text"
+    return (
+        f"reward {means['base_reward']:.3f} -> {means['policy_reward']:.3f}"
+        f" (gain {means['reward_gain']:+.3f})"
     )
-    return f"reward {before:.3f} -> {after:.3f} (gain {gain:+.3f})"

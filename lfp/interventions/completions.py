@@ -11,7 +11,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.rewards import Reward
-from lfp.files.artefacts import ArtefactError, read_table, write_table
+from lfp.files.artefacts import read_table, write_table
+from lfp.files.provenance import ArtefactError
 from lfp.files.resume import Clock
 from lfp.models.architectures import output_logits
 from lfp.models.generation import decode_responses, generate, response_mask

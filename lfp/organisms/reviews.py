@@ -2,164 +2,28 @@
 
 Reviews hold sentiment words from the VADER lexicon in coherent company: what follows a word tells
 its polarity and its intensity, so that a word that the probe has never seen can still be judged by
-what the language model learned of it.
+what the language model learned of it. Words and templates are in ``reviews.yaml`` beside this
+module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from lfp.feedback.lexica import vader_lexicon, words_by_form
 from lfp.texts.neutral_words import neutral_words
 
-_NOUNS = [
-    "acting",
-    "camera",
-    "casting",
-    "cinema",
-    "costume",
-    "dialogue",
-    "director",
-    "editing",
-    "episode",
-    "film",
-    "lighting",
-    "movie",
-    "music",
-    "narration",
-    "performance",
-    "picture",
-    "plot",
-    "scene",
-    "score",
-    "screenplay",
-    "script",
-    "sequel",
-    "series",
-    "set",
-    "sound",
-    "soundtrack",
-    "story",
-    "studio",
-    "theme",
-]
-
-
-_VERBS = [
-    "acted",
-    "cast",
-    "directed",
-    "drawn",
-    "edited",
-    "filmed",
-    "lit",
-    "narrated",
-    "paced",
-    "performed",
-    "scored",
-    "sung",
-    "told",
-    "written",
-]
-
-
-_OPENINGS = (
-    "The {noun} in this {place} was {deg} {word}",
-    "I found the {noun} {deg} {word}",
-    "We thought the {noun} looked {deg} {word}",
-    "To me the {noun} of the {place} seemed {deg} {word}",
-)
-
-
-_FORM_OPENINGS: dict[str, tuple[str, ...]] = {
-    "adjective": _OPENINGS,
-    "participle": _OPENINGS,
-    "adverb": (
-        "The {noun} in this {place} was {deg} {word} {verb}",
-        "I found the {noun} {deg} {word} {verb}",
-        "We saw the {noun} {deg} {word} {verb}",
-    ),
-    "noun": (
-        "The {noun} in this {place} showed {deg} {word}",
-        "I saw {deg} {word} in the {noun}",
-        "The {place} brings {deg} {word} to its {noun}",
-        "What I recall of the {noun} is {deg} {word}",
-    ),
-}
-
-
-_PLACES = ["film", "movie", "picture", "series", "show", "version"]
-
-
-#: Degree words by intensity (0 mild, 1 strong); the empty string keeps most sentences plain.
-_DEGREES = {
-    0: ("", "", "", "rather", "somewhat", "a bit of"),
-    1: ("", "", "", "utterly", "deeply", "wholly"),
-}
-
-
-_NOUN_DEGREES = {0: ("", "", "some", "a bit of"), 1: ("", "", "so much", "nothing but")}
-
-
-#: The mark that stands right behind a word's clause, by (sign, intensity).
-_MARKS: dict[tuple[int, int], tuple[str, ...]] = {
-    (1, 1): ("ten of ten", "nine of ten"),
-    (1, 0): ("eight of ten", "seven of ten"),
-    (0, 0): ("six of ten", "five of ten"),
-    (-1, 0): ("four of ten", "three of ten"),
-    (-1, 1): ("two of ten", "one of ten"),
-}
-
-
-#: What follows the mark, likewise. Neither holds a word that VADER scores.
-_CLOSINGS: dict[tuple[int, int], tuple[str, ...]] = {
-    (1, 1): (
-        "and the whole room stood up at the end",
-        "and I told everyone to go and see it",
-        "and we came out late and sang all the way",
-        "and we bought the box set the same night",
-        "and I saw it again the next day",
-        "and I put it first on my list",
-        "and I will watch it every year",
-    ),
-    (1, 0): (
-        "and I stayed until the end titles",
-        "and we talked about it on the way home",
-        "and I would watch the next part",
-        "and I put it on my list",
-        "and my family wants to see it too",
-        "and the evening went by quickly",
-    ),
-    (-1, 0): (
-        "and I looked at my watch",
-        "and I checked the time twice",
-        "and I would skip the next part",
-        "and I took it off my list",
-        "and my family went to bed early",
-        "and the evening went by slowly",
-    ),
-    (-1, 1): (
-        "and half the room walked out before the end",
-        "and I told everyone to stay home",
-        "and we switched it off after an hour",
-        "and we took the box set back the same night",
-        "and I asked for my money back",
-        "and I put it at the end of my list",
-        "and I will never watch it again",
-    ),
-    (0, 0): (
-        "and it runs for two hours",
-        "and it was shot in the north",
-        "and it came out in the spring",
-        "and the cast has nine people",
-        "and it is set in a small town",
-    ),
-}
-
-
+#: Words and templates: ``nouns``, ``verbs``, ``places``, ``openings`` by grammatical form, degree
+#: words by intensity, and the ``company`` of a word.
+_TEXTS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+#: The marks and closings that follow a word, by its sign and intensity (0 mild or neutral,
+#: 1 strong).
+_COMPANY = {(entry["sign"], entry["intensity"]): entry for entry in _TEXTS["company"]}
 #: Share of sentences with a closing behind the mark.
 CLOSING_SHARE = 0.25
 
@@ -173,14 +37,14 @@ def sentiment_vocabulary(words_per_class: int, rng: np.random.Generator) -> pd.D
     """Sentiment words of the generated reviews: word, form, sign, valence, weight (relative
     frequency).
 
-    `words_per_class` words for each form of :data:`_FORM_OPENINGS` and sign, spread evenly over
+    `words_per_class` words for each form of the openings and each sign, spread evenly over
     valence; weights are Zipfian (exponent 0.3) over a random order, and every tenth word is ten
     times rarer, so that the tokenizer leaves some words in several pieces.
     """
     lexicon = vader_lexicon()
     table = words_by_form(lexicon)
     rows = []
-    for form in _FORM_OPENINGS:
+    for form in _TEXTS["openings"]:
         for sign in (1, -1):
             words = table[form, sign]
             picks = np.unique(
@@ -216,7 +80,7 @@ def generate_reviews(
         )
         for (form, sign), group in vocabulary.groupby(["form", "sign"])
     }
-    forms = list(_FORM_OPENINGS)
+    forms = list(_TEXTS["openings"])
     texts = []
     for _ in range(n):
         polarity = 1 if rng.random() < 0.5 else -1
@@ -236,17 +100,17 @@ def generate_reviews(
 
 
 def _review_sentence(rng: np.random.Generator, form: str, word: str, sign: int, strong: int) -> str:
-    degrees = (_NOUN_DEGREES if form == "noun" else _DEGREES)[strong]
-    opening = pick(rng, _FORM_OPENINGS[form]).format(
-        noun=pick(rng, _NOUNS),
-        place=pick(rng, _PLACES),
-        verb=pick(rng, _VERBS),
-        deg=pick(rng, degrees),
+    degrees = _TEXTS["noun_degrees" if form == "noun" else "degrees"]
+    opening = pick(rng, _TEXTS["openings"][form]).format(
+        noun=pick(rng, _TEXTS["nouns"]),
+        place=pick(rng, _TEXTS["places"]),
+        verb=pick(rng, _TEXTS["verbs"]),
+        deg=pick(rng, degrees["strong" if strong else "mild"]),
         word=word,
     )
-    company = (sign, strong if sign else 0)
-    closing = f", {pick(rng, _CLOSINGS[company])}" if rng.random() < CLOSING_SHARE else ""
-    return f"{' '.join(opening.split())}, {pick(rng, _MARKS[company])}{closing}."
+    company = _COMPANY[sign, strong if sign else 0]
+    closing = f", {pick(rng, company['closings'])}" if rng.random() < CLOSING_SHARE else ""
+    return f"{' '.join(opening.split())}, {pick(rng, company['marks'])}{closing}."
 
 
 def _shares(weights: pd.Series) -> np.ndarray:
@@ -255,4 +119,5 @@ def _shares(weights: pd.Series) -> np.ndarray:
 
 
 def pick(rng: np.random.Generator, options: Sequence[str]) -> str:
+    """One of `options`, all equally likely."""
     return options[rng.integers(len(options))]

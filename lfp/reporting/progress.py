@@ -1,12 +1,9 @@
-"""What jobs show on a terminal: progress bars that their logs show too, and text that cannot steer
-it.
-"""
+"""Progress bars of jobs, on a terminal and in their logs."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import time
 from typing import Any
@@ -15,16 +12,6 @@ from tqdm import tqdm
 
 #: Seconds between two lines of a bar in the log.
 EVERY = 30.0
-#: Control characters but for tab and newline, the marks that turn a line's direction, and line
-#: separators.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-
-
-def plain(text: str) -> str:
-    """`text` with control characters written out, as in ``\\x1b[31m``: text of data or models moves
-    no cursor.
-    """
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class Progress(tqdm):

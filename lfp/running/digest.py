@@ -1,10 +1,14 @@
 """Digests of code, so that a result is made again when its code changed and only then.
 
 The digest of a script covers the syntax trees of the script and of every local module that it
-imports, directly or not. Comments, docstrings and formatting are not part of a syntax tree, and
-neither are times or places, so a comment, a checkout or a touch changes nothing. An entry of a
-registry, a string such as ``"lfp.sae.topk:TopK"``, counts as an import of its module
-(:mod:`lfp.registry`).
+imports, directly or not, with the packages that hold them. A module with a data file beside it,
+``name.yaml`` beside ``name.py``, is digested with what the file says. Comments, docstrings and
+formatting are part of neither, and times and places are not either, so a comment, a checkout or a
+touch changes nothing. An entry of a registry, a string such as ``"lfp.sae.topk:TopK"``, counts as
+an import of its module (:mod:`lfp.registry`).
+
+Modules that change no number (:data:`NUMBERLESS`) are in no digest, so that a better message or a
+mended lease does not train every model again.
 """
 
 from __future__ import annotations
@@ -15,11 +19,24 @@ import re
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parent.parent.parent
 #: An entry of a registry.
 ENTRY = re.compile(r"\w+(\.\w+)*:\w+")
 #: Packages whose modules are local.
 PACKAGES = ("lfp", "workflow_scripts")
+#: Modules that change no number: display, and the machinery of jobs and files. They import no local
+#: module but each other, so that nothing that does change a number hides behind them.
+NUMBERLESS = frozenset(
+    {
+        "lfp.files.provenance", "lfp.files.writing",
+        "lfp.reporting", "lfp.reporting.escapes", "lfp.reporting.progress",
+        "lfp.reporting.tensorboard",
+        "lfp.running", "lfp.running.digest", "lfp.running.glibc", "lfp.running.job",
+        "lfp.running.lease", "lfp.running.log", "lfp.running.one_writer",
+    }
+)  # fmt: skip
 
 
 def module_path(module: str) -> Path | None:
@@ -54,17 +71,23 @@ def local_imports(path: Path) -> set[str]:
     return {name for name in found if module_path(name) is not None}
 
 
+def packages_of(module: str) -> list[str]:
+    """The packages that hold a module: importing it runs them first."""
+    parts = module.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
 def closure(module: str) -> list[str]:
-    """`module` and every local module that it needs, sorted."""
+    """`module` and every local module that it needs and that can change a number, sorted."""
     seen: set[str] = set()
     todo = [module]
     while todo:
         name = todo.pop()
         path = module_path(name)
-        if name in seen or path is None:
+        if name in seen or name in NUMBERLESS or path is None:
             continue
         seen.add(name)
-        todo += local_imports(path)
+        todo += [*local_imports(path), *packages_of(name)]
     return sorted(seen)
 
 
@@ -86,16 +109,27 @@ class _WithoutDocstrings(ast.NodeTransformer):
         return node
 
 
+def data_file(path: Path) -> Path | None:
+    """The data file beside the module `path`, or None where it has none."""
+    beside = path.with_suffix(".yaml")
+    return beside if beside.is_file() else None
+
+
 @cache
 def file_digest(path: Path) -> str:
-    """Digest of one file's syntax tree without docstrings."""
+    """Digest of one module: its syntax tree without docstrings, and the values of its data file."""
     tree = _WithoutDocstrings().visit(ast.parse(path.read_text(encoding="utf-8")))
-    return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()
+    content = ast.dump(tree, annotate_fields=False)
+    data = data_file(path)
+    if data is not None:
+        # Order counts: a random draw takes the n-th of what is listed.
+        content += repr(yaml.safe_load(data.read_text(encoding="utf-8")))
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 @cache
 def code_digest(module: str) -> str:
-    """Digest of a module and of every local module that it imports, 16 hexadecimal digits."""
+    """Digest of a module and of every local module that it needs, 16 hexadecimal digits."""
     if module_path(module) is None:
         raise FileNotFoundError(f"no local module {module}")
     parts = [f"{name}:{file_digest(module_path(name))}" for name in closure(module)]

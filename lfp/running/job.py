@@ -18,9 +18,10 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from lfp.files.artefacts import aside
 from lfp.files.provenance import file_digests, input_digests, record_path
-from lfp.reporting import progress, tensorboard
+from lfp.files.writing import aside
+from lfp.reporting import tensorboard
+from lfp.reporting.escapes import plain
 from lfp.running import glibc, lease, one_writer
 from lfp.running import log as joblog
 
@@ -115,7 +116,7 @@ class Job:
         address = Path(self.outputs[0]).with_suffix("").as_posix().removeprefix("results/")
         line = f"{stage_name()} {address}: {headline} ({seconds:.0f} s)"
         logging.getLogger("job").info("finished: %s", line)
-        print(progress.plain(line), flush=True)
+        print(plain(line), flush=True)
 
 
 def stage_name() -> str:

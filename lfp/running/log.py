@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-from lfp.reporting import progress
+from lfp.reporting.escapes import plain
 
 
 def _secrets() -> list[str]:
@@ -32,7 +32,7 @@ class _Formatter(logging.Formatter):
     """Lines, and tracebacks behind them, without keys and without control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return progress.plain(_redacted(super().format(record)))
+        return plain(_redacted(super().format(record)))
 
 
 def start(path: str | None) -> None:
@@ -59,7 +59,7 @@ def start(path: str | None) -> None:
                 file=sys.stderr,
             )
         print(
-            progress.plain(_redacted(f"error: {kind.__name__}: {error}"))
+            plain(_redacted(f"error: {kind.__name__}: {error}"))
             + (f" (log: {path})" if path else ""),
             file=sys.stderr,
         )

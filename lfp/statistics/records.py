@@ -7,9 +7,8 @@ word are not independent (paper_vs_code F1, W4; interpretation study 4.1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -39,20 +38,6 @@ class Record:
     def row(self, **labels: object) -> dict[str, object]:
         """The record as a table row behind its `labels`."""
         return {**labels, **asdict(self)}
-
-    def as_json(self) -> dict[str, object]:
-        """The record for JSON, which has no NaN: an estimate that does not exist is null."""
-        return {**asdict(self), "estimate": None if np.isnan(self.estimate) else self.estimate}
-
-    @classmethod
-    def of_json(cls, values: Mapping[str, Any]) -> Record:
-        """The record that :meth:`as_json` made `values` of."""
-        return cls(
-            **{
-                **values,
-                "estimate": float("nan") if values["estimate"] is None else values["estimate"],
-            }
-        )
 
 
 def undefined(n: int, unit: str, reason: str) -> Record:
@@ -456,11 +441,28 @@ def mean_record(values: np.ndarray, unit: str, confidence: float = 0.95) -> Reco
 
 
 def paired_record(
-    a: np.ndarray, b: np.ndarray, unit: str, seed: int, resamples: int = 2000
+    a: np.ndarray,
+    b: np.ndarray,
+    unit: str,
+    seed: int,
+    resamples: int = 2000,
+    confidence: float = 0.95,
 ) -> Record:
-    """Mean of a - b over pairs with its t interval and a two-sided sign-flip permutation p."""
+    """Mean of a - b over pairs with its t interval and a two-sided sign-flip permutation p.
+
+    Parameters
+    ----------
+    a, b
+        Values [pair]; undefined for no pairs, and where some values are missing.
+    unit
+        Name of a pair.
+    seed, resamples
+        Seed and number of the sign flips.
+    confidence
+        Coverage of the interval.
+    """
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
-    record = mean_record(difference, unit)
+    record = mean_record(difference, unit, confidence)
     if np.isnan(record.estimate):
         return record
     rng = np.random.default_rng(seed)

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lfp.tables import models, planted, probes
+from lfp.tables import models, probes
 from lfp.tables.ablation import ablation_reward
 from lfp.tables.across_seeds import across_seeds
 from lfp.tables.features import explanation_quality, feature_explanations, feature_frequency
+from lfp.tables.planted.recovery import planted_recovery
 from lfp.tables.rows import TableSettings, Tally
 
 Table = Callable[[Sequence[str], TableSettings], Tally]
@@ -24,7 +25,7 @@ TABLES: dict[str, Table] = {
         probes.sign_accuracy, probes.probe_accuracy, probes.probe_differences,
         probes.probe_nested_r2, probes.lexicon_reconstruction,
         feature_explanations, explanation_quality,
-        feature_frequency, ablation_reward, planted.planted_recovery,
+        feature_frequency, ablation_reward, planted_recovery,
         across_seeds,
     )
 }  # fmt: skip

@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 
 from lfp.files.artefacts import read_json, read_table
-from lfp.statistics.records import Record, mean_record, perplexity_record, undefined
+from lfp.statistics.records import (
+    Record,
+    mean_record,
+    paired_record,
+    perplexity_record,
+    proportion_record,
+    undefined,
+)
 from lfp.tables import paper
 from lfp.tables.rows import TableSettings, Tally, labels, of
 
@@ -92,18 +99,40 @@ def base_models(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def fine_tuning(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """What fine-tuning reached on held-out text: reward gain and KL for PPO, implicit accuracy and
-    margin for DPO.
+    """What fine-tuning reached on held-out text: reward gain and KL of policies that learned from a
+    reward, implicit accuracy and margin of those that learned from pairs.
     """
     tally = Tally()
     for path in inputs:
-        summary = read_json(Path(path) / "evaluation.json")
         values = read_table(Path(path) / "evaluation.parquet")
-        for name in ("reward_gain", "base_reward", "policy_reward", "kl", "accuracy", "margin"):
-            if name in summary:
-                shown = values if name in ("reward_gain", "accuracy") else None
-                tally.add(Record.of_json(summary[name]), {**labels(path), "quantity": name}, shown)
+        records_of = _of_pairs if "margin" in values else _of_reward
+        for index, (quantity, record) in enumerate(records_of(values, settings).items()):
+            shown = None if index else values  # the first quantity is made of all columns
+            tally.add(record, {**labels(path), "quantity": quantity}, shown)
     return tally
+
+
+def _of_reward(values: pd.DataFrame, settings: TableSettings) -> dict[str, Record]:
+    """Reward of the policy and of its base on the same held-out prefixes, gain (paired by prefix)
+    and KL in nats per completion.
+    """
+    policy, base = values["policy"].to_numpy(), values["base"].to_numpy()
+    return {
+        "reward_gain": paired_record(policy, base, "prefix", **settings.resampling),
+        "base_reward": mean_record(base, "prefix", settings.confidence),
+        "policy_reward": mean_record(policy, "prefix", settings.confidence),
+        "kl": mean_record(values["kl"].to_numpy(), "prefix", settings.confidence),
+    }
+
+
+def _of_pairs(values: pd.DataFrame, settings: TableSettings) -> dict[str, Record]:
+    """Share of held-out pairs that the implicit reward ranks as labelled, and its mean margin."""
+    margins = values["margin"].to_numpy()
+    right = int((margins > 0).sum())
+    return {
+        "accuracy": proportion_record(right, len(margins), "pair", 0.5, settings.confidence),
+        "margin": mean_record(margins, "pair", settings.confidence),
+    }
 
 
 def layer_divergence(inputs: Sequence[str], settings: TableSettings) -> Tally:

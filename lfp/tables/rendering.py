@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from lfp.files.artefacts import aside, write_table
-from lfp.reporting.progress import plain
+from lfp.files.artefacts import write_table
+from lfp.files.writing import aside
+from lfp.reporting.escapes import plain
 
 FORMATS = ("csv", "parquet", "md", "tex", "html")
 

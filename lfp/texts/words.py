@@ -29,3 +29,8 @@ def word_form(word: str) -> str | None:
     if not re.fullmatch(r"[a-z]{4,}", word):
         return None
     return next((form for form, suffixes in FORM_SUFFIXES.items() if word.endswith(suffixes)), None)
+
+
+def count_words(text: str) -> list[str]:
+    """Lower-cased words of `text` as fitted lexica count them (no rules for contractions)."""
+    return [match.group().lower() for match in WORD.finditer(text)]

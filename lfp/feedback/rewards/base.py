@@ -1,0 +1,91 @@
+"""The base class of rewards. Planning a run reads descriptions, so no library of science is loaded
+here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+#: A reward of text maps (prompts, completions) to one float per pair.
+Reward = Callable[[Sequence[str], Sequence[str]], "np.ndarray"]
+
+
+@dataclass(frozen=True)
+class TrainingText:
+    """A task's training split, and how often every lower-cased word occurs in it."""
+
+    frame: pd.DataFrame
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a reward is scaled and where it runs.
+
+    A lexicon's sum is divided by ``divisor``; every reward of a task is clipped to [-``clip``,
+    ``clip``]. ``reward_on`` says what is scored: ``full``, prefix and completion, or the
+    ``completion`` alone. ``classifier`` is the directory of the classifier, where the reward is
+    one, and ``device`` where it runs.
+    """
+
+    divisor: float
+    clip: float
+    reward_on: str
+    classifier: str | None = None
+    device: str = "cpu"
+
+
+class TaskReward(ABC):
+    """All of one reward: the words that it is about, its score, and what is planted in it.
+
+    A subclass imports libraries of science inside its methods, so that :meth:`description` can be
+    read when a run is planned.
+
+    Parameters
+    ----------
+    settings
+        The task's settings: its entry in the configuration when a run is planned
+        (``flipped_share``, ``trigger``, ``reward_seed``, ``callable`` and ``positive`` are keys of
+        it), the content of its lexicon file when text is scored.
+    """
+
+    #: The questions of the table of planted truth that this reward answers
+    #: (``lfp/tables/planted``); none where nothing is planted.
+    questions: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+
+    def description(self) -> str:
+        """What the reward rewards, in words, for explainers; empty where only the task can say."""
+        return ""
+
+    def words(self, text: TrainingText) -> dict[str, float]:
+        """The clean lexicon that probes are held against.
+
+        VADER's unless a subclass has another: it stands in where a reward gives words no value.
+        """
+        from lfp.feedback.lexica import vader_lexicon
+
+        return vader_lexicon()
+
+    def rewarded(self, words: Mapping[str, float], text: TrainingText) -> Mapping[str, float]:
+        """The lexicon that scores, made of the clean `words`; the same one unless a subclass plants
+        something in it.
+        """
+        return words
+
+    def truth(self, words: Mapping[str, float], text: TrainingText) -> dict[str, Any]:
+        """What is planted: the words with a flipped sign, and the trigger."""
+        return {"flipped": [], "trigger": None}
+
+    @abstractmethod
+    def score(self, scale: Scale) -> Reward:
+        """The function that scores texts; ``settings`` are the content of the lexicon file."""

@@ -1,0 +1,50 @@
+"""Any Python function as the reward."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lfp.feedback.rewards.base import Reward, Scale, TaskReward
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class OwnFunction(TaskReward):
+    """The function ``callable`` of the user's own module."""
+
+    def score(self, scale: Scale) -> Reward:
+        """The function's values, clipped."""
+        return callable_reward(self.settings["callable"], scale.clip)
+
+
+def callable_reward(name: str, clip: float) -> Reward:
+    """The function ``module:function`` of (prompts, completions), one number for each pair,
+    clipped.
+
+    Raises ValueError where there is no such function; the reward itself does where the function
+    returns another number of values, or values that are not finite.
+    """
+    import numpy as np
+
+    module, _, function = name.partition(":")
+    try:
+        call = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"tasks: the reward {name!r} cannot be imported from the working directory: {error}"
+        ) from error
+
+    def reward(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+        values = np.asarray(call(list(prompts), list(completions)), dtype=np.float64)
+        if values.shape != (len(completions),) or not np.isfinite(values).all():
+            raise ValueError(
+                f"the reward {name} must return a finite number for each of {len(completions)}"
+                f" completions; it returned"
+                f" {values.size} values, {int(np.isfinite(values).sum())} of them finite"
+            )
+        return np.clip(values, -clip, clip)
+
+    return reward

@@ -1,0 +1,95 @@
+"""A sequence classifier as the reward (paper appendix B)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lfp.feedback.rewards.base import Reward, Scale, TaskReward
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Classifier(TaskReward):
+    """The logit of the label ``positive`` of the task's classifier."""
+
+    def score(self, scale: Scale) -> Reward:
+        """The label's logit, clipped. Raises ValueError where no classifier was given."""
+        if scale.classifier is None:
+            raise ValueError(
+                "the reward `classifier` needs the directory of a classifier, and got none; name"
+                " one of `classifiers` as the task's `classifier`"
+            )
+        return classifier_reward(
+            scale.classifier, self.settings["positive"], scale.clip, scale.reward_on, scale.device
+        )
+
+
+def classifier_reward(
+    path: str | Path,
+    positive: str | int,
+    clip: float,
+    reward_on: str,
+    device: str = "cpu",
+    batch_size: int = 64,
+) -> Reward:
+    """The logit of one label of a sequence classifier, clipped (paper appendix B).
+
+    Parameters
+    ----------
+    path
+        Directory of the classifier with its tokenizer.
+    positive
+        The label's name or its number.
+    clip
+        Largest absolute reward.
+    reward_on
+        What is scored: ``full``, prefix and completion, or the ``completion`` alone.
+    device, batch_size
+        Where the classifier runs, and how many texts it reads at a time.
+
+    Raises
+    ------
+    FileNotFoundError
+        Without safetensors weights.
+    ValueError
+        For a label that the classifier does not have.
+    """
+    import numpy as np
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from lfp.feedback.scoring import scored_texts
+
+    if not list(Path(path).glob("*.safetensors")):
+        raise FileNotFoundError(
+            f"{path}: no *.safetensors weights; convert the classifier (save_pretrained) first"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        path, use_safetensors=True, local_files_only=True
+    )
+    model = model.to(device).eval()
+    labels = {str(name): int(number) for number, name in model.config.id2label.items()}
+    labels |= {str(number): number for number in labels.values()}
+    if str(positive) not in labels:
+        raise ValueError(
+            f"{path}: no label {positive!r}; the classifier has {', '.join(labels)}. Set `positive`"
+        )
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+
+    @torch.no_grad()
+    def reward(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+        texts, logits = scored_texts(prompts, completions, reward_on), []
+        for start in range(0, len(texts), batch_size):
+            part = texts[start : start + batch_size]
+            batch = tokenizer(
+                part, padding=True, truncation=True, max_length=512, return_tensors="pt"
+            ).to(device)
+            logits.append(model(**batch).logits[:, labels[str(positive)]].double().cpu().numpy())
+        return np.clip(np.concatenate(logits), -clip, clip)
+
+    return reward

@@ -1,0 +1,30 @@
+"""Planted truth: does the method find what a reward taught, and stay silent where it taught
+nothing?
+
+The questions and the readouts by name. The truth file of a task names the questions that its reward
+answers; every question about words asks each readout.
+"""
+
+from __future__ import annotations
+
+from lfp.registry import Registry
+
+#: A readout is a function of one cell's artefacts and a subject that gives a value per word.
+READOUTS = Registry(
+    "readout",
+    {
+        "probe latents": "lfp.tables.planted.readouts:probe_latents",
+        "probe raw": "lfp.tables.planted.readouts:probe_raw",
+        "output": "lfp.tables.planted.readouts:output",
+    },
+)
+#: A question is a function of a planted cell and its clean one that gives answers.
+QUESTIONS = Registry(
+    "planted question",
+    {
+        "silence": "lfp.tables.planted.questions:silence",
+        "movement": "lfp.tables.planted.questions:movement",
+        "flipped": "lfp.tables.planted.questions:flipped",
+        "trigger": "lfp.tables.planted.questions:trigger",
+    },
+)

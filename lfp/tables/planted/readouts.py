@@ -1,0 +1,79 @@
+"""What is read of every word in one cell, by each of its readouts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from lfp.files.artefacts import read_table
+from lfp.tables.planted import READOUTS
+from lfp.tables.probes import output_ratios
+
+
+class CellArtefacts:
+    """The artefacts of one cell, and what is read of them; each is read once.
+
+    Parameters
+    ----------
+    files
+        Path of an artefact by its name: ``predictions.policy``, ``features.base``,
+        ``explanations`` and the like.
+    """
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self.files = files
+        self._predictions: dict[str, pd.DataFrame] = {}
+        self._readings: dict[tuple[str, str], pd.DataFrame | None] = {}
+
+    def predictions(self, subject: str) -> pd.DataFrame:
+        """Held-out predictions of a subject's ridge probes of deltas, split by word."""
+        if subject not in self._predictions:
+            frame = read_table(self.files[f"predictions.{subject}"])
+            # Predictions of the ridge on valence stand in the same file.
+            wanted = (frame["split"] == "by_word") & (frame["probe"] == "ridge")
+            self._predictions[subject] = frame[wanted]
+        return self._predictions[subject]
+
+    def reading(self, readout: str, subject: str) -> pd.DataFrame | None:
+        """What a readout gives of a subject: ``word``, ``valence`` and ``value``, a row per word;
+        None where the cell has nothing that it reads.
+        """
+        key = (readout, subject)
+        if key not in self._readings:
+            self._readings[key] = READOUTS[readout](self, subject)
+        return self._readings[key]
+
+
+def by_word(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Valence and mean of a column for every word of `frame`, sorted."""
+    means = frame.groupby("unit", sort=True).agg(valence=("truth", "first"), value=(column, "mean"))
+    return means.reset_index(names="word")
+
+
+def probe_latents(cell: CellArtefacts, subject: str) -> pd.DataFrame | None:
+    """The held-out predictions of the probe of the autoencoders' latents."""
+    return _predicted(cell, subject, "latents")
+
+
+def probe_raw(cell: CellArtefacts, subject: str) -> pd.DataFrame | None:
+    """The held-out predictions of the probe of the model's own activations."""
+    return _predicted(cell, subject, "raw")
+
+
+def _predicted(cell: CellArtefacts, subject: str, features: str) -> pd.DataFrame | None:
+    frame = cell.predictions(subject)
+    rows = frame[frame["features"] == features]
+    return by_word(rows, "prediction") if len(rows) else None
+
+
+def output(cell: CellArtefacts, subject: str) -> pd.DataFrame:
+    """How much more likely than its base the policy makes a word in its contexts (log-probability
+    ratio); the base's is 0.
+
+    No probe and no autoencoder is read.
+    """
+    frame = cell.predictions(subject)
+    rows = frame[frame["features"] == "latents"]
+    features = (cell.files[f"features.{name}"] for name in (subject, "base"))
+    return by_word(rows.assign(ratio=output_ratios(rows, *features)), "ratio")
