@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-
 #: The default of a field that a configuration must give.
 REQUIRED = dataclasses.MISSING
 
@@ -368,7 +367,7 @@ class Ablation(Settings):
         ),
         unique=True,
     )
-    interventions: tuple[str, ...] = setting(
+    actions: tuple[str, ...] = setting(
         ("zero", "mean", "negative"),
         "What takes the place of a feature in the policy's arm `explained`: 0, its mean"
         " activation, or minus its activation; all other arms set to 0.",

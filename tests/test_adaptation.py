@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lfp.finetune import adapters, dpo, group, ppo, trainer_state
-from lfp.models.hooks import mlp_outputs
+from lfp.models.hooks import site_activations
 from lfp.models.loading import load_model, save_model
 from tests.conftest import make_model
 from tests.test_architectures import CONFIGURATIONS
@@ -56,7 +56,7 @@ def test_adapters_start_as_nothing_train_alone_and_merge(tokenizer, model):
     assert not torch.allclose(changed, before, atol=1e-3)
     with adapters.without_lora(model):
         torch.testing.assert_close(model(ids).logits, before)
-    list(mlp_outputs(model, [[5, 6, 7]], [0, 1], 1, 1))  # modules are where they were
+    list(site_activations(model, [[5, 6, 7]], [0, 1], 1, 1))  # modules are where they were
     adapters.merge_lora(model)
     torch.testing.assert_close(model(ids).logits, changed, atol=1e-4, rtol=1e-4)
     assert set(model.state_dict()) == keys

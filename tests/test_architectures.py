@@ -10,9 +10,18 @@ import torch
 import transformers
 from torch.nn import functional as F
 
-from lfp.models.architectures import ARCHITECTURES, blocks, hook_name, output_logits, width
+from lfp.models.architectures import (
+    ARCHITECTURES,
+    blocks,
+    hook_name,
+    output_logits,
+    site_modules,
+    site_width,
+    width,
+)
 from lfp.models.generation import generate
-from lfp.models.hooks import captured, captured_final, continuations, edited, mlp_outputs
+from lfp.models.hooks import captured, captured_final, continuations, edited, site_activations
+from lfp.models.sites import SITES
 from lfp.models.tokens import pad_batch, position_ids
 
 LAYERS, WIDTH, VOCABULARY = 2, 16, 60
@@ -109,7 +118,7 @@ def test_the_hook_reads_exactly_the_output_of_the_mlp(tiny):
         )
         for layer, block in enumerate(blocks(tiny))
     ]
-    [(_, mask, outputs)] = list(mlp_outputs(tiny, sequences, range(LAYERS), pad=1, batch_size=2))
+    [(_, mask, outputs)] = list(site_activations(tiny, sequences, range(LAYERS), 1, 2))
     for handle in handles:
         handle.remove()
     assert len(blocks(tiny)) == LAYERS
@@ -129,10 +138,10 @@ def test_a_pass_ends_behind_the_last_wanted_layer_with_the_same_outputs(tiny):
         block.register_forward_hook(lambda *_, n=n: ran.append(n))
         for n, block in enumerate(blocks(tiny))
     ]
-    whole = dict(read(mlp_outputs(tiny, sequences, [0], 1, 2, stop=False)))
+    whole = dict(read(site_activations(tiny, sequences, [0], 1, 2, stop=False)))
     assert set(ran) == set(range(LAYERS))
     ran.clear()
-    stopped = dict(read(mlp_outputs(tiny, sequences, [0], 1, 3)))
+    stopped = dict(read(site_activations(tiny, sequences, [0], 1, 3)))
     assert not ran
     for handle in handles:
         handle.remove()
@@ -217,6 +226,53 @@ def test_an_edit_reaches_generation_and_goes_away_again(tiny):
     torch.testing.assert_close(tiny(**batch).logits, logits)
     assert width(tiny) == WIDTH
     assert hook_name(tiny, 1).endswith(("layers.1.mlp", "h.1.mlp", "layers.1.fc2"))
+
+
+@torch.no_grad()
+def test_every_site_is_where_its_name_says(tiny):
+    """The residual stream is the next block's input; the heads' outputs give the attention's."""
+    sequences = [[5, 6, 7, 8], [9, 10, 11, 12]]
+
+    def read(site: str) -> dict[int, torch.Tensor]:
+        [(_, _, values)] = site_activations(tiny, sequences, range(LAYERS), 1, 2, site=site)
+        return values
+
+    entered = []
+
+    def keep(module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
+        entered.append((*args, *kwargs.values())[0])
+
+    handle = blocks(tiny)[1].register_forward_pre_hook(keep, with_kwargs=True)
+    resid = read("resid")
+    handle.remove()
+    torch.testing.assert_close(resid[0], entered[0])
+    heads, attn = read("heads"), read("attn")
+    project = site_modules(tiny, [1], "heads")[1]
+    torch.testing.assert_close(project(heads[1]), attn[1])
+    assert {site: read(site)[1].shape[-1] for site in SITES} == {
+        site: site_width(tiny, site) for site in SITES
+    }
+    assert hook_name(tiny, 1, "resid").endswith((".1",))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("site", SITES)
+def test_an_edit_of_a_site_changes_that_site_alone(tiny, site):
+    ids = torch.tensor([[5, 6, 7, 8]])
+
+    def bend(x: torch.Tensor) -> torch.Tensor:  # no norm takes it back, as it would a factor
+        return x * torch.linspace(0.5, 2.0, x.shape[-1])
+
+    clean = tiny(ids).logits
+    with edited(tiny, {0: lambda x: x}, site):
+        assert torch.equal(tiny(ids).logits, clean)
+    with edited(tiny, {0: bend}, site), captured(tiny, [0], site=site) as seen:
+        changed = tiny(ids).logits
+    with captured(tiny, [0], site=site) as untouched:
+        tiny(ids)
+    # The edit was registered first, so the reading hook sees what it made.
+    torch.testing.assert_close(seen[0], bend(untouched[0]))
+    assert not torch.allclose(changed, clean, atol=1e-4)
 
 
 def test_opt_with_late_norms_is_refused():

@@ -11,25 +11,24 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lfp.sae import autoencoder, kernels, matching
+from lfp.sae import gradients, kernels, matching, store
 from lfp.sae import training as sae_training
-from lfp.sae.autoencoder import SparseAutoencoder
+from lfp.sae.architectures.standard import Standard
+from lfp.sae.gradients import Gradients
 from lfp.sae.metrics import Reconstruction, cross_entropy, evaluate
-from lfp.sae.training import AutoencoderSettings, Gradients
+from lfp.settings import Autoencoder
 
 
-def identity_autoencoder(d: int) -> SparseAutoencoder:
+def identity_autoencoder(d: int) -> Standard:
     """Features +e_i and -e_i: reconstructs anything."""
-    sae = SparseAutoencoder(d, 2 * d, tied=False)
+    sae = Standard(d, 2 * d, tied=False)
     with torch.no_grad():
         sae.decoder.copy_(torch.cat([torch.eye(d), -torch.eye(d)]))
         sae.encoder.copy_(sae.decoder.T)
     return sae
 
 
-def reconstruction_metrics(
-    sae: SparseAutoencoder, x: np.ndarray, parts: int = 1
-) -> dict[str, float]:
+def reconstruction_metrics(sae: Standard, x: np.ndarray, parts: int = 1) -> dict[str, float]:
     """The metrics of `x` [token, d_in], shown in `parts`."""
     found = Reconstruction(sae)
     for part in np.array_split(x, parts):
@@ -57,7 +56,7 @@ def test_an_identity_autoencoder_reconstructs():
 
 def test_metrics_do_not_depend_on_how_the_tokens_come():
     x = np.random.default_rng(0).normal(100, 1, size=(500, 6)).astype(np.float32)
-    sae = SparseAutoencoder(6, 9)
+    sae = Standard(6, 9)
     whole, parts = reconstruction_metrics(sae, x), reconstruction_metrics(sae, x, parts=7)
     assert parts == pytest.approx(whole, rel=1e-6)
     error = (
@@ -73,7 +72,7 @@ def test_metrics_do_not_depend_on_how_the_tokens_come():
 
 def test_an_autoencoder_that_says_the_mean_explains_nothing():
     x = np.random.default_rng(0).normal(2, 1, size=(500, 6)).astype(np.float32)
-    sae = SparseAutoencoder(6, 6)
+    sae = Standard(6, 6)
     with torch.no_grad():
         sae.b_enc.fill_(-100)
         sae.b_dec.copy_(torch.from_numpy(x.mean(0)))
@@ -85,10 +84,10 @@ def test_an_autoencoder_that_says_the_mean_explains_nothing():
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_loss_is_the_mean_squared_error_plus_the_l1_norm(tied):
     torch.manual_seed(0)
-    sae, x = SparseAutoencoder(5, 7, tied), torch.randn(11, 5)
+    sae, x = Standard(5, 7, tied), torch.randn(11, 5)
     code = torch.relu(x @ sae.W_enc + sae.b_enc)
     expected = ((code @ sae.W_dec + sae.b_dec - x) ** 2).mean() + 0.3 * code.abs().sum(1).mean()
-    torch.testing.assert_close(sae.loss(x, 0.3)[0], expected)
+    torch.testing.assert_close(sae.loss(x, Autoencoder(l1=0.3))[0], expected)
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(7))
     if tied:
         assert torch.equal(sae.W_enc, sae.W_dec.T)
@@ -97,40 +96,36 @@ def test_the_loss_is_the_mean_squared_error_plus_the_l1_norm(tied):
 @pytest.mark.parametrize("tied", [True, False])
 def test_training_recovers_planted_directions(tied):
     x, directions = planted()
-    settings = AutoencoderSettings(
-        l1=0.003, learning_rate=5e-3, batch_size=500, epochs=60, tied=tied
-    )
+    settings = Autoencoder(l1=0.003, learning_rate=5e-3, batch_size=500, epochs=60, tied=tied)
     [sae] = sae_training.train(x, [12], settings, seed=0)
     cosine = np.abs(directions @ sae.W_dec.detach().numpy().T).max(1)
     assert cosine.mean() > 0.9
-    untrained = SparseAutoencoder(12, 12)
+    untrained = Standard(12, 12)
     assert np.abs(directions @ untrained.W_dec.detach().numpy().T).max(1).mean() < 0.75
     assert reconstruction_metrics(sae, x)["fvu"] < 0.1
 
 
 def test_training_is_deterministic_and_more_l1_is_sparser():
     x, _ = planted(1000)
-    settings = AutoencoderSettings(l1=0.001, batch_size=200, epochs=5)
+    settings = Autoencoder(l1=0.001, batch_size=200, epochs=5)
     a, b = (sae_training.train(x, [12], settings, seed=1)[0] for _ in range(2))
     assert torch.equal(a.decoder, b.decoder)
-    [sparse] = sae_training.train(
-        x, [12], AutoencoderSettings(l1=0.05, batch_size=200, epochs=5), seed=1
-    )
+    [sparse] = sae_training.train(x, [12], Autoencoder(l1=0.05, batch_size=200, epochs=5), seed=1)
     assert reconstruction_metrics(sparse, x)["l0"] < reconstruction_metrics(a, x)["l0"]
 
 
-def autograd(sae: SparseAutoencoder, x: torch.Tensor, l1: float) -> dict[str, torch.Tensor]:
+def autograd(sae: Standard, x: torch.Tensor, l1: float) -> dict[str, torch.Tensor]:
     """Gradients by automatic differentiation of the loss: the plain version."""
     sae.zero_grad()
-    sae.loss(x, l1)[0].backward()
+    sae.loss(x, Autoencoder(l1=l1))[0].backward()
     return {name: parameter.grad.clone() for name, parameter in sae.named_parameters()}
 
 
-def random_autoencoder(d: int, m: int, tied: bool, density: float) -> SparseAutoencoder:
+def random_autoencoder(d: int, m: int, tied: bool, density: float) -> Standard:
     """Rows of all norms, biases that leave about `density` of the features active on
     normal noise.
     """
-    sae = SparseAutoencoder(d, m, tied).double()
+    sae = Standard(d, m, tied).double()
     with torch.no_grad():
         sae.decoder.mul_(torch.rand(m, 1) * 3 + 0.1)
         sae.b_dec.normal_()
@@ -154,8 +149,8 @@ def test_closed_form_gradients_are_those_of_automatic_differentiation(shape, den
     sae, x = random_autoencoder(d, m, tied, density), torch.randn(n, d, dtype=torch.float64)
     expected = autograd(sae, x, 0.3)
     for threads in (1, 3):
-        gradients = Gradients(sae, 0.3, torch.float64, threads)
-        for path in (gradients.dense, gradients.sparse, gradients.dense):  # buffers are used again
+        written = Gradients(sae, 0.3, torch.float64, threads)
+        for path in (written.dense, written.sparse, written.dense):  # buffers are used again
             sae.zero_grad()
             path(x)
             for name, parameter in sae.named_parameters():
@@ -173,8 +168,8 @@ def test_the_sparse_path_in_several_blocks_and_tiles_is_the_dense_one(density, t
     columns = kernels.BLOCK // m // 64 * 64
     assert (columns, kernels.TILE // columns) == (64, 1024)
     sae, x = random_autoencoder(d, m, tied, density), torch.randn(n, d, dtype=torch.float64)
-    gradients, found = Gradients(sae, 0.3, torch.float64), []
-    for path in (gradients.dense, gradients.sparse):
+    written, found = Gradients(sae, 0.3, torch.float64), []
+    for path in (written.dense, written.sparse):
         path(x)
         found.append({name: parameter.grad.clone() for name, parameter in sae.named_parameters()})
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
@@ -184,7 +179,7 @@ def test_the_optimizer_is_torchs_adam():
     torch.manual_seed(0)
     sae = random_autoencoder(4, 6, True, 0.5)
     sae.requires_grad_(False)
-    other = SparseAutoencoder(4, 6).double()
+    other = Standard(4, 6).double()
     other.load_state_dict(sae.state_dict())
     ours, theirs = (
         sae_training.Adam(sae.parameters(), 1e-2),
@@ -204,8 +199,8 @@ def test_the_optimizer_is_torchs_adam():
 def test_a_smaller_batch_after_a_larger_one_reads_nothing_of_it():
     torch.manual_seed(0)
     sae, x = random_autoencoder(6, 9, True, 0.3), torch.randn(50, 6, dtype=torch.float64)
-    gradients = Gradients(sae, 0.1, torch.float64)
-    for path in (gradients.dense, gradients.sparse):
+    written = Gradients(sae, 0.1, torch.float64)
+    for path in (written.dense, written.sparse):
         path(x)
         path(x[:7])
         kept = {name: parameter.grad.clone() for name, parameter in sae.named_parameters()}
@@ -225,11 +220,11 @@ def test_products_in_bfloat16_are_the_same_gradients_to_its_precision():
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
 def test_the_sparse_path_trains_what_the_dense_path_trains(kind, monkeypatch):
     x, _ = planted(1000)
-    settings = AutoencoderSettings(l1=0.01, batch_size=300, epochs=20, learning_rate=5e-3)
-    monkeypatch.setattr(sae_training, "KERNELS_PAY", 0)
+    settings = Autoencoder(l1=0.01, batch_size=300, epochs=20, learning_rate=5e-3)
+    monkeypatch.setattr(gradients, "KERNELS_PAY", 0)
     found = {}
     for pays in (False, True):
-        monkeypatch.setattr(sae_training, "sparse_pays", lambda density, weights, pays=pays: pays)
+        monkeypatch.setattr(gradients, "sparse_pays", lambda density, weights, pays=pays: pays)
         found[pays] = sae_training.train(x.astype(kind), [12, 24], settings, seed=0)
     for dense, sparse in zip(found[False], found[True], strict=True):
         torch.testing.assert_close(dense.W_dec, sparse.W_dec, atol=1e-3, rtol=0)
@@ -280,7 +275,7 @@ def test_a_recorded_step_trains_what_a_computed_one_trains(tied, precision, monk
     graphs.
     """
     x, _ = planted(1000)
-    settings = AutoencoderSettings(
+    settings = Autoencoder(
         l1=0.01, batch_size=300, epochs=5, learning_rate=5e-3, tied=tied, precision=precision
     )
     device, graphs = ("cuda" if torch.cuda.is_available() else "cpu"), []
@@ -305,10 +300,10 @@ def test_a_recorded_step_trains_what_a_computed_one_trains(tied, precision, monk
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_directory_is_what_saelens_loads(tied, tmp_path):
     torch.manual_seed(0)
-    sae = SparseAutoencoder(4, 6, tied)
+    sae = Standard(4, 6, tied)
     with torch.no_grad():
         sae.b_dec.uniform_()
-    autoencoder.save(sae, tmp_path, {"layer": 3})
+    store.save(sae, tmp_path, {"layer": 3})
     weights = load_file(tmp_path / "sae_weights.safetensors")
     assert {name: tuple(value.shape) for name, value in weights.items()} == {
         "W_enc": (4, 6), "W_dec": (6, 4), "b_enc": (6,), "b_dec": (4,)
@@ -318,7 +313,7 @@ def test_the_directory_is_what_saelens_loads(tied, tmp_path):
     assert config["apply_b_dec_to_input"] is False
     assert config["metadata"]["layer"] == 3
     x = torch.randn(9, 4)
-    again = autoencoder.load(tmp_path)
+    again = store.load(tmp_path)
     torch.testing.assert_close(again.encode(x), sae.encode(x))
     torch.testing.assert_close(again.decode(again.encode(x)), sae.decode(sae.encode(x)))
 
@@ -339,10 +334,8 @@ def test_matching_finds_a_permutation_and_random_dictionaries_match_badly():
 def test_an_identity_autoencoder_recovers_all_of_the_loss(neox, tokenizer, reviews):
     sequences = tokenizer(reviews[:6])["input_ids"]
     clean = cross_entropy(neox, sequences, tokenizer.pad_token_id, 3, {})
-    found = evaluate(
-        neox, {1: {"small": identity_autoencoder(16)}}, sequences, tokenizer.pad_token_id, 3
-    )
-    metrics = found[1]["small"]
+    found = evaluate(neox, {1: [identity_autoencoder(16)]}, sequences, tokenizer.pad_token_id, 3)
+    [metrics] = found[1]
     assert metrics["ce_clean"] == pytest.approx(clean)
     assert metrics["ce_reconstructed"] == pytest.approx(clean, abs=1e-5)
     assert metrics["loss_recovered"] == pytest.approx(1, abs=1e-2)

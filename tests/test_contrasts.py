@@ -52,9 +52,9 @@ def test_answers_are_swapped_for_a_task_that_prefers_the_negative():
 def test_features_do_not_depend_on_the_batch_and_differ_only_by_the_element(
     model, tokenizer, triples
 ):
-    from lfp.sae.autoencoder import SparseAutoencoder
+    from lfp.sae.architectures.standard import Standard
 
-    saes = {0: SparseAutoencoder(16, 16), 2: SparseAutoencoder(16, 16)}
+    saes = {0: Standard(16, 16), 2: Standard(16, 16)}
     some = triples.head(12).assign(neutral=triples["positive"].head(12))
     together = features.element_features(model, tokenizer, saes, some, ["latents", "raw"], 64, 12)
     alone = features.element_features(model, tokenizer, saes, some, ["latents", "raw"], 64, 1)

@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lfp.costs import estimate
 from lfp.grid import SCHEMA_PATH, ConfigurationError, Grid
-from lfp.sae import autoencoder
+from lfp.sae.architectures.standard import Standard
+from lfp.settings import Autoencoder
 from tests.conftest import make_model
 
 MACHINE = estimate.Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)
@@ -41,9 +42,9 @@ def test_an_autoencoder_pair_costs_what_is_counted():
     d, tokens = 16, 64
     x, counted = torch.randn(tokens, d), 0
     for width in (d, 2 * d):
-        sae = autoencoder.SparseAutoencoder(d, width)
+        sae = Standard(d, width)
         with FlopCounterMode(display=False) as counter:
-            sae.loss(x, 1e-3)[0].backward()
+            sae.loss(x, Autoencoder())[0].backward()
         counted += counter.get_total_flops()
     # The gradient with respect to the input is not needed: five products of the six that an untied
     # layer would have.

@@ -16,7 +16,8 @@ from lfp.files import artefacts
 from lfp.probing import contrasts, probes
 from lfp.probing import features as reading
 from lfp.probing.data import ProbeData
-from lfp.sae import autoencoder, metrics
+from lfp.sae import metrics
+from lfp.sae.architectures.standard import Standard
 from lfp.statistics.estimates import UNTRAINED
 from lfp.statistics.records import (
     auroc_record,
@@ -192,7 +193,7 @@ def test_tables_of_missing_or_constant_predictions_say_so(table, value, tmp_path
 
 
 def test_an_autoencoder_of_dead_features_is_measured_and_read():
-    sae = autoencoder.SparseAutoencoder(4, 8)
+    sae = Standard(4, 8)
     with torch.no_grad():
         sae.b_enc.fill_(-1e6)
     reading = metrics.Reconstruction(sae)
@@ -212,7 +213,7 @@ def test_an_autoencoder_of_dead_features_is_measured_and_read():
 
 
 def test_constant_activations_have_no_fvu():
-    reading = metrics.Reconstruction(autoencoder.SparseAutoencoder(4, 8))
+    reading = metrics.Reconstruction(Standard(4, 8))
     reading.add(torch.ones(50, 4))
     assert reading.metrics()["fvu"] is None
 
@@ -269,7 +270,7 @@ def test_texts_without_what_a_contrast_needs_give_no_triple(texts, caplog):
 
 
 def test_no_triple_gives_features_of_no_rows(neox, tokenizer, reviews):
-    saes = {n: autoencoder.SparseAutoencoder(16, 16) for n in (0, 1)}
+    saes = {n: Standard(16, 16) for n in (0, 1)}
     found = []
     for texts in (reviews, []):
         triples = contrasts.word_triples(texts, vader_lexicon(), 1, 2, 0)

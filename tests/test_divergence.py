@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lfp.finetune import divergence
-from lfp.models.architectures import mlps
+from lfp.models.architectures import site_modules
 
 
 def test_an_untouched_model_has_not_diverged(model):
@@ -18,7 +18,7 @@ def test_an_untouched_model_has_not_diverged(model):
 def test_the_changed_layer_ranks_first_by_every_measure(model, layer):
     policy = copy.deepcopy(model)
     with torch.no_grad():
-        for value in mlps(policy, [layer])[layer].parameters():
+        for value in site_modules(policy, [layer])[layer].parameters():
             value.add_(0.1)
     rows = divergence.parameter_divergence(model, policy)
     sequences = [[5, 6, 7, 8], [9, 10]]
@@ -27,7 +27,7 @@ def test_the_changed_layer_ranks_first_by_every_measure(model, layer):
     ):
         row["activation"] = change
     assert {divergence.ranking(rows, measure)[0] for measure in divergence.MEASURES} == {layer}
-    size = sum(value.numel() for value in mlps(model, [layer])[layer].parameters())
+    size = sum(value.numel() for value in site_modules(model, [layer])[layer].parameters())
     assert rows[layer]["mlp_l2"] == pytest.approx(0.1 * size**0.5, rel=1e-4)
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lfp.explaining import exemplars, heuristic
-from lfp.interventions import ablation, selectors
+from lfp.interventions import ablation, completions, prompts, selection
 from lfp.models.architectures import architecture
-from lfp.models.hooks import edited, mlp_outputs
-from lfp.sae.autoencoder import SparseAutoencoder
+from lfp.models.hooks import edited, site_activations
+from lfp.sae.architectures.standard import Standard
 
 
 def word_activations(n_words=120, n_features=40, seed=0):
@@ -82,14 +82,14 @@ def test_tokens_are_counted_under_their_word():
 
 
 def test_word_activations_are_means_over_a_words_tokens(neox, tokenizer, reviews):
-    saes = {1: SparseAutoencoder(16, 8)}
+    saes = {1: Standard(16, 8)}
     result = heuristic.word_activations(neox, tokenizer, saes, reviews[:20], 200, 7)[1]
     encoded = tokenizer(reviews[:20], return_offsets_mapping=True)
     sums, count, total = np.zeros(8), 0, 0
     for i, (ids, offsets) in enumerate(
         zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
     ):
-        (_, _, outputs), = mlp_outputs(neox, [ids], [1], tokenizer.pad_token_id, 1)  # fmt: skip
+        (_, _, outputs), = site_activations(neox, [ids], [1], tokenizer.pad_token_id, 1)  # fmt: skip
         code = saes[1].encode(outputs[1][0]).detach().numpy()
         own = [word == "the" for word in heuristic.words_of_tokens(reviews[i], offsets)]
         sums, count, total = sums + code[own].sum(0), count + sum(own), total + len(ids)
@@ -101,7 +101,7 @@ def test_word_activations_are_means_over_a_words_tokens(neox, tokenizer, reviews
 
 
 def test_an_empty_set_leaves_the_logits_bit_identical(model):
-    sae, ids = SparseAutoencoder(16, 20), torch.tensor([[5, 6, 7, 8]])
+    sae, ids = Standard(16, 20), torch.tensor([[5, 6, 7, 8]])
     clean = model(ids).logits
     with edited(model, ablation.arm_edits("explained", {0: sae, 1: sae}, {})):
         assert torch.equal(model(ids).logits, clean)
@@ -112,7 +112,7 @@ def test_an_empty_set_leaves_the_logits_bit_identical(model):
 
 def test_zeroing_takes_out_the_features_and_keeps_the_error():
     torch.manual_seed(0)
-    sae, x = SparseAutoencoder(6, 9), torch.randn(2, 3, 6)
+    sae, x = Standard(6, 9), torch.randn(2, 3, 6)
     code = sae.encode(x)
     kept = code.clone()
     kept[..., [2, 5]] = 0
@@ -132,7 +132,7 @@ def test_an_unknown_arm_is_refused():
 
 def test_interventions_set_features_to_their_mean_or_to_minus_themselves():
     torch.manual_seed(0)
-    sae, x, means = SparseAutoencoder(6, 9), torch.randn(2, 3, 6), np.linspace(0, 1, 9)
+    sae, x, means = Standard(6, 9), torch.randn(2, 3, 6), np.linspace(0, 1, 9)
     code = sae.encode(x)
     for intervention, place in (
         ("mean", torch.as_tensor(means[[2, 5]]).float()),
@@ -144,7 +144,7 @@ def test_interventions_set_features_to_their_mean_or_to_minus_themselves():
         torch.testing.assert_close(
             ablation.set_features(sae, [2, 5], intervention, means)(x), expected
         )
-    with pytest.raises(ValueError, match="intervention: expected one of zero"):
+    with pytest.raises(ValueError, match="action: expected one of zero"):
         ablation.set_features(sae, [2], "double")
 
 
@@ -167,16 +167,16 @@ def feature_table(n: int = 200, layers: int = 2, seed: int = 0) -> pd.DataFrame:
 @pytest.mark.parametrize("trait", ["frequency", "cosine"])
 def test_random_sets_have_the_same_size_and_a_trait_within_a_decile(trait):
     table = feature_table()
-    chosen = selectors.explained_set(table)
+    chosen = selection.explained_set(table)
     rng = np.random.default_rng(1)
-    sets = [selectors.matched_random_set(table, chosen, rng, trait) for _ in range(20)]
+    sets = [selection.matched_random_set(table, chosen, rng, trait) for _ in range(20)]
     for drawn in sets:
         assert {n: len(f) for n, f in drawn.items()} == {n: len(f) for n, f in chosen.items()}
         assert all(
             not set(drawn[n]) & set(chosen[n]) and len(set(drawn[n])) == len(drawn[n])
             for n in chosen
         )
-        assert selectors.share_within_decile(table, chosen, drawn, trait) == 1.0
+        assert selection.share_within_decile(table, chosen, drawn, trait) == 1.0
     assert len({str(drawn) for drawn in sets}) > 10
     alive = table[(table["frequency"] > 0)]
     assert all(
@@ -190,9 +190,9 @@ def test_what_cannot_be_matched_is_said():
     table = feature_table(40, 1)
     alive = table[table["frequency"] > 0].sort_values("frequency")
     chosen = {0: alive["feature"].tail(12).tolist()}
-    drawn = selectors.matched_random_set(table, chosen, np.random.default_rng(0))
+    drawn = selection.matched_random_set(table, chosen, np.random.default_rng(0))
     assert len(drawn[0]) == 12
-    assert selectors.share_within_decile(table, chosen, drawn) < 0.7
+    assert selection.share_within_decile(table, chosen, drawn) < 0.7
 
 
 def test_top_sets_take_the_highest_of_their_rank_and_as_many():
@@ -200,11 +200,11 @@ def test_top_sets_take_the_highest_of_their_rank_and_as_many():
     chosen = {0: [1, 2, 3], 1: [4]}
     weight = np.zeros(60)
     weight[[5, 7, 9, 30 + 11]] = [-3, 2, 1, -1]
-    assert selectors.top_set(table, chosen, selectors.probe_weight_rank(table, weight)) == {
+    assert selection.top_set(table, chosen, selection.probe_weight_rank(table, weight)) == {
         0: [5, 7, 9],
         1: [11],
     }
-    best = selectors.top_set(table, chosen, selectors.unrelated_match_rank(table))
+    best = selection.top_set(table, chosen, selection.unrelated_match_rank(table))
     own = table[(table["layer"] == 1) & (table["status"] == "ok") & ~table["related"]]
     assert best[1] == [own.loc[own["cosine"].idxmax(), "feature"]]
 
@@ -214,36 +214,38 @@ def test_neutral_sentences_hold_the_least_feedback():
         "A good film with a fine plot indeed. It was shot in the north of town.",
         "Bad and dull and far too long here.",
     ]
-    assert ablation.neutral_sentences(texts, {"good": 2.0, "bad": -2.0}, 1) == [
+    assert prompts.neutral_sentences(texts, {"good": 2.0, "bad": -2.0}, 1) == [
         "It was shot in the north of town."
     ]
     with pytest.raises(ValueError, match="no held-out sentence has 6 words"):
-        ablation.neutral_sentences(["Too short."], {}, 5)
+        prompts.neutral_sentences(["Too short."], {}, 5)
 
 
 def test_divergence_of_nothing_is_nothing_and_of_something_is_positive(neox, tokenizer, reviews):
-    prefixes = ablation.prefix_tokens(tokenizer, reviews, 5, 6)
+    prefixes = prompts.prefix_tokens(tokenizer, reviews, 5, 6)
     reward = lambda p, c: np.zeros(len(c))  # noqa: E731
-    [none] = ablation.completion_rewards(neox, tokenizer, [{}], prefixes, reward, 6, 4, seed=3)
+    [none] = completions.completion_rewards(neox, tokenizer, [{}], prefixes, reward, 6, 4, seed=3)
     assert (none["kl"] == 0).all()
     edits = [{1: lambda x: x + torch.arange(16.0)}]
-    [pushed] = ablation.completion_rewards(neox, tokenizer, edits, prefixes, reward, 6, 4, seed=3)
+    [pushed] = completions.completion_rewards(
+        neox, tokenizer, edits, prefixes, reward, 6, 4, seed=3
+    )
     assert (pushed["kl"] > 0).all()
     assert pushed["distinct_2"].between(0, 1).all()
-    assert ablation.distinct_2([1, 2, 1, 2, 1]) == 0.5
-    assert ablation.distinct_2([1]) == 1.0
+    assert completions.distinct_2([1, 2, 1, 2, 1]) == 0.5
+    assert completions.distinct_2([1]) == 1.0
 
 
 def test_arms_share_their_random_numbers(neox, tokenizer, reviews):
-    prefixes = ablation.prefix_tokens(tokenizer, reviews, 5, 10)
+    prefixes = prompts.prefix_tokens(tokenizer, reviews, 5, 10)
 
     def run(edits):
         reward = lambda p, c: np.array([float(len(t)) for t in c])  # noqa: E731
-        return ablation.completion_rewards(
+        return completions.completion_rewards(
             neox, tokenizer, [edits], prefixes, reward, 6, 4, seed=3
         )[0]
 
-    nothing = {1: ablation.set_features(SparseAutoencoder(16, 8), [])}
+    nothing = {1: ablation.set_features(Standard(16, 8), [])}
     pd.testing.assert_frame_equal(run({}), run(nothing))
     assert not run({}).equals(run({2: lambda x: x + 5 * torch.arange(16.0)}))
 
@@ -256,9 +258,9 @@ def test_conditions_that_run_together_give_what_each_gives_alone(
     padded.
     """
     torch.manual_seed(1)
-    sae = SparseAutoencoder(16, 8)
+    sae = Standard(16, 8)
     prefixes = [
-        ids[: 3 + i % 4] for i, ids in enumerate(ablation.prefix_tokens(tokenizer, reviews, 7, 5))
+        ids[: 3 + i % 4] for i, ids in enumerate(prompts.prefix_tokens(tokenizer, reviews, 7, 5))
     ]
     arms = [
         ("none", {}),
@@ -271,9 +273,9 @@ def test_conditions_that_run_together_give_what_each_gives_alone(
     conditions.append({1: lambda x: x + 5 * torch.arange(16.0)})
     reward = lambda p, c: np.array([len(a) + 100.0 * len(b) for a, b in zip(p, c, strict=True)])  # noqa: E731
     limits = (prefixes, reward, 6, batch_size, 3)
-    together = ablation.completion_rewards(model, tokenizer, conditions, *limits)
+    together = completions.completion_rewards(model, tokenizer, conditions, *limits)
     for edits, found in zip(conditions, together, strict=True):
-        [alone] = ablation.completion_rewards(model, tokenizer, [edits], *limits)
+        [alone] = completions.completion_rewards(model, tokenizer, [edits], *limits)
         pd.testing.assert_frame_equal(found, alone, atol=1e-4)
     pd.testing.assert_frame_equal(together[0], together[4].assign(kl=0.0))
     assert not together[0]["completion"].equals(together[5]["completion"])
@@ -281,7 +283,7 @@ def test_conditions_that_run_together_give_what_each_gives_alone(
 
 def test_prefixes_need_long_enough_texts(tokenizer):
     with pytest.raises(ValueError, match="no held-out text is longer than 30 tokens"):
-        ablation.prefix_tokens(tokenizer, ["Short."], 30, 5)
+        prompts.prefix_tokens(tokenizer, ["Short."], 30, 5)
 
 
 def test_promoted_tokens_are_those_the_direction_points_at(model, tokenizer):
@@ -295,7 +297,7 @@ def test_promoted_tokens_are_those_the_direction_points_at(model, tokenizer):
 @pytest.mark.parametrize("batch_size", [1, 3, 50])
 def test_windows_hold_the_code_of_their_tokens_and_no_others(neox, tokenizer, reviews, batch_size):
     torch.manual_seed(0)
-    saes = {0: SparseAutoencoder(16, 6), 2: SparseAutoencoder(16, 9)}
+    saes = {0: Standard(16, 6), 2: Standard(16, 9)}
     explained = pd.DataFrame({"layer": [0, 2, 2], "feature": [4, 8, 1]})
     found = heuristic.feature_windows(
         neox, tokenizer, saes, explained, reviews[:7], 30, batch_size, 8
@@ -305,7 +307,7 @@ def test_windows_hold_the_code_of_their_tokens_and_no_others(neox, tokenizer, re
     for layer, feature, activations, places, _ in found:
         seen.append((layer, feature))
         for values, (text, start, end) in zip(activations, places, strict=True):
-            [(_, _, outputs)] = list(mlp_outputs(neox, [sequences[text]], [layer], 1, 1))
+            [(_, _, outputs)] = list(site_activations(neox, [sequences[text]], [layer], 1, 1))
             with torch.no_grad():
                 expected = saes[layer].encode(outputs[layer][0, start:end])[:, feature].numpy()
             np.testing.assert_allclose(values, expected, atol=1e-5)
@@ -371,7 +373,7 @@ def test_windows_that_stream_by_are_those_of_all_codes_at_once(density, seed):
 
 def test_what_an_explainer_is_shown_are_whole_windows(neox, tokenizer, reviews):
     torch.manual_seed(0)
-    saes = {1: SparseAutoencoder(16, 20)}
+    saes = {1: Standard(16, 20)}
     explained = pd.DataFrame({"layer": 1, "feature": range(20)})
     strongest = heuristic.strongest_windows(tokenizer, saes, reviews[:20], 40, 12, 3, 2, seed=0)
     assert {end - start for _, start, end in strongest[1].places} == {12}

@@ -11,8 +11,8 @@ import torch
 from safetensors.numpy import load_file
 
 from lfp.explaining import exports
-from lfp.models.hooks import mlp_outputs
-from lfp.sae.autoencoder import SparseAutoencoder
+from lfp.models.hooks import site_activations
+from lfp.sae.architectures.standard import Standard
 
 
 def test_windows_pack_all_texts_without_padding(tokenizer):
@@ -25,13 +25,13 @@ def test_windows_pack_all_texts_without_padding(tokenizer):
 
 def test_a_cache_rebuilds_the_code_of_every_token(neox, tokenizer, reviews, tmp_path):
     torch.manual_seed(0)
-    autoencoders = {layer: SparseAutoencoder(16, 20) for layer in (0, 2)}
+    autoencoders = {layer: Standard(16, 20) for layer in (0, 2)}
     windows = exports.packed_windows(tokenizer, reviews, 12, 7)
     found = exports.active_features(neox, autoencoders, windows, 3)
     exports.write_delphi_cache(
         tmp_path, {0: "a.0", 2: "a.2"}, found, windows, 20, {"model_name": "m"}
     )
-    [(_, _, values)] = list(mlp_outputs(neox, windows.tolist(), [0, 2], 1, 7))
+    [(_, _, values)] = list(site_activations(neox, windows.tolist(), [0, 2], 1, 7))
     for layer, sae in autoencoders.items():
         tensors = load_file(tmp_path / f"a.{layer}" / "0_19.safetensors")
         rebuilt = np.zeros((7, 12, 20), dtype=np.float32)

@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from lfp.models.architectures import blocks, mlps
+from lfp.models.architectures import blocks, site_modules
 from lfp.models.generation import generate, response_mask
-from lfp.models.hooks import captured, edited, mlp_outputs
+from lfp.models.hooks import captured, edited, site_activations
 from lfp.models.loading import load_model, load_tokenizer, save_model, untrained_model
 from lfp.models.tokens import pad_batch, word_mask
 from lfp.organisms import pretraining
@@ -20,11 +20,12 @@ def test_captured_outputs_are_the_mlps(model, tokenizer):
     """The hook's tensor is what the MLP module returns for its own input, for every family."""
     batch = pad_batch(tokenizer(["The film was gentle"])["input_ids"], 1, "cpu")
     seen = {}
-    handle = mlps(model, [1])[1].register_forward_pre_hook(lambda m, x: seen.setdefault("x", x[0]))
+    mlp = site_modules(model, [1])[1]
+    handle = mlp.register_forward_pre_hook(lambda m, x: seen.setdefault("x", x[0]))
     with captured(model, [1]) as outputs:
         model(**batch)
     handle.remove()
-    torch.testing.assert_close(outputs[1], mlps(model, [1])[1](seen["x"]))
+    torch.testing.assert_close(outputs[1], mlp(seen["x"]))
     assert outputs[1].shape == (1, batch["input_ids"].shape[1], 16)
 
 
@@ -49,13 +50,15 @@ def test_harvest_leaves_padding_out_and_reads_all_layers_in_one_order(model, tok
     harvest(model, sequences, outputs, tokenizer.pad_token_id, 3, seed=0)
     alone = torch.cat([
         values[2][0] for text in texts for _, _, values in
-        mlp_outputs(model, tokenizer([text])["input_ids"], [2], 1, 1)
+        site_activations(model, tokenizer([text])["input_ids"], [2], 1, 1)
     ])  # fmt: skip
     harvested = torch.from_numpy(outputs[2])
     distance = torch.cdist(harvested.double(), alone.double()).min(1).values
     assert distance.max() < 1e-4
     # Every layer has its tokens in one order: side by side they are the rows of one pass.
-    [(_, mask, values)] = list(mlp_outputs(model, sequences, [0, 2], tokenizer.pad_token_id, 3))
+    [(_, mask, values)] = list(
+        site_activations(model, sequences, [0, 2], tokenizer.pad_token_id, 3)
+    )
     together = torch.cat([values[0][mask], values[2][mask]], 1)
     both = torch.from_numpy(np.concatenate([outputs[0], outputs[2]], 1))
     assert torch.cdist(both.double(), together.double()).min(1).values.max() < 1e-4

@@ -15,7 +15,8 @@ import torch
 from lfp.files import artefacts, provenance, ro_crate
 from lfp.finetune import trainer_state
 from lfp.models.loading import load_model, load_tokenizer, save_model
-from lfp.sae import autoencoder
+from lfp.sae import store
+from lfp.sae.architectures.standard import Standard
 from lfp.services import answer_cache
 
 ROOT = Path(__file__).parent.parent
@@ -53,8 +54,8 @@ def make(kind: str, folder: Path, neox, tokenizer) -> tuple[Path, Path, callable
         return path, file, lambda _: artefacts.open_tensor(file, "activations")
     if kind == "autoencoder":
         with artefacts.directory_aside(path, {}) as inside:
-            autoencoder.save(autoencoder.SparseAutoencoder(8, 16), inside, {})
-        return path, path / "sae_weights.safetensors", autoencoder.load
+            store.save(Standard(8, 16), inside, {})
+        return path, path / "sae_weights.safetensors", store.load
     with artefacts.directory_aside(path, {}) as inside:
         save_model(neox, tokenizer, inside)
     if kind == "tokenizer":

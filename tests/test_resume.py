@@ -16,15 +16,16 @@ from lfp.explaining import exemplars
 from lfp.explaining import heuristic as explanations
 from lfp.files import artefacts, provenance, resume
 from lfp.finetune import ppo
-from lfp.interventions import ablation
-from lfp.models.hooks import mlp_outputs
+from lfp.interventions import completions
+from lfp.models.hooks import site_activations
 from lfp.organisms import pretraining
 from lfp.probing import features
 from lfp.running import job
-from lfp.sae import autoencoder
 from lfp.sae import harvest as harvesting
 from lfp.sae import training as sae_training
+from lfp.sae.architectures.standard import Standard
 from lfp.sae.harvest import harvest
+from lfp.settings import Autoencoder
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,7 +58,7 @@ def killed_after(calls: int, function):
 @pytest.mark.parametrize("steps", [1, 7, 14, 23])
 def test_autoencoders(tied, steps, tmp_path, monkeypatch):
     data = np.random.default_rng(0).normal(size=(80, 6)).astype(np.float16)
-    settings = sae_training.AutoencoderSettings(tied=tied, batch_size=8, epochs=3)
+    settings = Autoencoder(tied=tied, batch_size=8, epochs=3)
     whole = sae_training.train(data, [6, 12], settings, seed=3)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(sae_training, "_keep", killed_after(steps, sae_training._keep))
@@ -96,9 +97,11 @@ def test_harvest(windows, neox, tokenizer, tmp_path, monkeypatch):
     assert artefacts.read_json(progress)["done"] > 0
     seen = []
     with monkeypatch.context() as patch:
-        plain = mlp_outputs
+        plain = site_activations
         patch.setattr(
-            harvesting, "mlp_outputs", lambda m, part, *a: seen.append(part) or plain(m, part, *a)
+            harvesting,
+            "site_activations",
+            lambda m, part, *a: seen.append(part) or plain(m, part, *a),
         )
         attempt()
     assert sum(map(len, seen)) < len(sequences)  # what was there was not read again
@@ -115,21 +118,21 @@ def test_ablation(neox, tokenizer, tmp_path, monkeypatch):
         return np.array([float(len(text)) for text in texts])
 
     how = (neox, tokenizer, conditions, prefixes, reward, 5, 4, 3)
-    whole = ablation.completion_rewards(*how)
+    whole = completions.completion_rewards(*how)
     state = tmp_path / "state.parquet"
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(ablation, "_completions", killed_after(2, ablation._completions))
-        ablation.completion_rewards(*how, state)
+        patch.setattr(completions, "_completions", killed_after(2, completions._completions))
+        completions.completion_rewards(*how, state)
     calls = []
     with monkeypatch.context() as patch:
-        plain = ablation._completions
-        patch.setattr(ablation, "_completions", lambda *a: calls.append(1) or plain(*a))
-        resumed = ablation.completion_rewards(*how, state)
+        plain = completions._completions
+        patch.setattr(completions, "_completions", lambda *a: calls.append(1) or plain(*a))
+        resumed = completions.completion_rewards(*how, state)
     assert len(calls) < len(artefacts.read_table(state).groupby(["start", "first"]))
     for ours, theirs in zip(resumed, whole, strict=True):
         pd.testing.assert_frame_equal(ours, theirs)
     state.write_bytes(b"damaged")
-    for ours, theirs in zip(ablation.completion_rewards(*how, state), whole, strict=True):
+    for ours, theirs in zip(completions.completion_rewards(*how, state), whole, strict=True):
         pd.testing.assert_frame_equal(ours, theirs)
 
 
@@ -145,7 +148,7 @@ def settings_of_ppo(**options) -> ppo.PPOSettings:
 def explained_texts(model, tokenizer, texts, folder=None):
     """Everything that explanations read of `texts`, with resume points in `folder`."""
     torch.manual_seed(0)
-    saes = {n: autoencoder.SparseAutoencoder(16, 12) for n in (0, 2)}
+    saes = {n: Standard(16, 12) for n in (0, 2)}
     reading = (model, tokenizer, saes)
     strongest = explanations.strongest_windows(tokenizer, saes, texts, 40, 6, 2, 2, seed=0)
     states = [folder / name if folder else None for name in ("words", "windows", "answers")]
@@ -212,7 +215,7 @@ def test_ppo_ends_where_its_kl_explodes(neox, tokenizer, reviews):
 def test_autoencoders_end_where_activations_are_not_numbers():
     data = np.ones((64, 4), dtype=np.float16)
     data[5, 2] = np.nan
-    settings = sae_training.AutoencoderSettings(batch_size=16, epochs=2)
+    settings = Autoencoder(batch_size=16, epochs=2)
     with pytest.raises(resume.DivergedError, match="autoencoder of 4 features: loss"):
         sae_training.train(data, [4], settings, seed=0)
 

@@ -18,7 +18,8 @@ from lfp.files import artefacts, resume
 from lfp.grid import ConfigurationError, Grid
 from lfp.models.loading import load_model, save_model
 from lfp.reporting import progress
-from lfp.sae import autoencoder
+from lfp.sae import store
+from lfp.sae.architectures.standard import Standard
 from lfp.tables import rendering
 from tests.conftest import make_model
 
@@ -117,10 +118,10 @@ def test_a_pickle_as_weights_of_an_autoencoder_or_a_model_is_refused(
     bomb, neox, tokenizer, tmp_path
 ):
     path, mark = bomb
-    autoencoder.save(autoencoder.SparseAutoencoder(4, 8), tmp_path, {})
+    store.save(Standard(4, 8), tmp_path, {})
     shutil.copyfile(path, tmp_path / "sae_weights.safetensors")
     with pytest.raises(artefacts.ArtefactError):
-        autoencoder.load(tmp_path)
+        store.load(tmp_path)
     save_model(neox, tokenizer, tmp_path / "model")
     shutil.copyfile(path, tmp_path / "model" / "model.safetensors")
     with pytest.raises(artefacts.ArtefactError):

@@ -8,7 +8,7 @@ from lfp.interventions import ablation
 from lfp.models.architectures import width
 from lfp.models.loading import load_model, load_tokenizer
 from lfp.running import glibc
-from lfp.sae.autoencoder import SparseAutoencoder
+from lfp.sae.architectures.standard import Standard
 
 
 def make(case):
@@ -19,7 +19,7 @@ def make(case):
     model, tokenizer = load_model(case["model"]), load_tokenizer(case["model"])
     rng = np.random.default_rng(0)
     prefixes = [rng.integers(5, 700, case["prompt"]).tolist() for _ in range(case["prompts"])]
-    sae = SparseAutoencoder(width(model), width(model)).requires_grad_(False)
+    sae = Standard(width(model), width(model)).requires_grad_(False)
     conditions = [{1: ablation.set_features(sae, [i, i + 1])} for i in range(case["sets"])]
 
     def reward(prompts, completions):

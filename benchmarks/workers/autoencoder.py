@@ -4,7 +4,7 @@ import torch
 
 from benchmarks.workers.meter import serve
 from lfp.running import glibc
-from lfp.sae.autoencoder import SparseAutoencoder
+from lfp.sae.architectures.standard import Standard
 from lfp.sae.training import Adam, Captured, Gradients, can_capture, sparse_pays
 
 
@@ -17,7 +17,7 @@ def make(case):
     glibc.keep_freed()  # as a job does that computes on the CPU
     torch.manual_seed(0)
     n, d, m = case["n"], case["d"], case["m"]
-    sae = SparseAutoencoder(d, m, case["tied"]).requires_grad_(False).to(device)
+    sae = Standard(d, m, case["tied"]).requires_grad_(False).to(device)
     sae.b_enc.fill_(torch.special.ndtri(torch.tensor(case["density"])).item())
     x = torch.randn(n, d).to(device)
     precision = getattr(torch, case["precision"])

@@ -10,7 +10,7 @@ from lfp.explaining import heuristic
 from lfp.models.architectures import width
 from lfp.models.loading import load_model, load_tokenizer
 from lfp.running import glibc
-from lfp.sae.autoencoder import SparseAutoencoder
+from lfp.sae.architectures.standard import Standard
 
 
 def make(case):
@@ -21,7 +21,7 @@ def make(case):
     model, tokenizer = load_model(case["model"]), load_tokenizer(case["model"])
     ids = np.random.default_rng(0).integers(5, 700, (case["texts"], 2 * case["tokens"]))
     texts = [tokenizer.decode(row) for row in ids]
-    saes = {n: SparseAutoencoder(width(model), width(model)) for n in case["layers"]}
+    saes = {n: Standard(width(model), width(model)) for n in case["layers"]}
 
     def step():
         limits = (texts, case["tokens"])

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.workers.meter import serve
 from lfp.models.architectures import blocks
-from lfp.models.hooks import continuations, mlp_outputs
+from lfp.models.hooks import continuations, site_activations
 from lfp.models.loading import load_model
 from lfp.running import glibc
 
@@ -33,7 +33,7 @@ def make(case):
 
     def repeated():
         for element in sequences:
-            for _ in mlp_outputs(model, element, layers, 1, size, stop=False):
+            for _ in site_activations(model, element, layers, 1, size, stop=False):
                 pass
 
     return (shared if case["shared"] else repeated), 1.0

@@ -22,7 +22,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lfp.models.architectures import architecture, blocks
-from lfp.models.hooks import mlp_outputs
+from lfp.models.hooks import site_activations
 
 MEASURES = ("mlp_l2", "block_frobenius_sum", "mlp_relative", "activation")
 
@@ -67,8 +67,8 @@ def activation_divergence(
     layers = range(len(blocks(base)))
     totals = torch.zeros(len(layers), dtype=torch.float64)
     count = 0
-    ours = mlp_outputs(base, sequences, layers, pad, batch_size)
-    theirs = mlp_outputs(policy, sequences, layers, pad, batch_size)
+    ours = site_activations(base, sequences, layers, pad, batch_size)
+    theirs = site_activations(policy, sequences, layers, pad, batch_size)
     for (_, mask, before), (_, _, after) in zip(ours, theirs, strict=True):
         count += int(mask.sum())
         for layer in layers:

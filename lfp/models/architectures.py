@@ -1,4 +1,4 @@
-"""Where language models of every supported family keep their blocks, MLPs and final norm."""
+"""Where language models of every supported family keep their blocks and the parts of them."""
 
 from __future__ import annotations
 
@@ -7,37 +7,46 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
+
+from lfp.models.sites import SITES
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Where a family keeps its blocks and its final norm, and the module inside a block whose
-    output is the MLP's.
+    """Where a family keeps its blocks and its final norm, and modules inside a block.
+
+    The output of ``mlp`` is the MLP's, and ``attention_output`` is the projection whose input are
+    the heads' outputs side by side and whose output is the attention's; ``block`` is the block
+    itself.
     """
 
     blocks: str
     final_norm: str
+    attention_output: str
     mlp: str = "mlp"
+    block: str = ""
 
 
-_LLAMA = Architecture("model.layers", "model.norm")
+_LLAMA = Architecture("model.layers", "model.norm", "self_attn.o_proj")
 
 
 #: Module paths by ``model_type``. OPT has no MLP module: its second projection ends the MLP
 #: (dropout is off).
 ARCHITECTURES = {
-    "gpt_neox": Architecture("gpt_neox.layers", "gpt_neox.final_layer_norm"),
-    "gpt_neo": Architecture("transformer.h", "transformer.ln_f"),
-    "gpt2": Architecture("transformer.h", "transformer.ln_f"),
-    "opt": Architecture("model.decoder.layers", "model.decoder.final_layer_norm", "fc2"),
+    "gpt_neox": Architecture("gpt_neox.layers", "gpt_neox.final_layer_norm", "attention.dense"),
+    "gpt_neo": Architecture("transformer.h", "transformer.ln_f", "attn.attention.out_proj"),
+    "gpt2": Architecture("transformer.h", "transformer.ln_f", "attn.c_proj"),
+    "opt": Architecture(
+        "model.decoder.layers", "model.decoder.final_layer_norm", "self_attn.out_proj", "fc2"
+    ),
     **dict.fromkeys(
         ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"), _LLAMA
     ),
     # Gemma 3 from 4b upwards is a vision model around the same text model.
-    "gemma3": Architecture("model.language_model.layers", "model.language_model.norm"),
+    "gemma3": Architecture(
+        "model.language_model.layers", "model.language_model.norm", "self_attn.o_proj"
+    ),
 }
 
 
@@ -64,19 +73,28 @@ def blocks(model: PreTrainedModel) -> nn.ModuleList:
     return model.get_submodule(architecture(model).blocks)
 
 
-def mlps(model: PreTrainedModel, layers: Iterable[int]) -> dict[int, nn.Module]:
-    """MLP modules by layer; their output is the [batch, token, d_model] tensor after the
-    down-projection.
-    """
+def site_modules(
+    model: PreTrainedModel, layers: Iterable[int], site: str = "mlp"
+) -> dict[int, nn.Module]:
+    """The module of a `site` (:data:`lfp.models.sites.SITES`) in each of `layers`."""
     stack = blocks(model)
-    name = architecture(model).mlp
+    name = getattr(architecture(model), SITES[site].module)
     return {layer: stack[layer].get_submodule(name) for layer in layers}
 
 
-def hook_name(model: PreTrainedModel, layer: int) -> str:
-    """Dotted path of the module whose output is a layer's MLP output."""
+def hook_name(model: PreTrainedModel, layer: int, site: str = "mlp") -> str:
+    """Dotted path of the module that a layer's `site` is a side of."""
     family = architecture(model)
-    return f"{family.blocks}.{layer}.{family.mlp}"
+    return f"{family.blocks}.{layer}.{getattr(family, SITES[site].module)}".rstrip(".")
+
+
+def site_width(model: PreTrainedModel, site: str = "mlp") -> int:
+    """Width of a `site`: d_model, or that of all heads together."""
+    config = model.config.get_text_config()
+    if SITES[site].side == "output":
+        return config.hidden_size
+    heads = config.num_attention_heads
+    return heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
 
 
 def width(model: PreTrainedModel) -> int:

@@ -1,50 +1,67 @@
-"""Reading and changing the MLP outputs of chosen layers: hooks that are always removed again."""
+"""Reading and changing the activations of a site: hooks that are always removed again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from lfp.models.architectures import architecture, mlps
+from lfp.models.architectures import architecture, site_modules
+from lfp.models.sites import SITES
 from lfp.models.tokens import pad_batch, position_ids
 from lfp.reporting.progress import Progress
 
-#: An edit maps an MLP output [batch, token, d_model] to its replacement.
+#: An edit maps the activations of a site [batch, token, width] to their replacement.
 Edit = Callable[[torch.Tensor], torch.Tensor]
 
 
 class _EnoughError(Exception):
-    """Raised inside a forward pass once the last wanted MLP output is there."""
+    """Raised inside a forward pass once the last wanted activations are there."""
+
+
+def _hook(module: nn.Module, site: str, change: Callable[[torch.Tensor], torch.Tensor | None]):
+    """Register `change` on the activations of a site; what it returns, if anything, replaces them.
+
+    A block gives its output alone or as the first of a tuple, and so do hooks receive it.
+    """
+
+    def replaced(values: Any) -> Any:
+        several = isinstance(values, tuple)
+        result = change(values[0] if several else values)
+        return (result, *values[1:]) if several and result is not None else result
+
+    if SITES[site].side == "input":
+        return module.register_forward_pre_hook(lambda m, inputs: replaced(inputs))
+    return module.register_forward_hook(lambda m, inputs, output: replaced(output))
 
 
 @contextmanager
 def captured(
-    model: PreTrainedModel, layers: Sequence[int], stop: bool = False
+    model: PreTrainedModel, layers: Sequence[int], stop: bool = False, site: str = "mlp"
 ) -> Iterator[dict[int, torch.Tensor]]:
-    """Within the block, every forward pass leaves the MLP outputs [batch, token, d_model] in the
-    dictionary.
+    """Within the block, every forward pass leaves the activations of a site in the dictionary.
 
-    With `stop` a pass ends behind the last of `layers`, by an exception that :func:`mlp_outputs`
-    catches.
+    They are [batch, token, width] by layer. With `stop` a pass ends behind the last of `layers`, by
+    an exception that :func:`site_activations` catches.
     """
     outputs: dict[int, torch.Tensor] = {}
 
-    def keep(layer: int):
-        def hook(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
-            outputs[layer] = output.detach()
+    def keep(layer: int) -> Callable[[torch.Tensor], None]:
+        def change(values: torch.Tensor) -> None:
+            outputs[layer] = values.detach()
             if stop and layer == max(layers):
                 raise _EnoughError
 
-        return hook
+        return change
 
-    handles = [
-        module.register_forward_hook(keep(layer)) for layer, module in mlps(model, layers).items()
-    ]
+    modules = site_modules(model, layers, site)
+    handles = [_hook(module, site, keep(layer)) for layer, module in modules.items()]
     try:
         yield outputs
     finally:
@@ -70,14 +87,12 @@ def captured_final(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
 
 
 @contextmanager
-def edited(model: PreTrainedModel, edits: Mapping[int, Edit]) -> Iterator[None]:
-    """Within the block, the MLP output of every layer in `edits` is replaced by its
-    edit's result.
+def edited(model: PreTrainedModel, edits: Mapping[int, Edit], site: str = "mlp") -> Iterator[None]:
+    """Within the block, the activations of a site are replaced by the results of their layer's
+    edit.
     """
-    handles = [
-        module.register_forward_hook(lambda m, inputs, output, edit=edits[layer]: edit(output))
-        for layer, module in mlps(model, edits).items()
-    ]
+    modules = site_modules(model, edits, site)
+    handles = [_hook(module, site, edits[layer]) for layer, module in modules.items()]
     try:
         yield
     finally:
@@ -92,7 +107,7 @@ def length_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
 
 
 @torch.no_grad()
-def mlp_outputs(
+def site_activations(
     model: PreTrainedModel,
     sequences: Sequence[Sequence[int]],
     layers: Sequence[int],
@@ -100,16 +115,34 @@ def mlp_outputs(
     batch_size: int,
     stop: bool = True,
     first: int = 0,
+    site: str = "mlp",
 ) -> Iterator[tuple[np.ndarray, torch.Tensor, dict[int, torch.Tensor]]]:
-    """One pass over `sequences`: yields (indices, attention mask [batch, token], {layer: MLP
-    output}) per batch.
+    """Read the activations of a site on all `sequences`, in one pass.
 
-    A pass begins with batch `first` and ends behind the last of `layers` unless `stop` is false.
-    Sequences are padded on the right, where a causal model's real tokens cannot see, so it gets no
-    mask.
+    Sequences are padded on the right, where a causal model's real tokens cannot see, so the model
+    gets no mask.
+
+    Parameters
+    ----------
+    model, sequences
+        A causal language model and token ids.
+    layers, site
+        Layers whose activations are read, and the part of them (:data:`lfp.models.sites.SITES`).
+    pad, batch_size
+        The padding token's id and the number of sequences in a batch.
+    stop
+        Whether a pass ends behind the last of `layers`.
+    first
+        The batch that the pass begins with.
+
+    Yields
+    ------
+    tuple
+        Indices of the batch's sequences, attention mask [batch, token], and the activations
+        [batch, token, width] by layer.
     """
     batches = length_batches([len(sequence) for sequence in sequences], batch_size)
-    with captured(model, layers, stop) as outputs:
+    with captured(model, layers, stop, site) as outputs:
         for index in batches[first:]:
             batch = pad_batch([sequences[i] for i in index], pad, model.device)
             with suppress(_EnoughError):
@@ -132,13 +165,30 @@ def continuations(
     pad: int,
     batch_size: int,
     first: int = 0,
+    site: str = "mlp",
 ) -> Iterator[tuple[np.ndarray, dict[int, list[torch.Tensor]], list[torch.Tensor]]]:
-    """What the model makes of several continuations of each row's prefix, which it reads once.
+    """Read several continuations of each row's prefix; the prefix is read once.
 
-    `sequences` [continuation][row] are token ids whose first `shared` [row] are equal. Yields, per
-    batch of `batch_size` rows, their indices, the MLP outputs of `layers`, and the final hidden
-    states, both as a list over continuations of [row, token, d_model] whose tokens begin behind the
-    shared ones. The pass begins with batch `first`.
+    Parameters
+    ----------
+    model
+        A causal language model.
+    sequences
+        Token ids [continuation][row].
+    shared
+        Number of first tokens [row] that the row's continuations share.
+    layers, site
+        Layers whose activations are read, and the part of them.
+    pad, batch_size
+        The padding token's id and the number of rows in a batch.
+    first
+        The batch that the pass begins with.
+
+    Yields
+    ------
+    tuple
+        Indices of the batch's rows, the activations by layer and the final hidden states; both are
+        lists over continuations of [row, token, width] whose tokens begin behind the shared ones.
     """
     kinds = len(sequences)
     rests = [[ids[n:] for ids, n in zip(row, shared, strict=True)] for row in sequences]
@@ -155,7 +205,7 @@ def continuations(
         positions = torch.tensor([shared[i] for i in index for _ in rests], device=model.device)[
             :, None
         ]
-        with captured(model, layers) as outputs, captured_final(model) as final:
+        with captured(model, layers, site=site) as outputs, captured_final(model) as final:
             model.base_model(
                 input_ids=batch["input_ids"], attention_mask=torch.cat([before, mask], 1),
                 past_key_values=cache,
@@ -196,12 +246,26 @@ def text_losses(
     pad: int,
     batch_size: int,
     edits: Mapping[int, Edit],
+    site: str = "mlp",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Summed next-token cross-entropy (nats) and number of predicted tokens of every sequence,
-    under `edits`.
+    """Cross-entropy of every sequence while a site is edited.
+
+    Parameters
+    ----------
+    model, sequences
+        A causal language model and token ids.
+    pad, batch_size
+        The padding token's id and the number of sequences in a batch.
+    edits, site
+        Edits by layer, and the part of the layer that they change.
+
+    Returns
+    -------
+    tuple
+        Summed next-token cross-entropy (nats) and number of predicted tokens [sequence].
     """
     nats, counts = np.zeros(len(sequences)), np.zeros(len(sequences), dtype=np.int64)
-    with edited(model, edits):
+    with edited(model, edits, site):
         for index in length_batches([len(sequence) for sequence in sequences], batch_size):
             batch = pad_batch([sequences[i] for i in index], pad, model.device)
             logits = model(**batch, use_cache=False).logits[:, :-1].float()

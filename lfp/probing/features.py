@@ -11,12 +11,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.files.resume import Clock, load_tensors, save_tensors
-from lfp.models import architectures
-from lfp.models.architectures import output_logits
+from lfp.models.architectures import output_logits, site_width, width
 from lfp.models.hooks import continuations
 from lfp.models.tokens import word_mask
 from lfp.probing.contrasts import ELEMENTS
-from lfp.sae.autoencoder import SparseAutoencoder, untrained
+from lfp.sae.architectures.base import SparseAutoencoder, site_of
 
 #: What a probe may read of a model: the autoencoder's code, its output, the MLP output itself, the
 #: code of an untrained autoencoder on the same activations, and the static input embedding.
@@ -62,6 +61,60 @@ def shared_tokens(sequences: Sequence[Sequence[int]], targets: Sequence[Sequence
     return next(differ, most)
 
 
+class Elements:
+    """The texts of contrast triples as tokens.
+
+    Parameters
+    ----------
+    tokenizer
+        The subject's.
+    triples
+        A ``prompt`` and a column for each of `elements`.
+    elements
+        Columns that are read.
+    max_tokens
+        Tokens of a text; longer ones are cut from the left.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        triples: pd.DataFrame,
+        elements: Sequence[str],
+        max_tokens: int,
+    ) -> None:
+        self.elements = elements
+        self.sequences, self.targets = encode_elements(tokenizer, triples, elements, max_tokens)
+        self.shared = [
+            shared_tokens([s[i] for s in self.sequences], [t[i] for t in self.targets])
+            for i in range(len(triples))
+        ]
+
+    def targets_of(
+        self, rows: Sequence[int], element: int, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of an element's tokens in `rows`: place of the row, position behind the shared tokens,
+        and id, each [token].
+        """
+        pairs = [(place, t) for place, i in enumerate(rows) for t in self.targets[element][i]]
+        tokens = [t - self.shared[rows[place]] for place, t in pairs]
+        ids = [self.sequences[element][rows[place]][t] for place, t in pairs]
+        places = torch.tensor([place for place, _ in pairs])
+        return places, torch.tensor(tokens), torch.tensor(ids, device=device)
+
+    def lengths(self, triples: pd.DataFrame) -> dict[str, np.ndarray]:
+        """``length.{element}`` [triple, 2] and ``first_token.{element}`` [triple, 1]."""
+        result = {}
+        for element, sequences, targets in zip(
+            self.elements, self.sequences, self.targets, strict=True
+        ):
+            sizes = [(len(t), len(text)) for t, text in zip(targets, triples[element], strict=True)]
+            result[f"length.{element}"] = np.array(sizes, dtype=np.float32)
+            first = [[ids[t[0]]] for ids, t in zip(sequences, targets, strict=True)]
+            result[f"first_token.{element}"] = np.array(first, dtype=np.int64)
+        return result
+
+
 @torch.inference_mode()
 def element_features(
     model: PreTrainedModel,
@@ -76,90 +129,67 @@ def element_features(
 ) -> dict[str, np.ndarray]:
     """Mean features over each element's own tokens, concatenated over layers.
 
-    Returns ``{kind}.{element}`` arrays [triple, features] for `kinds` of :data:`KINDS` and every
-    element, a column of `triples` beside its ``prompt``. A target word's pieces are averaged
-    (paper); so are the tokens of an answer. Padding never enters. Beside them stand, for controls
-    that no autoencoder takes part in, ``log_probability.{element}`` [triple, 1], the summed
-    log-probability (nats) of the element's tokens after the prompt; ``length.{element}`` [triple,
-    2], its tokens and characters; ``first_token.{element}`` [triple, 1].
+    A target word's pieces are averaged (paper section 3.3); so are the tokens of an answer. Padding
+    never enters. The model reads the tokens that a triple's elements share once.
 
-    The model reads the tokens that a triple's elements share once (`batch_size` counts sequences,
-    three to a triple). With `state_path` what is read is kept there once a minute, and an
-    interrupted call goes on behind it.
+    Parameters
+    ----------
+    model, tokenizer
+        The subject.
+    autoencoders
+        Those of each layer; they say which site is read.
+    triples
+        A ``prompt`` and a column for each of `elements`.
+    kinds
+        Names of :data:`KINDS`.
+    max_tokens
+        Tokens of a text; longer ones are cut from the left.
+    batch_size
+        Sequences in a batch, one for each element of a triple.
+    elements
+        Columns of `triples` that are read.
+    state_path
+        A resume point, kept once a minute; an interrupted call goes on behind it.
+
+    Returns
+    -------
+    dict
+        ``{kind}.{element}`` [triple, features] for every kind and element. Beside them stand, for
+        controls that no autoencoder takes part in, ``log_probability.{element}`` [triple, 1], the
+        summed log-probability (nats) of the element's tokens after the prompt; ``length.{element}``
+        [triple, 2], its tokens and characters; ``first_token.{element}`` [triple, 1].
     """
-    layers = sorted(autoencoders)
     if triples.empty:
         return _of_no_triples(model, autoencoders, kinds, elements)
-    random = (
-        {n: untrained(sae, seed=n) for n, sae in autoencoders.items()}
-        if "random_code" in kinds
-        else {}
-    )
-    embed = model.get_input_embeddings()
-    sequences, targets = encode_elements(tokenizer, triples, elements, max_tokens)
-    shared = [
-        shared_tokens([s[i] for s in sequences], [t[i] for t in targets])
-        for i in range(len(triples))
-    ]
+    texts = Elements(tokenizer, triples, elements, max_tokens)
     tensors, counters = load_tensors(state_path) or ({}, {"batches": 0})
     result = {name: value.numpy() for name, value in tensors.items()}
-    done, clock = counters["batches"], Clock()
-
-    def put(name: str, rows: np.ndarray, values: np.ndarray) -> None:
-        if name not in result:
-            result[name] = np.zeros((len(triples), values.shape[1]), values.dtype)
-        result[name][rows] = values
-
+    done, clock, pad = counters["batches"], Clock(), tokenizer.pad_token_id
+    rows_at_once = max(1, batch_size // len(elements))
+    with_random = autoencoders if "random_code" in kinds else {}
+    random = {n: sae.untrained(n) for n, sae in with_random.items()}
     for rows, outputs, final in continuations(
-        model,
-        sequences,
-        shared,
-        layers,
-        tokenizer.pad_token_id,
-        max(1, batch_size // len(elements)),
-        done,
-    ):
+        model, texts.sequences, texts.shared, sorted(autoencoders), pad, rows_at_once, first=done,
+        site=site_of(autoencoders),
+    ):  # fmt: skip
         for e, element in enumerate(elements):
-            own = [
-                (place, token - shared[i])
-                for place, i in enumerate(rows)
-                for token in targets[e][i]
-            ]
-            place, token = torch.tensor(own, dtype=torch.long).T
-            counts = torch.bincount(place, minlength=len(rows))
-            ids = torch.tensor(
-                [sequences[e][i][t] for i in rows for t in targets[e][i]], device=model.device
+            place, token, ids = texts.targets_of(rows, e, model.device)
+            inputs = {n: outputs[n][e][place, token].float() for n in sorted(autoencoders)}
+            read = {k: _features(model, autoencoders, random, inputs, ids, k) for k in kinds}
+            means = {k: _segment_means(values, place, len(rows)) for k, values in read.items()}
+            means["log_probability"] = _log_probabilities(
+                model, final[e], ids, place, token, len(rows)
             )
-            for kind in kinds:
-                if kind == "embedding":
-                    read = embed(ids).float()
-                else:
-                    saes = random if kind == "random_code" else autoencoders
-                    read = torch.cat(
-                        [
-                            _features(saes[n], outputs[n][e][place, token].float(), kind)
-                            for n in layers
-                        ],
-                        1,
-                    )
-                put(f"{kind}.{element}", rows, _segment_means(read, place, counts).cpu().numpy())
-            values = _log_probabilities(model, final[e], ids, place, token, len(rows))
-            put(f"log_probability.{element}", rows, values[:, None])
+            for kind, values in means.items():
+                name = f"{kind}.{element}"
+                if name not in result:
+                    result[name] = np.zeros((len(triples), values.shape[1]), values.dtype)
+                result[name][rows] = values
         done += 1
         if state_path and clock.due():
-            save_tensors(
-                state_path,
-                {n: torch.from_numpy(value) for n, value in result.items()},
-                {"batches": done},
-            )
-    for e, element in enumerate(elements):
-        lengths = [
-            (len(own), len(text)) for own, text in zip(targets[e], triples[element], strict=True)
-        ]
-        result[f"length.{element}"] = np.array(lengths, dtype=np.float32)
-        first = [[ids[own[0]]] for ids, own in zip(sequences[e], targets[e], strict=True)]
-        result[f"first_token.{element}"] = np.array(first, dtype=np.int64)
-    return result
+            kept = {name: torch.from_numpy(value) for name, value in result.items()}
+            save_tensors(state_path, kept, {"batches": done})
+    return result | texts.lengths(triples)
 
 
 def _of_no_triples(
@@ -169,12 +199,11 @@ def _of_no_triples(
     elements: Sequence[str],
 ) -> dict[str, np.ndarray]:
     """What :func:`element_features` returns where there is no triple: arrays of no rows."""
-    codes, width = sum(sae.d_sae for sae in autoencoders.values()), architectures.width(model)
-    columns = {"latents": codes, "random_code": codes, "embedding": width}
-    sizes = {kind: columns.get(kind, width * len(autoencoders)) for kind in kinds} | {
-        "log_probability": 1,
-        "length": 2,
-    }
+    codes = sum(sae.d_sae for sae in autoencoders.values())
+    read = site_width(model, site_of(autoencoders)) * len(autoencoders)
+    columns = {"latents": codes, "random_code": codes, "embedding": width(model)}
+    sizes = {kind: columns.get(kind, read) for kind in kinds}
+    sizes |= {"log_probability": 1, "length": 2}
     result = {
         f"{kind}.{e}": np.zeros((0, size), np.float32)
         for kind, size in sizes.items()
@@ -191,28 +220,37 @@ def _log_probabilities(
     tokens: torch.Tensor,
     n: int,
 ) -> np.ndarray:
-    """Summed log-probabilities [row] of the tokens `ids` at (`rows`, `tokens`); a text's first
+    """Summed log-probabilities [row, 1] of the tokens `ids` at (`rows`, `tokens`); a text's first
     token counts 0.
     """
     known = tokens > 0  # the token before is always among those read, unless there is none
     logits = output_logits(model, final[rows[known], tokens[known] - 1]).float()
-    values = (
-        torch.log_softmax(logits, -1).gather(1, ids[known.to(ids.device)][:, None]).squeeze(1).cpu()
-    )
-    return torch.zeros(n).index_add_(0, rows[known], values).numpy()
+    values = torch.log_softmax(logits, -1).gather(1, ids[known.to(ids.device)][:, None])
+    return torch.zeros(n).index_add_(0, rows[known], values.squeeze(1).cpu()).numpy()[:, None]
 
 
-def _features(sae: SparseAutoencoder, x: torch.Tensor, kind: str) -> torch.Tensor:
-    """One kind of features of `x` [token, d_model]."""
+def _features(
+    model: PreTrainedModel,
+    autoencoders: Mapping[int, SparseAutoencoder],
+    random: Mapping[int, SparseAutoencoder],
+    inputs: Mapping[int, torch.Tensor],
+    ids: torch.Tensor,
+    kind: str,
+) -> torch.Tensor:
+    """One kind of features [token, feature] of `inputs` by layer [token, width], side by side."""
+    if kind == "embedding":
+        return model.get_input_embeddings()(ids).float()
     if kind == "raw":
-        return x
-    code = sae.encode(x)
-    return sae.decode(code) if kind == "reconstruction" else code
+        return torch.cat(list(inputs.values()), 1)
+    saes = random if kind == "random_code" else autoencoders
+    codes = {layer: saes[layer].encode(x) for layer, x in inputs.items()}
+    if kind == "reconstruction":
+        return torch.cat([saes[layer].decode(code) for layer, code in codes.items()], 1)
+    return torch.cat(list(codes.values()), 1)
 
 
-def _segment_means(values: torch.Tensor, rows: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Means of `values` [token, features] over the tokens of each row: [row, features]."""
-    sums = values.new_zeros(len(counts), values.shape[1]).index_add_(
-        0, rows.to(values.device), values
-    )
-    return sums / counts.to(values.device)[:, None]
+def _segment_means(values: torch.Tensor, rows: torch.Tensor, n: int) -> np.ndarray:
+    """Means of `values` [token, features] over the tokens of each of `n` rows: [row, features]."""
+    sums = values.new_zeros(n, values.shape[1]).index_add_(0, rows.to(values.device), values)
+    counts = torch.bincount(rows, minlength=n).to(values.device)
+    return (sums / counts[:, None]).cpu().numpy()

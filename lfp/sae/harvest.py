@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from lfp.files.artefacts import read_json, write_json
 from lfp.files.resume import Clock
-from lfp.models.hooks import mlp_outputs
+from lfp.models.hooks import site_activations
 from lfp.reporting.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -36,16 +36,32 @@ def harvest(
     seed: int,
     window_tokens: int = WINDOW_TOKENS,
     progress_path: str | Path | None = None,
+    site: str = "mlp",
 ) -> None:
-    """Fill `outputs` {layer: [token, d_model]} with the MLP outputs on all tokens of `sequences`,
-    shuffled.
+    """Fill arrays with the activations of a site on all tokens of `sequences`, shuffled.
 
-    The arrays may be files of float16 (:func:`~lfp.files.artefacts.tensor_file`) and are written
-    from front to back. Texts come in random order; their tokens are shuffled within windows of
-    `window_tokens`, with one order for all layers, so that training batches mix texts and no more
-    than a window is held. Padding is left out (the authors trained on it: paper_vs_code 1.4).
-    Values beyond the range of float16 are cut to it, and counted in the log. With `progress_path` a
-    file says how much of `outputs` is filled, and a killed harvest goes on behind that.
+    Texts come in random order; their tokens are shuffled within windows, with one order for all
+    layers, so that training batches mix texts and no more than a window is held. Padding is left
+    out (the authors trained on it: paper_vs_code 1.4). Values beyond the range of float16 are cut
+    to it, and counted in the log.
+
+    Parameters
+    ----------
+    model, sequences
+        A causal language model and token ids.
+    outputs
+        Arrays [token, width] by layer, which may be files of float16
+        (:func:`~lfp.files.artefacts.tensor_file`); they are written from front to back.
+    pad, batch_size
+        The padding token's id and the number of sequences in a batch.
+    seed
+        Seed of the order of texts and tokens.
+    window_tokens
+        Tokens that are shuffled together.
+    progress_path
+        A file that says how much of `outputs` is filled; a killed harvest goes on behind that.
+    site
+        The part of the layers that is read.
     """
     rng, clock = np.random.default_rng(seed), Clock()
     before = {"done": 0, "cut": 0}
@@ -64,7 +80,7 @@ def harvest(
             n: np.empty((rows, array.shape[1]), dtype=array.dtype) for n, array in outputs.items()
         }
         filled = 0
-        for _, mask, batch in mlp_outputs(model, window, layers, pad, batch_size):
+        for _, mask, batch in site_activations(model, window, layers, pad, batch_size, site=site):
             chosen = place[filled : filled + int(mask.sum())]
             for layer, array in held.items():
                 values = batch[layer][mask]
@@ -112,16 +128,13 @@ def _windows(
 def disk_bytes(
     sequences: Sequence[Sequence[int]], layers: int, d_model: int, most_gb: float
 ) -> int:
-    """Bytes that :func:`harvest` writes in float16; ValueError where they are more than `most_gb`
-    gigabytes.
-    """
+    """Bytes that :func:`harvest` writes in float16; ValueError where they exceed `most_gb` GB."""
     size = 2 * layers * d_model * sum(len(sequence) for sequence in sequences)
     if size > most_gb * 1e9:
         raise ValueError(
             f"activations: {layers} layers of {size // (2 * layers * d_model):,} tokens take"
-            f" {size / 1e9:.3g} GB, more"
-            f" than activations.max_disk_gb ({most_gb:g}). Read fewer texts, set keep_activations:"
-            f" false so that only"
-            " the chosen layers are harvested, or raise the limit"
+            f" {size / 1e9:.3g} GB, more than activations.max_disk_gb ({most_gb:g}). Read fewer"
+            " texts, set keep_activations: false so that only the chosen layers are harvested, or"
+            " raise the limit"
         )
     return size

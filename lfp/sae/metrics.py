@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from transformers import PreTrainedModel
 
-from lfp.models.hooks import Edit, mlp_outputs, text_losses
-from lfp.sae.autoencoder import SparseAutoencoder, reconstruct
+from lfp.models.hooks import Edit, site_activations, text_losses
+from lfp.sae.architectures.base import SparseAutoencoder, site_of
 
 
 def cross_entropy(
@@ -17,11 +17,20 @@ def cross_entropy(
     pad: int,
     batch_size: int,
     edits: dict[int, Edit],
+    site: str = "mlp",
 ) -> float:
-    """Mean next-token cross-entropy (nats per token) over the real tokens of `sequences` under
-    `edits`.
+    """Mean next-token cross-entropy (nats per token) while a site is edited.
+
+    Parameters
+    ----------
+    model, sequences
+        A causal language model and token ids.
+    pad, batch_size
+        The padding token's id and the number of sequences in a batch.
+    edits, site
+        Edits by layer, and the part of the layer that they change.
     """
-    nats, counts = text_losses(model, sequences, pad, batch_size, edits)
+    nats, counts = text_losses(model, sequences, pad, batch_size, edits, site)
     return float(nats.sum() / counts.sum())
 
 
@@ -29,9 +38,9 @@ class Reconstruction:
     """How well and how sparsely an autoencoder explains the tokens that it is shown, a batch at a
     time.
 
-    ``l0``: mean number of active features per token; ``mse``: mean over tokens and dimensions;
+    ``l0``: mean number of active latents per token; ``mse``: mean over tokens and dimensions;
     ``fvu``: squared error over the variance about the mean (0 for a perfect autoencoder, 1 for the
-    mean); ``dead_fraction``: share of features that are active on no token.
+    mean); ``dead_fraction``: share of latents that are active on no token.
     """
 
     def __init__(self, sae: SparseAutoencoder) -> None:
@@ -74,52 +83,69 @@ class Reconstruction:
         }
 
 
+#: What is None where no text was read.
+CROSS_ENTROPIES = ("ce_clean", "ce_reconstructed", "ce_zero", "loss_recovered")
+
+
 def evaluate(
     model: PreTrainedModel,
-    autoencoders: Mapping[int, Mapping[str, SparseAutoencoder]],
+    autoencoders: Mapping[int, Sequence[SparseAutoencoder]],
     sequences: Sequence[Sequence[int]],
     pad: int,
     batch_size: int,
-) -> dict[int, dict[str, dict[str, float | None]]]:
-    """Metrics by layer and name of `autoencoders` on the model's MLP outputs, and the cross-entropy
-    they keep.
+) -> dict[int, list[dict[str, float | None]]]:
+    """How well autoencoders explain a model's activations, and the cross-entropy that they keep.
 
     One pass reads all layers for :class:`Reconstruction`. ``loss_recovered`` is (CE_zero - CE_sae)
-    / (CE_zero - CE_clean), with the MLP output replaced by 0 and by the reconstruction: 1 for a
-    perfect autoencoder. ``layer_needed`` is false where taking the output away raises the
-    cross-entropy by less than 1 %: a ratio of two such small numbers says nothing. Without a text
-    all metrics are None.
+    / (CE_zero - CE_clean), with the activations replaced by 0 and by the reconstruction: 1 for a
+    perfect autoencoder. ``layer_needed`` is false where taking the activations away raises the
+    cross-entropy by less than 1 %: a ratio of two such small numbers says nothing.
+
+    Parameters
+    ----------
+    model
+        The model whose activations are read.
+    autoencoders
+        Those of each layer, all of one site.
+    sequences
+        Token ids of held-out texts; without any, all metrics are None.
+    pad, batch_size
+        The padding token's id and the number of sequences in a batch.
+
+    Returns
+    -------
+    dict
+        Metrics of each autoencoder, by layer and in the order given.
     """
-    read = {
-        n: {name: Reconstruction(sae) for name, sae in group.items()}
-        for n, group in autoencoders.items()
-    }
-    for _, mask, outputs in mlp_outputs(model, sequences, sorted(autoencoders), pad, batch_size):
+    read = {n: [Reconstruction(sae) for sae in group] for n, group in autoencoders.items()}
+    site = site_of(
+        {(n, i): sae for n, group in autoencoders.items() for i, sae in enumerate(group)}
+    )
+    for _, mask, outputs in site_activations(
+        model, sequences, sorted(autoencoders), pad, batch_size, site=site
+    ):
         for layer, group in read.items():
-            for reconstruction in group.values():
+            for reconstruction in group:
                 reconstruction.add(outputs[layer][mask])
     if not sequences:
-        nothing = dict.fromkeys(("ce_clean", "ce_reconstructed", "ce_zero", "loss_recovered"))
-        return {
-            layer: {
-                name: {**r.metrics(), **nothing, "layer_needed": False, "tokens": 0}
-                for name, r in group.items()
-            }
-            for layer, group in read.items()
-        }
-    clean = cross_entropy(model, sequences, pad, batch_size, {})
-    result: dict[int, dict[str, dict[str, float | None]]] = {}
+        nothing = dict.fromkeys(CROSS_ENTROPIES) | {"layer_needed": False, "tokens": 0}
+        return {layer: [r.metrics() | nothing for r in group] for layer, group in read.items()}
+
+    def loss(edits: dict[int, Edit]) -> float:
+        return cross_entropy(model, sequences, pad, batch_size, edits, site)
+
+    clean = loss({})
+    result = {}
     for layer, group in read.items():
-        zero = cross_entropy(model, sequences, pad, batch_size, {layer: torch.zeros_like})
-        result[layer] = {}
-        for name, reconstruction in group.items():
-            kept = cross_entropy(
-                model, sequences, pad, batch_size, {layer: reconstruct(reconstruction.sae)}
-            )
-            result[layer][name] = {
+        zero = loss({layer: torch.zeros_like})
+        kept = [loss({layer: reconstruction.sae.reconstruct}) for reconstruction in group]
+        result[layer] = [
+            {
                 **reconstruction.metrics(),
-                "ce_clean": clean, "ce_reconstructed": kept, "ce_zero": zero,
-                "loss_recovered": (zero - kept) / (zero - clean) if zero != clean else 1.0,
+                "ce_clean": clean, "ce_reconstructed": remaining, "ce_zero": zero,
+                "loss_recovered": (zero - remaining) / (zero - clean) if zero != clean else 1.0,
                 "layer_needed": zero > 1.01 * clean, "tokens": reconstruction.tokens,
-            }  # fmt: skip
+            }
+            for reconstruction, remaining in zip(group, kept, strict=True)
+        ]  # fmt: skip
     return result

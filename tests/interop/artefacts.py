@@ -14,12 +14,13 @@ from safetensors.numpy import save_file
 
 from lfp.explaining import exports
 from lfp.models.architectures import hook_name
-from lfp.models.hooks import mlp_outputs
+from lfp.models.hooks import site_activations
 from lfp.models.loading import save_model
 from lfp.organisms.reviews import generate_reviews, sentiment_vocabulary
 from lfp.organisms.tokenizers import train_tokenizer
-from lfp.sae import autoencoder, training
+from lfp.sae import store, training
 from lfp.sae.harvest import harvest
+from lfp.settings import Autoencoder
 from tests.conftest import make_model
 
 
@@ -38,15 +39,13 @@ def main(folder: Path) -> None:
     harvest(model, sequences, outputs, tokenizer.pad_token_id, 16, seed=0)
     expected = {"x": outputs[1][:200]}
     for name, tied in (("tied", True), ("untied", False)):
-        settings = training.AutoencoderSettings(
-            batch_size=256, epochs=3, learning_rate=1e-2, tied=tied
-        )
+        settings = Autoencoder(batch_size=256, epochs=3, learning_rate=1e-2, tied=tied)
         [sae] = training.train(outputs[1], [24], settings, seed=0)
-        autoencoder.save(sae, folder / name, {"hook_name": hook_name(model, 1), "layer": 1})
+        store.save(sae, folder / name, {"hook_name": hook_name(model, 1), "layer": 1})
         x = torch.from_numpy(expected["x"])
         expected[f"{name}.code"] = sae.encode(x).detach().numpy()
         expected[f"{name}.output"] = sae.decode(sae.encode(x)).detach().numpy()
-    sae = autoencoder.load(folder / "tied")
+    sae = store.load(folder / "tied")
     windows = exports.packed_windows(tokenizer, texts, 16, 50)
     found = exports.active_features(model, {1: sae}, windows, 8)
     about = {
@@ -63,7 +62,7 @@ def main(folder: Path) -> None:
         about,
     )
     [(_, mask, values)] = list(
-        mlp_outputs(model, windows.tolist(), [1], tokenizer.pad_token_id, 50)
+        site_activations(model, windows.tolist(), [1], tokenizer.pad_token_id, 50)
     )
     assert bool(mask.all())
     expected["windows"] = windows

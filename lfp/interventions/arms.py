@@ -1,0 +1,88 @@
+"""Arms of ablation: how an arm selects its latents, and the actions it runs under.
+
+A new selector is one more function of :class:`Candidates` and an arm in :data:`ARMS`. Nothing dear
+is imported here, so that planning a run reads the arms' names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from lfp.interventions.selection import FeatureSet
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a selector chooses from.
+
+    ``explanations`` has a row per latent with its statistics and its verdict, ``related`` are the
+    latents by layer that an explainer called related to the feedback, ``probe_weight`` are the
+    weights of the policy's probe (None where no arm asks for them), and ``rng`` serves selectors
+    that draw.
+    """
+
+    explanations: pd.DataFrame
+    related: FeatureSet
+    probe_weight: np.ndarray | None
+    rng: np.random.Generator
+
+
+def explained(candidates: Candidates) -> FeatureSet:
+    """The latents that an explainer called related to the feedback."""
+    return candidates.related
+
+
+def matched_random(candidates: Candidates) -> FeatureSet:
+    """Unrelated latents that are matched to the related ones on frequency and contribution."""
+    from lfp.interventions.selection import matched_random_set
+
+    return matched_random_set(candidates.explanations, candidates.related, candidates.rng)
+
+
+def largest_probe_weight(candidates: Candidates) -> FeatureSet:
+    """As many latents as are related, those of the largest weights in the policy's probe."""
+    from lfp.interventions.selection import probe_weight_rank, top_set
+
+    rank = probe_weight_rank(candidates.explanations, candidates.probe_weight)
+    return top_set(candidates.explanations, candidates.related, rank)
+
+
+def best_unrelated_match(candidates: Candidates) -> FeatureSet:
+    """As many latents as are related, the best matched ones that are not related."""
+    from lfp.interventions.selection import top_set, unrelated_match_rank
+
+    rank = unrelated_match_rank(candidates.explanations)
+    return top_set(candidates.explanations, candidates.related, rank)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm.
+
+    ``select`` chooses the latents that are set; an arm without it sets none. ``reconstructs``
+    replaces activations by their reconstruction. An arm that ``draws`` has several random sets. An
+    arm of ``all_actions`` runs under every configured action, the others under ``zero``.
+    ``reads_probe`` says that the selector needs the probe's weights.
+    """
+
+    select: Callable[[Candidates], FeatureSet] | None = None
+    reconstructs: bool = False
+    draws: bool = False
+    all_actions: bool = False
+    reads_probe: bool = False
+
+
+ARMS = {
+    "none": Arm(),
+    "reconstruction": Arm(reconstructs=True),
+    "explained": Arm(explained, all_actions=True),
+    "random": Arm(matched_random, draws=True),
+    "top_probe_weight": Arm(largest_probe_weight, reads_probe=True),
+    "top_match_unrelated": Arm(best_unrelated_match),
+}

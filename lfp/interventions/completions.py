@@ -1,0 +1,200 @@
+"""Completions under edits of a site, their rewards, and how far they lead from the model's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lfp.feedback.rewards import Reward
+from lfp.files.artefacts import ArtefactError, read_table, write_table
+from lfp.files.resume import Clock
+from lfp.models.architectures import output_logits
+from lfp.models.generation import decode_responses, generate, response_mask
+from lfp.models.hooks import Edit, edited
+from lfp.models.tokens import pad_batch, position_ids
+from lfp.reporting.progress import Progress
+
+#: Columns that describe a completion.
+COLUMNS = ("prompt", "reward", "kl", "tokens", "distinct_2", "completion")
+
+
+def stacked(conditions: Sequence[Mapping[int, Edit]]) -> dict[int, Edit]:
+    """Edits of a batch whose equal parts, one behind the other, are each under its own
+    condition.
+    """
+
+    def edit_of(layer: int) -> Edit:
+        own = [edits.get(layer) for edits in conditions]
+
+        def edit(x: torch.Tensor) -> torch.Tensor:
+            parts = zip(own, x.chunk(len(own)), strict=True)
+            return torch.cat([part if change is None else change(part) for change, part in parts])
+
+        return edit
+
+    return {
+        layer: edit_of(layer)
+        for layer in sorted({layer for edits in conditions for layer in edits})
+    }
+
+
+def completion_rewards(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    conditions: Sequence[Mapping[int, Edit]],
+    prefixes: Sequence[Sequence[int]],
+    reward: Reward,
+    new_tokens: int,
+    batch_size: int,
+    seed: int,
+    state_path: str | Path | None = None,
+    site: str = "mlp",
+) -> list[pd.DataFrame]:
+    """Sample and score a completion to every prefix under the edits of each condition.
+
+    Every condition draws the same uniforms (common random numbers), so differences are paired. As
+    many conditions go through the model together as a batch has room for.
+
+    Parameters
+    ----------
+    model, tokenizer
+        The model that writes.
+    conditions, site
+        Edits by layer of each condition, and the part of the layers that they change; no edit is
+        the untouched model.
+    prefixes
+        Token ids of the prompts.
+    reward
+        Scores completions.
+    new_tokens, batch_size
+        Tokens to sample, at most, and completions in a batch.
+    seed
+        Seed of the uniforms.
+    state_path
+        A resume point, kept once a minute; an interrupted call goes on behind it.
+
+    Returns
+    -------
+    list of DataFrame
+        One for each condition, with the columns ``prompt``, ``reward``, ``kl`` (exact divergence of
+        the edited from the untouched model on its own completion, nats, summed over tokens),
+        ``tokens``, ``distinct_2`` (distinct over all pairs of neighbouring tokens), ``completion``.
+    """
+    frames: list[list[pd.DataFrame]] = [[] for _ in conditions]
+    bar, clock = Progress(total=len(conditions) * len(prefixes), desc="completions"), Clock()
+    scored = _scored_before(state_path) if state_path else {}
+    for start in range(0, len(prefixes), batch_size):
+        part = prefixes[start : start + batch_size]
+        together = max(1, batch_size // len(part))
+        for first in range(0, len(conditions), together):
+            chosen = conditions[first : first + together]
+            if (start, first) not in scored:
+                frame = _completions(model, tokenizer, chosen, part, new_tokens, seed + start, site)
+                asked = tokenizer.batch_decode(part, skip_special_tokens=True) * len(chosen)
+                frame.insert(1, "reward", reward(asked, list(frame["completion"])))
+                frame["prompt"] += start
+                scored[start, first] = frame
+                if state_path and clock.due():
+                    kept = [
+                        frame.assign(start=key[0], first=key[1]) for key, frame in scored.items()
+                    ]
+                    write_table(state_path, pd.concat(kept, ignore_index=True), {})
+            frame = scored[start, first]
+            for i in range(len(chosen)):
+                rows = frame.iloc[i * len(part) : (i + 1) * len(part)].reset_index(drop=True)
+                frames[first + i].append(rows)
+            bar.update(len(frame))
+    bar.close()
+    if not prefixes:
+        return [pd.DataFrame(columns=COLUMNS) for _ in conditions]
+    return [pd.concat(parts, ignore_index=True) for parts in frames]
+
+
+def _scored_before(state_path: str | Path) -> dict[tuple[int, int], pd.DataFrame]:
+    """What an interrupted call scored, by the place of its batch; nothing where that cannot be
+    read.
+    """
+    try:
+        frame = read_table(state_path)
+    except (FileNotFoundError, ArtefactError):
+        return {}
+    groups = frame.groupby(["start", "first"], sort=False)
+    return {
+        key: part.drop(columns=["start", "first"]).reset_index(drop=True) for key, part in groups
+    }
+
+
+def _completions(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    conditions: Sequence[Mapping[int, Edit]],
+    prefixes: Sequence[Sequence[int]],
+    new_tokens: int,
+    seed: int,
+    site: str,
+) -> pd.DataFrame:
+    """One unscored batch of :func:`completion_rewards`: all `prefixes` under the first condition,
+    then the next, ...
+    """
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    edits, groups = stacked(conditions), len(conditions)
+    batch = pad_batch(list(prefixes) * groups, pad, model.device, left=True)
+    with edited(model, edits, site):
+        response = generate(model, batch, new_tokens, seed, eos, pad, groups)
+    lengths = torch.full((len(response),), new_tokens, device=response.device)
+    mask = response_mask(response, lengths, eos)
+    completions = decode_responses(tokenizer, response, mask)
+    rows = [row[keep].tolist() for row, keep in zip(response.cpu(), mask.cpu(), strict=True)]
+    untouched = np.repeat([not edit for edit in conditions], len(prefixes))
+    return pd.DataFrame({
+        "prompt": np.tile(np.arange(len(prefixes)), groups),
+        "kl": np.where(untouched, 0.0, _divergence(model, edits, batch, response, mask, site)),
+        "tokens": [len(row) for row in rows], "distinct_2": [distinct_2(row) for row in rows],
+        "completion": completions,
+    })  # fmt: skip
+
+
+def distinct_2(tokens: Sequence[int]) -> float:
+    """Distinct over all pairs of neighbouring tokens (Li et al. 2016); 1 for a text with fewer than
+    two tokens.
+    """
+    pairs = list(zip(tokens, tokens[1:], strict=False))
+    return len(set(pairs)) / len(pairs) if pairs else 1.0
+
+
+@torch.no_grad()
+def _divergence(
+    model: PreTrainedModel,
+    edits: Mapping[int, Edit],
+    batch: dict[str, torch.Tensor],
+    response: torch.Tensor,
+    mask: torch.Tensor,
+    site: str,
+) -> np.ndarray:
+    """KL [row] of the edited from the untouched model over the response's positions, exactly 0
+    without edits.
+    """
+    if not edits:
+        return np.zeros(len(response))
+    full = {
+        "input_ids": torch.cat([batch["input_ids"], response], 1),
+        "attention_mask": torch.cat([batch["attention_mask"], mask.long()], 1),
+    }
+    positions = position_ids(full["attention_mask"])
+
+    def log_probabilities(active: Mapping[int, Edit]) -> torch.Tensor:
+        with edited(model, active, site):
+            hidden = model.base_model(
+                **full, position_ids=positions, use_cache=False
+            ).last_hidden_state
+        return torch.log_softmax(
+            output_logits(model, hidden[:, -response.shape[1] - 1 : -1]).float(), -1
+        )
+
+    ours, clean = log_probabilities(edits), log_probabilities({})
+    return (((ours.exp() * (ours - clean)).sum(-1)) * mask).sum(1).double().cpu().numpy()

@@ -1,0 +1,69 @@
+"""The texts of ablation: prompts, and sentences without feedback for the cross-entropy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from lfp.models.tokens import tokenize
+from lfp.settings import Ablation
+from lfp.texts.corpora import preference_pairs
+from lfp.texts.words import WORD, Lexicon
+
+
+def held_out_prompts(
+    tokenizer: PreTrainedTokenizerBase, corpus: pd.DataFrame, settings: Ablation
+) -> list[list[int]]:
+    """Token ids of what the model goes on writing.
+
+    Prefixes of held-out texts, or the last tokens of a preference corpus's prompts.
+    """
+    if "text" in corpus:
+        texts = list(corpus["text"])
+        return prefix_tokens(tokenizer, texts, settings.prefix_tokens, settings.prompts)
+    prompts = list(preference_pairs(corpus)[0]["prompt"])[: settings.prompts]
+    return [ids[-settings.prompt_tokens :] for ids in tokenize(tokenizer, prompts)["input_ids"]]
+
+
+def neutral_sentences(
+    texts: Sequence[str], lexicon: Lexicon, n: int, min_words: int = 6
+) -> list[str]:
+    """The `n` sentences of `texts` whose words hold the least feedback: lowest absolute mean of
+    `lexicon`.
+
+    Sentences of fewer than `min_words` words and repeated ones are left out; ValueError if none of
+    some is left.
+    """
+    sentences = dict.fromkeys(
+        part.strip() for text in texts for part in re.split(r"(?<=[.!?])\s+|\n+", text)
+    )
+    scored = []
+    for sentence in sentences:
+        words = [match.group().lower() for match in WORD.finditer(sentence)]
+        if len(words) >= min_words:
+            scored.append(
+                (abs(sum(lexicon.get(word, 0.0) for word in words)) / len(words), sentence)
+            )
+    if texts and not scored:
+        raise ValueError(
+            f"no held-out sentence has {min_words} words; the cross-entropy needs neutral text"
+        )
+    return [sentence for _, sentence in sorted(scored, key=lambda pair: pair[0])[:n]]
+
+
+def prefix_tokens(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int, n: int
+) -> list[list[int]]:
+    """The first `length` tokens of the first `n` texts that are longer than that; ValueError if
+    none of some is.
+    """
+    encoded = tokenize(tokenizer, texts)["input_ids"]
+    prefixes = [ids[:length] for ids in encoded if len(ids) > length][:n]
+    if texts and not prefixes:
+        raise ValueError(
+            f"no held-out text is longer than {length} tokens; lower ablation.prefix_tokens"
+        )
+    return prefixes

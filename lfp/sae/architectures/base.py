@@ -1,0 +1,125 @@
+"""What every sparse autoencoder is: an encoder, a decoder with unit directions, and a loss.
+
+An autoencoder's latents are what :meth:`SparseAutoencoder.encode` gives; nothing else computes them
+from the weights. A subclass says how latents come from pre-activations and what its loss is.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lfp.settings import Autoencoder
+
+
+class SparseAutoencoder(nn.Module):
+    """Latents f = activation(x W_enc + b_enc) and reconstruction x_hat = f W_dec + b_dec.
+
+    Parameters
+    ----------
+    d_in, d_sae
+        Width of the activations and number of latents.
+    tied
+        Whether W_enc is the transpose of W_dec (paper) or a matrix of its own.
+
+    Notes
+    -----
+    Rows of W_dec have unit norm: they are normalised inside the graph, so a gradient never changes
+    a norm. W_dec starts with orthogonal rows (as far as d_in allows). ``site`` and ``layer`` say
+    what a loaded autoencoder is of.
+    """
+
+    #: The name in :data:`lfp.sae.architectures.ARCHITECTURES`, which is SAELens's.
+    architecture: ClassVar[str]
+    #: Entries of SAELens's configuration that the architecture has beside those of all.
+    options: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, d_in: int, d_sae: int, tied: bool = True) -> None:
+        super().__init__()
+        self.d_in, self.d_sae, self.tied = d_in, d_sae, tied
+        self.site, self.layer = "mlp", 0
+        self.decoder = nn.Parameter(nn.init.orthogonal_(torch.empty(d_sae, d_in)))
+        # Contiguous: a fused optimizer walks a parameter and its gradient as they lie in memory.
+        encoder = F.normalize(self.decoder.detach(), dim=1).T.contiguous()
+        self.encoder = None if tied else nn.Parameter(encoder)
+        self.b_enc = nn.Parameter(torch.zeros(d_sae))
+        self.b_dec = nn.Parameter(torch.zeros(d_in))
+
+    @classmethod
+    def of_settings(cls, d_in: int, d_sae: int, settings: Autoencoder) -> Self:
+        """An untrained autoencoder as a variant's `settings` describe it."""
+        options = {name: getattr(settings, name) for name in cls.options}
+        return cls(d_in, d_sae, tied=settings.tied, **options)
+
+    @property
+    def W_dec(self) -> torch.Tensor:
+        """Unit-norm directions of the latents [d_sae, d_in]."""
+        return F.normalize(self.decoder, dim=1)
+
+    @property
+    def W_enc(self) -> torch.Tensor:
+        """Encoder weights [d_in, d_sae]."""
+        return self.W_dec.T if self.encoder is None else self.encoder
+
+    @abstractmethod
+    def encode(self, x: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
+        """Latents [..., d_sae] of `x` [..., d_in], or those of the indices `columns` alone."""
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Reconstruction [..., d_in] of `latents` [..., d_sae]."""
+        return latents @ self.W_dec + self.b_dec
+
+    @abstractmethod
+    def loss(
+        self, x: torch.Tensor, settings: Autoencoder
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(total loss, mean squared error over tokens and dimensions, mean over tokens of the
+        latents' L1 norm) for `x` [token, d_in].
+        """
+
+    @torch.no_grad()
+    def fold(self, scale: float) -> None:
+        """Take a division of the activations by `scale` (above 0) into the weights.
+
+        An autoencoder that was trained on x / scale becomes one of x whose latents and
+        reconstructions are `scale` times as large; directions keep their unit norm.
+        """
+        self.b_enc *= scale
+        self.b_dec *= scale
+
+    def untrained(self, seed: int) -> Self:
+        """An autoencoder of the same class, size and sparsity before training: random unit
+        directions, no biases.
+        """
+        torch.manual_seed(seed)
+        options = {name: getattr(self, name) for name in self.options}
+        fresh = type(self)(self.d_in, self.d_sae, **options)
+        fresh.site, fresh.layer = self.site, self.layer
+        return fresh.to(self.b_dec.device).eval().requires_grad_(False)
+
+    def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
+        """The reconstruction of `x` [..., d_in] in its own precision: an edit of a site."""
+        return self.decode(self.encode(x.float())).to(x.dtype)
+
+    def gradients(
+        self, settings: Autoencoder, tokens: int, threads: int
+    ) -> Callable[[torch.Tensor], None]:
+        """What training computes gradients by, for `tokens` read in all; here by autograd."""
+        from lfp.sae.gradients import Autograd
+
+        return Autograd(self, settings)
+
+
+def site_of(autoencoders: Mapping[Any, SparseAutoencoder]) -> str:
+    """The site that all `autoencoders` are of, ``mlp`` where there are none; ValueError where they
+    differ.
+    """
+    sites = sorted({sae.site for sae in autoencoders.values()})
+    if len(sites) > 1:
+        raise ValueError(f"autoencoders of one site are expected, got those of {', '.join(sites)}")
+    return sites[0] if sites else "mlp"

@@ -1,0 +1,45 @@
+"""The paper's autoencoder: ReLU latents with an L1 penalty, tied or not (section 3.2, Eq. 1-2).
+
+With the authors' scaling of the loss (mean over tokens *and* dimensions) and their decoder bias,
+both of which the equations leave out (paper_vs_code 2a-9, 2a-10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+from lfp.sae.architectures.base import SparseAutoencoder
+from lfp.settings import Autoencoder
+
+
+class Standard(SparseAutoencoder):
+    """Latents f = ReLU(x W_enc + b_enc)."""
+
+    architecture = "standard"
+
+    def encode(self, x: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
+        """Latents of `x`; each is a function of its own column of the encoder."""
+        if columns is None:
+            return F.relu(x @ self.W_enc + self.b_enc)
+        return F.relu(x @ self.W_enc[:, columns] + self.b_enc[columns])
+
+    def loss(
+        self, x: torch.Tensor, settings: Autoencoder
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Squared error plus ``l1`` times the mean L1 norm of a token's latents."""
+        w_dec = self.W_dec
+        latents = F.relu(x @ (w_dec.T if self.encoder is None else self.encoder) + self.b_enc)
+        error = F.mse_loss(latents @ w_dec + self.b_dec, x)
+        sparsity = latents.sum(1).mean()
+        return error + settings.l1 * sparsity, error, sparsity
+
+    def gradients(
+        self, settings: Autoencoder, tokens: int, threads: int
+    ) -> Callable[[torch.Tensor], None]:
+        """The loss's gradients written out, by dense products or by sparse kernels."""
+        from lfp.sae.gradients import WrittenOut
+
+        return WrittenOut(self, settings, tokens, threads)

@@ -1,0 +1,229 @@
+"""Gradients of an autoencoder's loss: by autograd, or written out for the paper's architecture.
+
+With f = ReLU(x W_enc + b_enc), e = f W_dec + b_dec - x, n tokens of d dimensions and g = 2 e / (n
+d), the loss mean(e^2) + l1 mean_t |f| has the gradients
+
+    by b_dec   sum_t g              by W_dec   f^T g
+    by b_enc   sum_t h              by W_enc   x^T h        where h = (g W_dec^T + l1 / n) [f > 0]
+
+which a tied autoencoder adds up, and which lose their part along a row of the decoder, whose norm
+is fixed. That is five matrix products; automatic differentiation takes the same five and keeps what
+it needs in fresh memory. Where few latents are active, four of the five cost in proportion to the
+active ones (:mod:`~lfp.sae.kernels`).
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+
+from lfp.sae.architectures.base import SparseAutoencoder
+from lfp.settings import Autoencoder
+
+#: Steps between two looks at how many latents are active.
+LOOK_EVERY = 50
+#: Weights above which the sparse path, which gathers their rows, leaves the cache and pays off at a
+#: lower density.
+CACHED_WEIGHTS = 2**21
+#: Floating-point operations of a training from which on the kernels are worth the half second that
+#: loading them takes.
+KERNELS_PAY = 3e10
+
+
+def sparse_pays(density: float, weights: int) -> bool:
+    """Whether the sparse path is the faster one on a CPU at this share of active latents;
+    `weights` is d_in d_sae.
+    """
+    return density < (0.25 if weights <= CACHED_WEIGHTS else 0.16)
+
+
+class Autograd:
+    """Gradients of any architecture's loss by automatic differentiation.
+
+    Parameters
+    ----------
+    sae
+        The autoencoder; its parameters' ``grad`` is set.
+    settings
+        Settings of its loss, and the ``precision`` of its matrix products.
+    """
+
+    def __init__(self, sae: SparseAutoencoder, settings: Autoencoder) -> None:
+        self.sae, self.settings = sae.requires_grad_(True), settings
+        #: All that decides the course of later steps beside the weights, for a resume point.
+        self.counters: dict[str, float] = {}
+
+    def look(self, x: torch.Tensor, step: int) -> None:
+        """Nothing about the way of computing depends on the data."""
+
+    def __call__(self, x: torch.Tensor) -> None:
+        """Gradients for `x` [token, d_in]."""
+        low = self.settings.precision == "bfloat16"
+        with torch.autocast(x.device.type, torch.bfloat16) if low else nullcontext():
+            loss, _, _ = self.sae.loss(x, self.settings)
+        parameters = list(self.sae.parameters())
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(loss, parameters), strict=True
+        ):
+            parameter.grad = gradient
+
+
+class Gradients:
+    """Closed-form gradients of the standard autoencoder's loss; they set its parameters' ``grad``.
+
+    Buffers are kept between batches: fresh memory of this size costs as much as a matrix product.
+
+    Parameters
+    ----------
+    sae
+        The autoencoder; its parameters may have any floating type.
+    l1
+        Weight of the L1 norm.
+    precision
+        Type of the matrix products of the dense path.
+    threads
+        Threads of the sparse path, each with a share of the tokens.
+    """
+
+    def __init__(
+        self,
+        sae: SparseAutoencoder,
+        l1: float,
+        precision: torch.dtype = torch.float32,
+        threads: int = 1,
+    ) -> None:
+        self.sae, self.l1, self.precision, self.threads = sae, l1, precision, threads
+        self._buffers: dict[str, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def dense(self, x: torch.Tensor) -> None:
+        """Gradients for `x` [token, d_in] by matrix products over all features."""
+        sae, (n, d), kind = self.sae, x.shape, self.precision
+        norms = sae.decoder.norm(dim=1, keepdim=True)
+        w_dec = sae.decoder / norms
+        low = w_dec.to(kind)
+        w_enc = low.T if sae.encoder is None else sae.encoder.to(kind)
+        x = x.to(kind)
+        code = torch.addmm(
+            sae.b_enc.to(kind), x, w_enc, out=self._buffer("code", n, sae.d_sae, kind)
+        ).relu_()
+        error = torch.addmm(
+            sae.b_dec.to(kind), code, low, out=self._buffer("error", n, d, kind)
+        ).sub_(x)
+        # 2 / (n d) goes into the products that read the error, where it costs nothing.
+        scale = 2 / (n * d)
+        penalty = torch.full_like(sae.b_enc, self.l1 / n, dtype=kind)
+        sent = torch.addmm(
+            penalty, error, low.T, alpha=scale, out=self._buffer("sent", n, sae.d_sae, kind)
+        )
+        torch.ops.aten.threshold_backward.grad_input(
+            sent, code, 0, grad_input=sent
+        )  # 0 where no feature was active
+        d_dec = torch.mm(code.T, error, out=self._buffer("decoder", sae.d_sae, d, kind))
+        if sae.encoder is None:
+            d_dec.addmm_(sent.T, x, beta=scale)
+        else:
+            d_dec.mul_(scale)
+            sae.encoder.grad = torch.mm(
+                x.T, sent, out=self._buffer("encoder", d, sae.d_sae, kind)
+            ).to(sae.encoder)
+        sae.b_enc.grad, sae.b_dec.grad = (
+            sent.sum(0).to(sae.b_enc),
+            error.sum(0).to(sae.b_dec).mul_(scale),
+        )
+        sae.decoder.grad = _on_the_sphere(d_dec.to(w_dec), w_dec, norms)
+
+    @torch.no_grad()
+    def sparse(self, x: torch.Tensor) -> None:
+        """Gradients for `x` [token, d_in] on a CPU, at a cost in proportion to active features."""
+        from lfp.sae import kernels
+
+        sae, (n, d) = self.sae, x.shape
+        norms = sae.decoder.norm(dim=1, keepdim=True)
+        w_dec = sae.decoder / norms
+        w_enc = w_dec.T if sae.encoder is None else sae.encoder
+        pre = torch.mm(x, w_enc, out=self._buffer("code", n, sae.d_sae, x.dtype)).numpy()
+        scalar = pre.dtype.type
+        tied, b_enc = sae.encoder is None, sae.b_enc.detach().numpy()
+        fixed = (
+            w_dec.numpy(),
+            sae.b_dec.detach().numpy(),
+            scalar(self.l1 / n),
+            scalar(2 / (n * d)),
+        )
+
+        def part(rows: np.ndarray) -> list[np.ndarray]:
+            decoder = np.zeros((sae.d_sae, d), scalar)
+            encoder = decoder if tied else np.zeros_like(decoder)
+            grads = [decoder, encoder, np.zeros(sae.d_sae, scalar), np.zeros(d, scalar)]
+            chosen = slice(rows[0], rows[-1] + 1)
+            kernels.gradients(pre[chosen], b_enc, x.numpy()[chosen], *fixed, *grads)
+            return grads
+
+        parts = [rows for rows in np.array_split(np.arange(n), self.threads) if len(rows)]
+        if len(parts) == 1:
+            found = [part(parts[0])]
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                found = list(pool.map(part, parts))
+        d_dec, d_enc, d_b_enc, d_b_dec = (
+            torch.from_numpy(sum(arrays[1:], arrays[0])) for arrays in zip(*found, strict=True)
+        )
+        if not tied:
+            sae.encoder.grad = d_enc.T.contiguous()
+        sae.b_enc.grad, sae.b_dec.grad = d_b_enc, d_b_dec
+        sae.decoder.grad = _on_the_sphere(d_dec, w_dec, norms)
+
+    def _buffer(self, name: str, rows: int, columns: int, kind: torch.dtype) -> torch.Tensor:
+        """Memory for [rows, columns] that is kept until more rows are asked for."""
+        found = self._buffers.get(name)
+        if found is None or len(found) < rows or found.dtype != kind:
+            found = torch.empty(rows, columns, dtype=kind, device=self.sae.b_dec.device)
+            self._buffers[name] = found
+        return found[:rows]
+
+
+def _on_the_sphere(
+    gradient: torch.Tensor, directions: torch.Tensor, norms: torch.Tensor
+) -> torch.Tensor:
+    """The gradient by rows before their normalisation, from that by the unit rows `directions`."""
+    along = torch.linalg.vecdot(gradient, directions)[:, None]
+    return torch.addcmul(gradient, along, directions, value=-1).div_(norms)
+
+
+class WrittenOut:
+    """:class:`Gradients` on the path, dense or sparse, that the measured density asks for.
+
+    Parameters
+    ----------
+    sae, settings
+        The autoencoder and the settings of its loss.
+    tokens
+        Tokens that training reads in all; a short training is not worth loading the kernels.
+    threads
+        Threads of the sparse path.
+    """
+
+    def __init__(
+        self, sae: SparseAutoencoder, settings: Autoencoder, tokens: int, threads: int
+    ) -> None:
+        self.sae = sae.requires_grad_(False)
+        precision = getattr(torch, settings.precision)
+        self.gradients = Gradients(sae, settings.l1, precision, threads)
+        on_cpu = sae.b_dec.device.type == "cpu" and settings.precision == "float32"
+        self.may_be_sparse = on_cpu and 10 * tokens * sae.d_in * sae.d_sae > KERNELS_PAY
+        self.counters = {"sparse": False, "density": 1.0}
+
+    def look(self, x: torch.Tensor, step: int) -> None:
+        """Choose the path by the share of active latents on a batch, every so many steps."""
+        if step % LOOK_EVERY == 0:
+            density = (self.sae.encode(x) > 0).float().mean().item()
+            sparse = self.may_be_sparse and sparse_pays(density, self.sae.d_in * self.sae.d_sae)
+            self.counters |= {"density": density, "sparse": sparse}
+
+    def __call__(self, x: torch.Tensor) -> None:
+        """Gradients for `x` [token, d_in]."""
+        (self.gradients.sparse if self.counters["sparse"] else self.gradients.dense)(x)

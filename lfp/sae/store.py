@@ -1,0 +1,104 @@
+"""Autoencoders on disk: SAELens's layout, and where those of a layer lie.
+
+A layer's autoencoders of one variant are one artefact, a directory with a folder for each size.
+Everything downstream asks for them by place among the sizes (:func:`load_layers`), and what an
+autoencoder is of, its layer and its site, stands in its own configuration.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from lfp.files.artefacts import readable
+from lfp.files.provenance import ArtefactError
+from lfp.sae.architectures import ARCHITECTURES
+from lfp.sae.architectures.base import SparseAutoencoder
+
+#: Weights by their names in SAELens.
+WEIGHTS = ("W_enc", "W_dec", "b_enc", "b_dec")
+
+
+def save(sae: SparseAutoencoder, directory: str | Path, metadata: Mapping[str, Any]) -> None:
+    """Write ``cfg.json`` and ``sae_weights.safetensors`` as SAELens 6 loads them.
+
+    `metadata` is kept under the key of that name. Tied weights are written as two contiguous
+    copies; ``apply_b_dec_to_input`` must be false explicitly, else SAELens subtracts the decoder
+    bias from the input.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: getattr(sae, name).detach().float().cpu().clone(memory_format=torch.contiguous_format)
+        for name in WEIGHTS
+    }
+    save_file(weights, directory / "sae_weights.safetensors")
+    config = {
+        "architecture": sae.architecture, "d_in": sae.d_in, "d_sae": sae.d_sae, "dtype": "float32",
+        "device": "cpu", "apply_b_dec_to_input": False, "normalize_activations": "none",
+        "reshape_activations": "none", **{name: getattr(sae, name) for name in sae.options},
+        "metadata": {"sae_lens_version": "6.0.0", "tied": sae.tied, "site": sae.site,
+                     "layer": sae.layer, **metadata},
+    }  # fmt: skip
+    text = json.dumps(config, indent=1, sort_keys=True) + "\n"
+    (directory / "cfg.json").write_text(text, encoding="utf-8")
+
+
+def load(directory: str | Path, device: str = "cpu") -> SparseAutoencoder:
+    """Load an autoencoder written by :func:`save`, by its architecture.
+
+    In memory it is always untied, with equal encode and decode. Raises ArtefactError where the
+    architecture is not one of :data:`~lfp.sae.architectures.ARCHITECTURES`.
+    """
+    directory = Path(directory)
+    with readable(directory) as checked:
+        config = read_config(checked)
+        weights = load_file(checked / "sae_weights.safetensors")
+    if config["architecture"] not in ARCHITECTURES:
+        raise ArtefactError(
+            f"{directory}/cfg.json: architecture {config['architecture']!r} is not one of"
+            f" {', '.join(ARCHITECTURES)}; retrain it with one of them"
+        )
+    kind = ARCHITECTURES[config["architecture"]]
+    options = {name: config[name] for name in kind.options}
+    sae = kind(config["d_in"], config["d_sae"], tied=False, **options)
+    sae.site, sae.layer = config["metadata"]["site"], config["metadata"]["layer"]
+    with torch.no_grad():
+        sae.decoder.copy_(weights["W_dec"])
+        sae.encoder.copy_(weights["W_enc"])
+        sae.b_enc.copy_(weights["b_enc"])
+        sae.b_dec.copy_(weights["b_dec"])
+    return sae.to(device).eval().requires_grad_(False)
+
+
+def read_config(directory: str | Path) -> dict[str, Any]:
+    """The configuration of one autoencoder."""
+    return json.loads((Path(directory) / "cfg.json").read_text(encoding="utf-8"))
+
+
+def size_folder(directory: str | Path, size: int) -> Path:
+    """Where a layer's `directory` keeps the autoencoder of `size` times the width's latents."""
+    return Path(directory) / f"x{size}"
+
+
+def sizes(directory: str | Path) -> list[int]:
+    """The sizes of a layer's autoencoders in multiples of the width, ascending."""
+    names = (path.name for path in Path(directory).glob("x*"))
+    return sorted(int(name[1:]) for name in names if name[1:].isdigit())
+
+
+def load_layers(
+    directories: Sequence[str | Path], device: str = "cpu", place: int = 0
+) -> dict[int, SparseAutoencoder]:
+    """The autoencoders of several layers by layer, ascending.
+
+    `place` is that among a layer's sizes: 0 is the smallest, which is probed, explained and
+    ablated, and -1 the largest.
+    """
+    loaded = [load(size_folder(d, sizes(d)[place]), device) for d in directories]
+    return {sae.layer: sae for sae in sorted(loaded, key=lambda sae: sae.layer)}
