@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lfp.files.artefacts import read_table, read_tensors
-from lfp.interventions import selectors
+from lfp.interventions.selection import matched_random_set
 from lfp.probing.probes import MAIN_SPLIT
 from lfp.statistics.records import (
     Record,
@@ -172,7 +172,7 @@ def _matched_columns(
     }
     position = {(row.layer, row.feature): i for i, row in enumerate(table.itertuples())}
     rng = np.random.default_rng(seed)
-    sets = (selectors.matched_random_set(table, chosen, rng, trait) for _ in range(draws))
+    sets = (matched_random_set(table, chosen, rng, trait) for _ in range(draws))
     return [
         np.array([position[layer, f] for layer, fs in drawn.items() for f in fs], dtype=int)
         for drawn in sets
