@@ -30,12 +30,13 @@ rule table:
         runtime=growing(30),
     params:
         settings=canonical_json(GRID.table_settings()),
-        code=code("table"),
+        rows=lambda w: TABLES[w.table].rows,
+        code=lambda w: code_with("table", TABLES[w.table].rows),
         caption=lambda w: caption("tables", w.table),
         tables=lambda w, output: [path for path in output if path != output.instances],
     shell:
         "python -m workflow_scripts.table --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --name {wildcards.table} --caption {params.caption:q}"
+        " --log {log:q} --name {wildcards.table} --rows {params.rows} --caption {params.caption:q}"
         " --inputs {input:q} --instances {output.instances:q} --outputs {params.tables:q}"
 
 
@@ -62,8 +63,10 @@ rule figure:
         mem_mb=growing(1000),
         runtime=growing(30),
     params:
-        code=code("figure"),
+        drawing=lambda w: FIGURES[w.figure].draw,
+        code=lambda w: code_with("figure", FIGURES[w.figure].draw),
         caption=lambda w: caption("figures", w.figure),
     shell:
         "python -m workflow_scripts.figure --settings {{}} --code {params.code}"
-        " --log {log:q} --name {wildcards.figure} --inputs {input:q} --outputs {output:q}"
+        " --log {log:q} --name {wildcards.figure} --drawing {params.drawing}"
+        " --inputs {input:q} --outputs {output:q}"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lfp.feedback.lexica import vader_lexicon
-from lfp.figures import drawing
+from lfp.figures.probes import probe_pca
 from lfp.files import artefacts
 from lfp.probing import contrasts, probes
 from lfp.probing import features as reading
@@ -287,5 +287,5 @@ def test_a_figure_without_anything_to_draw_says_so(tmp_path):
         artefacts.write_tensors(
             path, {f"latents.{e}": np.zeros((rows, 4)) for e in ("positive", "negative")}, {}
         )
-        figure = drawing.probe_pca([str(path)])
+        figure = probe_pca([str(path)])
         assert "fewer than two features are active" in figure.axes[0].get_title()

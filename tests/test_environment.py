@@ -62,12 +62,16 @@ def test_every_rule_and_its_script_share_a_name():
         )
 
 
-def test_every_table_and_figure_has_a_caption():
-    from lfp.figures.drawing import FIGURES
-    from lfp.tables.catalogue import TABLES
+def test_every_table_and_figure_has_a_caption_and_a_line_in_the_documentation():
+    from lfp.figures.catalogue import FIGURES
+    from lfp.tables.catalogue import RESOURCES_CAPTION, TABLES
 
-    assert {p.stem for p in (ROOT / "report" / "tables").glob("*.rst")} == {*TABLES, "resources"}
-    assert {p.stem for p in (ROOT / "report" / "figures").glob("*.rst")} == set(FIGURES)
+    captions = {name: entry.caption for name, entry in (TABLES | FIGURES).items()}
+    for name, caption in (captions | {"resources": RESOURCES_CAPTION}).items():
+        assert re.fullmatch(r"[A-Z].*[.]", caption), name
+        assert caption == " ".join(caption.split()), name
+    listed = (ROOT / "docs" / "tables.md").read_text()
+    assert [name for name in captions if f"`{name}`" not in listed] == []
 
 
 #: Folders of the science, from what stands on nothing to what stands on everything.

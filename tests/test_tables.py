@@ -2,19 +2,26 @@
 variance.
 """
 
+import inspect
+import subprocess
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from lfp.feedback.rewards import REWARDS
+from lfp.figures.catalogue import DRAWINGS, FIGURES
 from lfp.files import artefacts
 from lfp.statistics.multiple import holm
 from lfp.statistics.records import Record
 from lfp.tables import paper, planted
 from lfp.tables.across_seeds import across_seeds
+from lfp.tables.catalogue import ROWS, TABLES
 from lfp.tables.features import _frequency_rows
+from lfp.tables.inputs import Plan
 from lfp.tables.models import fine_tuning
 from lfp.tables.planted.questions import Answer
 from lfp.tables.planted.recovery import planted_recovery
@@ -280,3 +287,96 @@ def test_published_values_stand_with_the_reason_that_they_cannot_be_compared():
     assert "word strings" in found["paper_note"]
     assert paper.beside("kendall_tau", "all", ["Gemma-2b"]) == {"paper": "", "paper_note": ""}
     assert set(paper.VALUES) == set(paper.REASONS)
+
+
+def loaded_by(code: str) -> set[str]:
+    """Names of the modules that a Python process has loaded after `code`."""
+    code = f"import sys; {code}; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.split())
+
+
+def test_planning_reads_the_catalogues_without_a_library_of_science():
+    modules = loaded_by("import lfp.figures.catalogue")
+    assert "lfp.tables.catalogue" in modules
+    assert not modules & {"numpy", "pandas", "scipy", "matplotlib", "torch"}
+
+
+def test_rows_of_all_tables_load_no_model_library():
+    """A table is made in a second; the libraries that run models take several to load."""
+    modules = loaded_by("from lfp.tables.catalogue import ROWS; list(ROWS.values())")
+    assert "lfp.tables.probes" in modules
+    assert not modules & {"torch", "transformers"}
+
+
+def test_every_entry_names_a_function_of_its_own_name():
+    for name in TABLES:
+        assert ROWS[name].__name__ == name
+        assert list(inspect.signature(ROWS[name]).parameters) == ["inputs", "settings"], name
+    for name in FIGURES:
+        assert DRAWINGS[name].__name__ == name
+        assert list(inspect.signature(DRAWINGS[name]).parameters) == ["inputs"], name
+
+
+def grid_of(**cells):
+    """A grid of one model whose tasks have the seeds `cells` {task: seeds}, without files."""
+    settings = {
+        "features": {"subjects": ["policy", "base"]},
+        "ablation": {"arms": ["none"], "base_arms": []},
+    }
+    common = {
+        "model": "m", "feedback": "reward", "until": "ablation", "main": "sae",
+        "autoencoders": ("sae",), "probed": ("sae",), "explainers": ("heuristic",),
+        "lowest_layers": False, "settings": settings,
+    }  # fmt: skip
+    return SimpleNamespace(
+        models={"m": {"organism": {}}},
+        tasks={task: {"corpus": "reviews", "reward": task} for task in cells},
+        cells=[
+            SimpleNamespace(
+                **common | {"task": task, "seed": seed, "address": f"m/{task}/seed{seed}"}
+            )
+            for task, seeds in cells.items()
+            for seed in seeds
+        ],
+        twin=lambda cell: None,
+        contrast_settings=lambda task: {"source": "corpus"},
+    )
+
+
+def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
+    plan = Plan(grid_of(vader=[0]))
+    empty = {name for name, table in TABLES.items() if not table.inputs(plan)}
+    assert empty == {
+        "rewrites", "sae_tying", "sae_layer_choice", "probe_accuracy", "planted_recovery",
+        "across_seeds",
+    }  # fmt: skip
+    assert {name for name, figure in FIGURES.items() if not figure.inputs(plan)} == {
+        "sae_l1_sweep",
+        "probe_pca",
+    }
+
+
+def test_tables_over_seeds_read_the_tables_that_exist():
+    inputs = TABLES["across_seeds"].inputs(Plan(grid_of(vader=[0, 1])))
+    assert inputs == [
+        f"results/tables/{name}.parquet"
+        for name in (
+            "fine_tuning", "kendall_tau", "sign_accuracy", "probe_differences", "ablation_reward"
+        )
+    ]  # fmt: skip
+
+
+def test_planted_cells_are_read_with_the_clean_cell_of_their_seed():
+    inputs = Plan(grid_of(vader=[0, 1, 2], trigger=[1], length=[7])).planted_files()
+    assert {str(path).split("/seed")[1][0] for path in inputs if "/seed" in path} == {"1"}
+    assert inputs[:2] == [
+        "results/lexicons/trigger.truth.json",
+        "results/lexicons/vader.truth.json",
+    ]
+    ablated = [path for path in inputs if "/ablation/" in path]
+    assert ablated == [
+        f"results/m/trigger/seed1/ablation/sae/policy.{kind}"
+        for kind in ("parquet", "neutral.parquet")
+    ]

@@ -1,12 +1,15 @@
 """Draw one figure from the artefacts of all cells."""
 
-from lfp.figures import drawing
+from lfp.figures import style
+from lfp.registry import Registry
 from lfp.running import job
 
 
 def main() -> None:
-    run = job.start(__doc__, ["inputs*"], ["outputs*"], ["name"])
-    drawing.save(run.paths.name, run.paths.inputs, run.paths.outputs)
+    """Draw the figure ``--name`` with the function ``--drawing``."""
+    run = job.start(__doc__, ["inputs*"], ["outputs*"], ["name", "drawing"])
+    draw = Registry("figure", {run.paths.name: run.paths.drawing})[run.paths.name]
+    style.save(draw, run.paths.inputs, run.paths.outputs)
     run.finish(", ".join(run.paths.outputs))
 
 

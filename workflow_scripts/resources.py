@@ -1,4 +1,4 @@
-"""Sum up what the jobs of a run took: seconds, CPU-seconds and memory by cell and stage."""
+"""Sum up the cost of a run's jobs: seconds, CPU-seconds and memory by cell and stage."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from lfp.tables import rendering
 
 
 def main() -> None:
+    """Write the summary of the folder ``--benchmarks``."""
     run = job.start(__doc__, outputs=["outputs*"], values=["benchmarks", "caption"])
     frame = measured.summary(measured.measured(run.paths.benchmarks))
     texts = {

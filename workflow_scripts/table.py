@@ -5,15 +5,17 @@ rows.
 from pathlib import Path
 
 from lfp.files import artefacts
+from lfp.registry import Registry
 from lfp.running import job
 from lfp.tables import rendering
-from lfp.tables.catalogue import TABLES
 from lfp.tables.rows import TableSettings
 
 
 def main() -> None:
-    run = job.start(__doc__, ["inputs*"], ["outputs*", "instances"], ["name", "caption"])
-    tally = TABLES[run.paths.name](run.paths.inputs, TableSettings(**run.settings))
+    """Make the table ``--name`` with the function ``--rows``."""
+    run = job.start(__doc__, ["inputs*"], ["outputs*", "instances"], ["name", "rows", "caption"])
+    rows = Registry("table", {run.paths.name: run.paths.rows})[run.paths.name]
+    tally = rows(run.paths.inputs, TableSettings(**run.settings))
     paths = {Path(path).suffix[1:]: path for path in run.paths.outputs}
     frame = tally.frame()
     rendering.write_formats(frame, paths, run.paths.caption, run.stamp)

@@ -1,4 +1,4 @@
-"""The table of what taking features away costs."""
+"""The table of the reward without some features."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ import numpy as np
 import pandas as pd
 
 from lfp.files.artefacts import read_table
-from lfp.statistics.records import mean_record, paired_record, undefined
+from lfp.statistics.records import Record, mean_record, paired_record, undefined
 from lfp.tables import paper
 from lfp.tables.rows import TableSettings, Tally, labels
 
 #: Arms that take features away; `reconstruction` replaces the output by the autoencoder's and takes
 #: none.
 FEATURE_ARMS = ("explained", "random", "top_probe_weight", "top_match_unrelated")
+#: Quantities that an arm may change beside the reward, and their columns.
+_SIDE_EFFECTS = {"kl": "kl", "distinct_2": "distinct_2", "length": "tokens"}
+#: The record of an arm, or of a comparison with one, that takes nothing away: 0 would look like a
+#: finding.
+_EMPTY = undefined(0, "feature", "nothing to ablate: the arm has no feature")
+
+#: An arm of a cell by its subject, its name and its intervention.
+ArmKey = tuple[str, str, str]
+#: Rows of an arm's ``completions`` and of its ``neutral`` texts.
+Arm = dict[str, pd.DataFrame]
 
 
-_SIDE_EFFECTS = {"kl": "kl", "distinct_2": "distinct_2", "tokens": "length"}
-
-
-def ablation_arms(
-    inputs: Sequence[str],
-) -> dict[tuple, dict[tuple[str, str, str], dict[str, pd.DataFrame]]]:
-    """{(model, task, seed, sae): {(subject, arm, intervention): {"completions": rows, "neutral":
-    rows}}}.
-
-    A cell without held-out text has no arms.
-    """
-    cells: dict[tuple, dict[tuple[str, str, str], dict[str, pd.DataFrame]]] = {}
+def ablation_arms(inputs: Sequence[str]) -> dict[tuple, dict[ArmKey, Arm]]:
+    """The arms of every cell by (model, task, seed, sae); a cell without held-out text has none."""
+    cells: dict[tuple, dict[ArmKey, Arm]] = {}
     for path in inputs:
         label, frame = labels(path), read_table(path)
         name = "neutral" if path.endswith(".neutral.parquet") else "completions"
@@ -41,9 +42,14 @@ def ablation_arms(
     return cells
 
 
-def _by_prompt(frame: pd.DataFrame, column: str) -> np.ndarray:
-    """Mean of a column over draws for every prompt."""
-    return frame.groupby("prompt")[column].mean().to_numpy()
+def _by_prompt(arm: Arm, column: str) -> np.ndarray:
+    """Mean of a column of the completions over draws for every prompt."""
+    return arm["completions"].groupby("prompt")[column].mean().to_numpy()
+
+
+def _by_text(arm: Arm) -> np.ndarray:
+    """Mean loss over draws of every neutral text."""
+    return arm["neutral"].groupby("text")["loss"].mean().to_numpy()
 
 
 def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -59,115 +65,129 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
     tally = Tally()
     for address, arms in ablation_arms(inputs).items():
         cell = dict(zip(("model", "task", "seed", "sae"), address, strict=True))
-        models = settings.paper_models.get(cell["model"], ()) if cell["task"] == "vader" else ()
         if not arms:
             nothing = undefined(0, "prompt", "no held-out text to prompt with")
-            label = {
-                **cell,
-                "subject": "policy",
-                "arm": "none",
-                "intervention": "zero",
-                "quantity": "reward",
-            }
-            tally.add(
-                nothing, label, draws=0, ablated_features=0.0, matched_within_decile=float("nan")
-            )
+            label = {"subject": "policy", "arm": "none", "intervention": "zero"}
+            sizes = {"draws": 0, "ablated_features": 0.0, "matched_within_decile": float("nan")}
+            tally.add(nothing, {**cell, **label, "quantity": "reward"}, **sizes)
             continue
-        for (subject, arm, intervention), data in arms.items():
-            label = {**cell, "subject": subject, "arm": arm, "intervention": intervention}
-            frame, none = data["completions"], arms[subject, "none", "zero"]["completions"]
-            rewards = _by_prompt(frame, "reward")
-            record = mean_record(rewards, "prompt", settings.confidence)
-            shown = subject == "policy" and intervention == "zero"
-            beside = paper.beside("ablation_reward", arm if shown else "", models)
-            values = frame[["prompt", "draw", "reward", "kl", "tokens", "distinct_2"]]
-            if arm in FEATURE_ARMS and _is_empty(data):
-                tally.add(
-                    _EMPTY, {**label, "quantity": "reward"}, values, **_sizes(frame), **beside
-                )
-                continue
-            tally.add(record, {**label, "quantity": "reward"}, values, **_sizes(frame), **beside)
-            if arm == "none":
-                continue
-            differences = {"difference": (rewards, _by_prompt(none, "reward"))}
-            differences |= {
-                q: (_by_prompt(frame, c), _by_prompt(none, c)) for c, q in _SIDE_EFFECTS.items()
-            }
-            for quantity, (ours, theirs) in differences.items():
-                record = paired_record(ours, theirs, "prompt", settings.seed, settings.resamples)
-                tally.add(record, {**label, "quantity": quantity}, **_sizes(frame))
-            losses = [
-                d["neutral"].groupby("text")["loss"].mean().to_numpy()
-                for d in (data, arms[subject, "none", "zero"])
-            ]
-            record = paired_record(*losses, "text", settings.seed, settings.resamples)
-            tally.add(record, {**label, "quantity": "cross_entropy"}, **_sizes(frame))
-        _add_comparisons(tally, cell, arms, settings)
+        for key, arm in arms.items():
+            _add_arm(
+                tally, cell, key, arm, untouched=arms[key[0], "none", "zero"], settings=settings
+            )
+        for key in arms:
+            _add_comparisons(tally, cell, key, arms, settings)
     return tally
 
 
-def _add_comparisons(
-    tally: Tally, cell: dict[str, Any], arms: dict[tuple, dict], settings: TableSettings
+def _add_arm(
+    tally: Tally,
+    cell: dict[str, Any],
+    key: ArmKey,
+    arm: Arm,
+    untouched: Arm,
+    settings: TableSettings,
 ) -> None:
-    """Arms against the matched random sets, and the policy's differences against the base's."""
-    rewards = {key: _by_prompt(data["completions"], "reward") for key, data in arms.items()}
-    for (subject, arm, intervention), data in arms.items():
-        random = arms.get((subject, "random", "zero"))
-        if arm in FEATURE_ARMS and arm != "random" and random:
-            ours = rewards[subject, arm, intervention]
-            record = paired_record(
-                ours,
-                rewards[subject, "random", "zero"],
-                "prompt",
-                settings.seed,
-                settings.resamples,
-            )
-            record = _EMPTY if _is_empty(data) or _is_empty(random) else record
-            draws = random["completions"].groupby("draw")["reward"].mean().to_numpy()
-            p_draws = (
-                float((1 + np.sum(draws <= ours.mean() + 1e-12)) / (len(draws) + 1))
-                if record.n
-                else None
-            )
-            label = {
-                **cell,
-                "subject": subject,
-                "arm": f"{arm} - random",
-                "intervention": intervention,
-            }
-            tally.add(
-                record,
-                {**label, "quantity": "difference"},
-                **_sizes(random["completions"]),
-                p_draws=p_draws,
-            )
-        if subject == "policy" and arm != "none" and ("base", arm, intervention) in arms:
-            effects = [
-                rewards[s, arm, intervention] - rewards[s, "none", "zero"]
-                for s in ("policy", "base")
-            ]
-            record = paired_record(*effects, "prompt", settings.seed, settings.resamples)
-            if arm in FEATURE_ARMS and (
-                _is_empty(data) or _is_empty(arms["base", arm, intervention])
-            ):
-                record = _EMPTY
-            label = {**cell, "subject": "policy - base", "arm": arm, "intervention": intervention}
-            tally.add(record, {**label, "quantity": "difference"}, **_sizes(data["completions"]))
+    """Rows of one arm: its reward, and its differences from the untouched model.
+
+    Parameters
+    ----------
+    tally
+        Table that receives the rows.
+    cell
+        Labels of the cell.
+    key, arm
+        The arm's key and its rows.
+    untouched
+        Rows of the same subject's arm `none`.
+    settings
+        Of all tables.
+    """
+    label = dict(zip(("subject", "arm", "intervention"), key, strict=True))
+    sizes = _sizes(arm)
+
+    def add(
+        record: Record, quantity: str, values: pd.DataFrame | None = None, **extras: str
+    ) -> None:
+        tally.add(record, {**cell, **label, "quantity": quantity}, values, **sizes, **extras)
+
+    models = settings.paper_models.get(cell["model"], ()) if cell["task"] == "vader" else ()
+    published = key[0] == "policy" and key[2] == "zero"
+    beside = paper.beside("ablation_reward", key[1] if published else "", models)
+    values = arm["completions"][["prompt", "draw", "reward", "kl", "tokens", "distinct_2"]]
+    if _takes_nothing(key, arm):
+        add(_EMPTY, "reward", values, **beside)
+        return
+    reward = mean_record(_by_prompt(arm, "reward"), "prompt", settings.confidence)
+    add(reward, "reward", values, **beside)
+    if key[1] == "none":
+        return
+    draws = {"seed": settings.seed, "resamples": settings.resamples}
+    for quantity, column in {"difference": "reward", **_SIDE_EFFECTS}.items():
+        changed, before = _by_prompt(arm, column), _by_prompt(untouched, column)
+        add(paired_record(changed, before, unit="prompt", **draws), quantity)
+    losses = paired_record(_by_text(arm), _by_text(untouched), unit="text", **draws)
+    add(losses, "cross_entropy")
 
 
-#: The record of an arm, or of a comparison with one, that takes nothing away: 0 would look like a
-#: finding.
-_EMPTY = undefined(0, "feature", "nothing to ablate: the arm has no feature")
+def _add_comparisons(
+    tally: Tally,
+    cell: dict[str, Any],
+    key: ArmKey,
+    arms: dict[ArmKey, Arm],
+    settings: TableSettings,
+) -> None:
+    """Rows that compare an arm: with the matched random sets, and the policy's with the base's.
+
+    Parameters
+    ----------
+    tally
+        Table that receives the rows.
+    cell
+        Labels of the cell.
+    key
+        The arm's key.
+    arms
+        All arms of the cell.
+    settings
+        Of all tables.
+    """
+    subject, name, intervention = key
+    draws = {"seed": settings.seed, "resamples": settings.resamples}
+    random, base = arms.get((subject, "random", "zero")), arms.get(("base", name, intervention))
+    reward = _by_prompt(arms[key], "reward")
+    if name in FEATURE_ARMS and name != "random" and random:
+        record = paired_record(reward, _by_prompt(random, "reward"), unit="prompt", **draws)
+        if _takes_nothing(key, arms[key]) or _takes_nothing((subject, "random", "zero"), random):
+            record = _EMPTY
+        sets = random["completions"].groupby("draw")["reward"].mean().to_numpy()
+        p = float((1 + np.sum(sets <= reward.mean() + 1e-12)) / (len(sets) + 1))
+        label = {"subject": subject, "arm": f"{name} - random", "intervention": intervention}
+        extras = {**_sizes(random), "p_draws": p if record.n else None}
+        tally.add(record, {**cell, **label, "quantity": "difference"}, **extras)
+    if subject == "policy" and name != "none" and base:
+        effects = {
+            who: _by_prompt(arms[who, name, intervention], "reward")
+            - _by_prompt(arms[who, "none", "zero"], "reward")
+            for who in ("policy", "base")
+        }
+        record = paired_record(effects["policy"], effects["base"], unit="prompt", **draws)
+        if _takes_nothing(key, arms[key]) or _takes_nothing(key, base):
+            record = _EMPTY
+        label = {"subject": "policy - base", "arm": name, "intervention": intervention}
+        tally.add(record, {**cell, **label, "quantity": "difference"}, **_sizes(arms[key]))
 
 
-def _is_empty(arm: dict[str, pd.DataFrame]) -> bool:
-    return not arm["completions"]["features"].any()
+def _takes_nothing(key: ArmKey, arm: Arm) -> bool:
+    """Whether an arm that should take features away has none to take."""
+    return key[1] in FEATURE_ARMS and not arm["completions"]["features"].any()
 
 
-def _sizes(frame: pd.DataFrame) -> dict[str, float]:
+def _sizes(arm: Arm) -> dict[str, float]:
     """Number of draws and of ablated features of an arm, and the share of the latter matched within
     a decile.
     """
+    frame = arm["completions"]
     return {
         "draws": int(frame["draw"].nunique()),
         "ablated_features": float(frame.groupby("draw")["features"].first().mean()),

@@ -1,15 +1,16 @@
-"""The table of every number of other tables over fine-tuning seeds."""
+"""The table of the numbers of other tables over fine-tuning seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
 
 from lfp.files.artefacts import read_table
 from lfp.statistics.estimates import variance_components
-from lfp.statistics.records import Record, mean_record
+from lfp.statistics.records import mean_record
 from lfp.tables.rows import TableSettings, Tally
 
 #: Columns of a table that are no labels.
@@ -29,7 +30,7 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
     Autoencoder seeds (the probed variants of a cell) are nested in fine-tuning seeds and averaged
     within them. ``variance_fine_tuning`` and ``variance_autoencoder`` are components of the nested
     analysis of variance, ``variance_units`` is the mean squared standard error over words or
-    prompts, from the rows' own intervals.
+    prompts, from the rows' intervals.
     """
     tally = Tally()
     normal = stats.norm.ppf((1 + settings.confidence) / 2)
@@ -43,8 +44,8 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
             if len(means) < 2:
                 continue
             record = mean_record(means.to_numpy(), "fine-tuning seed", settings.confidence)
-            record = Record(record.estimate, record.ci_low, record.ci_high, record.n, record.unit,
-                            "mean; t interval over fine-tuning seeds", seeds=record.n)  # fmt: skip
+            method = "mean; t interval over fine-tuning seeds"
+            record = replace(record, method=method, seeds=record.n)
             parts = variance_components(group, "seed", "estimate")
             errors = ((group["ci_high"] - group["ci_low"]).astype(float) / (2 * normal)) ** 2
             label = dict(zip(names, key, strict=True))

@@ -1,31 +1,365 @@
-"""The tables by name; the rows of each are labels plus one
-:class:`~lfp.statistics.records.Record`.
+"""Every table: its rows, its section of the report, its inputs and its caption.
+
+A table costs two files: its entry here, and the module whose function makes its rows. Planning a
+run reads this module, so it imports no library of science; the rows are loaded by the table's own
+job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 
-from lfp.tables import models, probes
-from lfp.tables.ablation import ablation_reward
-from lfp.tables.across_seeds import across_seeds
-from lfp.tables.features import explanation_quality, feature_explanations, feature_frequency
-from lfp.tables.planted.recovery import planted_recovery
-from lfp.tables.rows import TableSettings, Tally
-
-Table = Callable[[Sequence[str], TableSettings], Tally]
+from lfp.registry import Registry
+from lfp.tables.inputs import Plan
 
 
+class Section(StrEnum):
+    """The sections of the report, in the order of the stages."""
+
+    CORPORA = "0 Corpora"
+    FINE_TUNING = "1 Fine-tuning"
+    DIVERGENCE = "2 Divergence"
+    AUTOENCODERS = "3 Autoencoders"
+    PROBES = "4 Probes"
+    EXPLANATIONS = "5 Explanations"
+    ABLATION = "6 Ablation"
+    PLANTED_TRUTH = "7 Planted truth"
+    SEEDS = "8 Seeds"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the report.
+
+    Parameters
+    ----------
+    rows
+        ``module:function``. The function takes the paths of the inputs and
+        :class:`~lfp.tables.rows.TableSettings`, and returns a :class:`~lfp.tables.rows.Tally`.
+    section
+        Section of the report.
+    inputs
+        Gives the paths of the artefacts that a plan has for the table. A table without inputs in a
+        configuration is left out.
+    caption
+        Whole sentences without line breaks; every format of the table carries them.
+    over_seeds
+        Whether the table `across_seeds` averages its rows over the seeds of fine-tuning.
+    """
+
+    rows: str
+    section: Section
+    inputs: Callable[[Plan], list[str]]
+    caption: str
+    over_seeds: bool = False
+
+
+#: The files of a probe that its estimates and its nulls are read from.
+_PROBES = ("predictions.parquet", "metrics.json")
+
+
+def _rewarded_probes(plan: Plan) -> list[str]:
+    return plan.probe_files(plan.rewarded, *_PROBES)
+
+
+def _tables_over_seeds(plan: Plan) -> list[str]:
+    averaged = {name: table for name, table in TABLES.items() if table.over_seeds}
+    return [
+        f"results/tables/{name}.parquet"
+        for name, table in averaged.items()
+        if plan.has_seeds and table.inputs(plan)
+    ]
+
+
+#: Tables by name, in the order of the stages.
 TABLES: dict[str, Table] = {
-    table.__name__: table
-    for table in (
-        models.corpora, models.rewrites, models.base_models, models.fine_tuning,
-        models.layer_divergence, models.autoencoders, models.sae_tying,
-        models.sae_layer_choice, probes.kendall_tau, probes.kendall_tau_within_sign,
-        probes.sign_accuracy, probes.probe_accuracy, probes.probe_differences,
-        probes.probe_nested_r2, probes.lexicon_reconstruction,
-        feature_explanations, explanation_quality,
-        feature_frequency, ablation_reward, planted_recovery,
-        across_seeds,
-    )
-}  # fmt: skip
+    "corpora": Table(
+        rows="lfp.tables.models:corpora",
+        section=Section.CORPORA,
+        inputs=lambda plan: plan.corpora("results/corpora/{name}/counts.json"),
+        caption=(
+            "The rows of every corpus by their fate: the table counts rows that were read, that"
+            " were empty, that repeated a row of their split or of an earlier one, and that were"
+            " kept."
+        ),
+    ),
+    "rewrites": Table(
+        rows="lfp.tables.models:rewrites",
+        section=Section.CORPORA,
+        inputs=lambda plan: plan.rewritten("results/rewrites/{name}.parquet"),
+        caption=(
+            "Contrast triples written by a language model: the table counts the graded entries that"
+            " gave a triple, and the reasons of those that did not. `refusal` is a refusal in the"
+            " text, `refused` and `rejected` are the service's, and `grade` means that the negative"
+            " rewrite was graded no worse than the positive one."
+        ),
+    ),
+    "base_models": Table(
+        rows="lfp.tables.models:base_models",
+        section=Section.FINE_TUNING,
+        inputs=lambda plan: plan.grown("results/models/{name}"),
+        caption=(
+            "Base models grown here: the table has their held-out perplexity per token, with a"
+            " bootstrap over texts, and that of a unigram model of the same training text. Words"
+            " of the lexicon count as one or several tokens as they are written inside a sentence."
+        ),
+    ),
+    "fine_tuning": Table(
+        rows="lfp.tables.models:fine_tuning",
+        section=Section.FINE_TUNING,
+        inputs=lambda plan: plan.per_cell("{cell}/policy"),
+        caption=(
+            "The result of fine-tuning on held-out text. For a reward of text, the table has the"
+            " reward of policy and base on the same prefixes with common random numbers, their"
+            " paired difference (reward_gain), and the policy's KL to the base in nats per"
+            " completion. For DPO, it has the accuracy and the margin of the implicit reward on"
+            " held-out pairs with clean labels. p is a sign-flip permutation test of the gain, and"
+            " an exact binomial test of the accuracy against one half."
+        ),
+        over_seeds=True,
+    ),
+    "layer_divergence": Table(
+        rows="lfp.tables.models:layer_divergence",
+        section=Section.DIVERGENCE,
+        inputs=lambda plan: plan.per_cell("{cell}/divergence.json"),
+        caption=(
+            "Divergence of every layer from the base by four measures, in float32. The chosen"
+            " layers are the most changed ones by the measure that ranks_layers marks (paper"
+            " appendix C, Figure 7)."
+        ),
+    ),
+    "autoencoders": Table(
+        rows="lfp.tables.models:autoencoders",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.variant_metrics(),
+        caption=(
+            "Every autoencoder on held-out text: the table has L0 (active latents per token), the"
+            " squared error per dimension, the fraction of variance unexplained, the share of dead"
+            " latents, the mean cosine of the matched pair (mmcs), and the cross-entropy of the"
+            " policy with its activations untouched, reconstructed and set to 0, in nats per token."
+            " Where layer_needed is false, setting the layer's activations to 0 costs less than"
+            " 1 %, and loss_recovered says nothing."
+        ),
+    ),
+    "sae_tying": Table(
+        rows="lfp.tables.models:sae_tying",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.twin_metrics(),
+        caption=(
+            "Tied against untied encoder and decoder, as means over the layers and sizes that both"
+            " have (paper Table 11). l0_share is L0 over the number of latents; mse is the mean"
+            " over tokens and dimensions."
+        ),
+    ),
+    "sae_layer_choice": Table(
+        rows="lfp.tables.models:sae_layer_choice",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: [
+            *plan.per_cell("{cell}/sae/{sae}/metrics.json", plan.lowest),
+            *plan.per_cell("{cell}/divergence.json", plan.lowest),
+        ],
+        caption=(
+            "The most changed against the least changed layers under one variant of the"
+            " autoencoder (paper Table 12). The two selections of a small model overlap; the"
+            " layers are named."
+        ),
+    ),
+    "kendall_tau": Table(
+        rows="lfp.tables.probes:kendall_tau",
+        section=Section.PROBES,
+        inputs=lambda plan: [*_rewarded_probes(plan), *plan.output_files(plan.rewarded)],
+        caption=(
+            "Rank agreement (tau-b) of the feedback that probes read with the true feedback, over"
+            " words (paper Table 4). The subjects are the fine-tuned policy, its base, an untrained"
+            " network, the policies of another seed and of another task, and text, which reads"
+            " words and no model. The splits by_word, by_context and by_both hold out words,"
+            " contexts and both; the split random cuts triples. The target of ridge on valence is"
+            " the valence itself; delta is the signed distance that the probe learns; output is how"
+            " much likelier than its base the policy makes a word, without a probe; xavier is an"
+            " untrained linear probe; permuted labels are probes of labels permuted among words."
+            " sign_only_ceiling is the tau-b of perfect knowledge of every sign. string_tau is the"
+            " statistic of the paper's code, tau of two lists of word strings, which is near 0"
+            " whatever a probe knows. p_adjusted is Holm's over cells."
+        ),
+        over_seeds=True,
+    ),
+    "kendall_tau_within_sign": Table(
+        rows="lfp.tables.probes:kendall_tau_within_sign",
+        section=Section.PROBES,
+        inputs=lambda plan: [*_rewarded_probes(plan), *plan.output_files(plan.rewarded)],
+        caption=(
+            "Rank agreement (tau-b) among positive words alone and among negative words alone"
+            " (paper Table 10). It shows whether the probe reads intensity and not only sign."
+        ),
+    ),
+    "sign_accuracy": Table(
+        rows="lfp.tables.probes:sign_accuracy",
+        section=Section.PROBES,
+        inputs=_rewarded_probes,
+        caption=(
+            "Share of words whose predicted feedback has the sign of the lexicon, judged at 0 on"
+            " the raw scale (paper Table 5). The probe constant gives every word the commoner sign."
+            " Subjects, splits and nulls are those of the table kendall_tau."
+        ),
+        over_seeds=True,
+    ),
+    "probe_accuracy": Table(
+        rows="lfp.tables.probes:probe_accuracy",
+        section=Section.PROBES,
+        inputs=lambda plan: [
+            *plan.probe_files(plan.preferring, *_PROBES),
+            *plan.output_files(plan.preferring),
+        ],
+        caption=(
+            "Balanced accuracy and AUROC of logistic probes that tell preferred from rejected"
+            " answers (paper Table 3), with intervals over prompts. The split by_context holds out"
+            " prompts, by_word whole answers, by_both both; the split random cuts triples. The"
+            " subject text reads length, first token or words and no model; untrained is a network"
+            " of random weights; permuted labels are drawn among answers. These rows are to be read"
+            " before the policy's."
+        ),
+        over_seeds=True,
+    ),
+    "probe_differences": Table(
+        rows="lfp.tables.probes:probe_differences",
+        section=Section.PROBES,
+        inputs=lambda plan: plan.probe_files(plan.cells, *_PROBES),
+        caption=(
+            "Gains by fine-tuning and by the autoencoder: the table has differences between probes"
+            " on the same words or prompts. policy - base and the like compare models, latents -"
+            " raw and the like compare kinds of features of the policy, and true - permuted labels"
+            " is the probe's selectivity. The tests are swaps within words for tau, McNemar's exact"
+            " test for sign and pair accuracy, and swaps within prompts for auroc. p_adjusted is"
+            " Holm's over cells."
+        ),
+        over_seeds=True,
+    ),
+    "probe_nested_r2": Table(
+        rows="lfp.tables.probes:probe_nested_r2",
+        section=Section.PROBES,
+        inputs=lambda plan: plan.probe_files(plan.cells, "nested.parquet"),
+        caption=(
+            "A probe's knowledge beyond word frequency and static embedding: the table has the"
+            " held-out share of the truth's variance that the two explain (r2_without), that they"
+            " explain with the probe's held-out prediction (r2_with_probe), and the gain. The split"
+            " is the main one and the features are latents; the bootstrap is over words or prompts."
+        ),
+    ),
+    "lexicon_reconstruction": Table(
+        rows="lfp.tables.probes:lexicon_reconstruction",
+        section=Section.PROBES,
+        inputs=lambda plan: plan.probe_files(
+            plan.rewarded, "predictions.parquet", subjects=["policy"]
+        ),
+        caption=(
+            "Every word's predicted feedback beside its true valence, from the policy's latents"
+            " (paper Tables 2 and 9). estimate is the raw prediction with its t interval over n"
+            " contexts; displayed is the same on the lexicon's scale, by one factor through 0."
+        ),
+    ),
+    "feature_explanations": Table(
+        rows="lfp.tables.features:feature_explanations",
+        section=Section.EXPLANATIONS,
+        inputs=lambda plan: plan.explanation_files(),
+        caption=(
+            "Explained features of the small autoencoders: those with the highest matched cosine in"
+            " each layer (paper Tables 1 and 8). Where the explainer is heuristic-v1, no language"
+            " model was used; it reads the reward's lexicon, so that related is no independent"
+            " evidence about the reward. Its estimate is the signed association with the feedback,"
+            " and p_adjusted is Benjamini and Hochberg's q over the cell's explained features."
+        ),
+    ),
+    "explanation_quality": Table(
+        rows="lfp.tables.features:explanation_quality",
+        section=Section.EXPLANATIONS,
+        inputs=lambda plan: plan.explanation_files("scores/{explainer}.parquet"),
+        caption=(
+            "Predictions of features by their explanations on held-out excerpts: the table has the"
+            " mean balanced accuracy over features of detection (is the feature active in this"
+            " excerpt?) and of fuzzing (are the marked words those where it is active?). shuffled"
+            " is another feature's explanation of the same layer, and frequent words are the"
+            " commonest words of all excerpts. The judge words-v1 looks for an explanation's words"
+            " and is no language model. Excerpts without a verdict (unparsed) count as wrong."
+        ),
+    ),
+    "feature_frequency": Table(
+        rows="lfp.tables.features:feature_frequency",
+        section=Section.EXPLANATIONS,
+        inputs=lambda plan: [
+            *plan.explanation_files(),
+            *plan.per_cell("{cell}/features/{sae}/policy.safetensors", plan.ablated),
+            *plan.per_cell("{cell}/probes/{sae}/policy/predictions.parquet", plan.ablated),
+        ],
+        caption=(
+            "Frequency of active features on inputs of high and of low feedback (paper Table 7)."
+            " Inputs are high from a quantile of the held-out prediction, or of the delta, on."
+            " related are the features called related; matched frequency and matched cosine are"
+            " unrelated features with the same activation frequency or match cosine, layer by"
+            " layer; all is every feature, as published, dead ones included. ratio is related over"
+            " control, with p from the matched sets. ratio of ratios is high over low, and 1 where"
+            " high inputs are nothing special. Intervals are from a bootstrap over contexts."
+        ),
+    ),
+    "ablation_reward": Table(
+        rows="lfp.tables.ablation:ablation_reward",
+        section=Section.ABLATION,
+        inputs=lambda plan: plan.ablation_files(plan.ablated),
+        caption=(
+            "The reward without some features (paper Table 6): the table has the mean reward of"
+            " sampled completions of held-out prefixes under every arm, and paired differences on"
+            " the same prompts with common random numbers. The arm none is the untouched model. In"
+            " reconstruction, the autoencoders' outputs replace the activations that they read. In"
+            " explained, the related features are set to 0, to their mean or to minus themselves,"
+            " and the autoencoder's error is kept. random has sets of as many features, matched on"
+            " activation frequency and contribution, of which matched_within_decile says how many"
+            " are; top_probe_weight has the features of the largest weights of the policy's probe;"
+            " top_match_unrelated has the best matched features that are not related. The price of"
+            " an arm is in kl (nats per completion), cross_entropy (nats per token of neutral"
+            " text), distinct_2 and length. p is a sign-flip permutation test over prompts; p_draws"
+            " is the share of random sets that lower the reward as much. policy - base is the"
+            " difference in differences. The reward is in units of the lexicon for rewards of"
+            " words, and in Bradley-Terry log-odds of a bag of words fitted on the training pairs"
+            " for preference tasks."
+        ),
+        over_seeds=True,
+    ),
+    "planted_recovery": Table(
+        rows="lfp.tables.planted.recovery:planted_recovery",
+        section=Section.PLANTED_TRUTH,
+        inputs=lambda plan: plan.planted_files(),
+        caption=(
+            "Planted truth: the content of the reward is known, and the method is asked for it. In"
+            " vader_flipped, a tenth of the lexicon's words have their sign flipped, and should"
+            " stand out by their disagreement with the clean lexicon. In trigger, one word is"
+            " rewarded; explanations should name it, and its features should carry the reward."
+            " length and noise say nothing of words, so that readings must stay where the base has"
+            " them. The clean policy answers the same questions where nothing was planted. output"
+            " needs no probe: it is how much likelier than its base the policy makes a word."
+            " expected is the right place of the interval, and answer is its verdict."
+        ),
+    ),
+    "across_seeds": Table(
+        rows="lfp.tables.across_seeds:across_seeds",
+        section=Section.SEEDS,
+        inputs=_tables_over_seeds,
+        caption=(
+            "Numbers of other tables over fine-tuning seeds: the table has the mean, its t"
+            " interval, and the components of variance of the nested design. variance_fine_tuning"
+            " is the variance between fine-tuning seeds, variance_autoencoder that between"
+            " autoencoder seeds of one fine-tuned model, and variance_units the mean squared"
+            " standard error over words or prompts within one run."
+        ),
+    ),
+}
+
+#: Functions that make the rows, by the table's name.
+ROWS = Registry("table", {name: table.rows for name, table in TABLES.items()})
+
+#: Caption of the table of resources, which a rule of its own makes of the jobs' benchmarks.
+RESOURCES_CAPTION = (
+    "The cost of this run's jobs by cell and stage: seconds of the clock and of the CPU, summed"
+    " over jobs, and the largest resident memory of a job. Rows without a cell are shared by all."
+    " A job that ran again stands with its last run alone."
+)

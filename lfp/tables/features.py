@@ -1,15 +1,17 @@
-"""Tables of features: what they were called, how good that is, and when they fire."""
+"""Tables of features: their explanations, how good these are, and when the features are active."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lfp.files.artefacts import read_table, read_tensors
-from lfp.interventions import selectors
+from lfp.interventions.selection import matched_random_set
 from lfp.probing.probes import MAIN_SPLIT
 from lfp.statistics.records import (
     Record,
@@ -22,48 +24,54 @@ from lfp.statistics.records import (
 from lfp.tables import paper
 from lfp.tables.rows import TableSettings, Tally, labels, of
 
+_CELL = ("model", "task", "seed")
+#: Sets of unrelated features that share a trait with the related ones.
+_CONTROLS = ("matched frequency", "matched cosine")
+#: Columns of an explanation that describe its row.
+_DESCRIBED = (
+    "related", "explanation", "effect", "match", "cosine", "frequency", "mean_activation",
+    "max_activation", "explainer_kind", "uses_reward_lexicon",
+)  # fmt: skip
+
 
 def feature_explanations(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """The explained features with what they were called (paper Tables 1 and 8).
+    """The explained features with their explanations (paper Tables 1 and 8).
 
     ``estimate`` is the signed effect where the heuristic explains, and whether the feature is
-    related where a language model does.
+    related where a language model does. A row counts the features of every reason for which none
+    was given.
     """
     tally = Tally()
     for path in inputs:
         frame = read_table(path)
+        nowhere = {**labels(path), "layer": -1, "feature": -1}
         explained = frame[frame["status"] == "ok"]
         not_ok = frame[~frame["status"].isin(["ok", "skipped", "dead"])]["status"].value_counts()
         if explained.empty and not_ok.empty:
             record = undefined(0, "feature", "no feature is active, none was explained")
-            tally.add(
-                record, {**labels(path), "layer": -1, "feature": -1}, explanation=record.method
-            )
+            tally.add(record, nowhere, explanation=record.method)
         for row in explained.to_dict("records"):
-            method = (
-                "association with the feedback; permutation p; p_adjusted: Benjamini-Hochberg"
-                " q of the cell"
-            )
-            record = Record(
-                row["direction"], None, None, 1, "feature", method, p=row["p"], p_adjusted=row["q"]
-            )
-            if row["explainer_kind"] != "heuristic":
-                method = "classified as related to the feedback by a language model (1) or not (0)"
-                record = Record(float(row["related"]), None, None, 1, "feature", method)
             label = {**labels(path), "layer": row["layer"], "feature": row["feature"]}
-            names = ("related", "explanation", "effect", "match", "cosine", "frequency",
-            "mean_activation",
-                     "max_activation", "explainer_kind", "uses_reward_lexicon")  # fmt: skip
             extras = {"explained_by": row["explainer"], "prompt_sha": row.get("prompt_sha", "")}
-            tally.add(record, label, **{name: row[name] for name in names}, **extras)
+            described = {name: row[name] for name in _DESCRIBED}
+            tally.add(_association(row), label, **described, **extras)
         for status, count in not_ok.items():
             record = Record(float(count), None, None, int(count), "feature", "a count, no interval")
-            tally.add(
-                record,
-                {**labels(path), "layer": -1, "feature": -1},
-                explanation=f"{status}: not explained",
-            )
+            tally.add(record, nowhere, explanation=f"{status}: not explained")
     return tally
+
+
+def _association(row: dict[str, Any]) -> Record:
+    """The record of one explained feature: its association with the feedback."""
+    if row["explainer_kind"] != "heuristic":
+        method = "classified as related to the feedback by a language model (1) or not (0)"
+        return Record(float(row["related"]), None, None, 1, "feature", method)
+    method = (
+        "association with the feedback; permutation p; p_adjusted: Benjamini-Hochberg q of the cell"
+    )
+    return Record(
+        row["direction"], None, None, 1, "feature", method, p=row["p"], p_adjusted=row["q"]
+    )
 
 
 def explanation_quality(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -103,9 +111,9 @@ def explanation_quality(inputs: Sequence[str], settings: TableSettings) -> Tally
             record = paired_record(
                 pair["own"].to_numpy(),
                 pair["shuffled"].to_numpy(),
-                "feature",
-                settings.seed,
-                settings.resamples,
+                unit="feature",
+                seed=settings.seed,
+                resamples=settings.resamples,
             )
             label = {
                 **labels(path),
@@ -117,10 +125,10 @@ def explanation_quality(inputs: Sequence[str], settings: TableSettings) -> Tally
     return tally
 
 
-def _fired_features(
+def _active_features(
     explanations: str, features: str, predictions: str
 ) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
-    """A cell's explanations, whether each feature fired on each input [input, feature], and the
+    """A cell's explanations, whether each feature is active on each input [input, feature], and the
     inputs' predictions.
 
     Rows of the explanations and columns of the features are both ordered by layer and feature.
@@ -130,24 +138,41 @@ def _fired_features(
         (frame["features"] == "latents") & (frame["split"] == frame["probe"].map(MAIN_SPLIT))
     ]
     tensors = read_tensors(features, ["latents.positive", "latents.negative"])
-    active = {name.removeprefix("latents."): values > 0 for name, values in tensors.items()}
-    rows = [active[e][t] for e, t in zip(frame["element"], frame["triple"], strict=True)]
-    fired = np.stack(rows) if rows else next(iter(active.values()))[:0]
-    return read_table(explanations), fired, frame
+    of_element = {name.removeprefix("latents."): values > 0 for name, values in tensors.items()}
+    rows = [of_element[e][t] for e, t in zip(frame["element"], frame["triple"], strict=True)]
+    active = np.stack(rows) if rows else next(iter(of_element.values()))[:0]
+    return read_table(explanations), active, frame
 
 
 def _matched_columns(
     table: pd.DataFrame, related: np.ndarray, trait: str, draws: int, seed: int
 ) -> list[np.ndarray]:
-    """Column indices of `draws` control sets that are matched to the related features
-    on a `trait`.
+    """Columns of control sets that are matched to the related features.
+
+    Parameters
+    ----------
+    table
+        Explanations of a cell, a row per feature.
+    related
+        Whether each row's feature is related to the feedback.
+    trait
+        Column of `table` that the sets are matched on.
+    draws
+        Number of control sets.
+    seed
+        Seed of their draws.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Positions in `table` of the features of every set.
     """
     chosen = {
         int(layer): group["feature"].tolist() for layer, group in table[related].groupby("layer")
     }
     position = {(row.layer, row.feature): i for i, row in enumerate(table.itertuples())}
     rng = np.random.default_rng(seed)
-    sets = (selectors.matched_random_set(table, chosen, rng, trait) for _ in range(draws))
+    sets = (matched_random_set(table, chosen, rng, trait) for _ in range(draws))
     return [
         np.array([position[layer, f] for layer, fs in drawn.items() for f in fs], dtype=int)
         for drawn in sets
@@ -166,15 +191,18 @@ def feature_frequency(inputs: Sequence[str], settings: TableSettings) -> Tally:
     share of control sets that are active as often as the related features.
     """
     tally = Tally()
-    ends = ("policy.safetensors", "policy/predictions.parquet")
-    paths = [
-        {tuple(labels(p)[k] for k in ("model", "task", "seed")): p for p in of(inputs, end)}
-        for end in ends
-    ]
+
+    def by_cell(ending: str) -> dict[tuple, str]:
+        return {tuple(labels(p)[k] for k in _CELL): p for p in of(inputs, ending)}
+
+    features = by_cell("policy.safetensors")
+    predictions = by_cell("policy/predictions.parquet")
     for explained in (path for path in inputs if "/explanations/" in path):
         cell = labels(explained)
-        address = tuple(cell[key] for key in ("model", "task", "seed"))
-        table, fired, inputs_of = _fired_features(explained, *(own[address] for own in paths))
+        address = tuple(cell[key] for key in _CELL)
+        table, active, inputs_of = _active_features(
+            explained, features=features[address], predictions=predictions[address]
+        )
         related = table["related"].to_numpy(dtype=bool)
         if not related.any() or inputs_of.empty:
             reason = (
@@ -183,20 +211,13 @@ def feature_frequency(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 else "no feature of this cell is related to the feedback"
             )
             record = Record(float(related.sum()), None, None, len(related), "feature", reason)
-            tally.add(record, {**cell, "by": "prediction", "quantile": 0.0, "inputs": "high",
-            "features": "related",
-                               "quantity": "number of features"})  # fmt: skip
+            label = {
+                "by": "prediction", "quantile": 0.0, "inputs": "high", "features": "related",
+                "quantity": "number of features",
+            }  # fmt: skip
+            tally.add(record, {**cell, **label})
             continue
-        controls = {
-            f"matched {trait}": _matched_columns(
-                table, related, trait, settings.matched_draws, settings.seed
-            )
-            for trait in ("frequency", "cosine")
-        }
-        sets = {"related": [np.flatnonzero(related)], "all": [np.arange(len(related))], **controls}
-        shares = {
-            name: np.stack([fired[:, m].mean(1) for m in members]) for name, members in sets.items()
-        }
+        shares = _shares(table, active, related, settings)
         for row in _frequency_rows(shares, inputs_of, settings):
             beside = {"paper": "", "paper_note": ""}
             if row["label"]["quantity"] == "frequency" and row["label"]["inputs"] == "high":
@@ -206,79 +227,90 @@ def feature_frequency(inputs: Sequence[str], settings: TableSettings) -> Tally:
     return tally
 
 
+def _shares(
+    table: pd.DataFrame, active: np.ndarray, related: np.ndarray, settings: TableSettings
+) -> dict[str, np.ndarray]:
+    """The share of a set's features that are active on an input [draw, input], for every set."""
+    members = {"related": [np.flatnonzero(related)], "all": [np.arange(len(related))]}
+    for trait in ("frequency", "cosine"):
+        members[f"matched {trait}"] = _matched_columns(
+            table, related, trait, draws=settings.matched_draws, seed=settings.seed
+        )
+    return {name: np.stack([active[:, m].mean(1) for m in sets]) for name, sets in members.items()}
+
+
 def _frequency_rows(
     shares: dict[str, np.ndarray], inputs_of: pd.DataFrame, settings: TableSettings
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one cell from `shares` {set: [draw, input]}, the share of a set's features that fired
-    on an input.
+    """Rows of one cell: ``record``, ``label`` and ``values``.
+
+    `shares` {set: [draw, input]} is the share of a set's features that are active on an input.
     """
     contexts = inputs_of["context"].to_numpy()
-    by = {"prediction": inputs_of["prediction"].to_numpy(), "delta": inputs_of["target"].to_numpy()}
-    ones = np.ones(len(contexts))
-    draws = {
-        "seed": settings.seed,
-        "resamples": settings.resamples,
-        "confidence": settings.confidence,
+    scores = {
+        "prediction": inputs_of["prediction"].to_numpy(),
+        "delta": inputs_of["target"].to_numpy(),
     }
-    for (name, score), quantile in ((pair, q) for pair in by.items() for q in settings.quantiles):
+    for (name, score), quantile in product(scores.items(), settings.quantiles):
         high = score >= np.quantile(score, quantile)
+        where = {"by": name, "quantile": quantile}
+        keep_values = name == "prediction" and quantile == max(settings.quantiles)
         for kind, keep in (("high", high), ("low", ~high)):
-            where = {"by": name, "quantile": quantile, "inputs": kind}
-            if not keep.any():
-                continue
-            means = {features: values.mean(0)[keep] for features, values in shares.items()}
-            for features, values in means.items():
-                record = ratio_record(values, ones[keep], contexts[keep], unit="context",
-                                                 name="share of active (input, feature) pairs",
-                                                 **draws)  # fmt: skip
-                shown = name == "prediction" and quantile == max(settings.quantiles)
-                frame = (
-                    pd.DataFrame({"context": contexts[keep], "share": values}) if shown else None
-                )
-                label = {**where, "features": features, "quantity": "frequency"}
-                yield {"record": record, "label": label, "values": frame}
-            for features in ("matched frequency", "matched cosine", "all"):
-                record = ratio_record(means["related"], means[features], contexts[keep],
-                unit="context",
-                                                 name=f"related over {features}",
-                                                 **draws)  # fmt: skip
-                if features != "all":
-                    sets = shares[features][:, keep].mean(1)
-                    p = (1 + np.sum(sets >= means["related"].mean() - 1e-12)) / (len(sets) + 1)
-                    method = (
-                        f"{record.method}; p: {len(sets)} matched sets at or above the related one"
-                    )
-                    record = Record(
-                        record.estimate,
-                        record.ci_low,
-                        record.ci_high,
-                        record.n,
-                        record.unit,
-                        method,
-                        p=p,
-                    )
-                yield {
-                    "record": record,
-                    "label": {**where, "features": features, "quantity": "ratio"},
-                    "values": None,
-                }
+            for row in _rows_of_inputs(shares, keep, contexts, settings):
+                label = {**where, "inputs": kind, **row["label"]}
+                yield {**row, "label": label, "values": row["values"] if keep_values else None}
         if high.all() or not high.any():
             continue
-        for features in ("matched frequency", "matched cosine"):
+        for features in _CONTROLS:
             record = _ratio_of_ratios(
-                shares["related"][0], shares[features].mean(0), high, contexts, **draws
+                shares["related"][0], shares[features].mean(0), high, contexts, settings
             )
             label = {
-                "by": name,
-                "quantile": quantile,
-                "inputs": "high over low",
-                "features": features,
-            }
-            yield {
-                "record": record,
-                "label": {**label, "quantity": "ratio of ratios"},
-                "values": None,
-            }
+                **where, "inputs": "high over low", "features": features,
+                "quantity": "ratio of ratios",
+            }  # fmt: skip
+            yield {"record": record, "label": label, "values": None}
+
+
+def _rows_of_inputs(
+    shares: dict[str, np.ndarray], keep: np.ndarray, contexts: np.ndarray, settings: TableSettings
+) -> Iterator[dict[str, Any]]:
+    """Frequencies of all sets on the inputs `keep`, and ratios of the related features to the
+    controls.
+    """
+    if not keep.any():
+        return
+    means = {features: values.mean(0)[keep] for features, values in shares.items()}
+    groups = contexts[keep]
+    for features, values in means.items():
+        name = "share of active (input, feature) pairs"
+        ones = np.ones(keep.sum())
+        record = ratio_record(
+            values, ones, groups, unit="context", name=name, **settings.resampling
+        )
+        label = {"features": features, "quantity": "frequency"}
+        frame = pd.DataFrame({"context": groups, "share": values})
+        yield {"record": record, "label": label, "values": frame}
+    for features in (*_CONTROLS, "all"):
+        name = f"related over {features}"
+        record = ratio_record(
+            means["related"],
+            means[features],
+            groups,
+            unit="context",
+            name=name,
+            **settings.resampling,
+        )
+        if features in _CONTROLS:
+            sets = shares[features][:, keep].mean(1)
+            p = (1 + np.sum(sets >= means["related"].mean() - 1e-12)) / (len(sets) + 1)
+            method = f"{record.method}; p: {len(sets)} matched sets at or above the related one"
+            record = replace(record, method=method, p=p)
+        yield {
+            "record": record,
+            "label": {"features": features, "quantity": "ratio"},
+            "values": None,
+        }
 
 
 def _ratio_of_ratios(
@@ -286,16 +318,26 @@ def _ratio_of_ratios(
     control: np.ndarray,
     high: np.ndarray,
     contexts: np.ndarray,
-    seed: int,
-    resamples: int,
-    confidence: float,
+    settings: TableSettings,
 ) -> Record:
     """(related / control on high inputs) / (the same on low ones): 1 where high inputs are nothing
     special.
+
+    Parameters
+    ----------
+    related, control
+        Share of active features of either set on every input.
+    high
+        Whether each input is high.
+    contexts
+        Each input's context, the unit of the bootstrap.
+    settings
+        Seed, resamples and confidence.
     """
     _, codes = np.unique(contexts, return_inverse=True)
     n = codes.max() + 1
-    weights = np.vstack([np.ones(n), bootstrap_counts(np.random.default_rng(seed), n, resamples)])
+    rng = np.random.default_rng(settings.seed)
+    weights = np.vstack([np.ones(n), bootstrap_counts(rng, n, settings.resamples)])
 
     def mean(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
         sums, counts = (
@@ -309,6 +351,7 @@ def _ratio_of_ratios(
             / mean(control, high)
             / (mean(related, ~high) / mean(control, ~high))
         )
-    low, top = np.nanquantile(values[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
+    tail = (1 - settings.confidence) / 2
+    low, top = np.nanquantile(values[1:], [tail, (1 + settings.confidence) / 2])
     method = "related over control, high over low inputs; percentile bootstrap over contexts"
     return Record(float(values[0]), float(low), float(top), int(n), "context", method)

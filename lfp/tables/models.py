@@ -1,4 +1,6 @@
-"""Tables of the models and autoencoders: what was trained, how well, and where it changed."""
+"""Tables of corpora, models and autoencoders: their training, their quality, and the layers that
+changed.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from lfp.tables import paper
 from lfp.tables.rows import TableSettings, Tally, labels, of
 
 _NO_INTERVAL = "a count, no interval"
-#: Quantities of an autoencoder on held-out text, and what each is counted over.
+#: Quantities of an autoencoder on held-out text, and the unit of each.
 _SAE_QUANTITIES = {
     "l0": "token", "mse": "token", "fvu": "token", "dead_fraction": "feature", "ce_clean": "token",
     "ce_reconstructed": "token", "ce_zero": "token", "loss_recovered": "token", "mmcs": "feature",
@@ -29,7 +31,7 @@ _SAE_QUANTITIES = {
 
 
 def corpora(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """What became of the rows of every corpus, by split."""
+    """The rows of every corpus by their fate and split: read, empty, repeated, kept."""
     tally = Tally()
     for path in inputs:
         counts = read_json(path)
@@ -45,7 +47,7 @@ def corpora(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def rewrites(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Entries that a language model rewrote, by what became of them, and the grades of entries and
+    """Entries that a language model rewrote, by their status, and the grades of entries and
     rewrites.
     """
     tally = Tally()
@@ -58,16 +60,14 @@ def rewrites(inputs: Sequence[str], settings: TableSettings) -> Tally:
             grades = frame[column].dropna().to_numpy(dtype=float)
             if len(grades) > 1:
                 record = mean_record(grades, "entry", settings.confidence)
-                of_what = column.removeprefix("grade").removeprefix(".") or "entries"
-                tally.add(
-                    record, {"task": task, "quantity": "highest grade, 1 to 5", "of": of_what}
-                )
+                graded = column.removeprefix("grade").removeprefix(".") or "entries"
+                tally.add(record, {"task": task, "quantity": "highest grade, 1 to 5", "of": graded})
     return tally
 
 
 def base_models(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Held-out perplexity of the grown base models and of a unigram model of the same text, with
-    what they know.
+    """Held-out perplexity of the grown base models and of a unigram model of the same text, their
+    parameters, and how many words of the lexicon are one token.
     """
     tally = Tally()
     for path in inputs:
@@ -164,8 +164,8 @@ def _autoencoder_frame(inputs: Sequence[str]) -> pd.DataFrame:
 
 
 def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Every autoencoder on held-out text: sparsity, reconstruction and what it keeps of
-    the model.
+    """Every autoencoder on held-out text: sparsity, reconstruction, and the model's loss under
+    it.
     """
     tally = Tally()
     for row in _autoencoder_frame(inputs).to_dict("records"):
@@ -184,8 +184,20 @@ def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
 def _add_layer_means(
     tally: Tally, frame: pd.DataFrame, by: str, table: str, settings: TableSettings
 ) -> None:
-    """Means over layers and sizes of L0, its share of the features, squared error and FVU; `by` is
-    what varies.
+    """Means over layers and sizes of L0, its share of the latents, squared error and FVU.
+
+    Parameters
+    ----------
+    tally
+        Table that receives the rows.
+    frame
+        A row per autoencoder.
+    by
+        Column whose values are compared.
+    table
+        Name of the table, for the paper's values.
+    settings
+        Of all tables.
     """
     frame = frame.assign(l0_share=frame["l0"] / frame["d_sae"])
     for key, group in frame.groupby(["model", "task", "seed", by]):
@@ -219,15 +231,13 @@ def sae_layer_choice(inputs: Sequence[str], settings: TableSettings) -> Tally:
     parts = []
     for path in of(inputs, "divergence.json"):
         cell, choice = labels(path), read_json(path)
-        own = frame[
-            (frame[["model", "task", "seed"]] == pd.Series(cell)[["model", "task", "seed"]]).all(
-                axis=1
-            )
-        ]
+        same = [frame[name] == cell[name] for name in ("model", "task", "seed")]
+        of_cell = frame[np.logical_and.reduce(same)]
         for name in ("chosen", "lowest"):
             listed = ", ".join(map(str, choice[name]))
             selection = f"{'highest' if name == 'chosen' else name} ({listed})"
-            parts.append(own[own["layer"].isin(choice[name])].assign(selection=selection))
+            selected = of_cell["layer"].isin(choice[name])
+            parts.append(of_cell[selected].assign(selection=selection))
     tally = Tally()
     _add_layer_means(tally, pd.concat(parts), "selection", "sae_layer_choice", settings)
     return tally

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-#: Table -> row key -> model -> what was published.
+#: Table -> row key -> model -> published value.
 VALUES: dict[str, dict[str, dict[str, str]]] = {
     "probe_accuracy": {
         "hh": {
@@ -118,9 +118,9 @@ REASONS = {
 
 
 def beside(table: str, key: str, models: Sequence[str]) -> dict[str, str]:
-    """Columns ``paper`` and ``paper_note`` of a row: what the paper has for `models`, and why it
-    differs in kind.
+    """Columns ``paper`` and ``paper_note`` of a row: the paper's values for `models`, and why they
+    differ in kind.
     """
-    found = VALUES[table].get(key, {})
-    shown = "; ".join(f"{model} {found[model]}" for model in models if model in found)
+    values = VALUES[table].get(key, {})
+    shown = "; ".join(f"{model} {values[model]}" for model in models if model in values)
     return {"paper": shown, "paper_note": REASONS[table] if shown else ""}

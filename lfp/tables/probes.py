@@ -1,4 +1,4 @@
-"""Tables of what probes read: agreement with the feedback, its controls, and paired differences."""
+"""Tables of the probes' readings: agreement with the feedback, controls, paired differences."""
 
 from __future__ import annotations
 
@@ -29,10 +29,12 @@ from lfp.statistics.records import (
 from lfp.tables import paper
 from lfp.tables.rows import TableSettings, Tally, labels, of
 
-#: What the policy's probe is held against, on the same words or prompts.
+#: Subjects that the policy's probe is held against, on the same words or prompts.
 OTHER_SUBJECTS = ("base", "untrained", "other_seed", "other_task")
-#: What the code is held against within the policy.
+#: Features that the latents are held against within the policy.
 OTHER_FEATURES = ("raw", "pca", "random_code", "reconstruction", "embedding")
+#: Labels of the probes that are compared with each other: of one autoencoder and one split.
+_ONE_SPLIT = ("model", "task", "seed", "sae", "split")
 _SIGNS = {"all": (-1, 1), "positive": (1,), "negative": (-1,)}
 
 
@@ -45,15 +47,10 @@ def probe_groups(inputs: Sequence[str], kind: str) -> Iterator[tuple[dict[str, A
                 yield {**labels(path), "features": features, "split": split, "probe": probe}, group
         # Where there was nothing to contrast, no row tells of the probes that were asked for.
         if frame.empty:
-            for told in read_json(Path(path).with_name("metrics.json"))["probes"]:
-                if told["probe"] == kind:
-                    yield (
-                        {
-                            **labels(path),
-                            **{name: told[name] for name in ("features", "split", "probe")},
-                        },
-                        frame,
-                    )
+            for asked in read_json(Path(path).with_name("metrics.json"))["probes"]:
+                if asked["probe"] == kind:
+                    described = {name: asked[name] for name in ("features", "split", "probe")}
+                    yield {**labels(path), **described}, frame
 
 
 def output_ratios(rows: pd.DataFrame, policy: str | Path, base: str | Path) -> np.ndarray:
@@ -65,10 +62,10 @@ def output_ratios(rows: pd.DataFrame, policy: str | Path, base: str | Path) -> n
     """
     ratio = np.empty(len(rows))
     for element in sorted(set(rows["element"])):
-        name, own = f"log_probability.{element}", (rows["element"] == element).to_numpy()
-        triples = rows["triple"].to_numpy()[own]
+        name, of_element = f"log_probability.{element}", (rows["element"] == element).to_numpy()
+        triples = rows["triple"].to_numpy()[of_element]
         after, before = (read_tensors(path, [name])[name][triples, 0] for path in (policy, base))
-        ratio[own] = after - before
+        ratio[of_element] = after - before
     return ratio
 
 
@@ -83,8 +80,8 @@ def _output_groups(
         for path in of(inputs, ".safetensors")
     }
     for path in of(inputs, "/policy/predictions.parquet"):
-        own = labels(path)
-        if own["sae"] != settings.main["{model}/{task}/seed{seed}".format(**own)]:
+        address = labels(path)
+        if address["sae"] != settings.main["{model}/{task}/seed{seed}".format(**address)]:
             continue
         cell = path.rsplit("/probes/", 1)[0]
         frame = read_table(path)
@@ -94,13 +91,8 @@ def _output_groups(
         ]
         if len(rows) and f"{cell}/policy" in files and f"{cell}/base" in files:
             ratio = output_ratios(rows, files[f"{cell}/policy"], files[f"{cell}/base"])
-            label = {
-                **labels(path),
-                "features": "output",
-                "split": "none",
-                "probe": "log-ratio to base",
-            }
-            yield label, rows.assign(prediction=ratio)
+            described = {"features": "output", "split": "none", "probe": "log-ratio to base"}
+            yield {**address, **described}, rows.assign(prediction=ratio)
 
 
 def _draws(
@@ -128,11 +120,25 @@ def _add_nulls(
     table: str,
     name: str = "words",
 ) -> None:
-    """Rows of untrained probes and of probes of permuted labels for the statistics `columns`
-    {column: words}.
+    """Rows of untrained probes and of probes of permuted labels.
 
-    `observed` holds the trained probe's estimate by (model, task, seed, sae, subject, features,
-    split, words).
+    Parameters
+    ----------
+    tally
+        Table that receives the rows.
+    inputs
+        Paths that the metrics are among.
+    columns
+        Value of the label `name` by the column of the nulls' draws.
+    observed
+        Estimates of the trained probes by (model, task, seed, sae, subject, features, split, value
+        of the label `name`).
+    settings
+        Of all tables.
+    table
+        Name of the table, for the paper's values.
+    name
+        Label that tells the statistics of one probe apart.
     """
     for column, words in columns.items():
         for null, described in (
@@ -162,8 +168,8 @@ def _key(label: dict[str, Any]) -> tuple:
 
 def _beside(table: str, key: str, label: dict[str, Any], settings: TableSettings) -> dict[str, str]:
     """The paper's value, beside the row that repeats its set-up."""
-    own = {"subject": "policy", "features": "latents", "split": "random"}
-    same = own.items() <= label.items() and label["probe"] != probes.DIRECT
+    published = {"subject": "policy", "features": "latents", "split": "random"}
+    same = published.items() <= label.items() and label["probe"] != probes.DIRECT
     return paper.beside(table, key if same else "", settings.paper_models.get(label["model"], ()))
 
 
@@ -194,10 +200,9 @@ def _with_other_probes(
             )
 
 
-def _add_tau(
-    tally: Tally, inputs: Sequence[str], settings: TableSettings, words: Sequence[str], table: str
-) -> None:
-    observed = {}
+def _tau(inputs: Sequence[str], settings: TableSettings, words: Sequence[str], table: str) -> Tally:
+    """Rank agreement of all probes and nulls over the sets of `words`: all, positive, negative."""
+    tally, observed = Tally(), {}
     for label, group in _with_other_probes(inputs, settings):
         means = probes.unit_means(group)
         for name in words:
@@ -211,21 +216,19 @@ def _add_tau(
             beside = _beside(table, name, label, settings)
             tally.add(record, {**label, "words": name}, values, **extras, **beside)
     columns = {"all": "tau", "positive": "tau_positive", "negative": "tau_negative"}
-    _add_nulls(tally, inputs, {columns[name]: name for name in words}, observed, settings, table)
+    asked = {columns[name]: name for name in words}
+    _add_nulls(tally, inputs, asked, observed, settings=settings, table=table)
+    return tally
 
 
 def kendall_tau(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """Rank agreement of predicted feedback with the lexicon, over words (paper Table 4)."""
-    tally = Tally()
-    _add_tau(tally, inputs, settings, ("all",), "kendall_tau")
-    return tally
+    return _tau(inputs, settings, words=["all"], table="kendall_tau")
 
 
 def kendall_tau_within_sign(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """Rank agreement among positive words alone and among negative words alone (paper Table 10)."""
-    tally = Tally()
-    _add_tau(tally, inputs, settings, ("positive", "negative"), "kendall_tau_within_sign")
-    return tally
+    return _tau(inputs, settings, words=["positive", "negative"], table="kendall_tau_within_sign")
 
 
 def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -246,12 +249,8 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 record = proportion_record(part.sum(), len(part), "word", 0.5, settings.confidence)
             observed[(*_key(label), name)] = record.estimate
             values = pd.DataFrame({"word": means["unit"][part.index], "right": part})
-            tally.add(
-                record,
-                {**label, "words": name},
-                values,
-                **_beside("sign_accuracy", name, label, settings),
-            )
+            beside = _beside("sign_accuracy", name, label, settings)
+            tally.add(record, {**label, "words": name}, values, **beside)
         cell = tuple(label[name] for name in ("model", "task", "seed"))
         if cell not in seen:
             seen.add(cell)
@@ -263,7 +262,7 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
             }
             tally.add(record, label | constant, paper="", paper_note="")
     columns = {"sign": "all", "sign_positive": "positive", "sign_negative": "negative"}
-    _add_nulls(tally, inputs, columns, observed, settings, "sign_accuracy")
+    _add_nulls(tally, inputs, columns, observed, settings=settings, table="sign_accuracy")
     return tally
 
 
@@ -286,23 +285,22 @@ def probe_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
         }
         for name, record in records.items():
             observed[(*_key(label), name)] = record.estimate
-            beside = _beside(
-                "probe_accuracy",
-                label["task"] if name == "balanced_accuracy" else "",
-                label,
-                settings,
-            )
+            published = label["task"] if name == "balanced_accuracy" else ""
+            beside = _beside("probe_accuracy", published, label, settings)
             values = group[["unit", "triple", "element", "truth", "prediction", "fold"]].rename(
                 columns={"unit": "prompt"}
             )
-            tally.add(
-                record,
-                {**label, "statistic": name},
-                values if name == "balanced_accuracy" else None,
-                **beside,
-            )
-    columns = {"balanced_accuracy": "balanced_accuracy", "auroc": "auroc"}
-    _add_nulls(tally, inputs, columns, observed, settings, "probe_accuracy", "statistic")
+            shown = values if name == "balanced_accuracy" else None
+            tally.add(record, {**label, "statistic": name}, shown, **beside)
+    _add_nulls(
+        tally,
+        inputs,
+        columns={name: name for name in ("balanced_accuracy", "auroc")},
+        observed=observed,
+        settings=settings,
+        table="probe_accuracy",
+        name="statistic",
+    )
     return tally
 
 
@@ -321,12 +319,12 @@ def _word_differences(
     truth, first, second = (
         both[name].to_numpy() for name in ("truth", "prediction_a", "prediction_b")
     )
-    right = [np.sign(values) == np.sign(truth) for values in (first, second)]
+    right_first, right_second = (np.sign(v) == np.sign(truth) for v in (first, second))
     values = both[["unit", "truth", "prediction_a", "prediction_b"]].rename(
         columns={"unit": "word"}
     )
     tau = kendall_difference_record(first, second, truth, **settings.resampling)
-    sign = mcnemar_record(*right, "word", settings.confidence)
+    sign = mcnemar_record(right_first, right_second, unit="word", confidence=settings.confidence)
     if np.isnan([first, second]).any():
         sign = undefined(len(truth), "word", UNTRAINED)
     return {"tau": (tau, values), "sign_accuracy": (sign, None)}
@@ -350,23 +348,23 @@ def _pair_differences(
         ).to_numpy()
         for side in "ab"
     }
-    areas = (both[name].to_numpy() for name in ("truth", "prediction_a", "unit"))
-    against = both["prediction_b"].to_numpy()
+    area = auroc_record(
+        both["truth"].to_numpy(),
+        both["prediction_a"].to_numpy(),
+        both["unit"].to_numpy(),
+        unit="prompt",
+        against=both["prediction_b"].to_numpy(),
+        **settings.resampling,
+    )
     values = pd.DataFrame({"pair": wide.index, "right_a": ordered["a"], "right_b": ordered["b"]})
     pairs = mcnemar_record(ordered["a"], ordered["b"], "pair", settings.confidence)
     if both[["prediction_a", "prediction_b"]].isna().any(axis=None):
         pairs = undefined(len(wide), "pair", UNTRAINED)
-    return {
-        "pair_accuracy": (pairs, values),
-        "auroc": (
-            auroc_record(*areas, unit="prompt", against=against, **settings.resampling),
-            None,
-        ),
-    }
+    return {"pair_accuracy": (pairs, values), "auroc": (area, None)}
 
 
 def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """What fine-tuning and what the autoencoder add: paired differences between probes on the same
+    """Gains by fine-tuning and by the autoencoder: paired differences between probes on the same
     words or prompts.
 
     ``policy - base`` and the like compare subjects on one kind of features, ``latents - raw`` and
@@ -377,35 +375,35 @@ def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
     for kind, compare in (("ridge", _word_differences), ("logistic", _pair_differences)):
         cells: dict[tuple, dict[tuple[str, str], pd.DataFrame]] = {}
         for label, group in probe_groups(inputs, kind):
-            address = tuple(label[name] for name in ("model", "task", "seed", "sae", "split"))
+            address = tuple(label[name] for name in _ONE_SPLIT)
             cells.setdefault(address, {})[label["subject"], label["features"]] = group
-        for address, found in cells.items():
-            cell = dict(zip(("model", "task", "seed", "sae", "split"), address, strict=True))
-            pairs = [
-                (f"policy - {other}", features, ("policy", features), (other, features))
-                for other in OTHER_SUBJECTS
-                for features in ("latents", "raw")
-            ]
-            pairs += [
-                (f"latents - {other}", "latents", ("policy", "latents"), ("policy", other))
-                for other in OTHER_FEATURES
-            ]
-            for contrast, features, a, b in pairs:
-                if a in found and b in found:
-                    for statistic, (record, values) in compare(
-                        found[a], found[b], settings
-                    ).items():
-                        tally.add(
-                            record,
-                            {
-                                **cell,
-                                "contrast": contrast,
-                                "features": features,
-                                "statistic": statistic,
-                            },
-                            values,
-                        )
-    for statistic, column, observed in _selectivity(inputs):
+        for address, read in cells.items():
+            cell = dict(zip(_ONE_SPLIT, address, strict=True))
+            for contrast, features, first, second in _contrasts():
+                if first not in read or second not in read:
+                    continue
+                records = compare(read[first], read[second], settings)
+                for statistic, (record, values) in records.items():
+                    described = {
+                        "contrast": contrast, "features": features, "statistic": statistic
+                    }  # fmt: skip
+                    tally.add(record, {**cell, **described}, values)
+    _add_selectivity(tally, inputs)
+    return tally
+
+
+def _contrasts() -> Iterator[tuple[str, str, tuple[str, str], tuple[str, str]]]:
+    """(contrast, features, first probe, second probe); a probe is its (subject, features)."""
+    for other in OTHER_SUBJECTS:
+        for features in ("latents", "raw"):
+            yield f"policy - {other}", features, ("policy", features), (other, features)
+    for other in OTHER_FEATURES:
+        yield f"latents - {other}", "latents", ("policy", "latents"), ("policy", other)
+
+
+def _add_selectivity(tally: Tally, inputs: Sequence[str]) -> None:
+    """Rows of the policies' probes against probes of permuted labels."""
+    for statistic, column, observed in _observed_statistics(inputs):
         for label, draws in _draws(inputs, "shuffled", column):
             value = observed.get(_key(label))
             if value is None or label["subject"] != "policy":
@@ -420,34 +418,32 @@ def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
             record = Record(
                 value - null.mean(), float(low), float(high), len(null), "draw", method, p=p
             )
-            cell = {name: label[name] for name in ("model", "task", "seed", "sae", "split")}
             described = {
                 "contrast": "true - permuted labels",
                 "features": label["features"],
                 "statistic": statistic,
             }
-            tally.add(record, {**cell, **described})
-    return tally
+            tally.add(record, {**{name: label[name] for name in _ONE_SPLIT}, **described})
 
 
-def _selectivity(inputs: Sequence[str]) -> Iterator[tuple[str, str, dict[tuple, float]]]:
+def _observed_statistics(inputs: Sequence[str]) -> Iterator[tuple[str, str, dict[tuple, float]]]:
     """(statistic, column of the nulls, the policies' values by their key)."""
     for kind, pairs in (
         ("ridge", {"tau": "tau", "sign_accuracy": "sign"}),
         ("logistic", {"balanced_accuracy": "balanced_accuracy"}),
     ):  # fmt: skip
-        values = {
+        statistics = {
             _key(label): probes.probe_statistics(group, kind)
             for label, group in probe_groups(of(inputs, "policy/predictions.parquet"), kind)
             if label["features"] == "latents"
         }
         for statistic, column in pairs.items():
-            yield statistic, column, {key: found[column] for key, found in values.items()}
+            yield statistic, column, {key: values[column] for key, values in statistics.items()}
 
 
 def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """How much a probe says beyond word frequency and static embedding: held-out R² without it,
-    with it, difference.
+    """A probe's knowledge beyond word frequency and static embedding: held-out R² without it, with
+    it, and the difference.
 
     ``features`` are latents; the unit is the word, or the prompt with all its answers.
     """
@@ -463,23 +459,20 @@ def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:
             continue
         truth = frame["truth"].to_numpy()
         total = (truth - truth.mean()) ** 2
-        errors = {name: (truth - frame[name].to_numpy()) ** 2 for name in ("without", "with_probe")}
+        without, with_probe = (
+            (truth - frame[name].to_numpy()) ** 2 for name in ("without", "with_probe")
+        )
         unit = "word" if frame["unit"].is_unique else "prompt"
-        parts = {"without": errors["without"], "with_probe": errors["with_probe"]}
-        for name, error in parts.items():
-            record = ratio_record(total - error, total, frame["unit"], settings.seed, unit,
-                                             "held-out R²", settings.resamples,
-                                             settings.confidence)  # fmt: skip
-            tally.add(
-                record,
-                {**labels(path), "quantity": f"r2_{name}"},
-                frame if name == "without" else None,
+        for quantity, explained, name in (
+            ("r2_without", total - without, "held-out R²"),
+            ("r2_with_probe", total - with_probe, "held-out R²"),
+            ("r2_gain", without - with_probe, "gain of held-out R²"),
+        ):
+            record = ratio_record(
+                explained, total, frame["unit"], unit=unit, name=name, **settings.resampling
             )
-        gain = errors["without"] - errors["with_probe"]
-        record = ratio_record(gain, total, frame["unit"], settings.seed, unit,
-                                         "gain of held-out R²", settings.resamples,
-                                         settings.confidence)  # fmt: skip
-        tally.add(record, {**labels(path), "quantity": "r2_gain"})
+            values = frame if quantity == "r2_without" else None
+            tally.add(record, {**labels(path), "quantity": quantity}, values)
     return tally
 
 
@@ -492,38 +485,27 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
     prediction, whose interval is over the word's contexts.
     """
     tally = Tally()
+    shown = {"subject": "policy", "features": "latents"}
     for label, group in probe_groups(inputs, "ridge"):
-        if (
-            label["subject"] != "policy"
-            or label["features"] != "latents"
-            or label["split"] not in ("random", "by_word")
-        ):
+        if not shown.items() <= label.items() or label["split"] not in ("random", "by_word"):
             continue
+        of_split = {name: label[name] for name in _ONE_SPLIT}
         if group.empty:
-            named = {name: label[name] for name in ("model", "task", "seed", "sae", "split")} | {
-                "word": ""
-            }
-            tally.add(
-                undefined(0, "context", "no word of the lexicon is in the held-out texts"), named
-            )
+            record = undefined(0, "context", "no word of the lexicon is in the held-out texts")
+            tally.add(record, {**of_split, "word": ""})
             continue
         means = probes.unit_means(group).set_index("unit")
         prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
         size = float(prediction @ prediction)
         factor = float(prediction @ truth) / size if size else float("nan")
+        models = settings.paper_models.get(label["model"], ())
         for word, of_word in group.groupby("unit"):
             record = mean_record(of_word["prediction"].to_numpy(), "context", settings.confidence)
             extras = {
                 "valence": float(means.loc[word, "truth"]),
                 "displayed": record.estimate * factor,
+                **paper.beside("lexicon_reconstruction", word, models),
             }
-            named = {name: label[name] for name in ("model", "task", "seed", "sae", "split")} | {
-                "word": word
-            }
-            extras |= paper.beside(
-                "lexicon_reconstruction", word, settings.paper_models.get(label["model"], ())
-            )
-            tally.add(
-                record, named, of_word[["triple", "context", "target", "prediction"]], **extras
-            )
+            values = of_word[["triple", "context", "target", "prediction"]]
+            tally.add(record, {**of_split, "word": word}, values, **extras)
     return tally

@@ -89,7 +89,7 @@ def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:
 
 
 def to_html(frame: pd.DataFrame, caption: str) -> str:
-    """A page of its own with one table."""
+    """A page with one table."""
 
     def cell(value: Any) -> str:
         text = _cell(value)

@@ -1,8 +1,9 @@
-"""What every table is made with: its settings, the address of an artefact, and the collection of
-its rows.
+"""The parts of every table: its settings, the address of an artefact, and the collection of its
+rows.
 
-A table is a function of the artefacts of all cells that fills a :class:`Tally`. Artefacts are found
-by their path, whose parts are the cell's address (:func:`labels`).
+A table is a function of the artefacts of all cells that fills a :class:`Tally`. An artefact's path
+names its cell (:func:`labels`). Which artefacts a table reads is in its entry of
+:mod:`lfp.tables.catalogue`.
 """
 
 from __future__ import annotations
@@ -27,9 +28,24 @@ CELL = ("model", "task", "seed", "sae")
 class TableSettings:
     """Intervals, tests and thresholds of all tables.
 
-    ``paper_models`` has the paper's models that each model is held beside, ``main`` the autoencoder
-    variant of each cell, by its address, that stands for the others in rows that no autoencoder
-    takes part in."""
+    Parameters
+    ----------
+    resamples
+        Bootstrap resamples and permutations.
+    confidence
+        Of intervals, between 0 and 1.
+    quantiles
+        Thresholds of high predictions (paper Table 7), as quantiles.
+    matched_draws
+        Number of matched control sets (paper Table 7).
+    seed
+        Seed of resampling.
+    paper_models
+        The paper's models that each model is held beside.
+    main
+        The autoencoder variant of each cell, by the cell's address, that stands for the others in
+        rows that no autoencoder takes part in.
+    """
 
     resamples: int
     confidence: float
@@ -76,7 +92,7 @@ def of(inputs: Sequence[str], name: str) -> list[str]:
 class Tally:
     """The rows of a table, each labels plus one :class:`Record`, and the single values behind them.
 
-    The values are for others to run their own tests on; they keep the row's labels.
+    The values are for the readers' tests; they keep the row's labels.
     """
 
     def __init__(self) -> None:
@@ -101,9 +117,12 @@ class Tally:
         """The table, sorted by its labels, with Holm's p over the cells that a row's question is
         asked of.
 
-        A record that brings an adjusted p of its own keeps it.
+        A record that brings an adjusted p keeps it.
 
-        ValueError where there is nothing to show.
+        Raises
+        ------
+        ValueError
+            Where there is no row.
         """
         if not self._rows:
             raise ValueError("no cell of the configuration has anything to show in this table")

@@ -1,0 +1,61 @@
+"""The figure of autoencoders over their coefficient of sparsity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lfp.figures.style import COLOURS, cell_name
+from lfp.files.artefacts import read_json
+from lfp.tables.rows import labels
+
+
+def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
+    """Sparsity against reconstruction over l1, means over layers (paper Figure 8); tied
+    autoencoders only.
+    """
+    frames = [
+        pd.DataFrame(read_json(path)["autoencoders"]).assign(
+            cell=cell_name(path), variant=labels(path)["sae"]
+        )
+        for path in inputs
+    ]
+    frame = pd.concat(frames, ignore_index=True)
+    frame = frame[frame["tied"]].astype(
+        {"l0": float, "fvu": float}
+    )  # null where there was nothing to measure
+    # The same layers for every l1: the probed variant may have more.
+    common = frame.groupby(["cell", "layer"])["variant"].transform("nunique") == frame.groupby(
+        "cell"
+    )["variant"].transform("nunique")
+    frame = frame[common]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+    for i, ((cell, size), group) in enumerate(frame.groupby(["cell", "size"])):
+        means = group.groupby("l1")[["l0", "fvu"]].mean()
+        label = f"{cell}, {'n' if size == 'small' else '2n'} features"
+        left.plot(
+            means.index, means["l0"], marker="o", label=label, color=COLOURS[i % len(COLOURS)]
+        )
+        right.plot(means["l0"], means["fvu"], marker="o", color=COLOURS[i % len(COLOURS)])
+        for l1, row in means.iterrows():
+            if size == "small":
+                where = (row["l0"], row["fvu"])
+                right.annotate(
+                    f"l1 = {l1:g}", where, textcoords="offset points", xytext=(8, 6), fontsize=8
+                )
+    left.set(
+        xscale="log",
+        xlabel="l1 coefficient",
+        ylabel="L0 (active features per token)",
+        ylim=(0, None),
+    )
+    right.set(
+        xlabel="L0 (active features per token)",
+        ylabel="fraction of variance unexplained",
+        ylim=(0, None),
+    )
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure

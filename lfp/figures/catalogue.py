@@ -1,0 +1,106 @@
+"""Every figure: its drawing, its section of the report, its inputs and its caption.
+
+A figure costs two files: its entry here, and the module whose function draws it. Planning a run
+reads this module, so it imports no library of science; the drawing is loaded by the figure's own
+job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lfp.registry import Registry
+from lfp.tables.catalogue import Section
+from lfp.tables.inputs import Plan
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the report.
+
+    Parameters
+    ----------
+    draw
+        ``module:function``. The function takes the paths of the inputs and returns a matplotlib
+        figure.
+    section
+        Section of the report.
+    inputs
+        Gives the paths of the artefacts that a plan has for the figure. A figure without inputs in
+        a configuration is left out.
+    caption
+        Whole sentences without line breaks.
+    """
+
+    draw: str
+    section: Section
+    inputs: Callable[[Plan], list[str]]
+    caption: str
+
+
+def _words_and_completions(plan: Plan) -> list[str]:
+    cells = plan.having(feedback="reward", until="ablation")
+    return [
+        *plan.per_cell("{cell}/probes/{sae}/policy/predictions.parquet", cells),
+        *plan.per_cell("{cell}/ablation/{sae}/policy.parquet", cells),
+    ]
+
+
+#: Figures by name, in the order of the stages.
+FIGURES: dict[str, Figure] = {
+    "training_curves": Figure(
+        draw="lfp.figures.training:training_curves",
+        section=Section.FINE_TUNING,
+        inputs=lambda plan: plan.per_cell("{cell}/policy"),
+        caption=(
+            "Training curves of all cells. The curves of PPO are the mean reward of the batch, the"
+            " sampled KL to the base, the entropy, the value loss and the share of clipped ratios"
+            " per update. Those of DPO are the training loss, and the accuracy of the implicit"
+            " reward on held-out pairs with clean labels."
+        ),
+    ),
+    "layer_divergence": Figure(
+        draw="lfp.figures.divergence:layer_divergence",
+        section=Section.DIVERGENCE,
+        inputs=lambda plan: plan.per_cell("{cell}/divergence.json"),
+        caption=(
+            "Divergence of every layer from the base by four measures (paper Figure 7). Rings mark"
+            " the chosen layers on the measure that ranks them."
+        ),
+    ),
+    "sae_l1_sweep": Figure(
+        draw="lfp.figures.autoencoders:sae_l1_sweep",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.variant_metrics(plan.swept),
+        caption=(
+            "Sparsity and reconstruction over the l1 coefficient with tied weights (paper Figure"
+            " 8). Points are means over the layers that all coefficients share."
+        ),
+    ),
+    "error_by_frequency": Figure(
+        draw="lfp.figures.probes:error_by_frequency",
+        section=Section.PROBES,
+        inputs=_words_and_completions,
+        caption=(
+            "Absolute error of the probe's prediction for every word against how often the policy"
+            " wrote the word in its unablated completions (paper Figure 4). The split is by_word."
+        ),
+    ),
+    "probe_pca": Figure(
+        draw="lfp.figures.probes:probe_pca",
+        section=Section.PROBES,
+        inputs=lambda plan: plan.per_cell(
+            "{cell}/features/{sae}/policy.safetensors", plan.preferring
+        ),
+        caption=(
+            "First two principal components of the standardised latents of preferred and rejected"
+            " answers (paper Figure 5). Structure here is no proof of learned feedback: the rows of"
+            " the untrained subject in the table probe_accuracy show how much of it needs no"
+            " training."
+        ),
+    ),
+}
+
+#: Functions that draw, by the figure's name.
+DRAWINGS = Registry("figure", {name: figure.draw for name, figure in FIGURES.items()})

@@ -1,0 +1,90 @@
+"""Figures of probes: their error by word, and the latents that they read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
+from lfp.figures.style import COLOURS, cell_name, grid, legend_of
+from lfp.files.artefacts import read_table, read_tensors
+from lfp.probing.probes import unit_means
+from lfp.tables.rows import labels
+from lfp.texts.words import count_words
+
+
+def error_by_frequency(inputs: Sequence[str]) -> Figure:
+    """Probe error of every word against how often the policy writes it (paper Figure 4)."""
+    predictions = [path for path in inputs if path.endswith("predictions.parquet")]
+    figure, axes = grid(len(predictions))
+    for axis, path in zip(axes, predictions, strict=True):
+        frame = read_table(path)
+        shown = (
+            (frame["features"] == "latents")
+            & (frame["split"] == "by_word")
+            & (frame["probe"] == "ridge")
+        )
+        means = unit_means(frame[shown])
+        if len(means) < 3 or means["prediction"].isna().any():
+            axis.set(title=f"{cell_name(path)}\nno probe could be trained")
+            continue
+        factor = (means["prediction"] @ means["truth"]) / (
+            means["prediction"] @ means["prediction"]
+        )
+        error = (means["prediction"] * factor - means["truth"]).abs()
+        cell = labels(path)
+        part = f"{cell['model']}/{cell['task']}/seed{cell['seed']}/"
+        completions = read_table(
+            next(other for other in inputs if part in other and "/ablation/" in other)
+        )
+        written = completions.loc[completions["arm"] == "none", "completion"]
+        counts = Counter(word for text in written for word in count_words(text))
+        frequency = np.log1p([counts[word] for word in means["unit"]])
+        rho = stats.spearmanr(frequency, error)
+        sign = np.where(means["truth"] > 0, "positive", "negative")
+        for i, name in enumerate(("positive", "negative")):
+            axis.scatter(
+                frequency[sign == name],
+                error[sign == name],
+                s=10,
+                alpha=0.6,
+                label=name,
+                color=COLOURS[i],
+            )
+        correlation = f"Spearman {rho.statistic:.2f} (p={rho.pvalue:.2g}, {len(error)} words)"
+        axis.set(title=f"{cell_name(path)}\n{correlation}")
+        axis.set(xlabel="log(1 + times the policy wrote the word)", ylabel="|predicted - valence|")
+    legend_of(figure, axes)
+    return figure
+
+
+def probe_pca(inputs: Sequence[str]) -> Figure:
+    """First two principal components of the standardised features of answers (paper Figure 5)."""
+    figure, axes = grid(len(inputs))
+    for axis, path in zip(axes, inputs, strict=True):
+        tensors = read_tensors(path, ["latents.positive", "latents.negative"])
+        x = np.concatenate(list(tensors.values())).astype(np.float64)
+        x = x[:, x.std(0) > 0] if len(x) else x[:, :0]
+        if x.shape[1] < 2:
+            axis.set(title=f"{cell_name(path)}\nfewer than two features are active")
+            continue
+        x = (x - x.mean(0)) / x.std(0)
+        u, s, _ = np.linalg.svd(x, full_matrices=False)
+        share = s**2 / (s**2).sum()
+        half = len(tensors["latents.positive"])
+        for i, (name, part) in enumerate(
+            (("preferred", slice(half)), ("rejected", slice(half, None)))
+        ):
+            axis.scatter(
+                u[part, 0] * s[0], u[part, 1] * s[1], s=8, alpha=0.5, label=name, color=COLOURS[i]
+            )
+        axis.set(
+            title=cell_name(path),
+            xlabel=f"PC 1 ({share[0]:.0%} of variance)",
+            ylabel=f"PC 2 ({share[1]:.0%} of variance)",
+        )
+    legend_of(figure, axes)
+    return figure

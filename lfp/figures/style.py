@@ -1,0 +1,77 @@
+"""The look that all figures share: colours, a grid of panels and a legend; and their saving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from lfp.files.writing import aside
+from lfp.tables.rows import labels
+
+#: Okabe-Ito colours: distinguishable with every common form of colour blindness.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLE = {
+    "figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False,
+    "font.size": 10,
+    "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False, "svg.hashsalt": "lfp",
+    "savefig.dpi": 150,
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+}  # fmt: skip
+
+
+def cell_name(path: str) -> str:
+    """The name of an artefact's cell in a figure: model, task, and the seed where it is not 0."""
+    cell = labels(path)
+    return f"{cell['model']}, {cell['task']}" + (f", seed {cell['seed']}" if cell["seed"] else "")
+
+
+def grid(
+    n: int, columns: int = 3, width: float = 3.6, height: float = 3.0
+) -> tuple[Figure, np.ndarray]:
+    """A figure of `n` panels in at most so many `columns`, each of a width and height in inches."""
+    columns = min(n, columns)
+    rows = -(-n // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), squeeze=False
+    )
+    for axis in axes.flat[n:]:
+        axis.set_visible(False)
+    return figure, axes.flat[:n]
+
+
+def legend_of(figure: Figure, axes: Sequence[plt.Axes]) -> None:
+    """Put the legend of the first panel that shows anything below all panels."""
+    for axis in axes:
+        handles, names = axis.get_legend_handles_labels()
+        if handles:
+            columns = max(1, int(figure.get_figwidth() / 2.2))  # inches that the longest names take
+            figure.legend(
+                handles, names, loc="outside lower center", ncols=min(columns, len(handles))
+            )
+            return
+
+
+def save(
+    draw: Callable[[Sequence[str]], Figure], inputs: Sequence[str], outputs: Sequence[str]
+) -> None:
+    """Draw a figure and write it to every path of `outputs` (.svg, .png); bytes depend on the
+    inputs alone.
+    """
+    with plt.rc_context(STYLE):
+        figure = draw(inputs)
+        for path in outputs:
+            kind = Path(path).suffix[1:]
+            with aside(path) as temporary:
+                figure.savefig(
+                    temporary,
+                    format=kind,
+                    metadata={"Date": None} if kind == "svg" else {"Software": None},
+                )
+        plt.close(figure)

@@ -1,0 +1,244 @@
+"""Inputs of tables and figures: paths of artefacts, from the grid of cells alone.
+
+Planning a run loads this module, so it imports no library of science. A path is made of a cell's
+address, as :func:`lfp.tables.rows.labels` reads it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Cell(Protocol):
+    """The part of a cell (``lfp.grid.Cell``) that decides which artefacts it has."""
+
+    address: str
+    model: str
+    task: str
+    seed: int
+    feedback: str
+    until: str
+    main: str
+    autoencoders: Sequence[str]
+    probed: Sequence[str]
+    explainers: Sequence[str]
+    lowest_layers: bool | Sequence[int]
+    settings: Mapping[str, Mapping[str, Any]]
+
+
+class Grid(Protocol):
+    """The part of a grid (``lfp.grid.Grid``) that decides which artefacts there are."""
+
+    cells: Sequence[Cell]
+    models: Mapping[str, Mapping[str, Any]]
+    tasks: Mapping[str, Mapping[str, Any]]
+
+    def twin(self, cell: Cell) -> str | None:
+        """The cell's variant that differs from its main one in tying alone."""
+
+    def contrast_settings(self, task: str) -> Mapping[str, Any]:
+        """Settings of a task's contrast triples."""
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The artefacts of a grid that tables and figures read.
+
+    Parameters
+    ----------
+    grid
+        The checked configuration, a ``lfp.grid.Grid``.
+    """
+
+    grid: Grid
+
+    # ---------------------------------------------------------------------------------------- cells
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell of the grid."""
+        return list(self.grid.cells)
+
+    def having(self, **attributes: object) -> list[Cell]:
+        """The cells whose attributes equal `attributes`."""
+        return [
+            cell
+            for cell in self.grid.cells
+            if all(getattr(cell, name) == value for name, value in attributes.items())
+        ]
+
+    @property
+    def rewarded(self) -> list[Cell]:
+        """The cells that learn from a reward of text."""
+        return self.having(feedback="reward")
+
+    @property
+    def preferring(self) -> list[Cell]:
+        """The cells that learn from pairs of answers."""
+        return self.having(feedback="preference")
+
+    @property
+    def ablated(self) -> list[Cell]:
+        """The cells whose features are explained and ablated."""
+        return self.having(until="ablation")
+
+    @property
+    def lowest(self) -> list[Cell]:
+        """The cells whose least changed layers get autoencoders as well."""
+        return [cell for cell in self.grid.cells if cell.lowest_layers]
+
+    @property
+    def swept(self) -> list[Cell]:
+        """The cells with variants of the autoencoder that are trained and not probed."""
+        return [cell for cell in self.grid.cells if set(cell.autoencoders) - set(cell.probed)]
+
+    @property
+    def has_seeds(self) -> bool:
+        """Whether a model and task occur with several seeds of fine-tuning."""
+        pairs = {(cell.model, cell.task) for cell in self.grid.cells}
+        return len(pairs) < len(self.grid.cells)
+
+    @staticmethod
+    def _reads(cell: Cell, *subjects: str) -> bool:
+        return set(subjects) <= set(cell.settings["features"]["subjects"])
+
+    # ------------------------------------------------------------------------------- shared results
+
+    def corpora(self, pattern: str) -> list[str]:
+        """`pattern` for every corpus of a cell's task, with {name} as its name."""
+        names = _unique([self.grid.tasks[cell.task]["corpus"] for cell in self.grid.cells])
+        return [pattern.format(name=name) for name in names]
+
+    def rewritten(self, pattern: str) -> list[str]:
+        """`pattern` for every task whose triples a language model writes, with {name} as its
+        name.
+        """
+        return [
+            pattern.format(name=name)
+            for name in _unique([cell.task for cell in self.preferring])
+            if self.grid.contrast_settings(name)["source"] == "rewrites"
+        ]
+
+    def grown(self, pattern: str) -> list[str]:
+        """`pattern` for every model that is pre-trained here, with {name} as its name."""
+        return [
+            pattern.format(name=name)
+            for name in _unique([cell.model for cell in self.grid.cells])
+            if "organism" in self.grid.models[name]
+        ]
+
+    # ------------------------------------------------------------------------ results of the cells
+
+    def per_cell(self, pattern: str, cells: Sequence[Cell] | None = None) -> list[str]:
+        """`pattern` for every cell, or for some of them.
+
+        {cell} is the folder of the cell's results, {sae} the cell's main autoencoder.
+        """
+        return [
+            pattern.format(cell=f"results/{cell.address}", sae=cell.main)
+            for cell in (self.grid.cells if cells is None else cells)
+        ]
+
+    def variant_metrics(self, cells: Sequence[Cell] | None = None) -> list[str]:
+        """Metrics of every variant of the autoencoder of every cell, or of some cells."""
+        return [
+            f"results/{cell.address}/sae/{sae}/metrics.json"
+            for cell in (self.grid.cells if cells is None else cells)
+            for sae in cell.autoencoders
+        ]
+
+    def twin_metrics(self) -> list[str]:
+        """Metrics of each cell's main autoencoder and of its twin, tied against untied."""
+        return [
+            f"results/{cell.address}/sae/{sae}/metrics.json"
+            for cell in self.grid.cells
+            if self.grid.twin(cell)
+            for sae in (cell.main, self.grid.twin(cell))
+        ]
+
+    def probe_files(
+        self, cells: Sequence[Cell], *files: str, subjects: Sequence[str] | None = None
+    ) -> list[str]:
+        """The `files` of every probed autoencoder and subject of `cells`, or of some `subjects`."""
+        return [
+            f"results/{cell.address}/probes/{sae}/{subject}/{name}"
+            for cell in cells
+            for sae in cell.probed
+            for subject in cell.settings["features"]["subjects"]
+            if subjects is None or subject in subjects
+            for name in files
+        ]
+
+    def output_files(self, cells: Sequence[Cell]) -> list[str]:
+        """Features of policy and base of those `cells` that read both: they hold how likely each
+        of the two makes a text.
+        """
+        return [
+            f"results/{cell.address}/features/{cell.main}/{subject}.safetensors"
+            for cell in cells
+            if self._reads(cell, "policy", "base")
+            for subject in ("base", "policy")
+        ]
+
+    def ablation_files(
+        self, cells: Sequence[Cell], subjects: Sequence[str] = ("policy", "base")
+    ) -> list[str]:
+        """Completions and neutral losses of the ablated `subjects` of `cells`; a subject without
+        arms has none.
+        """
+        arms = {"policy": "arms", "base": "base_arms"}
+        return [
+            f"results/{cell.address}/ablation/{cell.main}/{subject}.{kind}"
+            for cell in cells
+            for subject in subjects
+            if cell.settings["ablation"][arms[subject]]
+            for kind in ("parquet", "neutral.parquet")
+        ]
+
+    def explanation_files(self, pattern: str = "{explainer}.parquet") -> list[str]:
+        """`pattern` for every explainer of every explained cell."""
+        return [
+            f"results/{cell.address}/explanations/{cell.main}/{pattern.format(explainer=explainer)}"
+            for cell in self.ablated
+            for explainer in cell.explainers
+        ]
+
+    def planted_files(self) -> list[str]:
+        """Truths, readings, explanations and ablations of the planted cells, and of the clean ones
+        that they are held against: those of the same model, corpus and seed.
+        """
+        kind = {cell.address: self.grid.tasks[cell.task]["reward"] for cell in self.rewarded}
+        alike = {
+            cell.address: (cell.model, self.grid.tasks[cell.task]["corpus"], cell.seed)
+            for cell in self.rewarded
+        }
+        clean = {
+            alike[cell.address]: cell for cell in self.rewarded if kind[cell.address] == "vader"
+        }
+        pairs = [
+            (cell, clean[alike[cell.address]])
+            for cell in self.rewarded
+            if kind[cell.address] != "vader" and alike[cell.address] in clean
+        ]
+        both = {cell.address: cell for pair in pairs for cell in pair}
+        cells = [cell for cell in both.values() if self._reads(cell, "policy", "base")]
+        tasks = sorted({cell.task for cell in cells})
+        explained = [cell for cell in cells if cell.until == "ablation"]
+        triggered = [cell for cell in explained if kind[cell.address] == "trigger"]
+        return [
+            *(f"results/lexicons/{task}.truth.json" for task in tasks),
+            *(
+                f"results/{cell.address}/probes/{cell.main}/{subject}/predictions.parquet"
+                for cell in cells
+                for subject in ("base", "policy")
+            ),
+            *self.output_files(cells),
+            *self.per_cell("{cell}/explanations/{sae}/heuristic.parquet", explained),
+            *self.ablation_files(triggered, ("policy",)),
+        ]
