@@ -1,115 +1,52 @@
-"""Sample completions under every arm of ablation, score them with the task's reward, and weigh what
-else it cost.
+"""Let a model write under every arm of ablation, score it with the task's reward, and weigh the
+other costs.
 """
 
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 
 from lfp.feedback import rewards
 from lfp.files import artefacts
-from lfp.interventions import selectors
+from lfp.interventions.arms import Candidates
+from lfp.interventions.selection import explained_set
 from lfp.running import job
-from lfp.texts.corpora import documents, preference_pairs
+from lfp.settings import Ablation
+from lfp.texts.corpora import documents
 
 
 def main() -> None:
-    inputs = [
-        "model",
-        "corpus",
-        "lexicon",
-        "explanations",
-        "autoencoders*",
-        "probe*",
-        "classifier*",
-    ]
-    run = job.start(__doc__, inputs, ["output", "neutral"])
-    device = run.device
-    from lfp.interventions import ablation
-    from lfp.models.hooks import text_losses
+    run = job.start(__doc__)
+    device, settings = run.device, Ablation.of(run.settings)
+    from lfp.interventions import ablation, prompts
     from lfp.models.loading import load_model, load_tokenizer
-    from lfp.models.tokens import encode, tokenize
-    from lfp.sae import autoencoder
+    from lfp.models.tokens import encode
+    from lfp.sae import store
 
-    settings = run.settings
-    tokenizer, model = (
-        load_tokenizer(run.paths.model),
-        load_model(run.paths.model, device, run.settings["dtype"]),
+    tokenizer = load_tokenizer(run.input.model)
+    model = load_model(run.input.model, device, run.settings["dtype"])
+    feedback, corpus = (
+        artefacts.read_json(run.input.lexicon),
+        artefacts.read_table(run.input.corpus),
     )
-    feedback, frame = artefacts.read_json(run.paths.lexicon), artefacts.read_table(run.paths.corpus)
-    scale = (settings["reward"][key] for key in ("divisor", "clip", "on"))
-    reward = rewards.task_reward(feedback, *scale, run.paths.classifier, device)
-    if settings["feedback"] == "reward":
-        wanted = (settings["prefix_tokens"], settings["prompts"])
-        prefixes = ablation.prefix_tokens(tokenizer, list(frame["text"]), *wanted)
-    else:
-        prompts = list(preference_pairs(frame)[0]["prompt"])[: settings["prompts"]]
-        prefixes = [
-            ids[-settings["prompt_tokens"] :] for ids in tokenize(tokenizer, prompts)["input_ids"]
-        ]
-    texts = ablation.neutral_sentences(
-        documents(frame), feedback["rewarded"], settings["neutral_texts"]
+    reward = rewards.task_reward(
+        feedback, **run.settings["reward"], classifier=run.input.classifier, device=device
     )
-    sequences = encode(tokenizer, texts, settings["neutral_tokens"])
-    directories = {
-        int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders
-    }
-    autoencoders = {layer: autoencoder.load(path, device) for layer, path in directories.items()}
-    table = artefacts.read_table(run.paths.explanations)
-    chosen = selectors.explained_set(table)
-    means = {
-        int(n): group.sort_values("feature")["mean_activation"].to_numpy()
-        for n, group in table.groupby("layer")
-    }
+    table, n = artefacts.read_table(run.input.explanations), settings.neutral_texts
+    weight = [artefacts.read_tensors(path)["weight"] for path in run.input.probe]
     rng = np.random.default_rng(run.seed)
-    sets = {
-        "explained": lambda: chosen,
-        "random": lambda: selectors.matched_random_set(table, chosen, rng),
-        "top_probe_weight": lambda: selectors.top_set(
-            table,
-            chosen,
-            selectors.probe_weight_rank(
-                table, artefacts.read_tensors(run.paths.probe[0])["weight"]
-            ),
-        ),
-        "top_match_unrelated": lambda: selectors.top_set(
-            table, chosen, selectors.unrelated_match_rank(table)
-        ),
-    }
-    conditions, labels = [], []
-    for arm in settings["arms"]:
-        # Nothing to match means nothing to draw.
-        for draw in range(settings["random_draws"] if arm == "random" and chosen else 1):
-            features = sets.get(arm, dict)()
-            for intervention in settings["interventions"] if arm == "explained" else ["zero"]:
-                conditions.append(
-                    ablation.arm_edits(arm, autoencoders, features, intervention, means)
-                )
-                matched = (
-                    selectors.share_within_decile(table, chosen, features)
-                    if arm == "random"
-                    else np.nan
-                )
-                labels.append({
-                    "arm": arm, "intervention": intervention, "draw": draw, "matched": matched,
-                    "features": sum(map(len, features.values())),
-                })  # fmt: skip
-    limits = (settings["new_tokens"], settings["batch_size"], run.seed)
-    state = run.state_path(run.paths.output)
-    completions = ablation.completion_rewards(
-        model, tokenizer, conditions, prefixes, reward, *limits, state
-    )
-    losses = []
-    for edits in conditions:
-        how = (tokenizer.pad_token_id, settings["batch_size"], edits)
-        nats, counts = text_losses(model, sequences, *how)
-        losses.append(pd.DataFrame({"text": np.arange(len(nats)), "loss": nats / counts}))
-    for output, frames in ((run.paths.output, completions), (run.paths.neutral, losses)):
-        labelled = [frame.assign(**label) for frame, label in zip(frames, labels, strict=True)]
-        artefacts.write_table(output, pd.concat(labelled, ignore_index=True), run.stamp)
-    state.unlink(missing_ok=True)
-    run.finish(ablation.headline(labels, completions))
+    autoencoders = store.load_layers(run.input.autoencoders, device)
+    candidates = Candidates(table, explained_set(table), weight[0] if weight else None, rng)
+    texts = prompts.neutral_sentences(documents(corpus), feedback["rewarded"], n)
+    result = ablation.ablate(
+        model, tokenizer, autoencoders,
+        ablation.conditions(settings.arms, settings, autoencoders, candidates),
+        prompts.held_out_prompts(tokenizer, corpus, settings),
+        encode(tokenizer, texts, settings.neutral_tokens), reward, settings, run.seed,
+        state_path=run.state_path(run.output.completions),
+    )  # fmt: skip
+    artefacts.write_table(run.output.completions, result.completions, run.stamp)
+    artefacts.write_table(run.output.neutral, result.neutral, run.stamp)
+    run.state_path(run.output.completions).unlink(missing_ok=True)
+    run.finish(result.headline())
 
 
 if __name__ == "__main__":

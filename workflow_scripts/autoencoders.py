@@ -1,36 +1,34 @@
-"""Train the pair of autoencoders, of n and 2n features, of one layer."""
+"""Train the autoencoders of all sizes of one layer."""
 
-import dataclasses
+from dataclasses import asdict
 from pathlib import Path
 
 from lfp.files import artefacts, writing
 from lfp.running import job
+from lfp.settings import Autoencoder
 
 
 def main() -> None:
-    run = job.start(__doc__, ["activations"], ["small", "large"], ["layer"])
-    device = run.device
-    from lfp.sae import autoencoder, training
+    run = job.start(__doc__)
+    device, layer = run.device, run.settings["layer"]
+    from lfp.sae import store, training
 
-    path = Path(run.paths.activations) / f"layer{run.paths.layer}.safetensors"
+    settings = Autoencoder.of(run.settings)
+    path = Path(run.input.activations) / f"layer{layer}.safetensors"
     data = artefacts.open_tensor(path, "activations")
-    options = {
-        field.name: run.settings[field.name]
-        for field in dataclasses.fields(training.AutoencoderSettings)
-    }
-    settings = training.AutoencoderSettings(**options)
-    origin = {
-        "layer": int(run.paths.layer),
-        "hook_name": artefacts.read_metadata(path)["hook_name"],
-    }
-    origin |= {"model_name": run.settings["model"], **options}
-    sizes = [data.shape[1], 2 * data.shape[1]]
-    state = run.state_path(run.paths.small)
-    pair = training.train(data, sizes, settings, run.seed, device, run.threads, state)
-    for output, sae in zip((run.paths.small, run.paths.large), pair, strict=True):
-        with writing.directory_aside(output, run.stamp) as folder:
-            autoencoder.save(sae, folder, origin)
-    run.finish(f"layer {run.paths.layer}, {sizes[0]} and {sizes[1]} features of {len(data)} tokens")
+    origin = {"hook_name": artefacts.read_metadata(path)["hook_name"]}
+    origin |= {"model_name": run.settings["model"], **asdict(settings)}
+    widths = [size * data.shape[1] for size in settings.sizes]
+    state = run.state_path(run.output.layer)
+    trained = training.train(
+        data, widths, settings, run.seed, device=device, threads=run.threads, state_path=state
+    )
+    with writing.directory_aside(run.output.layer, run.stamp) as folder:
+        for size, sae in zip(settings.sizes, trained, strict=True):
+            sae.site, sae.layer = settings.site, layer
+            store.save(sae, store.size_folder(folder, size), origin)
+    latents = ", ".join(map(str, widths))
+    run.finish(f"layer {layer}, {latents} latents of {len(data)} tokens")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from lfp.texts.readers import read_splits
 
 
 def main() -> None:
-    run = job.start(__doc__, outputs=["train", "test", "counts"])
+    run = job.start(__doc__)
     files = hub.files_by_split(".", run.settings["path"], "corpora")
     frames, counts = read_splits(files, **run.stage("columns", "test_share", "seed"))
-    write_splits(frames, counts, vars(run.paths), run.stamp)
+    write_splits(frames, counts, vars(run.output), run.stamp)
     run.finish(headline(frames))
 
 

@@ -1,48 +1,35 @@
 """Cache one subject's features of all elements of the contrast triples."""
 
 import json
-from pathlib import Path
 
 from lfp.files import artefacts
 from lfp.running import job
+from lfp.settings import Features
 
 
 def main() -> None:
-    run = job.start(
-        __doc__, ["policy", "base", "contrasts", "autoencoders*"], ["output"], ["subject"]
-    )
-    device = run.device
-    from lfp.models.loading import load_model, load_tokenizer, untrained_model
+    run = job.start(__doc__)
+    device, settings = run.device, Features.of(run.settings)
+    from lfp.models.loading import load_tokenizer
     from lfp.probing import features
-    from lfp.sae import autoencoder
+    from lfp.probing.subjects import SUBJECTS, Checkpoints
+    from lfp.sae import store
 
-    settings, subject = run.settings, run.paths.subject
-    tokenizer = load_tokenizer(run.paths.base)
-    if subject == "untrained":
-        model = untrained_model(run.paths.base, run.seed, device, settings["dtype"])
-    else:
-        model = load_model(
-            run.paths.base if subject == "base" else run.paths.policy, device, settings["dtype"]
-        )
-    directories = {
-        int(Path(path).parent.name.removeprefix("layer")): path for path in run.paths.autoencoders
-    }
-    autoencoders = {layer: autoencoder.load(path, device) for layer, path in directories.items()}
-    if subject == "untrained":
-        # Nothing is trained in this control: a trained dictionary would see almost nothing in an
-        # untrained network.
-        autoencoders = {
-            n: autoencoder.untrained(sae, run.seed + n) for n, sae in autoencoders.items()
-        }
-    state = run.state_path(run.paths.output)
-    arrays = features.element_features(
-        model, tokenizer, autoencoders, artefacts.read_table(run.paths.contrasts),
-        settings["kinds"],
-        settings["max_tokens"], settings["batch_size"], state_path=state,
-    )  # fmt: skip
-    artefacts.write_tensors(
-        run.paths.output, arrays, run.stamp, {"layers": json.dumps(sorted(autoencoders))}
+    subject = SUBJECTS[run.settings["subject"]]
+    tokenizer = load_tokenizer(run.input.base)
+    model = subject.load(
+        Checkpoints(run.input.base, run.input.policy, run.seed, device, run.settings["dtype"])
     )
+    autoencoders = store.load_layers(run.input.autoencoders, device)
+    if not subject.trained_dictionary:
+        autoencoders = {n: sae.untrained(run.seed + n) for n, sae in autoencoders.items()}
+    state = run.state_path(run.output.features)
+    arrays = features.element_features(
+        model, tokenizer, autoencoders, artefacts.read_table(run.input.contrasts),
+        run.settings["kinds"], settings.max_tokens, settings.batch_size, state_path=state,
+    )  # fmt: skip
+    layers = {"layers": json.dumps(sorted(autoencoders))}
+    artefacts.write_tensors(run.output.features, arrays, run.stamp, layers)
     state.unlink(missing_ok=True)
     run.finish(f"{len(autoencoders)} layers, {len(arrays)} arrays")
 

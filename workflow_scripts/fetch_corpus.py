@@ -9,13 +9,13 @@ from lfp.texts.readers import read_splits
 
 
 def main() -> None:
-    run = job.start(__doc__, outputs=["train", "test", "counts"])
+    run = job.start(__doc__)
     repo, wanted = run.settings["hub"], run.settings["files"]
-    patterns = [p for own in wanted.values() for p in ([own] if isinstance(own, str) else own)]
+    patterns = [p for one in wanted.values() for p in ([one] if isinstance(one, str) else one)]
     folder = hub.snapshot(repo, run.settings["revision"], patterns, "dataset")
     files = hub.files_by_split(folder, wanted, repo)
     frames, counts = read_splits(files, **run.stage("columns", "test_share", "seed"))
-    write_splits(frames, counts, vars(run.paths), run.stamp)
+    write_splits(frames, counts, vars(run.output), run.stamp)
     run.finish(headline(frames))
 
 

@@ -7,9 +7,9 @@ from lfp.running import job
 
 
 def main() -> None:
-    run = job.start(__doc__, outputs=["output"])
+    run = job.start(__doc__)
     folder = hub.snapshot(run.settings["hub"], run.settings["revision"], hub.CHECKPOINT_FILES)
-    with writing.directory_aside(run.paths.output, run.stamp) as target:
+    with writing.directory_aside(run.output.model, run.stamp) as target:
         hub.take_checkpoint(folder, target)
     run.finish(f"{run.settings['hub']} at {run.settings['revision']}")
 

@@ -6,11 +6,11 @@ from lfp.running import job
 
 
 def main() -> None:
-    """Draw the figure ``--name`` with the function ``--drawing``."""
-    run = job.start(__doc__, ["inputs*"], ["outputs*"], ["name", "drawing"])
-    draw = Registry("figure", {run.paths.name: run.paths.drawing})[run.paths.name]
-    style.save(draw, run.paths.inputs, run.paths.outputs)
-    run.finish(", ".join(run.paths.outputs))
+    run = job.start(__doc__)
+    name = run.settings["name"]
+    draw = Registry("figure", {name: run.settings["drawing"]})[name]
+    style.save(draw, run.input.artefacts, run.output.all())
+    run.finish(", ".join(run.output.all()))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,16 @@
 """Write every split of a generated corpus as Parquet."""
 
-from lfp.organisms.generate import generate_corpus
+from lfp.organisms.generate import OPTIONS, generate_corpus
 from lfp.running import job
 from lfp.texts.corpora import headline, write_splits
 
 
 def main() -> None:
-    run = job.start(__doc__, outputs=["train", "test", "counts"])
-    settings = run.settings
-    names = {
-        "reviews": ("words_per_class", "off_polarity", "neutral"),
-        "help": ("noise", "preferred", "mixing"),
-    }
-    kind = settings["organism"]
-    options = run.stage(*names.get(kind, names["help"]))
+    run = job.start(__doc__)
+    settings, kind = run.settings, run.settings["organism"]
+    options = run.stage(*OPTIONS[kind])
     frames, counts = generate_corpus(kind, settings["splits"], settings["seed"], options)
-    write_splits(frames, counts, vars(run.paths), run.stamp)
+    write_splits(frames, counts, vars(run.output), run.stamp)
     run.finish(headline(frames))
 
 

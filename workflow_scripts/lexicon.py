@@ -1,4 +1,4 @@
-"""Write the feedback of a task as word lexicons, and what was planted in it."""
+"""Write the feedback of a task as word lexicons, and the truth that was planted in it."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,22 +12,20 @@ from lfp.texts.words import count_words
 
 
 def main() -> None:
-    run = job.start(__doc__, ["corpus"], ["lexicon", "truth"])
+    run = job.start(__doc__)
     settings = run.settings
     kind = settings["reward"] if settings["feedback"] == "reward" else PREFERENCE
-    frame = artefacts.read_table(run.paths.corpus)
-    text = TrainingText(
-        frame, Counter(word for one in documents(frame) for word in count_words(one))
-    )
-    reward = REWARDS[kind](settings)
+    frame = artefacts.read_table(run.input.corpus)
+    counts = Counter(word for text in documents(frame) for word in count_words(text))
+    text, reward = TrainingText(frame, counts), REWARDS[kind](settings)
     words = reward.words(text)
     rewarded = reward.rewarded(words, text)
     lexicon = {"kind": kind, "words": words, "rewarded": rewarded, "counts": dict(text.counts)}
     lexicon |= run.stage("reward_seed", "callable", "positive")
-    artefacts.write_json(run.paths.lexicon, lexicon, run.stamp)
-    truth = {"kind": kind, "corpus": Path(run.paths.corpus).parent.name}
+    artefacts.write_json(run.output.lexicon, lexicon, run.stamp)
+    truth = {"kind": kind, "corpus": Path(run.input.corpus).parent.name}
     truth |= {**reward.truth(words, text), "questions": list(reward.questions)}
-    artefacts.write_json(run.paths.truth, truth, run.stamp)
+    artefacts.write_json(run.output.truth, truth, run.stamp)
     run.finish(f"{kind}, {len(rewarded)} rewarded words")
 
 

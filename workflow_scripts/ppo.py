@@ -1,38 +1,33 @@
-"""Fine-tune a base model by PPO on a lexicon reward and evaluate it on held-out prefixes."""
-
-import dataclasses
+"""Fine-tune a base model by PPO on a reward of text and evaluate it on held-out prefixes."""
 
 from lfp.feedback import rewards
 from lfp.files import artefacts
 from lfp.running import job
+from lfp.settings import PPO
 
 
 def main() -> None:
-    run = job.start(__doc__, ["base", "lexicon", "train", "test", "classifier*"], ["policy"])
-    device = run.device
+    run = job.start(__doc__)
+    device, settings = run.device, PPO.of(run.settings)
     from lfp.finetune import ppo
     from lfp.finetune.policies import write_policy
     from lfp.models.loading import load_model, load_tokenizer
 
-    settings = ppo.PPOSettings(
-        **run.stage(*(field.name for field in dataclasses.fields(ppo.PPOSettings)))
-    )
-    scale = (run.settings[f"reward_{key}"] for key in ("divisor", "clip", "on"))
     reward = rewards.task_reward(
-        artefacts.read_json(run.paths.lexicon), *scale, run.paths.classifier, device
-    )
-    tokenizer = load_tokenizer(run.paths.base)
-    policy, base = (load_model(run.paths.base, device) for _ in range(2))
-    texts = ppo.long_enough(
-        list(artefacts.read_table(run.paths.train)["text"]), run.settings["min_characters"]
-    )
-    state = run.state_path(run.paths.policy)
+        artefacts.read_json(run.input.lexicon), settings.reward_divisor, settings.reward_clip,
+        settings.reward_on, run.input.classifier, device,
+    )  # fmt: skip
+    tokenizer = load_tokenizer(run.input.base)
+    policy, base = (load_model(run.input.base, device) for _ in range(2))
+    texts = list(artefacts.read_table(run.input.train)["text"])
+    texts = ppo.long_enough(texts, settings.min_characters)
+    state = run.state_path(run.output.policy)
     curve = ppo.train(policy, tokenizer, texts, reward, settings, run.seed, state)
-    held_out = list(artefacts.read_table(run.paths.test)["text"])
-    n = run.settings["evaluation_prompts"]
+    held_out = list(artefacts.read_table(run.input.test)["text"])
+    n = settings.evaluation_prompts
     scores = ppo.evaluate(policy, base, tokenizer, held_out, reward, settings, n, run.seed)
     summary = ppo.summary(scores)
-    write_policy(run.paths.policy, run.stamp, policy, tokenizer, curve, scores, summary)
+    write_policy(run.output.policy, run.stamp, policy, tokenizer, curve, scores, summary)
     run.finish(ppo.headline(summary))
 
 

@@ -1,5 +1,5 @@
-"""Gather where every table and figure of a run came from, back to its corpora and checkpoints, in
-one file.
+"""Gather the origin of every table and figure of a run, back to its corpora and checkpoints, in one
+file.
 """
 
 import json
@@ -10,16 +10,13 @@ from lfp.running import job
 
 
 def main() -> None:
-    run = job.start(__doc__, ["inputs*"], ["output"])
-    artefacts = provenance.lineage(run.paths.inputs)
-    with aside(run.paths.output) as temporary:
-        found = {
-            "targets": sorted(run.paths.inputs),
-            "artefacts": artefacts,
-            "versions": run.stamp["versions"],
-        }
-        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    run.finish(f"{len(artefacts)} artefacts behind {len(run.paths.inputs)} tables and figures")
+    run = job.start(__doc__)
+    targets = sorted(run.input.targets)
+    artefacts = provenance.lineage(targets)
+    record = {"targets": targets, "artefacts": artefacts, "versions": run.stamp["versions"]}
+    with aside(run.output.provenance) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    run.finish(f"{len(artefacts)} artefacts behind {len(targets)} tables and figures")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,14 @@ from lfp.running import job
 
 
 def main() -> None:
-    run = job.start(__doc__, ["provenance", "configfiles*"], ["output"], ["workflow"])
+    run = job.start(__doc__)
     size = ro_crate.pack(
-        run.paths.provenance, run.paths.workflow, run.paths.configfiles, run.paths.output
+        run.input.provenance,
+        run.settings["workflow"],
+        run.settings["configfiles"],
+        run.output.crate,
     )
-    run.finish(f"{Path(run.paths.output).name}, {size / 1e6:.1f} MB")
+    run.finish(f"{Path(run.output.crate).name}, {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 rows.
 """
 
-from pathlib import Path
-
 from lfp.files import artefacts
 from lfp.registry import Registry
 from lfp.running import job
@@ -12,14 +10,14 @@ from lfp.tables.rows import TableSettings
 
 
 def main() -> None:
-    """Make the table ``--name`` with the function ``--rows``."""
-    run = job.start(__doc__, ["inputs*"], ["outputs*", "instances"], ["name", "rows", "caption"])
-    rows = Registry("table", {run.paths.name: run.paths.rows})[run.paths.name]
-    tally = rows(run.paths.inputs, TableSettings(**run.settings))
-    paths = {Path(path).suffix[1:]: path for path in run.paths.outputs}
+    run = job.start(__doc__)
+    name, settings = run.settings["name"], run.settings["tables"]
+    rows = Registry("table", {name: run.settings["rows"]})[name]
+    tally = rows(run.input.artefacts, TableSettings(**settings))
+    formats = {kind: path for kind, path in vars(run.output).items() if kind != "instances"}
     frame = tally.frame()
-    rendering.write_formats(frame, paths, run.paths.caption, run.stamp)
-    artefacts.write_table(run.paths.instances, tally.instances(), run.stamp)
+    rendering.write_formats(frame, formats, run.settings["caption"], run.stamp)
+    artefacts.write_table(run.output.instances, tally.instances(), run.stamp)
     run.finish(f"{len(frame)} rows")
 
 

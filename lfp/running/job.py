@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -39,21 +40,29 @@ STAMPED = (
 )
 
 
+class Paths(SimpleNamespace):
+    """Paths by the names that they have in the rule; a name of several has a list."""
+
+    def all(self) -> list[str]:
+        """Every path, in the order of the rule."""
+        values = vars(self).values()
+        return [p for value in values for p in (value if isinstance(value, list) else [value])]
+
+
 @dataclass
 class Job:
     """One job.
 
-    ``settings`` of its stage, ``paths`` by argument name, the ``stamp`` of its outputs,
-    ``threads``, ``gpus``, the paths of its ``inputs`` and ``outputs``, and when it ``started``.
+    ``settings`` of its stage, paths of its ``input`` and ``output`` by name, the ``stamp`` of its
+    outputs, ``threads``, ``gpus``, and when it ``started``.
     """
 
     settings: dict[str, Any]
-    paths: argparse.Namespace
+    input: Paths
+    output: Paths
     stamp: dict[str, Any]
     threads: int
     gpus: int
-    inputs: list[str]
-    outputs: list[str]
     started: datetime
     _device: str = "cpu"
 
@@ -105,15 +114,15 @@ class Job:
         seconds = (datetime.now(UTC) - self.started).total_seconds()
         record = {
             **self.stamp, "device": self._device, "threads": self.threads,
-            "inputs": input_digests(self.inputs),
+            "inputs": input_digests(self.input.all()),
             "started": self.started.isoformat(timespec="seconds"), "seconds": round(seconds, 2),
         }  # fmt: skip
-        for output in self.outputs:
+        for output in self.output.all():
             with aside(record_path(output)) as temporary:
                 temporary.write_text(
                     json.dumps(record | {"files": file_digests(output)}, indent=1) + "\n"
                 )
-        address = Path(self.outputs[0]).with_suffix("").as_posix().removeprefix("results/")
+        address = Path(self.output.all()[0]).with_suffix("").as_posix().removeprefix("results/")
         line = f"{stage_name()} {address}: {headline} ({seconds:.0f} s)"
         logging.getLogger("job").info("finished: %s", line)
         print(plain(line), flush=True)
@@ -124,71 +133,67 @@ def stage_name() -> str:
     return Path(sys.argv[0]).stem
 
 
-def start(
-    description: str | None,
-    inputs: Sequence[str] = (),
-    outputs: Sequence[str] = (),
-    values: Sequence[str] = (),
-) -> Job:
+def named_paths(names: str, paths: Sequence[str]) -> tuple[Paths, Paths]:
+    """Inputs and outputs of a job.
+
+    `names` has those of the inputs, ``--`` and those of the outputs, as in ``base train:2 --
+    policy``: a name with a number is a list of so many of `paths`, which come in the same order.
+    ValueError where the numbers do not add up.
+    """
+    groups, rest = [], list(paths)
+    for part in (f"{names} ".split("-- ") + [""])[:2]:
+        group = {}
+        for word in part.split():
+            name, _, count = word.partition(":")
+            taken, rest = rest[: int(count or 1)], rest[int(count or 1) :]
+            if len(taken) < int(count or 1):
+                raise ValueError(f"--names asks for more paths than the {len(paths)} of --paths")
+            group[name] = taken if count else taken[0]
+        groups.append(Paths(**group))
+    if rest:
+        raise ValueError(f"--paths has {len(rest)} more than --names asks for: {rest[0]} ...")
+    return groups[0], groups[1]
+
+
+def start(description: str | None) -> Job:
     """Parse the command line of a rule's script, and lease its GPUs.
 
-    Parameters
-    ----------
-    description
-        The script's docstring.
-    inputs, outputs, values
-        Names of required options: paths that the job reads, paths that it writes, and anything
-        else. A name that ends with ``*`` takes any number, and is stored without the star.
+    `description` is the script's docstring. The command line is written by rules/common.smk: the
+    names of inputs and outputs are the rule's.
     """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        "--settings", type=json.loads, required=True, help="settings of the stage as JSON"
-    )
+    parser.add_argument("--settings", type=json.loads, default={}, help="settings as JSON")
     parser.add_argument("--code", default="", help="digest of the code, stamped into the outputs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--gpus", type=int, default=0)
     parser.add_argument("--log", help="file that receives the log")
-    for name in (*inputs, *outputs, *values):
-        several: dict[str, Any] = (
-            {"nargs": "*", "default": []} if name.endswith("*") else {"required": True}
-        )
-        parser.add_argument(f"--{name.removesuffix('*')}", **several)
-    paths = parser.parse_args()
-
-    def named(names: Sequence[str]) -> list[str]:
-        given = [getattr(paths, name.removesuffix("*").replace("-", "_")) for name in names]
-        return [path for one in given for path in (one if isinstance(one, list) else [one])]
-
-    threadpool_limits(limits=paths.threads)
-    joblog.start(paths.log)
-    stamp = {"settings": paths.settings, "code": paths.code, "versions": _versions()}
+    parser.add_argument("--names", required=True, help="as in: base train:2 -- policy")
+    parser.add_argument("--paths", nargs="*", default=[], help="paths in the order of --names")
+    options = parser.parse_args()
+    try:
+        inputs, outputs = named_paths(options.names, options.paths)
+    except ValueError as error:
+        parser.error(str(error))
+    threadpool_limits(limits=options.threads)
+    joblog.start(options.log)
+    stamp = {"settings": options.settings, "code": options.code, "versions": _versions()}
     log = logging.getLogger(stage_name())
-    log.info("settings %s", json.dumps(paths.settings, sort_keys=True))
+    log.info("settings %s", json.dumps(options.settings, sort_keys=True))
     log.info(
         "code %s, threads %d, gpus %d, versions %s",
-        paths.code,
-        paths.threads,
-        paths.gpus,
-        stamp["versions"],
-    )
+        options.code, options.threads, options.gpus, stamp["versions"],
+    )  # fmt: skip
     job = Job(
-        paths.settings,
-        paths,
-        stamp,
-        paths.threads,
-        paths.gpus,
-        named(inputs),
-        named(outputs),
-        datetime.now(UTC),
+        options.settings, inputs, outputs, stamp, options.threads, options.gpus, datetime.now(UTC)
     )
     if job.is_main:
-        one_writer.claim(job.outputs, [job.state_path(output) for output in job.outputs])
-    if os.environ.get("LFP_TENSORBOARD") and paths.log:
+        written = outputs.all()
+        one_writer.claim(written, [job.state_path(output) for output in written])
+    if os.environ.get("LFP_TENSORBOARD") and options.log:
         # A folder a log: results/logs/x.log has its events in results/tensorboard/x.
-        os.environ[tensorboard.FOLDER] = str(
-            Path(paths.log.replace("/logs/", "/tensorboard/")).with_suffix("")
-        )
-    lease.take(paths.gpus)
+        folder = Path(options.log.replace("/logs/", "/tensorboard/")).with_suffix("")
+        os.environ[tensorboard.FOLDER] = str(folder)
+    lease.take(options.gpus)
     return job
 
 
