@@ -22,6 +22,7 @@ from lfp.models.loading import load_model, load_tokenizer
 from lfp.models.tokens import encode
 from lfp.sae import metrics, training
 from lfp.sae.harvest import harvest
+from lfp.settings import Autoencoder
 from lfp.texts.corpora import documents
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +43,7 @@ def difference(policy: Path, corpus: Path) -> dict[str, float]:
     found = {}
     for kind in (np.float32, np.float16):
         data = arrays["train"].astype(kind)
-        [sae] = training.train(data, [data.shape[1]], training.AutoencoderSettings(), 0)
+        [sae] = training.train(data, [data.shape[1]], Autoencoder(batch_size=2048), 0)
         reading = metrics.Reconstruction(sae)
         reading.add(torch.from_numpy(arrays["test"]))
         found[np.dtype(kind).name] = reading.metrics()["fvu"]

@@ -280,7 +280,9 @@ def schema_text() -> str:
         schema(), Dumper=_Dumper, sort_keys=False, width=120, default_flow_style=None,
         allow_unicode=True,
     )  # fmt: skip
-    return f"# Written by python -m lfp.schema from the classes of lfp/settings; edit those.\n{body}"
+    return (
+        f"# Written by python -m lfp.schema from the classes of lfp/settings; edit those.\n{body}"
+    )
 
 
 def _allowed(field: dataclasses.Field, kind: Any) -> str:
@@ -291,11 +293,7 @@ def _allowed(field: dataclasses.Field, kind: Any) -> str:
         kinds = [f"{'list of ' if several else ''}" + ", ".join(f"`{c}`" for c in choices(bounds))]
     else:
         kinds = [_kind_in_words(part) for part in parts if part is not NoneType]
-    limits = [
-        f"{words} {bounds[name]:g}"
-        for name, words in _LIMITS.items()
-        if name in bounds
-    ]
+    limits = [f"{words} {bounds[name]:g}" for name, words in _LIMITS.items() if name in bounds]
     null = " or null" if NoneType in parts else ""
     return ", ".join([" or ".join(kinds) + null, *limits])
 

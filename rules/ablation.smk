@@ -11,7 +11,7 @@ rule ablation:
         model=lambda w: f"{CELL}/policy" if w.subject == "policy" else "results/models/{model}",
         corpus=corpus_file("test"),
         lexicon="results/lexicons/{task}.json",
-        explanations=lambda w: f"{CELL}/explanations/{{sae}}/{cell_of(w).settings['ablation']['explainer']}.parquet",
+        explanations=lambda w: f"{CELL}/explanations/{{sae}}/{cell_of(w).settings['ablation'].explainer}.parquet",
         probe=lambda w: f"{CELL}/probes/{{sae}}/policy/probe.safetensors" if needs_probe(w) else [],
         autoencoders=autoencoders_of("small"),
         classifier=classifier_of,

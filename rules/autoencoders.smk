@@ -9,7 +9,7 @@ rule activations:
     input:
         choice=[] if GRID.config["keep_activations"] else f"{CELL}/divergence.json",
         policy=f"{CELL}/policy",
-        corpus=corpus_file(lambda cell: cell.settings["activations"]["split"]),
+        corpus=corpus_file(lambda cell: cell.settings["activations"].split),
     output:
         ACTIVATIONS,
     log:
@@ -63,7 +63,7 @@ rule autoencoders:
 rule evaluate_autoencoders:
     input:
         policy=f"{CELL}/policy",
-        corpus=corpus_file(lambda cell: cell.settings["activations"]["split"]),
+        corpus=corpus_file(lambda cell: cell.settings["activations"].split),
         small=autoencoders_of("small", lambda w: trained_layers(w, w.sae)),
         large=autoencoders_of("large", lambda w: trained_layers(w, w.sae)),
     output:

@@ -187,7 +187,8 @@ def policy_of(wildcards):
 def needs_probe(wildcards):
     """Whether an arm of the job's subject ablates by the probe's weights."""
     own = cell_of(wildcards).settings["ablation"]
-    return "top_probe_weight" in own["arms" if wildcards.subject == "policy" else "base_arms"]
+    arms = own.arms if wildcards.subject == "policy" else own.base_arms
+    return "top_probe_weight" in arms
 
 
 def sources(entries, *kinds):

@@ -83,13 +83,13 @@ rule explanation_scores:
     conda:
         "../envs/analysis.yaml"
     resources:
-        api=lambda w: 1 if cell_of(w).settings["explanations"]["judge"] else 0,
+        api=lambda w: 1 if cell_of(w).settings["explanations"].judge else 0,
         mem_mb=growing(1000),
         runtime=growing(240),
     params:
         settings=settings("scores"),
         code=code("explanation_scores"),
-        cache=lambda w: cache_of(cell_of(w).settings["explanations"]["judge"]),
+        cache=lambda w: cache_of(cell_of(w).settings["explanations"].judge),
     shell:
         "python -m workflow_scripts.explanation_scores --settings {params.settings:q} --code {params.code}"
         " --log {log:q} --explanations {input.explanations:q} --excerpts {input.excerpts:q}"

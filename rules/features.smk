@@ -26,7 +26,7 @@ rule rewrites:
     params:
         settings=lambda w: canonical_json(GRID.rewrite_settings(w.task)),
         code=code("rewrites"),
-        cache=lambda w: cache_of(GRID.task_settings("rewrites", w.task)["service"]),
+        cache=lambda w: cache_of(GRID.task_settings("rewrites", w.task).service),
     shell:
         "python -m workflow_scripts.rewrites --settings {params.settings:q} --code {params.code}"
         " --log {log:q} --corpus {input:q} --cache {params.cache:q} --output {output:q}"

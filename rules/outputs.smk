@@ -49,7 +49,7 @@ def probe_files(cells, *files, subjects=None):
         f"results/{cell.address}/probes/{sae}/{subject}/{name}"
         for cell in cells
         for sae in cell.probed
-        for subject in cell.settings["features"]["subjects"]
+        for subject in cell.settings["features"].subjects
         if subjects is None or subject in subjects
         for name in files
     ]
@@ -58,7 +58,7 @@ def probe_files(cells, *files, subjects=None):
 def output_files(cells):
     """Features of policy and base of `cells`: what their outputs make likelier."""
     both = {"policy", "base"}
-    held = [cell for cell in cells if both <= set(cell.settings["features"]["subjects"])]
+    held = [cell for cell in cells if both <= set(cell.settings["features"].subjects)]
     return [
         f"results/{cell.address}/features/{cell.main}/{s}.safetensors"
         for cell in held
@@ -73,7 +73,7 @@ def ablation_files(cells, subjects=("policy", "base")):
         f"results/{cell.address}/ablation/{cell.main}/{subject}.{kind}"
         for cell in cells
         for subject in subjects
-        if cell.settings["ablation"][keys[subject]]
+        if getattr(cell.settings["ablation"], keys[subject])
         for kind in ("parquet", "neutral.parquet")
     ]
 
@@ -99,7 +99,7 @@ def planted_files():
     ]
     cells = list({c.address: c for p in planted for c in (p, clean[alike[p.address]])}.values())
     both = {"policy", "base"}
-    cells = [cell for cell in cells if both <= set(cell.settings["features"]["subjects"])]
+    cells = [cell for cell in cells if both <= set(cell.settings["features"].subjects)]
     truths = [
         f"results/lexicons/{task}.truth.json" for task in sorted({cell.task for cell in cells})
     ]

@@ -15,7 +15,8 @@ from lfp.sae import autoencoder, kernels, matching
 from lfp.sae import training as sae_training
 from lfp.sae.autoencoder import SparseAutoencoder
 from lfp.sae.metrics import Reconstruction, cross_entropy, evaluate
-from lfp.sae.training import AutoencoderSettings, Gradients
+from lfp.sae.training import Gradients
+from lfp.settings import Autoencoder
 
 
 def identity_autoencoder(d: int) -> SparseAutoencoder:
@@ -97,9 +98,7 @@ def test_the_loss_is_the_mean_squared_error_plus_the_l1_norm(tied):
 @pytest.mark.parametrize("tied", [True, False])
 def test_training_recovers_planted_directions(tied):
     x, directions = planted()
-    settings = AutoencoderSettings(
-        l1=0.003, learning_rate=5e-3, batch_size=500, epochs=60, tied=tied
-    )
+    settings = Autoencoder(l1=0.003, learning_rate=5e-3, batch_size=500, epochs=60, tied=tied)
     [sae] = sae_training.train(x, [12], settings, seed=0)
     cosine = np.abs(directions @ sae.W_dec.detach().numpy().T).max(1)
     assert cosine.mean() > 0.9
@@ -110,12 +109,10 @@ def test_training_recovers_planted_directions(tied):
 
 def test_training_is_deterministic_and_more_l1_is_sparser():
     x, _ = planted(1000)
-    settings = AutoencoderSettings(l1=0.001, batch_size=200, epochs=5)
+    settings = Autoencoder(l1=0.001, batch_size=200, epochs=5)
     a, b = (sae_training.train(x, [12], settings, seed=1)[0] for _ in range(2))
     assert torch.equal(a.decoder, b.decoder)
-    [sparse] = sae_training.train(
-        x, [12], AutoencoderSettings(l1=0.05, batch_size=200, epochs=5), seed=1
-    )
+    [sparse] = sae_training.train(x, [12], Autoencoder(l1=0.05, batch_size=200, epochs=5), seed=1)
     assert reconstruction_metrics(sparse, x)["l0"] < reconstruction_metrics(a, x)["l0"]
 
 
@@ -225,7 +222,7 @@ def test_products_in_bfloat16_are_the_same_gradients_to_its_precision():
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
 def test_the_sparse_path_trains_what_the_dense_path_trains(kind, monkeypatch):
     x, _ = planted(1000)
-    settings = AutoencoderSettings(l1=0.01, batch_size=300, epochs=20, learning_rate=5e-3)
+    settings = Autoencoder(l1=0.01, batch_size=300, epochs=20, learning_rate=5e-3)
     monkeypatch.setattr(sae_training, "KERNELS_PAY", 0)
     found = {}
     for pays in (False, True):
@@ -280,7 +277,7 @@ def test_a_recorded_step_trains_what_a_computed_one_trains(tied, precision, monk
     graphs.
     """
     x, _ = planted(1000)
-    settings = AutoencoderSettings(
+    settings = Autoencoder(
         l1=0.01, batch_size=300, epochs=5, learning_rate=5e-3, tied=tied, precision=precision
     )
     device, graphs = ("cuda" if torch.cuda.is_available() else "cpu"), []

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from lfp.grid import SCHEMA_PATH, ConfigurationError, Grid, derived_seed
+from lfp.grid import ConfigurationError, Grid, derived_seed
+from lfp.schema import SCHEMA_PATH
 
 BASE = {
     "corpora": {"reviews": {"organism": "reviews"}, "help": {"organism": "help"}},

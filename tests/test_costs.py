@@ -13,8 +13,9 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from lfp.costs import estimate
-from lfp.grid import SCHEMA_PATH, ConfigurationError, Grid
+from lfp.grid import ConfigurationError, Grid
 from lfp.sae import autoencoder
+from lfp.schema import SCHEMA_PATH
 from tests.conftest import make_model
 
 MACHINE = estimate.Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)

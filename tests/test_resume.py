@@ -25,6 +25,7 @@ from lfp.sae import autoencoder
 from lfp.sae import harvest as harvesting
 from lfp.sae import training as sae_training
 from lfp.sae.harvest import harvest
+from lfp.settings import PPO, Autoencoder
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,7 +58,7 @@ def killed_after(calls: int, function):
 @pytest.mark.parametrize("steps", [1, 7, 14, 23])
 def test_autoencoders(tied, steps, tmp_path, monkeypatch):
     data = np.random.default_rng(0).normal(size=(80, 6)).astype(np.float16)
-    settings = sae_training.AutoencoderSettings(tied=tied, batch_size=8, epochs=3)
+    settings = Autoencoder(tied=tied, batch_size=8, epochs=3)
     whole = sae_training.train(data, [6, 12], settings, seed=3)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
         patch.setattr(sae_training, "_keep", killed_after(steps, sae_training._keep))
@@ -136,10 +137,10 @@ def test_ablation(neox, tokenizer, tmp_path, monkeypatch):
 # -------------------------------------------------------------------------------------- gone astray
 
 
-def settings_of_ppo(**options) -> ppo.PPOSettings:
+def settings_of_ppo(**options) -> PPO:
     """A few steps of PPO."""
     small = {"steps": 4, "batch_size": 8, "mini_batch_size": 4, "epochs": 1, "warmup_steps": 1}
-    return ppo.PPOSettings(**(small | options))
+    return PPO(**(small | options))
 
 
 def explained_texts(model, tokenizer, texts, folder=None):
@@ -212,7 +213,7 @@ def test_ppo_ends_where_its_kl_explodes(neox, tokenizer, reviews):
 def test_autoencoders_end_where_activations_are_not_numbers():
     data = np.ones((64, 4), dtype=np.float16)
     data[5, 2] = np.nan
-    settings = sae_training.AutoencoderSettings(batch_size=16, epochs=2)
+    settings = Autoencoder(batch_size=16, epochs=2)
     with pytest.raises(resume.DivergedError, match="autoencoder of 4 features: loss"):
         sae_training.train(data, [4], settings, seed=0)
 

@@ -1,10 +1,10 @@
 """Train the pair of autoencoders, of n and 2n features, of one layer."""
 
-import dataclasses
 from pathlib import Path
 
 from lfp.files import artefacts
 from lfp.running import job
+from lfp.settings import Autoencoder
 
 
 def main() -> None:
@@ -14,16 +14,12 @@ def main() -> None:
 
     path = Path(run.paths.activations) / f"layer{run.paths.layer}.safetensors"
     data = artefacts.open_tensor(path, "activations")
-    options = {
-        field.name: run.settings[field.name]
-        for field in dataclasses.fields(training.AutoencoderSettings)
-    }
-    settings = training.AutoencoderSettings(**options)
+    settings = Autoencoder.of(run.settings)
     origin = {
         "layer": int(run.paths.layer),
         "hook_name": artefacts.read_metadata(path)["hook_name"],
     }
-    origin |= {"model_name": run.settings["model"], **options}
+    origin |= {"model_name": run.settings["model"], **settings.as_json()}
     sizes = [data.shape[1], 2 * data.shape[1]]
     state = run.state_path(run.paths.small)
     pair = training.train(data, sizes, settings, run.seed, device, run.threads, state)

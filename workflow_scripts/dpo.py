@@ -2,13 +2,13 @@
 pairs.
 """
 
-import dataclasses
 import shutil
 
 import pandas as pd
 
 from lfp.files import artefacts
 from lfp.running import job
+from lfp.settings import DPO
 from lfp.statistics.records import mean_record, proportion_record
 
 
@@ -18,10 +18,7 @@ def main() -> None:
     from lfp.finetune import dpo
     from lfp.models.loading import load_model, load_tokenizer, save_model
 
-    options = {
-        field.name: run.settings[field.name] for field in dataclasses.fields(dpo.DPOSettings)
-    }
-    settings = dpo.DPOSettings(**options)
+    settings = DPO.of(run.settings)
     tokenizer = load_tokenizer(run.paths.base)
     pairs, held_out = artefacts.read_table(run.paths.train), artefacts.read_table(run.paths.test)
     state = run.state_path(run.paths.policy)

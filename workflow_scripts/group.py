@@ -2,7 +2,6 @@
 evaluated.
 """
 
-import dataclasses
 import shutil
 
 import pandas as pd
@@ -10,6 +9,7 @@ import pandas as pd
 from lfp.feedback import rewards
 from lfp.files import artefacts
 from lfp.running import job
+from lfp.settings import PPO, Group
 
 
 def main() -> None:
@@ -18,13 +18,10 @@ def main() -> None:
     )
     device = run.device
     from lfp.finetune import ppo
-    from lfp.finetune.group import GroupSettings, train
+    from lfp.finetune.group import train
     from lfp.models.loading import load_model, load_tokenizer, save_model
 
-    settings = ppo.PPOSettings(
-        **run.stage(*(field.name for field in dataclasses.fields(ppo.PPOSettings)))
-    )
-    group = GroupSettings(**run.settings["group"])
+    settings, group = PPO.of(run.settings), Group.of(run.settings["group"])
     scale = (run.settings[f"reward_{key}"] for key in ("divisor", "clip", "on"))
     reward = rewards.task_reward(
         artefacts.read_json(run.paths.lexicon), *scale, run.paths.classifier, device

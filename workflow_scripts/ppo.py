@@ -1,12 +1,11 @@
 """Fine-tune a base model by PPO on a lexicon reward and evaluate it on held-out prefixes."""
 
-import dataclasses
-
 import pandas as pd
 
 from lfp.feedback import rewards
 from lfp.files import artefacts
 from lfp.running import job
+from lfp.settings import PPO
 
 
 def main() -> None:
@@ -15,10 +14,7 @@ def main() -> None:
     from lfp.finetune import ppo
     from lfp.models.loading import load_model, load_tokenizer, save_model
 
-    options = {
-        field.name: run.settings[field.name] for field in dataclasses.fields(ppo.PPOSettings)
-    }
-    settings = ppo.PPOSettings(**options)
+    settings = PPO.of(run.settings)
     scale = (run.settings[f"reward_{key}"] for key in ("divisor", "clip", "on"))
     reward = rewards.task_reward(
         artefacts.read_json(run.paths.lexicon), *scale, run.paths.classifier, device

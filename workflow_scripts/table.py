@@ -13,7 +13,7 @@ from lfp.tables.rows import TableSettings
 
 def main() -> None:
     run = job.start(__doc__, ["inputs*"], ["outputs*", "instances"], ["name", "caption"])
-    tally = TABLES[run.paths.name](run.paths.inputs, TableSettings(**run.settings))
+    tally = TABLES[run.paths.name](run.paths.inputs, TableSettings.of(run.settings))
     paths = {Path(path).suffix[1:]: path for path in run.paths.outputs}
     frame = tally.frame()
     rendering.write_formats(frame, paths, run.paths.caption, run.stamp)

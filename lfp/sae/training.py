@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from lfp.files.resume import Clock, check_finite, load_tensors, save_tensors
 from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
 from lfp.sae.autoencoder import SparseAutoencoder
+from lfp.settings import Autoencoder
 
 log = logging.getLogger(__name__)
 
@@ -41,23 +41,6 @@ WARM_UP = 3
 #: Floating-point operations of a training from which on the kernels are worth the half second that
 #: loading them takes.
 KERNELS_PAY = 3e10
-
-
-@dataclass(frozen=True)
-class AutoencoderSettings:
-    """Training settings; `l1` multiplies the mean L1 norm against a squared error that is a mean
-    over dimensions.
-
-    `precision` is that of the matrix products; weights, their gradients' use and Adam's moments are
-    float32.
-    """
-
-    l1: float = 1e-3
-    learning_rate: float = 1e-3
-    batch_size: int = 2048
-    epochs: int = 1
-    tied: bool = True
-    precision: str = "float32"
 
 
 def sparse_pays(density: float, weights: int) -> bool:
@@ -264,7 +247,7 @@ class _Trainer:
         self,
         shape: tuple[int, int],
         d_sae: int,
-        settings: AutoencoderSettings,
+        settings: Autoencoder,
         seed: int,
         device: str,
         threads: int,
@@ -333,7 +316,7 @@ class _Trainer:
 def train(
     activations: np.ndarray,
     sizes: Sequence[int],
-    settings: AutoencoderSettings,
+    settings: Autoencoder,
     seed: int,
     device: str = "cpu",
     threads: int = 1,

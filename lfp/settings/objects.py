@@ -70,9 +70,7 @@ class Corpus(Settings):
         0.03, "Reviews: share of words against the review's sign.", least=0, most=1
     )
     neutral: float = setting(0.1, "Reviews: share of neutral words.", least=0, most=1)
-    noise: float = setting(
-        0.1, "Preferences: share of flipped training labels.", least=0, most=0.5
-    )
+    noise: float = setting(0.1, "Preferences: share of flipped training labels.", least=0, most=0.5)
     mixing: float = setting(
         0.2, "Preferences: share of an answer's parts that are of another kind.", least=0, most=0.5
     )
@@ -139,9 +137,7 @@ class Model(Settings):
     )
     hub: str = setting(ABSENT, "Id of the model on the Hugging Face hub.")
     revision: str = setting(ABSENT, "Pinned commit of the model.", min_length=_COMMIT)
-    n_layers: int = setting(
-        ABSENT, "Number of transformer blocks of a path or hub model.", least=1
-    )
+    n_layers: int = setting(ABSENT, "Number of transformer blocks of a path or hub model.", least=1)
     shape: Shape = setting(ABSENT, "Size of a path or hub model, for the estimate of costs.")
     mem_mb: int = setting(
         2500,
@@ -184,9 +180,7 @@ class Classifier(Settings):
     sources: ClassVar[tuple[str, ...]] = ("path", "hub")
     needs: ClassVar[Mapping[str, tuple[str, ...]]] = {"hub": ("revision",)}
 
-    path: str = setting(
-        ABSENT, "Directory in the Hugging Face layout with safetensors weights."
-    )
+    path: str = setting(ABSENT, "Directory in the Hugging Face layout with safetensors weights.")
     hub: str = setting(ABSENT, "Id of the classifier on the Hugging Face hub.")
     revision: str = setting(ABSENT, "Pinned commit of the classifier.", min_length=_COMMIT)
     positive: str | int = setting(1, "Label whose logit is the reward, by name or number.")

@@ -9,7 +9,9 @@ from lfp.settings.fields import REQUIRED, Settings, setting
 PRECISIONS = ("float32", "bfloat16")
 #: Kinds of features that a probe can read.
 FEATURES = ("latents", "reconstruction", "raw", "pca", "random_code", "embedding")
-_LORA = "Low-rank adapters on all linear layers, merged when training ends; null trains all weights."
+_LORA = (
+    "Low-rank adapters on all linear layers, merged when training ends; null trains all weights."
+)
 _CHECKPOINTING = "Compute activations twice, in the backward pass again, to save memory."
 
 
@@ -45,9 +47,7 @@ class PPO(Settings):
     kl_target: float = setting(
         6.0, "KL to the base that the coefficient steers to, nats per completion.", above=0
     )
-    kl_horizon: float = setting(
-        10000, "Prompts over which the KL coefficient adapts.", above=0
-    )
+    kl_horizon: float = setting(10000, "Prompts over which the KL coefficient adapts.", above=0)
     stop_kl: float | None = setting(
         100,
         "KL to the base, nats per completion, at which PPO ends the cell with its curve kept in the"
@@ -360,9 +360,7 @@ class Explanations(Settings):
     evidence_top: int = setting(
         10, "Excerpts of largest activation that a language model is shown.", least=1
     )
-    evidence_random: int = setting(
-        5, "Random excerpts that a language model is shown.", least=0
-    )
+    evidence_random: int = setting(5, "Random excerpts that a language model is shown.", least=0)
     judge: str | None = setting(
         None, "Name of the service that judges explanations, beside the word judge."
     )
@@ -373,7 +371,14 @@ class Ablation(Settings):
     """Ablation during generation (docs/ablation.md)."""
 
     arms: tuple[str, ...] = setting(
-        ("none", "reconstruction", "explained", "random", "top_probe_weight", "top_match_unrelated"),
+        (
+            "none",
+            "reconstruction",
+            "explained",
+            "random",
+            "top_probe_weight",
+            "top_match_unrelated",
+        ),
         "Sets of features that are ablated in the policy.",
         choices="arms",
         contains="none",

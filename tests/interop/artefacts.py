@@ -20,6 +20,7 @@ from lfp.organisms.reviews import generate_reviews, sentiment_vocabulary
 from lfp.organisms.tokenizers import train_tokenizer
 from lfp.sae import autoencoder, training
 from lfp.sae.harvest import harvest
+from lfp.settings import Autoencoder
 from tests.conftest import make_model
 
 
@@ -38,9 +39,7 @@ def main(folder: Path) -> None:
     harvest(model, sequences, outputs, tokenizer.pad_token_id, 16, seed=0)
     expected = {"x": outputs[1][:200]}
     for name, tied in (("tied", True), ("untied", False)):
-        settings = training.AutoencoderSettings(
-            batch_size=256, epochs=3, learning_rate=1e-2, tied=tied
-        )
+        settings = Autoencoder(batch_size=256, epochs=3, learning_rate=1e-2, tied=tied)
         [sae] = training.train(outputs[1], [24], settings, seed=0)
         autoencoder.save(sae, folder / name, {"hook_name": hook_name(model, 1), "layer": 1})
         x = torch.from_numpy(expected["x"])
