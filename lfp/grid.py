@@ -376,7 +376,7 @@ class Grid:
             result[model] = [same] if same else list(PAPER_MODELS.get(family, ()))
         return result
 
-    # ------------------------------------------------------------------------------ models and costs
+    # ----------------------------------------------------------------------------- models and costs
 
     def estimate_settings(self) -> dict[str, Any]:
         """All that the estimate of costs is parameterised by: the machine, and shape and settings
