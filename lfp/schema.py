@@ -291,6 +291,8 @@ def _allowed(field: dataclasses.Field, kind: Any) -> str:
     if "choices" in bounds:
         several = any(get_origin(part) is tuple for part in parts)
         kinds = [f"{'list of ' if several else ''}" + ", ".join(f"`{c}`" for c in choices(bounds))]
+    elif "definition" in bounds:
+        kinds = ["settings by stage"]
     else:
         kinds = [_kind_in_words(part) for part in parts if part is not NoneType]
     limits = [f"{words} {bounds[name]:g}" for name, words in _LIMITS.items() if name in bounds]
