@@ -43,7 +43,7 @@ def difference(policy: Path, corpus: Path) -> dict[str, float]:
     found = {}
     for kind in (np.float32, np.float16):
         data = arrays["train"].astype(kind)
-        [sae] = training.train(data, [data.shape[1]], Autoencoder(), 0)
+        [sae] = training.train(data, [data.shape[1]], Autoencoder(batch_size=2048), 0)
         reading = metrics.Reconstruction(sae)
         reading.add(torch.from_numpy(arrays["test"]))
         found[np.dtype(kind).name] = reading.metrics()["fvu"]

@@ -1,36 +1,24 @@
-"""The grid of cells: reading, checking and resolving a configuration.
+"""The grid of cells: a checked configuration, and the settings of every job of its cells.
 
-Everything is checked before any job is planned; a mistake raises :class:`ConfigurationError` with
-one line that names the key, what was expected, and the nearest valid name.
+Everything is checked before any job is planned (:mod:`lfp.configuration`, :mod:`lfp.checks`); a
+mistake raises :class:`~lfp.configuration.ConfigurationError` with one line that names the key, what
+was expected, and the nearest valid name. Planning loads no library of science.
 """
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import yaml
-from jsonschema import Draft202012Validator
-
-from lfp.registry import nearest
+from lfp.checks import REWARD_KEYS, check_cell, check_entries, check_policy, source_digest
+from lfp.configuration import ConfigurationError, check_name, checked, with_defaults
+from lfp.schema import schema
 from lfp.services.prompts import digests
+from lfp.settings import CELL_STAGES, STAGES, Autoencoder, Settings
 
-SCHEMA_PATH = Path(__file__).parent.parent / "config" / "schema.yaml"
-
-#: Stages whose settings a cell resolves; ``contrasts`` belong to a task and ``tables`` to the whole
-#: run.
-CELL_STAGES = (
-    "ppo", "group", "dpo", "divergence", "activations", "autoencoder", "features", "probes",
-    "explanations", "ablation",
-    "export",
-)  # fmt: skip
-#: Stages whose settings belong to a task, and to the whole run.
-OTHER_STAGES = ("contrasts", "rewrites", "tables")
 #: Keys of a service that decide its answers; the others limit how it is asked.
 SERVICE_IDENTITY = (
     "base_url", "model", "temperature", "seed", "max_tokens", "max_tokens_field",
@@ -44,16 +32,8 @@ DESCRIPTIONS = {
     "trigger": "training the model to use the word {trigger!r}",
     "noise": "a reward that does not depend on what the text says",
 }
-#: Folders of the results that are not a model's.
-RESULT_FOLDERS = (
-    "benchmarks", "contrasts", "corpora", "exports", "figures", "instances", "lexicons",
-    "llm_cache", "logs", "models",
-    "rewrites", "tables", "tensorboard",
-)  # fmt: skip
 #: Subjects of a cell that are the policy of another one.
 DONATED = ("other_seed", "other_task")
-#: Columns of a task's entry that say what its reward is.
-REWARD_KEYS = ("reward", "flipped_share", "trigger", "reward_seed", "callable")
 #: Stages that read or run a model for inference, in the precision of its entry.
 READING_STAGES = ("activations", "features", "explanations", "ablation", "export")
 #: The paper's models by architecture, for tables that show a published value beside their own.
@@ -62,95 +42,19 @@ PAPER_MODELS = {
 }  # fmt: skip
 
 
-class ConfigurationError(ValueError):
-    """A configuration that cannot be run."""
-
-
-@lru_cache(maxsize=1)
-def schema() -> dict[str, Any]:
-    """The JSON schema of a configuration."""
-    return yaml.safe_load(SCHEMA_PATH.read_text(encoding="utf-8"))
-
-
-def _resolve_reference(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "$ref" in node:
-        target = schema()["$defs"][node["$ref"].rsplit("/", 1)[-1]]
-        return {**target, **{key: value for key, value in node.items() if key != "$ref"}}
-    return node
-
-
-def with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
-    """`value` with the defaults of schema `node` filled in, at every depth; `value` itself is not
-    changed.
-
-    Stages are left as they are written: their defaults come last in the order of resolution, not
-    first.
-    """
-    if node.get("$ref", "").rsplit("/", 1)[-1] in (*CELL_STAGES, *OTHER_STAGES):
-        return value
-    node = _resolve_reference(node)
-    if isinstance(value, Mapping):
-        properties = node.get("properties", {})
-        extra = node.get("additionalProperties")
-        filled = {
-            key: copy.deepcopy(spec["default"])
-            for key, spec in properties.items()
-            if "default" in spec
-        }
-        filled |= value
-        return {
-            key: with_defaults(
-                item, properties.get(key, extra if isinstance(extra, Mapping) else {})
-            )
-            for key, item in filled.items()
-        }
-    if isinstance(value, list) and "items" in node:
-        return [with_defaults(item, node["items"]) for item in value]
-    return value
-
-
-def stage_defaults(stage: str) -> dict[str, Any]:
-    """Default settings of a stage."""
-    return with_defaults({}, schema()["$defs"][stage])
-
-
-def _describe(error: Any) -> str:
-    """One line for a schema violation: the key's path, what is wrong, and the nearest
-    valid name.
-    """
-    path = ".".join(str(part) for part in error.absolute_path)
-    if error.validator == "additionalProperties":
-        known = error.schema.get("properties", {})
-        unknown = next(key for key in error.instance if key not in known)
-        return (
-            f"{'.'.join(filter(None, [path, str(unknown)]))}: unknown key;"
-            f" {nearest(unknown, known)}"
-        )
-    if error.validator == "required":
-        return f"{path or 'configuration'}: {error.message}"
-    if error.validator == "oneOf":
-        return f"{path}: give exactly one source: organism, path or hub"
-    if error.validator == "enum":
-        return (
-            f"{path}: {error.instance!r} is not a valid value;"
-            f" {nearest(error.instance, error.validator_value)}"
-        )
-    description = error.schema.get("description", "") if isinstance(error.schema, Mapping) else ""
-    return f"{path}: {error.message}{f' ({description})' if description else ''}"
-
-
-def _merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for layer in layers for key, value in layer.items()}
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One (model, task, seed) of the grid with its resolved settings by stage."""
+    """One (model, task, seed) of the grid with its resolved settings by stage.
+
+    `feedback` is the kind that the cell learned from: a ``reward`` of text, or ``preference``
+    pairs.
+    """
 
     model: str
     task: str
     seed: int
     method: str
+    feedback: str
     layers: tuple[int, ...] | None
     autoencoders: tuple[str, ...]
     main: str
@@ -158,12 +62,7 @@ class Cell:
     lowest_layers: bool | tuple[int, ...]
     probed: tuple[str, ...]
     until: str
-    settings: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def feedback(self) -> str:
-        """What the cell learned from: a ``reward`` of text, or ``preference`` pairs."""
-        return "preference" if self.method == "dpo" else "reward"
+    settings: Mapping[str, Settings]
 
     @property
     def address(self) -> str:
@@ -179,21 +78,6 @@ def derived_seed(seed: int, address: str, stage: str) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def source_digest(name: str) -> str:
-    """Digest of the file of a reward ``module:function``, looked for as the jobs will; nothing is
-    imported.
-
-    Raises ConfigurationError where there is none.
-    """
-    relative = Path(*name.partition(":")[0].split("."))
-    for path in (relative.with_suffix(".py"), relative / "__init__.py"):
-        if path.is_file():
-            return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    raise ConfigurationError(
-        f"tasks: the reward {name!r} needs {relative}.py in the working directory {Path.cwd()}"
-    )
-
-
 class Grid:
     """A checked configuration.
 
@@ -204,229 +88,265 @@ class Grid:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        errors = sorted(
-            Draft202012Validator(schema()).iter_errors(dict(config)),
-            key=lambda e: list(map(str, e.absolute_path)),
-        )
-        if errors:
-            # An unknown key can also fail its parent's other rules: the most specific message comes
-            # first.
-            errors.sort(
-                key=lambda e: (
-                    e.validator != "additionalProperties",
-                    e.validator == "dependentRequired",
-                )
-            )
-            raise ConfigurationError(_describe(errors[0]))
-        self.config = with_defaults(dict(config), schema())
+        self.config = checked(config)
         self.corpora: dict[str, Any] = self.config["corpora"]
         self.models: dict[str, Any] = self.config["models"]
         self.tasks: dict[str, Any] = self.config["tasks"]
         self.classifiers: dict[str, Any] = self.config["classifiers"]
+        #: Sources of the policies of given tasks by their names below results/models/.
+        self.policies: dict[str, Any] = {
+            policy_name(model, name): source
+            for name, task in self.tasks.items()
+            for model, source in task["policies"].items()
+        }
         #: Everything that is fetched or copied to results/models/.
-        self.checkpoints: dict[str, Any] = self.models | self.classifiers
+        self.checkpoints: dict[str, Any] = self.models | self.classifiers | self.policies
         self.autoencoders: dict[str, Any] = self.config["autoencoders"]
         self.services: dict[str, Any] = self.config["services"]
         self.explainers: dict[str, Any] = self.config["explainers"]
-        self._check_names()
-        self._check_services()
+        check_entries(self)
         self.cells = [cell for entry in self.config["cells"] for cell in self._expand(entry)]
-        addresses: dict[str, Cell] = {}
+        self.by_address: dict[str, Cell] = {}
         for cell in self.cells:
-            if cell.address in addresses:
+            if cell.address in self.by_address:
                 raise ConfigurationError(
                     f"cells: two cells have the address {cell.address}; give them different seeds"
                 )
-            addresses[cell.address] = cell
-            self._check_layers(cell)
-            self._check_values(cell)
-            self._check_explainers(cell)
-        self.by_address = addresses
+            self.by_address[cell.address] = cell
+            check_cell(self, cell)
         self.donors = {
             (cell.address, subject): self._donor(cell, subject)
             for cell in self.cells
-            for subject in cell.settings["features"]["subjects"]
+            for subject in cell.settings["features"].subjects
             if subject in DONATED
         }
         # Policies that are trained for a control alone have an address, too, but are no cells of
         # the grid.
         for donor in self.donors.values():
+            check_policy(self, donor)
             self.by_address.setdefault(donor.address, donor)
 
-    # ------------------------------------------------------------------------------------ resolving
+    # ---------------------------------------------------------------------------------------- cells
 
-    @staticmethod
-    def _stage(stage: str, *owners: Mapping[str, Any]) -> dict[str, Any]:
-        return _merge(
-            stage_defaults(stage), *(owner.get("settings", {}).get(stage, {}) for owner in owners)
-        )
+    def feedback(self, task: str) -> str:
+        """The kind of feedback of a task: a ``reward`` of text, or ``preference`` pairs."""
+        entry = self.tasks[task]
+        return "preference" if entry["method"] == "dpo" else entry["feedback"] or "reward"
 
-    def _expand(self, entry: Mapping[str, Any]) -> list[Cell]:
-        model, task = entry["model"], entry["task"]
-        owners = (self.config, self.models[model], self.tasks[task], entry)
-        settings = {stage: self._stage(stage, *owners) for stage in CELL_STAGES}
-        lowest = entry["lowest_layers"]
+    def variants(self, entry: Mapping[str, Any]) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+        """The autoencoder variants of an entry of the grid, the main one, and the probed ones."""
         variants = tuple(entry["autoencoders"] or [next(iter(self.autoencoders))])
         main = entry["main"] or variants[0]
-        return [
-            Cell(
-                model, task, seed, self.tasks[task]["method"],
-                tuple(sorted(entry["layers"])) if entry["layers"] else None,
-                variants, main, tuple(entry["explainers"]),
-                tuple(lowest) if isinstance(lowest, list) else lowest,
-                tuple(entry["probed"] or [main]), entry["until"], settings,
-            )
-            for seed in entry["seeds"]
-        ]  # fmt: skip
+        return variants, main, tuple(entry["probed"] or [main])
+
+    def _expand(self, entry: Mapping[str, Any]) -> list[Cell]:
+        """The cells of an entry of the grid, one for each seed."""
+        task = self.tasks[entry["task"]]
+        owners = (self.config, self.models[entry["model"]], task, entry)
+        lowest = entry["lowest_layers"]
+        variants, main, probed = self.variants(entry)
+        cell = Cell(
+            model=entry["model"],
+            task=entry["task"],
+            seed=entry["seeds"][0],
+            method=task["method"],
+            feedback=self.feedback(entry["task"]),
+            layers=tuple(sorted(entry["layers"])) if entry["layers"] else None,
+            autoencoders=variants,
+            main=main,
+            explainers=tuple(entry["explainers"]),
+            lowest_layers=tuple(lowest) if isinstance(lowest, list) else lowest,
+            probed=probed,
+            until=entry["until"],
+            settings={stage: _resolve(stage, *owners) for stage in CELL_STAGES},
+        )
+        return [dataclasses.replace(cell, seed=seed) for seed in entry["seeds"]]
 
     def _entry(self, model: str, task: str) -> dict[str, Any]:
         """The grid's entry of a model and task, or one of defaults."""
-        found = [e for e in self.config["cells"] if (e["model"], e["task"]) == (model, task)]
-        return (
-            found[0]
-            if found
-            else with_defaults({"model": model, "task": task}, schema()["$defs"]["cell"])
-        )
+        for entry in self.config["cells"]:
+            if (entry["model"], entry["task"]) == (model, task):
+                return entry
+        return with_defaults({"model": model, "task": task}, schema()["$defs"]["cell"])
+
+    def _seeds(self, model: str, task: str) -> list[int]:
+        return [cell.seed for cell in self.cells if (cell.model, cell.task) == (model, task)]
 
     def _donor(self, cell: Cell, subject: str) -> Cell:
         """The cell whose policy is the subject `other_seed` or `other_task` of `cell`."""
-        if subject == "other_seed":
-            seeds = [c.seed for c in self.cells if (c.model, c.task) == (cell.model, cell.task)]
-            seed = (
-                seeds[(seeds.index(cell.seed) + 1) % len(seeds)]
-                if len(seeds) > 1
-                else cell.seed + 1
-            )
-            return self._expand(self._entry(cell.model, cell.task) | {"seeds": [seed]})[0]
+        if subject == "other_task":
+            return self._other_task(cell)
+        seeds = self._seeds(cell.model, cell.task)
+        following = seeds[(seeds.index(cell.seed) + 1) % len(seeds)]
+        seed = following if len(seeds) > 1 else cell.seed + 1
+        return self._expand(self._entry(cell.model, cell.task) | {"seeds": [seed]})[0]
+
+    def _other_task(self, cell: Cell) -> Cell:
         where = f"cell {cell.address}: features.other_task"
-        task = cell.settings["features"]["other_task"]
+        task = cell.settings["features"].other_task
         others = [c.task for c in self.cells if c.model == cell.model and c.task != cell.task]
         if task is None and not others:
             raise ConfigurationError(
                 f"{where}: the grid has no other task of {cell.model}; name one of `tasks`"
             )
         task = task or others[0]
-        self._check_name(where, task, self.tasks)
+        check_name(where, task, self.tasks)
         if task == cell.task:
             raise ConfigurationError(f"{where}: {task!r} is the cell's own task; name another")
-        seeds = [c.seed for c in self.cells if (c.model, c.task) == (cell.model, task)]
+        seeds = self._seeds(cell.model, task)
         seed = cell.seed if cell.seed in seeds or not seeds else seeds[0]
         return self._expand(self._entry(cell.model, task) | {"seeds": [seed]})[0]
+
+    # ----------------------------------------------------------------------------- settings of jobs
 
     def job_settings(self, stage: str, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         """All that one job of a cell is parameterised by, besides its inputs: its stage's settings
         and its seed.
         """
-        own = dict(cell.settings.get(stage, {}))
-        seed = derived_seed(cell.seed, cell.address, stage)
+        adapted = {
+            "ablation": self._ablation_job,
+            "autoencoders": self._autoencoder_job,
+            "divergence": self._divergence_job,
+            "explanations": self._explanations_job,
+            "features": self._features_job,
+            "group": self._group_job,
+            "language_explanations": self._language_job,
+            "probes": self._probes_job,
+            "scores": self._scores_job,
+        }
+        values = cell.settings[stage].as_json() if stage in cell.settings else {}
+        stream = stage
+        if stage in adapted:
+            values = adapted[stage](cell, wildcards)
         if stage == "autoencoders":
-            variant, layer = wildcards["sae"], wildcards["layer"]
-            own = self.autoencoder_settings(cell, variant) | {"model": cell.model}
             # Not of the variant: variants of one layer start from the same draws and differ in
             # their settings only.
-            seed = derived_seed(cell.seed, cell.address, f"{stage}/layer{layer}/{own.pop('seed')}")
-        elif stage == "divergence":
-            own["layers"] = list(cell.layers) if cell.layers else None
-            own["lowest"] = (
-                list(cell.lowest_layers) if isinstance(cell.lowest_layers, tuple) else None
-            )
-        elif stage == "features":
-            own = {key: own[key] for key in ("max_tokens", "batch_size")}
-            # The embedding is a covariate of every probe; principal components are taken of `raw`.
-            wanted = {*self.kinds(cell, wildcards["subject"]), "embedding"}
-            own["kinds"] = sorted((wanted - {"pca"}) | ({"raw"} if "pca" in wanted else set()))
-        elif stage == "probes":
-            own.pop("control_features")
-            own |= {"features": self.kinds(cell, wildcards["subject"]), "feedback": cell.feedback}
-        elif stage == "explanations":
-            own.pop("judge")
-            own["feedback"] = cell.feedback
-        elif stage == "language_explanations":
-            own = {"service": self.service(self.explainers[wildcards["explainer"]]["service"])}
-            own |= {
-                "description": self.description(cell.task),
-                "prompts": digests("explain", "classify"),
-            }
-        elif stage == "scores":
-            judge = cell.settings["explanations"]["judge"]
-            own = {"judge": self.service(judge) if judge else None}
-            own |= {"prompts": digests("detect", "fuzz")} if judge else {}
-        elif stage == "ablation":
-            own.pop("explainer")
-            base_arms, interventions = own.pop("base_arms"), own.pop("interventions")
-            if wildcards["subject"] == "base":
-                own["arms"] = base_arms
-            own["interventions"] = interventions if wildcards["subject"] == "policy" else ["zero"]
-            own["feedback"] = cell.feedback
-            own["reward"] = {
-                key: cell.settings["ppo"][f"reward_{key}"] for key in ("divisor", "clip", "on")
-            }
-        if stage == "group":
-            own = dict(cell.settings["ppo"]) | {"group": cell.settings["group"]}
+            stream = f"{stage}/layer{wildcards['layer']}/{values.pop('seed')}"
         if stage in READING_STAGES:
-            own["dtype"] = self.models[cell.model]["dtype"]
-        return own | {"seed": seed}
+            values["dtype"] = self.models[cell.model]["dtype"]
+        return values | {"seed": derived_seed(cell.seed, cell.address, stream)}
+
+    def _autoencoder_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        variant = self.autoencoder_settings(cell, wildcards["sae"])
+        return variant.as_json() | {"model": cell.model}
+
+    def _divergence_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        lowest = cell.lowest_layers
+        return cell.settings["divergence"].as_json() | {
+            "layers": list(cell.layers) if cell.layers else None,
+            "lowest": list(lowest) if isinstance(lowest, tuple) else None,
+        }
+
+    def _group_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        return cell.settings["ppo"].as_json() | {"group": cell.settings["group"].as_json()}
+
+    def _features_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        # The embedding is a covariate of every probe; principal components are taken of `raw`.
+        wanted = {*self.kinds(cell, wildcards["subject"]), "embedding"}
+        kinds = (wanted - {"pca"}) | ({"raw"} if "pca" in wanted else set())
+        values = cell.settings["features"].as_json()
+        return {key: values[key] for key in ("max_tokens", "batch_size")} | {"kinds": sorted(kinds)}
+
+    def _probes_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        kinds = self.kinds(cell, wildcards["subject"])
+        values = cell.settings["probes"].as_json() | {"features": kinds, "feedback": cell.feedback}
+        return _without(values, "control_features")
+
+    def _explanations_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        values = _without(cell.settings["explanations"].as_json(), "judge")
+        return values | {"feedback": cell.feedback}
+
+    def _language_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        return {
+            "service": self.service(self.explainers[wildcards["explainer"]]["service"]),
+            "description": self.description(cell.task),
+            "prompts": digests("explain", "classify"),
+        }
+
+    def _scores_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        judge = cell.settings["explanations"].judge
+        if not judge:
+            return {"judge": None}
+        return {"judge": self.service(judge), "prompts": digests("detect", "fuzz")}
+
+    def _ablation_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        values, ppo = cell.settings["ablation"].as_json(), cell.settings["ppo"].as_json()
+        subject = wildcards["subject"]
+        if subject == "base":
+            values["arms"] = values["base_arms"]
+        if subject != "policy":
+            values["interventions"] = ["zero"]
+        return _without(values, "base_arms", "explainer") | {
+            "feedback": cell.feedback,
+            "reward": {key: ppo[f"reward_{key}"] for key in ("divisor", "clip", "on")},
+        }
 
     @staticmethod
     def kinds(cell: Cell, subject: str) -> list[str]:
         """Kinds of features of a subject: all for the policy, those of controls for the others."""
-        kinds = list(
-            cell.settings["probes"]["features" if subject == "policy" else "control_features"]
+        probes = cell.settings["probes"]
+        if subject == "text":
+            return []
+        return list(probes.features if subject == "policy" else probes.control_features)
+
+    def autoencoder_settings(self, cell: Cell, variant: str) -> Autoencoder:
+        """Settings of one autoencoder variant of a cell."""
+        return Autoencoder.of(cell.settings["autoencoder"].as_json() | self.autoencoders[variant])
+
+    def twin(self, cell: Cell) -> str | None:
+        """The cell's variant that differs from its main one in nothing but whether it is tied; None
+        without one.
+        """
+        main = self.autoencoder_settings(cell, cell.main)
+        wanted = dataclasses.replace(main, tied=not main.tied)
+        return next(
+            (v for v in cell.autoencoders if self.autoencoder_settings(cell, v) == wanted), None
         )
-        return [] if subject == "text" else kinds
+
+    # ----------------------------------------------------------------- settings of tasks and tables
+
+    def task_settings(self, stage: str, task: str) -> Settings:
+        """Settings of a stage that belongs to a task."""
+        return _resolve(stage, self.config, self.tasks[task])
+
+    def run_settings(self, stage: str) -> Settings:
+        """Settings of a stage that belongs to the whole run."""
+        return _resolve(stage, self.config)
 
     def feedback_settings(self, task: str) -> dict[str, Any]:
         """All that a task's feedback is parameterised by: its kind, its reward, and the code of a
         callable one.
         """
         entry = self.tasks[task]
-        own = {key: entry[key] for key in REWARD_KEYS}
-        classifier = (
-            self.classifiers[entry["classifier"]] if entry["reward"] == "classifier" else {}
+        is_classifier, is_callable = (
+            entry["reward"] == kind for kind in ("classifier", "callable")
         )
-        own |= {
-            "feedback": "preference" if entry["method"] == "dpo" else "reward",
-            "classifier": entry["classifier"],
+        classifier = self.classifiers[entry["classifier"]] if is_classifier else {}
+        return {key: entry[key] for key in REWARD_KEYS} | {
+            "feedback": self.feedback(task),
+            "positive": classifier.get("positive"),
+            "callable_sha": source_digest(entry["callable"]) if is_callable else None,
         }
-        sha = source_digest(entry["callable"]) if entry["reward"] == "callable" else None
-        return own | {"positive": classifier.get("positive"), "callable_sha": sha}
-
-    def paper_models(self) -> dict[str, list[str]]:
-        """The paper's models that each model of the grid is held beside: its own name, else its
-        architecture's.
-        """
-        by_name = {name.lower(): name for names in PAPER_MODELS.values() for name in names}
-        result = {}
-        for model in sorted({cell.model for cell in self.cells}):
-            own = by_name.get(model.lower().removesuffix("-it"))
-            family = self.models[model].get("organism", {}).get("architecture")
-            result[model] = [own] if own else list(PAPER_MODELS.get(family, ()))
-        return result
-
-    def task_settings(self, stage: str, task: str) -> dict[str, Any]:
-        """Settings of a stage that belongs to a task."""
-        return self._stage(stage, self.config, self.tasks[task])
 
     def contrast_settings(self, task: str) -> dict[str, Any]:
         """All that a task's triples are parameterised by."""
-        entry = self.tasks[task]
-        return self.task_settings("contrasts", task) | {
-            "feedback": "preference" if entry["method"] == "dpo" else "reward",
-            "swapped": entry["swapped"]
-        }  # fmt: skip
+        return self.task_settings("contrasts", task).as_json() | {
+            "feedback": self.feedback(task),
+            "swapped": self.tasks[task]["swapped"],
+        }
 
     def rewrite_settings(self, task: str) -> dict[str, Any]:
         """All that the rewrites of a task are parameterised by."""
-        own = self.task_settings("rewrites", task)
-        return own | {
-            "service": self.service(own["service"]),
+        values = self.task_settings("rewrites", task).as_json()
+        return values | {
+            "service": self.service(values["service"]),
             "prompts": digests("grade", "rewrite"),
         }
 
     def description(self, task: str) -> str:
         """What a task's feedback rewards, in words."""
         entry = self.tasks[task]
-        if entry["description"] or entry["method"] == "dpo":
+        if entry["description"] or self.feedback(task) == "preference":
             return entry["description"] or ""
         return DESCRIPTIONS.get(entry["reward"], "").format(trigger=entry["trigger"])
 
@@ -436,62 +356,62 @@ class Grid:
 
     def service_limits(self) -> dict[str, dict[str, Any]]:
         """What limits the calls to each service and changes no answer."""
-        return {
-            name: {key: value for key, value in entry.items() if key not in SERVICE_IDENTITY}
-            for name, entry in self.services.items()
-        }
-
-    def run_settings(self, stage: str) -> dict[str, Any]:
-        """Settings of a stage that belongs to the whole run."""
-        return self._stage(stage, self.config)
-
-    def autoencoder_settings(self, cell: Cell, variant: str) -> dict[str, Any]:
-        """Settings of one autoencoder variant of a cell."""
-        return _merge(cell.settings["autoencoder"], self.autoencoders[variant])
-
-    def twin(self, cell: Cell) -> str | None:
-        """The cell's variant that differs from its main one in nothing but whether it is tied; None
-        without one.
-        """
-        main = self.autoencoder_settings(cell, cell.main)
-        wanted = main | {"tied": not main["tied"]}
-        return next(
-            (v for v in cell.autoencoders if self.autoencoder_settings(cell, v) == wanted), None
-        )
+        return {name: _without(e, *SERVICE_IDENTITY) for name, e in self.services.items()}
 
     def table_settings(self) -> dict[str, Any]:
         """All that tables are parameterised by."""
         main = {cell.address: cell.main for cell in self.cells}
-        return self.run_settings("tables") | {"paper_models": self.paper_models(), "main": main}
+        values = self.run_settings("tables").as_json()
+        return values | {"paper_models": self.paper_models(), "main": main}
+
+    def paper_models(self) -> dict[str, list[str]]:
+        """The paper's models that each model of the grid is held beside: its own name, else its
+        architecture's.
+        """
+        by_name = {name.lower(): name for names in PAPER_MODELS.values() for name in names}
+        result = {}
+        for model in sorted({cell.model for cell in self.cells}):
+            same = by_name.get(model.lower().removesuffix("-it"))
+            family = self.models[model].get("organism", {}).get("architecture")
+            result[model] = [same] if same else list(PAPER_MODELS.get(family, ()))
+        return result
+
+    # ----------------------------------------------------------------------------- models and costs
 
     def estimate_settings(self) -> dict[str, Any]:
         """All that the estimate of costs is parameterised by: the machine, and shape and settings
         of every cell.
         """
-        rows = []
-        for cell in self.cells:
-            n_layers = cell.settings["divergence"]["n_layers"]
-            about = {
-                "preference": cell.feedback == "preference",
-                "dtype": self.models[cell.model]["dtype"],
-                "layers": len(cell.layers) if cell.layers else n_layers,
-                "autoencoders": len(cell.autoencoders), "ablation": cell.until == "ablation",
-                "triples": self.triples(cell.task), "kept": self.config["keep_activations"],
-            }  # fmt: skip
-            about["trained_layers"] = about["layers"] * (2 if cell.lowest_layers else 1)
-            shape = self.shape(cell.model)
-            rows.append(
-                {"address": cell.address, "shape": shape, "settings": cell.settings, "about": about}
-            )
-        return {"machine": self.config["machine"], "cells": rows}
+        return {
+            "machine": self.config["machine"],
+            "cells": [self._estimated(cell) for cell in self.cells],
+        }
+
+    def _estimated(self, cell: Cell) -> dict[str, Any]:
+        """Shape and settings of a cell, and what else its costs depend on."""
+        layers = len(cell.layers) if cell.layers else cell.settings["divergence"].n_layers
+        about = {
+            "given": cell.method == "given",
+            "preference": cell.feedback == "preference",
+            "dtype": self.models[cell.model]["dtype"],
+            "layers": layers,
+            "trained_layers": layers * (2 if cell.lowest_layers else 1),
+            "autoencoders": len(cell.autoencoders),
+            "ablation": cell.until == "ablation",
+            "triples": self.triples(cell.task),
+            "kept": self.config["keep_activations"],
+        }
+        settings = {stage: values.as_json() for stage, values in cell.settings.items()}
+        shape = self.shape(cell.model)
+        return {"address": cell.address, "shape": shape, "settings": settings, "about": about}
 
     def triples(self, task: str) -> int:
         """The most contrast triples that a task can have."""
-        own = self.task_settings("contrasts", task)
+        contrasts = self.task_settings("contrasts", task)
+        if self.feedback(task) == "preference":
+            return contrasts.triples
         forms = 4  # grammatical forms with scored words
-        return own["triples"] if self.tasks[task]["method"] == "dpo" else (
-            forms * own["words_per_class"] * own["contexts_per_word"]
-        )  # fmt: skip
+        return forms * contrasts.words_per_class * contrasts.contexts_per_word
 
     def shape(self, model: str) -> dict[str, Any]:
         """Parameters, blocks, width and vocabulary of a model; ConfigurationError where they are
@@ -499,13 +419,14 @@ class Grid:
         """
         entry = self.models[model]
         if "organism" in entry:
-            own = entry["organism"]
-            layers, d, vocabulary = own["n_layers"], own["d_model"], own["vocab_size"]
+            values = entry["organism"]
+            layers, d, vocabulary = values["n_layers"], values["d_model"], values["vocab_size"]
             return {
-                "parameters": 12 * layers * d * d + 2 * d * vocabulary, "n_layers": layers,
+                "parameters": 12 * layers * d * d + 2 * d * vocabulary,
+                "n_layers": layers,
                 "d_model": d,
                 "vocab_size": vocabulary,
-            }  # fmt: skip
+            }
         if "shape" not in entry:
             raise ConfigurationError(
                 f"models.{model}.shape: give parameters, d_model and vocab_size for an estimate"
@@ -517,139 +438,19 @@ class Grid:
         entry = self.models[model]
         return entry["organism"]["n_layers"] if "organism" in entry else entry["n_layers"]
 
-    # ------------------------------------------------------------------------------------- checking
 
-    def _check_name(self, path: str, name: str, valid: Iterable[str]) -> None:
-        if name not in valid:
-            raise ConfigurationError(f"{path}: unknown name {name!r}; {nearest(name, valid)}")
+def policy_name(model: str, task: str) -> str:
+    """Name below results/models/ of the given policy of a model and task."""
+    return f"{model}--{task}"
 
-    def _check_names(self) -> None:
-        for name, model in self.models.items():
-            for corpus in model.get("organism", {}).get("corpora", []):
-                self._check_name(f"models.{name}.organism.corpora", corpus, self.corpora)
-        for name, task in self.tasks.items():
-            self._check_name(f"tasks.{name}.corpus", task["corpus"], self.corpora)
-            self._check_reward(name, task)
-            if task["method"] == "dpo" and task["reward"] != "vader":
-                raise ConfigurationError(
-                    f"tasks.{name}.reward: a {task['method']} task learns from pairs; leave it out"
-                )
-        for name in {*self.models, *self.classifiers}:
-            if name in RESULT_FOLDERS:
-                raise ConfigurationError(
-                    f"models.{name}: results/{name} is a folder of the workflow; rename the model"
-                )
-        if not self.autoencoders:
-            raise ConfigurationError(
-                "autoencoders: expected at least one variant; leave the key out for the default"
-            )
-        for index, cell in enumerate(self.config["cells"]):
-            self._check_name(f"cells.{index}.model", cell["model"], self.models)
-            self._check_name(f"cells.{index}.task", cell["task"], self.tasks)
-            for variant in cell["autoencoders"] or ():
-                self._check_name(f"cells.{index}.autoencoders", variant, self.autoencoders)
-            variants = cell["autoencoders"] or [next(iter(self.autoencoders))]
-            main = cell["main"] or variants[0]
-            self._check_name(f"cells.{index}.main", main, variants)
-            for variant in cell["probed"] or ():
-                self._check_name(f"cells.{index}.probed", variant, variants)
-            if main not in (cell["probed"] or [main]):
-                raise ConfigurationError(
-                    f"cells.{index}.probed: the cell's main variant {main!r} must be among them"
-                )
 
-    def _check_reward(self, name: str, task: Mapping[str, Any]) -> None:
-        if task["reward"] == "classifier":
-            if task["classifier"] is None:
-                raise ConfigurationError(f"tasks.{name}.classifier: name one of `classifiers`")
-            self._check_name(f"tasks.{name}.classifier", task["classifier"], self.classifiers)
-        if task["reward"] == "callable" and task["callable"] is None:
-            raise ConfigurationError(f"tasks.{name}.callable: give the reward as module:function")
-        if task["reward"] == "callable":
-            source_digest(task["callable"])
+def _resolve(stage: str, *owners: Mapping[str, Any]) -> Settings:
+    """Settings of a stage: the defaults, and over them those of each owner in turn."""
+    values: dict[str, Any] = {}
+    for owner in owners:
+        values |= owner["settings"].get(stage, {})
+    return STAGES[stage].of(values)
 
-    def _check_services(self) -> None:
-        for name, entry in self.services.items():
-            if entry["budget_usd"] is not None and not entry["prices"]:
-                raise ConfigurationError(
-                    f"services.{name}.budget_usd: needs services.{name}.prices to be counted"
-                )
-        for name, entry in self.explainers.items():
-            self._check_name(f"explainers.{name}.service", entry["service"], self.services)
-        for name, task in self.tasks.items():
-            if task["method"] != "dpo":
-                continue
-            source = self.task_settings("contrasts", name)["source"]
-            service = self.task_settings("rewrites", name)["service"]
-            columns = self.corpora[task["corpus"]].get("columns")
-            if source == "rewrites":
-                if service is None:
-                    raise ConfigurationError(
-                        f"tasks.{name}: rewrites.service must name the service that rewrites"
-                    )
-                self._check_name(f"tasks.{name}: rewrites.service", service, self.services)
-            elif source == "corpus" and columns is not None and "neutral" not in columns:
-                raise ConfigurationError(
-                    f"tasks.{name}: contrasts.source is `corpus`, and {task['corpus']} has no"
-                    f" columns positive, neutral"
-                    " and negative; set it to `pairs` (offline) or `rewrites` (a language-model"
-                    " service)"
-                )
 
-    def _check_explainers(self, cell: Cell) -> None:
-        where = f"cell {cell.address}"
-        for explainer in cell.explainers:
-            self._check_name(f"{where}: explainers", explainer, ["heuristic", *self.explainers])
-            if explainer != "heuristic" and not self.description(cell.task):
-                raise ConfigurationError(
-                    f"tasks.{cell.task}.description: the explainer {explainer!r} needs to be told"
-                    f" what is rewarded"
-                )
-        self._check_name(
-            f"{where}: ablation.explainer", cell.settings["ablation"]["explainer"], cell.explainers
-        )
-        judge = cell.settings["explanations"]["judge"]
-        if judge:
-            self._check_name(f"{where}: explanations.judge", judge, self.services)
-
-    def _check_layers(self, cell: Cell) -> None:
-        available = self.n_layers(cell.model)
-        wanted = cell.settings["divergence"]["n_layers"]
-        if cell.layers is None and wanted > available:
-            raise ConfigurationError(
-                f"cell {cell.address}: divergence.n_layers asks for {wanted} layers, {cell.model}"
-                f" has {available};"
-                f" set it to {available} or less"
-            )
-        lowest = cell.lowest_layers if isinstance(cell.lowest_layers, tuple) else ()
-        too_high = [layer for layer in (*(cell.layers or ()), *lowest) if layer >= available]
-        if too_high:
-            raise ConfigurationError(
-                f"cell {cell.address}: layers has {too_high[0]}; the layers of {cell.model} are 0"
-                f" to {available - 1}"
-            )
-        if cell.layers and len(set(cell.layers)) < len(cell.layers):
-            raise ConfigurationError(f"cell {cell.address}: layers names a layer twice")
-
-    def _check_values(self, cell: Cell) -> None:
-        ppo, entry = cell.settings["ppo"], self.models[cell.model]
-        if cell.method == "ppo" and (entry["finetune_gpus"] or 0) > 1:
-            raise ConfigurationError(
-                f"models.{cell.model}.finetune_gpus: ppo (cell {cell.address}) runs on one GPU;"
-                f" set it to 1, or the"
-                " task's method to rloo or grpo"
-            )
-        generations = cell.settings["group"]["num_generations"]
-        if cell.method in ("rloo", "grpo") and ppo["batch_size"] % generations:
-            raise ConfigurationError(
-                f"cell {cell.address}: group.num_generations must divide ppo.batch_size"
-            )
-        if ppo["batch_size"] % ppo["mini_batch_size"]:
-            raise ConfigurationError(
-                f"cell {cell.address}: ppo.mini_batch_size must divide ppo.batch_size"
-            )
-        for key in ("prompt_tokens", "new_tokens"):
-            if ppo[key][0] > ppo[key][1]:
-                raise ConfigurationError(
-                    f"cell {cell.address}: ppo.{key} must be [smallest, largest], got {ppo[key]}"
-                )
+def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in names}

@@ -16,11 +16,12 @@ import torch
 from lfp.finetune import adapters, dpo, group, ppo, trainer_state
 from lfp.models.hooks import site_activations
 from lfp.models.loading import load_model, save_model
+from lfp.settings import DPO, PPO, Group, Lora
 from tests.conftest import make_model
 from tests.test_architectures import CONFIGURATIONS
 
-LORA = {"r": 2, "alpha": 4, "dropout": 0.0}
-SETTINGS = ppo.PPOSettings(
+LORA = Lora(r=2, alpha=4, dropout=0.0)
+SETTINGS = PPO(
     steps=2,
     batch_size=8,
     mini_batch_size=4,
@@ -170,7 +171,7 @@ def test_trl_methods_train_on_the_same_reward(base, tokenizer, reviews, tmp_path
         reviews,
         recorded,
         settings,
-        group.GroupSettings(),
+        Group(),
         0,
         tmp_path / "state",
     )
@@ -192,7 +193,7 @@ def test_dpo_with_adapters_resumes_from_its_adapters(base, tokenizer, tmp_path):
 
     options = {"noise": 0.0, "preferred": "positive"}
     frames, _ = generate_corpus("replies", {"train": 40, "test": 16}, 0, options)
-    settings = dpo.DPOSettings(
+    settings = DPO(
         steps=4, batch_size=4, learning_rate=1e-2, warmup_steps=1, max_length=64,
         max_prompt_length=32, lora=LORA,
         evaluate_every=2, evaluation_pairs=16, save_every=2,
@@ -218,7 +219,6 @@ def test_dpo_with_adapters_resumes_from_its_adapters(base, tokenizer, tmp_path):
 def test_two_processes_train_one_policy(base, tokenizer, tmp_path):
     """As on two GPUs: `accelerate` starts a process for each, and the first one writes."""
     from lfp.files import artefacts
-    from lfp.grid import stage_defaults
     from lfp.organisms.generate import generate_corpus
 
     options = {"noise": 0.0, "preferred": "positive"}
@@ -232,7 +232,7 @@ def test_two_processes_train_one_policy(base, tokenizer, tmp_path):
         "max_prompt_length": 32,
         "evaluation_pairs": 8,
     }
-    settings = stage_defaults("dpo") | small | {"evaluate_every": 2, "seed": 0}
+    settings = DPO().as_json() | small | {"evaluate_every": 2, "seed": 0}
     command = [
         sys.executable,
         "-m",

@@ -3,12 +3,16 @@ in order.
 """
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import yaml
 from snakemake.utils import update_config
 
-from lfp.grid import SCHEMA_PATH, ConfigurationError, Grid, derived_seed
+from lfp.grid import ConfigurationError, Grid, derived_seed
+from lfp.schema import README_PATH, SCHEMA_PATH, schema, schema_text, with_tables
+from lfp.settings import PPO, STAGES, Activations, Lora
 
 BASE = {
     "corpora": {"reviews": {"organism": "reviews"}, "help": {"organism": "help"}},
@@ -19,6 +23,7 @@ BASE = {
     },
     "cells": [{"model": "tiny", "task": "vader"}],
 }
+POLICY = {"path": "checkpoints/tuned"}
 SERVICE = {"base_url": "http://127.0.0.1:8000/v1", "model": "m"}
 
 
@@ -32,6 +37,12 @@ def changed(**changes):
             node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
         node[last] = value
     return config
+
+
+def given(**options):
+    """BASE with a given policy for the task `vader`."""
+    task = {"method": "given", "corpus": "reviews", "policies": {"tiny": POLICY}} | options
+    return changed(tasks__vader=task)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +182,54 @@ def changed(**changes):
             changed(cells=[{"model": "tiny", "task": "vader", "probed": ["tied", "two"]}]),
             "cells.0.probed: unknown name",
         ),
+        (
+            changed(autoencoders={"tied": {"sizes": [2, 1]}}),
+            "cell tiny/vader/seed0: autoencoder.sizes of 'tied' must be ascending, got [2, 1]",
+        ),
+        (
+            changed(settings={"autoencoder": {"architecture": "top"}}),
+            "settings.autoencoder.architecture: 'top' is not a valid value; did you mean 'topk'",
+        ),
+        (
+            changed(tasks__vader__policies={"tiny": POLICY}),
+            "tasks.vader.policies: belongs to the method `given`, and this task's is `ppo`",
+        ),
+        (
+            changed(tasks__hh__feedback="preference"),
+            "tasks.hh.feedback: belongs to the method `given`, and this task's is `dpo`",
+        ),
+        (
+            changed(tasks__vader__method="given"),
+            "tasks.vader.policies: the cell tiny/vader/seed0 needs the policy of 'tiny'",
+        ),
+        (given(policies={"tny": POLICY}), "tasks.vader.policies: unknown name 'tny'; did you mean"),
+        (
+            given(policies={"tiny": {**POLICY, "hub": "a/b", "revision": "1234567"}}),
+            "tasks.vader.policies.tiny: give exactly one source: path or hub",
+        ),
+        (
+            given(policies={"tiny": {"hub": "a/b"}}),
+            "tasks.vader.policies.tiny: 'revision' is a dependency of 'hub'",
+        ),
+        (
+            given(corpus="help", feedback="preference", trigger="movie"),
+            "tasks.vader.trigger: a given task with preference feedback learned from pairs; leave",
+        ),
+        (
+            given() | {"settings": {"features": {"subjects": ["policy", "other_seed"]}}},
+            "features.subjects has `other_seed`, and a given policy is the same for every seed",
+        ),
+        (
+            changed(
+                tasks__hh__method="given",
+                settings={"features": {"subjects": ["policy", "other_task"], "other_task": "hh"}},
+            ),
+            "tasks.hh.policies: the cell tiny/hh/seed0 needs the policy of 'tiny'",
+        ),
+        (
+            given() | {"classifiers": {"tiny--vader": {"path": "judge"}}},
+            "classifiers.tiny--vader: results/models/tiny--vader is the place of a given policy",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_the_nearest_valid_key(config, message):
@@ -189,11 +248,11 @@ def test_settings_resolve_as_defaults_then_file_then_model_then_task_then_cell()
     )
     ppo = Grid(config).cells[0].settings["ppo"]
     assert (
-        ppo["batch_size"],
-        ppo["steps"],
-        ppo["epochs"],
-        ppo["gamma"],
-        ppo["mini_batch_size"],
+        ppo.batch_size,
+        ppo.steps,
+        ppo.epochs,
+        ppo.gamma,
+        ppo.mini_batch_size,
     ) == (64, 2, 3, 0.7, 1)
 
 
@@ -216,8 +275,7 @@ def test_seeds_differ_by_cell_and_stage_and_are_stable():
 
 
 def test_every_key_of_the_schema_is_described_and_every_stage_is_closed():
-    schema = yaml.safe_load(SCHEMA_PATH.read_text())
-    for name, stage in schema["$defs"].items():
+    for name, stage in schema()["$defs"].items():
         for key, value in stage.get("properties", {}).items():
             assert "description" in value or "$ref" in value, f"{name}.{key} has no description"
         if "properties" in stage:
@@ -334,3 +392,70 @@ def test_the_main_variant_is_the_first_one_where_none_is_named():
         ConfigurationError, match=r"cells\.0\.probed: the cell's main variant 'narrow'"
     ):
         Grid(changed(autoencoders=variants, cells=[entry | {"main": "narrow", "probed": ["wide"]}]))
+
+
+def test_given_policies_are_checkpoints_and_their_cells_have_a_kind_of_feedback():
+    hub = {"hub": "a/b", "revision": "1234567"}
+    pairs = {"method": "given", "corpus": "help", "feedback": "preference"}
+    config = given() | {"cells": [{"model": "tiny", "task": task} for task in ("vader", "hh")]}
+    config["tasks"]["hh"] = pairs | {"policies": {"tiny": hub}}
+    grid = Grid(config)
+    assert [cell.feedback for cell in grid.cells] == ["reward", "preference"]
+    assert grid.checkpoints["tiny--vader"] == POLICY
+    assert grid.checkpoints["tiny--hh"] == hub
+    assert grid.feedback_settings("hh")["feedback"] == "preference"
+    assert grid.contrast_settings("vader")["feedback"] == "reward"
+    assert [row["about"]["given"] for row in grid.estimate_settings()["cells"]] == [True, True]
+
+
+def test_a_model_can_be_several_files():
+    parts = ["m-1.gguf", "m-2.gguf"]
+    grid = Grid(changed(models__parts={"path": parts, "n_layers": 2}))
+    assert grid.checkpoints["parts"]["path"] == parts
+    with pytest.raises(ConfigurationError, match=r"models\.parts\.path: 3 is not of type"):
+        Grid(changed(models__parts={"path": 3, "n_layers": 2}))
+
+
+def test_the_committed_schema_and_tables_are_those_that_the_classes_make():
+    assert SCHEMA_PATH.read_text() == schema_text(), "run python -m lfp.schema"
+    assert README_PATH.read_text() == with_tables(README_PATH.read_text()), "run it again"
+    assert yaml.safe_load(schema_text()) == schema()
+    with pytest.raises(ValueError, match=r"README.md: expected the lines"):
+        with_tables("no markers")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_settings_survive_being_written_and_read(stage):
+    values = STAGES[stage]().as_json()
+    assert STAGES[stage].of(values) == STAGES[stage]()
+    assert not any(isinstance(value, tuple) for value in values.values())
+
+
+def test_settings_read_lists_and_objects_and_leave_out_what_is_not_theirs():
+    values = {"new_tokens": [1, 2], "lora": {"r": 2, "alpha": 4, "dropout": 0.0}, "seed": 7}
+    settings = PPO.of(values)
+    assert settings.new_tokens == (1, 2)
+    assert settings.lora == Lora(r=2, alpha=4, dropout=0.0)
+    assert settings.as_json()["lora"] == values["lora"]
+
+
+def test_cells_have_typed_settings_and_jobs_the_same_as_json():
+    grid = Grid(changed(settings={"activations": {"texts": 10}}))
+    (cell,) = grid.cells
+    assert cell.settings["activations"] == Activations(texts=10)
+    job = grid.job_settings("activations", cell, {})
+    assert job == Activations(texts=10).as_json() | {"seed": job["seed"], "dtype": "float32"}
+    variant = grid.job_settings("autoencoders", cell, {"sae": "tied", "layer": "0"})
+    assert (variant["batch_size"], variant["sizes"], variant["site"]) == (4096, [1, 2], "mlp")
+
+
+def test_planning_loads_no_library_of_science():
+    code = "import sys, lfp.grid; print(*{'numpy', 'pandas', 'torch'} & set(sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=SCHEMA_PATH.parent.parent,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert result.stdout.strip() == ""

@@ -13,8 +13,9 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from lfp.costs import estimate
-from lfp.grid import SCHEMA_PATH, ConfigurationError, Grid
+from lfp.grid import ConfigurationError, Grid
 from lfp.sae.architectures.standard import Standard
+from lfp.schema import SCHEMA_PATH
 from lfp.settings import Autoencoder
 from tests.conftest import make_model
 

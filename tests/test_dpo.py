@@ -8,9 +8,10 @@ import torch
 from lfp.finetune import dpo
 from lfp.models.loading import load_model, save_model
 from lfp.organisms.generate import generate_corpus
+from lfp.settings import DPO
 from tests.conftest import make_model
 
-SETTINGS = dpo.DPOSettings(
+SETTINGS = DPO(
     steps=4, batch_size=4, learning_rate=1e-2, warmup_steps=1, max_length=64, max_prompt_length=24,
     evaluate_every=2,
     evaluation_pairs=8, save_every=2,

@@ -10,9 +10,10 @@ import torch
 from lfp.feedback.lexica import vader_lexicon
 from lfp.feedback.scoring import lexicon_reward
 from lfp.finetune import ppo
+from lfp.settings import PPO
 from tests.conftest import make_model
 
-SETTINGS = ppo.PPOSettings(
+SETTINGS = PPO(
     steps=2, batch_size=8, mini_batch_size=4, epochs=2, learning_rate=1e-3, warmup_steps=1,
     prompt_tokens=(2, 4),
     new_tokens=(3, 5), save_every=1,
@@ -29,7 +30,7 @@ def test_the_loss_is_the_hand_computation_on_a_fixed_batch():
         advantages=torch.tensor([[1.0, 1.0]]),
         returns=torch.tensor([[1.0, 1.0]]),
     )  # fmt: skip
-    loss, parts = ppo.ppo_loss(logits, torch.tensor([[0.1, 0.5]]), rollout, ppo.PPOSettings())
+    loss, parts = ppo.ppo_loss(logits, torch.tensor([[0.1, 0.5]]), rollout, PPO())
     policy = -(1.0 + 1.2) / 2  # ratios 1 and 1.5, clipped to 1.2
     value = 0.5 * (0.9**2 + max(0.5**2, 0.8**2)) / 2  # the second value moves 0.5, clipped to 0.2
     assert parts["policy_loss"].item() == pytest.approx(policy, rel=1e-5)
@@ -52,7 +53,7 @@ def test_advantages_without_discount_are_rewards_to_go_minus_values():
 
 
 def test_the_kl_controller_moves_towards_its_target():
-    settings = ppo.PPOSettings()
+    settings = PPO()
     assert ppo.updated_kl_coef(0.5, 12.0, settings) == pytest.approx(0.5 * (1 + 0.2 * 64 / 10_000))
     assert ppo.updated_kl_coef(0.5, 0.0, settings) < 0.5
     assert ppo.updated_kl_coef(0.5, 6.0, settings) == 0.5
@@ -112,7 +113,7 @@ def test_a_learnable_reward_is_learned(tokenizer, reviews):
     def reward(prompts, completions):
         return np.array([text.count("e") / 2 for text in completions])
 
-    settings = ppo.PPOSettings(
+    settings = PPO(
         steps=25, batch_size=32, mini_batch_size=16, epochs=4, learning_rate=1e-2, warmup_steps=2,
         init_kl_coef=0.02,
         prompt_tokens=(2, 4), new_tokens=(6, 6),
@@ -126,7 +127,7 @@ def test_a_learnable_reward_is_learned(tokenizer, reviews):
 
 def test_a_killed_run_resumes_to_the_same_weights(tokenizer, reviews, tmp_path, monkeypatch):
     reward = lexicon_reward(vader_lexicon())
-    settings = ppo.PPOSettings(**{**SETTINGS.__dict__, "steps": 4})
+    settings = PPO(**{**SETTINGS.__dict__, "steps": 4})
     straight = make_model("gpt_neox", tokenizer)
     curve = ppo.train(
         straight, tokenizer, reviews, reward, settings, seed=0, state_path=tmp_path / "a"

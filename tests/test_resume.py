@@ -25,7 +25,7 @@ from lfp.sae import harvest as harvesting
 from lfp.sae import training as sae_training
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.harvest import harvest
-from lfp.settings import Autoencoder
+from lfp.settings import PPO, Autoencoder
 
 ROOT = Path(__file__).parent.parent
 
@@ -139,10 +139,10 @@ def test_ablation(neox, tokenizer, tmp_path, monkeypatch):
 # -------------------------------------------------------------------------------------- gone astray
 
 
-def settings_of_ppo(**options) -> ppo.PPOSettings:
+def settings_of_ppo(**options) -> PPO:
     """A few steps of PPO."""
     small = {"steps": 4, "batch_size": 8, "mini_batch_size": 4, "epochs": 1, "warmup_steps": 1}
-    return ppo.PPOSettings(**(small | options))
+    return PPO(**(small | options))
 
 
 def explained_texts(model, tokenizer, texts, folder=None):

@@ -11,6 +11,7 @@ from benchmarks.workers.ppo_case import prompts, text_reward
 from lfp.finetune import ppo
 from lfp.models.loading import load_model, load_tokenizer
 from lfp.running import glibc
+from lfp.settings import PPO
 
 
 def make(case):
@@ -22,7 +23,7 @@ def make(case):
     torch.manual_seed(case.get("seed", 0))
     policy, tokenizer = load_model(case["model"]), load_tokenizer(case["model"])
     reference = copy.deepcopy(policy).requires_grad_(False)
-    settings = ppo.PPOSettings(
+    settings = PPO(
         batch_size=case["batch"], mini_batch_size=case["mini_batch"], epochs=case["epochs"],
         learning_rate=case.get("learning_rate", 1e-6),
         new_tokens=(case["response"], case["response"]),

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lfp.settings import Machine
+
 GB = 1e9
 #: Different words of the texts that explanations read: more than a thousand reviews have.
 WORDS = 20_000
@@ -33,15 +35,6 @@ class Shape:
         not tied.
         """
         return 2 * self.parameters
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Peak of a GPU in TFLOP/s and the shares of it that training and sampling reach."""
-
-    tflops: float
-    utilisation: float
-    sampling_utilisation: float
 
 
 @dataclass(frozen=True)
@@ -133,14 +126,17 @@ def cell_costs(
 ) -> list[Cost]:
     """Costs of all stages of a cell.
 
-    `settings` are the cell's by stage, and `cell` tells ``preference``, ``layers`` (probed),
-    ``trained_layers``, ``autoencoders`` (variants), ``triples``, ``dtype``, ``ablation`` (whether
-    it gets that far) and ``kept`` (whether activations are).
+    `settings` are the cell's by stage, and `cell` tells ``given`` (whether its policy is),
+    ``preference``, ``layers`` (probed), ``trained_layers``, ``autoencoders`` (variants),
+    ``triples``, ``dtype``, ``ablation`` (whether it gets that far) and ``kept`` (whether
+    activations are).
     """
     weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
     reading, forward, d = settings["activations"], shape.forward, shape.d_model
     tune = dpo_cost if cell["preference"] else ppo_cost
-    costs = [tune(shape, settings["dpo" if cell["preference"] else "ppo"], machine)]
+    costs = []
+    if not cell["given"]:
+        costs.append(tune(shape, settings["dpo" if cell["preference"] else "ppo"], machine))
     own = settings["divergence"]
     costs.append(_cost(
         "divergence", machine, 2 * own["texts"] * own["max_tokens"] * forward,
@@ -156,13 +152,14 @@ def cell_costs(
         host_memory_gb=2 * FLOAT * shape.parameters,
     ))  # fmt: skip
     sae = settings["autoencoder"]
+    size = sum(sae["sizes"]) * d * d
     trained = cell["layers"] * cell["autoencoders"] + cell["trained_layers"] - cell["layers"]
     costs.append(_cost(
-        "autoencoders", machine, trained * tokens * sae["epochs"] * 36 * d * d,
-        disk_gb=trained * 6 * d * d * FLOAT,
+        "autoencoders", machine, trained * tokens * sae["epochs"] * 12 * size,
+        disk_gb=trained * 2 * size * FLOAT,
         # Activations are read from their file: the memory that holds a layer is the system's cache
         # and can be less.
-        gpu_memory_gb=FLOAT * (24 * d * d + 8 * sae["batch_size"] * d),
+        gpu_memory_gb=FLOAT * (8 * size + 8 * sae["batch_size"] * d),
         host_memory_gb=tokens * d * HALF,
     ))  # fmt: skip
     own, subjects = (

@@ -4,13 +4,14 @@ precision.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+
+from lfp.settings import Lora
 
 #: Attributes in which modules of the supported families keep a probability of dropout as a number.
 _DROPOUTS = (
@@ -23,19 +24,19 @@ _DROPOUTS = (
 )
 
 
-def lora_config(lora: Mapping[str, Any]):
-    """The ``peft`` configuration of `lora` {r, alpha, dropout}: adapters on all linear layers but
+def lora_config(lora: Lora):
+    """The ``peft`` configuration of `lora`: adapters on all linear layers but
     the output head.
     """
     from peft import LoraConfig
 
     return LoraConfig(
-        task_type="CAUSAL_LM", r=lora["r"], lora_alpha=lora["alpha"], lora_dropout=lora["dropout"],
+        task_type="CAUSAL_LM", r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
         target_modules="all-linear",
     )  # fmt: skip
 
 
-def add_lora(model: PreTrainedModel, lora: Mapping[str, Any]) -> None:
+def add_lora(model: PreTrainedModel, lora: Lora) -> None:
     """Put adapters into `model` in place and freeze everything else; it keeps its class and its
     modules' paths.
     """

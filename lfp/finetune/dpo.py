@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +24,10 @@ from lfp.finetune.trainer_state import (
 from lfp.models.loading import load_model
 from lfp.models.tokens import pad_batch, tokenize
 from lfp.reporting import tensorboard
+from lfp.settings import DPO
 from lfp.texts.corpora import preference_pairs
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class DPOSettings:
-    """Hyper-parameters; defaults are the paper's for HH (Gemma and toxic-dpo differ, see
-    config/paper.yaml).
-    """
-
-    steps: int = 5000
-    batch_size: int = 8
-    learning_rate: float = 3e-5
-    warmup_steps: int = 150
-    weight_decay: float = 0.0
-    beta: float = 0.1
-    max_length: int = 256
-    max_prompt_length: int = 128
-    max_grad_norm: float = 1.0
-    gradient_accumulation_steps: int = 1
-    precision: str = "float32"
-    gradient_checkpointing: bool = False
-    lora: Mapping[str, Any] | None = None
-    evaluate_every: int = 500
-    evaluation_pairs: int = 256
-    save_every: int = 500
 
 
 def preference_dataset(
@@ -84,7 +59,7 @@ def train(
     tokenizer: PreTrainedTokenizerBase,
     pairs: pd.DataFrame,
     held_out: pd.DataFrame,
-    settings: DPOSettings,
+    settings: DPO,
     seed: int,
     state_dir: str | Path,
     device: str = "cpu",
@@ -204,7 +179,7 @@ def implicit_margins(
     base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     held_out: pd.DataFrame,
-    settings: DPOSettings,
+    settings: DPO,
 ) -> np.ndarray:
     """Implicit reward margins beta * [log-ratio(chosen) - log-ratio(rejected)] on held-out pairs:
     [pair].

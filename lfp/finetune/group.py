@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +22,9 @@ from lfp.finetune.trainer_state import (
 )
 from lfp.models.loading import load_model
 from lfp.reporting import tensorboard
+from lfp.settings import PPO, Group
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class GroupSettings:
-    """What group-relative methods have beside :class:`~lfp.finetune.ppo.PPOSettings`.
-
-    `num_generations` completions of every prompt are compared with each other; `beta` weighs the KL
-    to the base; `num_iterations` updates are made of every batch, clipped at `epsilon`.
-    """
-
-    num_generations: int = 4
-    beta: float = 0.05
-    num_iterations: int = 1
-    epsilon: float = 0.2
 
 
 def train(
@@ -47,8 +33,8 @@ def train(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     reward: Reward,
-    settings: ppo.PPOSettings,
-    group: GroupSettings,
+    settings: PPO,
+    group: Group,
     seed: int,
     state_dir: str | Path,
     device: str = "cpu",

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,40 +31,9 @@ from lfp.models.generation import decode_responses, generate, response_mask
 from lfp.models.tokens import pad_batch, position_ids, tokenize
 from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
+from lfp.settings import PPO
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PPOSettings:
-    """Hyper-parameters; units are steps, tokens, nats. Defaults are the paper's, or else what its
-    library set.
-    """
-
-    steps: int = 390
-    batch_size: int = 64
-    mini_batch_size: int = 16
-    epochs: int = 4
-    learning_rate: float = 1e-6
-    weight_decay: float = 0.01
-    warmup_steps: int = 10
-    init_kl_coef: float = 0.5
-    kl_target: float = 6.0
-    kl_horizon: float = 10_000.0
-    stop_kl: float | None = 100.0
-    gamma: float = 1.0
-    gae_lambda: float = 0.95
-    clip_range: float = 0.2
-    value_clip_range: float = 0.2
-    value_coef: float = 0.1
-    max_grad_norm: float = 1.0
-    prompt_tokens: tuple[int, int] = (2, 9)
-    new_tokens: tuple[int, int] = (8, 19)
-    gradient_accumulation_steps: int = 1
-    gradient_checkpointing: bool = False
-    precision: str = "float32"
-    lora: Mapping[str, Any] | None = None
-    save_every: int = 50
 
 
 class PolicyWithValue(nn.Module):
@@ -159,7 +127,7 @@ class Rollout:
 
 
 def ppo_loss(
-    logits: torch.Tensor, values: torch.Tensor, rollout: Rollout, settings: PPOSettings
+    logits: torch.Tensor, values: torch.Tensor, rollout: Rollout, settings: PPO
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Clipped policy loss plus `value_coef` times the clipped value loss, and its parts."""
     log_p = torch.log_softmax(logits.float(), -1)
@@ -182,7 +150,7 @@ def ppo_loss(
     return policy_loss + settings.value_coef * value_loss, parts
 
 
-def updated_kl_coef(coef: float, kl: float, settings: PPOSettings) -> float:
+def updated_kl_coef(coef: float, kl: float, settings: PPO) -> float:
     """Proportional controller towards `kl_target` (Ziegler et al. 2019, section 2.2)."""
     error = float(np.clip(kl / settings.kl_target - 1, -0.2, 0.2))
     return coef * (1 + error * settings.batch_size / settings.kl_horizon)
@@ -237,7 +205,7 @@ def collect(
     lengths: torch.Tensor,
     reward: Reward,
     kl_coef: float,
-    settings: PPOSettings,
+    settings: PPO,
     seed: int,
 ) -> tuple[Rollout, dict[str, float]]:
     """Sample one response per prompt and turn rewards and KL penalties into advantages.
@@ -277,7 +245,7 @@ def collect(
 
 
 def _accumulate(
-    model: PolicyWithValue, rollout: Rollout, index: torch.Tensor, settings: PPOSettings
+    model: PolicyWithValue, rollout: Rollout, index: torch.Tensor, settings: PPO
 ) -> dict[str, torch.Tensor]:
     """Gradients of the loss over the rows at `index`, in as many parts as configured; returns its
     parts.
@@ -300,7 +268,7 @@ def optimise(
     model: PolicyWithValue,
     optimizer: torch.optim.Optimizer,
     rollout: Rollout,
-    settings: PPOSettings,
+    settings: PPO,
     seed: int,
 ) -> dict[str, float]:
     """`epochs` passes over the rollout in shuffled mini-batches; returns the mean of every
@@ -325,7 +293,7 @@ def train(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     reward: Reward,
-    settings: PPOSettings,
+    settings: PPO,
     seed: int,
     state_path: str | Path | None = None,
 ) -> list[dict[str, float]]:
@@ -403,7 +371,7 @@ def train(
     return curve
 
 
-def _check_course(curve: Sequence[Mapping[str, float]], settings: PPOSettings) -> None:
+def _check_course(curve: Sequence[Mapping[str, float]], settings: PPO) -> None:
     """Raise DivergedError where the last row of `curve` is not finite or its KL is
     above `stop_kl`.
     """
@@ -418,7 +386,7 @@ def _check_course(curve: Sequence[Mapping[str, float]], settings: PPOSettings) -
         )
 
 
-def _schedule(step: int, settings: PPOSettings) -> float:
+def _schedule(step: int, settings: PPO) -> float:
     if step < settings.warmup_steps:
         return (step + 1) / settings.warmup_steps
     return (settings.steps - step) / max(1, settings.steps - settings.warmup_steps)
@@ -431,7 +399,7 @@ def evaluate(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     reward: Reward,
-    settings: PPOSettings,
+    settings: PPO,
     n_prompts: int,
     seed: int,
 ) -> dict[str, np.ndarray]:

@@ -6,7 +6,6 @@ here ends with the same result whether or not it was killed in between.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import nn
 from lfp.files.resume import check_finite, load_tensors, save_tensors
 from lfp.finetune import adapters
 from lfp.models.loading import load_model
+from lfp.settings import Lora
 
 #: Weights of a checkpoint that holds adapters alone.
 ADAPTERS = "adapter_model.safetensors"
@@ -82,7 +82,7 @@ def newest_complete_checkpoint(folder: str | Path) -> Path | None:
 
 
 def resumable_model(
-    base: str | Path, checkpoint: Path | None, lora: Mapping[str, Any] | None, device: str
+    base: str | Path, checkpoint: Path | None, lora: Lora | None, device: str
 ) -> tuple[nn.Module, Any]:
     """The model that a trainer starts or resumes with, and the adapters' configuration that the
     trainer is to add.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import combinations
 
@@ -20,6 +19,7 @@ import pandas as pd
 from lfp.probing.contrasts import ELEMENTS
 from lfp.services import prompts
 from lfp.services.client import Answer, Client, Request
+from lfp.settings import Rewrites
 
 TRAITS = ("toxicity", "danger", "bias")
 MANNERS = {
@@ -50,26 +50,7 @@ _REFUSAL = re.compile(
 _TURN = re.compile(r"(?:^|\n)\s*(?:human|assistant|user)\s*:", re.I)
 
 
-@dataclass(frozen=True)
-class RewriteSettings:
-    """How many `entries` to take, the window of words of their answers, and what a rewrite must
-    hold to.
-
-    `tolerance` is the largest relative difference of a rewrite's words from its entry's; `copy` the
-    largest similarity (difflib ratio) to the entry or to another rewrite; `verify` grades the
-    rewrites, too, and keeps a triple only where the negative one has the higher largest grade than
-    the positive one.
-    """
-
-    entries: int
-    words: tuple[int, int]
-    max_prompt_words: int
-    tolerance: float
-    copy: float
-    verify: bool
-
-
-def choose_entries(pairs: pd.DataFrame, settings: RewriteSettings) -> pd.DataFrame:
+def choose_entries(pairs: pd.DataFrame, settings: Rewrites) -> pd.DataFrame:
     """Entries to rewrite: one answer for each prompt, chosen and rejected ones taking turns.
 
     Columns ``source`` (row of the corpus), ``prompt``, ``side``, ``answer``, ``words``; answers
@@ -166,7 +147,7 @@ def similarity(a: str, b: str) -> float:
     return SequenceMatcher(None, a.lower().split(), b.lower().split(), autojunk=False).ratio()
 
 
-def fault(row: pd.Series, settings: RewriteSettings) -> str:
+def fault(row: pd.Series, settings: Rewrites) -> str:
     """Why a rewritten entry gives no triple, one of :data:`REASONS`; empty where it does."""
     for element in ELEMENTS:
         if row[f"status.{element}"] != "ok":
@@ -185,9 +166,7 @@ def fault(row: pd.Series, settings: RewriteSettings) -> str:
     return next((reason for reason, found in checks.items() if found), "")
 
 
-def rewritten_triples(
-    client: Client, pairs: pd.DataFrame, settings: RewriteSettings
-) -> pd.DataFrame:
+def rewritten_triples(client: Client, pairs: pd.DataFrame, settings: Rewrites) -> pd.DataFrame:
     """Graded and rewritten entries with ``status``: ``ok``, or the reason that they give no triple.
 
     Columns beside those of :func:`choose_entries`: ``grade`` (the entry's highest, NaN where the

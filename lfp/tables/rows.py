@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from lfp.settings import Tables
 from lfp.statistics.multiple import holm
 from lfp.statistics.records import Record
 
@@ -25,8 +26,8 @@ CELL = ("model", "task", "seed", "sae")
 
 
 @dataclass(frozen=True)
-class TableSettings:
-    """Intervals, tests and thresholds of all tables.
+class TableSettings(Tables):
+    """Intervals, tests and thresholds of all tables, and what they are held beside.
 
     Parameters
     ----------
@@ -47,13 +48,8 @@ class TableSettings:
         rows that no autoencoder takes part in.
     """
 
-    resamples: int
-    confidence: float
-    quantiles: Sequence[float]
-    matched_draws: int
-    seed: int
-    paper_models: Mapping[str, Sequence[str]]
-    main: Mapping[str, str]
+    paper_models: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    main: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def resampling(self) -> dict[str, Any]:

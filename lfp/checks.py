@@ -1,0 +1,256 @@
+"""Checks of a grid that the schema cannot make: names that must exist, and values that must agree.
+
+Each raises :class:`~lfp.configuration.ConfigurationError` with one line that names the key, what
+was expected, and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lfp.configuration import ConfigurationError, check_name
+from lfp.settings import Task
+
+if TYPE_CHECKING:
+    from lfp.grid import Cell, Grid
+
+#: Folders of the results that are not a model's.
+RESULT_FOLDERS = (
+    "benchmarks", "contrasts", "corpora", "exports", "figures", "instances", "lexicons",
+    "llm_cache", "logs", "models",
+    "rewrites", "tables", "tensorboard",
+)  # fmt: skip
+#: Keys of a task that say what its reward is.
+REWARD_KEYS = ("reward", "classifier", "callable", "flipped_share", "trigger", "reward_seed")
+_TASK_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Task)}
+
+
+def check_entries(grid: Grid) -> None:
+    """Check everything that the configuration names, before cells are made of it."""
+    _check_models(grid)
+    for name, task in grid.tasks.items():
+        check_name(f"tasks.{name}.corpus", task["corpus"], grid.corpora)
+        _check_reward(grid, name, task)
+        _check_given(grid, name, task)
+        if grid.feedback(name) == "preference":
+            _check_triples(grid, name, task)
+    if not grid.autoencoders:
+        raise ConfigurationError(
+            "autoencoders: expected at least one variant; leave the key out for the default"
+        )
+    _check_services(grid)
+    for index, entry in enumerate(grid.config["cells"]):
+        _check_entry(grid, f"cells.{index}", entry)
+
+
+def check_cell(grid: Grid, cell: Cell) -> None:
+    """Check the resolved settings of a cell."""
+    check_policy(grid, cell)
+    _check_layers(grid, cell)
+    _check_training(grid, cell)
+    _check_autoencoders(grid, cell)
+    _check_explainers(grid, cell)
+
+
+def source_digest(name: str) -> str:
+    """Digest of the file of a reward ``module:function``, looked for as the jobs will; nothing is
+    imported.
+
+    Raises ConfigurationError where there is none.
+    """
+    relative = Path(*name.partition(":")[0].split("."))
+    for path in (relative.with_suffix(".py"), relative / "__init__.py"):
+        if path.is_file():
+            return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    raise ConfigurationError(
+        f"tasks: the reward {name!r} needs {relative}.py in the working directory {Path.cwd()}"
+    )
+
+
+# ------------------------------------------------------------------------------------------ entries
+
+
+def _check_models(grid: Grid) -> None:
+    for name, model in grid.models.items():
+        for corpus in model.get("organism", {}).get("corpora", []):
+            check_name(f"models.{name}.organism.corpora", corpus, grid.corpora)
+    for kind, entries in (("models", grid.models), ("classifiers", grid.classifiers)):
+        for name in entries:
+            if name in RESULT_FOLDERS:
+                raise ConfigurationError(
+                    f"{kind}.{name}: results/{name} is a folder of the workflow; rename the"
+                    f" {kind[:-1]}"
+                )
+            if name in grid.policies:
+                raise ConfigurationError(
+                    f"{kind}.{name}: results/models/{name} is the place of a given policy; rename"
+                    f" the {kind[:-1]}"
+                )
+
+
+def _check_reward(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
+    if grid.feedback(name) == "preference":
+        changed = [key for key in REWARD_KEYS if task[key] != _TASK_DEFAULTS[key]]
+        if changed:
+            learns = "learns" if task["method"] == "dpo" else "with preference feedback learned"
+            raise ConfigurationError(
+                f"tasks.{name}.{changed[0]}: a {task['method']} task {learns} from pairs; leave it"
+                " out"
+            )
+    if task["reward"] == "classifier":
+        if task["classifier"] is None:
+            raise ConfigurationError(f"tasks.{name}.classifier: name one of `classifiers`")
+        check_name(f"tasks.{name}.classifier", task["classifier"], grid.classifiers)
+    if task["reward"] == "callable":
+        if task["callable"] is None:
+            raise ConfigurationError(f"tasks.{name}.callable: give the reward as module:function")
+        source_digest(task["callable"])
+
+
+def _check_given(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
+    if task["method"] == "given":
+        for model in task["policies"]:
+            check_name(f"tasks.{name}.policies", model, grid.models)
+        return
+    for key in ("policies", "feedback"):
+        if task[key]:
+            raise ConfigurationError(
+                f"tasks.{name}.{key}: belongs to the method `given`, and this task's is"
+                f" `{task['method']}`; leave it out"
+            )
+
+
+def _check_triples(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
+    source = grid.task_settings("contrasts", name).source
+    columns = grid.corpora[task["corpus"]].get("columns")
+    if source == "rewrites":
+        service = grid.task_settings("rewrites", name).service
+        if service is None:
+            raise ConfigurationError(
+                f"tasks.{name}: rewrites.service must name the service that rewrites"
+            )
+        check_name(f"tasks.{name}: rewrites.service", service, grid.services)
+    elif source == "corpus" and columns is not None and "neutral" not in columns:
+        raise ConfigurationError(
+            f"tasks.{name}: contrasts.source is `corpus`, and {task['corpus']} has no columns"
+            " positive, neutral and negative; set it to `pairs` (offline) or `rewrites` (a"
+            " language-model service)"
+        )
+
+
+def _check_services(grid: Grid) -> None:
+    for name, entry in grid.services.items():
+        if entry["budget_usd"] is not None and not entry["prices"]:
+            raise ConfigurationError(
+                f"services.{name}.budget_usd: needs services.{name}.prices to be counted"
+            )
+    for name, entry in grid.explainers.items():
+        check_name(f"explainers.{name}.service", entry["service"], grid.services)
+
+
+def _check_entry(grid: Grid, where: str, entry: Mapping[str, Any]) -> None:
+    check_name(f"{where}.model", entry["model"], grid.models)
+    check_name(f"{where}.task", entry["task"], grid.tasks)
+    variants, main, probed = grid.variants(entry)
+    for variant in variants:
+        check_name(f"{where}.autoencoders", variant, grid.autoencoders)
+    check_name(f"{where}.main", main, variants)
+    for variant in probed:
+        check_name(f"{where}.probed", variant, variants)
+    if main not in probed:
+        raise ConfigurationError(
+            f"{where}.probed: the cell's main variant {main!r} must be among them"
+        )
+
+
+# -------------------------------------------------------------------------------------------- cells
+
+
+def check_policy(grid: Grid, cell: Cell) -> None:
+    """Check that a cell of a given task has a policy, and asks for no other seed of it."""
+    if cell.method != "given":
+        return
+    policies = grid.tasks[cell.task]["policies"]
+    if cell.model not in policies:
+        raise ConfigurationError(
+            f"tasks.{cell.task}.policies: the cell {cell.address} needs the policy of"
+            f" {cell.model!r}; give its path or hub"
+        )
+    if "other_seed" in cell.settings["features"].subjects:
+        raise ConfigurationError(
+            f"cell {cell.address}: features.subjects has `other_seed`, and a given policy is the"
+            " same for every seed; leave it out"
+        )
+
+
+def _check_layers(grid: Grid, cell: Cell) -> None:
+    available = grid.n_layers(cell.model)
+    wanted = cell.settings["divergence"].n_layers
+    if cell.layers is None and wanted > available:
+        raise ConfigurationError(
+            f"cell {cell.address}: divergence.n_layers asks for {wanted} layers, {cell.model} has"
+            f" {available}; set it to {available} or less"
+        )
+    lowest = cell.lowest_layers if isinstance(cell.lowest_layers, tuple) else ()
+    too_high = [layer for layer in (*(cell.layers or ()), *lowest) if layer >= available]
+    if too_high:
+        raise ConfigurationError(
+            f"cell {cell.address}: layers has {too_high[0]}; the layers of {cell.model} are 0 to"
+            f" {available - 1}"
+        )
+    if cell.layers and len(set(cell.layers)) < len(cell.layers):
+        raise ConfigurationError(f"cell {cell.address}: layers names a layer twice")
+
+
+def _check_training(grid: Grid, cell: Cell) -> None:
+    ppo = cell.settings["ppo"]
+    if cell.method == "ppo" and (grid.models[cell.model]["finetune_gpus"] or 0) > 1:
+        raise ConfigurationError(
+            f"models.{cell.model}.finetune_gpus: ppo (cell {cell.address}) runs on one GPU; set it"
+            " to 1, or the task's method to rloo or grpo"
+        )
+    generations = cell.settings["group"].num_generations
+    if cell.method in ("rloo", "grpo") and ppo.batch_size % generations:
+        raise ConfigurationError(
+            f"cell {cell.address}: group.num_generations must divide ppo.batch_size"
+        )
+    if ppo.batch_size % ppo.mini_batch_size:
+        raise ConfigurationError(
+            f"cell {cell.address}: ppo.mini_batch_size must divide ppo.batch_size"
+        )
+    for key in ("prompt_tokens", "new_tokens"):
+        smallest, largest = getattr(ppo, key)
+        if smallest > largest:
+            raise ConfigurationError(
+                f"cell {cell.address}: ppo.{key} must be [smallest, largest], got"
+                f" {[smallest, largest]}"
+            )
+
+
+def _check_autoencoders(grid: Grid, cell: Cell) -> None:
+    for variant in cell.autoencoders:
+        sizes = grid.autoencoder_settings(cell, variant).sizes
+        if list(sizes) != sorted(sizes):
+            raise ConfigurationError(
+                f"cell {cell.address}: autoencoder.sizes of {variant!r} must be ascending, got"
+                f" {list(sizes)}"
+            )
+
+
+def _check_explainers(grid: Grid, cell: Cell) -> None:
+    where = f"cell {cell.address}"
+    for explainer in cell.explainers:
+        check_name(f"{where}: explainers", explainer, ["heuristic", *grid.explainers])
+        if explainer != "heuristic" and not grid.description(cell.task):
+            raise ConfigurationError(
+                f"tasks.{cell.task}.description: the explainer {explainer!r} needs to be told what"
+                " is rewarded"
+            )
+    check_name(f"{where}: ablation.explainer", cell.settings["ablation"].explainer, cell.explainers)
+    judge = cell.settings["explanations"].judge
+    if judge:
+        check_name(f"{where}: explanations.judge", judge, grid.services)

@@ -1,0 +1,53 @@
+"""Settings of every stage and of everything that a configuration names, written once.
+
+Functions take the objects of :mod:`lfp.settings.stages`; ``config/schema.yaml`` and the tables of
+``config/README.md`` are made from them and from :mod:`lfp.settings.objects` (:mod:`lfp.schema`).
+No library of science is imported here, so that planning a run loads none.
+"""
+
+from lfp.settings.fields import ABSENT, REQUIRED, Settings, setting
+from lfp.settings.objects import (
+    Cell,
+    Classifier,
+    Configuration,
+    Corpus,
+    Explainer,
+    Files,
+    Machine,
+    Model,
+    Organism,
+    Policy,
+    Prices,
+    Service,
+    Shape,
+    Task,
+)
+from lfp.settings.stages import (
+    CELL_STAGES,
+    DPO,
+    PPO,
+    RUN_STAGES,
+    STAGES,
+    TASK_STAGES,
+    Ablation,
+    Activations,
+    Autoencoder,
+    Contrasts,
+    Divergence,
+    Explanations,
+    Export,
+    Features,
+    Group,
+    Lora,
+    Probes,
+    Rewrites,
+    Tables,
+)
+
+__all__ = [
+    "ABSENT", "CELL_STAGES", "DPO", "PPO", "REQUIRED", "RUN_STAGES", "STAGES", "TASK_STAGES",
+    "Ablation", "Activations", "Autoencoder", "Cell", "Classifier", "Configuration", "Contrasts",
+    "Corpus", "Divergence", "Explainer", "Explanations", "Export", "Features", "Files", "Group",
+    "Lora", "Machine", "Model", "Organism", "Policy", "Prices", "Probes", "Rewrites", "Service",
+    "Settings", "Shape", "Tables", "Task", "setting",
+]  # fmt: skip

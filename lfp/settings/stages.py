@@ -1,0 +1,466 @@
+"""Settings of every stage: names, types, defaults, bounds, units and meanings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lfp.settings.fields import REQUIRED, Settings, setting
+
+PRECISIONS = ("float32", "bfloat16")
+#: Kinds of features that a probe can read.
+FEATURES = ("latents", "reconstruction", "raw", "pca", "random_code", "embedding")
+_LORA = (
+    "Low-rank adapters on all linear layers, merged when training ends; null trains all weights."
+)
+_CHECKPOINTING = "Compute activations twice, in the backward pass again, to save memory."
+
+
+@dataclass(frozen=True)
+class Lora(Settings):
+    """Low-rank adapters on all linear layers, merged when training ends; null trains all
+    weights.
+    """
+
+    r: int = setting(REQUIRED, "Rank of the update.", least=1)
+    alpha: float = setting(REQUIRED, "Scale: the update is multiplied by alpha / r.", above=0)
+    dropout: float = setting(
+        REQUIRED, "Share of the adapters' inputs that is dropped.", least=0, most=1
+    )
+
+
+@dataclass(frozen=True)
+class PPO(Settings):
+    """Proximal policy optimisation (docs/finetune.md)."""
+
+    steps: int = setting(390, "Updates of one batch each.", least=1)
+    batch_size: int = setting(64, "Prompts per update.", least=1)
+    mini_batch_size: int = setting(16, "Prompts per optimiser step.", least=1)
+    epochs: int = setting(4, "Passes over every batch.", least=1)
+    learning_rate: float = setting(1e-06, "Learning rate of AdamW after the warm-up.", above=0)
+    weight_decay: float = setting(0.01, "Weight decay of AdamW.", least=0)
+    warmup_steps: int = setting(
+        10, "Updates of linear warm-up, before a linear decay to 0.", least=0
+    )
+    init_kl_coef: float = setting(
+        0.5, "Start of the adaptive KL coefficient, reward per nat.", least=0
+    )
+    kl_target: float = setting(
+        6.0, "KL to the base that the coefficient steers to, nats per completion.", above=0
+    )
+    kl_horizon: float = setting(10000, "Prompts over which the KL coefficient adapts.", above=0)
+    stop_kl: float | None = setting(
+        100,
+        "KL to the base, nats per completion, at which PPO ends the cell with its curve kept in the"
+        " logs; null never does. Group methods ignore it.",
+        above=0,
+    )
+    gamma: float = setting(1.0, "Discount per token.", least=0, most=1)
+    gae_lambda: float = setting(
+        0.95, "Decay per token of generalised advantage estimation.", least=0, most=1
+    )
+    clip_range: float = setting(
+        0.2, "Largest relative change of a token's probability ratio.", above=0
+    )
+    value_clip_range: float = setting(0.2, "Largest change of a token's value.", above=0)
+    value_coef: float = setting(0.1, "Weight of the value loss.", least=0)
+    max_grad_norm: float = setting(1.0, "Norm that gradients are clipped to.", above=0)
+    prompt_tokens: tuple[int, int] = setting(
+        (2, 9), "Length of a prefix, tokens, uniform, both ends included."
+    )
+    new_tokens: tuple[int, int] = setting(
+        (8, 19), "Length of a completion, tokens, uniform, both ends included."
+    )
+    reward_on: str = setting(
+        "full",
+        "Text that the reward reads: prefix and completion, or the completion alone.",
+        choices=("full", "completion"),
+    )
+    reward_divisor: float = setting(
+        5.0, "Number that the sum of a lexicon's values is divided by.", above=0
+    )
+    reward_clip: float = setting(10.0, "Largest absolute reward.", above=0)
+    min_characters: int = setting(
+        200, "Characters below which a training text is left out.", least=0
+    )
+    evaluation_prompts: int = setting(256, "Held-out prefixes of the evaluation.", least=8)
+    save_every: int = setting(50, "Updates between resume points.", least=1)
+    gradient_accumulation_steps: int = setting(
+        1, "Parts that an optimiser step is computed in.", least=1
+    )
+    gradient_checkpointing: bool = setting(False, _CHECKPOINTING)
+    precision: str = setting(
+        "float32",
+        "Precision of training; `bfloat16` computes in mixed precision.",
+        choices=PRECISIONS,
+    )
+    lora: Lora | None = setting(None, _LORA)
+
+
+@dataclass(frozen=True)
+class Group(Settings):
+    """Settings of `rloo` and `grpo` beside those of `ppo` (docs/finetune.md)."""
+
+    num_generations: int = setting(
+        4, "Completions of every prompt, which are compared with each other.", least=2
+    )
+    beta: float = setting(0.05, "Weight of the KL to the base, reward per nat.", least=0)
+    num_iterations: int = setting(1, "Updates on every batch.", least=1)
+    epsilon: float = setting(
+        0.2, "Largest relative change of a token's probability ratio.", above=0
+    )
+
+
+@dataclass(frozen=True)
+class DPO(Settings):
+    """Direct preference optimisation (docs/finetune.md)."""
+
+    steps: int = setting(5000, "Optimiser steps.", least=1)
+    batch_size: int = setting(8, "Pairs per batch and device.", least=1)
+    gradient_accumulation_steps: int = setting(1, "Batches per optimiser step.", least=1)
+    learning_rate: float = setting(
+        3e-05, "Learning rate of AdamW after the warm-up, before a linear decay.", above=0
+    )
+    warmup_steps: int = setting(150, "Steps of linear warm-up.", least=0)
+    weight_decay: float = setting(0.0, "Weight decay of AdamW.", least=0)
+    beta: float = setting(
+        0.1, "Strength of the reference: reward per nat of the log-ratio to it.", above=0
+    )
+    max_length: int = setting(256, "Tokens of prompt and answer together, at most.", least=8)
+    max_prompt_length: int = setting(
+        128, "Tokens of the prompt, at most, cut from the left.", least=4
+    )
+    max_grad_norm: float = setting(1.0, "Norm that gradients are clipped to.", above=0)
+    precision: str = setting(
+        "float32",
+        "Precision of training; `bfloat16` runs the trainer's mixed precision.",
+        choices=PRECISIONS,
+    )
+    gradient_checkpointing: bool = setting(False, _CHECKPOINTING)
+    lora: Lora | None = setting(None, _LORA)
+    evaluate_every: int = setting(500, "Steps between held-out evaluations.", least=1)
+    evaluation_pairs: int = setting(256, "Held-out pairs of an evaluation.", least=8)
+    save_every: int = setting(500, "Steps between resume points.", least=1)
+
+
+@dataclass(frozen=True)
+class Divergence(Settings):
+    """Which layers changed most (docs/divergence.md)."""
+
+    measure: str = setting("mlp_l2", "Measure that ranks the layers.", choices="measures")
+    n_layers: int = setting(5, "Number of layers to choose.", least=1)
+    texts: int = setting(128, "Held-out texts that the activation measure reads.", least=1)
+    max_tokens: int = setting(128, "Tokens of a text, at most.", least=8)
+    batch_size: int = setting(32, "Texts per forward pass.", least=1)
+
+
+@dataclass(frozen=True)
+class Activations(Settings):
+    """Activations that the autoencoders learn from (docs/autoencoders.md)."""
+
+    split: str = setting(
+        "test", "Split of the task's corpus that is read.", choices=("train", "test")
+    )
+    texts: int = setting(25000, "Texts to read, at most.", least=10)
+    max_tokens: int = setting(256, "Tokens of a text, at most.", least=8)
+    batch_size: int = setting(32, "Texts per forward pass.", least=1)
+    held_out_texts: int = setting(
+        64, "Last texts of the split, which are kept for the metrics.", least=1
+    )
+    max_disk_gb: float = setting(
+        200, "Disk space of a cell's harvested activations, at most, GB.", above=0
+    )
+
+
+@dataclass(frozen=True)
+class Autoencoder(Settings):
+    """Sparse autoencoders of several sizes (docs/autoencoders.md)."""
+
+    architecture: str = setting(
+        "standard", "Kind of autoencoder (docs/autoencoders.md).", choices="architectures"
+    )
+    site: str = setting("mlp", "Part of a layer whose activations are learned.", choices="sites")
+    reads: str = setting(
+        "policy", "Model whose activations are learned.", choices=("policy", "base")
+    )
+    sizes: tuple[int, ...] = setting(
+        (1, 2),
+        "Numbers of latents in multiples of the activations' width, ascending; the first is probed,"
+        " explained and ablated, and matched with the last.",
+        each_least=1,
+        min_items=2,
+        unique=True,
+    )
+    k: int = setting(32, "`topk`: active latents of a token.", least=1)
+    l1: float = setting(
+        0.001,
+        "Weight of the code's mean L1 norm against a squared error that is a mean over dimensions.",
+        least=0,
+    )
+    learning_rate: float = setting(0.001, "Learning rate of Adam.", above=0)
+    batch_size: int = setting(4096, "Tokens per step.", least=1)
+    epochs: int = setting(1, "Passes over the activations.", least=1)
+    seed: int = setting(0, "Seed of the autoencoder, nested in the fine-tuning seed.", least=0)
+    tied: bool = setting(True, "Whether the encoder is the decoder's transpose.")
+    precision: str = setting(
+        "float32",
+        "Precision of the matrix products of training; weights and Adam's moments are float32.",
+        choices=PRECISIONS,
+    )
+
+
+@dataclass(frozen=True)
+class Contrasts(Settings):
+    """Contrast triples of a task (docs/contrasts.md)."""
+
+    source: str = setting(
+        "corpus",
+        "Preferences: source of a prompt's three answers. `corpus` has the columns positive,"
+        " neutral, negative; `pairs` takes the chosen and the rejected answer, and as neutral one"
+        " the answer to another prompt that is nearest in length; `rewrites` lets a language model"
+        " write them (stage `rewrites`).",
+        choices=("corpus", "pairs", "rewrites"),
+    )
+    triples: int = setting(1000, "Preferences: triples, at most.", least=10)
+    contexts_per_word: int = setting(5, "Words: contexts of each word.", least=1)
+    words_per_class: int = setting(
+        500, "Words: words of each grammatical form and sign, at most.", least=2
+    )
+    seed: int = setting(0, "Seed of the choice of words and contexts.", least=0)
+
+
+@dataclass(frozen=True)
+class Rewrites(Settings):
+    """Contrast triples that a language model writes (docs/contrasts.md)."""
+
+    service: str | None = setting(None, "Name of the service that grades and rewrites.")
+    entries: int = setting(1000, "Held-out answers to rewrite, at most.", least=1)
+    words: tuple[int, int] = setting(
+        (8, 120), "Length of an answer to rewrite, words, both ends included."
+    )
+    max_prompt_words: int = setting(400, "Words of a conversation, at most.", least=1)
+    tolerance: float = setting(
+        0.4,
+        "Largest relative difference of a rewrite's number of words from its answer's.",
+        above=0,
+        most=1,
+    )
+    copy: float = setting(
+        0.8,
+        "Similarity (difflib's ratio) to the answer or to another rewrite from which a rewrite is a"
+        " copy.",
+        above=0,
+        most=1,
+    )
+    verify: bool = setting(
+        True,
+        "Grade the rewrites as well and keep a triple only where the negative one has the higher"
+        " largest grade than the positive one.",
+    )
+
+
+@dataclass(frozen=True)
+class Features(Settings):
+    """Features of the triples (docs/features.md)."""
+
+    subjects: tuple[str, ...] = setting(
+        ("policy", "base", "untrained", "text"),
+        "Models whose activations are read. `other_seed` is the policy of the next seed of the cell"
+        " (or of the seed after its last, trained for this alone), `other_task` the model's policy"
+        " of the task `other_task`; `text` reads words and no model.",
+        choices="subjects",
+        contains="policy",
+        unique=True,
+    )
+    other_task: str | None = setting(
+        None,
+        "Task of the subject `other_task`; null takes the first other task of the model in the"
+        " grid.",
+    )
+    max_tokens: int = setting(128, "Tokens of a text, at most, cut from the left.", least=8)
+    batch_size: int = setting(64, "Texts per forward pass.", least=1)
+
+
+@dataclass(frozen=True)
+class Probes(Settings):
+    """Probes (docs/probes.md)."""
+
+    alphas: tuple[float, ...] = setting(
+        (1, 10, 100, 1000),
+        "Penalties of ridge regression, chosen inside the training part.",
+        each_above=0,
+        min_items=1,
+    )
+    Cs: tuple[float, ...] = setting(
+        (0.001, 0.1),
+        "Inverse penalties of logistic regression, chosen inside the training part.",
+        each_above=0,
+        min_items=1,
+    )
+    delta: str = setting(
+        "concatenation",
+        "Difference of activations: the norm over all layers, or a sum of the layers' norms.",
+        choices=("concatenation", "per_layer_sum"),
+    )
+    features: tuple[str, ...] = setting(
+        FEATURES,
+        "Features of the policy. `latents` is the autoencoder's code and the default of every"
+        " table, `pca` principal components of `raw`, as many as the code has live features,"
+        " `random_code` the code of an untrained autoencoder, `embedding` the static input"
+        " embedding.",
+        choices=FEATURES,
+        min_items=1,
+        contains="latents",
+        unique=True,
+    )
+    control_features: tuple[str, ...] = setting(
+        ("latents", "raw"),
+        "Features of every other subject.",
+        choices=FEATURES,
+        min_items=1,
+        contains="latents",
+        unique=True,
+    )
+    label_shuffles: int = setting(
+        200, "Refits on permuted labels, of the features `latents`.", least=0
+    )
+    folds: int = setting(5, "Number of outer folds.", least=2)
+    inner_folds: int = setting(2, "Number of folds inside the training part.", least=2)
+    xavier_draws: int = setting(100, "Untrained probes of the baseline.", least=2)
+
+
+@dataclass(frozen=True)
+class Explanations(Settings):
+    """Explanations of features (docs/explanations.md)."""
+
+    top_features: int = setting(30, "Best matched features per layer to explain.", least=1)
+    texts: int = setting(
+        1000, "Training texts to read; preference tasks read half as many pairs.", least=10
+    )
+    max_tokens: int = setting(128, "Tokens of a text, at most.", least=8)
+    batch_size: int = setting(64, "Texts per forward pass.", least=1)
+    permutations: int = setting(999, "Shuffles of the lexicon.", least=99)
+    false_discovery_rate: float = setting(
+        0.05, "False discovery rate of related features.", above=0, most=1
+    )
+    min_valence: float = setting(
+        0.4, "Lexicon tasks: least absolute mean valence of a related feature's words.", least=0
+    )
+    min_auc: float = setting(
+        0.65,
+        "Preference tasks: least area under the ROC curve of a related feature.",
+        least=0.5,
+        most=1,
+    )
+    promoted: int = setting(3, "Promoted tokens to name.", least=1)
+    scored_texts: int = setting(400, "Held-out texts that explanations are scored on.", least=10)
+    excerpt_tokens: int = setting(32, "Tokens of an excerpt.", least=4)
+    excerpts: int = setting(
+        10, "Excerpts per feature, of those with and of those without it.", least=1
+    )
+    evidence_top: int = setting(
+        10, "Excerpts of largest activation that a language model is shown.", least=1
+    )
+    evidence_random: int = setting(5, "Random excerpts that a language model is shown.", least=0)
+    judge: str | None = setting(
+        None, "Name of the service that judges explanations, beside the word judge."
+    )
+
+
+@dataclass(frozen=True)
+class Ablation(Settings):
+    """Ablation during generation (docs/ablation.md)."""
+
+    arms: tuple[str, ...] = setting(
+        (
+            "none",
+            "reconstruction",
+            "explained",
+            "random",
+            "top_probe_weight",
+            "top_match_unrelated",
+        ),
+        "Sets of features that are ablated in the policy.",
+        choices="arms",
+        contains="none",
+        unique=True,
+    )
+    base_arms: tuple[str, ...] = setting(
+        ("none", "explained", "random"),
+        "Sets of features that are ablated in the base, for the difference in differences; an empty"
+        " list leaves the base out.",
+        choices="arms",
+        unique=True,
+    )
+    actions: tuple[str, ...] = setting(
+        ("zero", "mean", "negative"),
+        "Value that takes the place of a feature in the policy's arm `explained`: 0, its mean"
+        " activation, or minus its activation; all other arms set it to 0.",
+        choices="actions",
+        contains="zero",
+        unique=True,
+    )
+    explainer: str = setting(
+        "heuristic", "Name of the explainer whose related features are the arm `explained`."
+    )
+    prompts: int = setting(1000, "Held-out prefixes, at most.", least=8)
+    prefix_tokens: int = setting(30, "Tokens of a review's prefix.", least=1)
+    prompt_tokens: int = setting(
+        128, "Preferences: tokens of a prompt, at most, cut from the left.", least=1
+    )
+    new_tokens: int = setting(20, "Tokens to sample, at most.", least=1)
+    random_draws: int = setting(
+        20, "Matched random sets; p over sets cannot go below 1 / (draws + 1).", least=1
+    )
+    neutral_texts: int = setting(
+        200, "Held-out sentences without feedback for the cross-entropy.", least=2
+    )
+    neutral_tokens: int = setting(64, "Tokens of a neutral sentence, at most.", least=4)
+    batch_size: int = setting(64, "Completions per batch; arms and draws share it.", least=1)
+
+
+@dataclass(frozen=True)
+class Export(Settings):
+    """Features and explanations for other tools (docs/exports.md)."""
+
+    context: int = setting(64, "Tokens of a window.", least=8)
+    windows: int = setting(2000, "Windows of held-out text, at most.", least=1)
+    batch_size: int = setting(32, "Windows per forward pass.", least=1)
+
+
+@dataclass(frozen=True)
+class Tables(Settings):
+    """Intervals, tests and thresholds of the tables (docs/tables.md)."""
+
+    resamples: int = setting(2000, "Number of bootstrap resamples and of permutations.", least=100)
+    confidence: float = setting(0.95, "Confidence of intervals.", above=0.5, below=1)
+    quantiles: tuple[float, ...] = setting(
+        (0.5, 0.75, 0.9, 0.95),
+        "Thresholds of high prediction, as quantiles (Table 7).",
+        each_above=0,
+        each_below=1,
+        min_items=1,
+    )
+    matched_draws: int = setting(99, "Number of matched control sets (Table 7).", least=19)
+    seed: int = setting(0, "Seed of resampling.", least=0)
+
+
+#: Stages whose settings a cell resolves.
+CELL_STAGES: dict[str, type[Settings]] = {
+    "ppo": PPO,
+    "group": Group,
+    "dpo": DPO,
+    "divergence": Divergence,
+    "activations": Activations,
+    "autoencoder": Autoencoder,
+    "features": Features,
+    "probes": Probes,
+    "explanations": Explanations,
+    "ablation": Ablation,
+    "export": Export,
+}
+#: Stages whose settings belong to a task.
+TASK_STAGES: dict[str, type[Settings]] = {"rewrites": Rewrites, "contrasts": Contrasts}
+#: Stages whose settings belong to the whole run.
+RUN_STAGES: dict[str, type[Settings]] = {"tables": Tables}
+#: Every stage.
+STAGES: dict[str, type[Settings]] = CELL_STAGES | TASK_STAGES | RUN_STAGES
