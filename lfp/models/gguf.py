@@ -38,8 +38,11 @@ from lfp.models.loading import save_model
 
 log = logging.getLogger(__name__)
 
-#: Families that transformers reads from GGUF files and whose modules are known here.
-FAMILIES = tuple(name for name in GGUF_SUPPORTED_ARCHITECTURES if name in ARCHITECTURES)
+#: Architectures of GGUF files that transformers reads and whose modules are known here. Files of
+#: Mistral's models are of the architecture ``llama``.
+FAMILIES = tuple(
+    name for name in GGUF_SUPPORTED_ARCHITECTURES if name in ARCHITECTURES and name != "mistral"
+)
 #: Names of rules that cut text into words as GPT-2's do, which is what transformers takes where it
 #: does not know a name. ``smollm`` also cuts numbers into digits; its vocabulary has digits alone.
 LIKE_GPT2 = ("default", "gpt-2", "smollm")
