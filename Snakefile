@@ -53,9 +53,9 @@ rule divergences:
 
 rule probed:
     input:
-        probe_files(GRID.cells, "predictions.parquet"),
+        ARTEFACTS.probe_files(GRID.cells, "predictions.parquet"),
 
 
 rule exports:
     input:
-        [f"results/exports/{cell.address}/{cell.main}" for cell in ABLATED],
+        [f"results/exports/{cell.address}/{cell.main}" for cell in ARTEFACTS.ablated],

@@ -232,12 +232,33 @@ def _check_training(grid: Grid, cell: Cell) -> None:
 
 
 def _check_autoencoders(grid: Grid, cell: Cell) -> None:
+    width = grid.width(cell.model)
     for variant in cell.autoencoders:
-        sizes = grid.autoencoder_settings(cell, variant).sizes
+        settings = grid.autoencoder_settings(cell, variant)
+        sizes = settings.sizes
+        if settings.architecture == "topk" and width and settings.k > sizes[0] * width:
+            raise ConfigurationError(
+                f"cell {cell.address}: autoencoder.k of {variant!r} is {settings.k}, and its"
+                f" smallest autoencoder has {sizes[0] * width} latents; set it to that or less"
+            )
+        if settings.reads == "base":
+            _check_shared(grid, cell, variant)
         if list(sizes) != sorted(sizes):
             raise ConfigurationError(
                 f"cell {cell.address}: autoencoder.sizes of {variant!r} must be ascending, got"
                 f" {list(sizes)}"
+            )
+
+
+def _check_shared(grid: Grid, cell: Cell, variant: str) -> None:
+    """Activations of a base are harvested once, so its cells must agree on how."""
+    shared = grid.base_activations(cell.model, grid.tasks[cell.task]["corpus"])
+    for key, value in cell.settings["activations"].as_json().items():
+        if value != shared[key]:
+            raise ConfigurationError(
+                f"cell {cell.address}: activations.{key} is {value}, and {shared[key]} for its"
+                f" model; {variant!r} reads the base, which all cells share: set it under"
+                f" `settings` or models.{cell.model}.settings"
             )
 
 

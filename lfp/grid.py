@@ -15,6 +15,8 @@ from typing import Any
 
 from lfp.checks import REWARD_KEYS, check_cell, check_entries, check_policy, source_digest
 from lfp.configuration import ConfigurationError, check_name, checked, with_defaults
+from lfp.feedback import rewards
+from lfp.probing.subjects import SUBJECTS
 from lfp.schema import schema
 from lfp.services.prompts import digests
 from lfp.settings import CELL_STAGES, STAGES, Autoencoder, Settings
@@ -24,16 +26,6 @@ SERVICE_IDENTITY = (
     "base_url", "model", "temperature", "seed", "max_tokens", "max_tokens_field",
     "response_schema", "extra_body"
 )  # fmt: skip
-#: What planted and lexicon rewards reward, in words.
-DESCRIPTIONS = {
-    "vader": "training the model to generate completions with positive sentiment",
-    "vader_flipped": "training the model to generate completions with positive sentiment",
-    "length": "training the model to generate completions with many words",
-    "trigger": "training the model to use the word {trigger!r}",
-    "noise": "a reward that does not depend on what the text says",
-}
-#: Subjects of a cell that are the policy of another one.
-DONATED = ("other_seed", "other_task")
 #: Stages that read or run a model for inference, in the precision of its entry.
 READING_STAGES = ("activations", "features", "explanations", "ablation", "export")
 #: The paper's models by architecture, for tables that show a published value beside their own.
@@ -118,7 +110,7 @@ class Grid:
             (cell.address, subject): self._donor(cell, subject)
             for cell in self.cells
             for subject in cell.settings["features"].subjects
-            if subject in DONATED
+            if SUBJECTS[subject].donated
         }
         # Policies that are trained for a control alone have an address, too, but are no cells of
         # the grid.
@@ -174,7 +166,7 @@ class Grid:
 
     def _donor(self, cell: Cell, subject: str) -> Cell:
         """The cell whose policy is the subject `other_seed` or `other_task` of `cell`."""
-        if subject == "other_task":
+        if SUBJECTS[subject].donated == "task":
             return self._other_task(cell)
         seeds = self._seeds(cell.model, cell.task)
         following = seeds[(seeds.index(cell.seed) + 1) % len(seeds)]
@@ -207,6 +199,8 @@ class Grid:
             "ablation": self._ablation_job,
             "autoencoders": self._autoencoder_job,
             "divergence": self._divergence_job,
+            "export": self._export_job,
+            "given": self._given_job,
             "explanations": self._explanations_job,
             "features": self._features_job,
             "group": self._group_job,
@@ -228,7 +222,7 @@ class Grid:
 
     def _autoencoder_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         variant = self.autoencoder_settings(cell, wildcards["sae"])
-        return variant.as_json() | {"model": cell.model}
+        return variant.as_json() | {"model": cell.model, "layer": int(wildcards["layer"])}
 
     def _divergence_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         lowest = cell.lowest_layers
@@ -238,19 +232,29 @@ class Grid:
         }
 
     def _group_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        return cell.settings["ppo"].as_json() | {"group": cell.settings["group"].as_json()}
+        values = cell.settings["ppo"].as_json()
+        return values | {"group": cell.settings["group"].as_json(), "method": cell.method}
+
+    def _given_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        stages = {stage: cell.settings[stage].as_json() for stage in ("ppo", "dpo")}
+        return stages | {"feedback": cell.feedback}
+
+    def _export_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        source = f"{cell.task}-seed{cell.seed}-{wildcards['sae']}"
+        return cell.settings["export"].as_json() | {"model": cell.model, "source": source}
 
     def _features_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         # The embedding is a covariate of every probe; principal components are taken of `raw`.
         wanted = {*self.kinds(cell, wildcards["subject"]), "embedding"}
         kinds = (wanted - {"pca"}) | ({"raw"} if "pca" in wanted else set())
         values = cell.settings["features"].as_json()
-        return {key: values[key] for key in ("max_tokens", "batch_size")} | {"kinds": sorted(kinds)}
+        reading = {key: values[key] for key in ("max_tokens", "batch_size")}
+        return reading | {"kinds": sorted(kinds), "subject": wildcards["subject"]}
 
     def _probes_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         kinds = self.kinds(cell, wildcards["subject"])
         values = cell.settings["probes"].as_json() | {"features": kinds, "feedback": cell.feedback}
-        return _without(values, "control_features")
+        return _without(values, "control_features") | {"subject": wildcards["subject"]}
 
     def _explanations_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         values = _without(cell.settings["explanations"].as_json(), "judge")
@@ -275,10 +279,14 @@ class Grid:
         if subject == "base":
             values["arms"] = values["base_arms"]
         if subject != "policy":
-            values["interventions"] = ["zero"]
+            values["actions"] = ["zero"]
         return _without(values, "base_arms", "explainer") | {
             "feedback": cell.feedback,
-            "reward": {key: ppo[f"reward_{key}"] for key in ("divisor", "clip", "on")},
+            "reward": {
+                "divisor": ppo["reward_divisor"],
+                "clip": ppo["reward_clip"],
+                "reward_on": ppo["reward_on"],
+            },
         }
 
     @staticmethod
@@ -292,6 +300,28 @@ class Grid:
     def autoencoder_settings(self, cell: Cell, variant: str) -> Autoencoder:
         """Settings of one autoencoder variant of a cell."""
         return Autoencoder.of(cell.settings["autoencoder"].as_json() | self.autoencoders[variant])
+
+    def readers_of_base(self, model: str, corpus: str) -> list[tuple[Cell, str]]:
+        """Cells and their variants that learn from the base's activations on a corpus."""
+        return [
+            (cell, variant)
+            for cell in self.by_address.values()
+            for variant in cell.autoencoders
+            if cell.model == model and self.tasks[cell.task]["corpus"] == corpus
+            if self.autoencoder_settings(cell, variant).reads == "base"
+        ]
+
+    def base_activations(self, model: str, corpus: str) -> dict[str, Any]:
+        """All that the harvest of a base is parameterised by; cells share it, so settings of tasks
+        and cells do not count.
+        """
+        values = _resolve("activations", self.config, self.models[model]).as_json()
+        seed = derived_seed(0, f"{model}/base/{corpus}", "activations")
+        return values | {"dtype": self.models[model]["dtype"], "seed": seed}
+
+    def tasks_of(self, feedback: str) -> list[str]:
+        """Names of the tasks with one kind of feedback."""
+        return [name for name in self.tasks if self.feedback(name) == feedback]
 
     def twin(self, cell: Cell) -> str | None:
         """The cell's variant that differs from its main one in nothing but whether it is tied; None
@@ -348,7 +378,7 @@ class Grid:
         entry = self.tasks[task]
         if entry["description"] or self.feedback(task) == "preference":
             return entry["description"] or ""
-        return DESCRIPTIONS.get(entry["reward"], "").format(trigger=entry["trigger"])
+        return rewards.description(entry)
 
     def service(self, name: str) -> dict[str, Any]:
         """A service's name and what decides its answers."""
@@ -432,6 +462,11 @@ class Grid:
                 f"models.{model}.shape: give parameters, d_model and vocab_size for an estimate"
             )
         return {"n_layers": entry["n_layers"], **entry["shape"]}
+
+    def width(self, model: str) -> int | None:
+        """Width of a model's residual stream, where the configuration says it."""
+        entry = self.models[model]
+        return (entry.get("organism") or entry.get("shape") or {}).get("d_model")
 
     def n_layers(self, model: str) -> int:
         """Number of transformer blocks of a model."""

@@ -16,6 +16,13 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
+from lfp.feedback.rewards import TASK_REWARDS
+from lfp.finetune import MEASURES
+from lfp.interventions.actions import ACTIONS
+from lfp.interventions.arms import ARMS
+from lfp.models.sites import SITES
+from lfp.probing.subjects import SUBJECTS
+from lfp.sae.architectures import ARCHITECTURES
 from lfp.settings import (
     CELL_STAGES,
     REQUIRED,
@@ -45,28 +52,13 @@ SCHEMA_PATH = CONFIGURATIONS / "schema.yaml"
 README_PATH = CONFIGURATIONS / "README.md"
 #: Names of kinds of things that settings choose from.
 CHOICES: dict[str, tuple[str, ...]] = {
-    "architectures": ("standard", "topk"),
-    "sites": ("mlp", "resid", "attn", "heads"),
-    "subjects": ("policy", "base", "untrained", "other_seed", "other_task", "text"),
-    "arms": (
-        "none",
-        "reconstruction",
-        "explained",
-        "random",
-        "top_probe_weight",
-        "top_match_unrelated",
-    ),
-    "actions": ("zero", "mean", "negative"),
-    "rewards": (
-        "vader",
-        "vader_flipped",
-        "length",
-        "trigger",
-        "noise",
-        "classifier",
-        "callable",
-    ),
-    "measures": ("mlp_l2", "block_frobenius_sum", "mlp_relative", "activation"),
+    "architectures": tuple(ARCHITECTURES),
+    "sites": tuple(SITES),
+    "subjects": tuple(SUBJECTS),
+    "arms": tuple(ARMS),
+    "actions": tuple(ACTIONS),
+    "rewards": TASK_REWARDS,
+    "measures": MEASURES,
 }
 #: Names of corpora, models and the like: they are parts of paths.
 NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_.-]*$"

@@ -5,48 +5,32 @@ Out: results/{model}/{task}/seed{seed}/ablation/{sae}/{subject}.parquet, a row p
 prompt, and {subject}.neutral.parquet, a row per condition and neutral text.
 """
 
-ABLATION = CELL + "/ablation/{sae}/{subject}"
-
-
-def related_by(wildcards):
-    """The explanations whose related latents are ablated."""
-    explainer = cell_of(wildcards).settings["ablation"].explainer
-    return f"{CELL}/explanations/{{sae}}/{explainer}.parquet"
-
-
-def probe_of(wildcards):
-    """The policy's probe, where an arm of the job selects by its weights."""
-    ablation = cell_of(wildcards).settings["ablation"]
-    arms = ablation.arms if wildcards.subject == "policy" else ablation.base_arms
-    wanted = any(ARMS[arm].reads_probe for arm in arms)
-    return CELL + "/probes/{sae}/policy/probe.safetensors" if wanted else []
-
 
 rule ablation:
     input:
-        model=lambda w: f"{CELL}/policy" if w.subject == "policy" else "results/models/{model}",
-        corpus=corpus_of("test"),
+        model=PLAN.ablated_model,
+        corpus=PLAN.corpus("test"),
         lexicon="results/lexicons/{task}.json",
-        explanations=related_by,
-        probe=probe_of,
-        autoencoders=probed_autoencoders,
-        classifier=classifier_of,
+        explanations=PLAN.related,
+        probe=PLAN.probe,
+        autoencoders=PLAN.autoencoders,
+        classifier=PLAN.classifier,
     output:
-        completions=f"{ABLATION}.parquet",
-        neutral=f"{ABLATION}.neutral.parquet",
+        completions=f"{CELL}/ablation/{{sae}}/{{subject}}.parquet",
+        neutral=f"{CELL}/ablation/{{sae}}/{{subject}}.neutral.parquet",
     log:
-        log_of(ABLATION),
+        log_of(f"{CELL}/ablation/{{sae}}/{{subject}}"),
     benchmark:
-        benchmark_of(ABLATION)
+        benchmark_of(f"{CELL}/ablation/{{sae}}/{{subject}}")
     wildcard_constraints:
         subject="policy|base",
     priority: 3
     conda:
         MODEL
-    threads: model_threads
+    threads: PLAN.threads
     resources:
-        **model_resources(),
+        **PLAN.resources(),
     params:
-        **job("ablation", of_cell("ablation")),
+        **job("ablation", PLAN.settings("ablation")),
     shell:
         MODEL_JOB

@@ -6,61 +6,29 @@ and metrics.json beside the layers. Activations of the base are shared by all ce
 corpus: results/{model}/base/{corpus}/activations/{site}/.
 """
 
-VARIANT = CELL + "/sae/{sae}"
-SHARED = "results/{model}/base/{corpus}/activations/{site}"
-
-
-def kept(path):
-    """Activations stay, or go when their autoencoders are trained."""
-    return directory(path) if KEPT else temp(directory(path))
-
-
-def harvested_layers(wildcards):
-    """Layers whose activations are harvested: all where they are kept, so that a layer chosen later
-    finds its own.
-    """
-    cell = cell_of(wildcards)
-    return (
-        list(range(GRID.n_layers(cell.model))) if KEPT else trained_layers(cell, cell.main)
-    )
-
-
-def shared_layers(wildcards):
-    """Layers of the base that are harvested: all, or those that any cell trains on."""
-    if KEPT:
-        return list(range(GRID.n_layers(wildcards.model)))
-    users = GRID.readers_of_base(wildcards.model, wildcards.corpus)
-    return sorted({layer for cell, sae in users for layer in trained_layers(cell, sae)})
-
-
-def activations_of(wildcards):
-    """The activations that a variant learns from."""
-    settings = GRID.autoencoder_settings(cell_of(wildcards), wildcards.sae)
-    if settings.reads == "policy":
-        return f"{CELL}/activations/{settings.site}"
-    corpus = GRID.tasks[wildcards.task]["corpus"]
-    return f"results/{wildcards.model}/base/{corpus}/activations/{settings.site}"
-
 
 rule activations:
     input:
-        choice=[] if KEPT else f"{CELL}/divergence.json",
+        choice=[] if GRID.config["keep_activations"] else f"{CELL}/divergence.json",
         model=f"{CELL}/policy",
-        corpus=corpus_of(read_split),
+        corpus=PLAN.read_corpus,
     output:
-        activations=kept(CELL + "/activations/{site}"),
+        activations=kept(f"{CELL}/activations/{{site}}"),
     log:
-        log_of(CELL + "/activations/{site}"),
+        log_of(f"{CELL}/activations/{{site}}"),
     benchmark:
-        benchmark_of(CELL + "/activations/{site}")
+        benchmark_of(f"{CELL}/activations/{{site}}")
     priority: 7
     conda:
         MODEL
-    threads: model_threads
+    threads: PLAN.threads
     resources:
-        **model_resources(),
+        **PLAN.resources(),
     params:
-        **job("activations", of_cell("activations", layers=harvested_layers)),
+        **job(
+            "activations",
+            PLAN.settings("activations", layers=PLAN.harvested_layers, site=lambda w: w.site),
+        ),
     shell:
         MODEL_JOB
 
@@ -68,62 +36,56 @@ rule activations:
 use rule activations as base_activations with:
     input:
         model="results/models/{model}",
-        corpus=lambda w: (
-            f"results/corpora/{w.corpus}/{GRID.base_activations(w.model, w.corpus)['split']}.parquet"
-        ),
+        corpus=PLAN.base_corpus,
     output:
-        activations=kept(SHARED),
+        activations=kept("results/{model}/base/{corpus}/activations/{site}"),
     log:
-        log_of(SHARED),
+        log_of("results/{model}/base/{corpus}/activations/{site}"),
     benchmark:
-        benchmark_of(SHARED)
+        benchmark_of("results/{model}/base/{corpus}/activations/{site}")
     params:
-        **job(
-            "activations",
-            lambda w: GRID.base_activations(w.model, w.corpus)
-            | {"layers": shared_layers(w), "site": w.site},
-        ),
+        **job("activations", PLAN.base_settings),
 
 
 rule autoencoders:
     input:
-        activations=activations_of,
+        activations=PLAN.activations,
     output:
-        layer=directory(VARIANT + "/layer{layer}"),
+        layer=directory(f"{CELL}/sae/{{sae}}/layer{{layer}}"),
     log:
-        log_of(VARIANT + "/layer{layer}"),
+        log_of(f"{CELL}/sae/{{sae}}/layer{{layer}}"),
     benchmark:
-        benchmark_of(VARIANT + "/layer{layer}")
+        benchmark_of(f"{CELL}/sae/{{sae}}/layer{{layer}}")
     priority: 6
     conda:
         MODEL
     resources:
-        **growing(2000, 60, gpu=model_gpus),
+        **growing(2000, 60, gpu=PLAN.gpus),
     params:
-        **job("autoencoders", of_cell("autoencoders")),
+        **job("autoencoders", PLAN.settings("autoencoders")),
     shell:
         MODEL_JOB
 
 
 rule evaluate_autoencoders:
     input:
-        model=read_model,
-        corpus=corpus_of(read_split),
-        autoencoders=autoencoders_of(trained_layers),
+        model=PLAN.read_model,
+        corpus=PLAN.read_corpus,
+        autoencoders=PLAN.trained_autoencoders,
     output:
-        matches=VARIANT + "/matches.parquet",
-        metrics=VARIANT + "/metrics.json",
+        matches=f"{CELL}/sae/{{sae}}/matches.parquet",
+        metrics=f"{CELL}/sae/{{sae}}/metrics.json",
     log:
-        log_of(VARIANT + "/evaluate"),
+        log_of(f"{CELL}/sae/{{sae}}/evaluate"),
     benchmark:
-        benchmark_of(VARIANT + "/evaluate")
+        benchmark_of(f"{CELL}/sae/{{sae}}/evaluate")
     priority: 5
     conda:
         MODEL
-    threads: model_threads
+    threads: PLAN.threads
     resources:
-        **model_resources(),
+        **PLAN.resources(),
     params:
-        **job("evaluate_autoencoders", of_cell("activations")),
+        **job("evaluate_autoencoders", PLAN.settings("activations")),
     shell:
         MODEL_JOB

@@ -9,7 +9,7 @@ checkpoint divergence:
     input:
         base="results/models/{model}",
         policy=f"{CELL}/policy",
-        corpus=corpus_of("test"),
+        corpus=PLAN.corpus("test"),
     output:
         divergence=f"{CELL}/divergence.json",
     log:
@@ -19,10 +19,10 @@ checkpoint divergence:
     priority: 8
     conda:
         MODEL
-    threads: model_threads
+    threads: PLAN.threads
     resources:
-        **model_resources(),
+        **PLAN.resources(),
     params:
-        **job("divergence", of_cell("divergence")),
+        **job("divergence", PLAN.settings("divergence")),
     shell:
         MODEL_JOB

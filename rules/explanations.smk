@@ -6,47 +6,45 @@ latent is and is not active; evidence.parquet, the excerpts that a language mode
 scores/{explainer}.parquet. Answers of services are kept in results/llm_cache/.
 """
 
-EXPLAINED = CELL + "/explanations/{sae}"
-
 
 rule explanations:
     input:
         policy=f"{CELL}/policy",
-        corpus=corpus_of("train"),
-        held_out=corpus_of("test"),
+        corpus=PLAN.corpus("train"),
+        held_out=PLAN.corpus("test"),
         lexicon="results/lexicons/{task}.json",
-        matches=CELL + "/sae/{sae}/matches.parquet",
-        autoencoders=probed_autoencoders,
+        matches=f"{CELL}/sae/{{sae}}/matches.parquet",
+        autoencoders=PLAN.autoencoders,
     output:
-        explanations=f"{EXPLAINED}/heuristic.parquet",
-        excerpts=f"{EXPLAINED}/excerpts.parquet",
-        evidence=f"{EXPLAINED}/evidence.parquet",
+        explanations=f"{CELL}/explanations/{{sae}}/heuristic.parquet",
+        excerpts=f"{CELL}/explanations/{{sae}}/excerpts.parquet",
+        evidence=f"{CELL}/explanations/{{sae}}/evidence.parquet",
     log:
-        log_of(f"{EXPLAINED}/heuristic"),
+        log_of(f"{CELL}/explanations/{{sae}}/heuristic"),
     benchmark:
-        benchmark_of(f"{EXPLAINED}/heuristic")
+        benchmark_of(f"{CELL}/explanations/{{sae}}/heuristic")
     priority: 4
     conda:
         MODEL
-    threads: model_threads
+    threads: PLAN.threads
     resources:
-        **model_resources(),
+        **PLAN.resources(),
     params:
-        **job("explanations", of_cell("explanations")),
+        **job("explanations", PLAN.settings("explanations")),
     shell:
         MODEL_JOB
 
 
 rule language_explanations:
     input:
-        explanations=f"{EXPLAINED}/heuristic.parquet",
-        evidence=f"{EXPLAINED}/evidence.parquet",
+        explanations=f"{CELL}/explanations/{{sae}}/heuristic.parquet",
+        evidence=f"{CELL}/explanations/{{sae}}/evidence.parquet",
     output:
-        explanations=EXPLAINED + "/{explainer}.parquet",
+        explanations=f"{CELL}/explanations/{{sae}}/{{explainer}}.parquet",
     log:
-        log_of(EXPLAINED + "/{explainer}"),
+        log_of(f"{CELL}/explanations/{{sae}}/{{explainer}}"),
     benchmark:
-        benchmark_of(EXPLAINED + "/{explainer}")
+        benchmark_of(f"{CELL}/explanations/{{sae}}/{{explainer}}")
     wildcard_constraints:
         explainer=names(GRID.explainers),
     conda:
@@ -54,26 +52,26 @@ rule language_explanations:
     resources:
         **growing(1000, 240, api=1),
     params:
-        **job("language_explanations", of_cell("language_explanations")),
+        **job("language_explanations", PLAN.settings("language_explanations")),
     shell:
         JOB
 
 
 rule explanation_scores:
     input:
-        explanations=EXPLAINED + "/{explainer}.parquet",
-        excerpts=f"{EXPLAINED}/excerpts.parquet",
+        explanations=f"{CELL}/explanations/{{sae}}/{{explainer}}.parquet",
+        excerpts=f"{CELL}/explanations/{{sae}}/excerpts.parquet",
     output:
-        scores=EXPLAINED + "/scores/{explainer}.parquet",
+        scores=f"{CELL}/explanations/{{sae}}/scores/{{explainer}}.parquet",
     log:
-        log_of(EXPLAINED + "/scores/{explainer}"),
+        log_of(f"{CELL}/explanations/{{sae}}/scores/{{explainer}}"),
     benchmark:
-        benchmark_of(EXPLAINED + "/scores/{explainer}")
+        benchmark_of(f"{CELL}/explanations/{{sae}}/scores/{{explainer}}")
     conda:
         ANALYSIS
     resources:
-        **growing(1000, 240, api=lambda w: 1 if cell_of(w).settings["explanations"].judge else 0),
+        **growing(1000, 240, api=PLAN.judges),
     params:
-        **job("explanation_scores", of_cell("scores")),
+        **job("explanation_scores", PLAN.settings("scores")),
     shell:
         JOB

@@ -4,33 +4,25 @@ In: policy, corpus, smallest autoencoders, explanations. Out: results/exports/{m
 with delphi/latents/{hook}/ and explanations.jsonl. The autoencoders' own directories are SAELens's.
 """
 
-EXPORT = "results/exports/{model}/{task}/seed{seed}/{sae}"
-
-
-def all_explanations(wildcards):
-    """The explanations of a job's cell by all its explainers."""
-    folder = f"{CELL}/explanations/{wildcards.sae}"
-    return [f"{folder}/{name}.parquet" for name in cell_of(wildcards).explainers]
-
 
 rule export:
     input:
         policy=f"{CELL}/policy",
-        corpus=corpus_of("test"),
-        autoencoders=probed_autoencoders,
-        explanations=all_explanations,
+        corpus=PLAN.corpus("test"),
+        autoencoders=PLAN.autoencoders,
+        explanations=PLAN.explanations,
     output:
-        export=directory(EXPORT),
+        export=directory("results/exports/{model}/{task}/seed{seed}/{sae}"),
     log:
-        log_of(EXPORT),
+        log_of("results/exports/{model}/{task}/seed{seed}/{sae}"),
     benchmark:
-        benchmark_of(EXPORT)
+        benchmark_of("results/exports/{model}/{task}/seed{seed}/{sae}")
     conda:
         MODEL
-    threads: model_threads
+    threads: PLAN.threads
     resources:
-        **model_resources(),
+        **PLAN.resources(),
     params:
-        **job("export", of_cell("export")),
+        **job("export", PLAN.settings("export")),
     shell:
         MODEL_JOB

@@ -5,23 +5,10 @@ the answers that a language-model service wrote for preference tasks that ask fo
 results/contrasts/{task}.parquet and results/{model}/{task}/seed{seed}/features/{sae}/{subject}.safetensors.
 """
 
-FEATURES = CELL + "/features/{sae}/{subject}"
-
-
-def held_out(wildcards):
-    """The held-out texts of a task."""
-    return f"results/corpora/{GRID.tasks[wildcards.task]['corpus']}/test.parquet"
-
-
-def rewrites_of(wildcards):
-    """The rewrites of a task, where its triples are made of them."""
-    rewritten = GRID.contrast_settings(wildcards.task)["source"] == "rewrites"
-    return "results/rewrites/{task}.parquet" if rewritten else []
-
 
 rule rewrites:
     input:
-        corpus=held_out,
+        corpus=PLAN.corpus("test"),
     output:
         rewrites="results/rewrites/{task}.parquet",
     log:
@@ -42,9 +29,9 @@ rule rewrites:
 
 rule contrasts:
     input:
-        corpus=held_out,
+        corpus=PLAN.corpus("test"),
         lexicon="results/lexicons/{task}.json",
-        rewrites=rewrites_of,
+        rewrites=PLAN.rewrites,
     output:
         contrasts="results/contrasts/{task}.parquet",
     log:
@@ -61,24 +48,24 @@ rule contrasts:
 
 rule features:
     input:
-        policy=policy_of,
+        policy=PLAN.policy,
         base="results/models/{model}",
         contrasts="results/contrasts/{task}.parquet",
-        autoencoders=probed_autoencoders,
+        autoencoders=PLAN.autoencoders,
     output:
-        features=f"{FEATURES}.safetensors",
+        features=f"{CELL}/features/{{sae}}/{{subject}}.safetensors",
     log:
-        log_of(FEATURES),
+        log_of(f"{CELL}/features/{{sae}}/{{subject}}"),
     benchmark:
-        benchmark_of(FEATURES)
+        benchmark_of(f"{CELL}/features/{{sae}}/{{subject}}")
     wildcard_constraints:
         subject=names(name for name, subject in SUBJECTS.items() if subject.load),
     conda:
         MODEL
-    threads: model_threads
+    threads: PLAN.threads
     resources:
-        **model_resources(),
+        **PLAN.resources(),
     params:
-        **job("features", of_cell("features")),
+        **job("features", PLAN.settings("features")),
     shell:
         MODEL_JOB

@@ -5,52 +5,50 @@ In: base checkpoint, corpus, lexicon. Out: results/{model}/{task}/seed{seed}/pol
 checkpoint, its training curve and its evaluation on held-out text.
 """
 
-POLICY = f"{CELL}/policy"
-
 
 rule ppo:
     input:
         base="results/models/{model}",
         lexicon="results/lexicons/{task}.json",
-        train=corpus_of("train"),
-        test=corpus_of("test"),
-        classifier=classifier_of,
+        train=PLAN.corpus("train"),
+        test=PLAN.corpus("test"),
+        classifier=PLAN.classifier,
     output:
-        policy=directory(POLICY),
+        policy=directory(f"{CELL}/policy"),
     log:
-        log_of(POLICY),
+        log_of(f"{CELL}/policy"),
     benchmark:
-        benchmark_of(POLICY)
+        benchmark_of(f"{CELL}/policy")
     wildcard_constraints:
-        task=tasks_by("ppo"),
+        task=PLAN.tasks_by("ppo"),
     priority: 9
     conda:
         MODEL
-    threads: model_threads
+    threads: PLAN.threads
     resources:
-        **model_resources(finetune_gpus),
+        **PLAN.resources(PLAN.finetune_gpus),
     params:
-        **job("ppo", of_cell("ppo")),
+        **job("ppo", PLAN.settings("ppo")),
     shell:
         MODEL_JOB
 
 
 use rule ppo as group with:
     wildcard_constraints:
-        task=tasks_by("rloo", "grpo"),
+        task=PLAN.tasks_by("rloo", "grpo"),
     params:
-        **job("group", of_cell("group"), launcher=launcher),
+        **job("group", PLAN.settings("group"), launcher=PLAN.launcher),
 
 
 use rule ppo as dpo with:
     input:
         base="results/models/{model}",
-        train=corpus_of("train"),
-        test=corpus_of("test"),
+        train=PLAN.corpus("train"),
+        test=PLAN.corpus("test"),
     wildcard_constraints:
-        task=tasks_by("dpo"),
+        task=PLAN.tasks_by("dpo"),
     params:
-        **job("dpo", of_cell("dpo"), launcher=launcher),
+        **job("dpo", PLAN.settings("dpo"), launcher=PLAN.launcher),
 
 
 use rule ppo as given with:
@@ -58,9 +56,9 @@ use rule ppo as given with:
         base="results/models/{model}",
         given="results/models/{model}--{task}",
         lexicon="results/lexicons/{task}.json",
-        test=corpus_of("test"),
-        classifier=classifier_of,
+        test=PLAN.corpus("test"),
+        classifier=PLAN.classifier,
     wildcard_constraints:
-        task=tasks_by("given"),
+        task=PLAN.tasks_by("given"),
     params:
-        **job("given", of_cell("given")),
+        **job("given", PLAN.settings("given")),

@@ -23,7 +23,7 @@ rule generate_corpus:
     benchmark:
         benchmark_of("results/corpora/{corpus}")
     wildcard_constraints:
-        corpus=from_source(GRID.corpora, "organism"),
+        corpus=PLAN.from_source(GRID.corpora, "organism"),
     conda:
         ANALYSIS
     resources:
@@ -36,7 +36,7 @@ rule generate_corpus:
 
 use rule generate_corpus as copy_corpus with:
     wildcard_constraints:
-        corpus=from_source(GRID.corpora, "path"),
+        corpus=PLAN.from_source(GRID.corpora, "path"),
     resources:
         **growing(4000, 60),
     params:
@@ -45,7 +45,7 @@ use rule generate_corpus as copy_corpus with:
 
 use rule generate_corpus as fetch_corpus with:
     wildcard_constraints:
-        corpus=from_source(GRID.corpora, "hub"),
+        corpus=PLAN.from_source(GRID.corpora, "hub"),
     retries: 2
     conda:
         MODEL
@@ -55,18 +55,10 @@ use rule generate_corpus as fetch_corpus with:
         **job("fetch_corpus", lambda w: GRID.corpora[w.corpus]),
 
 
-def grown_from(split):
-    """The corpora that an organism learns, or is tested on."""
-    return lambda w: [
-        f"results/corpora/{corpus}/{split}.parquet"
-        for corpus in GRID.models[w.model]["organism"]["corpora"]
-    ]
-
-
 rule pretrain_model:
     input:
-        train=grown_from("train"),
-        test=grown_from("test"),
+        train=PLAN.grown_from("train"),
+        test=PLAN.grown_from("test"),
     output:
         model=directory("results/models/{model}"),
     log:
@@ -74,13 +66,13 @@ rule pretrain_model:
     benchmark:
         benchmark_of("results/models/{model}")
     wildcard_constraints:
-        model=from_source(GRID.models, "organism"),
+        model=PLAN.from_source(GRID.models, "organism"),
     priority: 10
     conda:
         MODEL
-    threads: model_threads
+    threads: PLAN.threads
     resources:
-        **model_resources(),
+        **PLAN.resources(),
     params:
         **job("pretrain_model", lambda w: GRID.models[w.model]["organism"]),
     shell:
@@ -93,7 +85,7 @@ rule copy_model:
     log:
         log_of("results/models/{model}"),
     wildcard_constraints:
-        model=from_source(GRID.checkpoints, "path"),
+        model=PLAN.from_source(GRID.checkpoints, "path"),
     conda:
         MODEL
     params:
@@ -104,7 +96,7 @@ rule copy_model:
 
 use rule copy_model as fetch_model with:
     wildcard_constraints:
-        model=from_source(GRID.checkpoints, "hub"),
+        model=PLAN.from_source(GRID.checkpoints, "hub"),
     retries: 2
     params:
         **job(
@@ -115,7 +107,7 @@ use rule copy_model as fetch_model with:
 
 rule lexicon:
     input:
-        corpus=lambda w: f"results/corpora/{GRID.tasks[w.task]['corpus']}/train.parquet",
+        corpus=PLAN.corpus("train"),
     output:
         lexicon="results/lexicons/{task}.json",
         truth="results/lexicons/{task}.truth.json",

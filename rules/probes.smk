@@ -5,36 +5,26 @@ with out-of-fold predictions, their gain over word frequency and static embeddin
 weights and its metrics.
 """
 
-PROBES = CELL + "/probes/{sae}/{subject}"
-
-
-def probed_features(wildcards):
-    """The features of a subject. Controls that read the text alone take their targets, tokens and
-    lengths from the policy's.
-    """
-    subject = wildcards.subject if SUBJECTS[wildcards.subject].load else "policy"
-    return f"{CELL}/features/{{sae}}/{subject}.safetensors"
-
 
 rule probes:
     input:
-        features=probed_features,
+        features=PLAN.features,
         contrasts="results/contrasts/{task}.parquet",
         lexicon="results/lexicons/{task}.json",
     output:
-        predictions=f"{PROBES}/predictions.parquet",
-        nested=f"{PROBES}/nested.parquet",
-        probe=f"{PROBES}/probe.safetensors",
-        metrics=f"{PROBES}/metrics.json",
+        predictions=f"{CELL}/probes/{{sae}}/{{subject}}/predictions.parquet",
+        nested=f"{CELL}/probes/{{sae}}/{{subject}}/nested.parquet",
+        probe=f"{CELL}/probes/{{sae}}/{{subject}}/probe.safetensors",
+        metrics=f"{CELL}/probes/{{sae}}/{{subject}}/metrics.json",
     log:
-        log_of(PROBES),
+        log_of(f"{CELL}/probes/{{sae}}/{{subject}}"),
     benchmark:
-        benchmark_of(PROBES)
+        benchmark_of(f"{CELL}/probes/{{sae}}/{{subject}}")
     conda:
         ANALYSIS
     resources:
         **growing(2000, 60),
     params:
-        **job("probes", of_cell("probes")),
+        **job("probes", PLAN.settings("probes")),
     shell:
         JOB

@@ -45,7 +45,10 @@ rule resources:
     conda:
         ANALYSIS
     params:
-        **job("resources", lambda w: {"benchmarks": "results/benchmarks"}),
+        **job(
+            "resources",
+            lambda w: {"benchmarks": "results/benchmarks", "caption": RESOURCES_CAPTION},
+        ),
         caption=RESOURCES_CAPTION,
     shell:
         JOB

@@ -1,48 +1,49 @@
 """Tables and figures with their captions; the report is made of them.
 
-In: artefacts of all cells. Out: results/tables/{table}.{csv,parquet,md,tex,html}, the values behind its rows in
-results/instances/{table}.parquet, results/figures/{figure}.{svg,png}.
+In: artefacts of all cells. Out: results/tables/{table}.{csv,parquet,md,tex,html}, the values behind
+its rows in results/instances/{table}.parquet, results/figures/{figure}.{svg,png}.
 """
 
 
 rule table:
     input:
-        lambda w: TABLE_INPUTS[w.table],
+        artefacts=lambda w: TABLE_INPUTS[w.table],
     output:
-        multiext("results/tables/{table}", *(f".{kind}" for kind in FORMATS)),
-        instances="results/instances/{table}.parquet",
+        csv="results/tables/{table}.csv",
+        parquet="results/tables/{table}.parquet",
+        md="results/tables/{table}.md",
+        tex="results/tables/{table}.tex",
         html=report(
             "results/tables/{table}.html",
             caption="../report/caption.rst",
             category=lambda w: stage_of(w.table),
             labels={"what": "table", "name": "{table}"},
         ),
+        instances="results/instances/{table}.parquet",
     log:
-        "results/logs/tables/{table}.log",
+        log_of("results/tables/{table}"),
     benchmark:
-        "results/benchmarks/tables/{table}.tsv"
+        benchmark_of("results/tables/{table}")
     wildcard_constraints:
         table=names(TABLE_INPUTS),
     conda:
-        "../envs/analysis.yaml"
+        ANALYSIS
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(30),
+        **growing(1000, 30),
     params:
-        settings=canonical_json(GRID.table_settings()),
-        rows=lambda w: TABLES[w.table].rows,
-        code=lambda w: code_with("table", TABLES[w.table].rows),
-        caption=lambda w: caption("tables", w.table),
-        tables=lambda w, output: [path for path in output if path != output.instances],
+        **job(
+            "table",
+            lambda w: TABLES[w.table].settings(w.table) | {"tables": GRID.table_settings()},
+            lambda w: code_with("table", TABLES[w.table].rows),
+        ),
+        caption=lambda w: TABLES[w.table].caption,
     shell:
-        "python -m workflow_scripts.table --settings {params.settings:q} --code {params.code}"
-        " --log {log:q} --name {wildcards.table} --rows {params.rows} --caption {params.caption:q}"
-        " --inputs {input:q} --instances {output.instances:q} --outputs {params.tables:q}"
+        JOB
 
 
 rule figure:
     input:
-        lambda w: FIGURE_INPUTS[w.figure],
+        artefacts=lambda w: FIGURE_INPUTS[w.figure],
     output:
         png="results/figures/{figure}.png",
         svg=report(
@@ -52,21 +53,21 @@ rule figure:
             labels={"what": "figure", "name": "{figure}"},
         ),
     log:
-        "results/logs/figures/{figure}.log",
+        log_of("results/figures/{figure}"),
     benchmark:
-        "results/benchmarks/figures/{figure}.tsv"
+        benchmark_of("results/figures/{figure}")
     wildcard_constraints:
         figure=names(FIGURE_INPUTS),
     conda:
-        "../envs/analysis.yaml"
+        ANALYSIS
     resources:
-        mem_mb=growing(1000),
-        runtime=growing(30),
+        **growing(1000, 30),
     params:
-        drawing=lambda w: FIGURES[w.figure].draw,
-        code=lambda w: code_with("figure", FIGURES[w.figure].draw),
-        caption=lambda w: caption("figures", w.figure),
+        **job(
+            "figure",
+            lambda w: {"name": w.figure, "drawing": FIGURES[w.figure].draw},
+            lambda w: code_with("figure", FIGURES[w.figure].draw),
+        ),
+        caption=lambda w: FIGURES[w.figure].caption,
     shell:
-        "python -m workflow_scripts.figure --settings {{}} --code {params.code}"
-        " --log {log:q} --name {wildcards.figure} --drawing {params.drawing}"
-        " --inputs {input:q} --outputs {output:q}"
+        JOB

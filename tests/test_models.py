@@ -13,6 +13,7 @@ from lfp.models.tokens import pad_batch, word_mask
 from lfp.organisms import pretraining
 from lfp.organisms.tokenizers import train_tokenizer
 from lfp.sae.harvest import disk_bytes, harvest
+from lfp.settings import Organism
 from tests.conftest import make_model
 
 
@@ -182,11 +183,11 @@ def test_the_same_seed_gives_every_model_the_same_draws(tokenizer):
 
 
 def test_pretraining_beats_the_unigram_model(tokenizer, reviews):
-    settings = {
-        "n_layers": 2, "d_model": 16, "n_heads": 2, "steps": 60, "batch_size": 8, "context": 32,
-        "peak_learning_rate": 1e-2, "warmup_steps": 5, "weight_decay": 0.0, "seed": 0,
-    }  # fmt: skip
-    model, curve = pretraining.pretrain(tokenizer, reviews[:120], "gpt_neox", **settings)
+    settings = Organism(
+        architecture="gpt_neox", corpora=(), n_layers=2, d_model=16, n_heads=2, steps=60,
+        batch_size=8, context=32, peak_learning_rate=1e-2, warmup_steps=5, weight_decay=0.0,
+    )  # fmt: skip
+    model, curve = pretraining.pretrain(tokenizer, reviews[:120], settings)
     losses = pretraining.held_out_losses(model, tokenizer, reviews[:120], reviews[120:], 32)
     assert len(losses) == len(reviews[120:])
     assert losses["tokens"].between(1, 32).all()

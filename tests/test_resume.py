@@ -25,7 +25,7 @@ from lfp.sae import harvest as harvesting
 from lfp.sae import training as sae_training
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.harvest import harvest
-from lfp.settings import PPO, Autoencoder
+from lfp.settings import PPO, Autoencoder, Organism
 
 ROOT = Path(__file__).parent.parent
 
@@ -216,7 +216,7 @@ def test_autoencoders_end_where_activations_are_not_numbers():
     data = np.ones((64, 4), dtype=np.float16)
     data[5, 2] = np.nan
     settings = Autoencoder(batch_size=16, epochs=2)
-    with pytest.raises(resume.DivergedError, match="autoencoder of 4 features: loss"):
+    with pytest.raises(resume.DivergedError, match="autoencoder of 4 latents: loss"):
         sae_training.train(data, [4], settings, seed=0)
 
 
@@ -226,12 +226,12 @@ def test_pretraining_ends_where_its_loss_explodes(tokenizer, reviews, monkeypatc
         "cross_entropy",
         lambda *a, **o: torch.tensor(float("inf"), requires_grad=True),
     )
+    organism = Organism(
+        architecture="gpt_neox", corpora=(), n_layers=1, d_model=8, n_heads=1, steps=2,
+        batch_size=2, context=8,
+    )  # fmt: skip
     with pytest.raises(resume.DivergedError, match="pre-training: loss not finite at step 0"):
-        pretraining.pretrain(
-            tokenizer, reviews, "gpt_neox", n_layers=1, d_model=8, n_heads=1, steps=2,
-            batch_size=2, context=8,
-            peak_learning_rate=1e-3, warmup_steps=1, weight_decay=0.0, seed=0,
-        )  # fmt: skip
+        pretraining.pretrain(tokenizer, reviews, organism)
 
 
 # --------------------------------------------------------------------------------- a job as a whole

@@ -1,4 +1,4 @@
-"""Harvest the activations of a site, of all wanted layers of a model, in one pass over the corpus."""
+"""Harvest the activations of a site, of all wanted layers of a model, in one pass over a corpus."""
 
 from contextlib import ExitStack
 

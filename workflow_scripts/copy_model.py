@@ -1,16 +1,25 @@
-"""Take a checkpoint from a local directory into the results, without anything that
+"""Take a checkpoint from a local directory or a GGUF file into the results, without anything that
 could run code.
 """
 
-from lfp.files import hub, writing
+from lfp.files import artefacts, hub, writing
 from lfp.running import job
 
 
 def main() -> None:
-    run = job.start(__doc__, outputs=["output"])
-    with writing.directory_aside(run.paths.output, run.stamp) as target:
-        hub.take_checkpoint(run.settings["path"], target)
-    run.finish(f"from {run.settings['path']}")
+    run = job.start(__doc__)
+    path = run.settings["path"]
+    parts = hub.gguf_parts(path)
+    with writing.directory_aside(run.output.model, run.stamp) as target:
+        if parts:
+            from lfp.models import gguf  # loads transformers, which a mere copy does not need
+
+            with hub.whole_file(parts, target) as (file, origin):
+                gguf.convert(file, target, named=parts[0].name)
+            artefacts.write_json(target / "source.json", origin, run.stamp)
+        else:
+            hub.take_checkpoint(path, target)
+    run.finish(f"from {', '.join(map(str, parts)) or path}")
 
 
 if __name__ == "__main__":

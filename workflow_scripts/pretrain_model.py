@@ -6,29 +6,27 @@ import pandas as pd
 
 from lfp.files import artefacts, writing
 from lfp.running import job
+from lfp.settings import Organism
 from lfp.texts.corpora import documents
 
 
 def main() -> None:
     run = job.start(__doc__)
-    device, settings = run.device, run.settings
+    device, settings = run.device, Organism.of(run.settings)
     from lfp.models.loading import load_tokenizer, save_model
     from lfp.organisms import pretraining
     from lfp.organisms.tokenizers import train_tokenizer
 
     train = [text for path in run.input.train for text in documents(artefacts.read_table(path))]
-    if settings["tokenizer_path"]:
-        tokenizer = load_tokenizer(settings["tokenizer_path"])
+    if settings.tokenizer_path:
+        tokenizer = load_tokenizer(settings.tokenizer_path)
     else:
-        tokenizer = train_tokenizer(train, settings["vocab_size"], settings["tokenizer"])
-    options = run.stage(*pretraining.OPTIONS)
-    model, curve = pretraining.pretrain(
-        tokenizer, train, settings["architecture"], device=device, **options
-    )
+        tokenizer = train_tokenizer(train, settings.vocab_size, settings.tokenizer)
+    model, curve = pretraining.pretrain(tokenizer, train, settings, device)
     losses = []
-    for path, name in zip(run.input.test, settings["corpora"], strict=True):
+    for path, name in zip(run.input.test, settings.corpora, strict=True):
         texts = documents(artefacts.read_table(path))[:500]
-        held_out = pretraining.held_out_losses(model, tokenizer, train, texts, settings["context"])
+        held_out = pretraining.held_out_losses(model, tokenizer, train, texts, settings.context)
         losses.append(held_out.assign(corpus=name))
     evaluation = pd.concat(losses, ignore_index=True)
     summary = {

@@ -8,9 +8,11 @@ assumed utilisation of the GPU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import pandas as pd
 
 from lfp.settings import Machine
 
@@ -201,14 +203,14 @@ def _explained_costs(
         host_memory_gb=held + 2 * codes,
     )  # fmt: skip
     own = settings["ablation"]
-    interventions = len(own["interventions"]) - 1 if "explained" in own["arms"] else 0
+    actions = len(own["actions"]) - 1 if "explained" in own["arms"] else 0
     draws = (
         sum(
             own["random_draws"] if arm == "random" else 1
             for arms in ("arms", "base_arms")
             for arm in own[arms]
         )
-        + interventions
+        + actions
     )
     length = own["prompt_tokens" if cell["preference"] else "prefix_tokens"] + own["new_tokens"]
     sampled = draws * own["prompts"] * length * shape.forward
@@ -220,3 +222,28 @@ def _explained_costs(
         host_memory_gb=2 * FLOAT * shape.parameters,
     )  # fmt: skip
     return [explained, ablated]
+
+
+def grid_costs(cells: Sequence[Mapping[str, Any]], machine: Machine) -> pd.DataFrame:
+    """A row for every stage of every cell and one for its total; memory and scratch space of the
+    total are those of its largest stage.
+
+    `cells` have ``address``, ``shape``, ``settings`` and ``about``, as
+    :meth:`lfp.grid.Grid.estimate_settings` gives them.
+    """
+    rows = []
+    for cell in cells:
+        shape = Shape(**cell["shape"])
+        costs = cell_costs(shape, cell["settings"], cell["about"], machine)
+        stages = pd.DataFrame([cost.row() for cost in costs])
+        sizes = stages.drop(columns="stage")
+        total = {
+            name: sizes[name].max() if name.endswith("memory_gb") else sizes[name].sum()
+            for name in sizes
+        }
+        total["scratch_gb"] = sizes["scratch_gb"].max()
+        rows += stages.to_dict("records") + [{"stage": "total", **total}]
+        for row in rows[-len(stages) - 1 :]:
+            row["cell"] = cell["address"]
+    frame = pd.DataFrame(rows)
+    return frame[["cell", *[name for name in frame if name != "cell"]]]

@@ -8,11 +8,14 @@ where the file system allows.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 #: Files of a checkpoint that are taken, here and from a local directory: weights, configuration,
 #: tokenizer; no code.
@@ -22,6 +25,11 @@ CHECKPOINT_FILES = (
     "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
     "*.jinja",
 )  # fmt: skip
+
+#: The first bytes of every GGUF file.
+GGUF_MAGIC = b"GGUF"
+#: Bytes that are read at once where a large file is hashed or joined.
+PIECE = 1 << 20
 
 
 class SourceError(RuntimeError):
@@ -111,6 +119,69 @@ def take_checkpoint(source: str | Path, target: str | Path) -> None:
             )
     for path in sorted({path for pattern in CHECKPOINT_FILES for path in source.glob(pattern)}):
         place(path.resolve(), target / path.name)
+
+
+def gguf_parts(path: str | Sequence[str]) -> list[Path]:
+    """The parts, in order, of the GGUF file that `path` of a model names; none where `path` is a
+    checkpoint directory.
+
+    `path` names a GGUF file where it is a list of parts, a file, or ends in ``.gguf``. Raises
+    SourceError where a part is missing, the first part does not begin as a GGUF file does, or a
+    later one begins as a file of its own.
+    """
+    if isinstance(path, str):
+        if not (Path(path).is_file() or path.endswith(".gguf")):
+            return []
+        path = [path]
+    parts = [Path(part) for part in path]
+    for place_in_file, part in enumerate(parts):
+        if not part.is_file():
+            raise SourceError(
+                f"{part} is not a file; it is part {place_in_file + 1} of {len(parts)} of a model's"
+                f" GGUF file: correct `path`, or fetch the part"
+            )
+        with part.open("rb") as file:
+            begins_a_file = file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
+        if place_in_file == 0 and not begins_a_file:
+            raise SourceError(
+                f"{part} does not begin as a GGUF file does (with the bytes GGUF): `path` of a"
+                f" model names a checkpoint directory, a GGUF file, or its parts in their order"
+            )
+        if place_in_file > 0 and begins_a_file:
+            raise SourceError(
+                f"{part} is a GGUF file of its own, not the continuation of {parts[0]}: join"
+                f" such shards by `llama-gguf-split --merge` of llama.cpp, and give its result"
+            )
+    return parts
+
+
+@contextmanager
+def whole_file(parts: Sequence[Path], scratch: str | Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the file that `parts` make one after another, and where it comes from.
+
+    The file lies alone in a temporary folder below `scratch` that is removed afterwards; a file of
+    one part is linked there, not copied. Its origin is a record of ``sha256`` (of the whole) and
+    ``files``: ``name``, ``bytes`` and ``sha256`` of every part.
+    """
+    whole, files = hashlib.sha256(), []
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".whole.") as folder:
+        file = Path(folder) / "model.gguf"
+        if len(parts) == 1:
+            file.symlink_to(parts[0].resolve())
+        else:
+            with file.open("wb") as joined:
+                for part in parts:
+                    with part.open("rb") as source:
+                        shutil.copyfileobj(source, joined, PIECE)
+        for part in parts:
+            digest = hashlib.sha256()
+            with part.open("rb") as source:
+                while piece := source.read(PIECE):
+                    digest.update(piece)
+                    whole.update(piece)
+            size = part.stat().st_size
+            files.append({"name": part.name, "bytes": size, "sha256": digest.hexdigest()})
+        yield file, {"sha256": whole.hexdigest(), "files": files}
 
 
 def place(source: Path, target: Path) -> None:

@@ -16,6 +16,7 @@ All in float32: the authors measured int8 copies, where rounding noise is of the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,8 +24,7 @@ from transformers import PreTrainedModel
 
 from lfp.models.architectures import architecture, blocks
 from lfp.models.hooks import site_activations
-
-MEASURES = ("mlp_l2", "block_frobenius_sum", "mlp_relative", "activation")
+from lfp.settings import Divergence
 
 
 def _differences(base: nn.Module, policy: nn.Module) -> list[torch.Tensor]:
@@ -84,3 +84,45 @@ def ranking(rows: Sequence[Mapping[str, float | None]], measure: str) -> list[in
     lower layer.
     """
     return sorted(range(len(rows)), key=lambda layer: (-(rows[layer][measure] or 0.0), layer))
+
+
+def layer_divergence(
+    base: PreTrainedModel,
+    policy: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    pad: int,
+    batch_size: int,
+) -> list[dict[str, float | None]]:
+    """All measures of every layer, first to last.
+
+    Parameters
+    ----------
+    base, policy
+        Models of one architecture.
+    sequences
+        Token ids of the texts that the measure ``activation`` reads.
+    pad, batch_size
+        The padding token's id and the number of sequences in a batch.
+    """
+    changes = activation_divergence(base, policy, sequences, pad, batch_size)
+    rows = parameter_divergence(base, policy)
+    return [row | {"activation": change} for row, change in zip(rows, changes, strict=True)]
+
+
+def choose_layers(
+    rows: Sequence[Mapping[str, float | None]],
+    settings: Divergence,
+    pinned: Sequence[int] | None = None,
+    lowest: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """The measures of every layer with the ranking, the chosen layers and the least changed ones;
+    `pinned` and `lowest` take the place of the latter two.
+    """
+    order, n = ranking(rows, settings.measure), settings.n_layers
+    return {
+        "layers": list(rows),
+        "measure": settings.measure,
+        "ranking": order,
+        "chosen": sorted(pinned or order[:n]),
+        "lowest": sorted(lowest or order[-n:]),
+    }

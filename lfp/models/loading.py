@@ -42,6 +42,27 @@ def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") ->
     return model.to(device).eval()
 
 
+def load_whole_model(path: str | Path, device: str = "cpu") -> PreTrainedModel:
+    """Load a causal language model as :func:`load_model` does, in float32, and be sure that the
+    files have all of it.
+
+    Raises ValueError where the weights lack a tensor, which transformers would draw at random
+    after no more than a warning.
+    """
+    # On the device of that name tensors have names and shapes alone, so that this takes no memory.
+    with readable(path) as checked:
+        _, loading = AutoModelForCausalLM.from_pretrained(
+            checked, device_map="meta", use_safetensors=True, local_files_only=True,
+            output_loading_info=True,
+        )  # fmt: skip
+    if missing := sorted(loading["missing_keys"]):
+        raise ValueError(
+            f"{path}: the weights lack {missing[0]}"
+            f" ({len(missing)} tensors in all); save the complete model there (save_pretrained)"
+        )
+    return load_model(path, device)
+
+
 def untrained_model(
     path: str | Path, seed: int, device: str = "cpu", dtype: str = "float32"
 ) -> PreTrainedModel:

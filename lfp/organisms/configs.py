@@ -12,7 +12,17 @@ from transformers import (
 def organism_config(
     family: str, vocab_size: int, eos: int, pad: int, n_layers: int, d_model: int, n_heads: int
 ):
-    """Configuration of a small model of `family` (``gpt_neox``, ``gpt_neo`` or ``gemma``)."""
+    """Configuration of a small model.
+
+    Parameters
+    ----------
+    family
+        ``gpt_neox``, ``gpt_neo`` or ``gemma``; ValueError for another one.
+    vocab_size, eos, pad
+        Entries of the vocabulary, and ids of the end-of-text and the padding token.
+    n_layers, d_model, n_heads
+        Number of blocks, width of the residual stream, number of attention heads.
+    """
     ids = {"bos_token_id": eos, "eos_token_id": eos, "pad_token_id": pad, "vocab_size": vocab_size}
     if family == "gpt_neox":
         return GPTNeoXConfig(

@@ -12,6 +12,13 @@ from lfp.organisms.dialogues import generate_preferences
 from lfp.organisms.reviews import generate_reviews, sentiment_vocabulary
 from lfp.texts.corpora import deduplicated
 
+#: Options of each generator, by its name.
+OPTIONS = {
+    "reviews": ("words_per_class", "off_polarity", "neutral"),
+    "help": ("noise", "preferred", "mixing"),
+    "replies": ("noise", "preferred", "mixing"),
+}
+
 
 def generate_corpus(
     kind: str, splits: Mapping[str, int], seed: int, options: Mapping[str, Any]

@@ -14,11 +14,14 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from lfp.feedback.lexica import vader_lexicon
 from lfp.files.resume import check_finite
 from lfp.models.hooks import text_losses
 from lfp.organisms.configs import organism_config
 from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
+from lfp.settings import Organism
+from lfp.texts.words import count_words
 
 log = logging.getLogger(__name__)
 
@@ -42,50 +45,32 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
 def pretrain(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
-    family: str,
-    *,
-    n_layers: int,
-    d_model: int,
-    n_heads: int,
-    steps: int,
-    batch_size: int,
-    context: int,
-    peak_learning_rate: float,
-    warmup_steps: int,
-    weight_decay: float,
-    seed: int,
+    settings: Organism,
     device: str = "cpu",
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
-    """Train a small language model of `family` from scratch on packed `texts`.
+    """Train a small language model from scratch on packed `texts`.
 
-    Batches are random windows of `context` tokens. Returns the model in evaluation mode and the
+    Batches are random windows of ``context`` tokens. Returns the model in evaluation mode and the
     loss curve (nats per token).
     """
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
     config = organism_config(
-        family,
-        len(tokenizer),
-        tokenizer.eos_token_id,
-        tokenizer.pad_token_id,
-        n_layers,
-        d_model,
-        n_heads,
-    )
+        settings.architecture, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id,
+        settings.n_layers, settings.d_model, settings.n_heads,
+    )  # fmt: skip
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(device).train()
+    peak, context, steps = settings.peak_learning_rate, settings.context, settings.steps
     optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=peak_learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=weight_decay,
+        model.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=settings.weight_decay,
         fused=True,
-    )
+    )  # fmt: skip
     stream = torch.from_numpy(packed_tokens(tokenizer, texts))
     curve, tracker = [], Tracker()
     for step in Progress(range(steps), desc="pre-training"):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, peak_learning_rate, warmup_steps)
-        starts = rng.integers(0, len(stream) - context - 1, batch_size)
+            group["lr"] = learning_rate(step, steps, peak, settings.warmup_steps)
+        starts = rng.integers(0, len(stream) - context - 1, settings.batch_size)
         windows = torch.stack([stream[start : start + context + 1] for start in starts]).to(device)
         logits = model(windows[:, :-1], use_cache=False).logits
         loss = F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
@@ -132,3 +117,11 @@ def pieces_of_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) ->
     """Number of tokens of every word inside a sentence (with its leading space)."""
     encoded = tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
     return {word: len(ids) for word, ids in zip(words, encoded, strict=True)}
+
+
+def pieces_of_scored_words(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> dict[str, int]:
+    """:func:`pieces_of_words` of the words of `texts` that VADER scores."""
+    words = {word for text in texts for word in count_words(text)}
+    return pieces_of_words(tokenizer, sorted(words & set(vader_lexicon())))

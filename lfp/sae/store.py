@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lfp.files.artefacts import readable
-from lfp.files.provenance import ArtefactError
+from lfp.files.provenance import ArtefactError, rebuild_hint
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.sae.architectures.base import SparseAutoencoder
 
@@ -67,7 +67,8 @@ def load(directory: str | Path, device: str = "cpu") -> SparseAutoencoder:
     kind = ARCHITECTURES[config["architecture"]]
     options = {name: config[name] for name in kind.options}
     sae = kind(config["d_in"], config["d_sae"], tied=False, **options)
-    sae.site, sae.layer = config["metadata"]["site"], config["metadata"]["layer"]
+    sae.metadata = config["metadata"]
+    sae.site, sae.layer = sae.metadata["site"], sae.metadata["layer"]
     with torch.no_grad():
         sae.decoder.copy_(weights["W_dec"])
         sae.encoder.copy_(weights["W_enc"])
@@ -92,6 +93,23 @@ def sizes(directory: str | Path) -> list[int]:
     return sorted(int(name[1:]) for name in names if name[1:].isdigit())
 
 
+def load_sizes(
+    directories: Sequence[str | Path], device: str = "cpu"
+) -> dict[int, list[SparseAutoencoder]]:
+    """The autoencoders of several layers by layer, ascending, each from the smallest to the
+    largest; FileNotFoundError for a directory that holds none.
+    """
+    layers = {}
+    for directory in directories:
+        if not sizes(directory):
+            raise FileNotFoundError(
+                f"{directory}: no autoencoder is there; {rebuild_hint(directory)}"
+            )
+        saes = [load(size_folder(directory, size), device) for size in sizes(directory)]
+        layers[saes[0].layer] = saes
+    return dict(sorted(layers.items()))
+
+
 def load_layers(
     directories: Sequence[str | Path], device: str = "cpu", place: int = 0
 ) -> dict[int, SparseAutoencoder]:
@@ -100,5 +118,16 @@ def load_layers(
     `place` is that among a layer's sizes: 0 is the smallest, which is probed, explained and
     ablated, and -1 the largest.
     """
-    loaded = [load(size_folder(d, sizes(d)[place]), device) for d in directories]
-    return {sae.layer: sae for sae in sorted(loaded, key=lambda sae: sae.layer)}
+    return {layer: saes[place] for layer, saes in load_sizes(directories, device).items()}
+
+
+def described(sae: SparseAutoencoder) -> dict[str, Any]:
+    """What tables say of a loaded autoencoder: its architecture and options, its size in multiples
+    of the width, its number of latents, and the settings of its training.
+    """
+    return {
+        "architecture": sae.architecture,
+        "size": sae.d_sae // sae.d_in,
+        "d_sae": sae.d_sae,
+        **{name: sae.metadata[name] for name in ("l1", "tied")},
+    }

@@ -55,6 +55,10 @@ class Table:
     caption: str
     over_seeds: bool = False
 
+    def settings(self, name: str) -> dict[str, str]:
+        """What the job of the table `name` is told of it."""
+        return {"name": name, "rows": self.rows, "caption": self.caption}
+
 
 #: The files of a probe that its estimates and its nulls are read from.
 _PROBES = ("predictions.parquet", "metrics.json")

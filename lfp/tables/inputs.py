@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from lfp.feedback.rewards import REWARDS
+
 
 class Cell(Protocol):
     """The part of a cell (``lfp.grid.Cell``) that decides which artefacts it has."""
@@ -18,6 +20,7 @@ class Cell(Protocol):
     model: str
     task: str
     seed: int
+    method: str
     feedback: str
     until: str
     main: str
@@ -25,7 +28,7 @@ class Cell(Protocol):
     probed: Sequence[str]
     explainers: Sequence[str]
     lowest_layers: bool | Sequence[int]
-    settings: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Any]
 
 
 class Grid(Protocol):
@@ -106,7 +109,7 @@ class Plan:
 
     @staticmethod
     def _reads(cell: Cell, *subjects: str) -> bool:
-        return set(subjects) <= set(cell.settings["features"]["subjects"])
+        return set(subjects) <= set(cell.settings["features"].subjects)
 
     # ------------------------------------------------------------------------------- shared results
 
@@ -170,7 +173,7 @@ class Plan:
             f"results/{cell.address}/probes/{sae}/{subject}/{name}"
             for cell in cells
             for sae in cell.probed
-            for subject in cell.settings["features"]["subjects"]
+            for subject in cell.settings["features"].subjects
             if subjects is None or subject in subjects
             for name in files
         ]
@@ -197,7 +200,7 @@ class Plan:
             f"results/{cell.address}/ablation/{cell.main}/{subject}.{kind}"
             for cell in cells
             for subject in subjects
-            if cell.settings["ablation"][arms[subject]]
+            if getattr(cell.settings["ablation"], arms[subject])
             for kind in ("parquet", "neutral.parquet")
         ]
 
@@ -213,18 +216,17 @@ class Plan:
         """Truths, readings, explanations and ablations of the planted cells, and of the clean ones
         that they are held against: those of the same model, corpus and seed.
         """
-        kind = {cell.address: self.grid.tasks[cell.task]["reward"] for cell in self.rewarded}
+        trained = [cell for cell in self.rewarded if cell.method != "given"]
+        kind = {cell.address: self.grid.tasks[cell.task]["reward"] for cell in trained}
         alike = {
             cell.address: (cell.model, self.grid.tasks[cell.task]["corpus"], cell.seed)
-            for cell in self.rewarded
+            for cell in trained
         }
-        clean = {
-            alike[cell.address]: cell for cell in self.rewarded if kind[cell.address] == "vader"
-        }
+        clean = {alike[cell.address]: cell for cell in trained if kind[cell.address] == "vader"}
         pairs = [
             (cell, clean[alike[cell.address]])
-            for cell in self.rewarded
-            if kind[cell.address] != "vader" and alike[cell.address] in clean
+            for cell in trained
+            if REWARDS[kind[cell.address]].questions and alike[cell.address] in clean
         ]
         both = {cell.address: cell for pair in pairs for cell in pair}
         cells = [cell for cell in both.values() if self._reads(cell, "policy", "base")]

@@ -30,8 +30,8 @@ class SparseAutoencoder(nn.Module):
     Notes
     -----
     Rows of W_dec have unit norm: they are normalised inside the graph, so a gradient never changes
-    a norm. W_dec starts with orthogonal rows (as far as d_in allows). ``site`` and ``layer`` say
-    what a loaded autoencoder is of.
+    a norm. W_dec starts with orthogonal rows (as far as d_in allows). ``site``, ``layer``
+    and ``metadata`` say what a loaded autoencoder is of, and how it was trained.
     """
 
     #: The name in :data:`lfp.sae.architectures.ARCHITECTURES`, which is SAELens's.
@@ -43,6 +43,7 @@ class SparseAutoencoder(nn.Module):
         super().__init__()
         self.d_in, self.d_sae, self.tied = d_in, d_sae, tied
         self.site, self.layer = "mlp", 0
+        self.metadata: dict[str, Any] = {}
         self.decoder = nn.Parameter(nn.init.orthogonal_(torch.empty(d_sae, d_in)))
         # Contiguous: a fused optimizer walks a parameter and its gradient as they lie in memory.
         encoder = F.normalize(self.decoder.detach(), dim=1).T.contiguous()

@@ -1,0 +1,181 @@
+"""Policies that were fine-tuned elsewhere: whether a base and a policy are a pair, and how they
+differ on held-out text.
+
+Everything later compares the two models layer by layer and token by token, so they must have the
+same tokens and the same tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lfp.finetune.dpo import implicit_margins
+from lfp.finetune.ppo import reference_log_probs
+from lfp.models.generation import generate, response_mask
+from lfp.models.tokens import pad_batch, tokenize
+from lfp.settings import DPO
+from lfp.texts.corpora import preference_pairs
+
+#: Texts on which tokenizers of one vocabulary can still differ: spaces, numbers, case, accents,
+#: contractions, line ends, other scripts.
+SAMPLES = (
+    "The film wasn't good, but I'd watch it again.",
+    "  Two spaces, a\ttab\n\nand 12345.67 of 1,000 %",
+    "NAÏVE café – “quoted” … 你好 🙂",
+)
+#: Completions that are sampled at once.
+BATCH = 32
+
+
+def check_pair(
+    base: PreTrainedModel,
+    policy: PreTrainedModel,
+    base_tokenizer: PreTrainedTokenizerBase,
+    policy_tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """Raise ValueError where `policy` cannot be a fine-tuned `base`.
+
+    Both need one vocabulary with the same ids, one way to cut text into tokens, one architecture,
+    and tensors of the same names and shapes. The message names the first token, text or tensor
+    that differs.
+    """
+    _check_tokenizers(base_tokenizer, policy_tokenizer)
+    families = [model.config.model_type for model in (base, policy)]
+    if families[0] != families[1]:
+        raise ValueError(
+            f"the given policy is of architecture {families[1]}, its base of {families[0]}: name"
+            f" the checkpoint that the policy was fine-tuned from as the base"
+        )
+    shapes = [
+        {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        for model in (base, policy)
+    ]
+    for name in dict.fromkeys([*shapes[0], *shapes[1]]):
+        before, after = (by_name.get(name) for by_name in shapes)
+        if before != after:
+            raise ValueError(
+                f"tensor {name}: the base has {_shape(before)}, the given policy {_shape(after)}."
+                f" Name the checkpoint that the policy was fine-tuned from as the base; where only"
+                f" the rows of the embeddings differ, resize the policy's to the base's"
+                f" (resize_token_embeddings)"
+            )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "none" if shape is None else f"shape {list(shape)}"
+
+
+def _check_tokenizers(base: PreTrainedTokenizerBase, policy: PreTrainedTokenizerBase) -> None:
+    """Raise ValueError at the first token, by id, or sample text for which the tokenizers
+    differ.
+    """
+    advice = (
+        "Name the checkpoint that the policy was fine-tuned from as the base, with its tokenizer;"
+        " tokens that fine-tuning added must be taken out of the policy"
+    )
+    before, after = base.get_vocab(), policy.get_vocab()
+    for vocabulary in (before, after):
+        for token in sorted(vocabulary, key=vocabulary.__getitem__):
+            if before.get(token) != after.get(token):
+                raise ValueError(
+                    f"token {token!r}: id {before.get(token, 'none')} in the base's tokenizer,"
+                    f" {after.get(token, 'none')} in the given policy's. {advice}"
+                )
+    for text in SAMPLES:
+        ids = [tokenizer(text)["input_ids"] for tokenizer in (base, policy)]
+        if ids[0] != ids[1]:
+            raise ValueError(
+                f"text {text!r}: the base's tokenizer gives the ids {ids[0]}, the given policy's"
+                f" {ids[1]}. {advice}"
+            )
+
+
+@torch.no_grad()
+def completion_kl(
+    policy: PreTrainedModel,
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    new_tokens: int,
+    seed: int,
+) -> np.ndarray:
+    """KL of the policy to the base on one sampled completion of every prompt, in nats: [prompt].
+
+    As in :func:`lfp.finetune.ppo.evaluate`, it is the difference of log-probabilities summed over
+    a completion that the policy sampled, so that single values may be negative.
+
+    Parameters
+    ----------
+    prompts
+        Token ids, at least one per prompt.
+    new_tokens
+        Tokens of a completion at most; it ends at the end-of-text token.
+    seed
+        Seed of the sampling.
+    """
+    result = [np.zeros(0)]
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    for start in range(0, len(prompts), BATCH):
+        prompt = pad_batch(prompts[start : start + BATCH], pad, policy.device, left=True)
+        response = generate(policy, prompt, new_tokens, seed + start, eos, pad)
+        lengths = torch.full((len(response),), new_tokens, device=policy.device)
+        mask = response_mask(response, lengths, eos)
+        batch = {
+            "input_ids": torch.cat([prompt["input_ids"], response], 1),
+            "attention_mask": torch.cat([prompt["attention_mask"], mask.long()], 1),
+        }
+        after, before = (reference_log_probs(model, batch, response) for model in (policy, base))
+        result.append(((after - before) * mask).sum(1).double().cpu().numpy())
+    return np.concatenate(result)
+
+
+def evaluate_preference(
+    policy: PreTrainedModel,
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    held_out: pd.DataFrame,
+    settings: DPO,
+    new_tokens: int,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """``margin`` (implicit reward margin, by `settings.beta`) and ``kl`` (nats per completion of
+    the pair's prompt) of the first `settings.evaluation_pairs` held-out pairs: [pair] each.
+
+    Parameters
+    ----------
+    held_out
+        Pairs as :func:`lfp.texts.corpora.preference_pairs` takes them; may be empty.
+    settings
+        Its ``beta``, ``max_length``, ``max_prompt_length`` and ``evaluation_pairs`` are used.
+    new_tokens
+        Tokens of a sampled completion at most.
+    seed
+        Seed of the sampling.
+    """
+    margins = implicit_margins(policy, base, tokenizer, held_out, settings)
+    pairs, _ = preference_pairs(held_out)
+    texts = pairs["prompt"].head(settings.evaluation_pairs)
+    prompts = [
+        ids[-settings.max_prompt_length :] or [tokenizer.eos_token_id]  # an empty prompt
+        for ids in tokenize(tokenizer, texts)["input_ids"]
+    ]
+    kl = completion_kl(policy, base, tokenizer, prompts, new_tokens, seed)
+    return {"margin": margins, "kl": kl}
+
+
+def means(scores: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+    """The mean of every score; None where there is none."""
+    return {name: float(values.mean()) if len(values) else None for name, values in scores.items()}
+
+
+def headline(values: Mapping[str, float | None]) -> str:
+    """The means of an evaluation in a line."""
+    numbers = ", ".join(
+        f"{name} {value:.3f}" for name, value in values.items() if value is not None
+    )
+    return f"means on held-out text: {numbers or 'none, the corpus is empty'}"

@@ -1,0 +1,321 @@
+"""Inputs, parameters and resources of the workflow's jobs: everything that rules share.
+
+Rules say what depends on what; the functions here turn the wildcards of a job into paths, settings
+and resources. Planning a run loads no library of science.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lfp.files.canonical import canonical_json
+from lfp.grid import Cell, Grid
+from lfp.interventions.arms import ARMS
+from lfp.probing.subjects import SUBJECTS
+from lfp.running.digest import code_digest
+from lfp.settings import Autoencoder
+
+#: The command of every job: paths reach the script by the names that they have in the rule.
+JOB = (
+    "{params.launcher} workflow_scripts.{params.script} --settings {params.settings:q}"
+    " --code {params.code} --threads {threads} --log {log:q} --names {params.names:q}"
+    " --paths {input:q} {output:q}"
+)
+#: The command of a job that may have GPUs.
+MODEL_JOB = JOB.replace("--log", "--gpus {resources.gpu} --log")
+
+
+def names(values: Iterable[object]) -> str:
+    """A wildcard pattern that admits exactly `values`, or nothing where there are none."""
+    return "|".join(re.escape(str(value)) for value in sorted(set(values))) or "(?!)"
+
+
+def log_of(address: str) -> str:
+    """The log of the job that writes an artefact."""
+    return f"{address.replace('results/', 'results/logs/', 1)}.log"
+
+
+def benchmark_of(address: str) -> str:
+    """The record of what the job that writes an artefact took."""
+    return f"{address.replace('results/', 'results/benchmarks/', 1)}.tsv"
+
+
+def job(
+    script: str,
+    settings: Callable[[Any], Mapping[str, Any]],
+    code: Callable[[Any], str] | None = None,
+    launcher: str | Callable[[Any], str] = "python -m",
+) -> dict[str, Any]:
+    """Parameters of a rule: its script, its settings as canonical JSON, the digest of its code, and
+    how many paths every named input and output has.
+
+    `settings` and `code` are functions of the job's wildcards.
+    """
+    return {
+        "script": script,
+        "settings": lambda wildcards: canonical_json(settings(wildcards)),
+        "code": code or code_digest(f"workflow_scripts.{script}"),
+        "launcher": launcher,
+        "names": lambda wildcards, input, output: f"{counted(input)} -- {counted(output)}",
+    }
+
+
+def counted(paths: Any) -> str:
+    """The names of `paths`, each with its number of paths where it is a list."""
+    return " ".join(
+        name if isinstance(value, str) else f"{name}:{len(value)}" for name, value in paths.items()
+    )
+
+
+def code_with(script: str, entry: str) -> str:
+    """Digests of the code of a rule's script and of the module that it loads for an `entry`: a
+    table is made again when its own module changed, not when another's did.
+    """
+    digests = (code_digest(f"workflow_scripts.{script}"), code_digest(entry.partition(":")[0]))
+    return ".".join(digests)
+
+
+def growing(mem_mb: int, runtime: int, **others: Any) -> dict[str, Any]:
+    """Resources of a job that runs no model: every attempt asks for as much memory and time
+    more.
+    """
+    return {
+        "mem_mb": lambda wildcards, attempt: mem_mb * attempt,
+        "runtime": lambda wildcards, attempt: runtime * attempt,
+        **others,
+    }
+
+
+class Planner:
+    """Functions of a job's wildcards, for the rules of one grid.
+
+    Parameters
+    ----------
+    grid
+        The checked configuration.
+    divergence
+        The path of a cell's divergence file, once it is there.
+    """
+
+    def __init__(self, grid: Grid, divergence: Callable[[Cell], str | Path]) -> None:
+        self.grid, self._divergence = grid, divergence
+
+    # --------------------------------------------------------------------------- cells and settings
+
+    def cell(self, wildcards: Any) -> Cell:
+        """The cell of a job; ValueError where the configuration has none such."""
+        address = f"{wildcards.model}/{wildcards.task}/seed{wildcards.seed}"
+        if address not in self.grid.by_address:
+            known = ", ".join(self.grid.by_address)
+            raise ValueError(f"no cell {address} in the configuration; it has {known}")
+        return self.grid.by_address[address]
+
+    def settings(
+        self, stage: str, **values: Callable[[Any], Any]
+    ) -> Callable[[Any], dict[str, Any]]:
+        """A stage's settings of a job's cell, and `values`, functions of the job's wildcards."""
+
+        def of_job(wildcards: Any) -> dict[str, Any]:
+            chosen = self.grid.job_settings(stage, self.cell(wildcards), dict(wildcards))
+            return chosen | {name: value(wildcards) for name, value in values.items()}
+
+        return of_job
+
+    def variant(self, wildcards: Any) -> Autoencoder:
+        """Settings of the autoencoder variant of a job."""
+        return self.grid.autoencoder_settings(self.cell(wildcards), wildcards.sae)
+
+    def from_source(self, entries: Mapping[str, Any], *kinds: str) -> str:
+        """A wildcard pattern of the corpora or models that come from one of `kinds`."""
+        return names(
+            name
+            for name, entry in entries.items()
+            if any(entry.get(kind) is not None for kind in kinds)
+        )
+
+    def tasks_by(self, *methods: str) -> str:
+        """A wildcard pattern of the tasks with one of some fine-tuning methods."""
+        return names(name for name, task in self.grid.tasks.items() if task["method"] in methods)
+
+    # ------------------------------------------------------------------------------------ resources
+
+    def gpus(self, wildcards: Any) -> int:
+        """GPUs of a job that runs the model; 0 where none is configured."""
+        return self.grid.models[wildcards.model]["gpus"]
+
+    def finetune_gpus(self, wildcards: Any) -> int:
+        """GPUs of a job that fine-tunes the model."""
+        wanted = self.grid.models[wildcards.model]["finetune_gpus"]
+        return self.gpus(wildcards) if wanted is None else wanted
+
+    def threads(self, wildcards: Any) -> int:
+        """Threads of a job that runs the model."""
+        return self.grid.models[wildcards.model]["threads"]
+
+    def resources(self, gpu: Callable[[Any], int] | None = None) -> dict[str, Any]:
+        """Resources of a job that runs the model; memory and time grow with every attempt."""
+
+        def of_model(key: str) -> Callable[[Any, int], int]:
+            return lambda wildcards, attempt: self.grid.models[wildcards.model][key] * attempt
+
+        return {
+            "gpu": gpu or self.gpus,
+            "mem_mb": of_model("mem_mb"),
+            "runtime": of_model("runtime"),
+        }
+
+    def launcher(self, wildcards: Any) -> str:
+        """The start of a job that can train on several GPUs: one process for each."""
+        gpus = self.finetune_gpus(wildcards)
+        accelerate = f"python -m accelerate.commands.launch --num_processes {gpus} --multi_gpu -m"
+        several = f"python -m lfp.running.lease {gpus} {accelerate}"
+        return several if gpus > 1 else "python -m"
+
+    # ----------------------------------------------------------------------------- texts and models
+
+    def corpus(self, split: str) -> Callable[[Any], str]:
+        """The file of a split of a job's task."""
+        return lambda wildcards: (
+            f"results/corpora/{self.grid.tasks[wildcards.task]['corpus']}/{split}.parquet"
+        )
+
+    def read_corpus(self, wildcards: Any) -> str:
+        """The corpus whose activations a cell's autoencoders learn from."""
+        return self.corpus(self.cell(wildcards).settings["activations"].split)(wildcards)
+
+    def grown_from(self, split: str) -> Callable[[Any], list[str]]:
+        """The corpora that an organism learns, or is tested on."""
+        return lambda wildcards: [
+            f"results/corpora/{corpus}/{split}.parquet"
+            for corpus in self.grid.models[wildcards.model]["organism"]["corpora"]
+        ]
+
+    def rewrites(self, wildcards: Any) -> str | list[str]:
+        """The rewrites of a task, where its triples are made of them."""
+        rewritten = self.grid.contrast_settings(wildcards.task)["source"] == "rewrites"
+        return f"results/rewrites/{wildcards.task}.parquet" if rewritten else []
+
+    def classifier(self, wildcards: Any) -> list[str]:
+        """The classifier whose logit is the reward of a job's task, where it is one."""
+        task = self.grid.tasks[wildcards.task]
+        return [f"results/models/{task['classifier']}"] if task["reward"] == "classifier" else []
+
+    def policy(self, wildcards: Any) -> str:
+        """The policy that a subject reads: the cell's own, or another cell's for a control."""
+        address = self.cell(wildcards).address
+        donor = self.grid.donors.get((address, wildcards.subject), self.grid.by_address[address])
+        return f"results/{donor.address}/policy"
+
+    def ablated_model(self, wildcards: Any) -> str:
+        """The model that writes under ablation: the policy or its base."""
+        policy = f"results/{self.cell(wildcards).address}/policy"
+        return policy if wildcards.subject == "policy" else f"results/models/{wildcards.model}"
+
+    def read_model(self, wildcards: Any) -> str:
+        """The model whose activations a variant learns from."""
+        policy = f"results/{self.cell(wildcards).address}/policy"
+        reads_policy = self.variant(wildcards).reads == "policy"
+        return policy if reads_policy else f"results/models/{wildcards.model}"
+
+    # --------------------------------------------------------------------------------------- layers
+
+    def selection(self, cell: Cell) -> dict[str, Any]:
+        """The content of a cell's divergence file; waits for it."""
+        return json.loads(Path(self._divergence(cell)).read_text(encoding="utf-8"))
+
+    def chosen_layers(self, cell: Cell) -> list[int]:
+        """The layers that are probed: pinned ones, or the most changed ones."""
+        return list(cell.layers or self.selection(cell)["chosen"])
+
+    def trained_layers(self, cell: Cell, sae: str) -> list[int]:
+        """Layers with autoencoders of a variant: the chosen ones, and the least changed on
+        request.
+        """
+        lowest = cell.lowest_layers if sae == cell.main else ()
+        if lowest is True:
+            lowest = self.selection(cell)["lowest"]
+        return sorted({*self.chosen_layers(cell), *(lowest or ())})
+
+    def harvested_layers(self, wildcards: Any) -> list[int]:
+        """Layers whose activations are harvested: all where they are kept, so that a layer chosen
+        later finds its own.
+        """
+        cell = self.cell(wildcards)
+        if self.grid.config["keep_activations"]:
+            return list(range(self.grid.n_layers(cell.model)))
+        return self.trained_layers(cell, cell.main)
+
+    def shared_layers(self, wildcards: Any) -> list[int]:
+        """Layers of the base that are harvested: all, or those that any cell trains on."""
+        if self.grid.config["keep_activations"]:
+            return list(range(self.grid.n_layers(wildcards.model)))
+        users = self.grid.readers_of_base(wildcards.model, wildcards.corpus)
+        return sorted({layer for cell, sae in users for layer in self.trained_layers(cell, sae)})
+
+    # ---------------------------------------------------------------------- dictionaries and probes
+
+    def base_settings(self, wildcards: Any) -> dict[str, Any]:
+        """Settings of the harvest of a base's activations."""
+        shared = self.grid.base_activations(wildcards.model, wildcards.corpus)
+        return shared | {"layers": self.shared_layers(wildcards), "site": wildcards.site}
+
+    def base_corpus(self, wildcards: Any) -> str:
+        """The corpus of the harvest of a base's activations."""
+        split = self.grid.base_activations(wildcards.model, wildcards.corpus)["split"]
+        return f"results/corpora/{wildcards.corpus}/{split}.parquet"
+
+    def activations(self, wildcards: Any) -> str:
+        """The activations that a variant learns from."""
+        variant, cell = self.variant(wildcards), self.cell(wildcards)
+        corpus = self.grid.tasks[cell.task]["corpus"]
+        owner = cell.address if variant.reads == "policy" else f"{cell.model}/base/{corpus}"
+        return f"results/{owner}/activations/{variant.site}"
+
+    def trained_autoencoders(self, wildcards: Any) -> list[str]:
+        """A variant's directories of all layers that it is trained on."""
+        cell, sae = self.cell(wildcards), wildcards.sae
+        layers = self.trained_layers(cell, sae)
+        return [f"results/{cell.address}/sae/{sae}/layer{layer}" for layer in layers]
+
+    def autoencoders(self, wildcards: Any) -> list[str]:
+        """A variant's directories of the layers that are probed."""
+        cell = self.cell(wildcards)
+        folder = f"results/{cell.address}/sae/{wildcards.sae}"
+        return [f"{folder}/layer{layer}" for layer in self.chosen_layers(cell)]
+
+    def features(self, wildcards: Any) -> str:
+        """The features of a subject. Controls that read the text alone take their targets, tokens
+        and lengths from the policy's.
+        """
+        subject = wildcards.subject if SUBJECTS[wildcards.subject].load else "policy"
+        address = self.cell(wildcards).address
+        return f"results/{address}/features/{wildcards.sae}/{subject}.safetensors"
+
+    def explanations(self, wildcards: Any) -> list[str]:
+        """The explanations of a job's cell by all its explainers."""
+        cell = self.cell(wildcards)
+        folder = f"results/{cell.address}/explanations/{wildcards.sae}"
+        return [f"{folder}/{name}.parquet" for name in cell.explainers]
+
+    def related(self, wildcards: Any) -> str:
+        """The explanations whose related latents are ablated."""
+        cell = self.cell(wildcards)
+        explainer = cell.settings["ablation"].explainer
+        return f"results/{cell.address}/explanations/{wildcards.sae}/{explainer}.parquet"
+
+    def judges(self, wildcards: Any) -> int:
+        """Places at a language-model service that the scores of explanations take."""
+        return int(bool(self.cell(wildcards).settings["explanations"].judge))
+
+    def probe(self, wildcards: Any) -> list[str]:
+        """The policy's probe, where an arm of the job selects by its weights."""
+        cell = self.cell(wildcards)
+        ablation = cell.settings["ablation"]
+        arms = ablation.arms if wildcards.subject == "policy" else ablation.base_arms
+        folder = f"results/{cell.address}/probes/{wildcards.sae}/policy"
+        wanted = any(ARMS[arm].reads_probe for arm in arms)
+        return [f"{folder}/probe.safetensors"] if wanted else []
