@@ -5,6 +5,7 @@ that dies.
 import sqlite3
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from lfp.explaining import exemplars, language_model
 from lfp.probing import rewrites
 from lfp.services import prompts
 from lfp.services.client import Answer, Client, Request, Service, ServiceError
+from lfp.settings import Rewrites
 from tests import served
 
 
@@ -41,7 +43,9 @@ PAIRS = pd.DataFrame({
     "chosen": [f"This is a good {REST}"] * 4,
     "rejected": [f"This is a stupid {REST}"] * 4,
 })  # fmt: skip
-SETTINGS = rewrites.RewriteSettings(4, (5, 40), 50, 0.5, 0.8, verify=True)
+SETTINGS = Rewrites(
+    entries=4, words=(5, 40), max_prompt_words=50, tolerance=0.5, copy=0.8, verify=True
+)
 
 
 def test_rewrites_of_a_served_model_become_triples(server, tmp_path):
@@ -131,8 +135,6 @@ def test_a_killed_server_is_an_error_and_the_rerun_repeats_no_call(server, tmp_p
 
 
 def test_every_prompt_has_a_schema_and_a_digest_that_follows_its_text():
-    from dataclasses import replace
-
     for name in ("explain", "classify", "detect", "fuzz", "grade", "rewrite"):
         prompt = prompts.load(name)
         assert prompt.schema["required"]
@@ -224,4 +226,4 @@ def test_entries_take_turns_and_leave_long_and_repeated_ones_out():
     assert len(entries) == 4
     assert list(entries["side"]) == ["chosen", "rejected"] * 2
     with pytest.raises(ValueError, match="no held-out answer has 100 to 200 words"):
-        rewrites.choose_entries(pairs, rewrites.RewriteSettings(4, (100, 200), 50, 0.5, 0.8, True))
+        rewrites.choose_entries(pairs, replace(SETTINGS, words=(100, 200)))
