@@ -5,7 +5,16 @@ import pandas as pd
 import pytest
 
 from lfp.feedback.lexica import vader_lexicon
-from lfp.probing import comparisons, contrasts, features, fitting, probes, splits
+from lfp.files import artefacts
+from lfp.probing import (
+    comparisons,
+    contrasts,
+    features,
+    fitting,
+    probes,
+    splits,
+    subject_report,
+)
 from lfp.probing import data as probe_data
 from lfp.settings import Contrasts, Probes
 from lfp.statistics.records import range_record
@@ -294,6 +303,79 @@ def test_the_saved_probe_predicts_in_the_unscaled_space():
     search = fitting.regularisation_search("ridge", settings)
     search.fit(data.features, data.target, groups=data.rows["unit"])
     np.testing.assert_allclose(ours, search.predict(data.features), atol=1e-8)
+
+
+@pytest.mark.parametrize("feedback", ["reward", "preference"])
+def test_a_subject_is_probed_alike_from_arrays_and_from_a_file(feedback, triples, tmp_path):
+    rng = np.random.default_rng(0)
+    some, lexicon = triples.head(40), {"words": vader_lexicon(), "counts": {}}
+    kinds = {
+        kind: {element: rng.random((len(some), 6)) for element in contrasts.ELEMENTS}
+        for kind in ("latents", "raw", "embedding", "length")
+    }
+    path = tmp_path / "policy.safetensors"
+    flat = {f"{kind}.{e}": array for kind, of in kinds.items() for e, array in of.items()}
+    artefacts.write_tensors(path, flat, {}, {"layers": "[1, 4]"})
+    settings = Probes(folds=3, inner_folds=2, label_shuffles=3, xavier_draws=2)
+    results = []
+    for arrays in (probe_data.FeatureArrays(kinds, 2), probe_data.FeatureArrays.of_file(path)):
+        assert (set(arrays.kinds), arrays.layers) == (set(kinds), 2)
+        features = ["latents", "pca"]
+        results.append(
+            subject_report.probe_subject(
+                arrays, some, lexicon, "policy", feedback, features, settings, seed=1
+            )
+        )
+    ours, theirs = results
+    pd.testing.assert_frame_equal(ours.predictions, theirs.predictions)
+    pd.testing.assert_frame_equal(ours.nested, theirs.nested)
+    assert ours.metrics == theirs.metrics
+    np.testing.assert_array_equal(ours.weights["weight"], theirs.weights["weight"])
+    # The latents have every split, the principal components the random and the main one.
+    of_probe = ours.predictions[ours.predictions["probe"] != probes.DIRECT]
+    assert of_probe.groupby("features")["split"].nunique().to_dict() == {"latents": 4, "pca": 2}
+    assert len(ours.metrics["shuffled"]) == 2 * settings.label_shuffles
+    assert len(ours.metrics["baseline"]) == settings.xavier_draws
+
+
+def test_a_prediction_that_is_not_finite_is_an_error_that_names_its_features(triples, monkeypatch):
+    def infinite(*args):
+        predictions, strengths = fitting.out_of_fold(*args)
+        return predictions.assign(prediction=np.inf), strengths
+
+    monkeypatch.setattr(subject_report, "out_of_fold", infinite)
+    rng = np.random.default_rng(0)
+    kinds = {"raw": {element: rng.random((len(triples), 4)) for element in contrasts.ELEMENTS}}
+    arrays = probe_data.FeatureArrays(kinds | {"latents": kinds["raw"]}, 1)
+    lexicon, settings = {"words": vader_lexicon(), "counts": {}}, Probes()
+    with pytest.raises(ValueError, match="raw features of base, split random: .* not finite"):
+        subject_report.probe_subject(
+            arrays, triples, lexicon, "base", "reward", ["raw"], settings, seed=0
+        )
+
+
+@pytest.mark.parametrize(
+    ("source", "neutral"), [("corpus", "0"), ("pairs", "of q1"), ("rewrites", " neither")]
+)
+def test_a_tasks_triples_come_from_the_source_that_is_set(source, neutral):
+    corpus = pd.DataFrame({
+        "prompt": ["q0", "q1"], "chosen": ["of q0", "of q1"], "rejected": ["bad q0", "bad q1"],
+        "positive": ["p", "p"], "neutral": ["0", "0"], "negative": ["n", "n"],
+    })  # fmt: skip
+    rewrites = pd.DataFrame({
+        "prompt": ["q0", "q1"], "status": ["ok", "length"], "positive": "good",
+        "neutral": "neither", "negative": "bad",
+    })  # fmt: skip
+    settings = Contrasts(source=source, triples=10)
+    triples = contrasts.contrast_triples(corpus, {}, "preference", False, settings, rewrites)
+    assert triples.loc[0, "neutral"] == neutral
+    assert len(triples) == (1 if source == "rewrites" else 2)
+
+
+def test_rewrites_without_a_triple_are_an_error_with_their_reasons():
+    rewrites = pd.DataFrame({"prompt": ["q"], "status": ["length"]})
+    with pytest.raises(ValueError, match=r"none of 1 entries gives a triple \({'length': 1}\)"):
+        contrasts.rewrite_triples(rewrites, swapped=False, n=5)
 
 
 def test_untrained_probes_are_at_chance():
