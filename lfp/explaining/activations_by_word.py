@@ -10,10 +10,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.explaining.association import WordActivations
-from lfp.explaining.exemplars import StrongestWindows
+from lfp.explaining.exemplars import StrongestWindows, tokens_of
 from lfp.files.resume import Clock, load_tensors, save_tensors
 from lfp.models.hooks import mlp_outputs
-from lfp.models.tokens import tokenize
 from lfp.reporting.progress import Progress
 from lfp.sae.autoencoder import SparseAutoencoder
 from lfp.settings import Explanations
@@ -66,15 +65,8 @@ def word_activations(
     dict
         :class:`~lfp.explaining.association.WordActivations` by layer.
     """
-    encoded = tokenize(
-        tokenizer,
-        texts,
-        truncation=True,
-        max_length=settings.max_tokens,
-        return_offsets_mapping=True,
-    )
-    sequences = encoded["input_ids"]
-    words = [words_of_tokens(t, o) for t, o in zip(texts, encoded["offset_mapping"], strict=True)]
+    sequences, offsets = tokens_of(tokenizer, texts, settings.max_tokens)
+    words = [words_of_tokens(t, spans) for t, spans in zip(texts, offsets, strict=True)]
     vocabulary = sorted({word for row in words for word in row if word is not None})
     index_of = {word: i for i, word in enumerate(vocabulary)} | {None: len(vocabulary)}
     strongest = strongest or {}

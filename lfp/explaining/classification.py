@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -10,6 +13,17 @@ from lfp.statistics.multiple import benjamini_hochberg
 from lfp.texts.words import WORD
 
 EXPLAINER = "heuristic-v1"
+
+
+def classify_features(
+    table: pd.DataFrame, lexicon: Mapping[str, Any], feedback: str, settings: Explanations
+) -> pd.DataFrame:
+    """:func:`classify_by_name` of a table for a reward of one word (``kind`` of the lexicon is
+    ``trigger``), else :func:`classify`.
+    """
+    if lexicon["kind"] == "trigger":
+        return classify_by_name(table, next(iter(lexicon["rewarded"])))
+    return classify(table, feedback, settings)
 
 
 def classify(frame: pd.DataFrame, feedback: str, settings: Explanations) -> pd.DataFrame:

@@ -12,10 +12,10 @@ import torch
 from scipy import sparse
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lfp.explaining.exemplars import tokens_of
 from lfp.explaining.scores import excerpts_of_feature, windows
 from lfp.files.resume import Clock, load_tensors, save_tensors
 from lfp.models.hooks import length_batches, mlp_outputs
-from lfp.models.tokens import tokenize
 from lfp.reporting.progress import Progress
 from lfp.sae.autoencoder import SparseAutoencoder
 from lfp.settings import Explanations
@@ -65,14 +65,7 @@ def feature_windows(
     state_path
         Where the state of the pass is kept once a minute; an interrupted call goes on behind it.
     """
-    encoded = tokenize(
-        tokenizer,
-        texts,
-        truncation=True,
-        max_length=settings.max_tokens,
-        return_offsets_mapping=True,
-    )
-    sequences, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    sequences, offsets = tokens_of(tokenizer, texts, settings.max_tokens)
     places = windows(offsets, settings.excerpt_tokens)
     features = {
         int(n): torch.tensor(group["feature"].to_numpy()) for n, group in explained.groupby("layer")

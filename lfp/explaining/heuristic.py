@@ -1,4 +1,4 @@
-"""Offline explanations of features, labelled for what they are: a heuristic, not a language model.
+"""Offline explanations of features, by a heuristic and no language model, and labelled so.
 
 A feature is described by the words it fires on, by how it goes with the feedback, and by the tokens
 its direction promotes. It is *related* to a lexicon reward when the words it fires on have a mean
@@ -35,6 +35,7 @@ from lfp.probing.features import element_features
 from lfp.sae.autoencoder import SparseAutoencoder
 from lfp.settings import Explanations
 from lfp.texts.corpora import documents, preference_pairs
+from lfp.texts.words import Lexicon
 
 ANSWERS = ("chosen", "rejected")
 
@@ -86,7 +87,7 @@ def explain_cell(
     Parameters
     ----------
     model, tokenizer
-        The language model whose activations are read, and its tokenizer.
+        The language model whose activations are read.
     autoencoders
         Autoencoders by layer.
     matches
@@ -112,32 +113,17 @@ def explain_cell(
     activations = word_activations(
         model, tokenizer, autoencoders, texts, settings, strongest, states.words
     )
+    answers = None
     if feedback == "preference":
         pairs = preference_pairs(corpus)[0].head(settings.texts // 2)
         answers = answer_latents(model, tokenizer, autoencoders, pairs, settings, states.answers)
-    parts = []
-    for layer, autoencoder in sorted(autoencoders.items()):
-        if feedback == "reward":
-            association = lexicon_association(
-                activations[layer], lexicon["rewarded"], settings.permutations, seed + layer
-            )
-        else:
-            chosen, rejected = answers[layer]
-            association = preference_association(
-                chosen, rejected, settings.permutations, seed + layer
-            )
-        promoted = promoted_tokens(model, tokenizer, autoencoder.W_dec, settings.promoted)
-        of_layer = matches[matches["layer"] == layer]
-        parts.append(
-            explain_layer(
-                layer, of_layer, activations[layer], association, promoted, settings.top_features
-            )
-        )
-    table = pd.concat(parts, ignore_index=True)
-    if lexicon["kind"] == "trigger":
-        table = classification.classify_by_name(table, next(iter(lexicon["rewarded"])))
-    else:
-        table = classification.classify(table, feedback, settings)
+    associations = _associations(activations, answers, lexicon["rewarded"], settings, seed)
+    promoted = {
+        layer: promoted_tokens(model, tokenizer, autoencoder.W_dec, settings.promoted)
+        for layer, autoencoder in autoencoders.items()
+    }
+    table = explain_layers(matches, activations, associations, promoted, settings.top_features)
+    table = classification.classify_features(table, lexicon, feedback, settings)
     explained = table[table["status"] == "ok"]
     scored = documents(held_out)[: settings.scored_texts]
     features = feature_windows(
@@ -145,6 +131,28 @@ def explain_cell(
     )
     excerpts = held_out_excerpts(features, scored, settings.excerpts, seed)
     return CellExplanations(table, excerpts, evidence(strongest, explained, texts))
+
+
+def _associations(
+    activations: Mapping[int, WordActivations],
+    answers: Mapping[int, tuple[np.ndarray, np.ndarray]] | None,
+    lexicon: Lexicon,
+    settings: Explanations,
+    seed: int,
+) -> dict[int, pd.DataFrame]:
+    """Association of each layer's features with preferred answers where there are `answers`
+    (chosen, rejected), else with the valence of words; a layer's number is added to the seed.
+    """
+    draws = settings.permutations
+    if answers is None:
+        return {
+            layer: lexicon_association(of_layer, lexicon, draws, seed + layer)
+            for layer, of_layer in activations.items()
+        }
+    return {
+        layer: preference_association(chosen, rejected, draws, seed + layer)
+        for layer, (chosen, rejected) in answers.items()
+    }
 
 
 def answer_latents(
@@ -199,6 +207,39 @@ def promoted_tokens(
     return [
         [tokenizer.decode([i]) for i in row] for row in logits.topk(top, dim=-1).indices.tolist()
     ]
+
+
+def explain_layers(
+    matches: pd.DataFrame,
+    activations: Mapping[int, WordActivations],
+    associations: Mapping[int, pd.DataFrame],
+    promoted: Mapping[int, Sequence[Sequence[str]]],
+    top_features: int,
+) -> pd.DataFrame:
+    """The rows of :func:`explain_layer` for all layers, in ascending order.
+
+    Parameters
+    ----------
+    matches
+        Matches of all features, best first within a layer: ``layer``, ``small``, ``large``,
+        ``cosine``.
+    activations, associations, promoted
+        As for :func:`explain_layer`, by layer.
+    top_features
+        Number of features of a layer to explain, at most.
+    """
+    parts = [
+        explain_layer(
+            layer,
+            matches=matches[matches["layer"] == layer],
+            activations=activations[layer],
+            association=associations[layer],
+            promoted=promoted[layer],
+            top_features=top_features,
+        )
+        for layer in sorted(activations)
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def explain_layer(

@@ -4,7 +4,7 @@ verdicts as a judge.
 :func:`language_explanations` is the stage ``language_explanations`` as one call.
 
 Paper section 3.4. Excerpts are of one length and activations on one scale for the whole feature;
-the published code scaled every text by its own maximum, so that any text with a positive value
+the published code scaled every text by that text's maximum, so that any text with a positive value
 could be a "top" one (paper_vs_code 1.12).
 """
 

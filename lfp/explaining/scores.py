@@ -29,7 +29,7 @@ Judge = Callable[[Sequence[Question]], list[list[bool | None]]]
 #: inactive.
 ACTIVE, INACTIVE = 0.5, 0.1
 _MARKED = re.compile("«([^»]*)»")
-#: Words of the heuristic's own phrasing, which say nothing about a feature.
+#: Words of the heuristic's phrasing, which say nothing about a feature.
 _PHRASING = {"words", "of", "weight", "feedback", "effect", "p", "promotes"}
 
 

@@ -134,8 +134,8 @@ def nested_predictions(
     """Held-out predictions of `truth` from the covariates alone, and from them together with a
     probe's `prediction`.
 
-    Ridge regressions, tuned inside the training part; the probe adds what it says beyond the
-    covariates, by partialling them out of both (Frisch and Waugh 1933).
+    Ridge regressions, tuned inside the training part; the probe adds its part beyond the
+    covariates, which are partialled out of both (Frisch and Waugh 1933).
 
     Parameters
     ----------

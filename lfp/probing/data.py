@@ -5,6 +5,7 @@ description of each row.
 from __future__ import annotations
 
 import json
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,6 +65,14 @@ class FeatureArrays:
     def of_file(cls, path: str | Path) -> FeatureArrays:
         """The features of a file of the stage ``features``, each kind read when it is asked for."""
         return cls(FileFeatures(path), len(json.loads(read_metadata(path)["layers"])))
+
+    def holding(self, kind: str) -> FeatureArrays:
+        """The same features with the arrays of `kind` held, so that they are read only once."""
+        return FeatureArrays(ChainMap({kind: self.kinds[kind]}, self.kinds), self.layers)
+
+    def width(self, kind: str) -> int:
+        """Number of features of a kind."""
+        return next(iter(self.kinds[kind].values())).shape[1]
 
 
 @dataclass(frozen=True)

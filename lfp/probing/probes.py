@@ -23,7 +23,8 @@ from lfp.statistics.estimates import (
 PROBE_OF = {"reward": "ridge", "preference": "logistic"}
 #: The split that a kind of probe is judged by: words of a lexicon, prompts of a preference.
 MAIN_SPLIT = {"ridge": "by_word", "logistic": "by_context"}
-#: A ridge probe of the valence itself: what the features hold at most, with no delta in between.
+#: A ridge probe of the valence itself: the most that the features hold, with no delta
+#: in between.
 DIRECT = "ridge on valence"
 #: Controls that read the text and no model.
 TEXT_FEATURES = ("length", "first_token", "bag_of_words", "tfidf")

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +34,13 @@ from lfp.settings import Probes
 class ProbeResults:
     """Everything that is known of one subject's probes.
 
-    ``predictions`` has a row per element, kind of features, split and probe. ``nested`` holds what
-    the latents' probe adds to frequency and embedding (:func:`~lfp.probing.comparisons.
-    nested_frame`); it is empty where that probe could not be trained, and ``weights`` (``weight``
-    [feature], ``intercept`` [1]) are 0 then. ``metrics`` lists ``probes`` with the strengths of
-    their folds or the reason that they could not be trained, ``baseline`` (untrained probes) and
-    ``shuffled`` (permuted labels). ``headline`` says the main statistic in a line.
+    ``predictions`` has a row per element, kind of features, split and probe. ``nested`` compares
+    predictions from frequency and embedding with and without the latents' probe
+    (:func:`~lfp.probing.comparisons.nested_frame`); it is empty where that probe could not be
+    trained, and ``weights`` (``weight`` [feature], ``intercept`` [1]) are 0 then. ``metrics`` lists
+    ``probes`` with the strengths of their folds or the reason that they could not be trained,
+    ``baseline`` (untrained probes) and ``shuffled`` (permuted labels). ``headline`` says the main
+    statistic in a line.
     """
 
     predictions: pd.DataFrame
@@ -54,13 +54,18 @@ class ProbeResults:
 class SplitResults:
     """The probes of one kind of features on one split.
 
-    ``frames`` of predictions, the probe's own first, its ``metrics``, and the statistics of probes
-    on permuted labels (``shuffled``).
+    ``frames`` of predictions, those of the probe itself first, its ``metrics``, and the statistics
+    of probes on permuted labels (``shuffled``).
     """
 
     frames: list[pd.DataFrame]
     metrics: dict[str, Any]
     shuffled: list[dict[str, Any]]
+
+    @property
+    def trained(self) -> bool:
+        """Whether the probe could be trained."""
+        return "reason" not in self.metrics
 
 
 def probe_subject(
@@ -74,6 +79,8 @@ def probe_subject(
     seed: int,
 ) -> ProbeResults:
     """Train and judge all probes of one subject (paper section 3.3).
+
+    Raises ValueError where a probe's prediction is not finite.
 
     Parameters
     ----------
@@ -90,56 +97,68 @@ def probe_subject(
     feedback
         ``reward`` (ridge probes of deltas) or ``preference`` (logistic probes of labels).
     features
-        Kinds of features to probe; none for the subject ``text``, which has its own
-        (:data:`~lfp.probing.probes.TEXT_FEATURES`).
+        Kinds of features to probe; empty for the subject ``text``, whose features are
+        :data:`~lfp.probing.probes.TEXT_FEATURES`.
     settings
         Regularisation, folds and numbers of draws.
     seed
         Seed of folds, permutations and untrained probes.
-
-    Raises
-    ------
-    ValueError
-        Where a probe's prediction is not finite.
     """
     kind = PROBE_OF[feedback]
+    arrays = arrays.holding("latents")  # which several probes read
     rows = word_rows(triples, lexicon["words"]) if kind == "ridge" else preference_rows(triples)
-    latents = arrays.kinds["latents"]
-    # Several probes read the latents; a file of features gives them once.
-    arrays = dataclasses.replace(arrays, kinds=ChainMap({"latents": latents}, arrays.kinds))
+    targets = _targets(rows, arrays, kind, subject, settings.delta)
+    results, baseline, nested = [], [], pd.DataFrame()
+    weights = {"weight": np.zeros(arrays.width("latents")), "intercept": np.zeros(1)}
+    for name in features or TEXT_FEATURES:
+        data = probe_data(name, arrays, triples, rows, targets)
+        of_split = {
+            split: probe_split(data, kind, split, name, settings, seed)
+            for split in splits_of(kind, name)
+        }
+        results += of_split.values()
+        main = of_split[MAIN_SPLIT[kind]]
+        if name == "latents" and main.trained:
+            nested = _nested(main.frames[0], arrays, lexicon["counts"], settings, seed)
+            weights = fit_probe(data, kind, settings)
+        if name == "latents" and len(rows):
+            baseline = comparisons.baseline_statistics(data, kind, settings.xavier_draws, seed)
+    predictions = pd.concat([frame for one in results for frame in one.frames], ignore_index=True)
+    _check_finite(predictions, subject)
+    metrics = {
+        "probes": [one.metrics for one in results],
+        "baseline": [{"features": "latents", **row} for row in baseline],
+        "shuffled": [row for one in results for row in one.shuffled],
+    }
+    return ProbeResults(predictions, nested, weights, metrics, headline(predictions, kind))
 
-    def targets(of_features: Mapping[str, np.ndarray] | None) -> np.ndarray:
+
+def _nested(
+    predictions: pd.DataFrame,
+    arrays: FeatureArrays,
+    counts: Mapping[str, int],
+    settings: Probes,
+    seed: int,
+) -> pd.DataFrame:
+    """Predictions from frequency and static embedding, with and without those of the probe."""
+    frequency = log_frequency(predictions, counts)
+    embedding = stacked(arrays.kinds["embedding"])
+    return comparisons.nested_frame(predictions, frequency, embedding, settings.folds, seed)
+
+
+def _targets(
+    rows: pd.DataFrame, arrays: FeatureArrays, kind: str, subject: str, delta: str
+) -> Callable[[Mapping[str, np.ndarray] | None], np.ndarray]:
+    """The target [row] of a probe, as a function of the features by element that it reads."""
+
+    def targets(features: Mapping[str, np.ndarray] | None) -> np.ndarray:
         if kind == "logistic":
             return rows["truth"].to_numpy(dtype=int)
         # Controls that no model takes part in learn the deltas of the latents.
-        deltas = latents if subject == "text" else of_features
-        return word_targets(deltas, arrays.layers, settings.delta)
+        deltas = arrays.kinds["latents"] if subject == "text" else features
+        return word_targets(deltas, arrays.layers, delta)
 
-    frames: list[pd.DataFrame] = []
-    metrics: dict[str, list[dict[str, Any]]] = {"probes": [], "baseline": [], "shuffled": []}
-    nested = pd.DataFrame()
-    weights = {"weight": np.zeros(stacked(latents).shape[1]), "intercept": np.zeros(1)}
-    for name in features or TEXT_FEATURES:
-        data = probe_data(name, arrays, triples, rows, targets)
-        for split in splits_of(kind, name):
-            results = probe_split(data, kind, split, name, settings, seed)
-            frames += results.frames
-            metrics["probes"].append(results.metrics)
-            metrics["shuffled"] += results.shuffled
-            trained = "reason" not in results.metrics
-            if trained and name == "latents" and split == MAIN_SPLIT[kind]:
-                frequency = log_frequency(rows, lexicon["counts"])
-                embedding = stacked(arrays.kinds["embedding"])
-                nested = comparisons.nested_frame(
-                    results.frames[0], frequency, embedding, settings.folds, seed
-                )
-                weights = fit_probe(data, kind, settings)
-        if name == "latents" and len(rows):
-            untrained = comparisons.baseline_statistics(data, kind, settings.xavier_draws, seed)
-            metrics["baseline"] += [{"features": name, **row} for row in untrained]
-    predictions = pd.concat(frames, ignore_index=True)
-    _check_finite(predictions, subject)
-    return ProbeResults(predictions, nested, weights, metrics, headline(predictions, kind))
+    return targets
 
 
 def probe_split(
