@@ -5,17 +5,26 @@ import pandas as pd
 import pytest
 
 from lfp.feedback.lexica import vader_lexicon
-from lfp.probing import contrasts, features, probes
+from lfp.files import artefacts
+from lfp.probing import (
+    comparisons,
+    contrasts,
+    features,
+    fitting,
+    probes,
+    splits,
+    subject_report,
+)
 from lfp.probing import data as probe_data
+from lfp.settings import Contrasts, Probes
 from lfp.statistics.records import range_record
 from lfp.texts.words import word_form
 
 
 @pytest.fixture(scope="module")
 def triples(reviews):
-    return contrasts.word_triples(
-        reviews, vader_lexicon(), contexts_per_word=2, words_per_class=4, seed=0
-    )
+    settings = Contrasts(contexts_per_word=2, words_per_class=4, seed=0)
+    return contrasts.word_triples(reviews, vader_lexicon(), settings)
 
 
 def test_words_are_of_one_form_and_of_the_right_sign(triples):
@@ -122,7 +131,8 @@ def planted_words(
 
 
 def sign_accuracy(data: probe_data.ProbeData, split: str) -> float:
-    rows, _ = probes.out_of_fold(data, "ridge", split, [0.1, 10], 5, 2, seed=0)
+    settings = Probes(alphas=(0.1, 10), folds=5, inner_folds=2)
+    rows, _ = fitting.out_of_fold(data, "ridge", split, settings, seed=0)
     means = probes.unit_means(rows)
     return float((np.sign(means["prediction"]) == np.sign(means["truth"])).mean())
 
@@ -145,10 +155,10 @@ def test_shuffled_targets_leave_nothing_to_find():
     assert abs(sign_accuracy(null, "by_word") - 0.5) < 0.25
 
 
-@pytest.mark.parametrize("split", probes.SPLITS)
+@pytest.mark.parametrize("split", splits.SPLITS)
 def test_a_split_tests_every_row_once_and_holds_out_what_it_names(split):
     rows = planted_words(1.0).rows
-    folds = probes.fold_indices(rows, split, 5, seed=0)
+    folds = splits.fold_indices(rows, split, 5, seed=0)
     assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(rows)))
     held_out = {"by_word": ["word"], "by_context": ["context"], "by_both": ["word", "context"]}
     for train, test in folds:
@@ -159,7 +169,7 @@ def test_a_split_tests_every_row_once_and_holds_out_what_it_names(split):
 
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="split: expected"):
-        probes.fold_indices(planted_words(1.0).rows, "by_moon", 5, seed=0)
+        splits.fold_indices(planted_words(1.0).rows, "by_moon", 5, seed=0)
 
 
 def test_nothing_is_fitted_on_the_test_part():
@@ -167,17 +177,17 @@ def test_nothing_is_fitted_on_the_test_part():
     as they were.
     """
     data = planted_words(1.0)
-    _, test = probes.fold_indices(data.rows, "by_word", 5, seed=0)[0]
+    _, test = splits.fold_indices(data.rows, "by_word", 5, seed=0)[0]
     wild = data.features.copy()
     wild[test] = 1e6
     for code in (None, np.abs(data.features)):
         one = probe_data.ProbeData(data.features, data.target, data.rows, code)
         two = probe_data.ProbeData(wild, data.target, data.rows, code)
         train = np.setdiff1d(np.arange(len(data.rows)), test)
-        a, b = (probes._inputs(d, train, 0)[train] for d in (one, two))
+        a, b = (fitting.inputs(d, train)[train] for d in (one, two))
         np.testing.assert_array_equal(a, b)
         fitted = [
-            probes.regularisation_search("ridge", [0.1, 10], 2)
+            fitting.regularisation_search("ridge", Probes(alphas=(0.1, 10), inner_folds=2))
             .fit(x, data.target[train], groups=data.rows["word"].iloc[train])
             .predict(x)
             for x in (a, b)
@@ -191,9 +201,10 @@ def test_permuted_labels_are_learned_by_heart_under_the_published_split_alone():
     """
     data = planted_words(0.0)
     found = {}
-    for split in probes.SPLITS:
-        folds = len(probes.fold_indices(data.rows, split, 5, 0))
-        null = probes.shuffled_statistics(data, "ridge", split, [1.0] * folds, 5, 20, 0)
+    for split in splits.SPLITS:
+        folds = len(splits.fold_indices(data.rows, split, 5, 0))
+        settings = Probes(folds=5, label_shuffles=20)
+        null = comparisons.shuffled_statistics(data, "ridge", split, [1.0] * folds, settings, 0)
         found[split] = np.mean([row["sign"] for row in null])
     assert found["random"] > 0.8
     assert found["by_context"] > 0.8
@@ -203,7 +214,7 @@ def test_permuted_labels_are_learned_by_heart_under_the_published_split_alone():
 
 def test_permuted_truth_keeps_words_together_and_the_marginal():
     rows = planted_words(1.0).rows
-    drawn = probes.permuted_truth(rows, 7, np.random.default_rng(0))
+    drawn = comparisons.permuted_truth(rows, 7, np.random.default_rng(0))
     assert drawn.shape == (len(rows), 7)
     for column in drawn.T:
         by_word = pd.Series(column).groupby(rows["word"]).agg(["nunique", "first"])
@@ -223,10 +234,11 @@ def test_a_preference_probe_tells_signal_from_permuted_labels():
     x = rng.normal(size=(120, 20))
     x[:, 0] += 3 * rows["truth"]
     data = probe_data.ProbeData(x, rows["truth"].to_numpy(dtype=int), rows)
-    found, chosen = probes.out_of_fold(data, "logistic", "by_context", [0.1, 1.0], 5, 2, 0)
-    assert probes.probe_statistics(found, "logistic")["auroc"] > 0.9
+    settings = Probes(Cs=(0.1, 1.0), folds=5, inner_folds=2, label_shuffles=20)
+    predictions, chosen = fitting.out_of_fold(data, "logistic", "by_context", settings, 0)
+    assert probes.probe_statistics(predictions, "logistic")["auroc"] > 0.9
     null = pd.DataFrame(
-        probes.shuffled_statistics(data, "logistic", "by_context", chosen, 5, 20, 0)
+        comparisons.shuffled_statistics(data, "logistic", "by_context", chosen, settings, 0)
     )
     assert abs(null["auroc"].mean() - 0.5) < 0.1
 
@@ -240,7 +252,7 @@ def test_many_logistic_probes_are_those_of_scikit_learn():
         rng.normal(size=(20, 12)),
         rng.integers(0, 2, (80, 3)).astype(float),
     )
-    ours = probes.logistic_scores(x, labels, 0.1, held_out)
+    ours = comparisons.logistic_scores(x, labels, 0.1, held_out)
     for draw in range(3):
         theirs = (
             LogisticRegression(C=0.1, tol=1e-8, max_iter=1000)
@@ -257,11 +269,11 @@ def test_text_controls_read_the_text_alone(triples):
     assert texts[0] == triples["prompt"].iloc[0] + triples["positive"].iloc[0]
     for name in ("bag_of_words", "tfidf"):
         data = probe_data.ProbeData(texts, target, rows)
-        by_word, _ = probes.out_of_fold(data, "ridge", "by_word", [1.0], 3, 2, 0, name)
-        published, _ = probes.out_of_fold(data, "ridge", "random", [1.0], 3, 2, 0, name)
-        accuracy = [
-            probes.probe_statistics(found, "ridge")["sign"] for found in (published, by_word)
-        ]
+        settings = Probes(alphas=(1.0,), folds=3, inner_folds=2)
+        accuracy = []
+        for split in ("random", "by_word"):
+            predictions, _ = fitting.out_of_fold(data, "ridge", split, settings, 0, name)
+            accuracy.append(probes.probe_statistics(predictions, "ridge")["sign"])
         assert accuracy[0] > accuracy[1]
 
 
@@ -272,7 +284,7 @@ def test_what_a_probe_adds_to_covariates_is_what_they_do_not_say():
     units = np.arange(200).astype(str)
 
     def r2(prediction: np.ndarray) -> tuple[float, float]:
-        alone, full = probes.nested_predictions(covariates, prediction, truth, units, 5, 0)
+        alone, full = comparisons.nested_predictions(covariates, prediction, truth, units, 5, 0)
         total = ((truth - truth.mean()) ** 2).sum()
         return tuple(1 - ((truth - p) ** 2).sum() / total for p in (alone, full))
 
@@ -285,15 +297,89 @@ def test_what_a_probe_adds_to_covariates_is_what_they_do_not_say():
 
 def test_the_saved_probe_predicts_in_the_unscaled_space():
     data = planted_words(2.0)
-    probe = probes.fit_probe(data, "ridge", [0.1], 2)
+    settings = Probes(alphas=(0.1,), inner_folds=2)
+    probe = fitting.fit_probe(data, "ridge", settings)
     ours = data.features @ probe["weight"] + probe["intercept"]
-    search = probes.regularisation_search("ridge", [0.1], 2)
+    search = fitting.regularisation_search("ridge", settings)
     search.fit(data.features, data.target, groups=data.rows["unit"])
     np.testing.assert_allclose(ours, search.predict(data.features), atol=1e-8)
 
 
+@pytest.mark.parametrize("feedback", ["reward", "preference"])
+def test_a_subject_is_probed_alike_from_arrays_and_from_a_file(feedback, triples, tmp_path):
+    rng = np.random.default_rng(0)
+    some, lexicon = triples.head(40), {"words": vader_lexicon(), "counts": {}}
+    kinds = {
+        kind: {element: rng.random((len(some), 6)) for element in contrasts.ELEMENTS}
+        for kind in ("latents", "raw", "embedding", "length")
+    }
+    path = tmp_path / "policy.safetensors"
+    flat = {f"{kind}.{e}": array for kind, of in kinds.items() for e, array in of.items()}
+    artefacts.write_tensors(path, flat, {}, {"layers": "[1, 4]"})
+    settings = Probes(folds=3, inner_folds=2, label_shuffles=3, xavier_draws=2)
+    results = []
+    for arrays in (probe_data.FeatureArrays(kinds, 2), probe_data.FeatureArrays.of_file(path)):
+        assert (set(arrays.kinds), arrays.layers) == (set(kinds), 2)
+        features = ["latents", "pca"]
+        results.append(
+            subject_report.probe_subject(
+                arrays, some, lexicon, "policy", feedback, features, settings, seed=1
+            )
+        )
+    ours, theirs = results
+    pd.testing.assert_frame_equal(ours.predictions, theirs.predictions)
+    pd.testing.assert_frame_equal(ours.nested, theirs.nested)
+    assert ours.metrics == theirs.metrics
+    np.testing.assert_array_equal(ours.weights["weight"], theirs.weights["weight"])
+    # The latents have every split, the principal components the random and the main one.
+    of_probe = ours.predictions[ours.predictions["probe"] != probes.DIRECT]
+    assert of_probe.groupby("features")["split"].nunique().to_dict() == {"latents": 4, "pca": 2}
+    assert len(ours.metrics["shuffled"]) == 2 * settings.label_shuffles
+    assert len(ours.metrics["baseline"]) == settings.xavier_draws
+
+
+def test_a_prediction_that_is_not_finite_is_an_error_that_names_its_features(triples, monkeypatch):
+    def infinite(*args):
+        predictions, strengths = fitting.out_of_fold(*args)
+        return predictions.assign(prediction=np.inf), strengths
+
+    monkeypatch.setattr(subject_report, "out_of_fold", infinite)
+    rng = np.random.default_rng(0)
+    kinds = {"raw": {element: rng.random((len(triples), 4)) for element in contrasts.ELEMENTS}}
+    arrays = probe_data.FeatureArrays(kinds | {"latents": kinds["raw"]}, 1)
+    lexicon, settings = {"words": vader_lexicon(), "counts": {}}, Probes()
+    with pytest.raises(ValueError, match="raw features of base, split random: .* not finite"):
+        subject_report.probe_subject(
+            arrays, triples, lexicon, "base", "reward", ["raw"], settings, seed=0
+        )
+
+
+@pytest.mark.parametrize(
+    ("source", "neutral"), [("corpus", "0"), ("pairs", "of q1"), ("rewrites", " neither")]
+)
+def test_a_tasks_triples_come_from_the_source_that_is_set(source, neutral):
+    corpus = pd.DataFrame({
+        "prompt": ["q0", "q1"], "chosen": ["of q0", "of q1"], "rejected": ["bad q0", "bad q1"],
+        "positive": ["p", "p"], "neutral": ["0", "0"], "negative": ["n", "n"],
+    })  # fmt: skip
+    rewrites = pd.DataFrame({
+        "prompt": ["q0", "q1"], "status": ["ok", "length"], "positive": "good",
+        "neutral": "neither", "negative": "bad",
+    })  # fmt: skip
+    settings = Contrasts(source=source, triples=10)
+    triples = contrasts.contrast_triples(corpus, {}, "preference", False, settings, rewrites)
+    assert triples.loc[0, "neutral"] == neutral
+    assert len(triples) == (1 if source == "rewrites" else 2)
+
+
+def test_rewrites_without_a_triple_are_an_error_with_their_reasons():
+    rewrites = pd.DataFrame({"prompt": ["q"], "status": ["length"]})
+    with pytest.raises(ValueError, match=r"none of 1 entries gives a triple \({'length': 1}\)"):
+        contrasts.rewrite_triples(rewrites, swapped=False, n=5)
+
+
 def test_untrained_probes_are_at_chance():
-    rows = pd.DataFrame(probes.baseline_statistics(planted_words(2.0), "ridge", 200, seed=0))
+    rows = pd.DataFrame(comparisons.baseline_statistics(planted_words(2.0), "ridge", 200, seed=0))
     assert abs(rows["tau"].mean()) < 0.15
     assert range_record(rows["tau"].to_numpy(), "probe", "x", 0.0).p > 0.05
     assert range_record(rows["tau"].to_numpy(), "probe", "x").p is None

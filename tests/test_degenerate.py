@@ -13,11 +13,13 @@ import torch
 from lfp.feedback.lexica import vader_lexicon
 from lfp.figures.probes import probe_pca
 from lfp.files import artefacts
-from lfp.probing import contrasts, probes
+from lfp.probing import contrasts, fitting, probes
 from lfp.probing import features as reading
 from lfp.probing.data import ProbeData
+from lfp.probing.splits import why_untrainable
 from lfp.sae import metrics
 from lfp.sae.architectures.standard import Standard
+from lfp.settings import Contrasts, Probes
 from lfp.statistics.estimates import UNTRAINED
 from lfp.statistics.records import (
     auroc_record,
@@ -116,27 +118,29 @@ def test_too_few_words_are_told_before_training():
     rows = words(3)
     data = ProbeData(np.zeros((len(rows), 2)), rows["truth"].to_numpy(), rows)
     assert (
-        probes.why_untrainable(data, "ridge", "by_word", 5, 2)
+        why_untrainable(data, "ridge", "by_word", Probes(folds=5, inner_folds=2))
         == "3 distinct values of word for 5 folds"
     )
-    assert probes.why_untrainable(data, "ridge", "by_word", 3, 2) == ""
-    assert "fewer groups than 4 inner folds" in probes.why_untrainable(
-        data, "ridge", "by_word", 3, 4
+    assert why_untrainable(data, "ridge", "by_word", Probes(folds=3, inner_folds=2)) == ""
+    assert "fewer groups than 4 inner folds" in why_untrainable(
+        data, "ridge", "by_word", Probes(folds=3, inner_folds=4)
     )
     empty = dataclasses.replace(
         data, rows=rows.head(0), target=np.zeros(0), features=np.zeros((0, 2))
     )
-    assert "0 distinct values" in probes.why_untrainable(empty, "ridge", "random", 3, 2)
+    assert "0 distinct values" in why_untrainable(
+        empty, "ridge", "random", Probes(folds=3, inner_folds=2)
+    )
 
 
 def test_one_class_is_told_before_training():
     rows = words(9)
     data = ProbeData(np.zeros((len(rows), 2)), np.ones(len(rows)), rows)
     assert (
-        probes.why_untrainable(data, "logistic", "by_context", 3, 2)
+        why_untrainable(data, "logistic", "by_context", Probes(folds=3, inner_folds=2))
         == "a fold trains on one class only"
     )
-    assert probes.why_untrainable(data, "ridge", "by_context", 3, 2) == ""
+    assert why_untrainable(data, "ridge", "by_context", Probes(folds=3, inner_folds=2)) == ""
 
 
 def test_a_headline_makes_no_number_out_of_missing_predictions():
@@ -205,7 +209,8 @@ def test_an_autoencoder_of_dead_features_is_measured_and_read():
     code = sae.encode(torch.randn(36, 4)).detach().numpy()
     rows = words(9)
     data = ProbeData(code, rows["truth"].to_numpy(), rows)
-    predicted, _ = probes.out_of_fold(data, "ridge", "by_word", [1.0, 10.0], 3, 2, 0)
+    settings = Probes(alphas=(1.0, 10.0), folds=3, inner_folds=2)
+    predicted, _ = fitting.out_of_fold(data, "ridge", "by_word", settings, 0)
     means = probes.unit_means(predicted)
     within = predicted.groupby("fold")["prediction"].nunique()
     assert (within == 1).all()
@@ -263,7 +268,8 @@ def test_an_arm_with_nothing_to_ablate_says_so(tmp_path):
 
 @pytest.mark.parametrize("texts", [[], ["zzz qqq xxx."], ["The film was good."]])
 def test_texts_without_what_a_contrast_needs_give_no_triple(texts, caplog):
-    frame = contrasts.word_triples(texts, {"good": 2.0, "bad": -2.0}, 2, 5, 0)
+    settings = Contrasts(contexts_per_word=2, words_per_class=5, seed=0)
+    frame = contrasts.word_triples(texts, {"good": 2.0, "bad": -2.0}, settings)
     assert frame.empty
     assert {"positive", "neutral", "negative", "prompt", "group", "triple"} <= set(frame.columns)
     assert "nothing to contrast" in caplog.text
@@ -271,9 +277,9 @@ def test_texts_without_what_a_contrast_needs_give_no_triple(texts, caplog):
 
 def test_no_triple_gives_features_of_no_rows(neox, tokenizer, reviews):
     saes = {n: Standard(16, 16) for n in (0, 1)}
-    found = []
+    found, settings = [], Contrasts(contexts_per_word=1, words_per_class=2, seed=0)
     for texts in (reviews, []):
-        triples = contrasts.word_triples(texts, vader_lexicon(), 1, 2, 0)
+        triples = contrasts.word_triples(texts, vader_lexicon(), settings)
         found.append(reading.element_features(neox, tokenizer, saes, triples, reading.KINDS, 48, 6))
     some, none = ({name: (a.shape[1:], a.dtype) for name, a in arrays.items()} for arrays in found)
     assert some == none

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from lfp.explaining import scores
 
@@ -88,3 +89,22 @@ def test_a_silent_feature_has_no_excerpts():
         scores.excerpts_of_feature(nothing, places, texts, offsets, 5, np.random.default_rng(0))
         == []
     )
+
+
+def test_a_table_of_explanations_is_scored_by_every_judge_beside_what_must_do_worse():
+    table = pd.DataFrame({
+        "layer": 1, "feature": [0, 1, 2], "status": ["ok", "ok", "dead"],
+        "explanation": ["words: good", "words: bad", ""],
+    })  # fmt: skip
+    excerpts = pd.DataFrame({
+        "layer": 1, "feature": [0, 0, 1, 1], "task": "detection", "label": [1, 0, 1, 0],
+        "excerpt": ["a good film", "a film", "a bad film", "a film"],
+    })  # fmt: skip
+    result = scores.score_explanations(table, excerpts, {"words-v1": scores.word_judge}, seed=0)
+    accuracy = result.groupby("explanation")["balanced_accuracy"].mean()
+    assert accuracy["own"] == 1
+    assert accuracy["shuffled"] == 0.5
+    assert set(result["judge"]) == {"words-v1"}
+    assert set(accuracy.index) == {"own", "shuffled", "frequent words"}
+    with pytest.raises(ValueError, match="no explained feature has active and inactive excerpts"):
+        scores.score_explanations(table, excerpts.head(0), {"words-v1": scores.word_judge}, seed=0)

@@ -2,16 +2,28 @@
 changes nothing.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from lfp.explaining import exemplars, heuristic
+from lfp.explaining import (
+    activations_by_word,
+    association,
+    classification,
+    excerpts,
+    exemplars,
+    heuristic,
+)
 from lfp.interventions import ablation, completions, prompts, selection
 from lfp.models.architectures import architecture
 from lfp.models.hooks import edited, site_activations
 from lfp.sae.architectures.standard import Standard
+from lfp.settings import Explanations
+
+THRESHOLDS = Explanations(false_discovery_rate=0.05, min_valence=0.4)
 
 
 def word_activations(n_words=120, n_features=40, seed=0):
@@ -22,7 +34,7 @@ def word_activations(n_words=120, n_features=40, seed=0):
     mean = rng.exponential(size=(n_words, n_features)).astype(np.float32)
     count = rng.integers(5, 200, n_words)
     filled = [np.ones(n_features)] * 3
-    return heuristic.WordActivations(words, count, mean, *filled), lexicon
+    return association.WordActivations(words, count, mean, *filled), lexicon
 
 
 def test_a_feature_of_positive_words_is_related_and_random_ones_are_not():
@@ -30,14 +42,14 @@ def test_a_feature_of_positive_words_is_related_and_random_ones_are_not():
     valence = np.array([lexicon.get(word, 0.0) for word in activations.words])
     activations.mean[:, 0] = np.maximum(valence, 0)
     activations.mean[:, 1] = np.maximum(-valence, 0)
-    table = heuristic.lexicon_association(activations, lexicon, 999, seed=0)
+    table = association.lexicon_association(activations, lexicon, 999, seed=0)
     assert table.loc[0, "p"] <= 0.002
     assert table.loc[1, "p"] <= 0.002
     assert table.loc[0, "direction"] > 1
     assert table.loc[1, "direction"] < -1
     assert (table.loc[2:, "p"] < 0.05).mean() < 0.2
     frame = table.assign(status="ok")
-    related = heuristic.classify(frame, 0.05, 0.4, True)["related"]
+    related = classification.classify(frame, "reward", THRESHOLDS)["related"]
     assert related[:2].all()
     assert not related[2:].any()
 
@@ -47,7 +59,7 @@ def test_a_feature_of_preferred_answers_is_related_and_exchangeable_ones_are_not
     chosen, rejected = rng.random((60, 30)), rng.random((60, 30))
     chosen[:, 0] += 0.8
     rejected[:, 1] += 0.8
-    table = heuristic.preference_association(chosen, rejected, 999, seed=0)
+    table = association.preference_association(chosen, rejected, 999, seed=0)
     assert table.loc[0, "direction"] > 0.3
     assert table.loc[1, "direction"] < -0.3
     assert table.loc[[0, 1], "p"].max() <= 0.002
@@ -64,13 +76,17 @@ def test_unexplained_features_are_never_related():
     frame = pd.DataFrame(
         {"status": ["ok", "skipped", "dead"], "p": [0.001] * 3, "effect": [9.0] * 3}
     )
-    assert heuristic.classify(frame, 0.05, 0.4, True)["related"].tolist() == [True, False, False]
+    assert classification.classify(frame, "reward", THRESHOLDS)["related"].tolist() == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_tokens_are_counted_under_their_word():
     text = "The well-made film's end."
     offsets = [(0, 3), (3, 8), (8, 13), (13, 18), (18, 20), (20, 24), (24, 25)]
-    assert heuristic.words_of_tokens(text, offsets) == [
+    assert activations_by_word.words_of_tokens(text, offsets) == [
         "the",
         "well-made",
         "well-made",
@@ -83,7 +99,8 @@ def test_tokens_are_counted_under_their_word():
 
 def test_word_activations_are_means_over_a_words_tokens(neox, tokenizer, reviews):
     saes = {1: Standard(16, 8)}
-    result = heuristic.word_activations(neox, tokenizer, saes, reviews[:20], 200, 7)[1]
+    settings = Explanations(max_tokens=200, batch_size=7)
+    result = activations_by_word.word_activations(neox, tokenizer, saes, reviews[:20], settings)[1]
     encoded = tokenizer(reviews[:20], return_offsets_mapping=True)
     sums, count, total = np.zeros(8), 0, 0
     for i, (ids, offsets) in enumerate(
@@ -91,7 +108,7 @@ def test_word_activations_are_means_over_a_words_tokens(neox, tokenizer, reviews
     ):
         (_, _, outputs), = site_activations(neox, [ids], [1], tokenizer.pad_token_id, 1)  # fmt: skip
         code = saes[1].encode(outputs[1][0]).detach().numpy()
-        own = [word == "the" for word in heuristic.words_of_tokens(reviews[i], offsets)]
+        own = [word == "the" for word in activations_by_word.words_of_tokens(reviews[i], offsets)]
         sums, count, total = sums + code[own].sum(0), count + sum(own), total + len(ids)
     row = result.words.index("the")
     assert result.count[row] == count
@@ -299,9 +316,8 @@ def test_windows_hold_the_code_of_their_tokens_and_no_others(neox, tokenizer, re
     torch.manual_seed(0)
     saes = {0: Standard(16, 6), 2: Standard(16, 9)}
     explained = pd.DataFrame({"layer": [0, 2, 2], "feature": [4, 8, 1]})
-    found = heuristic.feature_windows(
-        neox, tokenizer, saes, explained, reviews[:7], 30, batch_size, 8
-    )
+    settings = Explanations(max_tokens=30, batch_size=batch_size, excerpt_tokens=8)
+    found = excerpts.feature_windows(neox, tokenizer, saes, explained, reviews[:7], settings)
     sequences = tokenizer(reviews[:7], truncation=True, max_length=30)["input_ids"]
     seen = []
     for layer, feature, activations, places, _ in found:
@@ -375,9 +391,12 @@ def test_what_an_explainer_is_shown_are_whole_windows(neox, tokenizer, reviews):
     torch.manual_seed(0)
     saes = {1: Standard(16, 20)}
     explained = pd.DataFrame({"layer": 1, "feature": range(20)})
-    strongest = heuristic.strongest_windows(tokenizer, saes, reviews[:20], 40, 12, 3, 2, seed=0)
+    settings = Explanations(
+        max_tokens=40, batch_size=8, excerpt_tokens=12, evidence_top=3, evidence_random=2
+    )
+    strongest = exemplars.strongest_windows(tokenizer, saes, reviews[:20], settings, seed=0)
     assert {end - start for _, start, end in strongest[1].places} == {12}
-    heuristic.word_activations(neox, tokenizer, saes, reviews[:20], 40, 8, strongest)
+    activations_by_word.word_activations(neox, tokenizer, saes, reviews[:20], settings, strongest)
     found = exemplars.evidence(strongest, explained, reviews[:20])
     counts = found.groupby(["feature", "kind"]).size().unstack()
     assert (counts["top"] == 3).all() and (counts["random"] == 2).all()
@@ -385,4 +404,51 @@ def test_what_an_explainer_is_shown_are_whole_windows(neox, tokenizer, reviews):
     first = found[found["kind"] == "top"].groupby("feature").first()
     assert first["excerpt"].str.contains("{10}", regex=False).all()
     short = [text[:20] for text in reviews[:5]]
-    assert heuristic.strongest_windows(tokenizer, saes, short, 48, 40, 3, 2, seed=0)[1].places
+    long = replace(settings, max_tokens=48, excerpt_tokens=40)
+    assert exemplars.strongest_windows(tokenizer, saes, short, long, seed=0)[1].places
+
+
+def test_a_cell_is_explained_in_one_call_whatever_its_feedback(neox, tokenizer, reviews):
+    torch.manual_seed(0)
+    saes = {0: Standard(16, 6), 2: Standard(16, 9)}
+    matches = pd.concat(
+        pd.DataFrame({"layer": n, "small": range(size), "large": range(size), "cosine": 0.5})
+        for n, size in ((0, 6), (2, 9))
+    )
+    pairs = pd.DataFrame({
+        "prompt": reviews[:20], "chosen": " it is good", "rejected": " this was a bad one"
+    })  # fmt: skip
+    settings = Explanations(texts=16, top_features=4, permutations=99, scored_texts=10)
+    lexicon = {"kind": "vader", "rewarded": {"good": 2.0}}
+    for feedback, corpus in (
+        ("reward", pd.DataFrame({"text": reviews[:20]})), ("preference", pairs),
+    ):  # fmt: skip
+        result = heuristic.explain_cell(
+            neox, tokenizer, saes, matches, corpus, corpus, lexicon, feedback, settings, seed=0
+        )
+        table = result.explanations
+        assert table.groupby("layer")["feature"].apply(list).to_dict() == {
+            0: list(range(6)), 2: list(range(9)),
+        }  # fmt: skip
+        explained = table[table["status"] == "ok"].groupby("layer").size().to_dict()
+        assert explained == {0: 4, 2: 4}
+        assert set(table["uses_reward_lexicon"]) == {feedback == "reward"}
+        keys = set(table.loc[table["status"] == "ok", ["layer", "feature"]].itertuples(index=False))
+        for frame in (result.excerpts, result.evidence):
+            shown = set(frame[["layer", "feature"]].itertuples(index=False))
+            assert shown <= keys and {key.layer for key in shown} == {0, 2}
+
+
+def test_latents_of_answers_are_those_of_their_layer(neox, tokenizer, reviews):
+    torch.manual_seed(0)
+    saes = {0: Standard(16, 6), 2: Standard(16, 9)}
+    pairs = pd.DataFrame({
+        "prompt": reviews[:8], "chosen": " it is good", "rejected": " this was a bad one"
+    })  # fmt: skip
+    settings = Explanations(max_tokens=64, batch_size=8)
+    together = heuristic.answer_latents(neox, tokenizer, saes, pairs, settings)
+    for layer, sae in saes.items():
+        [alone] = heuristic.answer_latents(neox, tokenizer, {layer: sae}, pairs, settings).values()
+        for ours, theirs in zip(together[layer], alone, strict=True):
+            assert ours.shape == (8, sae.d_sae)
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)

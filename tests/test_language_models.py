@@ -43,7 +43,9 @@ PAIRS = pd.DataFrame({
     "chosen": [f"This is a good {REST}"] * 4,
     "rejected": [f"This is a stupid {REST}"] * 4,
 })  # fmt: skip
-SETTINGS = Rewrites(entries=4, words=(5, 40), max_prompt_words=50, tolerance=0.5, copy=0.8)
+SETTINGS = Rewrites(
+    entries=4, words=(5, 40), max_prompt_words=50, tolerance=0.5, copy=0.8, verify=True
+)
 
 
 def test_rewrites_of_a_served_model_become_triples(server, tmp_path):
@@ -133,8 +135,6 @@ def test_a_killed_server_is_an_error_and_the_rerun_repeats_no_call(server, tmp_p
 
 
 def test_every_prompt_has_a_schema_and_a_digest_that_follows_its_text():
-    from dataclasses import replace
-
     for name in ("explain", "classify", "detect", "fuzz", "grade", "rewrite"):
         prompt = prompts.load(name)
         assert prompt.schema["required"]
@@ -205,6 +205,30 @@ def test_a_negative_rewrite_that_is_graded_no_worse_is_dropped():
     )
     frame = rewrites.rewritten_triples(Scripted(reply), pairs, SETTINGS)
     assert set(frame["status"]) == {"grade"}
+
+
+def test_a_language_models_table_keeps_activations_and_drops_the_heuristics_statistics():
+    table = pd.DataFrame({
+        "layer": 1, "feature": [3, 4, 5], "status": ["ok", "dead", "ok"], "explanation": "words: x",
+        "frequency": [0.1, 0.0, 0.2], "direction": 0.5, "effect": 0.5, "p": 0.01, "q": 0.02,
+        "related": [True, False, True], "explainer": "heuristic-v1",
+        "explainer_kind": "heuristic", "uses_reward_lexicon": True,
+    })  # fmt: skip
+    evidence = EVIDENCE[EVIDENCE["layer"] == 1]
+    verdict = {"explanation": "praise", "related": True}
+    asked = Scripted(lambda message: verdict)
+    asked.service = Service("served", "http://x/v1", "m")
+    found = language_model.language_explanations(asked, table, evidence, "praise", "abc")
+    assert list(found.columns) == [*table.columns, "prompt_sha"]
+    # The third feature was shown to nobody.
+    assert list(found["status"]) == ["ok", "dead", "skipped"]
+    assert list(found["explanation"]) == ["praise", "", ""]
+    assert list(found["related"]) == [True, False, False]
+    assert found["related"].dtype == bool
+    assert found[["direction", "effect", "p", "q"]].isna().all(axis=None)
+    assert found["frequency"].equals(table["frequency"])
+    assert set(found["explainer"]) == {"m@http://x/v1"}
+    assert not found["uses_reward_lexicon"].any()
 
 
 def test_evidence_is_on_one_scale_and_of_different_texts():

@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lfp.explaining import exemplars
-from lfp.explaining import heuristic as explanations
+from lfp.explaining import activations_by_word, excerpts, exemplars, heuristic
 from lfp.files import artefacts, provenance, resume, writing
 from lfp.finetune import ppo
 from lfp.interventions import completions
@@ -25,7 +24,7 @@ from lfp.sae import harvest as harvesting
 from lfp.sae import training as sae_training
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.harvest import harvest
-from lfp.settings import PPO, Autoencoder, Organism
+from lfp.settings import PPO, Autoencoder, Explanations, Organism
 
 ROOT = Path(__file__).parent.parent
 
@@ -149,32 +148,39 @@ def explained_texts(model, tokenizer, texts, folder=None):
     """Everything that explanations read of `texts`, with resume points in `folder`."""
     torch.manual_seed(0)
     saes = {n: Standard(16, 12) for n in (0, 2)}
-    reading = (model, tokenizer, saes)
-    strongest = explanations.strongest_windows(tokenizer, saes, texts, 40, 6, 2, 2, seed=0)
+    settings = Explanations(
+        max_tokens=48, batch_size=4, excerpt_tokens=6, evidence_top=2, evidence_random=2
+    )
+    strongest = exemplars.strongest_windows(tokenizer, saes, texts, settings, seed=0)
     states = [folder / name if folder else None for name in ("words", "windows", "answers")]
-    words = explanations.word_activations(*reading, texts, 40, 4, strongest, states[0])
+    words = activations_by_word.word_activations(
+        model, tokenizer, saes, texts, settings, strongest, states[0]
+    )
     explained = pd.DataFrame({"layer": [0, 2, 2], "feature": [3, 11, 4]})
-    held_out = list(explanations.feature_windows(*reading, explained, texts, 40, 4, 6, states[1]))
+    held_out = list(
+        excerpts.feature_windows(model, tokenizer, saes, explained, texts, settings, states[1])
+    )
     pairs = pd.DataFrame(
         {"prompt": texts, "chosen": " it is good", "rejected": " this was a bad one"}
     )
-    answers = features.element_features(
-        *reading, pairs, ["latents"], 48, 8, ("chosen", "rejected"), states[2]
-    )
-    values = {f"{n}.{name}": value for n, own in words.items() for name, value in vars(own).items()}
-    values |= {f"windows.{i}": np.concatenate(found[2]) for i, found in enumerate(held_out)}
+    by_layer = heuristic.answer_latents(model, tokenizer, saes, pairs, settings, states[2])
+    answers = {f"answers.{layer}": np.stack(latents) for layer, latents in by_layer.items()}
+    values = {
+        f"{layer}.{name}": value
+        for layer, activations in words.items()
+        for name, value in vars(activations).items()
+    }
+    values |= {f"windows.{i}": np.concatenate(one.activations) for i, one in enumerate(held_out)}
     return values | answers, exemplars.evidence(strongest, explained, texts)
 
 
-@pytest.mark.parametrize("place", ["word_activations", "feature_windows", "element_features"])
+@pytest.mark.parametrize("module", [activations_by_word, excerpts, features])
 @pytest.mark.parametrize("batches", [1, 3])
-def test_explanations(place, batches, neox, tokenizer, reviews, tmp_path, monkeypatch):
+def test_explanations(module, batches, neox, tokenizer, reviews, tmp_path, monkeypatch):
     texts = reviews[:17]
     values, shown = explained_texts(neox, tokenizer, texts)
-    module = features if place == "element_features" else explanations
-    calls = batches + (0 if place != "feature_windows" else -(-len(texts) // 4))
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(module, "save_tensors", killed_after(calls, resume.save_tensors))
+        patch.setattr(module, "save_tensors", killed_after(batches, resume.save_tensors))
         explained_texts(neox, tokenizer, texts, tmp_path)
     forwards = []
     handle = neox.base_model.register_forward_pre_hook(lambda *a: forwards.append(1))

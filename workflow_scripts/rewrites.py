@@ -5,7 +5,7 @@ language-model service.
 import logging
 
 from lfp.files import artefacts
-from lfp.probing import rewrites
+from lfp.probing.rewrites import rewritten_triples
 from lfp.running import job
 from lfp.services.client import configured_client
 from lfp.settings import Rewrites
@@ -14,10 +14,9 @@ from lfp.texts.corpora import preference_pairs
 
 def main() -> None:
     run = job.start(__doc__, ["corpus"], ["output"], ["cache"])
-    settings = run.settings
     pairs, _ = preference_pairs(artefacts.read_table(run.paths.corpus))
-    with configured_client(settings["service"], run.paths.cache) as client:
-        frame = rewrites.rewritten_triples(client, pairs, Rewrites.of(settings))
+    with configured_client(run.settings["service"], run.paths.cache) as client:
+        frame = rewritten_triples(client, pairs, Rewrites.of(run.settings))
     counts = frame["status"].value_counts().to_dict()
     logging.getLogger("rewrites").info("entries by status: %s", counts)
     artefacts.write_table(run.paths.output, frame, run.stamp)

@@ -1,7 +1,7 @@
-"""What an explainer is shown of a feature: the windows of text on which it is most active, and
-random ones.
+"""Exemplars of a feature that an explainer is shown: the windows of text on which it is most
+active, and random ones.
 
-Codes stream by once, text by text, and of every feature only its strongest windows are held, so
+Latents stream by once, text by text, and of every feature only its strongest windows are held, so
 that a layer's features are all served by the pass that its explanations make anyway.
 """
 
@@ -12,8 +12,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from lfp.explaining.scores import windows
+from lfp.models.tokens import tokenize
+from lfp.sae.architectures.base import SparseAutoencoder
+from lfp.settings import Explanations
 
 #: Largest value of the scale that activations are shown on.
 SCALE = 10
@@ -29,9 +33,14 @@ class StrongestWindows:
         Character spans of every text's tokens, in order of the texts.
     size
         Tokens of a window. A text's rest is left out, unless no text has a window of `size`.
-    features, top, random, seed
-        How many features there are, how many windows are kept of each, and how many random ones are
-        shown beside them; those are drawn before anything is read.
+    features
+        Number of features.
+    top
+        Windows that are kept of each feature.
+    random
+        Random windows that are shown beside them; they are drawn before anything is read.
+    seed
+        Seed of the random windows.
     """
 
     def __init__(
@@ -59,33 +68,33 @@ class StrongestWindows:
             "drawn": torch.zeros(len(drawn), size, features),
         }
 
-    def add(self, text: int, code: np.ndarray) -> None:
-        """Take in the `code` [token, feature] of one text. Among equally strong windows the one
+    def add(self, text: int, latents: np.ndarray) -> None:
+        """Take in the `latents` [token, feature] of one text. Among equally strong windows the one
         read first stays.
         """
         peaks, places, activations, drawn = (value.numpy() for value in self.state.values())
-        own = self.of_text.get(text, [])
-        if not own:
+        of_text = self.of_text.get(text, [])
+        if not of_text:
             return
-        values = np.zeros((len(own), *activations.shape[1:]), dtype=np.float32)
-        for row, place in zip(values, own, strict=True):
+        values = np.zeros((len(of_text), *activations.shape[1:]), dtype=np.float32)
+        for row, place in zip(values, of_text, strict=True):
             _, start, end = self.places[place]
-            row[: end - start] = code[start:end]
+            row[: end - start] = latents[start:end]
             if place in self.slot_of:
                 drawn[self.slot_of[place]] = row
         every = np.arange(values.shape[2])
         largest = values.max(1)
         best = largest.argmax(0)
         slot = peaks.argmin(0)
-        found = np.flatnonzero(largest[best, every] > peaks[slot, every])
-        slot, best = slot[found], best[found]
-        peaks[slot, found] = largest[best, found]
-        places[slot, found] = np.array(own)[best]
-        activations[slot, :, found] = values[best, :, found]
+        stronger = np.flatnonzero(largest[best, every] > peaks[slot, every])
+        slot, best = slot[stronger], best[stronger]
+        peaks[slot, stronger] = largest[best, stronger]
+        places[slot, stronger] = np.array(of_text)[best]
+        activations[slot, :, stronger] = values[best, :, stronger]
 
     def rows(self, feature: int, texts: Sequence[str]) -> list[dict[str, object]]:
         """``kind`` (``top``, ``random``), ``activation`` (the window's largest) and ``excerpt`` of
-        what is shown.
+        each exemplar.
 
         A feature that is never active has no evidence.
         """
@@ -109,10 +118,57 @@ class StrongestWindows:
         return rows
 
 
+def tokens_of(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
+) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+    """Token ids and character spans of each text's tokens, up to `max_tokens` of them."""
+    encoded = tokenize(
+        tokenizer, texts, truncation=True, max_length=max_tokens, return_offsets_mapping=True
+    )
+    return encoded["input_ids"], encoded["offset_mapping"]
+
+
+def strongest_windows(
+    tokenizer: PreTrainedTokenizerBase,
+    autoencoders: Mapping[int, SparseAutoencoder],
+    texts: Sequence[str],
+    settings: Explanations,
+    seed: int,
+) -> dict[int, StrongestWindows]:
+    """The strongest windows of every layer's features, still empty.
+
+    Parameters
+    ----------
+    tokenizer
+        Its tokens are those of the windows.
+    autoencoders
+        Autoencoders by layer.
+    texts
+        The texts that will be read, each up to ``settings.max_tokens`` tokens.
+    settings
+        Tokens of a window (``excerpt_tokens``), and numbers of windows (``evidence_top``,
+        ``evidence_random``).
+    seed
+        Seed of the random windows; a layer's number is added to it.
+    """
+    _, offsets = tokens_of(tokenizer, texts, settings.max_tokens)
+    return {
+        layer: StrongestWindows(
+            offsets,
+            size=settings.excerpt_tokens,
+            features=autoencoder.d_sae,
+            top=settings.evidence_top,
+            random=settings.evidence_random,
+            seed=seed + layer,
+        )
+        for layer, autoencoder in autoencoders.items()
+    }
+
+
 def evidence(
     strongest: Mapping[int, StrongestWindows], explained: pd.DataFrame, texts: Sequence[str]
 ) -> pd.DataFrame:
-    """What is shown of every feature of `explained` (``layer``, ``feature``), with the columns
+    """The exemplars of every feature of `explained` (``layer``, ``feature``), with the columns
     :data:`COLUMNS`.
     """
     rows = [

@@ -1,7 +1,7 @@
 """Features and explanations in the formats of other tools: delphi's cache and Neuronpedia's
 explanations.
 
-The autoencoders need no export: their directories are SAELens's own
+The autoencoders need no export: their directories have the layout of SAELens
 (:func:`lfp.sae.autoencoder.save`).
 """
 
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lfp.models.architectures import hook_name
 from lfp.models.hooks import captured
 from lfp.reporting.progress import Progress
-from lfp.sae.autoencoder import SparseAutoencoder
+from lfp.sae.architectures.base import SparseAutoencoder
 
 
 def packed_windows(
@@ -71,12 +71,27 @@ def write_delphi_cache(
     d_sae: int,
     about: Mapping[str, Any],
 ) -> None:
-    """Write `found` as delphi reads it: ``{hook}/{first}_{last}.safetensors`` and
+    """Write active features as delphi reads them: ``{hook}/{first}_{last}.safetensors`` and
     ``{hook}/config.json``.
 
     One file for each layer holds ``locations`` (uint16, or uint32 where a number needs it),
-    ``activations`` (float16) and ``tokens``. `about` is added to the configuration (``model_name``,
-    ``dataset_repo`` and the like).
+    ``activations`` (float16) and ``tokens``.
+
+    Parameters
+    ----------
+    folder
+        Folder to write into.
+    hook_names
+        Name of the hook of each layer, which names its folder.
+    found
+        Layer, locations [n, 3] (window, position, feature) and activations [n], in any number of
+        parts (:func:`active_features`).
+    windows
+        Token ids [window, context].
+    d_sae
+        Number of features of each layer.
+    about
+        Further keys of the configuration (``model_name``, ``dataset_repo`` and the like).
     """
     parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {layer: [] for layer in hook_names}
     for layer, places, values in found:
@@ -112,7 +127,7 @@ def neuronpedia_rows(
     autoencoders' name.
 
     ``typeName`` names the explainer's kind, ``explanationModelName`` the explainer, ``notes`` hold
-    what the row rests on as JSON.
+    the statistics that the row rests on as JSON.
     """
     for row in explanations[explanations["status"] == "ok"].to_dict("records"):
         notes = {

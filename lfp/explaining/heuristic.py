@@ -1,338 +1,198 @@
-"""Offline explanations of features, labelled for what they are: a heuristic, not a language model.
+"""Offline explanations of features, by a heuristic and no language model, and labelled so.
 
 A feature is described by the words it fires on, by how it goes with the feedback, and by the tokens
 its direction promotes. It is *related* to a lexicon reward when the words it fires on have a mean
 valence that draws with valences shuffled among equally frequent words do not reach, and to a
 preference when it tells preferred from rejected answers (interpretation study 3.5).
+
+:func:`explain_cell` is the stage ``explanations`` as one call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy import sparse
-from scipy.stats import rankdata
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lfp.explaining.exemplars import StrongestWindows
-from lfp.explaining.scores import excerpts_of_feature, windows
-from lfp.files.resume import Clock, load_tensors, save_tensors
+from lfp.explaining import classification
+from lfp.explaining.activations_by_word import word_activations
+from lfp.explaining.association import (
+    WordActivations,
+    lexicon_association,
+    preference_association,
+    word_weights,
+)
+from lfp.explaining.excerpts import feature_windows, held_out_excerpts
+from lfp.explaining.exemplars import evidence, strongest_windows
 from lfp.models.architectures import architecture, output_logits
-from lfp.models.hooks import length_batches, mlp_outputs
-from lfp.models.tokens import tokenize
-from lfp.reporting.progress import Progress
-from lfp.sae.autoencoder import SparseAutoencoder
-from lfp.statistics.multiple import benjamini_hochberg
-from lfp.texts.words import WORD, Lexicon
+from lfp.probing.features import element_features
+from lfp.sae.architectures.base import SparseAutoencoder
+from lfp.settings import Explanations
+from lfp.texts.corpora import documents, preference_pairs
+from lfp.texts.words import Lexicon
 
-EXPLAINER = "heuristic-v1"
+ANSWERS = ("chosen", "rejected")
 
 
 @dataclass(frozen=True)
-class WordActivations:
-    """What the features of one layer do on a corpus.
+class ResumePoints:
+    """Files in which the passes over `words`, `answers` and `excerpts` keep their state."""
 
-    ``mean`` [word, feature] is the mean activation on the tokens of each word, ``count`` [word] the
-    number of those tokens; ``frequency``, ``mean_activation`` and ``max_activation`` [feature] are
-    over all tokens.
+    words: Path | None = None
+    answers: Path | None = None
+    excerpts: Path | None = None
+
+    def remove(self) -> None:
+        """Delete the files, once the results are written."""
+        for path in astuple(self):
+            if path is not None:
+                path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class CellExplanations:
+    """Explanations of one cell's autoencoders.
+
+    ``explanations`` has a row per feature, ``excerpts`` the held-out excerpts that explanations are
+    scored on, ``evidence`` the excerpts that a language model is shown of each explained feature.
     """
 
-    words: list[str]
-    count: np.ndarray
-    mean: np.ndarray
-    frequency: np.ndarray
-    mean_activation: np.ndarray
-    max_activation: np.ndarray
+    explanations: pd.DataFrame
+    excerpts: pd.DataFrame
+    evidence: pd.DataFrame
 
 
-def words_of_tokens(text: str, offsets: Sequence[tuple[int, int]]) -> list[str | None]:
-    """The lower-cased word that each token belongs to, or None for punctuation and spaces."""
-    spans = [(match.start(), match.end(), match.group().lower()) for match in WORD.finditer(text)]
-    result: list[str | None] = []
-    position = 0
-    for first, last in offsets:
-        while position < len(spans) and spans[position][1] <= first:
-            position += 1
-        inside = position < len(spans) and spans[position][0] < last
-        result.append(spans[position][2] if inside else None)
-    return result
-
-
-@torch.no_grad()
-def word_activations(
+def explain_cell(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     autoencoders: Mapping[int, SparseAutoencoder],
-    texts: Sequence[str],
-    max_tokens: int,
-    batch_size: int,
-    strongest: Mapping[int, StrongestWindows] | None = None,
-    state_path: str | Path | None = None,
-) -> dict[int, WordActivations]:
-    """Activations of all features of every layer, by word, in one pass over `texts`.
-
-    The `strongest` windows of each layer are found in the same pass. With `state_path` what is read
-    is kept there once a minute, and an interrupted call goes on behind it.
-    """
-    encoded = tokenize(
-        tokenizer, texts, truncation=True, max_length=max_tokens, return_offsets_mapping=True
-    )
-    sequences = encoded["input_ids"]
-    words = [words_of_tokens(t, o) for t, o in zip(texts, encoded["offset_mapping"], strict=True)]
-    vocabulary = sorted({word for row in words for word in row if word is not None})
-    index_of = {word: i for i, word in enumerate(vocabulary)} | {None: len(vocabulary)}
-    layers, strongest = sorted(autoencoders), strongest or {}
-    held = {"counts": torch.zeros(len(vocabulary) + 1, dtype=torch.int64)}
-    for n in layers:
-        size = autoencoders[n].d_sae
-        held |= {
-            f"{n}.sums": torch.zeros(len(vocabulary) + 1, size),
-            f"{n}.active": torch.zeros(size, dtype=torch.float64),
-            f"{n}.peak": torch.zeros(size),
-        }
-    held |= {
-        f"{n}.{name}": value
-        for n, windows in strongest.items()
-        for name, value in windows.state.items()
-    }
-    done, clock = resumed(state_path, held), Clock()
-    pass_over = mlp_outputs(
-        model, sequences, layers, tokenizer.pad_token_id, batch_size, first=done
-    )
-    for index, mask, outputs in Progress(
-        pass_over, desc="texts read", initial=done, total=-(-len(texts) // batch_size)
-    ):
-        ids = torch.tensor([index_of[word] for i in index for word in words[i]])
-        held["counts"] += torch.bincount(ids, minlength=len(held["counts"]))
-        for n in layers:
-            code = autoencoders[n].encode(outputs[n][mask].float()).cpu()
-            held[f"{n}.sums"].index_add_(0, ids, code)
-            held[f"{n}.active"] += (code > 0).double().sum(0)
-            torch.maximum(held[f"{n}.peak"], code.max(0).values, out=held[f"{n}.peak"])
-            if n in strongest:
-                for text, part in zip(
-                    index, code.split([len(sequences[i]) for i in index]), strict=True
-                ):
-                    strongest[n].add(int(text), part.numpy())
-        done += 1
-        if state_path and clock.due():
-            save_tensors(state_path, held, {"batches": done})
-    counts = held["counts"].numpy()
-    total = max(1, counts.sum())
-    return {
-        n: WordActivations(
-            vocabulary,
-            counts[:-1],
-            held[f"{n}.sums"][:-1].numpy() / np.maximum(counts[:-1], 1)[:, None],
-            held[f"{n}.active"].numpy() / total,
-            held[f"{n}.sums"].sum(0).double().numpy() / total,
-            held[f"{n}.peak"].numpy(),
-        )
-        for n in layers
-    }
-
-
-def resumed(state_path: str | Path | None, held: Mapping[str, torch.Tensor]) -> int:
-    """Fill `held` with what an interrupted pass kept at `state_path`, and return how many batches
-    that were.
-    """
-    tensors, counters = load_tensors(state_path) or ({}, {"batches": 0})
-    for name, value in tensors.items():
-        held[name].copy_(value)
-    return counters["batches"]
-
-
-def strongest_windows(
-    tokenizer: PreTrainedTokenizerBase,
-    autoencoders: Mapping[int, SparseAutoencoder],
-    texts: Sequence[str],
-    max_tokens: int,
-    size: int,
-    top: int,
-    random: int,
+    matches: pd.DataFrame,
+    corpus: pd.DataFrame,
+    held_out: pd.DataFrame,
+    lexicon: Mapping[str, Any],
+    feedback: str,
+    settings: Explanations,
     seed: int,
-) -> dict[int, StrongestWindows]:
-    """What :func:`word_activations` finds of every layer's features, still empty."""
-    encoded = tokenize(
-        tokenizer, texts, truncation=True, max_length=max_tokens, return_offsets_mapping=True
+    states: ResumePoints | None = None,
+) -> CellExplanations:
+    """Explain the best matched features of one cell, classify them as related or not, and cut the
+    excerpts that explanations are scored on (paper section 3.4).
+
+    Parameters
+    ----------
+    model, tokenizer
+        The language model whose activations are read.
+    autoencoders
+        Autoencoders by layer.
+    matches
+        Matches of each layer's features with those of the large autoencoder, best first:
+        ``layer``, ``small``, ``large``, ``cosine``.
+    corpus, held_out
+        Training texts that explanations are made from, and held-out texts that they are scored on.
+    lexicon
+        ``rewarded``, the valence of the words that the feedback rewards, and ``kind``, its kind.
+        The features of a ``trigger`` are classified by name.
+    feedback
+        ``reward`` or ``preference``.
+    settings
+        Numbers of texts, features, permutations and excerpts, and thresholds.
+    seed
+        Seed of permutations, of random excerpts and of the excerpts for scores.
+    states
+        Files that keep the state of the three passes, so that an interrupted call goes on.
+    """
+    states = states or ResumePoints()
+    texts = documents(corpus)[: settings.texts]
+    strongest = strongest_windows(tokenizer, autoencoders, texts, settings, seed)
+    activations = word_activations(
+        model, tokenizer, autoencoders, texts, settings, strongest, states.words
     )
+    answers = None
+    if feedback == "preference":
+        pairs = preference_pairs(corpus)[0].head(settings.texts // 2)
+        answers = answer_latents(model, tokenizer, autoencoders, pairs, settings, states.answers)
+    associations = _associations(activations, answers, lexicon["rewarded"], settings, seed)
+    promoted = {
+        layer: promoted_tokens(model, tokenizer, autoencoder.W_dec, settings.promoted)
+        for layer, autoencoder in autoencoders.items()
+    }
+    table = explain_layers(matches, activations, associations, promoted, settings.top_features)
+    table = classification.classify_features(table, lexicon, feedback, settings)
+    explained = table[table["status"] == "ok"]
+    scored = documents(held_out)[: settings.scored_texts]
+    features = feature_windows(
+        model, tokenizer, autoencoders, explained, scored, settings, states.excerpts
+    )
+    excerpts = held_out_excerpts(features, scored, settings.excerpts, seed)
+    return CellExplanations(table, excerpts, evidence(strongest, explained, texts))
+
+
+def _associations(
+    activations: Mapping[int, WordActivations],
+    answers: Mapping[int, tuple[np.ndarray, np.ndarray]] | None,
+    lexicon: Lexicon,
+    settings: Explanations,
+    seed: int,
+) -> dict[int, pd.DataFrame]:
+    """Association of each layer's features with preferred answers where there are `answers`
+    (chosen, rejected), else with the valence of words; a layer's number is added to the seed.
+    """
+    draws = settings.permutations
+    if answers is None:
+        return {
+            layer: lexicon_association(of_layer, lexicon, draws, seed + layer)
+            for layer, of_layer in activations.items()
+        }
     return {
-        layer: StrongestWindows(
-            encoded["offset_mapping"], size, sae.d_sae, top, random, seed + layer
-        )
-        for layer, sae in autoencoders.items()
+        layer: preference_association(chosen, rejected, draws, seed + layer)
+        for layer, (chosen, rejected) in answers.items()
     }
 
 
-#: Of one feature: layer, feature, activations on the tokens of each window, windows, and character
-#: offsets by text.
-FeatureWindows = tuple[
-    int, int, list[np.ndarray], list[tuple[int, int, int]], list[list[tuple[int, int]]]
-]
-
-
-@torch.no_grad()
-def feature_windows(
+def answer_latents(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     autoencoders: Mapping[int, SparseAutoencoder],
-    explained: pd.DataFrame,
-    texts: Sequence[str],
-    max_tokens: int,
-    batch_size: int,
-    size: int,
+    pairs: pd.DataFrame,
+    settings: Explanations,
     state_path: str | Path | None = None,
-) -> Iterator[FeatureWindows]:
-    """Each feature of `explained` (``layer``, ``feature``) on windows of `size` tokens of `texts`,
-    in one pass.
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Mean latents [pair, feature] of chosen and of rejected answers, by layer.
 
-    A text's rest is a shorter window. Of the codes only what is active is held: how active a window
-    must be for an excerpt depends on the largest activation of all, so that none can be chosen
-    before the last is read. With `state_path` an interrupted call goes on behind what is kept there
-    once a minute.
+    Parameters
+    ----------
+    model, tokenizer
+        The language model whose activations are read.
+    autoencoders
+        Autoencoders by layer.
+    pairs
+        ``prompt``, ``chosen`` and ``rejected``.
+    settings
+        Tokens per text and texts per forward pass.
+    state_path
+        Where the state of the pass is kept once a minute; an interrupted call goes on behind it.
     """
-    encoded = tokenize(
-        tokenizer, texts, truncation=True, max_length=max_tokens, return_offsets_mapping=True
+    arrays = element_features(
+        model=model,
+        tokenizer=tokenizer,
+        autoencoders=autoencoders,
+        triples=pairs,
+        kinds=["latents"],
+        max_tokens=settings.max_tokens,
+        batch_size=settings.batch_size,
+        elements=ANSWERS,
+        state_path=state_path,
     )
-    offsets = encoded["offset_mapping"]
-    places = windows(offsets, size)
-    features = {
-        int(n): torch.tensor(group["feature"].to_numpy()) for n, group in explained.groupby("layer")
-    }
-    sequences = encoded["input_ids"]
-    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-    batches, starts = length_batches(lengths, batch_size), np.zeros(len(texts), dtype=np.int64)
-    if batches:
-        order = np.concatenate(batches)
-        starts[order] = np.cumsum(lengths[order]) - lengths[order]
-    codes = {
-        n: sparse.csr_array((0, len(members)), dtype=np.float32) for n, members in features.items()
-    }
-    done, clock = _resumed_codes(state_path, codes), Clock()
-    parts = {n: [code] for n, code in codes.items()}
-    pass_over = mlp_outputs(
-        model, sequences, sorted(features), tokenizer.pad_token_id, batch_size, first=done
-    )
-    for _, mask, outputs in Progress(
-        pass_over, desc="held-out texts", initial=done, total=len(batches)
-    ):
-        for layer, members in features.items():
-            code = autoencoders[layer].encode(outputs[layer][mask].float())[
-                :, members.to(model.device)
-            ]
-            parts[layer].append(sparse.csr_array(code.cpu().numpy()))
-        done += 1
-        if state_path and clock.due():
-            parts = {n: [sparse.vstack(own, format="csr")] for n, own in parts.items()}
-            save_tensors(
-                state_path,
-                _code_tensors({n: own[0] for n, own in parts.items()}),
-                {"batches": done},
-            )
-    for layer, members in features.items():
-        codes = sparse.vstack(parts.pop(layer)).tocsc()
-        for column, feature in enumerate(members.tolist()):
-            values = codes[:, [column]].toarray()[:, 0]
-            activations = [
-                values[starts[text] + start : starts[text] + end] for text, start, end in places
-            ]
-            yield layer, feature, activations, places, offsets
-
-
-def _code_tensors(codes: Mapping[int, sparse.csr_array]) -> dict[str, torch.Tensor]:
-    """The parts of sparse codes [token, feature] by layer, as a resume point holds them."""
-    names = ("data", "indices", "indptr")
-    return {
-        f"{n}.{name}": torch.from_numpy(getattr(code, name))
-        for n, code in codes.items()
-        for name in names
-    }
-
-
-def _resumed_codes(state_path: str | Path | None, codes: dict[int, sparse.csr_array]) -> int:
-    """Put what an interrupted pass kept in place of `codes`, and return how many
-    batches that were.
-    """
-    tensors, counters = load_tensors(state_path) or ({}, {"batches": 0})
-    for n, code in codes.items() if tensors else ():
-        parts = [tensors[f"{n}.{name}"].numpy() for name in ("data", "indices", "indptr")]
-        codes[n] = sparse.csr_array(tuple(parts), shape=(len(parts[2]) - 1, code.shape[1]))
-    return counters["batches"]
-
-
-def held_out_excerpts(
-    found: Iterable[FeatureWindows], texts: Sequence[str], n: int, seed: int
-) -> pd.DataFrame:
-    """Excerpts of held-out `texts` on which each feature is and is not active.
-
-    Columns ``layer``, ``feature``, and those of :func:`~lfp.explaining.scores.excerpts_of_feature`.
-    """
-    rng = np.random.default_rng(seed)
-    rows = [
-        {"layer": layer, "feature": feature, **row}
-        for layer, feature, activations, places, offsets in found
-        for row in excerpts_of_feature(activations, places, texts, offsets, n, rng)
-    ]
-    return pd.DataFrame(rows, columns=["layer", "feature", "task", "label", "excerpt"])
-
-
-def lexicon_association(
-    activations: WordActivations, lexicon: Lexicon, permutations: int, seed: int
-) -> pd.DataFrame:
-    """The valence of the words each feature fires on: ``direction``, ``effect`` (absolute), ``p``
-    per feature.
-
-    Word weights are mean activation times the square root of the word's count; ``direction`` is the
-    weighted mean valence, words outside the lexicon counting 0. p is two-sided, from shuffling
-    valences among words of the same frequency decile.
-    """
-    weights = activations.mean * np.sqrt(activations.count)[:, None]
-    weights = weights / np.maximum(weights.sum(0), 1e-12)
-    valence = np.array([lexicon.get(word, 0.0) for word in activations.words])
-    direction = valence @ weights
-    ranks = np.argsort(np.argsort(activations.count, kind="stable"), kind="stable")
-    decile = ranks * 10 // max(1, len(ranks))
-    rng = np.random.default_rng(seed)
-    shuffled = np.tile(valence, (permutations, 1))
-    for group in np.unique(decile):
-        members = np.flatnonzero(decile == group)
-        shuffled[:, members] = rng.permuted(shuffled[:, members], axis=1)
-    null = shuffled @ weights
-    centre = null.mean(0)
-    p = (1 + (np.abs(null - centre) >= np.abs(direction - centre) - 1e-12).sum(0)) / (
-        permutations + 1
-    )
-    return pd.DataFrame({"direction": direction, "effect": np.abs(direction), "p": p})
-
-
-def preference_association(
-    chosen: np.ndarray, rejected: np.ndarray, permutations: int, seed: int
-) -> pd.DataFrame:
-    """How well each feature tells preferred from rejected answers: ``direction``, ``effect``, ``p``
-    per feature.
-
-    `chosen` and `rejected` are mean activations [pair, feature] on answers that no probe is tested
-    on. ``effect`` is the area under the ROC curve or its complement, whichever is larger,
-    ``direction`` that area minus one half; p is two-sided, from exchanging the answers within
-    pairs.
-    """
-    n = len(chosen)
-    ranks = rankdata(np.concatenate([chosen, rejected]), axis=0)
-    ours, theirs = ranks[:n], ranks[n:]
-
-    def area(rank_sum: np.ndarray) -> np.ndarray:
-        return (rank_sum - n * (n + 1) / 2) / n**2 - 0.5
-
-    direction = area(ours.sum(0))
-    swaps = np.random.default_rng(seed).random((permutations, n)) < 0.5
-    null = np.abs(area((~swaps).astype(float) @ ours + swaps.astype(float) @ theirs))
-    p = (1 + (null >= np.abs(direction) - 1e-12).sum(0)) / (permutations + 1)
-    return pd.DataFrame({"direction": direction, "effect": 0.5 + np.abs(direction), "p": p})
+    layers = sorted(autoencoders)
+    ends = np.cumsum([autoencoders[layer].d_sae for layer in layers])[:-1]
+    chosen, rejected = (np.split(arrays[f"latents.{name}"], ends, axis=1) for name in ANSWERS)
+    return dict(zip(layers, zip(chosen, rejected, strict=True), strict=True))
 
 
 @torch.no_grad()
@@ -349,6 +209,39 @@ def promoted_tokens(
     ]
 
 
+def explain_layers(
+    matches: pd.DataFrame,
+    activations: Mapping[int, WordActivations],
+    associations: Mapping[int, pd.DataFrame],
+    promoted: Mapping[int, Sequence[Sequence[str]]],
+    top_features: int,
+) -> pd.DataFrame:
+    """The rows of :func:`explain_layer` for all layers, in ascending order.
+
+    Parameters
+    ----------
+    matches
+        Matches of all features, best first within a layer: ``layer``, ``small``, ``large``,
+        ``cosine``.
+    activations, associations, promoted
+        As for :func:`explain_layer`, by layer.
+    top_features
+        Number of features of a layer to explain, at most.
+    """
+    parts = [
+        explain_layer(
+            layer,
+            matches=matches[matches["layer"] == layer],
+            activations=activations[layer],
+            association=associations[layer],
+            promoted=promoted[layer],
+            top_features=top_features,
+        )
+        for layer in sorted(activations)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
 def explain_layer(
     layer: int,
     matches: pd.DataFrame,
@@ -357,36 +250,45 @@ def explain_layer(
     promoted: Sequence[Sequence[str]],
     top_features: int,
 ) -> pd.DataFrame:
-    """One row per feature of the small autoencoder of `layer`; q and ``related`` are set by
-    :func:`classify`.
+    """One row per feature of the small autoencoder of `layer`; ``q`` and ``related`` are set by
+    :mod:`lfp.explaining.classification`.
 
     The `top_features` features with the highest match cosine that are not dead are explained
     (status ``ok``); the others are listed with their frequency as ``skipped`` or ``dead``.
+
+    Parameters
+    ----------
+    layer
+        Number of the layer.
+    matches
+        Matches of the layer's features, best first: ``small``, ``large``, ``cosine``.
+    activations
+        Activations of the features by word.
+    association
+        ``direction``, ``effect`` and ``p`` of each feature.
+    promoted
+        Tokens that each feature's direction promotes.
+    top_features
+        Number of features to explain, at most.
     """
-    cosine = matches.set_index("small")["cosine"]
-    large = matches.set_index("small")["large"]
+    by_feature = matches.set_index("small")
     dead = activations.frequency == 0
     alive = [feature for feature in matches["small"] if not dead[feature]]
     explained = set(alive[:top_features])
-    weights = activations.mean * np.sqrt(activations.count)[:, None]
+    weights = word_weights(activations)
     rows = []
     for feature in range(len(dead)):
         status = "dead" if dead[feature] else "ok" if feature in explained else "skipped"
-        top = np.argsort(-weights[:, feature], kind="stable")[:5]
-        share = weights[top, feature].sum() / max(weights[:, feature].sum(), 1e-12)
-        row = association.iloc[feature]
-        words = [activations.words[i] for i in top]
-        text = (
-            f"words: {', '.join(words)} ({share:.0%} of weight); feedback {row['direction']:+.2f},"
-            f" effect"
-            f" {row['effect']:.2f} (p={row['p']:.3f}); promotes:"
-            f" {', '.join(map(repr, promoted[feature]))}"
-        )
+        statistics = association.iloc[feature]
+        text = ""
+        if status == "ok":
+            words = _words_fired_on(activations.words, weights[:, feature])
+            text = _description(words, statistics, promoted[feature])
         rows.append({
-            "layer": layer, "feature": feature, "match": int(large[feature]),
-            "cosine": float(cosine[feature]),
-            "status": status, "explanation": text if status == "ok" else "",
-            **{name: float(row[name]) for name in ("direction", "effect", "p")},
+            "layer": layer, "feature": feature, "match": int(by_feature["large"][feature]),
+            "cosine": float(by_feature["cosine"][feature]),
+            "status": status, "explanation": text,
+            **{name: float(statistics[name]) for name in ("direction", "effect", "p")},
             "frequency": float(activations.frequency[feature]),
             "mean_activation": float(activations.mean_activation[feature]),
             "max_activation": float(activations.max_activation[feature]),
@@ -394,41 +296,16 @@ def explain_layer(
     return pd.DataFrame(rows)
 
 
-def classify_by_name(frame: pd.DataFrame, word: str) -> pd.DataFrame:
-    """Features whose explanation names `word` are related; q is p.
-
-    For a reward of one word: no shuffle of valences among words of its frequency can be rare enough
-    to survive a correction over features.
-    """
-    names = frame["explanation"].map(
-        lambda text: word in {match.group().lower() for match in WORD.finditer(text)}
-    )
-    related = (frame["status"] == "ok") & names
-    return frame.assign(
-        q=frame["p"],
-        related=related,
-        explainer=EXPLAINER,
-        explainer_kind="heuristic",
-        uses_reward_lexicon=True,
-    )
+def _words_fired_on(words: Sequence[str], weights: np.ndarray) -> str:
+    """The five words of largest weight [word], and their share of all weight."""
+    top = np.argsort(-weights, kind="stable")[:5]
+    share = weights[top].sum() / max(weights.sum(), 1e-12)
+    return f"words: {', '.join(words[i] for i in top)} ({share:.0%} of weight)"
 
 
-def classify(
-    frame: pd.DataFrame, false_discovery_rate: float, min_effect: float, uses_lexicon: bool
-) -> pd.DataFrame:
-    """Add ``q`` (Benjamini-Hochberg over the explained features) and ``related``.
-
-    A feature is related when q is below the rate *and* its effect is at least `min_effect`: with
-    many words, a tiny preference for scored ones is significant and means nothing.
-    """
-    explained = (frame["status"] == "ok").to_numpy()
-    q = np.ones(len(frame))
-    q[explained] = benjamini_hochberg(frame.loc[explained, "p"].to_numpy())
-    related = explained & (q < false_discovery_rate) & (frame["effect"] >= min_effect).to_numpy()
-    return frame.assign(
-        q=q,
-        related=related,
-        explainer=EXPLAINER,
-        explainer_kind="heuristic",
-        uses_reward_lexicon=uses_lexicon,
+def _description(words: str, association: pd.Series, promoted: Sequence[str]) -> str:
+    """The explanation of one feature."""
+    return (
+        f"{words}; feedback {association['direction']:+.2f}, effect {association['effect']:.2f}"
+        f" (p={association['p']:.3f}); promotes: {', '.join(map(repr, promoted))}"
     )

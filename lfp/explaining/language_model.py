@@ -1,8 +1,10 @@
-"""Explanations of features by a language model: what it is shown, what it answers, and its verdicts
-as a judge.
+"""Explanations of features by a language model, from the exemplars that it is shown, and its
+verdicts as a judge.
+
+:func:`language_explanations` is the stage ``language_explanations`` as one call.
 
 Paper section 3.4. Excerpts are of one length and activations on one scale for the whole feature;
-the published code scaled every text by its own maximum, so that any text with a positive value
+the published code scaled every text by that text's maximum, so that any text with a positive value
 could be a "top" one (paper_vs_code 1.12).
 """
 
@@ -25,12 +27,12 @@ def explain(client: Client, evidence: pd.DataFrame, task: str) -> pd.DataFrame:
     """A row per feature of `evidence`: ``layer``, ``feature``, ``status``, ``explanation``,
     ``related``.
 
-    The model explains each feature and then classifies its explanation against `task`, the
-    description of what the feedback rewarded; it sees neither the lexicon nor a probe. ``status``
-    is that of the first answer that failed, or ``ok``; a feature without both answers is not
-    related.
+    The model explains each feature and then classifies its explanation against `task`, a
+    description in words of the texts that the feedback rewarded; it sees neither the lexicon nor a
+    probe. ``status`` is that of the first answer that failed, or ``ok``; a feature without both
+    answers is not related.
     """
-    prompt, rows, asked = prompts.load("explain"), [], []
+    prompt, rows, requests = prompts.load("explain"), [], []
     for (layer, feature), group in evidence.groupby(["layer", "feature"]):
         lists = {
             kind: "\n".join(f"- {text}" for text in group.loc[group["kind"] == kind, "excerpt"])
@@ -38,8 +40,8 @@ def explain(client: Client, evidence: pd.DataFrame, task: str) -> pd.DataFrame:
             for kind in ("top", "random")
         }
         rows.append({"layer": layer, "feature": feature})
-        asked.append(Request(prompt.messages(**lists), prompt.schema, prompt.max_tokens))
-    answers = client.ask(asked, "explanations")
+        requests.append(Request(prompt.messages(**lists), prompt.schema, prompt.max_tokens))
+    answers = client.ask(requests, "explanations")
     explained = [answer.status == "ok" for answer in answers]
     texts = [
         " ".join(a.value["explanation"].split()) if ok else ""
@@ -60,6 +62,43 @@ def explain(client: Client, evidence: pd.DataFrame, task: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "feature", "status", "explanation", "related"])
 
 
+def language_explanations(
+    client: Client, table: pd.DataFrame, evidence: pd.DataFrame, task: str, prompt_sha: str
+) -> pd.DataFrame:
+    """The heuristic explainer's `table` with a language model's explanations and classes instead.
+
+    Parameters
+    ----------
+    client
+        Client of the service that explains.
+    table
+        Explanations of the heuristic, a row per feature. Their statistics of activation stay; the
+        statistics that the heuristic classified by are missing in the result.
+    evidence
+        Exemplars of the explained features (:func:`lfp.explaining.exemplars.evidence`).
+    task
+        A description in words of the texts that the feedback rewarded.
+    prompt_sha
+        Digest of the prompts, which every row names.
+    """
+    answers = explain(client, evidence, task).set_index(["layer", "feature"])
+    rows = table.set_index(["layer", "feature"])
+    rows = rows.assign(
+        explanation="", related=False, status=rows["status"].replace("ok", "skipped")
+    )
+    rows[["direction", "effect", "p", "q"]] = np.nan
+    rows.update(answers[["status", "explanation"]])
+    rows.loc[answers.index, "related"] = answers["related"]
+    rows = rows.assign(
+        related=rows["related"].astype(bool),
+        explainer=f"{client.service.model}@{client.service.base_url}",
+        explainer_kind="language model",
+        prompt_sha=prompt_sha,
+        uses_reward_lexicon=False,
+    )
+    return rows.reset_index()[[*table.columns, "prompt_sha"]]
+
+
 def language_judge(client: Client) -> Judge:
     """A judge that asks a language model, :data:`PER_PROMPT` excerpts at a time and in a shuffled
     order.
@@ -69,7 +108,7 @@ def language_judge(client: Client) -> Judge:
     """
 
     def judge(questions: Sequence[Question]) -> list[list[bool | None]]:
-        asked, orders = [], []
+        requests, orders = [], []
         for explanation, excerpts, of_marks in questions:
             prompt = prompts.load("fuzz" if of_marks else "detect")
             order = np.random.default_rng(0).permutation(len(excerpts))
@@ -82,16 +121,16 @@ def language_judge(client: Client) -> Judge:
                     f"{n}. {' '.join(excerpts[i].split())}" for n, i in enumerate(part, 1)
                 )
                 filled = prompt.messages(explanation=explanation, excerpts=listed, n=len(part))
-                asked.append(Request(filled, prompt.schema, prompt.max_tokens))
-        answers = iter(client.ask(asked, "verdicts"))
+                requests.append(Request(filled, prompt.schema, prompt.max_tokens))
+        answers = iter(client.ask(requests, "verdicts"))
         result = []
         for (_, excerpts, _), parts in zip(questions, orders, strict=True):
             verdicts: list[bool | None] = [None] * len(excerpts)
             for part in parts:
                 answer = next(answers)
-                own = answer.value["verdicts"] if answer.status == "ok" else []
-                if len(own) == len(part):
-                    for i, verdict in zip(part, own, strict=True):
+                given = answer.value["verdicts"] if answer.status == "ok" else []
+                if len(given) == len(part):
+                    for i, verdict in zip(part, given, strict=True):
                         verdicts[i] = verdict
             result.append(verdicts)
         return result

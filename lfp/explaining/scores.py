@@ -5,6 +5,8 @@
 it. *Fuzzing*: the excerpt is active, some of its words are marked, and the judge says whether the
 marks are where the feature is active. Any judge and any explainer will do; the offline judge knows
 words and nothing else.
+
+:func:`score_explanations` is the stage ``explanation_scores`` as one call.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import pandas as pd
 
 from lfp.texts.words import WORD
 
-#: What a judge is asked: an explanation, excerpts, and whether words are marked in them.
+#: A question to a judge: an explanation, excerpts, and whether words are marked in them.
 Question = tuple[str, Sequence[str], bool]
 #: A judge gives a verdict per excerpt of every question; None is no verdict.
 Judge = Callable[[Sequence[Question]], list[list[bool | None]]]
@@ -27,7 +29,7 @@ Judge = Callable[[Sequence[Question]], list[list[bool | None]]]
 #: inactive.
 ACTIVE, INACTIVE = 0.5, 0.1
 _MARKED = re.compile("«([^»]*)»")
-#: Words of the heuristic's own phrasing, which say nothing about a feature.
+#: Words of the heuristic's phrasing, which say nothing about a feature.
 _PHRASING = {"words", "of", "weight", "feedback", "effect", "p", "promotes"}
 
 
@@ -65,12 +67,29 @@ def excerpts_of_feature(
     n: int,
     rng: np.random.Generator,
 ) -> list[dict[str, object]]:
-    """Excerpts of one feature: up to `n` active and `n` inactive ones, and the active ones with
-    right and wrong marks.
+    """Excerpts of one feature: active and inactive ones, and the active ones with right and wrong
+    marks.
 
-    `activations` holds the feature's activation on every token of each window of `places`. Rows
-    have ``task`` (``detection``, ``fuzzing``), ``label`` (1: active, or rightly marked) and
-    ``excerpt``.
+    Parameters
+    ----------
+    activations
+        The feature's activation on every token of each window of `places`.
+    places
+        (text, first token, end) of each window.
+    texts
+        All texts.
+    offsets
+        Character spans of every text's tokens.
+    n
+        Excerpts of either kind, at most.
+    rng
+        Draws the windows and the wrong marks.
+
+    Returns
+    -------
+    list of dict
+        ``task`` (``detection``, ``fuzzing``), ``label`` (1: active, or rightly marked) and
+        ``excerpt``. A feature that is never active has none.
     """
     peaks = np.array([values.max() for values in activations])
     largest = peaks.max()
@@ -80,12 +99,12 @@ def excerpts_of_feature(
 
     def span(window: int) -> tuple[str, int, int, Sequence[tuple[int, int]]]:
         text, start, end = places[window]
-        own = offsets[text][start:end]
-        return texts[text], own[0][0], own[-1][1], own
+        spans = offsets[text][start:end]
+        return texts[text], spans[0][0], spans[-1][1], spans
 
     for label, members in ((1, peaks >= ACTIVE * largest), (0, peaks <= INACTIVE * largest)):
         for window in rng.permutation(np.flatnonzero(members))[:n]:
-            text, first, end, own = span(window)
+            text, first, end, spans = span(window)
             rows.append({"task": "detection", "label": label, "excerpt": text[first:end]})
             if label == 0:
                 continue
@@ -96,15 +115,14 @@ def excerpts_of_feature(
             )
             wrong = rng.permutation(rest)[: len(right)]
             for truth, tokens in ((1, right), (0, wrong)):
-                excerpt = marked(text, first, end, [own[token] for token in tokens])
+                excerpt = marked(text, first, end, [spans[token] for token in tokens])
                 if _MARKED.search(excerpt):
                     rows.append({"task": "fuzzing", "label": truth, "excerpt": excerpt})
     return rows
 
 
 def word_judge(questions: Sequence[Question]) -> list[list[bool | None]]:
-    """The offline judge: true where the excerpt, or what is marked in it, has a word of the
-    explanation.
+    """The offline judge: true where the excerpt, or its marked part, has a word of the explanation.
 
     An explanation without words gives no verdict.
     """
@@ -115,8 +133,8 @@ def _word_verdicts(explanation: str, excerpts: Sequence[str], of_marks: bool) ->
     known = {match.group().lower() for match in WORD.finditer(explanation)} - _PHRASING
     if not known:
         return [None] * len(excerpts)
-    read = [" ".join(_MARKED.findall(excerpt)) if of_marks else excerpt for excerpt in excerpts]
-    return [any(match.group().lower() in known for match in WORD.finditer(text)) for text in read]
+    parts = [" ".join(_MARKED.findall(excerpt)) if of_marks else excerpt for excerpt in excerpts]
+    return [any(match.group().lower() in known for match in WORD.finditer(text)) for text in parts]
 
 
 def shuffled_explanations(explanations: pd.DataFrame, seed: int) -> pd.Series:
@@ -127,7 +145,7 @@ def shuffled_explanations(explanations: pd.DataFrame, seed: int) -> pd.Series:
     rng = np.random.default_rng(seed)
     for _, group in explanations.groupby("layer"):
         order = rng.permutation(len(group))
-        # One cycle through a random order: nobody keeps its own.
+        # One cycle through a random order: no feature keeps its explanation.
         result.loc[group.index[order]] = group["explanation"].to_numpy()[np.roll(order, 1)]
     return result
 
@@ -147,15 +165,15 @@ def score(
 
     A missing verdict counts as wrong. Features without excerpts of both labels are left out.
     """
-    asked = []
+    questions = []
     for (layer, feature, task), group in excerpts.groupby(["layer", "feature", "task"]):
         labels = group["label"].to_numpy() == 1
         if (layer, feature) in explanations and labels.any() and not labels.all():
             question = (explanations[layer, feature], list(group["excerpt"]), task == "fuzzing")
-            asked.append(({"layer": layer, "feature": feature, "task": task}, labels, question))
+            questions.append(({"layer": layer, "feature": feature, "task": task}, labels, question))
     rows = []
     for (row, labels, _), verdicts in zip(
-        asked, judge([question for *_, question in asked]), strict=True
+        questions, judge([question for *_, question in questions]), strict=True
     ):
         right = np.array(
             [
@@ -171,3 +189,38 @@ def score(
     return pd.DataFrame(
         rows, columns=["layer", "feature", "task", "balanced_accuracy", "excerpts", "unparsed"]
     )
+
+
+def score_explanations(
+    table: pd.DataFrame, excerpts: pd.DataFrame, judges: Mapping[str, Judge], seed: int
+) -> pd.DataFrame:
+    """Scores of a table's explanations by every judge, beside explanations that must do worse.
+
+    Column ``explanation`` is ``own``, ``shuffled`` (:func:`shuffled_explanations`, drawn from
+    `seed`) or ``frequent words`` (:func:`frequent_words`); ``judge`` is the name in `judges`; the
+    others are those of :func:`score`.
+
+    Raises
+    ------
+    ValueError
+        Where features are explained and none of them has excerpts of both labels.
+    """
+    explained = table[table["status"] == "ok"]
+    sources = {
+        "own": explained["explanation"],
+        "shuffled": shuffled_explanations(explained, seed),
+        "frequent words": pd.Series(frequent_words(excerpts), index=explained.index),
+    }
+    keys = list(zip(explained["layer"], explained["feature"], strict=True))
+    parts = []
+    for name, judge in judges.items():
+        for source, texts in sources.items():
+            scores = score(dict(zip(keys, texts, strict=True)), excerpts, judge)
+            parts.append(scores.assign(explanation=source, judge=name))
+    result = pd.concat(parts, ignore_index=True)
+    if result.empty and len(explained):
+        raise ValueError(
+            "excerpts: no explained feature has active and inactive excerpts; raise"
+            " explanations.scored_texts, so that more held-out texts are read"
+        )
+    return result

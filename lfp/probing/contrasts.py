@@ -6,9 +6,12 @@ negative word of the same grammatical form; everything else stays identical (the
 rewrite positive sentences only: paper_vs_code 1.7). For preference tasks, a triple is three answers
 to one prompt.
 
-Columns: ``triple``, ``source`` (row of the corpus), ``group`` (what belongs together in a split),
-``prompt`` (the common text before), ``positive``, ``neutral``, ``negative`` (the elements), and for
-words ``form``, ``suffix`` (the common text after), ``source_word``, ``source_polarity``.
+Columns: ``triple``, ``source`` (row of the corpus), ``group`` (rows of one group stay together in
+a split), ``prompt`` (the common text before), ``positive``, ``neutral``, ``negative`` (the
+elements), and for words ``form``, ``suffix`` (the common text after), ``source_word``,
+``source_polarity``.
+
+:func:`contrast_triples` is the stage ``contrasts`` as one call.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from lfp.settings import Contrasts
+from lfp.texts.corpora import preference_pairs
 from lfp.texts.neutral_words import neutral_words
 from lfp.texts.words import WORD, Lexicon, word_form
 
@@ -33,6 +38,47 @@ _WORD_TRIPLE = {
     "suffix": str,
     "form": str, "source_word": str, "source_polarity": int,
 }  # fmt: skip
+
+
+def contrast_triples(
+    corpus: pd.DataFrame,
+    lexicon: Lexicon,
+    feedback: str,
+    swapped: bool,
+    settings: Contrasts,
+    rewrites: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """The contrast triples of a task from its held-out texts (paper section 3.3).
+
+    Parameters
+    ----------
+    corpus
+        The held-out split: ``text``, or pairs of answers.
+    lexicon
+        Valence by word; preferences do not read it.
+    feedback
+        ``reward`` for triples of words, ``preference`` for triples of answers.
+    swapped
+        Whether the feedback prefers the negative answers, as for a model tuned towards toxic ones.
+        It has no effect on the source ``pairs``, whose chosen answer is positive for every task.
+    settings
+        Source and number of triples, and the seed.
+    rewrites
+        Entries with their rewrites (:mod:`lfp.probing.rewrites`), for the source ``rewrites``.
+
+    Raises
+    ------
+    ValueError
+        Where the source gives no triple.
+    """
+    if feedback == "reward":
+        return word_triples(list(corpus["text"]), lexicon, settings)
+    if settings.source == "rewrites":
+        return rewrite_triples(rewrites, swapped, settings.triples)
+    pairs, _ = preference_pairs(corpus)
+    if settings.source == "pairs":
+        return pair_triples(pairs, settings.triples, settings.seed)
+    return answer_triples(corpus.loc[pairs.index], list(pairs["prompt"]), swapped, settings.triples)
 
 
 def word_slots(texts: Sequence[str], lexicon: Lexicon) -> pd.DataFrame:
@@ -51,17 +97,15 @@ def word_slots(texts: Sequence[str], lexicon: Lexicon) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["source", "start", "word", "form", "polarity"])
 
 
-def word_triples(
-    texts: Sequence[str], lexicon: Lexicon, contexts_per_word: int, words_per_class: int, seed: int
-) -> pd.DataFrame:
+def word_triples(texts: Sequence[str], lexicon: Lexicon, settings: Contrasts) -> pd.DataFrame:
     """Triples of held-out `texts` with one word substituted, all else identical.
 
-    The words are those that occur in `texts`, at most `words_per_class` for each form and sign;
-    each stands in `contexts_per_word` contexts, half of them from reviews whose own word is
-    positive and half negative.
+    The words are those that occur in `texts`, at most ``words_per_class`` for each form and sign;
+    each stands in ``contexts_per_word`` contexts, half of them from reviews whose original word is
+    positive and half negative. `settings` gives both numbers and the seed.
     """
     slots = word_slots(texts, lexicon)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(settings.seed)
     neutrals = neutral_words(lexicon)
     rows = []
     for form, of_form in slots.groupby("form"):
@@ -70,10 +114,12 @@ def word_triples(
         }
         if not (words[1] and words[-1] and neutrals.get(form)):
             continue
-        picked = {sign: rng.permutation(words[sign])[:words_per_class] for sign in (1, -1)}
+        picked = {
+            sign: rng.permutation(words[sign])[: settings.words_per_class] for sign in (1, -1)
+        }
         contexts = {sign: _endless(of_form[of_form["polarity"] == sign], rng) for sign in (1, -1)}
         # Both sides run through all their words equally often; the shorter side starts again.
-        length = max(len(picked[1]), len(picked[-1])) * contexts_per_word
+        length = max(len(picked[1]), len(picked[-1])) * settings.contexts_per_word
         for i in range(length):
             slot = next(contexts[1 if i % 2 == 0 else -1])
             text = texts[slot.source]
@@ -89,10 +135,8 @@ def word_triples(
     if not rows:
         log.warning(
             "no form of word has positive and negative words in %d held-out texts: there is"
-            " nothing to contrast, and"
-            " every number of this task's probes will say so; give the corpus more held-out texts,"
-            " or a lexicon whose"
-            " words it has",
+            " nothing to contrast, and every number of this task's probes will say so; give the"
+            " corpus more held-out texts, or a lexicon whose words it has",
             len(texts),
         )
     frame = pd.DataFrame(rows, columns=list(_WORD_TRIPLE)).astype(_WORD_TRIPLE)
@@ -110,15 +154,15 @@ def answer_triples(
     """Triples from the columns ``positive``, ``neutral``, ``negative`` of the first `n` rows of a
     preference corpus.
 
-    `swapped` exchanges positive and negative: for a model tuned towards toxic answers, those are
-    what the feedback prefers (paper section 3.3). Triples of one prompt form a group.
+    `swapped` exchanges positive and negative: for a model tuned towards toxic answers, the feedback
+    prefers the negative ones (paper section 3.3). Triples of one prompt form a group.
     """
     missing = [name for name in ELEMENTS if name not in frame.columns]
     if missing:
         raise ValueError(
             f"the corpus has no column {missing[0]!r}: triples of answers need a positive, a"
-            f" neutral and a negative"
-            " answer to every prompt; set contrasts.source to `pairs` or `rewrites`"
+            " neutral and a negative answer to every prompt; set contrasts.source to `pairs` or"
+            " `rewrites`"
         )
     triples = frame[list(ELEMENTS)].head(n).reset_index(drop=True)
     if swapped:
@@ -132,13 +176,27 @@ def answer_triples(
     )  # fmt: skip
 
 
+def rewrite_triples(rewrites: pd.DataFrame, swapped: bool, n: int) -> pd.DataFrame:
+    """Triples from the first `n` entries whose rewrites have the status ``ok``."""
+    written = rewrites[rewrites["status"] == "ok"]
+    if written.empty:
+        raise ValueError(
+            f"rewrites: none of {len(rewrites)} entries gives a triple"
+            f" ({rewrites['status'].value_counts().to_dict()}); take a more capable model, or widen"
+            " rewrites.tolerance"
+        )
+    # The answers of a corpus follow their prompt behind a space, and so do these.
+    answers = written[list(ELEMENTS)].radd(" ")
+    return answer_triples(answers, list(written["prompt"]), swapped, n)
+
+
 def pair_triples(pairs: pd.DataFrame, n: int, seed: int, candidates: int = 200) -> pd.DataFrame:
     """Triples from the first `n` preference pairs: chosen, the answer to another prompt, rejected.
 
     No answer was written to be neutral. The neutral element answers another prompt, so that it is
     neither better nor worse for this one: half of them are chosen and half rejected there, each the
-    nearest in words to the mean of the pair's own two answers among `candidates` random ones.
-    Positive is what the feedback prefers, for every task.
+    nearest in words to the mean of the pair's two answers among `candidates` random ones. The
+    positive element is the answer that the feedback prefers, for every task.
     """
     head = pairs.head(n).reset_index(drop=True)
     rng = np.random.default_rng(seed)
@@ -152,8 +210,8 @@ def pair_triples(pairs: pd.DataFrame, n: int, seed: int, candidates: int = 200) 
             raise ValueError(
                 "pairs: all pairs have one prompt; the neutral answer must come from another one"
             )
-        own = (words["chosen"][i] + words["rejected"][i]) / 2
-        neutral.append(pools[side][others[np.argmin(np.abs(words[side][others] - own))]])
+        length = (words["chosen"][i] + words["rejected"][i]) / 2
+        neutral.append(pools[side][others[np.argmin(np.abs(words[side][others] - length))]])
     triples = pd.DataFrame(
         {"positive": head["chosen"], "neutral": neutral, "negative": head["rejected"]}
     )

@@ -1,15 +1,22 @@
-"""What a probe learns from: features of elements, activation deltas or labels, and what each row is
-about.
+"""Data that a probe learns from: features of elements, activation deltas or labels, and a
+description of each row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from safetensors import safe_open
 
+from lfp.files.artefacts import read_metadata, read_tensors, readable
+from lfp.probing.contrasts import ELEMENTS
 from lfp.texts.words import WORD, Lexicon
 
 #: The elements that a probe learns from, with the sign of their delta.
@@ -18,15 +25,65 @@ SIGNS = {"positive": 1, "negative": -1}
 READ_TEXT = ("bag_of_words", "tfidf")
 
 
+class FileFeatures(Mapping[str, Mapping[str, np.ndarray]]):
+    """Features in a file of the stage ``features``, by kind and element; a kind is read when it is
+    asked for, so that no more than is in use is held.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+
+    def __getitem__(self, kind: str) -> dict[str, np.ndarray]:
+        names = {f"{kind}.{element}": element for element in ELEMENTS}
+        tensors = read_tensors(self.path, list(names))
+        return {element: tensors[name] for name, element in names.items()}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kinds)
+
+    def __len__(self) -> int:
+        return len(self._kinds)
+
+    @cached_property
+    def _kinds(self) -> list[str]:
+        with readable(self.path) as file, safe_open(file, framework="numpy") as handle:
+            return sorted({name.rpartition(".")[0] for name in handle.keys()})  # noqa: SIM118
+
+
+@dataclass(frozen=True)
+class FeatureArrays:
+    """Features of one subject's elements.
+
+    ``kinds[kind][element]`` is an array [triple, feature] in which the features of the subject's
+    `layers` layers stand beside each other, in equal parts.
+    """
+
+    kinds: Mapping[str, Mapping[str, np.ndarray]]
+    layers: int
+
+    @classmethod
+    def of_file(cls, path: str | Path) -> FeatureArrays:
+        """The features of a file of the stage ``features``, each kind read when it is asked for."""
+        return cls(FileFeatures(path), len(json.loads(read_metadata(path)["layers"])))
+
+    def holding(self, kind: str) -> FeatureArrays:
+        """The same features with the arrays of `kind` held, so that they are read only once."""
+        return FeatureArrays(ChainMap({kind: self.kinds[kind]}, self.kinds), self.layers)
+
+    def width(self, kind: str) -> int:
+        """Number of features of a kind."""
+        return next(iter(self.kinds[kind].values())).shape[1]
+
+
 @dataclass(frozen=True)
 class ProbeData:
     """Rows of a probe: `features`, `target` [row] and `rows`, a frame that describes each row.
 
     `features` is [row, feature], or [row] of texts for the controls that read words. `rows` has
     ``triple``, ``element``, ``word`` (the word, or the whole answer), ``context`` (the review or
-    the prompt that it stands in), ``unit`` (what a statistic counts: the word, or the prompt) and
-    ``truth`` (valence, or label). `code` [row, feature] is given where the features are to be cut
-    to as many principal components as the code has live features.
+    the prompt that it stands in), ``unit`` (the thing that a statistic counts: the word, or the
+    prompt) and ``truth`` (valence, or label). `code` [row, feature] is given where the features
+    are to be cut to as many principal components as the code has live features.
     """
 
     features: np.ndarray
@@ -42,12 +99,24 @@ def signed_distances(
     layers: int,
     aggregation: str = "concatenation",
 ) -> np.ndarray:
-    """Activation deltas: `sign` times the L2 distance of `element` to `neutral` [triple, features]
-    -> [triple].
+    """Activation deltas [triple]: the signed L2 distances of elements to the neutral ones.
 
-    ``concatenation`` takes one norm over all layers (the authors' code), ``per_layer_sum`` the sum
-    of a norm per layer (a reading of the paper's "sum of Euclidean distances"); features are
-    `layers` equal parts.
+    Parameters
+    ----------
+    element, neutral
+        Features [triple, feature], in `layers` equal parts.
+    sign
+        1 for positive elements, -1 for negative ones.
+    layers
+        Number of layers whose features stand beside each other.
+    aggregation
+        ``concatenation`` takes one norm over all layers (the authors' code), ``per_layer_sum`` the
+        sum of a norm per layer (a reading of the paper's "sum of Euclidean distances").
+
+    Raises
+    ------
+    ValueError
+        For another `aggregation`.
     """
     difference = element - neutral
     if aggregation == "concatenation":
@@ -110,6 +179,36 @@ def stacked(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     feature]}.
     """
     return np.concatenate([arrays[element] for element in SIGNS])
+
+
+def probe_data(
+    kind: str,
+    arrays: FeatureArrays,
+    triples: pd.DataFrame,
+    rows: pd.DataFrame,
+    targets: Callable[[Mapping[str, np.ndarray] | None], np.ndarray],
+) -> ProbeData:
+    """The data of a probe that reads one kind of features.
+
+    Parameters
+    ----------
+    kind
+        A kind of `arrays`; ``pca`` for principal components of ``raw``, as many as the latents
+        have live features; or one of :data:`READ_TEXT`.
+    arrays
+        Features of the elements.
+    triples
+        Contrast triples.
+    rows
+        Description of the rows, from :func:`word_rows` or :func:`preference_rows`.
+    targets
+        Gives the target [row] for the features by element that the probe reads (None for text).
+    """
+    if kind in READ_TEXT:
+        return ProbeData(texts(triples), targets(None), rows)
+    features = arrays.kinds["raw" if kind == "pca" else kind]
+    code = stacked(arrays.kinds["latents"]) if kind == "pca" else None
+    return ProbeData(stacked(features), targets(features), rows, code)
 
 
 def texts(triples: pd.DataFrame) -> np.ndarray:

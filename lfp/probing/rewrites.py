@@ -1,5 +1,5 @@
-"""Contrast triples written by a language model: graded entries, three rewrites each, and which of
-them are kept.
+"""Contrast triples written by a language model: graded entries, three rewrites of each, and the
+reasons that entries are dropped.
 
 Paper section 3.3: entries of the held-out split are graded for toxicity, danger and bias, and
 rewritten. Here every entry gets a positive, a neutral and a negative rewrite by the same model at
@@ -83,15 +83,17 @@ def choose_entries(pairs: pd.DataFrame, settings: Rewrites) -> pd.DataFrame:
 def grade(
     client: Client, conversations: Sequence[str], answers: Sequence[str], what: str
 ) -> list[Answer]:
-    """Grades {toxicity, danger, bias} of 1 to 5 for each answer."""
+    """Grades {toxicity, danger, bias} of 1 to 5 for each answer; `what` names the requests in the
+    progress bar.
+    """
     prompt = prompts.load("grade")
-    asked = [
+    requests = [
         Request(
             prompt.messages(prompt=p.strip(), answer=a.strip()), prompt.schema, prompt.max_tokens
         )
         for p, a in zip(conversations, answers, strict=True)
     ]
-    return client.ask(asked, what)
+    return client.ask(requests, what)
 
 
 def worst(answer: Answer) -> float:
@@ -106,25 +108,25 @@ def worst(answer: Answer) -> float:
 def rewrite(client: Client, entries: pd.DataFrame, tolerance: float) -> pd.DataFrame:
     """The three rewrites of each entry: a column for each element, and ``status.{element}``."""
     prompt = prompts.load("rewrite")
-    asked = []
+    requests = []
     for row in entries.itertuples():
         window = {
             "least": round(row.words * (1 - tolerance / 2)),
             "most": round(row.words * (1 + tolerance / 2)),
         }
         filled = {"prompt": row.prompt.strip(), "answer": row.answer, "words": row.words, **window}
-        asked += [
+        requests += [
             Request(prompt.messages(manner=MANNERS[e], **filled), prompt.schema, prompt.max_tokens)
             for e in ELEMENTS
         ]
-    answers = client.ask(asked, "rewrites")
+    answers = client.ask(requests, "rewrites")
     columns = {}
     for i, element in enumerate(ELEMENTS):
-        own = answers[i :: len(ELEMENTS)]
+        of_element = answers[i :: len(ELEMENTS)]
         columns[element] = [
-            answer.value["answer"].strip() if answer.status == "ok" else "" for answer in own
+            answer.value["answer"].strip() if answer.status == "ok" else "" for answer in of_element
         ]
-        columns[f"status.{element}"] = [answer.status for answer in own]
+        columns[f"status.{element}"] = [answer.status for answer in of_element]
     return pd.DataFrame(columns, index=entries.index)
 
 
@@ -148,7 +150,11 @@ def similarity(a: str, b: str) -> float:
 
 
 def fault(row: pd.Series, settings: Rewrites) -> str:
-    """Why a rewritten entry gives no triple, one of :data:`REASONS`; empty where it does."""
+    """Why a rewritten entry gives no triple, one of :data:`REASONS`; empty where it does.
+
+    ``settings.tolerance`` is the largest relative difference of a rewrite's words from its entry's,
+    ``settings.copy`` the largest similarity (difflib ratio) to the entry or to another rewrite.
+    """
     for element in ELEMENTS:
         if row[f"status.{element}"] != "ok":
             return row[f"status.{element}"]
@@ -163,15 +169,16 @@ def fault(row: pd.Series, settings: Rewrites) -> str:
         "copy": any(similarity(text, row["answer"]) > settings.copy for text in texts)
         or any(similarity(a, b) > settings.copy for a, b in combinations(texts, 2)),
     }
-    return next((reason for reason, found in checks.items() if found), "")
+    return next((reason for reason, applies in checks.items() if applies), "")
 
 
 def rewritten_triples(client: Client, pairs: pd.DataFrame, settings: Rewrites) -> pd.DataFrame:
     """Graded and rewritten entries with ``status``: ``ok``, or the reason that they give no triple.
 
     Columns beside those of :func:`choose_entries`: ``grade`` (the entry's highest, NaN where the
-    grader gave none), ``positive``, ``neutral``, ``negative``, and with `settings.verify`
-    ``grade.positive`` and ``grade.negative``.
+    grader gave none), ``positive``, ``neutral``, ``negative``, and with ``settings.verify``
+    ``grade.positive`` and ``grade.negative``. The rewrites are graded then as well, and a triple is
+    kept only where the negative one has the higher largest grade than the positive one.
     """
     entries = choose_entries(pairs, settings)
     graded = grade(client, entries["prompt"], entries["answer"], "grades of entries")
@@ -183,6 +190,6 @@ def rewritten_triples(client: Client, pairs: pd.DataFrame, settings: Rewrites) -
         for element in ("positive", "negative"):
             grades = grade(client, kept["prompt"], kept[element], f"grades of {element} rewrites")
             frame.loc[kept.index, f"grade.{element}"] = [worst(answer) for answer in grades]
-        told_apart = frame["grade.negative"] > frame["grade.positive"]
-        frame.loc[(frame["status"] == "ok") & ~told_apart, "status"] = "grade"
+        worse = frame["grade.negative"] > frame["grade.positive"]
+        frame.loc[(frame["status"] == "ok") & ~worse, "status"] = "grade"
     return frame.drop(columns=[f"status.{element}" for element in ELEMENTS])

@@ -1,9 +1,9 @@
 """The cache of a language-model service's answers: one SQLite file that jobs share and a paper can
 ship.
 
-An answer is kept under the digest of the full request, without any key. Beside answers stand what
-they cost, what is reserved for calls under way, submitted batches, and what a server turned out not
-to support.
+An answer is kept under the digest of the full request, without any key. Beside answers stand their
+costs, the money that is reserved for calls under way, submitted batches, and the features that a
+server turned out not to support.
 """
 
 from __future__ import annotations
@@ -147,7 +147,19 @@ class AnswerCache:
         service: str,
         usd: float,
     ) -> None:
-        """Keep an answer and what it cost; the first answer to a request stays."""
+        """Keep an answer and its cost; the first answer to a request stays.
+
+        Parameters
+        ----------
+        key
+            Digest of the request (:func:`request_key`).
+        request, response
+            The body that was sent, and the kept parts of its answer.
+        service
+            Name of the service that is charged.
+        usd
+            Cost of the call in US dollars.
+        """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._writing() as database:
             row = (key, canonical_json(request), canonical_json(response), now)
@@ -233,7 +245,7 @@ class AnswerCache:
         return row[0] if row else None
 
     def set_trait(self, service: str, name: str, value: str) -> None:
-        """Remember what a server turned out to do."""
+        """Remember a trait that a server turned out to have."""
         with self._writing() as database:
             database.execute(
                 "insert or replace into traits values (?, ?, ?)", (service, name, value)

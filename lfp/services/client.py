@@ -45,7 +45,7 @@ REPAIR = (
 
 
 class ServiceError(RuntimeError):
-    """A service that cannot be used; the message says what to do. What was answered is in the
+    """A service that cannot be used; the message says how to go on. All answers so far are in the
     cache.
     """
 
@@ -126,7 +126,7 @@ class Answer:
 
 
 def parse(text: str, schema: Mapping[str, Any]) -> tuple[Any, str]:
-    """The first JSON object in `text` that fits `schema`, and what is wrong where there is none."""
+    """The first JSON object in `text` that fits `schema`, and the fault where there is none."""
     decoder, problem = json.JSONDecoder(), "no JSON object"
     start = text.find("{")
     while start >= 0:
@@ -154,7 +154,7 @@ class Client:
     """Asks one `service` through the cache file `cache`.
 
     Use as a context manager. ``counts`` tells how many requests were called, cached, repaired and
-    of which status; ``tokens`` and ``usd`` what the calls of this client took.
+    of which status; ``tokens`` and ``usd`` are the tokens and the cost of this client's calls.
 
     Raises
     ------
@@ -187,7 +187,7 @@ class Client:
         }
         self.tokens, self.usd = {"input": 0, "output": 0}, 0.0
         self._guard, self._down = threading.Lock(), threading.Event()
-        # Its requests are logged here without headers; the HTTP client's own lines add nothing.
+        # Its requests are logged here without headers; the lines of the HTTP client add nothing.
         for name in ("openai", "httpx2", "httpcore2"):
             logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -294,7 +294,7 @@ class Client:
         return [found[key] for key in keys]
 
     def _check(self, missing: Mapping[str, Mapping[str, Any]], what: str) -> None:
-        """Say what the calls may cost; stop where they are not allowed."""
+        """Log the largest cost of the calls; stop where they are not allowed."""
         service = self.service
         if service.offline:
             raise ServiceError(
@@ -507,8 +507,8 @@ class Client:
     # -------------------------------------------------------------------------------------- batches
 
     def _batch(self, missing: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Collect finished batches into the cache and submit what no batch holds; raises until all
-        is there.
+        """Collect finished batches into the cache and submit the requests that no batch holds;
+        raises until all answers are there.
         """
         import openai
 
@@ -585,8 +585,8 @@ class Client:
 
 
 def configured_client(service: Mapping[str, Any], cache: str | Path) -> Client:
-    """A client of `service`, its name and what decides its answers; what changes none comes from
-    the environment.
+    """A client of `service`, which holds the name and all settings that decide its answers; the
+    settings that change no answer come from the environment.
 
     Limits (how many calls at once, the budget, the key's variable and the like) are no settings of
     a job, so that a raised budget reruns nothing: the workflow exports them as JSON by name in
@@ -597,7 +597,10 @@ def configured_client(service: Mapping[str, Any], cache: str | Path) -> Client:
 
 
 def _response(content: bytes) -> dict[str, Any]:
-    """What is kept of a server's answer; TransientError where it is no chat completion."""
+    """The parts of a server's answer that are kept.
+
+    Raises TransientError where the answer is no chat completion.
+    """
     try:
         value = json.loads(content)
         choice = value["choices"][0]

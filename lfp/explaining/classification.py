@@ -1,0 +1,76 @@
+"""Which features are related to the feedback, by the heuristic explainer's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lfp.settings import Explanations
+from lfp.statistics.multiple import benjamini_hochberg
+from lfp.texts.words import WORD
+
+EXPLAINER = "heuristic-v1"
+
+
+def classify_features(
+    table: pd.DataFrame, lexicon: Mapping[str, Any], feedback: str, settings: Explanations
+) -> pd.DataFrame:
+    """:func:`classify_by_name` of a table for a reward of one word (``kind`` of the lexicon is
+    ``trigger``), else :func:`classify`.
+    """
+    if lexicon["kind"] == "trigger":
+        return classify_by_name(table, next(iter(lexicon["rewarded"])))
+    return classify(table, feedback, settings)
+
+
+def classify(frame: pd.DataFrame, feedback: str, settings: Explanations) -> pd.DataFrame:
+    """Add ``q`` (Benjamini-Hochberg over the explained features) and ``related``.
+
+    A feature is related when q is below ``settings.false_discovery_rate`` *and* its effect is at
+    least ``settings.min_valence`` (`feedback` ``reward``) or ``settings.min_auc`` (``preference``):
+    with many words, a tiny preference for scored ones is significant and means nothing.
+    """
+    of_lexicon = feedback == "reward"
+    least = settings.min_valence if of_lexicon else settings.min_auc
+    explained = (frame["status"] == "ok").to_numpy()
+    q = np.ones(len(frame))
+    q[explained] = benjamini_hochberg(frame.loc[explained, "p"].to_numpy())
+    significant = q < settings.false_discovery_rate
+    related = explained & significant & (frame["effect"] >= least).to_numpy()
+    return frame.assign(
+        q=q,
+        related=related,
+        explainer=EXPLAINER,
+        explainer_kind="heuristic",
+        uses_reward_lexicon=of_lexicon,
+    )
+
+
+def classify_by_name(frame: pd.DataFrame, word: str) -> pd.DataFrame:
+    """Set ``related`` for the features whose explanation names `word`; ``q`` is p.
+
+    For a reward of one word: no shuffle of valences among words of its frequency can be rare enough
+    to survive a correction over features.
+    """
+    names = frame["explanation"].map(
+        lambda text: word in {match.group().lower() for match in WORD.finditer(text)}
+    )
+    related = (frame["status"] == "ok") & names
+    return frame.assign(
+        q=frame["p"],
+        related=related,
+        explainer=EXPLAINER,
+        explainer_kind="heuristic",
+        uses_reward_lexicon=True,
+    )
+
+
+def headline(table: pd.DataFrame) -> str:
+    """How many features were explained and how many of them are related to the feedback, in a
+    line.
+    """
+    explained = int((table["status"] == "ok").sum())
+    return f"{int(table['related'].sum())} related of {explained} explained features"

@@ -1,0 +1,78 @@
+"""Splits of contrast triples into folds: which rows a probe is trained on and which it is tested
+on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import KFold
+
+from lfp.probing.data import ProbeData
+from lfp.probing.probes import MAIN_SPLIT
+from lfp.settings import Probes
+
+#: The column of rows that a split holds out, by which the folds inside its training part are
+#: grouped as well. ``random`` is random over triples, so that a test word is among the training
+#: words.
+SPLITS = {"random": "triple", "by_word": "word", "by_context": "context", "by_both": "word"}
+#: Parts of the words and of the contexts of ``by_both``, which fits a probe for every pair of
+#: parts.
+BOTH_PARTS = 3
+
+
+def splits_of(kind: str, features: str) -> tuple[str, ...]:
+    """All splits for the latents; the random and the main one for the features that they are
+    compared with.
+    """
+    return tuple(SPLITS) if features == "latents" else null_splits(kind)
+
+
+def null_splits(kind: str) -> tuple[str, ...]:
+    """Splits that probes of permuted labels are fitted on."""
+    return ("random", MAIN_SPLIT[kind])
+
+
+def fold_indices(
+    rows: pd.DataFrame, split: str, folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(train, test) row indices of every fold of a split of :data:`SPLITS`; every row is tested
+    once.
+
+    ``by_both`` cuts words and contexts in :data:`BOTH_PARTS` parts each: a fold tests one part of
+    the words in one part of the contexts and trains on the rows that share neither.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+    if split == "by_both":
+        word, context = (parts(rows[name], BOTH_PARTS, seed) for name in ("word", "context"))
+        cells = [(word == i, context == j) for i in range(BOTH_PARTS) for j in range(BOTH_PARTS)]
+        pairs = [(np.flatnonzero(~w & ~c), np.flatnonzero(w & c)) for w, c in cells]
+        return [(train, test) for train, test in pairs if len(test)]
+    part = parts(rows[SPLITS[split]], folds, seed)
+    return [(np.flatnonzero(part != i), np.flatnonzero(part == i)) for i in range(folds)]
+
+
+def parts(groups: pd.Series, n: int, seed: int) -> np.ndarray:
+    """The part 0..n-1 of every row; rows of one group share theirs."""
+    names, codes = np.unique(groups.to_numpy(), return_inverse=True)
+    part = np.empty(len(names), dtype=int)
+    for i, (_, members) in enumerate(KFold(n, shuffle=True, random_state=seed).split(names)):
+        part[members] = i
+    return part[codes]
+
+
+def why_untrainable(data: ProbeData, kind: str, split: str, settings: Probes) -> str:
+    """Why no probe can be trained and judged on a split; "" where one can."""
+    needed = BOTH_PARTS if split == "by_both" else settings.folds
+    names = ("word", "context") if split == "by_both" else (SPLITS[split],)
+    for name in names:
+        distinct = data.rows[name].nunique()
+        if distinct < needed:
+            return f"{distinct} distinct values of {name} for {needed} folds"
+    for train, _ in fold_indices(data.rows, split, settings.folds, 0):
+        if data.rows[SPLITS[split]].iloc[train].nunique() < settings.inner_folds:
+            return f"a fold trains on fewer groups than {settings.inner_folds} inner folds"
+        if kind == "logistic" and len(set(data.target[train].tolist())) < 2:
+            return "a fold trains on one class only"
+    return ""
