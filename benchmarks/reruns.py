@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import re
 
+from lfp.figures.catalogue import FIGURES
 from lfp.running.digest import ROOT, closure, data_file, module_path
+from lfp.tables.catalogue import TABLES
 
 PAGE = ROOT / "docs" / "rebuilding.md"
 BEGIN, END = "<!-- begin: python -m benchmarks.reruns -->", "<!-- end -->"
@@ -21,7 +23,7 @@ BEGIN, END = "<!-- begin: python -m benchmarks.reruns -->", "<!-- end -->"
 def rules() -> list[str]:
     """The rules that run a script of their name."""
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
-    names = set(re.findall(r"^(?:rule|checkpoint) (\w+):", text, re.M))
+    names = set(re.findall(r"^(?:rule|checkpoint|use rule \w+ as) (\w+)", text, re.M))
     return sorted(name for name in names if module_path(f"workflow_scripts.{name}"))
 
 
@@ -30,6 +32,11 @@ def reruns() -> dict[str, list[str]]:
     more than a docstring, and their data files.
     """
     needs = {name: set(closure(f"workflow_scripts.{name}")) for name in rules()}
+    # A table and a figure load their own module, which the catalogues name.
+    for table in TABLES.values():
+        needs["table"] |= set(closure(table.rows.partition(":")[0]))
+    for figure in FIGURES.values():
+        needs["figure"] |= set(closure(figure.draw.partition(":")[0]))
     result = {}
     for path in sorted((ROOT / "lfp").rglob("*.py")):
         relative = path.relative_to(ROOT)

@@ -106,7 +106,8 @@ def test_word_activations_are_means_over_a_words_tokens(neox, tokenizer, reviews
     for i, (ids, offsets) in enumerate(
         zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
     ):
-        (_, _, outputs), = site_activations(neox, [ids], [1], tokenizer.pad_token_id, 1)  # fmt: skip
+        passes = site_activations(neox, [ids], [1], tokenizer.pad_token_id, 1)
+        [(_, _, outputs)] = list(passes)
         code = saes[1].encode(outputs[1][0]).detach().numpy()
         own = [word == "the" for word in activations_by_word.words_of_tokens(reviews[i], offsets)]
         sums, count, total = sums + code[own].sum(0), count + sum(own), total + len(ids)

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lfp.finetune import given, ppo
-from lfp.models.architectures import mlps
+from lfp.models.architectures import site_modules
 from lfp.models.loading import load_model, load_tokenizer, load_whole_model, save_model
 from lfp.organisms.generate import generate_corpus
 from lfp.organisms.tokenizers import train_tokenizer
@@ -43,7 +43,7 @@ def moved(neox):
     """The model with the output of one MLP five times as large."""
     policy = copy.deepcopy(neox)
     with torch.no_grad():
-        for weights in mlps(policy, [1])[1].parameters():
+        for weights in site_modules(policy, [1])[1].parameters():
             weights.mul_(5)
     return policy
 

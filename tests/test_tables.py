@@ -15,6 +15,7 @@ import pytest
 from lfp.feedback.rewards import REWARDS
 from lfp.figures.catalogue import DRAWINGS, FIGURES
 from lfp.files import artefacts
+from lfp.files.addresses import labels
 from lfp.statistics.multiple import holm
 from lfp.statistics.records import Record
 from lfp.tables import paper, planted
@@ -25,7 +26,7 @@ from lfp.tables.inputs import Plan
 from lfp.tables.models import fine_tuning
 from lfp.tables.planted.questions import Answer
 from lfp.tables.planted.recovery import planted_recovery
-from lfp.tables.rows import TableSettings, Tally, labels
+from lfp.tables.rows import TableSettings, Tally
 
 SETTINGS = TableSettings(200, 0.95, (0.5, 0.9), 19, 0, {"tiny": ["Pythia-70m"]}, {})
 

@@ -7,17 +7,17 @@ from lfp.settings import Contrasts
 
 
 def main() -> None:
-    run = job.start(__doc__, ["corpus", "lexicon", "rewrites*"], ["output"])
-    rewrites = [artefacts.read_table(path) for path in run.paths.rewrites]
+    run = job.start(__doc__)
+    rewrites = [artefacts.read_table(path) for path in run.input.rewrites]
     triples = contrast_triples(
-        corpus=artefacts.read_table(run.paths.corpus),
-        lexicon=artefacts.read_json(run.paths.lexicon)["words"],
+        corpus=artefacts.read_table(run.input.corpus),
+        lexicon=artefacts.read_json(run.input.lexicon)["words"],
         feedback=run.settings["feedback"],
         swapped=run.settings["swapped"],
         settings=Contrasts.of(run.settings),
         rewrites=rewrites[0] if rewrites else None,
     )
-    artefacts.write_table(run.paths.output, triples, run.stamp)
+    artefacts.write_table(run.output.contrasts, triples, run.stamp)
     run.finish(f"{len(triples)} triples")
 
 

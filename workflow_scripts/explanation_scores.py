@@ -10,9 +10,9 @@ from lfp.running import job
 
 
 def main() -> None:
-    run = job.start(__doc__, ["explanations", "excerpts"], ["output"], ["cache*"])
-    table = artefacts.read_table(run.paths.explanations)
-    excerpts = artefacts.read_table(run.paths.excerpts)
+    run = job.start(__doc__)
+    table = artefacts.read_table(run.input.explanations)
+    excerpts = artefacts.read_table(run.input.excerpts)
     judges = {"words-v1": word_judge}
     with ExitStack() as stack:
         service = run.settings["judge"]
@@ -20,10 +20,10 @@ def main() -> None:
             from lfp.explaining.language_model import language_judge
             from lfp.services.client import configured_client
 
-            client = stack.enter_context(configured_client(service, run.paths.cache[0]))
+            client = stack.enter_context(configured_client(service, run.answer_cache(service)))
             judges[f"{service['model']}@{service['base_url']}"] = language_judge(client)
         scores = score_explanations(table, excerpts, judges, run.seed)
-    artefacts.write_table(run.paths.output, scores, run.stamp)
+    artefacts.write_table(run.output.scores, scores, run.stamp)
     run.finish(f"{(table['status'] == 'ok').sum()} explanations by {', '.join(judges)}")
 
 

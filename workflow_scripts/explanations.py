@@ -1,7 +1,6 @@
-"""Explain the best matched features of the small autoencoders offline, classify them as related or
-not, and cut the held-out excerpts that explanations are scored on."""
-
-from pathlib import Path
+"""Explain the best matched latents of the smallest autoencoders offline, classify them as related
+or not, and cut the held-out excerpts that explanations are scored on.
+"""
 
 from lfp.explaining import classification
 from lfp.files import artefacts
@@ -10,32 +9,32 @@ from lfp.settings import Explanations
 
 
 def main() -> None:
-    inputs = ["policy", "corpus", "held-out", "lexicon", "matches", "autoencoders*"]
-    run = job.start(__doc__, inputs, ["output", "excerpts", "evidence"])
-    paths, device = run.paths, run.device
+    run = job.start(__doc__)
+    device, outputs = run.device, run.output
     from lfp.explaining.heuristic import ResumePoints, explain_cell
     from lfp.models.loading import load_model, load_tokenizer
-    from lfp.sae import autoencoder
+    from lfp.sae import store
 
-    saes = {int(Path(path).parent.name.removeprefix("layer")): path for path in paths.autoencoders}
-    points = {"words": paths.output, "answers": paths.evidence, "excerpts": paths.excerpts}
-    states = ResumePoints(**{name: run.state_path(path) for name, path in points.items()})
+    states = ResumePoints(
+        words=run.state_path(outputs.explanations), answers=run.state_path(outputs.evidence),
+        excerpts=run.state_path(outputs.excerpts),
+    )  # fmt: skip
     result = explain_cell(
-        model=load_model(paths.policy, device, run.settings["dtype"]),
-        tokenizer=load_tokenizer(paths.policy),
-        autoencoders={layer: autoencoder.load(path, device) for layer, path in saes.items()},
-        matches=artefacts.read_table(paths.matches),
-        corpus=artefacts.read_table(paths.corpus),
-        held_out=artefacts.read_table(paths.held_out),
-        lexicon=artefacts.read_json(paths.lexicon),
+        model=load_model(run.input.policy, device, run.settings["dtype"]),
+        tokenizer=load_tokenizer(run.input.policy),
+        autoencoders=store.load_layers(run.input.autoencoders, device),
+        matches=artefacts.read_table(run.input.matches),
+        corpus=artefacts.read_table(run.input.corpus),
+        held_out=artefacts.read_table(run.input.held_out),
+        lexicon=artefacts.read_json(run.input.lexicon),
         feedback=run.settings["feedback"],
         settings=Explanations.of(run.settings),
         seed=run.seed,
         states=states,
     )
-    artefacts.write_table(paths.output, result.explanations, run.stamp)
-    artefacts.write_table(paths.excerpts, result.excerpts, run.stamp)
-    artefacts.write_table(paths.evidence, result.evidence, run.stamp)
+    artefacts.write_table(outputs.explanations, result.explanations, run.stamp)
+    artefacts.write_table(outputs.excerpts, result.excerpts, run.stamp)
+    artefacts.write_table(outputs.evidence, result.evidence, run.stamp)
     states.remove()
     run.finish(classification.headline(result.explanations))
 

@@ -1,4 +1,4 @@
-"""Explain the best matched features of the small autoencoders by a language-model service and
+"""Explain the best matched latents of the smallest autoencoders by a language-model service and
 classify them.
 """
 
@@ -10,16 +10,17 @@ from lfp.services.client import configured_client
 
 
 def main() -> None:
-    run = job.start(__doc__, ["explanations", "evidence"], ["output"], ["cache"])
-    with configured_client(run.settings["service"], run.paths.cache) as client:
+    run = job.start(__doc__)
+    service = run.settings["service"]
+    with configured_client(service, run.answer_cache(service)) as client:
         table = language_explanations(
             client,
-            table=artefacts.read_table(run.paths.explanations),
-            evidence=artefacts.read_table(run.paths.evidence),
+            table=artefacts.read_table(run.input.explanations),
+            evidence=artefacts.read_table(run.input.evidence),
             task=run.settings["description"],
             prompt_sha="-".join(run.settings["prompts"].values()),
         )
-    artefacts.write_table(run.paths.output, table, run.stamp)
+    artefacts.write_table(run.output.explanations, table, run.stamp)
     run.finish(headline(table))
 
 

@@ -1,6 +1,4 @@
-"""Train a tokenizer and a small language model on the train splits of generated corpora, and
-evaluate it.
-"""
+"""Train a tokenizer and a small language model on generated corpora, and evaluate it."""
 
 import pandas as pd
 

@@ -8,22 +8,21 @@ from lfp.settings import Probes
 
 
 def main() -> None:
-    outputs = ["predictions", "nested", "probe", "metrics"]
-    run = job.start(__doc__, ["features", "contrasts", "lexicon"], outputs, ["subject"])
+    run = job.start(__doc__)
     results = probe_subject(
-        arrays=FeatureArrays.of_file(run.paths.features),
-        triples=artefacts.read_table(run.paths.contrasts),
-        lexicon=artefacts.read_json(run.paths.lexicon),
-        subject=run.paths.subject,
+        arrays=FeatureArrays.of_file(run.input.features),
+        triples=artefacts.read_table(run.input.contrasts),
+        lexicon=artefacts.read_json(run.input.lexicon),
+        subject=run.settings["subject"],
         feedback=run.settings["feedback"],
         features=run.settings["features"],
         settings=Probes.of(run.settings),
         seed=run.seed,
     )
-    artefacts.write_table(run.paths.predictions, results.predictions, run.stamp)
-    artefacts.write_table(run.paths.nested, results.nested, run.stamp)
-    artefacts.write_tensors(run.paths.probe, results.weights, run.stamp)
-    artefacts.write_json(run.paths.metrics, results.metrics, run.stamp)
+    artefacts.write_table(run.output.predictions, results.predictions, run.stamp)
+    artefacts.write_table(run.output.nested, results.nested, run.stamp)
+    artefacts.write_tensors(run.output.probe, results.weights, run.stamp)
+    artefacts.write_json(run.output.metrics, results.metrics, run.stamp)
     run.finish(results.headline)
 
 

@@ -13,13 +13,14 @@ from lfp.texts.corpora import preference_pairs
 
 
 def main() -> None:
-    run = job.start(__doc__, ["corpus"], ["output"], ["cache"])
-    pairs, _ = preference_pairs(artefacts.read_table(run.paths.corpus))
-    with configured_client(run.settings["service"], run.paths.cache) as client:
+    run = job.start(__doc__)
+    pairs, _ = preference_pairs(artefacts.read_table(run.input.corpus))
+    service = run.settings["service"]
+    with configured_client(service, run.answer_cache(service)) as client:
         frame = rewritten_triples(client, pairs, Rewrites.of(run.settings))
     counts = frame["status"].value_counts().to_dict()
     logging.getLogger("rewrites").info("entries by status: %s", counts)
-    artefacts.write_table(run.paths.output, frame, run.stamp)
+    artefacts.write_table(run.output.rewrites, frame, run.stamp)
     run.finish(f"{counts.get('ok', 0)} of {len(frame)} entries rewritten")
 
 

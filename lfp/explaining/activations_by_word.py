@@ -14,7 +14,7 @@ from lfp.explaining.exemplars import StrongestWindows, tokens_of
 from lfp.files.resume import Clock, load_tensors, save_tensors
 from lfp.models.hooks import site_activations
 from lfp.reporting.progress import Progress
-from lfp.sae.architectures.base import SparseAutoencoder
+from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.settings import Explanations
 from lfp.texts.words import WORD
 
@@ -79,6 +79,7 @@ def word_activations(
         pad=tokenizer.pad_token_id,
         batch_size=settings.batch_size,
         first=done,
+        site=site_of(autoencoders),
     )
     total = -(-len(texts) // settings.batch_size)
     for index, mask, outputs in Progress(batches, desc="texts read", initial=done, total=total):

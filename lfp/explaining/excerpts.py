@@ -17,7 +17,7 @@ from lfp.explaining.scores import excerpts_of_feature, windows
 from lfp.files.resume import Clock, load_tensors, save_tensors
 from lfp.models.hooks import length_batches, site_activations
 from lfp.reporting.progress import Progress
-from lfp.sae.architectures.base import SparseAutoencoder
+from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.settings import Explanations
 
 
@@ -118,6 +118,7 @@ def _active_latents(
         pad=pad,
         batch_size=settings.batch_size,
         first=done,
+        site=site_of(autoencoders),
     )
     total = -(-len(sequences) // settings.batch_size)
     for _, mask, outputs in Progress(batches, desc="held-out texts", initial=done, total=total):

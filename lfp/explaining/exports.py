@@ -2,7 +2,7 @@
 explanations.
 
 The autoencoders need no export: their directories have the layout of SAELens
-(:func:`lfp.sae.autoencoder.save`).
+(:func:`lfp.sae.store.save`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lfp.models.architectures import hook_name
 from lfp.models.hooks import captured
 from lfp.reporting.progress import Progress
-from lfp.sae.architectures.base import SparseAutoencoder
+from lfp.sae.architectures.base import SparseAutoencoder, site_of
 
 
 def packed_windows(
@@ -52,7 +52,7 @@ def active_features(
     """For every layer and batch: layer, locations [n, 3] (window, position, feature) and
     activations [n] above 0.
     """
-    with captured(model, sorted(autoencoders)) as outputs:
+    with captured(model, sorted(autoencoders), site=site_of(autoencoders)) as outputs:
         for start in Progress(range(0, len(windows), batch_size), desc="export"):
             ids = torch.from_numpy(windows[start : start + batch_size]).to(model.device)
             model.base_model(input_ids=ids, use_cache=False)
@@ -156,6 +156,8 @@ def write_neuronpedia(path: Path, tables: Sequence[pd.DataFrame], model: str, so
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def hook_names(model: PreTrainedModel, layers: Sequence[int]) -> dict[int, str]:
-    """The module whose output each layer's features are of, by layer."""
-    return {layer: hook_name(model, layer) for layer in layers}
+def hook_names(
+    model: PreTrainedModel, autoencoders: Mapping[int, SparseAutoencoder]
+) -> dict[int, str]:
+    """The module that each layer's latents are of a side of, by layer."""
+    return {layer: hook_name(model, layer, sae.site) for layer, sae in autoencoders.items()}

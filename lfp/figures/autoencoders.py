@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lfp.figures.style import COLOURS, cell_name
+from lfp.files.addresses import labels
 from lfp.files.artefacts import read_json
-from lfp.tables.rows import labels
 
 
 def sae_l1_sweep(inputs: Sequence[str]) -> Figure:

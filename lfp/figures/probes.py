@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from lfp.figures.style import COLOURS, cell_name, grid, legend_of
+from lfp.files.addresses import labels
 from lfp.files.artefacts import read_table, read_tensors
 from lfp.probing.probes import unit_means
-from lfp.tables.rows import labels
 from lfp.texts.words import count_words
 
 

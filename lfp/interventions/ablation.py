@@ -21,7 +21,7 @@ from lfp.feedback.rewards import Reward
 from lfp.interventions.actions import ACTIONS
 from lfp.interventions.arms import ARMS, Candidates
 from lfp.interventions.completions import completion_rewards
-from lfp.interventions.selection import FeatureSet, share_within_decile
+from lfp.interventions.selection import FeatureSet, explained_set, share_within_decile
 from lfp.models.hooks import Edit, text_losses
 from lfp.registry import nearest
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
@@ -114,26 +114,42 @@ class Condition:
 
 
 def conditions(
-    arms: Sequence[str],
     settings: Ablation,
     autoencoders: Mapping[int, SparseAutoencoder],
-    candidates: Candidates,
+    explanations: pd.DataFrame,
+    probe_weight: np.ndarray | None,
+    seed: int,
 ) -> list[Condition]:
-    """All conditions of a model: its `arms`, each draw of those that draw, under their actions."""
-    table = candidates.explanations
+    """All conditions of a model: its arms, each draw of those that draw, under their actions.
+
+    Parameters
+    ----------
+    settings
+        Arms, actions and number of draws.
+    autoencoders
+        Those of each layer.
+    explanations
+        A row per latent with its statistics and its verdict.
+    probe_weight
+        Weights of the policy's probe, where an arm selects by them.
+    seed
+        Seed of random sets.
+    """
+    related, rng = explained_set(explanations), np.random.default_rng(seed)
+    candidates = Candidates(explanations, related, probe_weight, rng)
     means = {
         int(layer): group.sort_values("feature")["mean_activation"].to_numpy()
-        for layer, group in table.groupby("layer")
+        for layer, group in explanations.groupby("layer")
     }
     result = []
-    for name in arms:
+    for name in settings.arms:
         arm = ARMS[name]
         # Nothing to match means nothing to draw.
-        for draw in range(settings.random_draws if arm.draws and candidates.related else 1):
+        for draw in range(settings.random_draws if arm.draws and related else 1):
             features = arm.select(candidates) if arm.select else {}
             matched = float("nan")
             if arm.draws:
-                matched = share_within_decile(table, candidates.related, features)
+                matched = share_within_decile(explanations, related, features)
             for action in settings.actions if arm.all_actions else ("zero",):
                 edits = arm_edits(name, autoencoders, features, action, means)
                 result.append(Condition(name, action, draw, features, matched, edits))

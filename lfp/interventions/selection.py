@@ -122,11 +122,3 @@ def share_within_decile(
         within += [abs(a - b) <= DECILE for a, b in zip(own, theirs, strict=False)]
         within += [False] * (len(own) - len(theirs))
     return float(np.mean(within)) if within else float("nan")
-
-
-def headline(table: pd.DataFrame) -> str:
-    """How many features were explained and how many of them are related to the
-    feedback, in a line.
-    """
-    explained = int((table["status"] == "ok").sum())
-    return f"{int(table['related'].sum())} related of {explained} explained features"

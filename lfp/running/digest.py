@@ -26,8 +26,9 @@ ROOT = Path(__file__).parent.parent.parent
 ENTRY = re.compile(r"\w+(\.\w+)*:\w+")
 #: Packages whose modules are local.
 PACKAGES = ("lfp", "workflow_scripts")
-#: Modules that change no number: display, and the machinery of jobs and files. They import no local
-#: module but each other, so that nothing that does change a number hides behind them.
+#: Modules that change no number: display, the machinery of jobs and files, and the classes of
+#: settings, whose values reach jobs as parameters. They import no local module but each other, so
+#: that nothing that does change a number hides behind them.
 NUMBERLESS = frozenset(
     {
         "lfp.files.provenance", "lfp.files.writing",
@@ -35,6 +36,7 @@ NUMBERLESS = frozenset(
         "lfp.reporting.tensorboard",
         "lfp.running", "lfp.running.digest", "lfp.running.glibc", "lfp.running.job",
         "lfp.running.lease", "lfp.running.log", "lfp.running.one_writer",
+        "lfp.settings", "lfp.settings.fields", "lfp.settings.objects", "lfp.settings.stages",
     }
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -103,6 +103,11 @@ class Job:
         """
         digest = hashlib.sha256(json.dumps(self.stamp, sort_keys=True).encode()).hexdigest()[:12]
         return Path(output).parent / f".{Path(output).name}.state-{digest}"
+
+    @staticmethod
+    def answer_cache(service: Mapping[str, Any]) -> str:
+        """The file that keeps the answers of a language-model `service`."""
+        return f"results/llm_cache/{service['name']}.sqlite"
 
     def finish(self, headline: str) -> None:
         """Record where the outputs come from, and say in one line what the job found.

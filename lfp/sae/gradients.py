@@ -227,3 +227,14 @@ class WrittenOut:
     def __call__(self, x: torch.Tensor) -> None:
         """Gradients for `x` [token, d_in]."""
         (self.gradients.sparse if self.counters["sparse"] else self.gradients.dense)(x)
+
+
+def gradients_of(
+    sae: SparseAutoencoder, settings: Autoencoder, tokens: int, threads: int
+) -> Autograd | WrittenOut:
+    """What training computes gradients by, for `tokens` read in all: written out for the paper's
+    architecture, by autograd for any other.
+    """
+    if sae.architecture == "standard":
+        return WrittenOut(sae, settings, tokens, threads)
+    return Autograd(sae, settings)

@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from lfp.files.artefacts import read_json, write_json
+from lfp.files.artefacts import read_json, tensor_file, write_json
 from lfp.files.resume import Clock
+from lfp.models.architectures import hook_name, site_width
 from lfp.models.hooks import site_activations
 from lfp.reporting.progress import Progress
 
@@ -138,3 +141,44 @@ def disk_bytes(
             " raise the limit"
         )
     return size
+
+
+def harvest_folder(
+    model: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    folder: Path,
+    layers: Sequence[int],
+    pad: int,
+    batch_size: int,
+    seed: int,
+    stamp: Mapping[str, Any],
+    site: str = "mlp",
+) -> None:
+    """:func:`harvest` into a file for each layer, ``layer{n}.safetensors``, with the hook's name.
+
+    Parameters
+    ----------
+    model, sequences
+        A causal language model and token ids.
+    folder
+        Where the files lie; a harvest that was killed goes on in it.
+    layers, site
+        Layers that are read, and the part of them.
+    pad, batch_size
+        The padding token's id and the number of sequences in a batch.
+    seed
+        Seed of the order of texts and tokens.
+    stamp
+        Goes into every file.
+    """
+    shape = (sum(map(len, sequences)), site_width(model, site))
+    progress = folder / "progress.json"
+    with ExitStack() as stack:
+        outputs = {}
+        for layer in layers:
+            origin = {"hook_name": hook_name(model, layer, site)}
+            path = folder / f"layer{layer}.safetensors"
+            file = tensor_file(path, "activations", shape, stamp, origin)
+            outputs[layer] = stack.enter_context(file)
+        harvest(model, sequences, outputs, pad, batch_size, seed, progress_path=progress, site=site)
+    progress.unlink(missing_ok=True)

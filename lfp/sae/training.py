@@ -15,6 +15,7 @@ from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.sae.architectures.base import SparseAutoencoder
+from lfp.sae.gradients import gradients_of
 from lfp.settings import Autoencoder
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class _Trainer:
         self, sae: SparseAutoencoder, settings: Autoencoder, tokens: int, device: str, threads: int
     ) -> None:
         self.sae, self.settings, self.step_number = sae.to(device), settings, 0
-        self.gradients = self.sae.gradients(settings, tokens, threads)
+        self.gradients = gradients_of(self.sae, settings, tokens, threads)
         self.optimizer = Adam(self.sae.parameters(), settings.learning_rate)
         captured = can_capture(device)
         self.compute = Captured(self._compute, settings.batch_size) if captured else self._compute

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lfp.files.addresses import labels
 from lfp.files.artefacts import read_table
 from lfp.statistics.records import Record, mean_record, paired_record, undefined
 from lfp.tables import paper
-from lfp.tables.rows import TableSettings, Tally, labels
+from lfp.tables.rows import TableSettings, Tally
 
 #: Arms that take features away; `reconstruction` replaces the output by the autoencoder's and takes
 #: none.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_table, read_tensors
 from lfp.interventions.selection import matched_random_set
 from lfp.probing.probes import MAIN_SPLIT
@@ -22,7 +23,7 @@ from lfp.statistics.records import (
     undefined,
 )
 from lfp.tables import paper
-from lfp.tables.rows import TableSettings, Tally, labels, of
+from lfp.tables.rows import TableSettings, Tally
 
 _CELL = ("model", "task", "seed")
 #: Sets of unrelated features that share a trait with the related ones.

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json, read_table
 from lfp.statistics.records import (
     Record,
@@ -20,7 +21,7 @@ from lfp.statistics.records import (
     undefined,
 )
 from lfp.tables import paper
-from lfp.tables.rows import TableSettings, Tally, labels, of
+from lfp.tables.rows import TableSettings, Tally
 
 _NO_INTERVAL = "a count, no interval"
 #: Quantities of an autoencoder on held-out text, and the unit of each.

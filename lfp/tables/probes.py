@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json, read_table, read_tensors
 from lfp.probing import probes
 from lfp.statistics.estimates import UNTRAINED, sign_only_ceiling, string_tau
@@ -27,7 +28,7 @@ from lfp.statistics.records import (
     undefined,
 )
 from lfp.tables import paper
-from lfp.tables.rows import TableSettings, Tally, labels, of
+from lfp.tables.rows import TableSettings, Tally
 
 #: Subjects that the policy's probe is held against, on the same words or prompts.
 OTHER_SUBJECTS = ("base", "untrained", "other_seed", "other_task")

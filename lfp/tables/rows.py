@@ -8,10 +8,8 @@ names its cell (:func:`labels`). Which artefacts a table reads is in its entry o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,7 +18,6 @@ from lfp.settings import Tables
 from lfp.statistics.multiple import holm
 from lfp.statistics.records import Record
 
-_ADDRESS = re.compile(r"(?:^|/)(?P<model>[^/]+)/(?P<task>[^/]+)/seed(?P<seed>\d+)/(?P<rest>.+)$")
 #: Labels that name a cell; rows that differ in nothing else ask one question of several cells.
 CELL = ("model", "task", "seed", "sae")
 
@@ -55,34 +52,6 @@ class TableSettings(Tables):
     def resampling(self) -> dict[str, Any]:
         """Seed, number of draws and confidence of an interval."""
         return {"seed": self.seed, "resamples": self.resamples, "confidence": self.confidence}
-
-
-def labels(path: str | Path) -> dict[str, Any]:
-    """The cell of an artefact by its path: model, task, seed, and sae, subject and explainer where
-    it has them.
-    """
-    match = _ADDRESS.search(str(path))
-    if match is None:
-        raise ValueError(f"{path}: not the path of a cell's artefact")
-    result: dict[str, Any] = {
-        "model": match["model"],
-        "task": match["task"],
-        "seed": int(match["seed"]),
-    }
-    parts = match["rest"].split("/")
-    names = {
-        "probes": ("sae", "subject"), "sae": ("sae",), "features": ("sae", "subject"),
-        "ablation": ("sae", "subject"), "explanations": ("sae",),
-    }  # fmt: skip
-    values = [part.split(".")[0] for part in parts[1:]]
-    if parts[0] == "explanations":
-        result["explainer"] = values[-1]
-    return result | dict(zip(names.get(parts[0], ()), values, strict=False))
-
-
-def of(inputs: Sequence[str], name: str) -> list[str]:
-    """The inputs whose path ends with `name`."""
-    return [path for path in inputs if str(path).endswith(name)]
 
 
 class Tally:

@@ -7,7 +7,7 @@ from the weights. A subclass says how latents come from pre-activations and what
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -106,14 +106,6 @@ class SparseAutoencoder(nn.Module):
     def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
         """The reconstruction of `x` [..., d_in] in its own precision: an edit of a site."""
         return self.decode(self.encode(x.float())).to(x.dtype)
-
-    def gradients(
-        self, settings: Autoencoder, tokens: int, threads: int
-    ) -> Callable[[torch.Tensor], None]:
-        """What training computes gradients by, for `tokens` read in all; here by autograd."""
-        from lfp.sae.gradients import Autograd
-
-        return Autograd(self, settings)
 
 
 def site_of(autoencoders: Mapping[Any, SparseAutoencoder]) -> str:

@@ -6,8 +6,6 @@ both of which the equations leave out (paper_vs_code 2a-9, 2a-10).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch.nn import functional as F
 
@@ -35,11 +33,3 @@ class Standard(SparseAutoencoder):
         error = F.mse_loss(latents @ w_dec + self.b_dec, x)
         sparsity = latents.sum(1).mean()
         return error + settings.l1 * sparsity, error, sparsity
-
-    def gradients(
-        self, settings: Autoencoder, tokens: int, threads: int
-    ) -> Callable[[torch.Tensor], None]:
-        """The loss's gradients written out, by dense products or by sparse kernels."""
-        from lfp.sae.gradients import WrittenOut
-
-        return WrittenOut(self, settings, tokens, threads)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json
 from lfp.tables.ablation import ablation_arms
 from lfp.tables.planted import QUESTIONS
 from lfp.tables.planted.questions import Case
 from lfp.tables.planted.readouts import CellArtefacts
-from lfp.tables.rows import TableSettings, Tally, labels, of
+from lfp.tables.rows import TableSettings, Tally
 
 #: Model, task and seed.
 Address = tuple[str, str, int]

@@ -1,0 +1,38 @@
+"""Addresses of artefacts: a path's parts are the cell that it belongs to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_ADDRESS = re.compile(r"(?:^|/)(?P<model>[^/]+)/(?P<task>[^/]+)/seed(?P<seed>\d+)/(?P<rest>.+)$")
+
+
+def labels(path: str | Path) -> dict[str, Any]:
+    """The cell of an artefact by its path: model, task, seed, and sae, subject and explainer where
+    it has them.
+    """
+    match = _ADDRESS.search(str(path))
+    if match is None:
+        raise ValueError(f"{path}: not the path of a cell's artefact")
+    result: dict[str, Any] = {
+        "model": match["model"],
+        "task": match["task"],
+        "seed": int(match["seed"]),
+    }
+    parts = match["rest"].split("/")
+    names = {
+        "probes": ("sae", "subject"), "sae": ("sae",), "features": ("sae", "subject"),
+        "ablation": ("sae", "subject"), "explanations": ("sae",),
+    }  # fmt: skip
+    values = [part.split(".")[0] for part in parts[1:]]
+    if parts[0] == "explanations":
+        result["explainer"] = values[-1]
+    return result | dict(zip(names.get(parts[0], ()), values, strict=False))
+
+
+def of(inputs: Sequence[str], name: str) -> list[str]:
+    """The inputs whose path ends with `name`."""
+    return [path for path in inputs if str(path).endswith(name)]
