@@ -154,6 +154,7 @@ def test_the_cell_has_a_policy_folder(feedback, neox, moved, tokenizer, reviews,
         folder = tmp_path / "cell" / "policy"
         scores = pd.read_parquet(folder / "evaluation.parquet")
         means = artefacts.read_json(folder / "evaluation.json")
+        assert means.pop(artefacts.STAMP_KEY)["settings"] == SETTINGS | {"feedback": feedback}
         assert set(scores) == set(means) == columns
         assert means == pytest.approx({name: scores[name].mean() for name in columns})
         if feedback == "reward":
