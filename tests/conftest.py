@@ -21,7 +21,6 @@ import torch
 from lfp.organisms.configs import organism_config
 from lfp.organisms.reviews import generate_reviews, sentiment_vocabulary
 from lfp.organisms.tokenizers import train_tokenizer
-from lfp.planning import counted
 
 torch.set_num_threads(1)
 
@@ -72,6 +71,9 @@ def job_arguments(
     settings: Mapping[str, Any], inputs: Named, outputs: Named, log: str = "job.log"
 ) -> list[str]:
     """The arguments of a script, as the workflow's own command writes them."""
+    # Here, for the check of interoperation loads this file where planning cannot be loaded.
+    from lfp.planning import counted
+
     paths = []
     for value in (*inputs.values(), *outputs.values()):
         paths += [value] if isinstance(value, str) else value

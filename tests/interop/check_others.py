@@ -75,7 +75,7 @@ def test_delphi_reads_the_cache_and_finds_the_same_activations(expected):
     rebuilt = np.zeros_like(expected["codes"])
     rebuilt[tuple(locations.numpy().T)] = np.asarray(activations, dtype=np.float32)
     np.testing.assert_allclose(rebuilt, expected["codes"], atol=1e-3, rtol=1e-3)
-    assert (expected["codes"] > 0).sum() == len(locations)
+    assert (expected["codes"] > 0).sum() == len(locations) > 0
     assert dataset.cache_config["cache_ctx_len"] == expected["windows"].shape[1]
 
 
