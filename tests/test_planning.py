@@ -1,4 +1,5 @@
-"""Jobs get their paths by name: a path where a rule has one, a list where it may have any number."""
+"""Jobs get their paths by name: a path where a rule has one, a list where it may have any number.
+"""
 
 from types import SimpleNamespace
 
