@@ -1,5 +1,4 @@
-"""Jobs get their paths by name: a path where a rule has one, a list where it may have any number.
-"""
+"""Jobs get their paths by name: a path where a rule has one, a list where it may have more."""
 
 from types import SimpleNamespace
 
