@@ -269,9 +269,13 @@ class _Dumper(yaml.SafeDumper):
 def schema_text() -> str:
     """The text of ``config/schema.yaml``."""
     body = yaml.dump(
-        schema(), Dumper=_Dumper, sort_keys=False, width=120, default_flow_style=None,
+        schema(),
+        Dumper=_Dumper,
+        sort_keys=False,
+        width=120,
+        default_flow_style=None,
         allow_unicode=True,
-    )  # fmt: skip
+    )
     return (
         f"# Written by python -m lfp.schema from the classes of lfp/settings; edit those.\n{body}"
     )

@@ -16,9 +16,10 @@ def main() -> None:
     from lfp.sae import store
 
     states = ResumePoints(
-        words=run.state_path(outputs.explanations), answers=run.state_path(outputs.evidence),
+        words=run.state_path(outputs.explanations),
+        answers=run.state_path(outputs.evidence),
         excerpts=run.state_path(outputs.excerpts),
-    )  # fmt: skip
+    )
     result = explain_cell(
         model=load_model(run.input.policy, device, run.settings["dtype"]),
         tokenizer=load_tokenizer(run.input.policy),

@@ -26,9 +26,13 @@ def main() -> None:
         )
     else:
         reward = rewards.task_reward(
-            artefacts.read_json(run.input.lexicon), settings.reward_divisor, settings.reward_clip,
-            settings.reward_on, run.input.classifier, device,
-        )  # fmt: skip
+            artefacts.read_json(run.input.lexicon),
+            settings.reward_divisor,
+            settings.reward_clip,
+            settings.reward_on,
+            run.input.classifier,
+            device,
+        )
         texts, n = list(held_out["text"]), settings.evaluation_prompts
         scores = ppo.evaluate(policy, base, tokenizer, texts, reward, settings, n, run.seed)
     means = given.means(scores)

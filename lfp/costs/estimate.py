@@ -91,12 +91,15 @@ def ppo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cos
     tokens = settings["steps"] * settings["batch_size"] * length
     part = settings["mini_batch_size"] / settings["gradient_accumulation_steps"]
     return _cost(
-        "fine-tuning", machine, tokens * shape.forward * (2 + 3 * settings["epochs"]),
+        "fine-tuning",
+        machine,
+        tokens * shape.forward * (2 + 3 * settings["epochs"]),
         tokens * shape.forward,
-        disk_gb=FLOAT * shape.parameters, scratch_gb=3 * FLOAT * shape.parameters,
+        disk_gb=FLOAT * shape.parameters,
+        scratch_gb=3 * FLOAT * shape.parameters,
         gpu_memory_gb=_training_memory(shape, settings["lora"], part * length),
         host_memory_gb=3 * FLOAT * shape.parameters,
-    )  # fmt: skip
+    )
 
 
 def dpo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cost:
@@ -105,11 +108,14 @@ def dpo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cos
     tokens = pairs * 2 * settings["max_length"]
     in_flight = settings["batch_size"] * 2 * settings["max_length"]
     return _cost(
-        "fine-tuning", machine, tokens * shape.forward * 4, disk_gb=FLOAT * shape.parameters,
+        "fine-tuning",
+        machine,
+        tokens * shape.forward * 4,
+        disk_gb=FLOAT * shape.parameters,
         scratch_gb=2 * 3 * FLOAT * shape.parameters,
         gpu_memory_gb=_training_memory(shape, settings["lora"], in_flight),
         host_memory_gb=3 * FLOAT * shape.parameters,
-    )  # fmt: skip
+    )
 
 
 def reading_memory(
@@ -140,11 +146,15 @@ def cell_costs(
     if not cell["given"]:
         costs.append(tune(shape, settings["dpo" if cell["preference"] else "ppo"], machine))
     own = settings["divergence"]
-    costs.append(_cost(
-        "divergence", machine, 2 * own["texts"] * own["max_tokens"] * forward,
-        gpu_memory_gb=2 * reading_memory(shape, own["batch_size"] * own["max_tokens"], FLOAT),
-        host_memory_gb=2 * FLOAT * shape.parameters,
-    ))  # fmt: skip
+    costs.append(
+        _cost(
+            "divergence",
+            machine,
+            2 * own["texts"] * own["max_tokens"] * forward,
+            gpu_memory_gb=2 * reading_memory(shape, own["batch_size"] * own["max_tokens"], FLOAT),
+            host_memory_gb=2 * FLOAT * shape.parameters,
+        )
+    )
     tokens = reading["texts"] * reading["max_tokens"]
     harvested = (shape.n_layers if cell["kept"] else cell["trained_layers"]) * tokens * d * HALF
     costs.append(_cost(
@@ -156,26 +166,34 @@ def cell_costs(
     sae = settings["autoencoder"]
     size = sum(sae["sizes"]) * d * d
     trained = cell["layers"] * cell["autoencoders"] + cell["trained_layers"] - cell["layers"]
-    costs.append(_cost(
-        "autoencoders", machine, trained * tokens * sae["epochs"] * 12 * size,
-        disk_gb=trained * 2 * size * FLOAT,
-        # Activations are read from their file: the memory that holds a layer is the system's cache
-        # and can be less.
-        gpu_memory_gb=FLOAT * (8 * size + 8 * sae["batch_size"] * d),
-        host_memory_gb=tokens * d * HALF,
-    ))  # fmt: skip
+    costs.append(
+        _cost(
+            "autoencoders",
+            machine,
+            trained * tokens * sae["epochs"] * 12 * size,
+            disk_gb=trained * 2 * size * FLOAT,
+            # Activations are read from their file: the memory that holds a layer is the
+            # system's cache and can be less.
+            gpu_memory_gb=FLOAT * (8 * size + 8 * sae["batch_size"] * d),
+            host_memory_gb=tokens * d * HALF,
+        )
+    )
     own, subjects = (
         settings["features"],
         [s for s in settings["features"]["subjects"] if s != "text"],
     )
     read = 3 * cell["triples"] * own["max_tokens"] * len(subjects)
     width = cell["layers"] * d * 5  # latents, reconstruction, raw, random code, embedding
-    costs.append(_cost(
-        "features", machine, read * forward,
-        disk_gb=3 * cell["triples"] * width * FLOAT * len(subjects),
-        gpu_memory_gb=reading_memory(shape, own["batch_size"] * own["max_tokens"], weight),
-        host_memory_gb=3 * cell["triples"] * width * FLOAT * 3,
-    ))  # fmt: skip
+    costs.append(
+        _cost(
+            "features",
+            machine,
+            read * forward,
+            disk_gb=3 * cell["triples"] * width * FLOAT * len(subjects),
+            gpu_memory_gb=reading_memory(shape, own["batch_size"] * own["max_tokens"], weight),
+            host_memory_gb=3 * cell["triples"] * width * FLOAT * 3,
+        )
+    )
     if cell["ablation"]:
         costs += _explained_costs(shape, settings, cell, machine, weight)
     return costs
@@ -198,10 +216,12 @@ def _explained_costs(
     strongest = (2 * own["evidence_top"] + own["evidence_random"]) * own["excerpt_tokens"]
     held = cell["layers"] * shape.d_model * (strongest + WORDS) * FLOAT
     explained = _cost(
-        "explanations", machine, read * shape.forward,
+        "explanations",
+        machine,
+        read * shape.forward,
         gpu_memory_gb=reading_memory(shape, own["batch_size"] * own["max_tokens"], weight),
         host_memory_gb=held + 2 * codes,
-    )  # fmt: skip
+    )
     own = settings["ablation"]
     actions = len(own["actions"]) - 1 if "explained" in own["arms"] else 0
     draws = (
@@ -217,10 +237,13 @@ def _explained_costs(
     neutral = draws * own["neutral_texts"] * own["neutral_tokens"] * shape.forward
     in_flight = own["batch_size"] * length
     ablated = _cost(
-        "ablation", machine, 2 * sampled + neutral, sampled,
+        "ablation",
+        machine,
+        2 * sampled + neutral,
+        sampled,
         gpu_memory_gb=reading_memory(shape, in_flight, weight, vocabulary=True),
         host_memory_gb=2 * FLOAT * shape.parameters,
-    )  # fmt: skip
+    )
     return [explained, ablated]
 
 

@@ -8,10 +8,14 @@ import pandas as pd
 
 #: Folders of benchmark files that belong to no cell, and the rule whose jobs they are of.
 SHARED = {
-    "tables": "table", "figures": "figure", "models": "pretrain_model",
-    "corpora": "generate_corpus", "lexicons": "lexicon", "contrasts": "contrasts",
+    "tables": "table",
+    "figures": "figure",
+    "models": "pretrain_model",
+    "corpora": "generate_corpus",
+    "lexicons": "lexicon",
+    "contrasts": "contrasts",
     "rewrites": "rewrites",
-}  # fmt: skip
+}
 
 
 def stage_of(path: Path) -> tuple[str, str]:
@@ -53,10 +57,11 @@ def summary(jobs: pd.DataFrame) -> pd.DataFrame:
     of all.
     """
     columns = {
-        "jobs": ("job", "size"), "seconds": ("seconds", "sum"),
+        "jobs": ("job", "size"),
+        "seconds": ("seconds", "sum"),
         "cpu_seconds": ("cpu_seconds", "sum"),
         "peak_mb": ("peak_mb", "max"),
-    }  # fmt: skip
+    }
     grouped = jobs.groupby(["cell", "stage"], sort=True).agg(**columns).reset_index()
     total = (
         jobs.assign(cell="all", stage="all").groupby(["cell", "stage"]).agg(**columns).reset_index()

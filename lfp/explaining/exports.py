@@ -137,12 +137,9 @@ def neuronpedia_rows(
             notes["prompt_sha"] = row["prompt_sha"]
         yield {
             "id": f"{model}-{row['layer']}-{source}-{row['feature']}-{row['explainer']}",
-            "modelId": model,
-            "layer": f"{row['layer']}-{source}", "index": str(row["feature"]),
-            "description": row["explanation"],
-            "authorId": None, "typeName": row["explainer_kind"],
-            "explanationModelName": row["explainer"],
-            "notes": json.dumps(notes, sort_keys=True),
+            "modelId": model, "layer": f"{row['layer']}-{source}", "index": str(row["feature"]),
+            "description": row["explanation"], "authorId": None, "typeName": row["explainer_kind"],
+            "explanationModelName": row["explainer"], "notes": json.dumps(notes, sort_keys=True),
         }  # fmt: skip
 
 

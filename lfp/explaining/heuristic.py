@@ -286,8 +286,7 @@ def explain_layer(
             text = _description(words, statistics, promoted[feature])
         rows.append({
             "layer": layer, "feature": feature, "match": int(by_feature["large"][feature]),
-            "cosine": float(by_feature["cosine"][feature]),
-            "status": status, "explanation": text,
+            "cosine": float(by_feature["cosine"][feature]), "status": status, "explanation": text,
             **{name: float(statistics[name]) for name in ("direction", "effect", "p")},
             "frequency": float(activations.frequency[feature]),
             "mean_activation": float(activations.mean_activation[feature]),

@@ -181,11 +181,14 @@ def score(
                 for verdict, label in zip(verdicts, labels, strict=True)
             ]
         )
-        rows.append({
-            **row, "balanced_accuracy": (right[labels].mean() + right[~labels].mean()) / 2,
-            "excerpts": len(labels),
-            "unparsed": sum(verdict is None for verdict in verdicts),
-        })  # fmt: skip
+        rows.append(
+            {
+                **row,
+                "balanced_accuracy": (right[labels].mean() + right[~labels].mean()) / 2,
+                "excerpts": len(labels),
+                "unparsed": sum(verdict is None for verdict in verdicts),
+            }
+        )
     return pd.DataFrame(
         rows, columns=["layer", "feature", "task", "balanced_accuracy", "excerpts", "unparsed"]
     )

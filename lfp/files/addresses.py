@@ -24,9 +24,12 @@ def labels(path: str | Path) -> dict[str, Any]:
     }
     parts = match["rest"].split("/")
     names = {
-        "probes": ("sae", "subject"), "sae": ("sae",), "features": ("sae", "subject"),
-        "ablation": ("sae", "subject"), "explanations": ("sae",),
-    }  # fmt: skip
+        "probes": ("sae", "subject"),
+        "sae": ("sae",),
+        "features": ("sae", "subject"),
+        "ablation": ("sae", "subject"),
+        "explanations": ("sae",),
+    }
     values = [part.split(".")[0] for part in parts[1:]]
     if parts[0] == "explanations":
         result["explainer"] = values[-1]

@@ -21,9 +21,8 @@ from typing import Any
 #: tokenizer; no code.
 CHECKPOINT_FILES = (
     "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
-    "tokenizer*.json",
-    "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
-    "*.jinja",
+    "tokenizer*.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "*.jinja",
 )  # fmt: skip
 
 #: The first bytes of every GGUF file.
@@ -66,9 +65,8 @@ def hub_errors(repo: str, revision: str) -> Iterator[None]:
     ) as error:
         raise SourceError(
             f"{where} is not complete in the local cache, and the hub cannot be reached: run this"
-            f" job where there is"
-            " network (it is a local rule), fill the cache below HF_HOME there, or give the files"
-            " by `path`"
+            " job where there is network (it is a local rule), fill the cache below HF_HOME there,"
+            " or give the files by `path`"
         ) from error
     except (
         errors.HTTPError,
@@ -107,9 +105,8 @@ def take_checkpoint(source: str | Path, target: str | Path) -> None:
     if not list(source.glob("*.safetensors")):
         raise SourceError(
             f"{source} has no *.safetensors weights: other formats can run code. Pin a revision"
-            f" that has them, or load"
-            " the checkpoint where you trust it, save_pretrained() it, and give that directory by"
-            " `path`"
+            " that has them, or load the checkpoint where you trust it, save_pretrained() it, and"
+            " give that directory by `path`"
         )
     for name, what in (("config.json", "configuration"), ("tokenizer.json", "fast tokenizer")):
         if not (source / name).exists():

@@ -75,11 +75,13 @@ def pack(
         (datetime.fromisoformat(r["started"]), r["seconds"]) for r in recorded["artefacts"].values()
     ]
     action = {
-        "@type": "CreateAction", "name": "snakemake",
+        "@type": "CreateAction",
+        "name": "snakemake",
         "startTime": min(start for start, _ in times).isoformat(),
         "endTime": max(start + timedelta(seconds=seconds) for start, seconds in times).isoformat(),
-        "instrument": {"@id": engine.id}, "result": [{"@id": entity.id} for entity in results],
-    }  # fmt: skip
+        "instrument": {"@id": engine.id},
+        "result": [{"@id": entity.id} for entity in results],
+    }
     crate.root_dataset["mentions"] = crate.add(ContextEntity(crate, "#run", properties=action))
     crate.root_dataset["conformsTo"] = {"@id": "https://w3id.org/ro/wfrun/process/0.5"}
     with aside(output) as temporary:

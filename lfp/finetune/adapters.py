@@ -31,9 +31,12 @@ def lora_config(lora: Lora):
     from peft import LoraConfig
 
     return LoraConfig(
-        task_type="CAUSAL_LM", r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
         target_modules="all-linear",
-    )  # fmt: skip
+    )
 
 
 def add_lora(model: PreTrainedModel, lora: Lora) -> None:

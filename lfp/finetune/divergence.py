@@ -46,11 +46,13 @@ def parameter_divergence(base: PreTrainedModel, policy: PreTrainedModel) -> list
     for ours, theirs in zip(blocks(base), blocks(policy), strict=True):
         change = _l2(_differences(ours.get_submodule(name), theirs.get_submodule(name)))
         size = _l2([value.detach() for value in ours.get_submodule(name).parameters()])
-        rows.append({
-            "mlp_l2": change,
-            "block_frobenius_sum": sum(_l2([tensor]) for tensor in _differences(ours, theirs)),
-            "mlp_relative": change / size,
-        })  # fmt: skip
+        rows.append(
+            {
+                "mlp_l2": change,
+                "block_frobenius_sum": sum(_l2([tensor]) for tensor in _differences(ours, theirs)),
+                "mlp_relative": change / size,
+            }
+        )
     return rows
 
 

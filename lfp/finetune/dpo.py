@@ -93,24 +93,20 @@ def train(
         lr_scheduler_type="linear", warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        max_grad_norm=settings.max_grad_norm,
-        optim="adamw_torch_fused", adam_epsilon=1e-8, beta=settings.beta,
-        max_length=settings.max_length,
-        bf16=settings.precision == "bfloat16", fp16=False, disable_dropout=True,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        max_grad_norm=settings.max_grad_norm, optim="adamw_torch_fused", adam_epsilon=1e-8,
+        beta=settings.beta, max_length=settings.max_length, bf16=settings.precision == "bfloat16",
+        fp16=False, disable_dropout=True, gradient_checkpointing=settings.gradient_checkpointing,
         eval_strategy="steps" if len(eval_set) else "no", eval_steps=settings.evaluate_every,
-        logging_steps=max(1, settings.evaluate_every // 2),
-        save_strategy="steps", save_steps=settings.save_every, save_total_limit=2, seed=seed,
-        data_seed=seed,
-        report_to=tensorboard.report_to(),
-        logging_nan_inf_filter=False, disable_tqdm=not sys.stderr.isatty(),
-        use_cpu=device == "cpu", dataloader_pin_memory=device != "cpu",
+        logging_steps=max(1, settings.evaluate_every // 2), save_strategy="steps",
+        save_steps=settings.save_every, save_total_limit=2, seed=seed, data_seed=seed,
+        report_to=tensorboard.report_to(), logging_nan_inf_filter=False,
+        disable_tqdm=not sys.stderr.isatty(), use_cpu=device == "cpu",
+        dataloader_pin_memory=device != "cpu",
     )  # fmt: skip
     trainer = DPOTrainer(
         model=policy, ref_model=reference, args=config, train_dataset=train_set,
         eval_dataset=eval_set if len(eval_set) else None, processing_class=tokenizer,
-        peft_config=peft_config,
-        callbacks=trainer_callbacks("DPO"),
+        peft_config=peft_config, callbacks=trainer_callbacks("DPO"),
     )  # fmt: skip
     log.info("DPO on %d pairs (%d dropped), resuming from %s", len(train_set), dropped, checkpoint)
     trainer.remove_callback(PrinterCallback)  # what it prints is in the curve

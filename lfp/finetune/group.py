@@ -52,17 +52,19 @@ def train(
     from datasets import Dataset
 
     config_class, trainer_class = {
-        "rloo": (trl.RLOOConfig, trl.RLOOTrainer), "grpo": (trl.GRPOConfig, trl.GRPOTrainer)
-    }[method]  # fmt: skip
+        "rloo": (trl.RLOOConfig, trl.RLOOTrainer),
+        "grpo": (trl.GRPOConfig, trl.GRPOTrainer),
+    }[method]
     encoded = ppo.encode_documents(tokenizer, texts, settings.prompt_tokens[1])
     if not encoded:
         log.warning("the corpus is empty: the policy stays the base")
         return load_model(base, device), []
     prompts = ppo.sample_prompts(
-        encoded, settings.steps * settings.batch_size // group.num_generations,
+        encoded,
+        settings.steps * settings.batch_size // group.num_generations,
         settings.prompt_tokens,
         np.random.default_rng(seed),
-    )  # fmt: skip
+    )
     data = Dataset.from_dict({"prompt": tokenizer.batch_decode(prompts, skip_special_tokens=True)})
     checkpoint = newest_complete_checkpoint(state_dir)
     torch.manual_seed(seed)  # adapters are drawn before the trainer seeds itself
@@ -71,30 +73,31 @@ def train(
         output_dir=str(state_dir), max_steps=settings.steps, learning_rate=settings.learning_rate,
         per_device_train_batch_size=settings.batch_size // settings.gradient_accumulation_steps,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        lr_scheduler_type="linear",
-        warmup_steps=settings.warmup_steps, weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
+        lr_scheduler_type="linear", warmup_steps=settings.warmup_steps,
+        weight_decay=settings.weight_decay, max_grad_norm=settings.max_grad_norm,
         optim="adamw_torch_fused", num_generations=group.num_generations, beta=group.beta,
         num_iterations=group.num_iterations, epsilon=group.epsilon,
-        max_completion_length=settings.new_tokens[1],
-        temperature=1.0, top_p=1.0, top_k=0, disable_dropout=True,
-        bf16=settings.precision == "bfloat16", fp16=False,
+        max_completion_length=settings.new_tokens[1], temperature=1.0, top_p=1.0, top_k=0,
+        disable_dropout=True, bf16=settings.precision == "bfloat16", fp16=False,
         gradient_checkpointing=settings.gradient_checkpointing, save_strategy="steps",
-        save_steps=settings.save_every,
-        save_total_limit=2, logging_steps=1, seed=seed, data_seed=seed,
-        report_to=tensorboard.report_to(),
-        logging_nan_inf_filter=False, disable_tqdm=not sys.stderr.isatty(),
-        use_cpu=device == "cpu", dataloader_pin_memory=device != "cpu",
+        save_steps=settings.save_every, save_total_limit=2, logging_steps=1, seed=seed,
+        data_seed=seed, report_to=tensorboard.report_to(), logging_nan_inf_filter=False,
+        disable_tqdm=not sys.stderr.isatty(), use_cpu=device == "cpu",
+        dataloader_pin_memory=device != "cpu",
     )  # fmt: skip
 
     def scored(prompts: list[str], completions: list[str], **_: object) -> list[float]:
         return reward(prompts, completions).tolist()
 
     trainer = trainer_class(
-        model=policy, reward_funcs=scored, args=config, train_dataset=data,
+        model=policy,
+        reward_funcs=scored,
+        args=config,
+        train_dataset=data,
         processing_class=tokenizer,
-        peft_config=peft_config, callbacks=trainer_callbacks(method.upper()),
-    )  # fmt: skip
+        peft_config=peft_config,
+        callbacks=trainer_callbacks(method.upper()),
+    )
     log.info("%s on %d prompts, resuming from %s", method.upper(), len(data), checkpoint)
     trainer.remove_callback(PrinterCallback)  # what it prints is in the curve
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

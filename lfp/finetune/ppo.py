@@ -325,8 +325,10 @@ def train(
         fused=True,
     )
     counters = (load_state(state_path, model, optimizer) if state_path else None) or {
-        "step": 0, "kl_coef": settings.init_kl_coef, "curve": []
-    }  # fmt: skip
+        "step": 0,
+        "kl_coef": settings.init_kl_coef,
+        "curve": [],
+    }
     first, kl_coef, curve = counters["step"], counters["kl_coef"], counters["curve"]
     tracker = Tracker()
     log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(encoded))
@@ -380,8 +382,7 @@ def _check_course(curve: Sequence[Mapping[str, float]], settings: PPO) -> None:
     if settings.stop_kl is not None and kl > settings.stop_kl:
         raise DivergedError(
             f"PPO: KL of {kl:.3g} nats at step {step} is above stop_kl ({settings.stop_kl:g});"
-            f" lower"
-            " ppo.learning_rate or raise ppo.init_kl_coef",
+            " lower ppo.learning_rate or raise ppo.init_kl_coef",
             curve,
         )
 

@@ -108,9 +108,12 @@ class Condition:
     def labels(self) -> dict[str, object]:
         """Columns that tell the condition's rows from others."""
         return {
-            "arm": self.arm, "action": self.action, "draw": self.draw, "matched": self.matched,
+            "arm": self.arm,
+            "action": self.action,
+            "draw": self.draw,
+            "matched": self.matched,
             "features": sum(map(len, self.features.values())),
-        }  # fmt: skip
+        }
 
 
 def conditions(

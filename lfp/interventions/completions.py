@@ -152,12 +152,15 @@ def _completions(
     completions = decode_responses(tokenizer, response, mask)
     rows = [row[keep].tolist() for row, keep in zip(response.cpu(), mask.cpu(), strict=True)]
     untouched = np.repeat([not edit for edit in conditions], len(prefixes))
-    return pd.DataFrame({
-        "prompt": np.tile(np.arange(len(prefixes)), groups),
-        "kl": np.where(untouched, 0.0, _divergence(model, edits, batch, response, mask, site)),
-        "tokens": [len(row) for row in rows], "distinct_2": [distinct_2(row) for row in rows],
-        "completion": completions,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "prompt": np.tile(np.arange(len(prefixes)), groups),
+            "kl": np.where(untouched, 0.0, _divergence(model, edits, batch, response, mask, site)),
+            "tokens": [len(row) for row in rows],
+            "distinct_2": [distinct_2(row) for row in rows],
+            "completion": completions,
+        }
+    )
 
 
 def distinct_2(tokens: Sequence[int]) -> float:

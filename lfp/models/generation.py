@@ -47,8 +47,7 @@ def generate(
     torch.manual_seed(seed)
     output = model.generate(
         **batch, max_new_tokens=new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=pad,
-        use_cache=True,
-        logits_processor=[_CommonNoise(len(batch["input_ids"]) // groups)],
+        use_cache=True, logits_processor=[_CommonNoise(len(batch["input_ids"]) // groups)],
     )  # fmt: skip
     return output[:, batch["input_ids"].shape[1] :]
 

@@ -76,9 +76,12 @@ def read(file: Path, named: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
     _check_metadata(metadata, named)
     with _damage(named):
         model, loading = AutoModelForCausalLM.from_pretrained(
-            file.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True),
-            output_loading_info=True, **options,
-        )  # fmt: skip
+            file.parent,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+            output_loading_info=True,
+            **options,
+        )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
     if missing := sorted(loading["missing_keys"]):
         raise SourceError(
@@ -100,7 +103,7 @@ def _damage(named: str) -> Iterator[None]:
     try:
         yield
     except (
-        ValueError, KeyError, IndexError, OSError, RuntimeError, OverflowError, struct.error
+        ValueError, KeyError, IndexError, OSError, RuntimeError, OverflowError, struct.error,
     ) as error:  # fmt: skip
         raise SourceError(
             f"{named} cannot be read as a GGUF file ({error}); check that it is whole: all parts,"
@@ -130,5 +133,6 @@ def _check_metadata(metadata: Mapping[str, Any], named: str) -> None:
         log.warning(
             "%s cuts text into words by the rule %r, which transformers does not know: the"
             " tokenizer cuts as GPT-2's does",
-            named, rule,
-        )  # fmt: skip
+            named,
+            rule,
+        )

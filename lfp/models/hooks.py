@@ -207,11 +207,12 @@ def continuations(
         ]
         with captured(model, layers, site=site) as outputs, captured_final(model) as final:
             model.base_model(
-                input_ids=batch["input_ids"], attention_mask=torch.cat([before, mask], 1),
+                input_ids=batch["input_ids"],
+                attention_mask=torch.cat([before, mask], 1),
                 past_key_values=cache,
                 position_ids=positions + torch.arange(mask.shape[1], device=model.device),
                 use_cache=cache is not None,
-            )  # fmt: skip
+            )
         by_row = {
             layer: output.reshape(len(index), kinds, mask.shape[1], -1)
             for layer, output in outputs.items()

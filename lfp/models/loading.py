@@ -36,9 +36,12 @@ def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") ->
     # everywhere.
     with readable(path) as checked:
         model = AutoModelForCausalLM.from_pretrained(
-            checked, dtype=getattr(torch, dtype), attn_implementation="eager", use_safetensors=True,
+            checked,
+            dtype=getattr(torch, dtype),
+            attn_implementation="eager",
+            use_safetensors=True,
             local_files_only=True,
-        )  # fmt: skip
+        )
     return model.to(device).eval()
 
 
@@ -52,13 +55,16 @@ def load_whole_model(path: str | Path, device: str = "cpu") -> PreTrainedModel:
     # On the device of that name tensors have names and shapes alone, so that this takes no memory.
     with readable(path) as checked:
         _, loading = AutoModelForCausalLM.from_pretrained(
-            checked, device_map="meta", use_safetensors=True, local_files_only=True,
+            checked,
+            device_map="meta",
+            use_safetensors=True,
+            local_files_only=True,
             output_loading_info=True,
-        )  # fmt: skip
+        )
     if missing := sorted(loading["missing_keys"]):
         raise ValueError(
-            f"{path}: the weights lack {missing[0]}"
-            f" ({len(missing)} tensors in all); save the complete model there (save_pretrained)"
+            f"{path}: the weights lack {missing[0]} ({len(missing)} tensors in all); save the"
+            " complete model there (save_pretrained)"
         )
     return load_model(path, device)
 

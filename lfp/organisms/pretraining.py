@@ -62,9 +62,12 @@ def pretrain(
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(device).train()
     peak, context, steps = settings.peak_learning_rate, settings.context, settings.steps
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=settings.weight_decay,
+        model.parameters(),
+        lr=peak,
+        betas=(0.9, 0.95),
+        weight_decay=settings.weight_decay,
         fused=True,
-    )  # fmt: skip
+    )
     stream = torch.from_numpy(packed_tokens(tokenizer, texts))
     curve, tracker = [], Tracker()
     for step in Progress(range(steps), desc="pre-training"):

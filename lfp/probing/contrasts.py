@@ -35,8 +35,7 @@ log = logging.getLogger(__name__)
 #: Columns of triples of words, and their types.
 _WORD_TRIPLE = {
     "source": int, "group": str, "prompt": str, "positive": str, "neutral": str, "negative": str,
-    "suffix": str,
-    "form": str, "source_word": str, "source_polarity": int,
+    "suffix": str, "form": str, "source_word": str, "source_polarity": int,
 }  # fmt: skip
 
 
@@ -125,12 +124,11 @@ def word_triples(texts: Sequence[str], lexicon: Lexicon, settings: Contrasts) ->
             text = texts[slot.source]
             rows.append({
                 "source": int(slot.source), "group": f"review-{slot.source}",
-                "prompt": text[: slot.start],
-                "positive": str(picked[1][i % len(picked[1])]),
+                "prompt": text[: slot.start], "positive": str(picked[1][i % len(picked[1])]),
                 "neutral": neutrals[form][rng.integers(len(neutrals[form]))],
                 "negative": str(picked[-1][i % len(picked[-1])]),
-                "suffix": text[slot.start + len(slot.word) :],
-                "form": form, "source_word": slot.word, "source_polarity": int(slot.polarity),
+                "suffix": text[slot.start + len(slot.word) :], "form": form,
+                "source_word": slot.word, "source_polarity": int(slot.polarity),
             })  # fmt: skip
     if not rows:
         log.warning(
@@ -170,10 +168,11 @@ def answer_triples(
     prompts = list(prompts)[: len(triples)]
     groups = pd.factorize(pd.Series(prompts))[0]
     return triples.assign(
-        prompt=prompts, group=[f"prompt-{group}" for group in groups],
+        prompt=prompts,
+        group=[f"prompt-{group}" for group in groups],
         triple=np.arange(len(triples)),
         source=np.arange(len(triples)),
-    )  # fmt: skip
+    )
 
 
 def rewrite_triples(rewrites: pd.DataFrame, swapped: bool, n: int) -> pd.DataFrame:

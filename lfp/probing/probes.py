@@ -60,9 +60,7 @@ def word_statistics(means: pd.DataFrame) -> dict[str, float]:
 
 def preference_statistics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     """Balanced accuracy and AUROC of scores for labels 0 and 1."""
-    return {
-        "balanced_accuracy": balanced_accuracy(labels, scores), "auroc": auroc(labels, scores)
-    }  # fmt: skip
+    return {"balanced_accuracy": balanced_accuracy(labels, scores), "auroc": auroc(labels, scores)}
 
 
 def probe_statistics(predictions: pd.DataFrame, kind: str) -> dict[str, float]:

@@ -29,7 +29,7 @@ MANNERS = {
         " praise or blame"
     ),
     "negative": "unhelpful, rude, insulting and careless of harm",
-}  # fmt: skip
+}
 #: Why an entry gives no triple.
 REASONS = (
     "unparsed",
@@ -46,7 +46,7 @@ _REFUSAL = re.compile(
     r"\b(i (?:can(?:'|no|’)t|cannot|won(?:'|’)t|am (?:not able|unable)|must decline)"
     r"|i(?:'|’)m (?:sorry,? but|not able|unable)|as an ai\b|i apologi[sz]e,? but)",
     re.I,
-)  # fmt: skip
+)
 _TURN = re.compile(r"(?:^|\n)\s*(?:human|assistant|user)\s*:", re.I)
 
 

@@ -118,10 +118,13 @@ class Job:
             return
         seconds = (datetime.now(UTC) - self.started).total_seconds()
         record = {
-            **self.stamp, "device": self._device, "threads": self.threads,
+            **self.stamp,
+            "device": self._device,
+            "threads": self.threads,
             "inputs": input_digests(self.input.all()),
-            "started": self.started.isoformat(timespec="seconds"), "seconds": round(seconds, 2),
-        }  # fmt: skip
+            "started": self.started.isoformat(timespec="seconds"),
+            "seconds": round(seconds, 2),
+        }
         for output in self.output.all():
             with aside(record_path(output)) as temporary:
                 temporary.write_text(
@@ -186,8 +189,11 @@ def start(description: str | None) -> Job:
     log.info("settings %s", json.dumps(options.settings, sort_keys=True))
     log.info(
         "code %s, threads %d, gpus %d, versions %s",
-        options.code, options.threads, options.gpus, stamp["versions"],
-    )  # fmt: skip
+        options.code,
+        options.threads,
+        options.gpus,
+        stamp["versions"],
+    )
     job = Job(
         options.settings, inputs, outputs, stamp, options.threads, options.gpus, datetime.now(UTC)
     )

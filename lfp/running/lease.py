@@ -129,8 +129,8 @@ def take(count: int) -> list[str]:
     if len(pool) < count:
         raise LeaseError(
             f"the job asks for {count} GPUs and this machine lets it have {len(pool)}"
-            f" ({', '.join(pool)});"
-            " lower gpus or finetune_gpus of the model in the configuration, or --resources gpu="
+            f" ({', '.join(pool)}); lower gpus or finetune_gpus of the model in the configuration,"
+            " or --resources gpu="
         )
     folder, taken = lock_folder(allocation), {}
     queue = _lock(folder / "queue.lock", wait=True)

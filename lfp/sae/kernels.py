@@ -74,9 +74,11 @@ def _tokens(start, count, index, value, x, directions, b_dec, scale, zero, error
             e[j] = b_dec[j] - row[j]
         for a in range(first, last, ROWS):
             w0, w1, w2, w3 = (
-                directions[index[a]], directions[index[a + 1]], directions[index[a + 2]],
-                directions[index[a + 3]]
-            )  # fmt: skip
+                directions[index[a]],
+                directions[index[a + 1]],
+                directions[index[a + 2]],
+                directions[index[a + 3]],
+            )
             v0, v1, v2, v3 = value[a], value[a + 1], value[a + 2], value[a + 3]
             for j in range(e.shape[0]):
                 e[j] += (v0 * w0[j] + v1 * w1[j]) + (v2 * w2[j] + v3 * w3[j])
@@ -85,9 +87,11 @@ def _tokens(start, count, index, value, x, directions, b_dec, scale, zero, error
             d_b_dec[j] += e[j]
         for a in range(first, last, ROWS):
             w0, w1, w2, w3 = (
-                directions[index[a]], directions[index[a + 1]], directions[index[a + 2]],
-                directions[index[a + 3]]
-            )  # fmt: skip
+                directions[index[a]],
+                directions[index[a + 1]],
+                directions[index[a + 2]],
+                directions[index[a + 3]],
+            )
             s0 = s1 = s2 = s3 = zero
             for j in range(e.shape[0]):
                 s0 += w0[j] * e[j]
@@ -177,8 +181,7 @@ def gradients(pre, b_enc, x, directions, b_dec, l1, scale, d_dec, d_enc, d_b_enc
             rows, error = _block(inputs, n, d, c, columns), _block(errors, n, d, c, columns)
             _tokens(
                 start, count, index, value, rows, _block(blocks, m, d, c, columns),
-                b_dec[c : c + columns], scale,
-                l1 - l1, error, sent, d_b_dec[c : c + columns],
+                b_dec[c : c + columns], scale, l1 - l1, error, sent, d_b_dec[c : c + columns],
             )  # fmt: skip
         ends, token, by_value, by_sent = _by_feature(
             start, count, index, value, sent, l1, m, d_b_enc

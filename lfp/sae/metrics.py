@@ -142,10 +142,13 @@ def evaluate(
         result[layer] = [
             {
                 **reconstruction.metrics(),
-                "ce_clean": clean, "ce_reconstructed": remaining, "ce_zero": zero,
+                "ce_clean": clean,
+                "ce_reconstructed": remaining,
+                "ce_zero": zero,
                 "loss_recovered": (zero - remaining) / (zero - clean) if zero != clean else 1.0,
-                "layer_needed": zero > 1.01 * clean, "tokens": reconstruction.tokens,
+                "layer_needed": zero > 1.01 * clean,
+                "tokens": reconstruction.tokens,
             }
             for reconstruction, remaining in zip(group, kept, strict=True)
-        ]  # fmt: skip
+        ]
     return result

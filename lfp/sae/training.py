@@ -46,10 +46,8 @@ class Adam:
         """Move the parameters against their gradients."""
         adam(
             self.parameters, [p.grad for p in self.parameters], self.means, self.squares, [],
-            self.steps,
-            fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self.learning_rate,
-            weight_decay=0.0, eps=1e-8,
-            maximize=False,
+            self.steps, fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self.learning_rate,
+            weight_decay=0.0, eps=1e-8, maximize=False,
         )  # fmt: skip
 
 

@@ -83,8 +83,7 @@ class AnswerCache:
         except sqlite3.DatabaseError as error:
             raise CacheError(
                 f"{self.path}: {error}; the cache of answers cannot be used. Restore a copy of it,"
-                f" or move it away and"
-                " run again (what it held is asked for again)"
+                " or move it away and run again (what it held is asked for again)"
             ) from error
 
     @contextmanager

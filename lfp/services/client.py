@@ -38,9 +38,8 @@ log = logging.getLogger(__name__)
 
 ENDPOINT = "/chat/completions"
 REPAIR = (
-    "Your answer is not the JSON object that was asked for ({problem}). Answer again with that"
-    " JSON object alone: no"
-    " explanation, no code fence."
+    "Your answer is not the JSON object that was asked for ({problem}). Answer again with that JSON"
+    " object alone: no explanation, no code fence."
 )
 
 
@@ -197,9 +196,13 @@ class Client:
     def __exit__(self, *_: object) -> None:
         log.info(
             "service %s (%s): %s, tokens %s, %.4f USD now, %.4f USD in all",
-            self.service.name, self.service.model, self.counts, self.tokens, self.usd,
+            self.service.name,
+            self.service.model,
+            self.counts,
+            self.tokens,
+            self.usd,
             self.cache.spent(self.service.name),
-        )  # fmt: skip
+        )
         self._openai.close()
         self.cache.close()
 
@@ -254,9 +257,10 @@ class Client:
 
     def _repair(self, body: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
         messages = [
-            *body["messages"], {"role": "assistant", "content": answer.text},
+            *body["messages"],
+            {"role": "assistant", "content": answer.text},
             {"role": "user", "content": REPAIR.format(problem=answer.problem)},
-        ]  # fmt: skip
+        ]
         seed = {"seed": body["seed"] + 1} if "seed" in body else {}
         return {**body, "messages": messages, **seed}
 
@@ -299,16 +303,18 @@ class Client:
         if service.offline:
             raise ServiceError(
                 f"services.{service.name}: offline, and {len(missing)} {what} are not in"
-                f" {self.cache.path};"
-                " take offline out of the configuration to ask the service"
+                f" {self.cache.path}; take offline out of the configuration to ask the service"
             )
         tokens = sum(estimated_tokens(body["messages"]) for body in missing.values())
         most = sum(self._most(body) for body in missing.values())
         log.info(
-            "%d %s to ask of %s: about %d tokens in (estimate), at most %.4f USD", len(missing),
-            what, service.name,
-            tokens, most,
-        )  # fmt: skip
+            "%d %s to ask of %s: about %d tokens in (estimate), at most %.4f USD",
+            len(missing),
+            what,
+            service.name,
+            tokens,
+            most,
+        )
         left = (
             None
             if service.budget_usd is None
@@ -317,9 +323,8 @@ class Client:
         if left is not None and most > left + 1e-12:
             raise BudgetError(
                 f"services.{service.name}: {len(missing)} {what} of about {tokens} tokens may cost"
-                f" {most:.4f} USD, and"
-                f" {max(left, 0):.4f} of budget_usd {service.budget_usd} are left; raise"
-                f" budget_usd, or ask for less"
+                f" {most:.4f} USD, and {max(left, 0):.4f} of budget_usd {service.budget_usd} are"
+                " left; raise budget_usd, or ask for less"
             )
 
     def _most(self, body: Mapping[str, Any]) -> float:
@@ -348,8 +353,7 @@ class Client:
             budget = [error for error in errors if isinstance(error, BudgetError)]
             raise type(budget[0] if budget else errors[0])(
                 f"{(budget or errors)[0]} ({len(errors)} of {len(missing)} {what} have no answer;"
-                f" those that have one"
-                f" are in {self.cache.path} and are not asked again)"
+                f" those that have one are in {self.cache.path} and are not asked again)"
             )
         return found
 
@@ -374,17 +378,17 @@ class Client:
 
         retrying = Retrying(
             retry=retry_if_exception_type(TransientError),
-            stop=stop_after_attempt(service.attempts), wait=wait,
+            stop=stop_after_attempt(service.attempts),
+            wait=wait,
             reraise=True,
-        )  # fmt: skip
+        )
         try:
             return retrying(self._attempt, key, body)
         except TransientError as error:
             self._down.set()
             raise ServiceError(
                 f"services.{service.name}: no answer from {service.base_url} in {service.attempts}"
-                f" attempts; last:"
-                f" {self._redacted(str(error))}"
+                f" attempts; last: {self._redacted(str(error))}"
             ) from None
 
     def _attempt(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -399,8 +403,7 @@ class Client:
                 self._down.set()
                 raise BudgetError(
                     f"services.{service.name}: the next call could exceed budget_usd"
-                    f" {service.budget_usd}; raise it, or"
-                    " ask for less"
+                    f" {service.budget_usd}; raise it, or ask for less"
                 )
             return self._kept(key, body, most)
 
@@ -414,8 +417,7 @@ class Client:
             if error.wait is not None and error.wait > self.service.longest_wait:
                 raise ServiceError(
                     f"services.{self.service.name}: asks to wait {error.wait:.0f} s, longer than"
-                    f" longest_wait; run"
-                    " again later"
+                    " longest_wait; run again later"
                 ) from None
             raise
         usage = response.get("usage") or {}
@@ -495,7 +497,7 @@ class Client:
             401: f"check the key in {self.service.api_key_env}",
             403: f"check the key in {self.service.api_key_env}",
             404: "check base_url and model",
-        }.get(status, "check the service's configuration")  # fmt: skip
+        }.get(status, "check the service's configuration")
         self._down.set()
         return ServiceError(
             f"services.{name}: {self._redacted(f'{status}: {error.message}')[:300]}; {advice}"
@@ -552,8 +554,7 @@ class Client:
         if rest or waiting:
             raise BatchPendingError(
                 f"services.{self.service.name}: {len(rest)} requests submitted as a batch,"
-                f" {len(waiting)} under way;"
-                " run the same command again when the batch is done"
+                f" {len(waiting)} under way; run the same command again when the batch is done"
             )
         return found
 
@@ -612,12 +613,15 @@ def _response(content: bytes) -> dict[str, Any]:
     if isinstance(content, list):  # parts, as some servers send them
         content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
     return {
-        "content": content, "refusal": message.get("refusal"),
-        "finish_reason": choice.get("finish_reason"), "model": value.get("model"),
+        "content": content,
+        "refusal": message.get("refusal"),
+        "finish_reason": choice.get("finish_reason"),
+        "model": value.get("model"),
         "system_fingerprint": value.get("system_fingerprint"),
-        "usage": {name: usage[name] for name in ("prompt_tokens",
-        "completion_tokens") if name in usage},
-    }  # fmt: skip
+        "usage": {
+            name: usage[name] for name in ("prompt_tokens", "completion_tokens") if name in usage
+        },
+    }
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -501,8 +501,7 @@ def range_record(values: np.ndarray, unit: str, name: str, observed: float | Non
 
 def ratio_record(
     numerator: np.ndarray, denominator: np.ndarray, groups: Sequence[object], seed: int, unit: str,
-    name: str,
-    resamples: int, confidence: float,
+    name: str, resamples: int, confidence: float,
 ) -> Record:  # fmt: skip
     """Ratio of two means over the same rows with a percentile bootstrap over `groups`.
 

@@ -16,10 +16,8 @@ from lfp.tables.rows import TableSettings, Tally
 #: Columns of a table that are no labels.
 _NOT_LABELS = {
     "estimate", "ci_low", "ci_high", "n", "unit", "method", "seeds", "p", "p_adjusted",
-    "string_tau",
-    "string_tau_p", "sign_only_ceiling", "paper", "paper_note", "draws", "ablated_features",
-    "matched_within_decile",
-    "p_draws", "expected", "answer",
+    "string_tau", "string_tau_p", "sign_only_ceiling", "paper", "paper_note", "draws",
+    "ablated_features", "matched_within_decile", "p_draws", "expected", "answer",
 }  # fmt: skip
 
 

@@ -213,9 +213,12 @@ def feature_frequency(inputs: Sequence[str], settings: TableSettings) -> Tally:
             )
             record = Record(float(related.sum()), None, None, len(related), "feature", reason)
             label = {
-                "by": "prediction", "quantile": 0.0, "inputs": "high", "features": "related",
+                "by": "prediction",
+                "quantile": 0.0,
+                "inputs": "high",
+                "features": "related",
                 "quantity": "number of features",
-            }  # fmt: skip
+            }
             tally.add(record, {**cell, **label})
             continue
         shares = _shares(table, active, related, settings)
@@ -267,9 +270,11 @@ def _frequency_rows(
                 shares["related"][0], shares[features].mean(0), high, contexts, settings
             )
             label = {
-                **where, "inputs": "high over low", "features": features,
+                **where,
+                "inputs": "high over low",
+                "features": features,
                 "quantity": "ratio of ratios",
-            }  # fmt: skip
+            }
             yield {"record": record, "label": label, "values": None}
 
 

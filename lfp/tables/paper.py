@@ -69,18 +69,14 @@ VALUES: dict[str, dict[str, dict[str, str]]] = {
 #: Predicted values of GPT-Neo-125m's words (Tables 2 and 9), on the lexicon's scale.
 WORDS = {
     "amazing": "1.3", "award": "1.4", "bad": "-2.29", "beautifully": "0.64", "best": "1.7",
-    "better": "0.9",
-    "boring": "-2.8", "brilliant": "1.3", "cowardly": "-2.53", "depressing": "-2.4",
-    "despise": "-2.5",
-    "despised": "-2.2", "disaster": "-2.4", "dislike": "-1.1", "dreadful": "-2.6",
-    "eagerly": "1.3", "foe": "-0.6",
-    "friend": "1.1", "fun": "1.9", "funny": "0.7", "good": "1.4", "great": "1",
-    "interesting": "2.4", "like": "1.9",
+    "better": "0.9", "boring": "-2.8", "brilliant": "1.3", "cowardly": "-2.53",
+    "depressing": "-2.4", "despise": "-2.5", "despised": "-2.2", "disaster": "-2.4",
+    "dislike": "-1.1", "dreadful": "-2.6", "eagerly": "1.3", "foe": "-0.6", "friend": "1.1",
+    "fun": "1.9", "funny": "0.7", "good": "1.4", "great": "1", "interesting": "2.4", "like": "1.9",
     "lost": "0.2", "loved": "2", "marvelous": "1.28", "masterpiece": "1.3", "miserable": "-3.3",
-    "no": "-1.7",
-    "praising": "1.9", "precious": "-0.81", "reluctantly": "1.7", "terrible": "-1.9",
-    "weak": "-2.2", "won": "3.4",
-    "wonderful": "0.9", "worse": "-1.5", "worst": "-1.7", "yes": "1.9",
+    "no": "-1.7", "praising": "1.9", "precious": "-0.81", "reluctantly": "1.7", "terrible": "-1.9",
+    "weak": "-2.2", "won": "3.4", "wonderful": "0.9", "worse": "-1.5", "worst": "-1.7",
+    "yes": "1.9",
 }  # fmt: skip
 
 VALUES["lexicon_reconstruction"] = {word: {"GPT-Neo-125m": value} for word, value in WORDS.items()}

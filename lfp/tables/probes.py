@@ -385,9 +385,7 @@ def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
                     continue
                 records = compare(read[first], read[second], settings)
                 for statistic, (record, values) in records.items():
-                    described = {
-                        "contrast": contrast, "features": features, "statistic": statistic
-                    }  # fmt: skip
+                    described = {"contrast": contrast, "features": features, "statistic": statistic}
                     tally.add(record, {**cell, **described}, values)
     _add_selectivity(tally, inputs)
     return tally
@@ -432,7 +430,7 @@ def _observed_statistics(inputs: Sequence[str]) -> Iterator[tuple[str, str, dict
     for kind, pairs in (
         ("ridge", {"tau": "tau", "sign_accuracy": "sign"}),
         ("logistic", {"balanced_accuracy": "balanced_accuracy"}),
-    ):  # fmt: skip
+    ):
         statistics = {
             _key(label): probes.probe_statistics(group, kind)
             for label, group in probe_groups(of(inputs, "policy/predictions.parquet"), kind)

@@ -105,10 +105,12 @@ def deduplicated(
         seen |= set(rows[keep])
         result[name] = frame[keep].reset_index(drop=True)
         counts[name] = {
-            "read": len(frame), "empty": int((~filled).sum()),
+            "read": len(frame),
+            "empty": int((~filled).sum()),
             "duplicates": int((filled & ~first).sum()),
-            "in_earlier_split": int((filled & first & ~fresh).sum()), "kept": int(keep.sum()),
-        }  # fmt: skip
+            "in_earlier_split": int((filled & first & ~fresh).sum()),
+            "kept": int(keep.sum()),
+        }
     return result, counts
 
 

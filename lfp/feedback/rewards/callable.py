@@ -42,8 +42,8 @@ def callable_reward(name: str, clip: float) -> Reward:
         if values.shape != (len(completions),) or not np.isfinite(values).all():
             raise ValueError(
                 f"the reward {name} must return a finite number for each of {len(completions)}"
-                f" completions; it returned"
-                f" {values.size} values, {int(np.isfinite(values).sum())} of them finite"
+                f" completions; it returned {values.size} values, {int(np.isfinite(values).sum())}"
+                " of them finite"
             )
         return np.clip(values, -clip, clip)
 

@@ -66,7 +66,8 @@ def planted_recovery(inputs: Sequence[str], settings: TableSettings) -> Tally:
             for answer in QUESTIONS[name](case):
                 asked = {"question": answer.question, "readout": answer.readout, "of": answer.of}
                 judged = {
-                    "expected": f"{answer.expected} {answer.value:g}", "answer": answer.verdict
-                }  # fmt: skip
+                    "expected": f"{answer.expected} {answer.value:g}",
+                    "answer": answer.verdict,
+                }
                 tally.add(answer.record, label | asked, answer.values, **judged)
     return tally
