@@ -62,8 +62,9 @@ def convert(file: Path, target: str | Path, named: str) -> None:
 
 
 def read(file: Path, named: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The dequantised model (float32, in evaluation mode) and the tokenizer of a GGUF file, as
-    :func:`convert` writes them.
+    """The dequantised model and the tokenizer of a GGUF file, as :func:`convert` writes them.
+
+    The model is in float32 and in evaluation mode.
     """
     if not is_gguf_available():
         raise SourceError(
@@ -99,7 +100,7 @@ def read(file: Path, named: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
 
 @contextmanager
 def _damage(named: str) -> Iterator[None]:
-    """Turn whatever the readers of a damaged file raise into a SourceError."""
+    """Turn the errors of readers of a damaged file into a SourceError."""
     try:
         yield
     except (
@@ -112,8 +113,9 @@ def _damage(named: str) -> Iterator[None]:
 
 
 def _check_metadata(metadata: Mapping[str, Any], named: str) -> None:
-    """Refuse other families and scaled rotary embeddings, and log an unknown rule for cutting text
-    into words.
+    """Refuse other families and scaled rotary embeddings.
+
+    An unknown rule for cutting text into words is logged.
     """
     family = metadata["general.architecture"]
     if family not in FAMILIES:

@@ -21,8 +21,9 @@ class OwnFunction(TaskReward):
 
 
 def callable_reward(name: str, clip: float) -> Reward:
-    """The function ``module:function`` of (prompts, completions), one number for each pair,
-    clipped.
+    """The clipped values of the function ``module:function`` of (prompts, completions).
+
+    The function gives one number for each pair.
 
     Raises ValueError where there is no such function; the reward itself does where the function
     returns another number of values, or values that are not finite.
