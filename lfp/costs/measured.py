@@ -1,4 +1,4 @@
-"""What jobs took, from the files that Snakemake's ``benchmark:`` writes."""
+"""The measured cost of jobs, from the files that Snakemake's ``benchmark:`` writes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ SHARED = {
 
 
 def stage_of(path: Path) -> tuple[str, str]:
-    """(cell, rule) of a benchmark file by its path below the folder of benchmarks; shared work has
-    no cell.
+    """(cell, rule) of a benchmark file by its path below the folder of benchmarks.
+
+    Shared work has no cell.
     """
     parts = path.with_suffix("").parts
     if parts[0] in SHARED:
@@ -37,10 +38,11 @@ def stage_of(path: Path) -> tuple[str, str]:
 
 
 def measured(folder: str | Path) -> pd.DataFrame:
-    """A row for every job with a benchmark file in `folder`: ``cell``, ``stage`` and what it took.
+    """A row for every job with a benchmark file in `folder`, with its cell, stage and cost.
 
-    ``seconds`` are of the clock, ``cpu_seconds`` of all its processes, ``peak_mb`` is resident
-    memory. Snakemake looks every few seconds: a job of less than that may miss its peak.
+    Columns are ``cell``, ``stage``, ``job``, ``seconds`` of the clock, ``cpu_seconds`` of all its
+    processes, and ``peak_mb`` of resident memory. Snakemake looks every few seconds: a job of less
+    than that may miss its peak.
     """
     rows = []
     for path in sorted(Path(folder).rglob("*.tsv")):
@@ -53,8 +55,9 @@ def measured(folder: str | Path) -> pd.DataFrame:
 
 
 def summary(jobs: pd.DataFrame) -> pd.DataFrame:
-    """Jobs by cell and stage with the sums of their times and the largest memory; the last row is
-    of all.
+    """Jobs by cell and stage with the sums of their times and the largest memory.
+
+    The last row is of all jobs.
     """
     columns = {
         "jobs": ("job", "size"),

@@ -346,8 +346,8 @@ def train(
 ) -> list[dict[str, float]]:
     """Fine-tune `policy` in place and return the training curve, a row per step.
 
-    Where there is no text to prompt with, the policy stays as it is and the curve is empty.
-    Randomness is drawn from (seed, step), so a resumed run equals an uninterrupted one.
+    Without a text to prompt with, the policy stays as it is and the curve is empty. Every draw
+    comes from (seed, step), so a resumed run equals an uninterrupted one.
 
     Parameters
     ----------
@@ -371,11 +371,8 @@ def train(
         return []
     torch.manual_seed(seed)
     model, reference, optimizer = _set_up(policy, settings)
-    counters = (load_state(state_path, model, optimizer) if state_path else None) or {
-        "step": 0,
-        "kl_coef": settings.init_kl_coef,
-        "curve": [],
-    }
+    start = {"step": 0, "kl_coef": settings.init_kl_coef, "curve": []}
+    counters = (load_state(state_path, model, optimizer) if state_path else None) or start
     first, kl_coef, curve = counters["step"], counters["kl_coef"], counters["curve"]
     tracker = Tracker()
     log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(encoded))

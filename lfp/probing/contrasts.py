@@ -1,5 +1,6 @@
-"""Contrast triples: a positive, a neutral and a negative element that differ in nothing but the
-feedback.
+"""Contrast triples: a positive, a neutral and a negative element.
+
+The elements differ in nothing but the feedback.
 
 For a lexicon reward, one word of a held-out review is replaced by a positive, a neutral and a
 negative word of the same grammatical form; everything else stays identical (the authors let GPT-4
@@ -81,8 +82,9 @@ def contrast_triples(
 
 
 def word_slots(texts: Sequence[str], lexicon: Lexicon) -> pd.DataFrame:
-    """The first scored word of every text, where its form is known: source, start, word, form,
-    polarity.
+    """The first scored word of every text, where its form is known.
+
+    Columns are source, start, word, form and polarity.
     """
     rows = []
     for source, text in enumerate(texts):
@@ -149,8 +151,9 @@ def _endless(frame: pd.DataFrame, rng: np.random.Generator) -> Iterator:
 def answer_triples(
     frame: pd.DataFrame, prompts: Sequence[str], swapped: bool, n: int
 ) -> pd.DataFrame:
-    """Triples from the columns ``positive``, ``neutral``, ``negative`` of the first `n` rows of a
-    preference corpus.
+    """Triples from the first `n` rows of a preference corpus.
+
+    The elements are its columns ``positive``, ``neutral`` and ``negative``.
 
     `swapped` exchanges positive and negative: for a model tuned towards toxic answers, the feedback
     prefers the negative ones (paper section 3.3). Triples of one prompt form a group.

@@ -20,7 +20,7 @@ FEATURE_ARMS = ("explained", "random", "top_probe_weight", "top_match_unrelated"
 #: Quantities that an arm may change beside the reward, and their columns.
 _SIDE_EFFECTS = {"kl": "kl", "distinct_2": "distinct_2", "length": "tokens"}
 #: The record of an arm, or of a comparison with one, that takes nothing away: 0 would look like a
-#: finding.
+#: result.
 _EMPTY = undefined(0, "feature", "nothing to ablate: the arm has no feature")
 
 #: An arm of a cell by its subject, its name and its intervention.
@@ -54,8 +54,9 @@ def _by_text(arm: Arm) -> np.ndarray:
 
 
 def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Reward under every arm of ablation, its paired differences, and its side effects (paper Table
-    6).
+    """Reward under every arm of ablation, its paired differences, and its side effects.
+
+    (Paper Table 6.)
 
     Quantities: ``reward``; ``difference`` (arm minus none, paired by prompt); ``kl`` to the
     untouched model; differences of ``cross_entropy`` on neutral text, of ``distinct_2`` and of
@@ -185,8 +186,9 @@ def _takes_nothing(key: ArmKey, arm: Arm) -> bool:
 
 
 def _sizes(arm: Arm) -> dict[str, float]:
-    """Number of draws and of ablated features of an arm, and the share of the latter matched within
-    a decile.
+    """Number of draws and of ablated features of an arm.
+
+    The share of the latter that are matched within a decile stands beside them.
     """
     frame = arm["completions"]
     return {

@@ -22,8 +22,9 @@ _NOT_LABELS = {
 
 
 def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Every number of other tables over fine-tuning seeds: mean, t interval, and where its variance
-    comes from.
+    """Every number of other tables over fine-tuning seeds.
+
+    Rows have the mean, its t interval, and the sources of the variance.
 
     Autoencoder seeds (the probed variants of a cell) are nested in fine-tuning seeds and averaged
     within them. ``variance_fine_tuning`` and ``variance_autoencoder`` are components of the nested

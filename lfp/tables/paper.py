@@ -1,8 +1,9 @@
-"""The paper's published values, so that a table can show them beside its own, and why they cannot
-be compared.
+"""The paper's published values, for tables that show them beside their own.
 
-Numbers of Marks, Abdullah et al., Tables 3-7 and 10-12, by the paper's names of models. The reasons
-are findings on the published code (docs/statistics.md).
+Reasons why they cannot be compared stand with them.
+
+The numbers are those of Marks, Abdullah et al., Tables 3-7 and 10-12, by the paper's names of
+models. The reasons are findings on the published code (docs/statistics.md).
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ WORDS = {
 
 VALUES["lexicon_reconstruction"] = {word: {"GPT-Neo-125m": value} for word, value in WORDS.items()}
 
-#: Why a published value and ours are not one quantity.
+#: Reasons why a published value and ours are not one quantity.
 REASONS = {
     "probe_accuracy": (
         "published: labels are the columns texts came from; prompts in both parts; padding"
@@ -114,8 +115,9 @@ REASONS = {
 
 
 def beside(table: str, key: str, models: Sequence[str]) -> dict[str, str]:
-    """Columns ``paper`` and ``paper_note`` of a row: the paper's values for `models`, and why they
-    differ in kind.
+    """Columns ``paper`` and ``paper_note`` of a row.
+
+    They are the paper's values for `models`, and the reason why they differ in kind.
     """
     values = VALUES[table].get(key, {})
     shown = "; ".join(f"{model} {values[model]}" for model in models if model in values)

@@ -1,5 +1,6 @@
-"""Tables as CSV, Parquet, Markdown, LaTeX and HTML; text from data or models is escaped wherever it
-is rendered.
+"""Tables as CSV, Parquet, Markdown, LaTeX and HTML.
+
+Text from data or models is escaped wherever it is rendered.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ _STYLE = (
 
 
 def _cell(value: Any) -> str:
-    """A value as people read it: four significant digits, empty where there is none, control
-    characters written out.
+    """A value as people read it.
+
+    It has four significant digits, is empty where there is none, and has control characters written
+    out.
     """
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return ""
@@ -111,8 +114,9 @@ def to_html(frame: pd.DataFrame, caption: str) -> str:
 def write_formats(
     frame: pd.DataFrame, paths: Mapping[str, str | Path], caption: str, stamp: Mapping[str, Any]
 ) -> None:
-    """Write `frame` to every path of `paths` {format: path}; formats are those of
-    :data:`FORMATS`.
+    """Write `frame` to every path of `paths` {format: path}.
+
+    Formats are those of :data:`FORMATS`.
     """
     name = Path(paths["csv"]).stem
     texts = {

@@ -32,7 +32,7 @@ def cell_artefacts(inputs: Sequence[str]) -> dict[Address, CellArtefacts]:
 
 
 def planted_recovery(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """What was planted, whether it is found, and the same question where nothing was planted.
+    """The planted truth, its recovery, and the same question where nothing was planted.
 
     Every planted cell is held against the cell of the same model, corpus and seed whose reward is
     the clean lexicon. Its task's truth file names the questions that are asked of it.
