@@ -229,7 +229,7 @@ def _type_name(kind: Any) -> str:
 
 
 def _container(kind: Any, bounds: Mapping[str, Any]) -> dict[str, Any]:
-    """What the schema says of the items of a tuple, or of the keys and values of a mapping."""
+    """The schema of the items of a tuple, or of the keys and values of a mapping."""
     of_each = {
         name.removeprefix("each_"): bound
         for name, bound in bounds.items()

@@ -1,5 +1,6 @@
-"""Explain the best matched latents of the smallest autoencoders offline, classify them as related
-or not, and cut the held-out excerpts that explanations are scored on.
+"""Explain the best matched latents of the smallest autoencoders offline.
+
+They are classified as related or not, and the held-out excerpts for scores are cut.
 """
 
 from lfp.explaining import classification

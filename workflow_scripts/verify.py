@@ -34,7 +34,8 @@ def main() -> None:
         print(f"{name}: {what}")
     gone = len(problems) - len(wrong)
     print(
-        f"{len(records)} artefacts: {len(wrong)} not as recorded, {gone} intermediate ones not there"
+        f"{len(records)} artefacts: {len(wrong)} not as recorded,"
+        f" {gone} intermediate ones not there"
     )
     sys.exit(1 if wrong else 0)
 

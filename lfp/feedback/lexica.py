@@ -14,7 +14,8 @@ from pathlib import Path
 from lfp.texts.words import FORM_SUFFIXES, Lexicon, word_form
 
 _OFFENSIVE = re.compile(
-    r"rap(e|i)|murder|molest|bastard|bitch|slut|whor|fuk|fuck|shit|damn|suicid|terror|retard|tortur|homo"
+    r"rap(e|i)|murder|molest|bastard|bitch|slut|whor|fuk|fuck|shit|damn|suicid|terror|retard"
+    r"|tortur|homo"
 )
 
 

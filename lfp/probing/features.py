@@ -179,8 +179,7 @@ def element_features(
             read = {k: _features(model, autoencoders, random, inputs, ids, k) for k in kinds}
             means = {k: _segment_means(values, place, len(rows)) for k, values in read.items()}
             likely = _log_probabilities(model, final[e], ids, place, token, len(rows))
-            means["log_probability"] = likely
-            _put(means, rows, element, len(triples), result)
+            _put(means | {"log_probability": likely}, rows, element, len(triples), result)
         done += 1
         if state_path and clock.due():
             kept = {name: torch.from_numpy(value) for name, value in result.items()}

@@ -26,7 +26,8 @@ _STYLE = (
     "body{font:14px system-ui,sans-serif;margin:1rem}table{border-collapse:collapse}"
     "caption{caption-side:top;text-align:left;max-width:60rem;padding-bottom:.6rem}"
     "th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}"
-    "th{position:sticky;top:0;background:#fff}td{white-space:nowrap}td.text{white-space:normal;min-width:20rem}"
+    "th{position:sticky;top:0;background:#fff}td{white-space:nowrap}"
+    "td.text{white-space:normal;min-width:20rem}"
     "td.number{text-align:right;font-variant-numeric:tabular-nums}"
 )
 
@@ -104,9 +105,10 @@ def to_html(frame: pd.DataFrame, caption: str) -> str:
         f"<tr>{''.join(map(cell, values))}</tr>" for values in frame.itertuples(index=False)
     )
     return (
-        f'<!doctype html><html lang="en"><head><meta'
-        f' charset="utf-8"><title>{html.escape(caption)}</title>'
-        f"<style>{_STYLE}</style></head><body><table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f"<title>{html.escape(caption)}</title><style>{_STYLE}</style></head>"
+        f"<body><table><caption>{html.escape(caption)}</caption>"
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n"
         "</tbody></table></body></html>\n"
     )
 
