@@ -103,7 +103,7 @@ def _add_arm(
     untouched
         Rows of the same subject's arm `none`.
     settings
-        Of all tables.
+        Settings of all tables.
     """
     label = dict(zip(("subject", "arm", "intervention"), key, strict=True))
     sizes = _sizes(arm)
@@ -152,7 +152,7 @@ def _add_comparisons(
     arms
         All arms of the cell.
     settings
-        Of all tables.
+        Settings of all tables.
     """
     subject, name, intervention = key
     draws = {"seed": settings.seed, "resamples": settings.resamples}

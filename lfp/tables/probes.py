@@ -138,7 +138,7 @@ def _add_nulls(
         Estimates of the trained probes by (model, task, seed, sae, subject, features, split, value
         of the label `name`).
     settings
-        Of all tables.
+        Settings of all tables.
     table
         Name of the table, for the paper's values.
     name
