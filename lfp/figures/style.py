@@ -49,9 +49,8 @@ def legend_of(figure: Figure, axes: Sequence[plt.Axes]) -> None:
     for axis in axes:
         handles, names = axis.get_legend_handles_labels()
         if handles:
-            columns = max(
-                1, int(figure.get_figwidth() / 2.2)
-            )  # the longest names take so many inches
+            # The longest names take 2.2 inches.
+            columns = max(1, int(figure.get_figwidth() / 2.2))
             figure.legend(
                 handles, names, loc="outside lower center", ncols=min(columns, len(handles))
             )

@@ -113,8 +113,7 @@ class Job:
         return f"results/llm_cache/{service['name']}.sqlite"
 
     def finish(self, headline: str) -> None:
-        """Record where the outputs come from, and log the result of the job in one line,
-        `headline`.
+        """Record where the outputs come from, and log the `headline`, the result in one line.
 
         Every process of a job may call it; the first process alone does the work.
         """

@@ -216,8 +216,7 @@ class Plan:
         ]
 
     def planted_files(self) -> list[str]:
-        """Truths, readings, explanations and ablations of the planted cells and of their clean
-        ones.
+        """Truths, readings, explanations and ablations of the planted cells and their clean ones.
 
         A clean cell is of the same model, corpus and seed.
         """

@@ -36,8 +36,7 @@ class CellArtefacts:
         return self._predictions[subject]
 
     def reading(self, readout: str, subject: str) -> pd.DataFrame | None:
-        """The reading of a subject by a readout: ``word``, ``valence`` and ``value``, a row per
-        word.
+        """A readout of a subject: ``word``, ``valence`` and ``value``, a row per word.
 
         None where the cell has no artefact for the readout.
         """
