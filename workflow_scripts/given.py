@@ -1,5 +1,6 @@
-"""Take a policy that was fine-tuned elsewhere, check that it is a pair with its base, and evaluate
-it on held-out text.
+"""Take a policy that was fine-tuned elsewhere, and evaluate it on held-out text.
+
+The job checks that policy and base are a pair.
 """
 
 from lfp.feedback import rewards

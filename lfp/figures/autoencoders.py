@@ -14,8 +14,9 @@ from lfp.files.artefacts import read_json
 
 
 def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
-    """Sparsity against reconstruction over l1, means over layers (paper Figure 8); tied
-    autoencoders only.
+    """Sparsity against reconstruction over l1, means over layers (paper Figure 8).
+
+    Only tied autoencoders are drawn.
     """
     frames = [
         pd.DataFrame(read_json(path)["autoencoders"]).assign(

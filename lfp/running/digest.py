@@ -54,19 +54,19 @@ def _tree(path: Path) -> ast.Module:
 
 def local_imports(path: Path) -> set[str]:
     """Names of local modules that a file imports, at any depth of its code."""
-    found = set()
+    imported = set()
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            imported |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         elif (
             isinstance(node, ast.Constant)
             and isinstance(node.value, str)
             and ENTRY.fullmatch(node.value)
         ):
-            found.add(node.value.partition(":")[0])
-    return {name for name in found if module_path(name) is not None}
+            imported.add(node.value.partition(":")[0])
+    return {name for name in imported if module_path(name) is not None}
 
 
 def packages_of(module: str) -> list[str]:
@@ -127,7 +127,7 @@ def file_digest(path: Path) -> str:
 
 @cache
 def code_digest(module: str) -> str:
-    """Digest of a module and of every local module that it needs, 16 hexadecimal digits."""
+    """Digest, of 16 hexadecimal digits, of a module and of every local module that it needs."""
     if module_path(module) is None:
         raise FileNotFoundError(f"no local module {module}")
     parts = [f"{name}:{file_digest(module_path(name))}" for name in closure(module)]

@@ -18,7 +18,7 @@ from lfp.tables.rows import TableSettings, Tally
 #: Quantities that an arm may change beside the reward, and their columns.
 _SIDE_EFFECTS = {"kl": "kl", "distinct_2": "distinct_2", "length": "tokens"}
 #: The record of an arm, or of a comparison with one, that takes nothing away: 0 would look like a
-#: finding.
+#: result.
 _EMPTY = undefined(0, "feature", "nothing to ablate: the arm has no feature")
 
 #: An arm of a cell by its subject, its name and its action.
@@ -52,8 +52,9 @@ def _by_text(arm: Arm) -> np.ndarray:
 
 
 def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Reward under every arm of ablation, its paired differences, and its side effects (paper Table
-    6).
+    """Reward under every arm of ablation, its paired differences, and its side effects.
+
+    (Paper Table 6.)
 
     Quantities: ``reward``; ``difference`` (arm minus none, paired by prompt); ``kl`` to the
     untouched model; differences of ``cross_entropy`` on neutral text, of ``distinct_2`` and of
@@ -100,7 +101,7 @@ def _add_arm(
     untouched
         Rows of the same subject's arm `none`.
     settings
-        Of all tables.
+        Settings of all tables.
     """
     label = dict(zip(("subject", "arm", "action"), key, strict=True))
     sizes = _sizes(arm)
@@ -149,7 +150,7 @@ def _add_comparisons(
     arms
         All arms of the cell.
     settings
-        Of all tables.
+        Settings of all tables.
     """
     subject, name, action = key
     draws = {"seed": settings.seed, "resamples": settings.resamples}
@@ -183,8 +184,9 @@ def _takes_nothing(key: ArmKey, arm: Arm) -> bool:
 
 
 def _sizes(arm: Arm) -> dict[str, float]:
-    """Number of draws and of ablated features of an arm, and the share of the latter matched within
-    a decile.
+    """Number of draws and of ablated features of an arm.
+
+    The share of the latter that are matched within a decile stands beside them.
     """
     frame = arm["completions"]
     return {
