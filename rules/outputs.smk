@@ -1,6 +1,6 @@
-"""Which tables and figures the configuration has, read from their catalogues.
+"""The tables and figures that the configuration has, read from their catalogues.
 
-In: the grid. Out: nothing; rules/tables.smk and the target rules read the names and inputs below.
+In: the grid. Out: nothing; rules/tables.smk and the target rules read the inputs below.
 """
 
 from lfp.figures.catalogue import FIGURES
