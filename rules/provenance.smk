@@ -45,7 +45,7 @@ rule resources:
     conda:
         ANALYSIS
     params:
-        **job("resources", lambda w: {"benchmarks": "results/benchmarks"}),
+        **job("resources", lambda w: {"caption": RESOURCES_CAPTION}),
         caption=RESOURCES_CAPTION,
     shell:
         JOB

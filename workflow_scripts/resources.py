@@ -4,15 +4,14 @@ from lfp.costs import measured
 from lfp.files.writing import aside
 from lfp.running import job
 from lfp.tables import rendering
-from lfp.tables.catalogue import RESOURCES_CAPTION
 
 
 def main() -> None:
     run = job.start(__doc__)
-    frame = measured.summary(measured.measured(run.settings["benchmarks"]))
+    frame = measured.summary(measured.measured("results/benchmarks"))
     texts = {
         run.output.csv: frame.to_csv(index=False, lineterminator="\n", float_format="%.2f"),
-        run.output.html: rendering.to_html(frame, RESOURCES_CAPTION),
+        run.output.html: rendering.to_html(frame, run.settings["caption"]),
     }
     for output, text in texts.items():
         with aside(output) as temporary:
