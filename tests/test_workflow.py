@@ -208,7 +208,7 @@ def test_controls_stand_in_the_same_table(run):
         "length",
     }
     assert "policy - base" in set(arms["subject"])
-    assert set(arms.loc[arms["arm"] == "explained", "intervention"]) == {"zero", "mean", "negative"}
+    assert set(arms.loc[arms["arm"] == "explained", "action"]) == {"zero", "mean", "negative"}
     seeds = table(run, "across_seeds")
     assert set(seeds["seeds"]) == {2}
     probed = seeds[
@@ -511,7 +511,7 @@ def test_autoencoders_say_where_they_belong(run):
     folder = next(
         (run / "results" / "small-neox" / "vader" / "seed0" / "sae" / "untied").glob("layer*")
     )
-    config = json.loads((folder / "small" / "cfg.json").read_text())
+    config = json.loads((folder / "x1" / "cfg.json").read_text())
     layer = int(folder.name.removeprefix("layer"))
     assert config["metadata"]["hook_name"] == f"gpt_neox.layers.{layer}.mlp"
     assert config["metadata"]["tied"] is False
@@ -542,7 +542,7 @@ def test_a_comment_and_a_touch_rerun_nothing(run, edited):
 
 def test_a_real_change_of_the_probes_reruns_probes(run, edited):
     edited(
-        "lfp/probing/probes.py",
+        "lfp/probing/fitting.py",
         "LogisticRegression(max_iter=1000)",
         "LogisticRegression(max_iter=1001)",
     )

@@ -4,6 +4,7 @@ from lfp.costs import measured
 from lfp.files.writing import aside
 from lfp.running import job
 from lfp.tables import rendering
+from lfp.tables.catalogue import RESOURCES_CAPTION
 
 
 def main() -> None:
@@ -11,7 +12,7 @@ def main() -> None:
     frame = measured.summary(measured.measured(run.settings["benchmarks"]))
     texts = {
         run.output.csv: frame.to_csv(index=False, lineterminator="\n", float_format="%.2f"),
-        run.output.html: rendering.to_html(frame, run.settings["caption"]),
+        run.output.html: rendering.to_html(frame, RESOURCES_CAPTION),
     }
     for output, text in texts.items():
         with aside(output) as temporary:

@@ -24,8 +24,6 @@ import yaml
 ROOT = Path(__file__).parent.parent.parent
 #: An entry of a registry.
 ENTRY = re.compile(r"\w+(\.\w+)*:\w+")
-#: Packages whose modules are local.
-PACKAGES = ("lfp", "workflow_scripts")
 #: Modules that change no number: display, the machinery of jobs and files, and the classes of
 #: settings, whose values reach jobs as parameters. They import no local module but each other, so
 #: that nothing that does change a number hides behind them.
@@ -42,9 +40,7 @@ NUMBERLESS = frozenset(
 
 
 def module_path(module: str) -> Path | None:
-    """File of a local module, or None for a module of another package."""
-    if module.split(".")[0] not in PACKAGES:
-        return None
+    """File of a local module, one that lies beside the Snakefile or below; None for another."""
     base = ROOT.joinpath(*module.split("."))
     return next(
         (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None

@@ -130,10 +130,13 @@ def _of_pairs(values: pd.DataFrame, settings: TableSettings) -> dict[str, Record
     """Share of held-out pairs that the implicit reward ranks as labelled, and its mean margin."""
     margins = values["margin"].to_numpy()
     right = int((margins > 0).sum())
-    return {
+    records = {
         "accuracy": proportion_record(right, len(margins), "pair", 0.5, settings.confidence),
         "margin": mean_record(margins, "pair", settings.confidence),
     }
+    if "kl" in values:  # of a policy that is given, in nats per completion
+        records["kl"] = mean_record(values["kl"].to_numpy(), "pair", settings.confidence)
+    return records
 
 
 def layer_divergence(inputs: Sequence[str], settings: TableSettings) -> Tally:

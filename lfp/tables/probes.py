@@ -13,6 +13,7 @@ import pandas as pd
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json, read_table, read_tensors
 from lfp.probing import probes
+from lfp.probing.subjects import SUBJECTS
 from lfp.statistics.estimates import UNTRAINED, sign_only_ceiling, string_tau
 from lfp.statistics.records import (
     Record,
@@ -31,7 +32,9 @@ from lfp.tables import paper
 from lfp.tables.rows import TableSettings, Tally
 
 #: Subjects that the policy's probe is held against, on the same words or prompts.
-OTHER_SUBJECTS = ("base", "untrained", "other_seed", "other_task")
+OTHER_SUBJECTS = tuple(
+    name for name, subject in SUBJECTS.items() if subject.load and name != "policy"
+)
 #: Features that the latents are held against within the policy.
 OTHER_FEATURES = ("raw", "pca", "random_code", "reconstruction", "embedding")
 #: Labels of the probes that are compared with each other: of one autoencoder and one split.

@@ -31,7 +31,7 @@ class Case:
     """A planted cell, and the clean cell of the same model, corpus and seed.
 
     ``truth`` is the content of the planted task's truth file; ``arms`` has the planted cell's
-    ablations by (subject, arm, intervention), empty where nothing was ablated.
+    ablations by (subject, arm, action), empty where nothing was ablated.
     """
 
     planted: CellArtefacts
