@@ -274,7 +274,7 @@ class Grid:
         return {"judge": self.service(judge), "prompts": digests("detect", "fuzz")}
 
     def _ablation_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values, ppo = cell.settings["ablation"].as_json(), cell.settings["ppo"].as_json()
+        values = cell.settings["ablation"].as_json()
         subject = wildcards["subject"]
         if subject == "base":
             values["arms"] = values["base_arms"]
@@ -282,11 +282,7 @@ class Grid:
             values["actions"] = ["zero"]
         return _without(values, "base_arms", "explainer") | {
             "feedback": cell.feedback,
-            "reward": {
-                "divisor": ppo["reward_divisor"],
-                "clip": ppo["reward_clip"],
-                "reward_on": ppo["reward_on"],
-            },
+            "reward": cell.settings["ppo"].reward_scale,
         }
 
     @staticmethod
