@@ -1,4 +1,4 @@
-"""The cost of the grid before it runs: results/estimate.csv, a row for every stage of every cell."""
+"""The cost of the grid before it runs: results/estimate.csv, a row per stage of every cell."""
 
 
 localrules:

@@ -91,7 +91,7 @@ def hook_name(model: PreTrainedModel, layer: int, site: str = "mlp") -> str:
 def site_width(model: PreTrainedModel, site: str = "mlp") -> int:
     """Width of a `site`: d_model, or that of all heads together."""
     config = model.config.get_text_config()
-    if SITES[site].side == "output":
+    if (SITES[site].module, SITES[site].side) != ("attention_output", "input"):
         return config.hidden_size
     heads = config.num_attention_heads
     return heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
