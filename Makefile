@@ -55,11 +55,13 @@ bench: install $(BENCH)/installed
 install: $(VENV)/installed
 
 # torch goes first: another package that asks for it would resolve to a build of its own choice.
-$(VENV)/installed: requirements.txt
+# The package itself is installed editable, so that a notebook in the environment says `import lfp`.
+$(VENV)/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(INTEROP)/installed: requirements-interop.txt requirements-interop-nodeps.txt

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 #: Folders of the results that are not a model's.
 RESULT_FOLDERS = (
     "benchmarks", "contrasts", "corpora", "exports", "figures", "instances", "lexicons",
-    "llm_cache", "logs", "models",
-    "rewrites", "tables", "tensorboard",
+    "llm_cache", "logs", "models", "rewrites", "tables", "tensorboard",
 )  # fmt: skip
-#: Keys of a task that say what its reward is.
+#: Keys of a task that describe its reward.
 REWARD_KEYS = ("reward", "classifier", "callable", "flipped_share", "trigger", "reward_seed")
 _TASK_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Task)}
 
@@ -57,8 +56,9 @@ def check_cell(grid: Grid, cell: Cell) -> None:
 
 
 def source_digest(name: str) -> str:
-    """Digest of the file of a reward ``module:function``, looked for as the jobs will; nothing is
-    imported.
+    """Digest of the file of a reward ``module:function``.
+
+    The file is looked for as the jobs will; nothing is imported.
 
     Raises ConfigurationError where there is none.
     """
@@ -251,7 +251,7 @@ def _check_autoencoders(grid: Grid, cell: Cell) -> None:
 
 
 def _check_shared(grid: Grid, cell: Cell, variant: str) -> None:
-    """Activations of a base are harvested once, so its cells must agree on how."""
+    """Check that cells of one base agree on its activations, which are harvested once."""
     shared = grid.base_activations(cell.model, grid.tasks[cell.task]["corpus"])
     for key, value in cell.settings["activations"].as_json().items():
         if value != shared[key]:

@@ -14,7 +14,7 @@ from lfp.settings import STAGES
 
 
 class ConfigurationError(ValueError):
-    """A configuration that cannot be run."""
+    """A configuration cannot be run."""
 
 
 def checked(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,8 +46,9 @@ def check_name(path: str, name: str, valid: Iterable[str]) -> None:
 
 
 def with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
-    """`value` with the defaults of schema `node` filled in, at every depth; `value` itself is not
-    changed.
+    """`value` with the defaults of schema `node` filled in, at every depth.
+
+    `value` itself is not changed.
 
     Stages are left as they are written: their defaults come last in the order of resolution, not
     first.
@@ -76,8 +77,9 @@ def with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
 
 
 def _describe(error: ValidationError) -> str:
-    """One line for a schema violation: the key's path, what is wrong, and the nearest
-    valid name.
+    """One line for a violation of the schema.
+
+    It has the key's path, the fault, and the nearest valid name.
     """
     path = ".".join(str(part) for part in error.absolute_path)
     if error.validator == "additionalProperties":

@@ -23,15 +23,17 @@ from lfp.settings import CELL_STAGES, STAGES, Autoencoder, Settings
 
 #: Keys of a service that decide its answers; the others limit how it is asked.
 SERVICE_IDENTITY = (
-    "base_url", "model", "temperature", "seed", "max_tokens", "max_tokens_field",
-    "response_schema", "extra_body"
+    "base_url", "model", "temperature", "seed", "max_tokens", "max_tokens_field", "response_schema",
+    "extra_body",
 )  # fmt: skip
 #: Stages that read or run a model for inference, in the precision of its entry.
 READING_STAGES = ("activations", "features", "explanations", "ablation", "export")
 #: The paper's models by architecture, for tables that show a published value beside their own.
 PAPER_MODELS = {
-    "gpt_neox": ("Pythia-70m", "Pythia-160m"), "gpt_neo": ("GPT-Neo-125m",), "gemma": ("Gemma-2b",)
-}  # fmt: skip
+    "gpt_neox": ("Pythia-70m", "Pythia-160m"),
+    "gpt_neo": ("GPT-Neo-125m",),
+    "gemma": ("Gemma-2b",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +65,9 @@ class Cell:
 
 
 def derived_seed(seed: int, address: str, stage: str) -> int:
-    """The seed of one stream: a function of the configured seed, the address and the stage, below
-    2**31.
+    """The seed of one stream, below 2**31.
+
+    It is a function of the configured seed, the address and the stage.
     """
     digest = hashlib.sha256(f"{seed}/{address}/{stage}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
@@ -192,8 +195,9 @@ class Grid:
     # ----------------------------------------------------------------------------- settings of jobs
 
     def job_settings(self, stage: str, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        """All that one job of a cell is parameterised by, besides its inputs: its stage's settings
-        and its seed.
+        """All parameters of one job of a cell besides its inputs.
+
+        They are its stage's settings and its seed.
         """
         adapted = {
             "ablation": self._ablation_job,
@@ -213,8 +217,8 @@ class Grid:
         if stage in adapted:
             values = adapted[stage](cell, wildcards)
         if stage == "autoencoders":
-            # Not of the variant: variants of one layer start from the same draws and differ in
-            # their settings only.
+            # The seed is not that of the variant: variants of one layer start from the same draws
+            # and differ in their settings only.
             stream = f"{stage}/layer{wildcards['layer']}/{values.pop('seed')}"
         if stage in READING_STAGES:
             values["dtype"] = self.models[cell.model]["dtype"]
@@ -274,7 +278,7 @@ class Grid:
         return {"judge": self.service(judge), "prompts": digests("detect", "fuzz")}
 
     def _ablation_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values, ppo = cell.settings["ablation"].as_json(), cell.settings["ppo"].as_json()
+        values = cell.settings["ablation"].as_json()
         subject = wildcards["subject"]
         if subject == "base":
             values["arms"] = values["base_arms"]
@@ -282,11 +286,7 @@ class Grid:
             values["actions"] = ["zero"]
         return _without(values, "base_arms", "explainer") | {
             "feedback": cell.feedback,
-            "reward": {
-                "divisor": ppo["reward_divisor"],
-                "clip": ppo["reward_clip"],
-                "reward_on": ppo["reward_on"],
-            },
+            "reward": cell.settings["ppo"].reward_scale,
         }
 
     @staticmethod
@@ -312,8 +312,9 @@ class Grid:
         ]
 
     def base_activations(self, model: str, corpus: str) -> dict[str, Any]:
-        """All that the harvest of a base is parameterised by; cells share it, so settings of tasks
-        and cells do not count.
+        """All parameters of the harvest of a base.
+
+        Cells share it, so settings of tasks and cells do not count.
         """
         values = _resolve("activations", self.config, self.models[model]).as_json()
         seed = derived_seed(0, f"{model}/base/{corpus}", "activations")
@@ -324,8 +325,9 @@ class Grid:
         return [name for name in self.tasks if self.feedback(name) == feedback]
 
     def twin(self, cell: Cell) -> str | None:
-        """The cell's variant that differs from its main one in nothing but whether it is tied; None
-        without one.
+        """The cell's variant that differs from its main one in nothing but whether it is tied.
+
+        None without one.
         """
         main = self.autoencoder_settings(cell, cell.main)
         wanted = dataclasses.replace(main, tied=not main.tied)
@@ -344,8 +346,9 @@ class Grid:
         return _resolve(stage, self.config)
 
     def feedback_settings(self, task: str) -> dict[str, Any]:
-        """All that a task's feedback is parameterised by: its kind, its reward, and the code of a
-        callable one.
+        """All parameters of a task's feedback.
+
+        They are its kind, its reward, and the code of a callable one.
         """
         entry = self.tasks[task]
         is_classifier, is_callable = (
@@ -359,14 +362,14 @@ class Grid:
         }
 
     def contrast_settings(self, task: str) -> dict[str, Any]:
-        """All that a task's triples are parameterised by."""
+        """All parameters of a task's triples."""
         return self.task_settings("contrasts", task).as_json() | {
             "feedback": self.feedback(task),
             "swapped": self.tasks[task]["swapped"],
         }
 
     def rewrite_settings(self, task: str) -> dict[str, Any]:
-        """All that the rewrites of a task are parameterised by."""
+        """All parameters of the rewrites of a task."""
         values = self.task_settings("rewrites", task).as_json()
         return values | {
             "service": self.service(values["service"]),
@@ -374,29 +377,30 @@ class Grid:
         }
 
     def description(self, task: str) -> str:
-        """What a task's feedback rewards, in words."""
+        """A description of a task's feedback, in words."""
         entry = self.tasks[task]
         if entry["description"] or self.feedback(task) == "preference":
             return entry["description"] or ""
         return rewards.description(entry)
 
     def service(self, name: str) -> dict[str, Any]:
-        """A service's name and what decides its answers."""
+        """A service's name and the keys that decide its answers."""
         return {"name": name} | {key: self.services[name][key] for key in SERVICE_IDENTITY}
 
     def service_limits(self) -> dict[str, dict[str, Any]]:
-        """What limits the calls to each service and changes no answer."""
+        """The keys of each service that limit its calls and change no answer."""
         return {name: _without(e, *SERVICE_IDENTITY) for name, e in self.services.items()}
 
     def table_settings(self) -> dict[str, Any]:
-        """All that tables are parameterised by."""
+        """All parameters of the tables."""
         main = {cell.address: cell.main for cell in self.cells}
         values = self.run_settings("tables").as_json()
         return values | {"paper_models": self.paper_models(), "main": main}
 
     def paper_models(self) -> dict[str, list[str]]:
-        """The paper's models that each model of the grid is held beside: its own name, else its
-        architecture's.
+        """The paper's models that each model of the grid stands beside.
+
+        They are those of its own name, else of its architecture.
         """
         by_name = {name.lower(): name for names in PAPER_MODELS.values() for name in names}
         result = {}
@@ -409,8 +413,9 @@ class Grid:
     # ----------------------------------------------------------------------------- models and costs
 
     def estimate_settings(self) -> dict[str, Any]:
-        """All that the estimate of costs is parameterised by: the machine, and shape and settings
-        of every cell.
+        """All parameters of the estimate of costs.
+
+        They are the machine, and shape and settings of every cell.
         """
         return {
             "machine": self.config["machine"],
@@ -418,7 +423,7 @@ class Grid:
         }
 
     def _estimated(self, cell: Cell) -> dict[str, Any]:
-        """Shape and settings of a cell, and what else its costs depend on."""
+        """Shape and settings of a cell, and the other parameters of its costs."""
         layers = len(cell.layers) if cell.layers else cell.settings["divergence"].n_layers
         about = {
             "given": cell.method == "given",
@@ -444,8 +449,9 @@ class Grid:
         return forms * contrasts.words_per_class * contrasts.contexts_per_word
 
     def shape(self, model: str) -> dict[str, Any]:
-        """Parameters, blocks, width and vocabulary of a model; ConfigurationError where they are
-        not given.
+        """Parameters, blocks, width and vocabulary of a model.
+
+        Raises ConfigurationError where they are not given.
         """
         entry = self.models[model]
         if "organism" in entry:

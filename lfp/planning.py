@@ -40,7 +40,7 @@ def log_of(address: str) -> str:
 
 
 def benchmark_of(address: str) -> str:
-    """The record of what the job that writes an artefact took."""
+    """The record of the resources of the job that writes an artefact."""
     return f"{address.replace('results/', 'results/benchmarks/', 1)}.tsv"
 
 
@@ -50,8 +50,10 @@ def job(
     code: Callable[[Any], str] | None = None,
     launcher: str | Callable[[Any], str] = "python -m",
 ) -> dict[str, Any]:
-    """Parameters of a rule: its script, its settings as canonical JSON, the digest of its code, and
-    how many paths every named input and output has.
+    """Parameters of a rule.
+
+    They are its script, its settings as canonical JSON, the digest of its code, and the number of
+    paths of every named input and output.
 
     `settings` and `code` are functions of the job's wildcards.
     """
@@ -72,16 +74,18 @@ def counted(paths: Any) -> str:
 
 
 def code_with(script: str, entry: str) -> str:
-    """Digests of the code of a rule's script and of the module that it loads for an `entry`: a
-    table is made again when its own module changed, not when another's did.
+    """Digests of the code of a rule's script and of the module that it loads for an `entry`.
+
+    A table is made again when its own module changed, not when another's did.
     """
     digests = (code_digest(f"workflow_scripts.{script}"), code_digest(entry.partition(":")[0]))
     return ".".join(digests)
 
 
 def growing(mem_mb: int, runtime: int, **others: Any) -> dict[str, Any]:
-    """Resources of a job that runs no model: every attempt asks for as much memory and time
-    more.
+    """Resources of a job that runs no model.
+
+    Every attempt asks for as much memory and time more.
     """
     return {
         "mem_mb": lambda wildcards, attempt: mem_mb * attempt,
@@ -232,8 +236,9 @@ class Planner:
         return list(cell.layers or self.selection(cell)["chosen"])
 
     def trained_layers(self, cell: Cell, sae: str) -> list[int]:
-        """Layers with autoencoders of a variant: the chosen ones, and the least changed on
-        request.
+        """Layers with autoencoders of a variant.
+
+        They are the chosen ones, and on request the least changed ones.
         """
         lowest = cell.lowest_layers if sae == cell.main else ()
         if lowest is True:
@@ -241,8 +246,9 @@ class Planner:
         return sorted({*self.chosen_layers(cell), *(lowest or ())})
 
     def harvested_layers(self, wildcards: Any) -> list[int]:
-        """Layers whose activations are harvested: all where they are kept, so that a layer chosen
-        later finds its own.
+        """Layers whose activations are harvested.
+
+        They are all where they are kept, so that a layer that is chosen later has its own.
         """
         cell = self.cell(wildcards)
         if self.grid.config["keep_activations"]:
@@ -288,8 +294,10 @@ class Planner:
         return [f"{folder}/layer{layer}" for layer in self.chosen_layers(cell)]
 
     def features(self, wildcards: Any) -> str:
-        """The features of a subject. Controls that read the text alone take their targets, tokens
-        and lengths from the policy's.
+        """The features of a subject.
+
+        Controls that read the text alone take their targets, tokens and lengths from those of the
+        policy.
         """
         subject = wildcards.subject if SUBJECTS[wildcards.subject].load else "policy"
         address = self.cell(wildcards).address

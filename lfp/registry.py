@@ -1,4 +1,4 @@
-"""One registry for every kind of thing: names, and where what they name is defined.
+"""One registry for every kind of thing: names, and the places of their definitions.
 
 An entry is written ``"lfp.sae.topk:TopK"`` and loaded when it is asked for, so that planning a run
 reads the names without loading a library of science. The digest of code follows such strings as it
@@ -14,9 +14,7 @@ from typing import Any
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """The end of a message about an unknown `name`: the closest of the `valid` ones, or all of
-    them.
-    """
+    """The end of a message about an unknown `name`: the closest `valid` one, or all of them."""
     valid = [str(item) for item in valid]
     close = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.4)
     return f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(sorted(valid))}"

@@ -229,7 +229,7 @@ def _type_name(kind: Any) -> str:
 
 
 def _container(kind: Any, bounds: Mapping[str, Any]) -> dict[str, Any]:
-    """What the schema says of the items of a tuple, or of the keys and values of a mapping."""
+    """The schema of the items of a tuple, or of the keys and values of a mapping."""
     of_each = {
         name.removeprefix("each_"): bound
         for name, bound in bounds.items()
@@ -269,9 +269,13 @@ class _Dumper(yaml.SafeDumper):
 def schema_text() -> str:
     """The text of ``config/schema.yaml``."""
     body = yaml.dump(
-        schema(), Dumper=_Dumper, sort_keys=False, width=120, default_flow_style=None,
+        schema(),
+        Dumper=_Dumper,
+        sort_keys=False,
+        width=120,
+        default_flow_style=None,
         allow_unicode=True,
-    )  # fmt: skip
+    )
     return (
         f"# Written by python -m lfp.schema from the classes of lfp/settings; edit those.\n{body}"
     )

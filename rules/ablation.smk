@@ -1,8 +1,8 @@
 """Ablation of latents while the model writes, one job per model with all its arms.
 
-In: policy or base, held-out corpus, lexicon, smallest autoencoders, explanations, the policy's probe.
-Out: results/{model}/{task}/seed{seed}/ablation/{sae}/{subject}.parquet, a row per condition and
-prompt, and {subject}.neutral.parquet, a row per condition and neutral text.
+In: policy or base, held-out corpus, lexicon, smallest autoencoders, explanations, the policy's
+probe. Out: results/{model}/{task}/seed{seed}/ablation/{sae}/{subject}.parquet, a row per condition
+and prompt, and {subject}.neutral.parquet, a row per condition and neutral text.
 """
 
 

@@ -1,9 +1,10 @@
-"""Activations of the chosen layers, autoencoders of several sizes on them, and what these are worth.
+"""Activations of the chosen layers, autoencoders of several sizes on them, and what these are
+worth.
 
-In: policy or base, corpus, divergence. Out: below results/{model}/{task}/seed{seed}/, activations/{site}/
-of the policy; sae/{sae}/layer{layer}/ with a folder in SAELens's layout for each size; matches.parquet
-and metrics.json beside the layers. Activations of the base are shared by all cells of a model and
-corpus: results/{model}/base/{corpus}/activations/{site}/.
+In: policy or base, corpus, divergence. Out: below results/{model}/{task}/seed{seed}/,
+activations/{site}/ of the policy; sae/{sae}/layer{layer}/ with a folder in SAELens's layout for
+each size; matches.parquet and metrics.json beside the layers. Activations of the base are shared by
+all cells of a model and corpus: results/{model}/base/{corpus}/activations/{site}/.
 """
 
 

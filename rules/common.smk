@@ -33,8 +33,8 @@ except ConfigurationError as error:
     raise WorkflowError(f"configuration: {error}")
 
 # Jobs find the package from any working directory; an absolute path here is no parameter of a job.
-# Limits of calls to language-model services reach jobs beside their settings: a raised budget reruns
-# nothing.
+# Limits of calls to language-model services reach jobs beside their settings, so that a raised
+# budget reruns nothing.
 LIMITS = shlex.quote(canonical_json(GRID.service_limits())).replace("{", "{{").replace("}", "}}")
 TENSORBOARD = "LFP_TENSORBOARD=1" if GRID.config["tensorboard"] else ""
 EXPORTS = f"PYTHONPATH={workflow.basedir!r} LFP_SERVICES={LIMITS} {TENSORBOARD}"

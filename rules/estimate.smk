@@ -1,7 +1,4 @@
-"""What the grid costs before it runs.
-
-In: the configuration. Out: results/estimate.csv, a row for every stage of every cell, also printed.
-"""
+"""The cost of the grid before it runs: results/estimate.csv, a row per stage of every cell."""
 
 
 localrules:

@@ -1,9 +1,11 @@
-"""Explanations of the smallest autoencoders' latents, offline and by language models, and their scores.
+"""Explanations of the smallest autoencoders' latents, offline and by language models, and their
+scores.
 
-In: policy, corpus, lexicon, autoencoders, matches. Out: below results/{model}/{task}/seed{seed}/explanations/{sae}/,
-{explainer}.parquet, a row per latent; excerpts.parquet, held-out excerpts on which each explained
-latent is and is not active; evidence.parquet, the excerpts that a language model is shown of it;
-scores/{explainer}.parquet. Answers of services are kept in results/llm_cache/.
+In: policy, corpus, lexicon, autoencoders, matches. Out: below
+results/{model}/{task}/seed{seed}/explanations/{sae}/, {explainer}.parquet, a row per latent;
+excerpts.parquet, held-out excerpts on which each explained latent is and is not active;
+evidence.parquet, the excerpts that a language model is shown of it; scores/{explainer}.parquet.
+Answers of services are kept in results/llm_cache/.
 """
 
 

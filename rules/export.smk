@@ -1,7 +1,8 @@
 """What other tools open: latents as delphi's cache, explanations as Neuronpedia's JSON lines.
 
-In: policy, corpus, smallest autoencoders, explanations. Out: results/exports/{model}/{task}/seed{seed}/{sae}/
-with delphi/latents/{hook}/ and explanations.jsonl. The autoencoders' own directories are SAELens's.
+In: policy, corpus, smallest autoencoders, explanations. Out:
+results/exports/{model}/{task}/seed{seed}/{sae}/ with delphi/latents/{hook}/ and explanations.jsonl.
+The autoencoders' own directories are SAELens's.
 """
 
 

@@ -1,8 +1,9 @@
 """Contrast triples and every subject's features of them.
 
-In: held-out corpus, lexicon, models, smallest autoencoders. Out: results/rewrites/{task}.parquet with
-the answers that a language-model service wrote for preference tasks that ask for it,
-results/contrasts/{task}.parquet and results/{model}/{task}/seed{seed}/features/{sae}/{subject}.safetensors.
+In: held-out corpus, lexicon, models, smallest autoencoders. Out: results/rewrites/{task}.parquet
+with the answers that a language-model service wrote for preference tasks that ask for it,
+results/contrasts/{task}.parquet and
+results/{model}/{task}/seed{seed}/features/{sae}/{subject}.safetensors.
 """
 
 

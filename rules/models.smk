@@ -1,4 +1,5 @@
-"""Base checkpoints, corpora and the lexicons of tasks: from the hub, from a path, or generated here.
+"""Base checkpoints, corpora and the lexicons of tasks: from the hub, from a path, or generated
+here.
 
 In: the configuration. Out: results/corpora/{corpus}/{split}.parquet with counts.json,
 results/models/{model}/, results/lexicons/{task}.json with the feedback, and {task}.truth.json with

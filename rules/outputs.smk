@@ -1,28 +1,23 @@
-"""Which tables and figures the configuration has, read from their catalogues.
+"""The tables and figures that the configuration has, read from their catalogues.
 
-In: the grid. Out: nothing; rules/tables.smk and the target rules read the names and inputs below.
+In: the grid. Out: nothing; rules/tables.smk and the target rules read the inputs below.
 """
 
 from lfp.figures.catalogue import FIGURES
 from lfp.tables.catalogue import RESOURCES_CAPTION, TABLES
 from lfp.tables.inputs import Plan
 
-FORMATS = ("csv", "parquet", "md", "tex")
+FORMATS = ("csv", "parquet", "md", "tex", "html")
 ARTEFACTS = Plan(GRID)
 # Name -> inputs; a table or figure without inputs in this configuration is left out.
 TABLE_INPUTS = {name: table.inputs(ARTEFACTS) for name, table in TABLES.items()}
 FIGURE_INPUTS = {name: figure.inputs(ARTEFACTS) for name, figure in FIGURES.items()}
 
 
-def stage_of(name):
-    """Section of a table or figure in the report."""
-    return (TABLES.get(name) or FIGURES[name]).section.value
-
-
 def table_files():
     """Every table of this configuration, in every format."""
     kept = [name for name, inputs in TABLE_INPUTS.items() if inputs]
-    return [f"results/tables/{name}.{kind}" for name in kept for kind in (*FORMATS, "html")]
+    return [f"results/tables/{name}.{kind}" for name in kept for kind in FORMATS]
 
 
 def figure_files():

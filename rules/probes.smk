@@ -1,8 +1,8 @@
 """Probes of the feedback implicit in activations.
 
-In: one subject's features, triples, lexicon. Out: results/{model}/{task}/seed{seed}/probes/{sae}/{subject}/
-with out-of-fold predictions, their gain over word frequency and static embedding, the probe's
-weights and its metrics.
+In: one subject's features, triples, lexicon. Out:
+results/{model}/{task}/seed{seed}/probes/{sae}/{subject}/ with out-of-fold predictions, their gain
+over word frequency and static embedding, the probe's weights and its metrics.
 """
 
 

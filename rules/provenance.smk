@@ -45,10 +45,7 @@ rule resources:
     conda:
         ANALYSIS
     params:
-        **job(
-            "resources",
-            lambda w: {"benchmarks": "results/benchmarks", "caption": RESOURCES_CAPTION},
-        ),
+        **job("resources", lambda w: {"caption": RESOURCES_CAPTION}),
         caption=RESOURCES_CAPTION,
     shell:
         JOB

@@ -16,7 +16,7 @@ rule table:
         html=report(
             "results/tables/{table}.html",
             caption="../report/caption.rst",
-            category=lambda w: stage_of(w.table),
+            category=lambda w: TABLES[w.table].section.value,
             labels={"what": "table", "name": "{table}"},
         ),
         instances="results/instances/{table}.parquet",
@@ -49,7 +49,7 @@ rule figure:
         svg=report(
             "results/figures/{figure}.svg",
             caption="../report/caption.rst",
-            category=lambda w: stage_of(w.figure),
+            category=lambda w: FIGURES[w.figure].section.value,
             labels={"what": "figure", "name": "{figure}"},
         ),
     log:

@@ -1,62 +1,120 @@
-"""Jobs get their paths by name: a path where a rule has one, a list where it may have more."""
+"""Paths, settings and resources of jobs, from the wildcards of a rule."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
-from lfp import planning
+from lfp.configuration import ConfigurationError
 from lfp.grid import Grid
+from lfp.planning import Planner, benchmark_of, counted, growing, job, log_of, names
 from tests.test_configuration import SERVICE, changed
 
-
-def planner(**changes) -> planning.Planner:
-    """The planner of a small configuration with `changes`."""
-    return planning.Planner(Grid(changed(**changes)), lambda cell: "divergence.json")
+VARIANTS = {"narrow": {}, "shared": {"site": "resid", "reads": "base"}}
+CELL = {"model": "tiny", "task": "vader", "autoencoders": ["narrow", "shared"]}
 
 
-def wildcards(**values) -> SimpleNamespace:
-    """The wildcards of a job of the small configuration's cell."""
-    cell = {"model": "tiny", "task": "vader", "seed": "0", "sae": "tied", "subject": "policy"}
-    return SimpleNamespace(**cell | values)
+class Wildcards(dict):
+    """Wildcards as Snakemake gives them: keys that are attributes."""
+
+    __getattr__ = dict.__getitem__
 
 
-def test_names_tell_lists_from_single_paths():
-    assert planning.counted({"base": "a", "train": ["b", "c"], "classifier": []}) == (
-        "base train:2 classifier:0"
+def planner(tmp_path, **changes) -> Planner:
+    """A planner whose cells have all chosen layers 1 and 3 of a divergence file."""
+    path = tmp_path / "divergence.json"
+    path.write_text(json.dumps({"chosen": [3, 1], "lowest": [0, 2]}))
+    entry = CELL | changes.pop("cell", {})
+    return Planner(
+        Grid(changed(autoencoders=VARIANTS, cells=[entry], **changes)), lambda cell: path
     )
 
 
-def test_a_wildcard_without_names_admits_nothing():
-    assert planning.names(["b.c", "a"]) == r"a|b\.c"
-    assert planning.names([]) == "(?!)"
+def of(**more) -> Wildcards:
+    return Wildcards(model="tiny", task="vader", seed="0", **more)
 
 
-def test_inputs_that_may_be_missing_are_lists():
-    """A script takes the first of such a list, so a path alone would be read letter by letter."""
-    plain = planner()
-    assert plain.rewrites(wildcards(task="hh")) == []
-    assert plain.classifier(wildcards()) == []
-    assert plain.probe(wildcards(subject="base")) == []
-    rewritten = planner(
-        services={"s": SERVICE}, tasks__hh__settings={
-            "contrasts": {"source": "rewrites"}, "rewrites": {"service": "s"},
-        },
-    )  # fmt: skip
-    assert rewritten.rewrites(wildcards(task="hh")) == ["results/rewrites/hh.parquet"]
-    assert rewritten.rewrites(wildcards()) == []
-    classified = planner(
+def test_the_names_of_paths_tell_lists_from_single_ones():
+    paths = {"base": "a", "train": ["b", "c"], "classifier": []}
+    assert counted(paths) == "base train:2 classifier:0"
+    parameters = job("ppo", lambda w: {"seed": 1, "a": w.model})
+    assert parameters["names"](None, paths, {"policy": "p"}) == f"{counted(paths)} -- policy"
+    assert parameters["settings"](of()) == '{"a":"tiny","seed":1}'
+
+
+def test_patterns_and_places():
+    assert names(["b", "a.c"]) == r"a\.c|b"
+    assert names([]) == "(?!)"  # matches nothing
+    assert log_of("results/models/x") == "results/logs/models/x.log"
+    assert benchmark_of("results/results/x") == "results/benchmarks/results/x.tsv"
+    assert growing(100, 5, api=1)["mem_mb"](None, 3) == 300
+
+
+def test_a_variant_learns_from_its_site_of_policy_or_base(tmp_path):
+    plan = planner(tmp_path)
+    cell = "results/tiny/vader/seed0"
+    assert plan.activations(of(sae="narrow")) == f"{cell}/activations/mlp"
+    assert plan.activations(of(sae="shared")) == "results/tiny/base/reviews/activations/resid"
+    assert plan.read_model(of(sae="narrow")) == f"{cell}/policy"
+    assert plan.read_model(of(sae="shared")) == "results/models/tiny"
+    folders = [f"{cell}/sae/narrow/layer{n}" for n in (3, 1)]
+    assert plan.autoencoders(of(sae="narrow")) == folders
+    assert plan.trained_autoencoders(of(sae="narrow")) == sorted(folders)
+
+
+def test_the_least_changed_layers_are_the_main_variants(tmp_path):
+    plan = planner(tmp_path, cell={"lowest_layers": True}, keep_activations=False)
+    [cell] = plan.grid.cells
+    assert plan.trained_layers(cell, "narrow") == [0, 1, 2, 3]
+    assert plan.trained_layers(cell, "shared") == [1, 3]
+    assert plan.harvested_layers(of()) == [0, 1, 2, 3]
+    assert plan.shared_layers(Wildcards(model="tiny", corpus="reviews")) == [1, 3]
+    kept = planner(tmp_path)
+    assert kept.harvested_layers(of()) == list(range(kept.grid.n_layers("tiny")))
+
+
+def test_settings_of_one_cell_do_not_reach_activations_that_cells_share(tmp_path):
+    with pytest.raises(
+        ConfigurationError, match=r"activations\.texts is 70.*'shared' reads the base"
+    ):
+        planner(tmp_path, cell={"settings": {"activations": {"texts": 70}}})
+    plan = planner(tmp_path, settings={"activations": {"texts": 110}})
+    shared = plan.base_settings(Wildcards(model="tiny", corpus="reviews", site="resid"))
+    assert (shared["texts"], shared["site"]) == (110, "resid")
+
+
+def test_topk_keeps_no_more_latents_than_there_are(tmp_path):
+    variants = {"few": {"architecture": "topk", "k": 10_000}}
+    with pytest.raises(ConfigurationError, match=r"autoencoder\.k of 'few' is 10000"):
+        Grid(changed(autoencoders=variants, cells=[{"model": "tiny", "task": "vader"}]))
+
+
+def test_the_probe_is_an_input_where_an_arm_reads_it(tmp_path):
+    arms = {"arms": ["none", "explained"], "base_arms": ["none", "top_probe_weight"]}
+    plan = planner(tmp_path, cell={"settings": {"ablation": arms}})
+    assert plan.probe(of(sae="narrow", subject="policy")) == []
+    [probe] = plan.probe(of(sae="narrow", subject="base"))
+    assert probe == "results/tiny/vader/seed0/probes/narrow/policy/probe.safetensors"
+    assert plan.ablated_model(of(subject="base")) == "results/models/tiny"
+
+
+def test_inputs_that_may_be_missing_are_lists(tmp_path):
+    """A script takes the first of such a list; a path alone would be read letter by letter."""
+    plain = planner(tmp_path)
+    assert plain.rewrites(Wildcards(task="hh")) == []
+    assert plain.classifier(of()) == []
+    stages = {"contrasts": {"source": "rewrites"}, "rewrites": {"service": "s"}}
+    plan = planner(
+        tmp_path, services={"s": SERVICE}, tasks__hh__settings=stages,
         classifiers={"c": {"path": "classifier", "positive": "POS"}},
-        tasks__vader={
-            "method": "ppo", "corpus": "reviews", "reward": "classifier", "classifier": "c",
-            "description": "training the model to please",
-        },
+        tasks__vader__reward="classifier", tasks__vader__classifier="c",
+        tasks__vader__description="training the model to please",
     )  # fmt: skip
-    assert classified.classifier(wildcards()) == ["results/models/c"]
-    probed = planner(settings={"ablation": {"arms": ["none", "top_probe_weight"]}})
-    folder = "results/tiny/vader/seed0/probes/tied/policy"
-    assert probed.probe(wildcards()) == [f"{folder}/probe.safetensors"]
+    assert plan.rewrites(Wildcards(task="hh")) == ["results/rewrites/hh.parquet"]
+    assert plan.rewrites(of()) == []
+    assert plan.classifier(of()) == ["results/models/c"]
 
 
-def test_a_job_without_a_cell_names_those_that_there_are():
-    with pytest.raises(ValueError, match="no cell tiny/vader/seed9 .* it has tiny/vader/seed0"):
-        planner().cell(wildcards(seed="9"))
+def test_a_job_of_no_cell_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no cell tiny/hh/seed0 in the configuration; it has"):
+        planner(tmp_path).cell(SimpleNamespace(model="tiny", task="hh", seed=0))

@@ -208,7 +208,7 @@ def test_controls_stand_in_the_same_table(run):
         "length",
     }
     assert "policy - base" in set(arms["subject"])
-    assert set(arms.loc[arms["arm"] == "explained", "intervention"]) == {"zero", "mean", "negative"}
+    assert set(arms.loc[arms["arm"] == "explained", "action"]) == {"zero", "mean", "negative"}
     seeds = table(run, "across_seeds")
     assert set(seeds["seeds"]) == {2}
     probed = seeds[
@@ -511,7 +511,7 @@ def test_autoencoders_say_where_they_belong(run):
     folder = next(
         (run / "results" / "small-neox" / "vader" / "seed0" / "sae" / "untied").glob("layer*")
     )
-    config = json.loads((folder / "small" / "cfg.json").read_text())
+    config = json.loads((folder / "x1" / "cfg.json").read_text())
     layer = int(folder.name.removeprefix("layer"))
     assert config["metadata"]["hook_name"] == f"gpt_neox.layers.{layer}.mlp"
     assert config["metadata"]["tied"] is False
@@ -542,7 +542,7 @@ def test_a_comment_and_a_touch_rerun_nothing(run, edited):
 
 def test_a_real_change_of_the_probes_reruns_probes(run, edited):
     edited(
-        "lfp/probing/probes.py",
+        "lfp/probing/fitting.py",
         "LogisticRegression(max_iter=1000)",
         "LogisticRegression(max_iter=1001)",
     )
@@ -658,17 +658,22 @@ def test_one_more_layer_trains_that_layer_alone(run, edited):
     assert jobs == {"autoencoders": 1, "evaluate_autoencoders": 1}
 
 
-def test_language_models_rewrite_and_explain_by_configuration_alone(run, tmp_path):
-    """A served model and one that babbles, as services of the finished grid; their rows stand
-    beside the heuristic.
+ABLATED = "results/small-neox/vader/seed0/ablation/tied/policy.parquet"
+
+
+@pytest.fixture(scope="module")
+def served_run(run, tmp_path_factory) -> tuple[Path, dict, tuple[str, ...]]:
+    """The finished grid with a served model and one that babbles as services: the tree, its
+    configuration, and the arguments of the call that made it.
     """
     from tests import served
 
-    home = tmp_path / "home"
+    folder = tmp_path_factory.mktemp("served")
+    home = folder / "home"
     home.mkdir()
     served.save_chain(home / "chain")
     served.save_nonsense(home / "nonsense")
-    tree = tmp_path / "tree"
+    tree = folder / "tree"
     shutil.copytree(run, tree, ignore=shutil.ignore_patterns("activations"))
     config = yaml.safe_load((tree / "grid.yaml").read_text())
     server = served.Server(home)
@@ -691,13 +696,20 @@ def test_language_models_rewrite_and_explain_by_configuration_alone(run, tmp_pat
         f"results/tables/{name}.csv"
         for name in ("rewrites", "feature_explanations", "explanation_quality")
     ]
-    ablation = "results/small-neox/vader/seed0/ablation/tied/policy.parquet"
-    targets += ["results/contrasts/toxic.parquet", ablation]
+    targets += ["results/contrasts/toxic.parquet", ABLATED]
     arguments = (*targets, "--configfile", "services.yaml")
     try:
         snakemake(tree, *arguments, "--cores", "2")
     finally:
         server.kill()
+    return tree, config, arguments
+
+
+def test_language_models_rewrite_and_explain_by_configuration_alone(served_run):
+    """Their rows stand beside the heuristic."""
+    from tests import served
+
+    tree, _, _ = served_run
     rewritten = table(tree, "rewrites").set_index("of")["estimate"]
     triples = pd.read_parquet(tree / "results" / "contrasts" / "toxic.parquet")
     assert len(triples) == rewritten["ok"] > 0
@@ -722,11 +734,14 @@ def test_language_models_rewrite_and_explain_by_configuration_alone(run, tmp_pat
         quality["judge"] == "none"
     ]  # babble explains no feature, and a cell without text has none
     assert set(zip(nothing["task"], nothing["explainer"], strict=True)) == {("vader", "nonsense")}
-    ablated = pd.read_parquet(tree / ablation).groupby("arm")["features"].first()
+    ablated = pd.read_parquet(tree / ABLATED).groupby("arm")["features"].first()
     assert ablated["explained"] == len(own)
     assert ablated["none"] == 0
-    # The cache reproduces everything without a server, and a raised budget or another limit reruns
-    # nothing.
+
+
+def test_the_cache_reproduces_everything_without_a_server(served_run):
+    """A raised budget or another limit reruns nothing."""
+    tree, config, arguments = served_run
     config["services"]["chain"] |= {"offline": True, "in_flight": 1, "budget_usd": 1}
     config["services"]["chain"]["prices"] = {
         "input": 1,
@@ -826,4 +841,4 @@ def test_other_rewards_and_trainers_by_configuration_alone(run, tmp_path):
     )
     again = snakemake(tree, "results/tables/fine_tuning.csv", "--configfile", "others.yaml", "-n")
     assert re.search(r"^ppo +1$", again, re.M)
-    assert not re.search(r"^online ", again, re.M)
+    assert not re.search(r"^group ", again, re.M)

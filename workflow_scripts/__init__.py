@@ -1,3 +1,1 @@
-"""Command lines of the workflow's rules; the science they call is in
-:mod:`workflow_scripts.lfp`.
-"""
+"""Command lines of the workflow's rules; the science that they call is in :mod:`lfp`."""

@@ -25,8 +25,8 @@ def main() -> None:
     state = run.state_path(run.output.activations)
     with writing.resumable_directory(run.output.activations, state, run.stamp) as folder:
         harvest_folder(
-            model, sequences, folder, layers, tokenizer.pad_token_id, settings.batch_size,
-            run.seed, run.stamp, site,
+            model, sequences, folder, layers, tokenizer.pad_token_id, settings.batch_size, run.seed,
+            run.stamp, site,
         )  # fmt: skip
     run.finish(f"{tokens} tokens of {n} layers, {size / 1e9:.3g} GB")
 

@@ -1,5 +1,6 @@
-"""Read a corpus from local files (JSONL, CSV, Parquet), shuffle it, and write its splits as
-Parquet.
+"""Read a corpus from local files, shuffle it, and write its splits as Parquet.
+
+Formats are JSONL, CSV and Parquet.
 """
 
 from lfp.files import hub

@@ -1,5 +1,6 @@
-"""Take a checkpoint from a local directory or a GGUF file into the results, without anything that
-could run code.
+"""Take a checkpoint from a local directory or a GGUF file into the results.
+
+No file that could run code is taken.
 """
 
 from lfp.files import artefacts, hub, writing
@@ -12,7 +13,7 @@ def main() -> None:
     parts = hub.gguf_parts(path)
     with writing.directory_aside(run.output.model, run.stamp) as target:
         if parts:
-            from lfp.models import gguf  # loads transformers, which a mere copy does not need
+            from lfp.models import gguf  # it loads transformers, which a mere copy does not need
 
             with hub.whole_file(parts, target) as (file, origin):
                 gguf.convert(file, target, named=parts[0].name)

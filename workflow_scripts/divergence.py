@@ -1,4 +1,4 @@
-"""Measure how far every layer of a policy moved from its base and choose the layers to look at."""
+"""Measure the change of every layer of a policy from its base, and choose layers."""
 
 from lfp.files import artefacts
 from lfp.running import job

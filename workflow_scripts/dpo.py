@@ -1,6 +1,4 @@
-"""Fine-tune a base model by DPO on preference pairs and evaluate its implicit reward on held-out
-pairs.
-"""
+"""Fine-tune a base model by DPO on preference pairs, and evaluate it on held-out pairs."""
 
 import shutil
 

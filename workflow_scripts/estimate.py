@@ -1,5 +1,6 @@
-"""Estimate the cost of every cell of the grid: FLOPs, GPU-hours, disk and memory; prints and writes
-a table.
+"""Estimate the cost of every cell of the grid: FLOPs, GPU-hours, disk and memory.
+
+The table is printed and written.
 """
 
 from lfp.costs import estimate

@@ -1,5 +1,6 @@
-"""Match the latents of every layer's smallest and largest autoencoder and measure all on held-out
-text.
+"""Match the latents of every layer's smallest and largest autoencoder.
+
+All autoencoders are measured on held-out text.
 """
 
 import pandas as pd

@@ -1,6 +1,4 @@
-"""Score explanations by detection and fuzzing on held-out excerpts, beside explanations that must
-do worse.
-"""
+"""Score explanations by detection and fuzzing on held-out excerpts, beside weaker controls."""
 
 from contextlib import ExitStack
 

@@ -1,5 +1,6 @@
-"""Explain the best matched latents of the smallest autoencoders offline, classify them as related
-or not, and cut the held-out excerpts that explanations are scored on.
+"""Explain the best matched latents of the smallest autoencoders offline.
+
+They are classified as related or not, and the held-out excerpts for scores are cut.
 """
 
 from lfp.explaining import classification
@@ -16,9 +17,10 @@ def main() -> None:
     from lfp.sae import store
 
     states = ResumePoints(
-        words=run.state_path(outputs.explanations), answers=run.state_path(outputs.evidence),
+        words=run.state_path(outputs.explanations),
+        answers=run.state_path(outputs.evidence),
         excerpts=run.state_path(outputs.excerpts),
-    )  # fmt: skip
+    )
     result = explain_cell(
         model=load_model(run.input.policy, device, run.settings["dtype"]),
         tokenizer=load_tokenizer(run.input.policy),

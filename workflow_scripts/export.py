@@ -28,9 +28,13 @@ def main() -> None:
     model, source = run.settings["model"], run.settings["source"]
     with writing.directory_aside(run.output.export, run.stamp) as folder:
         exports.write_delphi_cache(
-            folder / "delphi" / "latents", exports.hook_names(policy, autoencoders), active,
-            windows, next(iter(autoencoders.values())).d_sae, origin,
-        )  # fmt: skip
+            folder / "delphi" / "latents",
+            exports.hook_names(policy, autoencoders),
+            active,
+            windows,
+            next(iter(autoencoders.values())).d_sae,
+            origin,
+        )
         exports.write_neuronpedia(folder / "explanations.jsonl", tables, model, source)
     explained = sum(map(len, tables))
     run.finish(f"{len(autoencoders)} layers for delphi, {explained} latents for Neuronpedia")

@@ -1,5 +1,6 @@
-"""Fetch a data set's files at a pinned revision from the Hugging Face hub and write its splits as
-Parquet.
+"""Fetch a data set's files at a pinned revision from the Hugging Face hub.
+
+Its splits are written as Parquet.
 """
 
 from lfp.files import hub

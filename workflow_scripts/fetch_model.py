@@ -1,5 +1,6 @@
-"""Fetch a checkpoint at a pinned revision from the Hugging Face hub: safetensors, configuration,
-tokenizer, no code.
+"""Fetch a checkpoint at a pinned revision from the Hugging Face hub.
+
+Safetensors, configuration and tokenizer are taken, and no code.
 """
 
 from lfp.files import hub, writing

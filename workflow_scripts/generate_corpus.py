@@ -8,7 +8,7 @@ from lfp.texts.corpora import headline, write_splits
 def main() -> None:
     run = job.start(__doc__)
     settings, kind = run.settings, run.settings["organism"]
-    options = run.stage(*OPTIONS[kind])
+    options = {name: settings[name] for name in OPTIONS[kind]}
     frames, counts = generate_corpus(kind, settings["splits"], settings["seed"], options)
     write_splits(frames, counts, vars(run.output), run.stamp)
     run.finish(headline(frames))

@@ -1,5 +1,6 @@
-"""Take a policy that was fine-tuned elsewhere, check that it is a pair with its base, and evaluate
-it on held-out text.
+"""Take a policy that was fine-tuned elsewhere, and evaluate it on held-out text.
+
+The job checks that policy and base are a pair.
 """
 
 from lfp.feedback import rewards
@@ -26,8 +27,8 @@ def main() -> None:
         )
     else:
         reward = rewards.task_reward(
-            artefacts.read_json(run.input.lexicon), settings.reward_divisor, settings.reward_clip,
-            settings.reward_on, run.input.classifier, device,
+            artefacts.read_json(run.input.lexicon), **settings.reward_scale,
+            classifier=run.input.classifier, device=device,
         )  # fmt: skip
         texts, n = list(held_out["text"]), settings.evaluation_prompts
         scores = ppo.evaluate(policy, base, tokenizer, texts, reward, settings, n, run.seed)

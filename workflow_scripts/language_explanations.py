@@ -1,5 +1,6 @@
-"""Explain the best matched latents of the smallest autoencoders by a language-model service and
-classify them.
+"""Explain latents by a language-model service and classify them.
+
+They are the best matched latents of the smallest autoencoders.
 """
 
 from lfp.explaining.classification import headline

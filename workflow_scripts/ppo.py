@@ -14,8 +14,8 @@ def main() -> None:
     from lfp.models.loading import load_model, load_tokenizer
 
     reward = rewards.task_reward(
-        artefacts.read_json(run.input.lexicon), settings.reward_divisor, settings.reward_clip,
-        settings.reward_on, run.input.classifier, device,
+        artefacts.read_json(run.input.lexicon), **settings.reward_scale,
+        classifier=run.input.classifier, device=device,
     )  # fmt: skip
     tokenizer = load_tokenizer(run.input.base)
     policy, base = (load_model(run.input.base, device) for _ in range(2))

@@ -1,5 +1,6 @@
-"""Gather the origin of every table and figure of a run, back to its corpora and checkpoints, in one
-file.
+"""Gather the origin of every table and figure of a run in one file.
+
+It goes back to corpora and checkpoints.
 """
 
 import json

@@ -8,7 +8,7 @@ from lfp.tables import rendering
 
 def main() -> None:
     run = job.start(__doc__)
-    frame = measured.summary(measured.measured(run.settings["benchmarks"]))
+    frame = measured.summary(measured.measured("results/benchmarks"))
     texts = {
         run.output.csv: frame.to_csv(index=False, lineterminator="\n", float_format="%.2f"),
         run.output.html: rendering.to_html(frame, run.settings["caption"]),

@@ -1,5 +1,6 @@
-"""Grade held-out answers and rewrite them as positive, neutral and negative ones by a
-language-model service.
+"""Grade held-out answers and rewrite them by a language-model service.
+
+The rewrites are positive, neutral and negative.
 """
 
 import logging

@@ -1,5 +1,6 @@
-"""Make one table from the artefacts of all cells, in every format, and keep the values behind its
-rows.
+"""Make one table from the artefacts of all cells, in every format.
+
+The values behind its rows are kept.
 """
 
 from lfp.files import artefacts

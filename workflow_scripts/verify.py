@@ -1,8 +1,9 @@
-"""Compare a results folder with its provenance.json; exits with 1 where a file is not what the run
-wrote.
+"""Compare a results folder with its provenance.json.
 
-Checkpoints and other artefacts between may be missing, as in a run that ships with a paper; tables
-and figures not.
+The exit status is 1 where a file is not the recorded one.
+
+Checkpoints and other intermediate artefacts may be missing, as in a run that ships with a paper;
+tables and figures may not.
 """
 
 import argparse
@@ -20,20 +21,21 @@ def main() -> None:
     path = Path(parser.parse_args().provenance)
     try:
         recorded = artefacts.read_json(path)
-        targets, found = set(recorded["targets"]), recorded["artefacts"]
+        targets, records = set(recorded["targets"]), recorded["artefacts"]
     except (ValueError, KeyError, FileNotFoundError) as error:
         sys.exit(
             f"error: {path}: not a provenance file ({error}); make it with: snakemake --cores all"
             f" {path}"
         )
     # Paths in it begin with the results folder's own name.
-    problems = list(provenance.problems(found, path.resolve().parent.parent))
+    problems = list(provenance.problems(records, path.resolve().parent.parent))
     wrong = [(name, what) for name, what in problems if what != "missing" or name in targets]
     for name, what in problems:
         print(f"{name}: {what}")
     gone = len(problems) - len(wrong)
     print(
-        f"{len(found)} artefacts: {len(wrong)} not as recorded, {gone} intermediate ones not there"
+        f"{len(records)} artefacts: {len(wrong)} not as recorded,"
+        f" {gone} intermediate ones not there"
     )
     sys.exit(1 if wrong else 0)
 

@@ -1,1 +1,1 @@
-"""What a grid costs, estimated and measured."""
+"""The cost of a grid, estimated and measured."""

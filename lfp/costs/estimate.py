@@ -1,5 +1,6 @@
-"""What a cell costs before it runs: floating-point operations, GPU-hours, disk and memory, from its
-configuration.
+"""The cost of a cell before it runs, from its configuration.
+
+It is given in floating-point operations, GPU-hours, disk and memory.
 
 Counts are of matrix products alone (2 per parameter and token forwards, 4 backwards), sequences are
 taken at their configured largest length, so that the estimate is from above; hours follow from an
@@ -17,7 +18,7 @@ import pandas as pd
 from lfp.settings import Machine
 
 GB = 1e9
-#: Different words of the texts that explanations read: more than a thousand reviews have.
+#: Different words of the texts that explanations read: more than those of a thousand reviews.
 WORDS = 20_000
 FLOAT, HALF = 4, 2  # bytes of a float32 and of a float16
 
@@ -33,16 +34,18 @@ class Shape:
 
     @property
     def forward(self) -> float:
-        """FLOPs per token of a forward pass, the input embedding (a look-up) left out where it is
-        not tied.
+        """FLOPs per token of a forward pass.
+
+        The input embedding (a look-up) is left out where it is not tied.
         """
         return 2 * self.parameters
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One stage of a cell; `disk_gb` stays, `scratch_gb` goes when the stage or the next one is
-    done.
+    """The cost of one stage of a cell.
+
+    `disk_gb` stays, `scratch_gb` goes when the stage or the next one is done.
     """
 
     stage: str
@@ -75,8 +78,10 @@ def _cost(
 
 
 def _training_memory(shape: Shape, lora: Any, tokens_in_flight: float) -> float:
-    """Bytes: weights, reference, gradients and two moments in float32, the logits thrice, a block's
-    activations.
+    """Bytes of training.
+
+    They hold weights, reference, gradients and two moments in float32, the logits thrice, and the
+    activations of a block.
     """
     weights = FLOAT * shape.parameters * (1.1 if lora else 5)
     activations = (
@@ -91,12 +96,15 @@ def ppo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cos
     tokens = settings["steps"] * settings["batch_size"] * length
     part = settings["mini_batch_size"] / settings["gradient_accumulation_steps"]
     return _cost(
-        "fine-tuning", machine, tokens * shape.forward * (2 + 3 * settings["epochs"]),
+        "fine-tuning",
+        machine,
+        tokens * shape.forward * (2 + 3 * settings["epochs"]),
         tokens * shape.forward,
-        disk_gb=FLOAT * shape.parameters, scratch_gb=3 * FLOAT * shape.parameters,
+        disk_gb=FLOAT * shape.parameters,
+        scratch_gb=3 * FLOAT * shape.parameters,
         gpu_memory_gb=_training_memory(shape, settings["lora"], part * length),
         host_memory_gb=3 * FLOAT * shape.parameters,
-    )  # fmt: skip
+    )
 
 
 def dpo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cost:
@@ -105,11 +113,14 @@ def dpo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cos
     tokens = pairs * 2 * settings["max_length"]
     in_flight = settings["batch_size"] * 2 * settings["max_length"]
     return _cost(
-        "fine-tuning", machine, tokens * shape.forward * 4, disk_gb=FLOAT * shape.parameters,
+        "fine-tuning",
+        machine,
+        tokens * shape.forward * 4,
+        disk_gb=FLOAT * shape.parameters,
         scratch_gb=2 * 3 * FLOAT * shape.parameters,
         gpu_memory_gb=_training_memory(shape, settings["lora"], in_flight),
         host_memory_gb=3 * FLOAT * shape.parameters,
-    )  # fmt: skip
+    )
 
 
 def reading_memory(
@@ -128,57 +139,89 @@ def cell_costs(
 ) -> list[Cost]:
     """Costs of all stages of a cell.
 
-    `settings` are the cell's by stage, and `cell` tells ``given`` (whether its policy is),
+    `settings` are those of the cell by stage. `cell` tells ``given`` (whether its policy is),
     ``preference``, ``layers`` (probed), ``trained_layers``, ``autoencoders`` (variants),
     ``triples``, ``dtype``, ``ablation`` (whether it gets that far) and ``kept`` (whether
     activations are).
     """
     weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
-    reading, forward, d = settings["activations"], shape.forward, shape.d_model
     tune = dpo_cost if cell["preference"] else ppo_cost
     costs = []
     if not cell["given"]:
         costs.append(tune(shape, settings["dpo" if cell["preference"] else "ppo"], machine))
-    own = settings["divergence"]
-    costs.append(_cost(
-        "divergence", machine, 2 * own["texts"] * own["max_tokens"] * forward,
-        gpu_memory_gb=2 * reading_memory(shape, own["batch_size"] * own["max_tokens"], FLOAT),
-        host_memory_gb=2 * FLOAT * shape.parameters,
-    ))  # fmt: skip
-    tokens = reading["texts"] * reading["max_tokens"]
-    harvested = (shape.n_layers if cell["kept"] else cell["trained_layers"]) * tokens * d * HALF
-    costs.append(_cost(
-        "activations", machine, tokens * forward,
-        **{"disk_gb" if cell["kept"] else "scratch_gb": harvested},
-        gpu_memory_gb=reading_memory(shape, reading["batch_size"] * reading["max_tokens"], weight),
-        host_memory_gb=2 * FLOAT * shape.parameters,
-    ))  # fmt: skip
-    sae = settings["autoencoder"]
-    size = sum(sae["sizes"]) * d * d
-    trained = cell["layers"] * cell["autoencoders"] + cell["trained_layers"] - cell["layers"]
-    costs.append(_cost(
-        "autoencoders", machine, trained * tokens * sae["epochs"] * 12 * size,
-        disk_gb=trained * 2 * size * FLOAT,
-        # Activations are read from their file: the memory that holds a layer is the system's cache
-        # and can be less.
-        gpu_memory_gb=FLOAT * (8 * size + 8 * sae["batch_size"] * d),
-        host_memory_gb=tokens * d * HALF,
-    ))  # fmt: skip
-    own, subjects = (
-        settings["features"],
-        [s for s in settings["features"]["subjects"] if s != "text"],
+    read = settings["divergence"]
+    costs.append(
+        _cost(
+            "divergence",
+            machine,
+            2 * read["texts"] * read["max_tokens"] * shape.forward,
+            gpu_memory_gb=2 * reading_memory(shape, read["batch_size"] * read["max_tokens"], FLOAT),
+            host_memory_gb=2 * FLOAT * shape.parameters,
+        )
     )
-    read = 3 * cell["triples"] * own["max_tokens"] * len(subjects)
-    width = cell["layers"] * d * 5  # latents, reconstruction, raw, random code, embedding
-    costs.append(_cost(
-        "features", machine, read * forward,
-        disk_gb=3 * cell["triples"] * width * FLOAT * len(subjects),
-        gpu_memory_gb=reading_memory(shape, own["batch_size"] * own["max_tokens"], weight),
-        host_memory_gb=3 * cell["triples"] * width * FLOAT * 3,
-    ))  # fmt: skip
+    costs += _dictionary_costs(shape, settings, cell, machine, weight)
+    costs.append(_features_cost(shape, settings["features"], cell, machine, weight))
     if cell["ablation"]:
         costs += _explained_costs(shape, settings, cell, machine, weight)
     return costs
+
+
+def _dictionary_costs(
+    shape: Shape,
+    settings: Mapping[str, Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    machine: Machine,
+    weight: int,
+) -> list[Cost]:
+    """Costs of the activations and of the autoencoders."""
+    reading, d = settings["activations"], shape.d_model
+    tokens = reading["texts"] * reading["max_tokens"]
+    harvested = (shape.n_layers if cell["kept"] else cell["trained_layers"]) * tokens * d * HALF
+    activations = _cost(
+        "activations",
+        machine,
+        tokens * shape.forward,
+        **{"disk_gb" if cell["kept"] else "scratch_gb": harvested},
+        gpu_memory_gb=reading_memory(shape, reading["batch_size"] * reading["max_tokens"], weight),
+        host_memory_gb=2 * FLOAT * shape.parameters,
+    )
+    sae = settings["autoencoder"]
+    size = sum(sae["sizes"]) * d * d
+    trained = cell["layers"] * cell["autoencoders"] + cell["trained_layers"] - cell["layers"]
+    autoencoders = _cost(
+        "autoencoders",
+        machine,
+        trained * tokens * sae["epochs"] * 12 * size,
+        disk_gb=trained * 2 * size * FLOAT,
+        # Activations are read from their file: the memory that holds a layer is the system's
+        # cache and can be less.
+        gpu_memory_gb=FLOAT * (8 * size + 8 * sae["batch_size"] * d),
+        host_memory_gb=tokens * d * HALF,
+    )
+    return [activations, autoencoders]
+
+
+def _features_cost(
+    shape: Shape,
+    settings: Mapping[str, Any],
+    cell: Mapping[str, Any],
+    machine: Machine,
+    weight: int,
+) -> Cost:
+    """Cost of the features of the contrast triples."""
+    subjects = [name for name in settings["subjects"] if name != "text"]
+    read = 3 * cell["triples"] * settings["max_tokens"] * len(subjects)
+    # Latents, reconstruction, raw activations, random code and embedding.
+    width = cell["layers"] * shape.d_model * 5
+    in_flight = settings["batch_size"] * settings["max_tokens"]
+    return _cost(
+        "features",
+        machine,
+        read * shape.forward,
+        disk_gb=3 * cell["triples"] * width * FLOAT * len(subjects),
+        gpu_memory_gb=reading_memory(shape, in_flight, weight),
+        host_memory_gb=3 * cell["triples"] * width * FLOAT * 3,
+    )
 
 
 def _explained_costs(
@@ -189,44 +232,50 @@ def _explained_costs(
     weight: int,
 ) -> list[Cost]:
     """Costs of explanations and of ablation."""
-    own = settings["explanations"]
+    explaining = settings["explanations"]
     # Preferences are read as pairs once more.
-    read = ((2 if cell["preference"] else 1) * own["texts"] + own["scored_texts"]) * own[
-        "max_tokens"
+    texts = (2 if cell["preference"] else 1) * explaining["texts"] + explaining["scored_texts"]
+    read = texts * explaining["max_tokens"]
+    scored = explaining["scored_texts"] * explaining["max_tokens"]
+    codes = scored * explaining["top_features"] * cell["layers"] * FLOAT
+    strongest = (2 * explaining["evidence_top"] + explaining["evidence_random"]) * explaining[
+        "excerpt_tokens"
     ]
-    codes = own["scored_texts"] * own["max_tokens"] * own["top_features"] * cell["layers"] * FLOAT
-    strongest = (2 * own["evidence_top"] + own["evidence_random"]) * own["excerpt_tokens"]
     held = cell["layers"] * shape.d_model * (strongest + WORDS) * FLOAT
+    in_flight = explaining["batch_size"] * explaining["max_tokens"]
     explained = _cost(
-        "explanations", machine, read * shape.forward,
-        gpu_memory_gb=reading_memory(shape, own["batch_size"] * own["max_tokens"], weight),
+        "explanations",
+        machine,
+        read * shape.forward,
+        gpu_memory_gb=reading_memory(shape, in_flight, weight),
         host_memory_gb=held + 2 * codes,
-    )  # fmt: skip
-    own = settings["ablation"]
-    actions = len(own["actions"]) - 1 if "explained" in own["arms"] else 0
-    draws = (
-        sum(
-            own["random_draws"] if arm == "random" else 1
-            for arms in ("arms", "base_arms")
-            for arm in own[arms]
-        )
-        + actions
     )
-    length = own["prompt_tokens" if cell["preference"] else "prefix_tokens"] + own["new_tokens"]
-    sampled = draws * own["prompts"] * length * shape.forward
-    neutral = draws * own["neutral_texts"] * own["neutral_tokens"] * shape.forward
-    in_flight = own["batch_size"] * length
+    ablating = settings["ablation"]
+    actions = len(ablating["actions"]) - 1 if "explained" in ablating["arms"] else 0
+    arms = [*ablating["arms"], *ablating["base_arms"]]
+    draws = sum(ablating["random_draws"] if arm == "random" else 1 for arm in arms) + actions
+    length = (
+        ablating["prompt_tokens" if cell["preference"] else "prefix_tokens"]
+        + ablating["new_tokens"]
+    )
+    sampled = draws * ablating["prompts"] * length * shape.forward
+    neutral = draws * ablating["neutral_texts"] * ablating["neutral_tokens"] * shape.forward
+    in_flight = ablating["batch_size"] * length
     ablated = _cost(
-        "ablation", machine, 2 * sampled + neutral, sampled,
+        "ablation",
+        machine,
+        2 * sampled + neutral,
+        sampled,
         gpu_memory_gb=reading_memory(shape, in_flight, weight, vocabulary=True),
         host_memory_gb=2 * FLOAT * shape.parameters,
-    )  # fmt: skip
+    )
     return [explained, ablated]
 
 
 def grid_costs(cells: Sequence[Mapping[str, Any]], machine: Machine) -> pd.DataFrame:
-    """A row for every stage of every cell and one for its total; memory and scratch space of the
-    total are those of its largest stage.
+    """A row for every stage of every cell, and one for its total.
+
+    Memory and scratch space of the total are those of its largest stage.
 
     `cells` have ``address``, ``shape``, ``settings`` and ``about``, as
     :meth:`lfp.grid.Grid.estimate_settings` gives them.

@@ -1,4 +1,4 @@
-"""What jobs took, from the files that Snakemake's ``benchmark:`` writes."""
+"""The measured cost of jobs, from the files that Snakemake's ``benchmark:`` writes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ import pandas as pd
 
 #: Folders of benchmark files that belong to no cell, and the rule whose jobs they are of.
 SHARED = {
-    "tables": "table", "figures": "figure", "models": "pretrain_model",
-    "corpora": "generate_corpus", "lexicons": "lexicon", "contrasts": "contrasts",
+    "tables": "table",
+    "figures": "figure",
+    "models": "pretrain_model",
+    "corpora": "generate_corpus",
+    "lexicons": "lexicon",
+    "contrasts": "contrasts",
     "rewrites": "rewrites",
-}  # fmt: skip
+}
 
 
 def stage_of(path: Path) -> tuple[str, str]:
-    """(cell, rule) of a benchmark file by its path below the folder of benchmarks; shared work has
-    no cell.
+    """(cell, rule) of a benchmark file by its path below the folder of benchmarks.
+
+    Shared work has no cell.
     """
     parts = path.with_suffix("").parts
     if parts[0] in SHARED:
@@ -33,10 +38,11 @@ def stage_of(path: Path) -> tuple[str, str]:
 
 
 def measured(folder: str | Path) -> pd.DataFrame:
-    """A row for every job with a benchmark file in `folder`: ``cell``, ``stage`` and what it took.
+    """A row for every job with a benchmark file in `folder`, with its cell, stage and cost.
 
-    ``seconds`` are of the clock, ``cpu_seconds`` of all its processes, ``peak_mb`` is resident
-    memory. Snakemake looks every few seconds: a job of less than that may miss its peak.
+    Columns are ``cell``, ``stage``, ``job``, ``seconds`` of the clock, ``cpu_seconds`` of all its
+    processes, and ``peak_mb`` of resident memory. Snakemake looks every few seconds: a job of less
+    than that may miss its peak.
     """
     rows = []
     for path in sorted(Path(folder).rglob("*.tsv")):
@@ -49,14 +55,16 @@ def measured(folder: str | Path) -> pd.DataFrame:
 
 
 def summary(jobs: pd.DataFrame) -> pd.DataFrame:
-    """Jobs by cell and stage with the sums of their times and the largest memory; the last row is
-    of all.
+    """Jobs by cell and stage with the sums of their times and the largest memory.
+
+    The last row is of all jobs.
     """
     columns = {
-        "jobs": ("job", "size"), "seconds": ("seconds", "sum"),
+        "jobs": ("job", "size"),
+        "seconds": ("seconds", "sum"),
         "cpu_seconds": ("cpu_seconds", "sum"),
         "peak_mb": ("peak_mb", "max"),
-    }  # fmt: skip
+    }
     grouped = jobs.groupby(["cell", "stage"], sort=True).agg(**columns).reset_index()
     total = (
         jobs.assign(cell="all", stage="all").groupby(["cell", "stage"]).agg(**columns).reset_index()

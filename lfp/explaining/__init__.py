@@ -1,1 +1,1 @@
-"""Explanations of features, and how well they predict."""
+"""Explanations of features, and the quality of their predictions."""

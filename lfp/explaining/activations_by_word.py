@@ -58,7 +58,7 @@ def word_activations(
         Windows of each layer (:func:`~lfp.explaining.exemplars.strongest_windows`) to fill in the
         same pass.
     state_path
-        Where the state of the pass is kept once a minute; an interrupted call goes on behind it.
+        A resume point, kept once a minute; an interrupted call goes on behind it.
 
     Returns
     -------
@@ -99,8 +99,9 @@ def word_activations(
 
 
 class _Sums:
-    """Sums over the tokens that were read, as ``tensors`` that a resume point can hold, together
-    with the state of the `strongest` windows.
+    """Sums over the tokens that were read, with the state of the `strongest` windows.
+
+    Both are ``tensors`` that a resume point can hold.
     """
 
     def __init__(
@@ -147,8 +148,9 @@ class _Sums:
 
 
 def resumed(state_path: str | Path | None, held: Mapping[str, torch.Tensor]) -> int:
-    """Fill `held` with the state that an interrupted pass kept at `state_path`, and return the
-    number of batches that it had read.
+    """Fill `held` with the state that an interrupted pass kept at `state_path`.
+
+    Returns the number of batches that it had read.
     """
     tensors, counters = load_tensors(state_path) or ({}, {"batches": 0})
     for name, value in tensors.items():

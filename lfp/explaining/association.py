@@ -1,5 +1,6 @@
-"""How features go with the feedback: with the valence of the words that they fire on, or with
-preferred answers (interpretation study 3.5).
+"""Association of features with the feedback (interpretation study 3.5).
+
+The feedback is the valence of the words that a feature fires on, or the preferred answers.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ class WordActivations:
 
 
 def word_weights(activations: WordActivations) -> np.ndarray:
-    """Weights [word, feature] of the words that a feature fires on: mean activation times the
-    square root of the word's count.
+    """Weights [word, feature] of the words that a feature fires on.
+
+    A weight is the mean activation times the square root of the word's count.
     """
     return activations.mean * np.sqrt(activations.count)[:, None]
 
@@ -40,8 +42,9 @@ def word_weights(activations: WordActivations) -> np.ndarray:
 def lexicon_association(
     activations: WordActivations, lexicon: Lexicon, permutations: int, seed: int
 ) -> pd.DataFrame:
-    """The valence of the words each feature fires on: ``direction``, ``effect`` (absolute), ``p``
-    per feature.
+    """The valence of the words that each feature fires on.
+
+    Columns are ``direction``, ``effect`` (absolute) and ``p`` per feature.
 
     Words are weighted by :func:`word_weights`; ``direction`` is the weighted mean valence, words
     outside the lexicon counting 0. p is two-sided, from shuffling valences among words of the same
@@ -69,8 +72,9 @@ def lexicon_association(
 def preference_association(
     chosen: np.ndarray, rejected: np.ndarray, permutations: int, seed: int
 ) -> pd.DataFrame:
-    """How well each feature tells preferred from rejected answers: ``direction``, ``effect``, ``p``
-    per feature.
+    """The power of each feature to tell preferred from rejected answers.
+
+    Columns are ``direction``, ``effect`` and ``p`` per feature.
 
     `chosen` and `rejected` are mean activations [pair, feature] on answers that no probe is tested
     on. ``effect`` is the area under the ROC curve or its complement, whichever is larger,

@@ -1,4 +1,4 @@
-"""Which features are related to the feedback, by the heuristic explainer's tests."""
+"""The features that are related to the feedback by the heuristic explainer's tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ EXPLAINER = "heuristic-v1"
 def classify_features(
     table: pd.DataFrame, lexicon: Mapping[str, Any], feedback: str, settings: Explanations
 ) -> pd.DataFrame:
-    """:func:`classify_by_name` of a table for a reward of one word (``kind`` of the lexicon is
+    """The classification of a table for a task's feedback.
+
+    It is :func:`classify_by_name` for a reward of one word (``kind`` of the lexicon is
     ``trigger``), else :func:`classify`.
     """
     if lexicon["kind"] == "trigger":
@@ -52,8 +54,8 @@ def classify(frame: pd.DataFrame, feedback: str, settings: Explanations) -> pd.D
 def classify_by_name(frame: pd.DataFrame, word: str) -> pd.DataFrame:
     """Set ``related`` for the features whose explanation names `word`; ``q`` is p.
 
-    For a reward of one word: no shuffle of valences among words of its frequency can be rare enough
-    to survive a correction over features.
+    This is for a reward of one word: no shuffle of valences among words of its frequency can be
+    rare enough to survive a correction over features.
     """
     names = frame["explanation"].map(
         lambda text: word in {match.group().lower() for match in WORD.finditer(text)}
@@ -69,8 +71,6 @@ def classify_by_name(frame: pd.DataFrame, word: str) -> pd.DataFrame:
 
 
 def headline(table: pd.DataFrame) -> str:
-    """How many features were explained and how many of them are related to the feedback, in a
-    line.
-    """
+    """The numbers of explained features and of those related to the feedback, in one line."""
     explained = int((table["status"] == "ok").sum())
     return f"{int(table['related'].sum())} related of {explained} explained features"

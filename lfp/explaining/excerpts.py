@@ -1,4 +1,4 @@
-"""Held-out excerpts on which features are and are not active, which explanations are scored on."""
+"""Held-out excerpts on which features are active or not, for the scores of explanations."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from lfp.settings import Explanations
 
 
 class FeatureWindows(NamedTuple):
-    """One feature on windows of text: its ``activations`` on the tokens of each window, the
-    ``places`` of the windows (text, first token, end), and the character ``offsets`` of all tokens,
-    by text.
+    """One feature on windows of text.
+
+    It has the ``activations`` on the tokens of each window, the ``places`` of the windows (text,
+    first token, end), and the character ``offsets`` of all tokens, by text.
     """
 
     layer: int
@@ -46,9 +47,9 @@ def feature_windows(
 ) -> Iterator[FeatureWindows]:
     """Each explained feature on windows of ``settings.excerpt_tokens`` tokens, in one pass.
 
-    A text's rest is a shorter window. Of the latents only the active ones are held: how active a
-    window must be for an excerpt depends on the largest activation of all, so that none can be
-    chosen before the last is read.
+    A text's rest is a shorter window. Of the latents only the active ones are held: the threshold
+    of an excerpt depends on the largest activation of all, so that none can be chosen before the
+    last text is read.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def feature_windows(
     settings
         Tokens per text and per window, and texts per forward pass.
     state_path
-        Where the state of the pass is kept once a minute; an interrupted call goes on behind it.
+        A resume point, kept once a minute; an interrupted call goes on behind it.
     """
     sequences, offsets = tokens_of(tokenizer, texts, settings.max_tokens)
     places = windows(offsets, settings.excerpt_tokens)
@@ -103,8 +104,9 @@ def _active_latents(
     settings: Explanations,
     state_path: str | Path | None,
 ) -> dict[int, sparse.csr_array]:
-    """Sparse latents [token, feature] of `features` by layer, tokens in the order in which they are
-    read.
+    """Sparse latents [token, feature] of `features` by layer.
+
+    Tokens are in the order in which they are read.
     """
     held = {
         n: sparse.csr_array((0, len(members)), dtype=np.float32) for n, members in features.items()
@@ -145,8 +147,9 @@ def _latent_tensors(latents: Mapping[int, sparse.csr_array]) -> dict[str, torch.
 
 
 def _resumed_latents(state_path: str | Path | None, latents: dict[int, sparse.csr_array]) -> int:
-    """Put the state that an interrupted pass kept in place of `latents`, and return the number of
-    batches that it had read.
+    """Put the state that an interrupted pass kept in place of `latents`.
+
+    Returns the number of batches that it had read.
     """
     tensors, counters = load_tensors(state_path) or ({}, {"batches": 0})
     for n, array in latents.items() if tensors else ():
@@ -158,8 +161,9 @@ def _resumed_latents(state_path: str | Path | None, latents: dict[int, sparse.cs
 def held_out_excerpts(
     features: Iterable[FeatureWindows], texts: Sequence[str], n: int, seed: int
 ) -> pd.DataFrame:
-    """Excerpts of held-out `texts` on which each feature is and is not active, up to `n` of either
-    kind.
+    """Excerpts of held-out `texts` on which each feature is and is not active.
+
+    There are up to `n` of either kind.
 
     Columns ``layer``, ``feature``, and those of :func:`~lfp.explaining.scores.excerpts_of_feature`.
     """

@@ -1,8 +1,7 @@
-"""Exemplars of a feature that an explainer is shown: the windows of text on which it is most
-active, and random ones.
+"""Exemplars of a feature for its explainer: its top activations, and random windows of text.
 
-Latents stream by once, text by text, and of every feature only its strongest windows are held, so
-that a layer's features are all served by the pass that its explanations make anyway.
+Latents stream by once, text by text, and of every feature only the windows of its top activations
+are held. So one pass, which explanations make anyway, serves all features of a layer.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from lfp.models.tokens import tokenize
 from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.settings import Explanations
 
-#: Largest value of the scale that activations are shown on.
+#: Largest value of the scale of shown activations.
 SCALE = 10
 COLUMNS = ("layer", "feature", "kind", "activation", "excerpt")
 
 
 class StrongestWindows:
-    """Of each feature of one layer, the `top` windows of largest activation, at most one of a text.
+    """The `top` windows of largest activation of each feature of a layer, at most one of a text.
 
     Parameters
     ----------
@@ -57,10 +56,10 @@ class StrongestWindows:
         self.of_text: dict[int, list[int]] = {}
         for place, (text, _, _) in enumerate(self.places):
             self.of_text.setdefault(text, []).append(place)
-        # A feature's strongest windows are not among its random ones, so as many more are drawn.
+        # A feature's top windows are not among its random ones, so as many more are drawn.
         drawn = np.random.default_rng(seed).permutation(len(self.places))[: top + random]
         self.slot_of = {int(place): slot for slot, place in enumerate(drawn)}
-        #: All that changes while texts are read, as tensors that a resume point can hold.
+        #: The changing state of the pass, as tensors that a resume point can hold.
         self.state = {
             "peaks": torch.zeros(top, features),
             "places": torch.full((top, features), -1, dtype=torch.int32),
@@ -69,8 +68,9 @@ class StrongestWindows:
         }
 
     def add(self, text: int, latents: np.ndarray) -> None:
-        """Take in the `latents` [token, feature] of one text. Among equally strong windows the one
-        read first stays.
+        """Take in the `latents` [token, feature] of one text.
+
+        Among equally strong windows the one that was read first stays.
         """
         peaks, places, activations, drawn = (value.numpy() for value in self.state.values())
         of_text = self.of_text.get(text, [])
@@ -93,8 +93,10 @@ class StrongestWindows:
         activations[slot, :, stronger] = values[best, :, stronger]
 
     def rows(self, feature: int, texts: Sequence[str]) -> list[dict[str, object]]:
-        """``kind`` (``top``, ``random``), ``activation`` (the window's largest) and ``excerpt`` of
-        each exemplar.
+        """The exemplars of a feature.
+
+        A row has ``kind`` (``top``, ``random``), ``activation`` (the window's largest) and
+        ``excerpt``.
 
         A feature that is never active has no evidence.
         """
@@ -168,8 +170,9 @@ def strongest_windows(
 def evidence(
     strongest: Mapping[int, StrongestWindows], explained: pd.DataFrame, texts: Sequence[str]
 ) -> pd.DataFrame:
-    """The exemplars of every feature of `explained` (``layer``, ``feature``), with the columns
-    :data:`COLUMNS`.
+    """The exemplars of every feature of `explained` (``layer``, ``feature``).
+
+    They have the columns :data:`COLUMNS`.
     """
     rows = [
         {"layer": layer, "feature": feature, **row}
@@ -182,8 +185,9 @@ def evidence(
 def shown(
     text: str, spans: Sequence[tuple[int, int]], activations: np.ndarray, largest: float
 ) -> str:
-    """`text` between its first and last span, with the scaled activation in braces behind each
-    active token.
+    """`text` between its first and last span, with scaled activations in braces.
+
+    The activation stands behind each active token.
     """
     scaled = np.rint(np.clip(activations / largest, 0, 1) * SCALE).astype(int)
     pieces, position = [], spans[0][0]

@@ -1,5 +1,4 @@
-"""Features and explanations in the formats of other tools: delphi's cache and Neuronpedia's
-explanations.
+"""Features and explanations in the formats of delphi's cache and of Neuronpedia.
 
 The autoencoders need no export: their directories have the layout of SAELens
 (:func:`lfp.sae.store.save`).
@@ -27,8 +26,9 @@ from lfp.sae.architectures.base import SparseAutoencoder, site_of
 def packed_windows(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int, most: int
 ) -> np.ndarray:
-    """Windows [window, `context`] of all `texts` as one stream, each text led by an end-of-text
-    token; `most` at most.
+    """Windows [window, `context`] of all `texts` as one stream.
+
+    There are at most `most` of them. Each text is led by an end-of-text token.
 
     Raises ValueError where the texts do not fill one window.
     """
@@ -49,8 +49,9 @@ def active_features(
     windows: np.ndarray,
     batch_size: int,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """For every layer and batch: layer, locations [n, 3] (window, position, feature) and
-    activations [n] above 0.
+    """Locations and values of all active features, by layer and batch.
+
+    Yields the layer, locations [n, 3] (window, position, feature) and activations [n] above 0.
     """
     with captured(model, sorted(autoencoders), site=site_of(autoencoders)) as outputs:
         for start in Progress(range(0, len(windows), batch_size), desc="export"):
@@ -66,13 +67,14 @@ def active_features(
 def write_delphi_cache(
     folder: Path,
     hook_names: Mapping[int, str],
-    found: Iterator[tuple[int, np.ndarray, np.ndarray]],
+    active: Iterator[tuple[int, np.ndarray, np.ndarray]],
     windows: np.ndarray,
     d_sae: int,
     about: Mapping[str, Any],
 ) -> None:
-    """Write active features as delphi reads them: ``{hook}/{first}_{last}.safetensors`` and
-    ``{hook}/config.json``.
+    """Write active features as delphi reads them.
+
+    Files are ``{hook}/{first}_{last}.safetensors`` and ``{hook}/config.json``.
 
     One file for each layer holds ``locations`` (uint16, or uint32 where a number needs it),
     ``activations`` (float16) and ``tokens``.
@@ -83,7 +85,7 @@ def write_delphi_cache(
         Folder to write into.
     hook_names
         Name of the hook of each layer, which names its folder.
-    found
+    active
         Layer, locations [n, 3] (window, position, feature) and activations [n], in any number of
         parts (:func:`active_features`).
     windows
@@ -94,11 +96,11 @@ def write_delphi_cache(
         Further keys of the configuration (``model_name``, ``dataset_repo`` and the like).
     """
     parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {layer: [] for layer in hook_names}
-    for layer, places, values in found:
+    for layer, places, values in active:
         parts[layer].append((places, values))
     for layer, hook in hook_names.items():
-        own = folder / hook
-        own.mkdir(parents=True)
+        target = folder / hook
+        target.mkdir(parents=True)
         locations = np.concatenate([places for places, _ in parts[layer]])
         small = len(windows) < 2**16 and d_sae < 2**16
         tensors = {
@@ -108,14 +110,14 @@ def write_delphi_cache(
             ),
             "tokens": windows,
         }
-        save_file(tensors, own / f"0_{d_sae - 1}.safetensors")
+        save_file(tensors, target / f"0_{d_sae - 1}.safetensors")
         config = {
             "cache_ctx_len": windows.shape[1],
             "n_tokens": windows.size,
             "n_splits": 1,
             **about,
         }
-        (own / "config.json").write_text(
+        (target / "config.json").write_text(
             json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8"
         )
 
@@ -123,8 +125,9 @@ def write_delphi_cache(
 def neuronpedia_rows(
     explanations: pd.DataFrame, model: str, source: str
 ) -> Iterator[dict[str, Any]]:
-    """Rows of Neuronpedia's explanation files: a row per explained feature; `source` is the
-    autoencoders' name.
+    """Rows of Neuronpedia's explanation files, one per explained feature.
+
+    `source` is the name of the autoencoders.
 
     ``typeName`` names the explainer's kind, ``explanationModelName`` the explainer, ``notes`` hold
     the statistics that the row rests on as JSON.
@@ -137,12 +140,9 @@ def neuronpedia_rows(
             notes["prompt_sha"] = row["prompt_sha"]
         yield {
             "id": f"{model}-{row['layer']}-{source}-{row['feature']}-{row['explainer']}",
-            "modelId": model,
-            "layer": f"{row['layer']}-{source}", "index": str(row["feature"]),
-            "description": row["explanation"],
-            "authorId": None, "typeName": row["explainer_kind"],
-            "explanationModelName": row["explainer"],
-            "notes": json.dumps(notes, sort_keys=True),
+            "modelId": model, "layer": f"{row['layer']}-{source}", "index": str(row["feature"]),
+            "description": row["explanation"], "authorId": None, "typeName": row["explainer_kind"],
+            "explanationModelName": row["explainer"], "notes": json.dumps(notes, sort_keys=True),
         }  # fmt: skip
 
 
@@ -159,5 +159,5 @@ def write_neuronpedia(path: Path, tables: Sequence[pd.DataFrame], model: str, so
 def hook_names(
     model: PreTrainedModel, autoencoders: Mapping[int, SparseAutoencoder]
 ) -> dict[int, str]:
-    """The module that each layer's latents are of a side of, by layer."""
+    """The name of the module that each layer's latents read, by layer."""
     return {layer: hook_name(model, layer, sae.site) for layer, sae in autoencoders.items()}

@@ -1,9 +1,9 @@
-"""Offline explanations of features, by a heuristic and no language model, and labelled so.
+"""Offline explanations of features by a heuristic, without a language model, and labelled so.
 
-A feature is described by the words it fires on, by how it goes with the feedback, and by the tokens
-its direction promotes. It is *related* to a lexicon reward when the words it fires on have a mean
-valence that draws with valences shuffled among equally frequent words do not reach, and to a
-preference when it tells preferred from rejected answers (interpretation study 3.5).
+A feature is described by the words that it fires on, by its association with the feedback, and by
+the tokens that its direction promotes. It is *related* to a lexicon reward when the words it fires
+on have a mean valence that draws with valences shuffled among equally frequent words do not reach,
+and to a preference when it tells preferred from rejected answers (interpretation study 3.5).
 
 :func:`explain_cell` is the stage ``explanations`` as one call.
 """
@@ -81,8 +81,9 @@ def explain_cell(
     seed: int,
     states: ResumePoints | None = None,
 ) -> CellExplanations:
-    """Explain the best matched features of one cell, classify them as related or not, and cut the
-    excerpts that explanations are scored on (paper section 3.4).
+    """Explain the best matched features of one cell, and classify them as related or not.
+
+    The excerpts that explanations are scored on are cut in the same call (paper section 3.4).
 
     Parameters
     ----------
@@ -140,8 +141,10 @@ def _associations(
     settings: Explanations,
     seed: int,
 ) -> dict[int, pd.DataFrame]:
-    """Association of each layer's features with preferred answers where there are `answers`
-    (chosen, rejected), else with the valence of words; a layer's number is added to the seed.
+    """Association of each layer's features with the feedback.
+
+    It is with preferred answers where there are `answers` (chosen, rejected), else with the valence
+    of words; a layer's number is added to the seed.
     """
     draws = settings.permutations
     if answers is None:
@@ -176,7 +179,7 @@ def answer_latents(
     settings
         Tokens per text and texts per forward pass.
     state_path
-        Where the state of the pass is kept once a minute; an interrupted call goes on behind it.
+        A resume point, kept once a minute; an interrupted call goes on behind it.
     """
     arrays = element_features(
         model=model,
@@ -199,8 +202,9 @@ def answer_latents(
 def promoted_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directions: torch.Tensor, top: int
 ) -> list[list[str]]:
-    """The `top` tokens whose logits each direction [feature, d_model] raises most along the direct
-    path.
+    """The `top` tokens whose logits each direction [feature, d_model] raises most.
+
+    The direct path is followed.
     """
     norm = model.get_submodule(architecture(model).final_norm)
     logits = output_logits(model, norm(directions.to(model.device, model.dtype)))
@@ -250,8 +254,9 @@ def explain_layer(
     promoted: Sequence[Sequence[str]],
     top_features: int,
 ) -> pd.DataFrame:
-    """One row per feature of the small autoencoder of `layer`; ``q`` and ``related`` are set by
-    :mod:`lfp.explaining.classification`.
+    """One row per feature of the small autoencoder of `layer`.
+
+    ``q`` and ``related`` are set by :mod:`lfp.explaining.classification`.
 
     The `top_features` features with the highest match cosine that are not dead are explained
     (status ``ok``); the others are listed with their frequency as ``skipped`` or ``dead``.
@@ -286,8 +291,7 @@ def explain_layer(
             text = _description(words, statistics, promoted[feature])
         rows.append({
             "layer": layer, "feature": feature, "match": int(by_feature["large"][feature]),
-            "cosine": float(by_feature["cosine"][feature]),
-            "status": status, "explanation": text,
+            "cosine": float(by_feature["cosine"][feature]), "status": status, "explanation": text,
             **{name: float(statistics[name]) for name in ("direction", "effect", "p")},
             "frequency": float(activations.frequency[feature]),
             "mean_activation": float(activations.mean_activation[feature]),

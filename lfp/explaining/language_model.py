@@ -1,5 +1,4 @@
-"""Explanations of features by a language model, from the exemplars that it is shown, and its
-verdicts as a judge.
+"""Explanations of features by a language model from exemplars, and its verdicts as a judge.
 
 :func:`language_explanations` is the stage ``language_explanations`` as one call.
 
@@ -24,8 +23,9 @@ PER_PROMPT = 5
 
 
 def explain(client: Client, evidence: pd.DataFrame, task: str) -> pd.DataFrame:
-    """A row per feature of `evidence`: ``layer``, ``feature``, ``status``, ``explanation``,
-    ``related``.
+    """The explanation of every feature of `evidence`.
+
+    Columns are ``layer``, ``feature``, ``status``, ``explanation`` and ``related``.
 
     The model explains each feature and then classifies its explanation against `task`, a
     description in words of the texts that the feedback rewarded; it sees neither the lexicon nor a
@@ -100,11 +100,12 @@ def language_explanations(
 
 
 def language_judge(client: Client) -> Judge:
-    """A judge that asks a language model, :data:`PER_PROMPT` excerpts at a time and in a shuffled
-    order.
+    """A judge that asks a language model about :data:`PER_PROMPT` excerpts at a time.
 
-    Of an answer that cannot be parsed, or that has another number of verdicts than excerpts, every
-    verdict is None.
+    The excerpts are in a shuffled order.
+
+    Where an answer cannot be parsed, or has another number of verdicts than excerpts, every verdict
+    is None.
     """
 
     def judge(questions: Sequence[Question]) -> list[list[bool | None]]:

@@ -1,5 +1,4 @@
-"""How well an explanation predicts its feature: detection and fuzzing on held-out excerpts
-(interpretation 4.7).
+"""Scores of explanations: detection and fuzzing on held-out excerpts (interpretation 4.7).
 
 *Detection*: a judge reads an explanation and an excerpt and says whether the feature is active in
 it. *Fuzzing*: the excerpt is active, some of its words are marked, and the judge says whether the
@@ -36,8 +35,9 @@ _PHRASING = {"words", "of", "weight", "feedback", "effect", "p", "promotes"}
 def windows(
     offsets: Sequence[Sequence[tuple[int, int]]], size: int, shortest: int = 4
 ) -> list[tuple[int, int, int]]:
-    """(text, first token, end) of consecutive windows of `size` tokens; rests below `shortest` are
-    left out.
+    """Consecutive windows of `size` tokens as (text, first token, end).
+
+    Rests below `shortest` tokens are left out.
     """
     return [
         (text, start, min(start + size, len(spans)))
@@ -48,8 +48,9 @@ def windows(
 
 
 def marked(text: str, first: int, end: int, spans: Sequence[tuple[int, int]]) -> str:
-    """`text` from character `first` to `end` with the words that overlap one of `spans` in
-    guillemets.
+    """`text` from character `first` to `end`, with marks.
+
+    Words that overlap one of `spans` stand in guillemets.
     """
     pieces, position = [], first
     for match in WORD.finditer(text, first, end):
@@ -67,8 +68,7 @@ def excerpts_of_feature(
     n: int,
     rng: np.random.Generator,
 ) -> list[dict[str, object]]:
-    """Excerpts of one feature: active and inactive ones, and the active ones with right and wrong
-    marks.
+    """Active and inactive excerpts of one feature, and active ones with right and wrong marks.
 
     Parameters
     ----------
@@ -126,7 +126,10 @@ def word_judge(questions: Sequence[Question]) -> list[list[bool | None]]:
 
     An explanation without words gives no verdict.
     """
-    return [_word_verdicts(*question) for question in questions]
+    return [
+        _word_verdicts(explanation, excerpts, of_marks)
+        for explanation, excerpts, of_marks in questions
+    ]
 
 
 def _word_verdicts(explanation: str, excerpts: Sequence[str], of_marks: bool) -> list[bool | None]:
@@ -138,14 +141,15 @@ def _word_verdicts(explanation: str, excerpts: Sequence[str], of_marks: bool) ->
 
 
 def shuffled_explanations(explanations: pd.DataFrame, seed: int) -> pd.Series:
-    """Another explained feature's explanation for every feature, of the same layer where it has
-    more than one.
+    """Another explained feature's explanation for every feature.
+
+    It is of the same layer where that has more than one.
     """
     result = explanations["explanation"].copy()
     rng = np.random.default_rng(seed)
     for _, group in explanations.groupby("layer"):
         order = rng.permutation(len(group))
-        # One cycle through a random order: no feature keeps its explanation.
+        # One cycle through a random order leaves no feature its explanation.
         result.loc[group.index[order]] = group["explanation"].to_numpy()[np.roll(order, 1)]
     return result
 
@@ -160,7 +164,9 @@ def frequent_words(excerpts: pd.DataFrame, n: int = 5) -> str:
 def score(
     explanations: Mapping[tuple[int, int], str], excerpts: pd.DataFrame, judge: Judge
 ) -> pd.DataFrame:
-    """A row per feature and task: ``balanced_accuracy`` over its excerpts, how many there are, and
+    """A row per feature and task with its balanced accuracy.
+
+    Columns are ``balanced_accuracy`` over its excerpts, the number of ``excerpts``, and that of
     ``unparsed`` ones.
 
     A missing verdict counts as wrong. Features without excerpts of both labels are left out.
@@ -181,11 +187,14 @@ def score(
                 for verdict, label in zip(verdicts, labels, strict=True)
             ]
         )
-        rows.append({
-            **row, "balanced_accuracy": (right[labels].mean() + right[~labels].mean()) / 2,
-            "excerpts": len(labels),
-            "unparsed": sum(verdict is None for verdict in verdicts),
-        })  # fmt: skip
+        rows.append(
+            {
+                **row,
+                "balanced_accuracy": (right[labels].mean() + right[~labels].mean()) / 2,
+                "excerpts": len(labels),
+                "unparsed": sum(verdict is None for verdict in verdicts),
+            }
+        )
     return pd.DataFrame(
         rows, columns=["layer", "feature", "task", "balanced_accuracy", "excerpts", "unparsed"]
     )

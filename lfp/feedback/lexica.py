@@ -14,7 +14,8 @@ from pathlib import Path
 from lfp.texts.words import FORM_SUFFIXES, Lexicon, word_form
 
 _OFFENSIVE = re.compile(
-    r"rap(e|i)|murder|molest|bastard|bitch|slut|whor|fuk|fuck|shit|damn|suicid|terror|retard|tortur|homo"
+    r"rap(e|i)|murder|molest|bastard|bitch|slut|whor|fuk|fuck|shit|damn|suicid|terror|retard"
+    r"|tortur|homo"
 )
 
 
@@ -22,7 +23,8 @@ _OFFENSIVE = re.compile(
 def vader_lexicon() -> dict[str, float]:
     """The VADER lexicon of the ``vaderSentiment`` package as {token: mean valence in [-3.9, 3.4]}.
 
-    Read from the package's data file, so no model and no network is needed (Hutto & Gilbert 2014).
+    It is read from the package's data file, so that no model and no network is needed (Hutto &
+    Gilbert 2014).
     """
     package = importlib.util.find_spec("vaderSentiment")
     if package is None or not package.submodule_search_locations:

@@ -1,5 +1,6 @@
-"""Scoring of texts, which several rewards share: what is read of a pair, its tokens, and sums of a
-lexicon over them.
+"""Scoring of texts, which several rewards share.
+
+This module has the scored text of a pair, its tokens, and sums of a lexicon over them.
 
 The VADER reward is the sum of the lexicon's valences over the lower-cased tokens of spaCy's English
 tokenizer rules, divided by 5 and clipped to [-10, 10] (paper section 3.1; reward_class.py:26-58 of
@@ -32,7 +33,10 @@ def tokenize(text: str) -> list[str]:
 
 
 def scored_texts(prompts: Sequence[str], completions: Sequence[str], reward_on: str) -> list[str]:
-    """What a reward reads of each pair: both parts (``full``), or the ``completion`` alone."""
+    """The text of each pair that a reward scores.
+
+    It is both parts (``full``), or the ``completion`` alone.
+    """
     return [p + c if reward_on == "full" else c for p, c in zip(prompts, completions, strict=True)]
 
 

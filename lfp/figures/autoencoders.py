@@ -14,8 +14,9 @@ from lfp.files.artefacts import read_json
 
 
 def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
-    """Sparsity against reconstruction over l1, means over layers (paper Figure 8); tied
-    autoencoders only.
+    """Sparsity against reconstruction over l1, means over layers (paper Figure 8).
+
+    Only tied autoencoders are drawn.
     """
     frames = [
         pd.DataFrame(read_json(path)["autoencoders"]).assign(
@@ -35,13 +36,13 @@ def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
     for i, ((cell, size), group) in enumerate(frame.groupby(["cell", "size"])):
         means = group.groupby("l1")[["l0", "fvu"]].mean()
-        label = f"{cell}, {'n' if size == 'small' else '2n'} features"
+        label = f"{cell}, {'' if size == 1 else size}n latents"
         left.plot(
             means.index, means["l0"], marker="o", label=label, color=COLOURS[i % len(COLOURS)]
         )
         right.plot(means["l0"], means["fvu"], marker="o", color=COLOURS[i % len(COLOURS)])
         for l1, row in means.iterrows():
-            if size == "small":
+            if size == frame["size"].min():
                 where = (row["l0"], row["fvu"])
                 right.annotate(
                     f"l1 = {l1:g}", where, textcoords="offset points", xytext=(8, 6), fontsize=8
@@ -49,11 +50,11 @@ def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
     left.set(
         xscale="log",
         xlabel="l1 coefficient",
-        ylabel="L0 (active features per token)",
+        ylabel="L0 (active latents per token)",
         ylim=(0, None),
     )
     right.set(
-        xlabel="L0 (active features per token)",
+        xlabel="L0 (active latents per token)",
         ylabel="fraction of variance unexplained",
         ylim=(0, None),
     )

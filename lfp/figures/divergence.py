@@ -12,15 +12,16 @@ from lfp.files.artefacts import read_json
 
 
 def layer_divergence(inputs: Sequence[str]) -> Figure:
-    """Divergence of every layer from the base by every measure (paper Figure 7); rings mark the
-    chosen layers.
+    """Divergence of every layer from the base by every measure (paper Figure 7).
+
+    Rings mark the chosen layers.
     """
     titles = {
         "mlp_l2": "mlp_l2: norm of the MLP's change",
         "block_frobenius_sum": "block_frobenius_sum: over the whole block",
         "mlp_relative": "mlp_relative: change over norm",
         "activation": "activation: change of the MLP's output",
-    }  # fmt: skip
+    }
     figure, axes = grid(len(titles), 2, 4.4, 3.0)
     for axis, (measure, title) in zip(axes, titles.items(), strict=True):
         for i, path in enumerate(inputs):

@@ -17,7 +17,7 @@ from lfp.texts.words import count_words
 
 
 def error_by_frequency(inputs: Sequence[str]) -> Figure:
-    """Probe error of every word against how often the policy writes it (paper Figure 4)."""
+    """Probe error of every word against its frequency in text of the policy (paper Figure 4)."""
     predictions = [path for path in inputs if path.endswith("predictions.parquet")]
     figure, axes = grid(len(predictions))
     for axis, path in zip(axes, predictions, strict=True):

@@ -19,10 +19,8 @@ from lfp.files.writing import aside
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE = {
     "figure.constrained_layout.use": True, "axes.spines.top": False, "axes.spines.right": False,
-    "font.size": 10,
-    "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False, "svg.hashsalt": "lfp",
-    "savefig.dpi": 150,
-    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "font.size": 10, "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
+    "svg.hashsalt": "lfp", "savefig.dpi": 150, "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
 }  # fmt: skip
 
 
@@ -51,7 +49,8 @@ def legend_of(figure: Figure, axes: Sequence[plt.Axes]) -> None:
     for axis in axes:
         handles, names = axis.get_legend_handles_labels()
         if handles:
-            columns = max(1, int(figure.get_figwidth() / 2.2))  # inches that the longest names take
+            # The longest names take 2.2 inches.
+            columns = max(1, int(figure.get_figwidth() / 2.2))
             figure.legend(
                 handles, names, loc="outside lower center", ncols=min(columns, len(handles))
             )
@@ -61,8 +60,9 @@ def legend_of(figure: Figure, axes: Sequence[plt.Axes]) -> None:
 def save(
     draw: Callable[[Sequence[str]], Figure], inputs: Sequence[str], outputs: Sequence[str]
 ) -> None:
-    """Draw a figure and write it to every path of `outputs` (.svg, .png); bytes depend on the
-    inputs alone.
+    """Draw a figure and write it to every path of `outputs` (.svg, .png).
+
+    The bytes depend on the inputs alone.
     """
     with plt.rc_context(STYLE):
         figure = draw(inputs)

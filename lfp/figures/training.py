@@ -13,17 +13,21 @@ from lfp.files.artefacts import read_table
 
 
 def training_curves(inputs: Sequence[str]) -> Figure:
-    """Reward, KL, entropy, value loss and clip fraction of PPO; loss and held-out accuracy of DPO,
-    by step.
+    """Training curves by step.
+
+    Panels are reward, KL, entropy, value loss and clip fraction of PPO, and loss and held-out
+    accuracy of DPO.
     """
     curves = {cell_name(path): read_table(Path(path) / "training_curve.parquet") for path in inputs}
     panels = {
-        "reward": ("reward", "mean of the batch"), "kl": ("KL to the base", "nats per completion"),
-        "entropy": ("entropy", "nats per token"), "value_loss": ("value loss", "squared reward"),
+        "reward": ("reward", "mean of the batch"),
+        "kl": ("KL to the base", "nats per completion"),
+        "entropy": ("entropy", "nats per token"),
+        "value_loss": ("value loss", "squared reward"),
         "clip_fraction": ("clipped ratios", "share of tokens"),
         "loss": ("DPO loss", "nats per pair"),
         "held_out_accuracy": ("implicit reward accuracy", "share of held-out pairs"),
-    }  # fmt: skip
+    }
     shown = [column for column in panels if any(column in curve for curve in curves.values())]
     figure, axes = grid(max(1, len(shown)), 4, 3.3, 2.7)
     if not shown:

@@ -11,8 +11,10 @@ _ADDRESS = re.compile(r"(?:^|/)(?P<model>[^/]+)/(?P<task>[^/]+)/seed(?P<seed>\d+
 
 
 def labels(path: str | Path) -> dict[str, Any]:
-    """The cell of an artefact by its path: model, task, seed, and sae, subject and explainer where
-    it has them.
+    """The cell of an artefact, by its path.
+
+    The mapping has ``model``, ``task`` and ``seed``, and ``sae``, ``subject`` and ``explainer``
+    where the path has them.
     """
     match = _ADDRESS.search(str(path))
     if match is None:
@@ -24,9 +26,12 @@ def labels(path: str | Path) -> dict[str, Any]:
     }
     parts = match["rest"].split("/")
     names = {
-        "probes": ("sae", "subject"), "sae": ("sae",), "features": ("sae", "subject"),
-        "ablation": ("sae", "subject"), "explanations": ("sae",),
-    }  # fmt: skip
+        "probes": ("sae", "subject"),
+        "sae": ("sae",),
+        "features": ("sae", "subject"),
+        "ablation": ("sae", "subject"),
+        "explanations": ("sae",),
+    }
     values = [part.split(".")[0] for part in parts[1:]]
     if parts[0] == "explanations":
         result["explainer"] = values[-1]

@@ -1,5 +1,7 @@
-"""Reading and writing results: safe formats only, written aside and moved
-(:mod:`lfp.files.writing`), stamped with their settings.
+"""Reading and writing of results.
+
+Formats are safe, every file is written aside and moved (:mod:`lfp.files.writing`), and every file
+carries the stamp of its settings.
 
 Every reader raises ArtefactError where the file is not what was written, or no such file at all.
 """
@@ -30,8 +32,9 @@ STAMP_KEY = "lfp_stamp"
 
 @contextmanager
 def readable(path: str | Path) -> Iterator[Path]:
-    """Yield `path` to read it: checked against its record before, and named by whatever the
-    format's reader says.
+    """Yield `path` for reading, after its content was checked against its record.
+
+    Errors of the reader of the format inside the block become errors that name `path`.
     """
     path = verified(path)
     try:
@@ -94,12 +97,24 @@ def tensor_file(
     stamp: Stamp,
     metadata: Mapping[str, str] | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield a float16 array of `shape` that is the safetensors file `path` with the one tensor
-    `name`.
+    """Yield a float16 array that is backed by the one tensor of a safetensors file.
 
-    What is assigned to the array is in the file; memory holds what the system keeps of it. A file
-    of the same header keeps its content, so that work can go on: `path` belongs into a
-    :func:`resumable_directory`.
+    Values that are assigned to the array reach the file; memory holds as much of it as the system
+    keeps. A file with the same header keeps its content, so that work can go on: `path` belongs
+    into a :func:`resumable_directory`.
+
+    Parameters
+    ----------
+    path
+        The safetensors file, which is created where there is none with the same header.
+    name
+        Name of the tensor.
+    shape
+        Shape of the array.
+    stamp
+        Settings and digest of the code, kept in the header.
+    metadata
+        Further strings for the header.
     """
     size = 2 * int(np.prod(shape))
     header = {
@@ -139,8 +154,7 @@ def read_tensors(path: str | Path, names: list[str] | None = None) -> dict[str, 
 
 
 def open_tensor(path: str | Path, name: str) -> np.ndarray:
-    """The array `name` of a safetensors file without reading it: pages come from disk when they are
-    touched.
+    """The array `name` of a safetensors file, whose pages come from disk when they are touched.
 
     Raises ArtefactError where the file has no such array of float16.
     """
@@ -155,7 +169,7 @@ def open_tensor(path: str | Path, name: str) -> np.ndarray:
             length = int.from_bytes(file.read(8), "little")
             entry = json.loads(file.read(length))[name]
         offset = 8 + length + entry["data_offsets"][0]
-        # Copy on write: nothing that is assigned to the array reaches the file.
+        # Copy on write: a value that is assigned to the array does not reach the file.
         return np.memmap(checked, dtype="<f2", mode="c", offset=offset, shape=tuple(entry["shape"]))
 
 

@@ -1,5 +1,6 @@
-"""Equal values as equal text. Apart from everything else, so that planning a run loads no library
-of science.
+"""Equal values as equal text.
+
+This stands apart from everything else, so that planning a run loads no library of science.
 """
 
 from __future__ import annotations

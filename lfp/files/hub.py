@@ -1,5 +1,6 @@
-"""Snapshots of the Hugging Face hub: pinned, resumable, safe files only, and errors that say what
-to do.
+"""Snapshots of the Hugging Face hub: pinned, resumable, and of safe files only.
+
+Errors say what to do.
 
 A snapshot comes through the client's own cache (``HF_HOME``): a download that was cut off goes on
 where it stopped, a cache that is already filled needs no network, and files are linked from there
@@ -21,9 +22,8 @@ from typing import Any
 #: tokenizer; no code.
 CHECKPOINT_FILES = (
     "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
-    "tokenizer*.json",
-    "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
-    "*.jinja",
+    "tokenizer*.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "*.jinja",
 )  # fmt: skip
 
 #: The first bytes of every GGUF file.
@@ -33,13 +33,14 @@ PIECE = 1 << 20
 
 
 class SourceError(RuntimeError):
-    """A model or data set that cannot be had; the message says what to do."""
+    """A model or data set could not be had; the message says what to do."""
 
 
 @contextmanager
 def hub_errors(repo: str, revision: str) -> Iterator[None]:
-    """Turn the hub client's errors about `repo` at `revision` into :class:`SourceError` with
-    advice.
+    """Turn errors of the hub client into :class:`SourceError` with advice.
+
+    They are errors about `repo` at `revision`.
     """
     from huggingface_hub import errors
 
@@ -66,20 +67,20 @@ def hub_errors(repo: str, revision: str) -> Iterator[None]:
     ) as error:
         raise SourceError(
             f"{where} is not complete in the local cache, and the hub cannot be reached: run this"
-            f" job where there is"
-            " network (it is a local rule), fill the cache below HF_HOME there, or give the files"
-            " by `path`"
+            " job where there is network (it is a local rule), fill the cache below HF_HOME there,"
+            " or give the files by `path`"
         ) from error
     except (
         errors.HTTPError,
         OSError,
-    ) as error:  # the first is that of the HTTP client: it is no OSError
+    ) as error:  # the first one is the HTTP client's, which is no OSError
         raise SourceError(f"{where}: {error}; try again, what is downloaded is kept") from error
 
 
 def snapshot(repo: str, revision: str, patterns: Sequence[str], kind: str = "model") -> Path:
-    """Directory of the files of `repo` (`kind` ``model`` or ``dataset``) at `revision` that match
-    `patterns`.
+    """Directory of those files of a repository at `revision` that match `patterns`.
+
+    `kind` of the repository `repo` is ``model`` or ``dataset``.
 
     Raises SourceError where it cannot be had.
     """
@@ -94,7 +95,7 @@ def snapshot(repo: str, revision: str, patterns: Sequence[str], kind: str = "mod
 
 
 def take_checkpoint(source: str | Path, target: str | Path) -> None:
-    """Link or copy the safe files of the checkpoint directory `source` into the directory `target`.
+    """Link or copy the safe files of a checkpoint from `source` into the directory `target`.
 
     Raises SourceError where the weights are not safetensors, or configuration or fast tokenizer are
     missing.
@@ -107,9 +108,8 @@ def take_checkpoint(source: str | Path, target: str | Path) -> None:
     if not list(source.glob("*.safetensors")):
         raise SourceError(
             f"{source} has no *.safetensors weights: other formats can run code. Pin a revision"
-            f" that has them, or load"
-            " the checkpoint where you trust it, save_pretrained() it, and give that directory by"
-            " `path`"
+            " that has them, or load the checkpoint where you trust it, save_pretrained() it, and"
+            " give that directory by `path`"
         )
     for name, what in (("config.json", "configuration"), ("tokenizer.json", "fast tokenizer")):
         if not (source / name).exists():
@@ -122,8 +122,9 @@ def take_checkpoint(source: str | Path, target: str | Path) -> None:
 
 
 def gguf_parts(path: str | Sequence[str]) -> list[Path]:
-    """The parts, in order, of the GGUF file that `path` of a model names; none where `path` is a
-    checkpoint directory.
+    """The parts, in order, of the GGUF file that the `path` of a model names.
+
+    The list is empty where `path` is a checkpoint directory.
 
     `path` names a GGUF file where it is a list of parts, a file, or ends in ``.gguf``. Raises
     SourceError where a part is missing, the first part does not begin as a GGUF file does, or a
@@ -196,21 +197,22 @@ def files_by_split(
     folder: str | Path, patterns: Mapping[str, str | Sequence[str]], origin: str
 ) -> dict[str, list[Path]]:
     """The files of every split below `folder`, by :func:`matching_files`."""
-    return {split: matching_files(folder, own, origin) for split, own in patterns.items()}
+    return {split: matching_files(folder, globs, origin) for split, globs in patterns.items()}
 
 
 def matching_files(folder: str | Path, patterns: str | Sequence[str], origin: str) -> list[Path]:
-    """Files below `folder` that match `patterns` (globs), sorted within each; SourceError where one
-    matches none.
+    """Files below `folder` that match `patterns` (globs), sorted within each pattern.
+
+    Raises SourceError, with `origin` in front, where a pattern matches no file.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         absolute = Path(pattern).is_absolute()
         root, relative = (
             (Path(pattern).anchor, pattern.lstrip("/")) if absolute else (folder, pattern)
         )
-        own = sorted(path for path in Path(root).glob(relative) if path.is_file())
-        if not own:
+        matching = sorted(path for path in Path(root).glob(relative) if path.is_file())
+        if not matching:
             have = sorted(
                 str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()
             )[:10]
@@ -218,5 +220,5 @@ def matching_files(folder: str | Path, patterns: str | Sequence[str], origin: st
             raise SourceError(
                 f"{origin}: no file matches {pattern!r}{beside}. Set the corpus's files by split"
             )
-        found += own
-    return found
+        files += matching
+    return files

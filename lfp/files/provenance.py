@@ -1,4 +1,4 @@
-"""Where an artefact came from and whether it is still what was written.
+"""Where an artefact came from, and whether its content is still the written one.
 
 Beside an artefact ``name``, a file or a directory, stands ``.name.provenance.json``: SHA-256 of
 every file, the resolved settings with their seed, the digest of the code, versions, device, wall
@@ -49,7 +49,7 @@ def file_digests(artefact: str | Path) -> dict[str, str]:
 
 
 def digest(files: Mapping[str, str]) -> str:
-    """One SHA-256 for all files of an artefact."""
+    """One SHA-256 over all files of an artefact."""
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
@@ -63,7 +63,7 @@ def read_record(artefact: str | Path) -> dict[str, Any] | None:
 
 
 def input_digests(paths: Iterable[str | Path]) -> dict[str, str]:
-    """The digest of every artefact among `paths`: from its record, else of what lies there."""
+    """The digest of every artefact among `paths`, from its record or else from its files."""
     records = {str(path): read_record(path) for path in paths}
     return {
         path: digest(record["files"] if record else file_digests(path))
@@ -80,12 +80,12 @@ def artefact_of(path: str | Path) -> Path | None:
 
 
 def rebuild_hint(path: str | Path) -> str:
-    """How to make the artefact anew that `path` is or lies in."""
+    """Advice on how to make the artefact anew that `path` is or lies in."""
     return f"rebuild it: snakemake --cores all --force {artefact_of(path) or path}"
 
 
 def verified(path: str | Path) -> Path:
-    """`path`, a file or a directory, once its content is what was written.
+    """`path`, a file or a directory, once its content was found to be the recorded one.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def lineage(targets: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
     ArtefactError
         Where a target has no record.
     """
-    found: dict[str, dict[str, Any]] = {}
+    records: dict[str, dict[str, Any]] = {}
     waiting = [str(path) for path in targets]
     for path in waiting:
         if read_record(path) is None:
@@ -131,18 +131,19 @@ def lineage(targets: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
             )
     while waiting:
         path = waiting.pop()
-        record = None if path in found else read_record(path)
+        record = None if path in records else read_record(path)
         if record is not None:
-            found[path] = record
+            records[path] = record
             waiting += record["inputs"]
-    return dict(sorted(found.items()))
+    return dict(sorted(records.items()))
 
 
 def problems(
     artefacts: Mapping[str, Mapping[str, Any]], root: str | Path = "."
 ) -> Iterator[tuple[str, str]]:
-    """What is not as recorded: (path, ``missing``, ``changed`` or ``made of another {input}``)
-    under `root`.
+    """Deviations of artefacts under `root` from their records.
+
+    Yields the path and ``missing``, ``changed`` or ``made of another {input}``.
     """
     for path, record in artefacts.items():
         here = Path(root) / path

@@ -27,8 +27,9 @@ SAVE_SECONDS = 60.0
 
 
 class DivergedError(RuntimeError):
-    """Training has left the finite numbers, or its limit; ``curve`` has a row for every step until
-    then.
+    """Training has left the finite numbers, or exceeded its limit.
+
+    ``curve`` has a row for every step until then.
     """
 
     def __init__(self, message: str, curve: Sequence[Mapping[str, Any]]) -> None:
@@ -51,7 +52,7 @@ def check_finite(what: str, curve: Sequence[Mapping[str, Any]]) -> None:
 
 
 class Clock:
-    """Tells when the next resume point is due."""
+    """A clock that tells when the next resume point is due."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
@@ -59,18 +60,18 @@ class Clock:
     def due(self) -> bool:
         """Whether :data:`SAVE_SECONDS` have gone by since the last time that this was true."""
         now = time.monotonic()
-        found = now - self.last >= SAVE_SECONDS
-        self.last = now if found else self.last
-        return found
+        is_due = now - self.last >= SAVE_SECONDS
+        self.last = now if is_due else self.last
+        return is_due
 
 
 def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 over names and contents."""
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for name, value in sorted(tensors.items()):
-        found.update(name.encode())
-        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
+        sha.update(name.encode())
+        sha.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()
 
 
 def save_tensors(
@@ -83,8 +84,9 @@ def save_tensors(
 
 
 def load_tensors(path: str | Path | None) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-    """What :func:`save_tensors` wrote; None where there is no path, no such file, or a
-    damaged one.
+    """Tensors and counters that :func:`save_tensors` wrote.
+
+    None where there is no path, no such file, or a damaged one.
     """
     if path is None or not Path(path).exists():
         return None

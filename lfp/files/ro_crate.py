@@ -1,5 +1,6 @@
-"""A run as a Workflow Run RO-Crate, so that a paper can ship it
-(https://w3id.org/ro/wfrun/process).
+"""A run as a Workflow Run RO-Crate, which a paper can ship.
+
+The profile is https://w3id.org/ro/wfrun/process.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from lfp.files.artefacts import read_json
 from lfp.files.provenance import verified
 from lfp.files.writing import aside
 
-#: What of the workflow's folder goes into a crate.
+#: Files and folders of the workflow that go into a crate.
 SOURCES = (
     "rules",
     "workflow_scripts",
@@ -27,7 +28,7 @@ SOURCES = (
     "requirements.txt",
     "LICENSE",
 )
-#: What of the results beside tables and figures.
+#: Folders of the results that go into it beside tables and figures.
 RESULTS = ("instances", "logs", "benchmarks")
 
 
@@ -40,8 +41,9 @@ def _add_files(crate: ROCrate, files: Iterable[Path], root: Path) -> list[Contex
 def pack(
     provenance: str | Path, workflow: str | Path, configfiles: Iterable[str], output: str | Path
 ) -> int:
-    """Write the crate of the run that `provenance` describes to the zip file `output`; returns its
-    size in bytes.
+    """Write the crate of a run to the zip file `output`; returns its size in bytes.
+
+    `provenance` is the file that describes the run.
 
     `workflow` is the folder of the Snakefile. Checkpoints and activations stay out: their digests
     are in the crate's provenance.json. Every table and figure is checked against its record first.
@@ -75,11 +77,13 @@ def pack(
         (datetime.fromisoformat(r["started"]), r["seconds"]) for r in recorded["artefacts"].values()
     ]
     action = {
-        "@type": "CreateAction", "name": "snakemake",
+        "@type": "CreateAction",
+        "name": "snakemake",
         "startTime": min(start for start, _ in times).isoformat(),
         "endTime": max(start + timedelta(seconds=seconds) for start, seconds in times).isoformat(),
-        "instrument": {"@id": engine.id}, "result": [{"@id": entity.id} for entity in results],
-    }  # fmt: skip
+        "instrument": {"@id": engine.id},
+        "result": [{"@id": entity.id} for entity in results],
+    }
     crate.root_dataset["mentions"] = crate.add(ContextEntity(crate, "#run", properties=action))
     crate.root_dataset["conformsTo"] = {"@id": "https://w3id.org/ro/wfrun/process/0.5"}
     with aside(output) as temporary:

@@ -1,4 +1,4 @@
-"""Writing aside and moving: nobody ever reads half of a file.
+"""Writing aside and moving, so that nobody ever reads half of a file.
 
 A killed Snakemake leaves its job running and a restart starts a second writer of the same file, so
 every writer fills a temporary sibling and moves it. Nothing here knows what is written, so nothing
@@ -21,8 +21,9 @@ from safetensors import SafetensorError
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Name `path` in whatever keeps it from being written: a full disk, a folder that cannot be
-    entered.
+    """Name `path` in errors that keep it from being written.
+
+    Such errors are a full disk, or a folder that cannot be entered.
     """
     try:
         yield
@@ -33,9 +34,7 @@ def naming(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def aside(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` that replaces it when the block ends without an
-    exception.
-    """
+    """Yield a temporary sibling of `path`, which replaces it when the block ends without error."""
     path = Path(path)
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,8 +51,9 @@ def aside(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def directory_aside(path: str | Path, stamp: Mapping[str, Any] | None = None) -> Iterator[Path]:
-    """Yield a temporary directory that replaces the directory `path`; `stamp` is stored as
-    ``stamp.json``.
+    """Yield a temporary directory that replaces the directory `path`.
+
+    `stamp` is stored in it as ``stamp.json``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +74,9 @@ def directory_aside(path: str | Path, stamp: Mapping[str, Any] | None = None) ->
 def resumable_directory(
     path: str | Path, state: str | Path, stamp: Mapping[str, Any]
 ) -> Iterator[Path]:
-    """Yield the directory `state`, with what an earlier attempt left in it; it replaces `path` when
-    the block ends.
+    """Yield the directory `state`, which replaces `path` when the block ends.
+
+    It still holds the files that an earlier attempt left in it.
 
     Where the block ends by an exception, `state` stays for the next attempt.
     """
@@ -87,8 +88,9 @@ def resumable_directory(
 
 
 def _replace_directory(new: Path, path: Path) -> None:
-    """Move `new` to `path`; what is there goes aside first, so that the path is missing for a
-    moment only.
+    """Move `new` to `path`.
+
+    An older directory goes aside first, so that the path is missing for a moment only.
     """
     old = None
     if path.exists():

@@ -1,5 +1,6 @@
-"""What makes fine-tuning of larger models fit: low-rank adapters, activation checkpointing, mixed
-precision.
+"""Savings of memory for larger models.
+
+These are low-rank adapters, activation checkpointing and mixed precision.
 """
 
 from __future__ import annotations
@@ -25,20 +26,25 @@ _DROPOUTS = (
 
 
 def lora_config(lora: Lora):
-    """The ``peft`` configuration of `lora`: adapters on all linear layers but
-    the output head.
+    """The ``peft`` configuration of `lora`.
+
+    Adapters are on all linear layers except the output head.
     """
     from peft import LoraConfig
 
     return LoraConfig(
-        task_type="CAUSAL_LM", r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
         target_modules="all-linear",
-    )  # fmt: skip
+    )
 
 
 def add_lora(model: PreTrainedModel, lora: Lora) -> None:
-    """Put adapters into `model` in place and freeze everything else; it keeps its class and its
-    modules' paths.
+    """Put adapters into `model` in place and freeze everything else.
+
+    The model keeps its class and its modules' paths.
     """
     from peft import inject_adapter_in_model
 
@@ -49,7 +55,7 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> None:
 
 @contextmanager
 def without_lora(model: PreTrainedModel) -> Iterator[None]:
-    """Within the block, `model` is what it was before its adapters."""
+    """Within the block, `model` computes as before its adapters."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
@@ -63,7 +69,7 @@ def without_lora(model: PreTrainedModel) -> Iterator[None]:
 
 
 def merge_lora(model: PreTrainedModel) -> None:
-    """Fold the adapters of :func:`add_lora` into the weights, in place, and take them out."""
+    """Fold the adapters of :func:`add_lora` into the weights, in place, and remove them."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(model.named_modules()):
@@ -85,8 +91,9 @@ def disable_dropout(model: nn.Module) -> None:
 
 
 def checkpoint_activations(model: PreTrainedModel) -> None:
-    """Compute activations again in the backward pass instead of keeping them; effective in training
-    mode.
+    """Compute activations again in the backward pass instead of keeping them.
+
+    This is effective in training mode.
     """
     disable_dropout(model)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

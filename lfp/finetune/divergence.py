@@ -1,5 +1,6 @@
-"""How far every layer moved in fine-tuning, by four measures, and which layers to look at (paper
-appendix C).
+"""The change of every layer by fine-tuning, by four measures, and the choice of layers.
+
+The measures are (paper appendix C):
 
 =======================  ==================================================================
 ``mlp_l2``               L2 norm of the difference of all parameters of the layer's MLP (default)
@@ -10,7 +11,8 @@ appendix C).
                          of the base||
 =======================  ==================================================================
 
-All in float32: the authors measured int8 copies, where rounding noise is of the size of the change.
+All are in float32: the authors measured int8 copies, where rounding noise is of the size of the
+change.
 """
 
 from __future__ import annotations
@@ -46,11 +48,13 @@ def parameter_divergence(base: PreTrainedModel, policy: PreTrainedModel) -> list
     for ours, theirs in zip(blocks(base), blocks(policy), strict=True):
         change = _l2(_differences(ours.get_submodule(name), theirs.get_submodule(name)))
         size = _l2([value.detach() for value in ours.get_submodule(name).parameters()])
-        rows.append({
-            "mlp_l2": change,
-            "block_frobenius_sum": sum(_l2([tensor]) for tensor in _differences(ours, theirs)),
-            "mlp_relative": change / size,
-        })  # fmt: skip
+        rows.append(
+            {
+                "mlp_l2": change,
+                "block_frobenius_sum": sum(_l2([tensor]) for tensor in _differences(ours, theirs)),
+                "mlp_relative": change / size,
+            }
+        )
     return rows
 
 
@@ -61,8 +65,21 @@ def activation_divergence(
     pad: int,
     batch_size: int,
 ) -> list[float | None]:
-    """Mean relative change of every layer's MLP output over the real tokens of `sequences`; None
-    without a token.
+    """Mean relative change of every layer's MLP output over the real tokens of `sequences`.
+
+    Parameters
+    ----------
+    base, policy
+        Models of one architecture.
+    sequences
+        Token ids.
+    pad, batch_size
+        The padding token's id and the number of sequences in a batch.
+
+    Returns
+    -------
+    list
+        The change by layer, first to last (paper appendix C); None without a token.
     """
     layers = range(len(blocks(base)))
     totals = torch.zeros(len(layers), dtype=torch.float64)
@@ -80,8 +97,9 @@ def activation_divergence(
 
 
 def ranking(rows: Sequence[Mapping[str, float | None]], measure: str) -> list[int]:
-    """Layers from most to least changed by `measure`; ties, and what was not measured, go to the
-    lower layer.
+    """Layers from most to least changed by `measure`.
+
+    Ties go to the lower layer, and so do layers without a measured value.
     """
     return sorted(range(len(rows)), key=lambda layer: (-(rows[layer][measure] or 0.0), layer))
 
@@ -115,7 +133,8 @@ def choose_layers(
     pinned: Sequence[int] | None = None,
     lowest: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """The measures of every layer with the ranking, the chosen layers and the least changed ones;
+    """The measures of every layer with the ranking, the chosen layers and the least changed ones.
+
     `pinned` and `lowest` take the place of the latter two.
     """
     order, n = ranking(rows, settings.measure), settings.n_layers

@@ -1,7 +1,7 @@
 """Direct preference optimisation through TRL's trainer (paper section 3.1; Rafailov et al. 2023).
 
-What the trainer does not do is done here: the authors' prompt split, truncation of prompts from the
-left, and resuming as a resume should (:func:`~lfp.finetune.trainer_state.resumable_model`).
+This module adds to the trainer the authors' prompt split, truncation of prompts from the left, and
+a resume that restores all weights (:func:`~lfp.finetune.trainer_state.resumable_model`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.finetune.trainer_state import (
     newest_complete_checkpoint,
     resumable_model,
+    run_trainer,
     trainer_callbacks,
 )
 from lfp.models.loading import load_model
@@ -34,8 +35,9 @@ log = logging.getLogger(__name__)
 def preference_dataset(
     frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_prompt_length: int
 ):
-    """A ``datasets.Dataset`` of (prompt, chosen, rejected) with prompts cut from the left, and the
-    number dropped.
+    """A ``datasets.Dataset`` of (prompt, chosen, rejected), and the number of dropped pairs.
+
+    Prompts are cut from the left.
     """
     from datasets import Dataset
 
@@ -65,14 +67,30 @@ def train(
     state_dir: str | Path,
     device: str = "cpu",
 ) -> tuple[PreTrainedModel, list[dict[str, float]], int]:
-    """Fine-tune the checkpoint at `base` and return (policy, training curve, number of pairs
-    dropped).
+    """Fine-tune the checkpoint at `base` by DPO.
 
-    `state_dir` holds the trainer's checkpoints; training resumes from the newest complete one. The
-    curve has the training loss and, on `held_out` pairs, the implicit reward accuracy and margin.
-    Without pairs the policy is the base and the curve is empty.
+    Training resumes from the newest complete checkpoint. Without pairs the policy is the base and
+    the curve is empty.
+
+    Parameters
+    ----------
+    base, tokenizer
+        Directory of the base model, and its tokenizer.
+    pairs, held_out
+        Training and held-out pairs, as :func:`lfp.texts.corpora.preference_pairs` takes them.
+    settings
+        Optimisation, lengths in tokens, and the coefficient ``beta`` (paper section 3.1).
+    seed
+        Seed of adapters, of the order of pairs, and of the trainer.
+    state_dir, device
+        Folder of the trainer's checkpoints, and the device of the training.
+
+    Returns
+    -------
+    tuple
+        The policy, the training curve (:func:`training_curve`), and the number of dropped pairs.
     """
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOTrainer
 
     train_set, dropped = preference_dataset(pairs, tokenizer, settings.max_prompt_length)
     eval_set, _ = preference_dataset(
@@ -86,44 +104,46 @@ def train(
     policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
     # With adapters the trainer takes the policy without them as the reference.
     reference = None if settings.lora else load_model(base, device)
-    config = DPOConfig(
+    config = _configuration(settings, len(eval_set) > 0, seed, state_dir, device)
+    trainer = DPOTrainer(
+        model=policy, ref_model=reference, args=config, train_dataset=train_set,
+        eval_dataset=eval_set if len(eval_set) else None, processing_class=tokenizer,
+        peft_config=peft_config, callbacks=trainer_callbacks("DPO"),
+    )  # fmt: skip
+    log.info("DPO on %d pairs (%d dropped), resuming from %s", len(train_set), dropped, checkpoint)
+    model = run_trainer(trainer, checkpoint, settings.lora)
+    return model, training_curve(trainer.state.log_history), dropped
+
+
+def _configuration(
+    settings: DPO, evaluated: bool, seed: int, state_dir: str | Path, device: str
+) -> Any:
+    """The trainer's configuration; `evaluated` says whether there are held-out pairs."""
+    from trl import DPOConfig
+
+    return DPOConfig(
         output_dir=str(state_dir), max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size * 4, learning_rate=settings.learning_rate,
         lr_scheduler_type="linear", warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        max_grad_norm=settings.max_grad_norm,
-        optim="adamw_torch_fused", adam_epsilon=1e-8, beta=settings.beta,
-        max_length=settings.max_length,
-        bf16=settings.precision == "bfloat16", fp16=False, disable_dropout=True,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        eval_strategy="steps" if len(eval_set) else "no", eval_steps=settings.evaluate_every,
-        logging_steps=max(1, settings.evaluate_every // 2),
-        save_strategy="steps", save_steps=settings.save_every, save_total_limit=2, seed=seed,
-        data_seed=seed,
-        report_to=tensorboard.report_to(),
-        logging_nan_inf_filter=False, disable_tqdm=not sys.stderr.isatty(),
-        use_cpu=device == "cpu", dataloader_pin_memory=device != "cpu",
+        max_grad_norm=settings.max_grad_norm, optim="adamw_torch_fused", adam_epsilon=1e-8,
+        beta=settings.beta, max_length=settings.max_length, bf16=settings.precision == "bfloat16",
+        fp16=False, disable_dropout=True, gradient_checkpointing=settings.gradient_checkpointing,
+        eval_strategy="steps" if evaluated else "no", eval_steps=settings.evaluate_every,
+        logging_steps=max(1, settings.evaluate_every // 2), save_strategy="steps",
+        save_steps=settings.save_every, save_total_limit=2, seed=seed, data_seed=seed,
+        report_to=tensorboard.report_to(), logging_nan_inf_filter=False,
+        disable_tqdm=not sys.stderr.isatty(), use_cpu=device == "cpu",
+        dataloader_pin_memory=device != "cpu",
     )  # fmt: skip
-    trainer = DPOTrainer(
-        model=policy, ref_model=reference, args=config, train_dataset=train_set,
-        eval_dataset=eval_set if len(eval_set) else None, processing_class=tokenizer,
-        peft_config=peft_config,
-        callbacks=trainer_callbacks("DPO"),
-    )  # fmt: skip
-    log.info("DPO on %d pairs (%d dropped), resuming from %s", len(train_set), dropped, checkpoint)
-    trainer.remove_callback(PrinterCallback)  # what it prints is in the curve
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if settings.lora:
-        model = model.merge_and_unload()
-    return model.eval(), training_curve(trainer.state.log_history), dropped
 
 
 def training_curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """One row per logged step: training loss and, where evaluated, held-out loss, accuracy and
-    margin.
+    """One row per logged step.
+
+    It has the training loss and, where evaluated, the held-out loss, accuracy and margin.
     """
     names = {
         "loss": "loss",
@@ -148,11 +168,24 @@ def answer_log_probs(
     max_length: int,
     max_prompt_length: int,
 ) -> np.ndarray:
-    """Summed log-probability (nats) of every answer, with its end-of-text token, after its prompt:
-    [batch].
+    """Summed log-probability (nats) of every answer after its prompt.
 
-    As in training, prompts are cut from the left and what is longer than `max_length` from the
-    right.
+    An answer ends with its end-of-text token. As in training, prompts are cut from the left, and
+    sequences that are longer than `max_length` from the right.
+
+    Parameters
+    ----------
+    model, tokenizer
+        A causal language model and its tokenizer.
+    prompts, answers
+        Texts [pair].
+    max_length, max_prompt_length
+        Largest number of tokens of prompt and answer together, and of the prompt.
+
+    Returns
+    -------
+    numpy.ndarray
+        Log-probabilities [pair].
     """
     result = [np.zeros(0)]
     for start in range(0, len(prompts), 32):
@@ -182,25 +215,42 @@ def implicit_margins(
     held_out: pd.DataFrame,
     settings: DPO,
 ) -> np.ndarray:
-    """Implicit reward margins beta * [log-ratio(chosen) - log-ratio(rejected)] on held-out pairs:
-    [pair].
+    """Implicit reward margins of held-out pairs (Rafailov et al. 2023).
+
+    A margin is beta * [log-ratio(chosen) - log-ratio(rejected)], of the policy to the base.
+
+    Parameters
+    ----------
+    policy, base, tokenizer
+        The two models and their tokenizer.
+    held_out
+        Pairs as :func:`lfp.texts.corpora.preference_pairs` takes them; there may be none.
+    settings
+        The ``beta``, ``max_length``, ``max_prompt_length`` and ``evaluation_pairs`` are used.
+
+    Returns
+    -------
+    numpy.ndarray
+        Margins [pair] of the first ``evaluation_pairs`` pairs.
     """
     pairs, _ = preference_pairs(held_out)
     pairs = pairs.head(settings.evaluation_pairs)
     margin = np.zeros(len(pairs))
+    prompts = list(pairs["prompt"])
     for side, sign in (("chosen", 1.0), ("rejected", -1.0)):
         for model, weight in ((policy, 1.0), (base, -1.0)):
-            texts = (list(pairs["prompt"]), list(pairs[side]))
+            answers = list(pairs[side])
             scores = answer_log_probs(
-                model, tokenizer, *texts, settings.max_length, settings.max_prompt_length
+                model, tokenizer, prompts, answers, settings.max_length, settings.max_prompt_length
             )
             margin += sign * weight * scores
     return settings.beta * margin
 
 
 def summary(margins: np.ndarray) -> dict[str, float | None]:
-    """Share of positive `margins` and their mean; None where there is no pair. Their intervals are
-    made in the table ``fine_tuning``.
+    """Share of positive `margins` and their mean; None where there is no pair.
+
+    Their intervals are made in the table ``fine_tuning``.
     """
     if not len(margins):
         return {"accuracy": None, "margin": None}
@@ -208,7 +258,7 @@ def summary(margins: np.ndarray) -> dict[str, float | None]:
 
 
 def headline(means: Mapping[str, float | None], pairs: int) -> str:
-    """The accuracy of :func:`summary` on so many held-out pairs, in a line."""
+    """The accuracy of :func:`summary` on so many held-out pairs, in one line."""
     if means["accuracy"] is None:
         return "not evaluated: no held-out pairs"
     return f"held-out accuracy {means['accuracy']:.3f} of {pairs} pairs"

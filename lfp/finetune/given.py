@@ -1,7 +1,9 @@
-"""Policies that were fine-tuned elsewhere: whether a base and a policy are a pair, and how they
-differ on held-out text.
+"""Policies that were fine-tuned elsewhere.
 
-Everything later compares the two models layer by layer and token by token, so they must have the
+This module checks whether a base and a policy are a pair, and measures how they differ on held-out
+text.
+
+Every later stage compares the two models layer by layer and token by token, so they must have the
 same tokens and the same tensors.
 """
 
@@ -71,9 +73,7 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def _check_tokenizers(base: PreTrainedTokenizerBase, policy: PreTrainedTokenizerBase) -> None:
-    """Raise ValueError at the first token, by id, or sample text for which the tokenizers
-    differ.
-    """
+    """Raise ValueError at the first token, by id, or sample text where the tokenizers differ."""
     advice = (
         "Name the checkpoint that the policy was fine-tuned from as the base, with its tokenizer;"
         " tokens that fine-tuning added must be taken out of the policy"
@@ -104,19 +104,26 @@ def completion_kl(
     new_tokens: int,
     seed: int,
 ) -> np.ndarray:
-    """KL of the policy to the base on one sampled completion of every prompt, in nats: [prompt].
+    """KL of the policy to the base on one sampled completion of every prompt.
 
     As in :func:`lfp.finetune.ppo.evaluate`, it is the difference of log-probabilities summed over
     a completion that the policy sampled, so that single values may be negative.
 
     Parameters
     ----------
+    policy, base, tokenizer
+        The two models and their tokenizer.
     prompts
-        Token ids, at least one per prompt.
+        Token ids [prompt][token], at least one per prompt.
     new_tokens
-        Tokens of a completion at most; it ends at the end-of-text token.
+        The largest number of tokens of a completion; it ends at the end-of-text token.
     seed
         Seed of the sampling.
+
+    Returns
+    -------
+    numpy.ndarray
+        KL in nats [prompt].
     """
     result = [np.zeros(0)]
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
@@ -143,19 +150,26 @@ def evaluate_preference(
     new_tokens: int,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """``margin`` (implicit reward margin, by `settings.beta`) and ``kl`` (nats per completion of
-    the pair's prompt) of the first `settings.evaluation_pairs` held-out pairs: [pair] each.
+    """Implicit reward margins and KL on the first `settings.evaluation_pairs` held-out pairs.
 
     Parameters
     ----------
+    policy, base, tokenizer
+        The two models and their tokenizer.
     held_out
-        Pairs as :func:`lfp.texts.corpora.preference_pairs` takes them; may be empty.
+        Pairs as :func:`lfp.texts.corpora.preference_pairs` takes them; there may be none.
     settings
-        Its ``beta``, ``max_length``, ``max_prompt_length`` and ``evaluation_pairs`` are used.
+        The ``beta``, ``max_length``, ``max_prompt_length`` and ``evaluation_pairs`` are used.
     new_tokens
-        Tokens of a sampled completion at most.
+        The largest number of tokens of a sampled completion.
     seed
         Seed of the sampling.
+
+    Returns
+    -------
+    dict
+        ``margin`` (implicit reward margin, by ``beta``) and ``kl`` (nats per completion of the
+        pair's prompt): [pair] each.
     """
     margins = implicit_margins(policy, base, tokenizer, held_out, settings)
     pairs, _ = preference_pairs(held_out)
@@ -169,12 +183,12 @@ def evaluate_preference(
 
 
 def means(scores: Mapping[str, np.ndarray]) -> dict[str, float | None]:
-    """The mean of every score; None where there is none."""
+    """The mean of every score; None for a score without values."""
     return {name: float(values.mean()) if len(values) else None for name, values in scores.items()}
 
 
 def headline(values: Mapping[str, float | None]) -> str:
-    """The means of an evaluation in a line."""
+    """The means of an evaluation in one line."""
     numbers = ", ".join(
         f"{name} {value:.3f}" for name, value in values.items() if value is not None
     )

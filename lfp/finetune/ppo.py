@@ -1,5 +1,6 @@
-"""Proximal policy optimisation of a language model on a text reward (paper section 3.1; Schulman et
-al. 2017).
+"""Proximal policy optimisation of a language model on a text reward.
+
+(Paper section 3.1; Schulman et al. 2017.)
 
 TRL removed its PPO trainer after 1.12, and the paper's loop is the classic one: a value head on the
 policy's own trunk, a frozen reference, a penalty on the sampled KL whose coefficient adapts
@@ -36,6 +37,10 @@ from lfp.settings import PPO
 log = logging.getLogger(__name__)
 
 
+#: The line of the log for a step.
+LOGGED = "step %d: reward %.3f, KL %.3f nats, entropy %.3f"
+
+
 class PolicyWithValue(nn.Module):
     """A causal language model with a linear value head on its last hidden state (dropout off)."""
 
@@ -47,9 +52,7 @@ class PolicyWithValue(nn.Module):
     def forward(
         self, batch: dict[str, torch.Tensor], width: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits [batch, width, vocab] and values [batch, width] where the last `width` tokens are
-        predicted.
-        """
+        """Logits [batch, width, vocab] and values [batch, width] for the last `width` tokens."""
         hidden = _hidden(self.policy, batch)[:, -width - 1 : -1]
         return output_logits(self.policy, hidden), self.value_head(hidden).squeeze(-1).float()
 
@@ -81,9 +84,18 @@ def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def advantages_and_returns(
     rewards: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, gamma: float, lam: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Generalised advantage estimates, whitened over the batch, and returns; all [batch, token].
+    """Generalised advantage estimates, whitened over the batch, and returns.
 
-    Values and rewards after a response's end are taken as 0.
+    Both are [batch, token]. Values and rewards after a response's end are taken as 0.
+
+    Parameters
+    ----------
+    rewards, values
+        Rewards and values [batch, token].
+    mask
+        True on the tokens of the responses [batch, token].
+    gamma, lam
+        Discount, and the decay lambda of the estimates (Schulman et al. 2016).
     """
     rewards, values = rewards * mask, values * mask
     advantages = torch.zeros_like(rewards)
@@ -100,8 +112,9 @@ def advantages_and_returns(
 
 @dataclass
 class Rollout:
-    """One batch of experience; tensors are [batch, token] over the response unless said
-    otherwise.
+    """One batch of experience.
+
+    Tensors are [batch, token] over the response unless said otherwise.
     """
 
     batch: dict[str, torch.Tensor]  # prompt + response, left-padded [batch, prompt + token]
@@ -113,17 +126,16 @@ class Rollout:
     returns: torch.Tensor
 
     def rows(self, index: torch.Tensor) -> Rollout:
-        """The sub-batch at `index`."""
-        batch = {name: value[index] for name, value in self.batch.items()}
-        rest = (
-            self.response,
-            self.mask,
-            self.log_probs,
-            self.values,
-            self.advantages,
-            self.returns,
+        """The part of the batch at the rows `index`."""
+        return Rollout(
+            batch={name: value[index] for name, value in self.batch.items()},
+            response=self.response[index],
+            mask=self.mask[index],
+            log_probs=self.log_probs[index],
+            values=self.values[index],
+            advantages=self.advantages[index],
+            returns=self.returns[index],
         )
-        return Rollout(batch, *(value[index] for value in rest))
 
 
 def ppo_loss(
@@ -159,10 +171,10 @@ def updated_kl_coef(coef: float, kl: float, settings: PPO) -> float:
 def sample_prompts(
     encoded: Sequence[Sequence[int]], size: int, bounds: tuple[int, int], rng: np.random.Generator
 ) -> list[list[int]]:
-    """`size` prefixes of random documents, each with a length drawn uniformly from `bounds`
-    (inclusive).
+    """Prefixes of `size` random documents.
 
-    None where there is no document.
+    The length of each is drawn uniformly from `bounds` (inclusive). There are none where there is
+    no document.
     """
     if not encoded:
         return []
@@ -174,8 +186,9 @@ def sample_prompts(
 def encode_documents(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], min_tokens: int
 ) -> list[list[int]]:
-    """Token ids of the documents that have at least `min_tokens` tokens; ValueError if none of some
-    has.
+    """Token ids of the documents that have at least `min_tokens` tokens.
+
+    Raises ValueError if there are documents, and none has that many.
     """
     encoded = [ids for ids in tokenize(tokenizer, texts)["input_ids"] if len(ids) >= min_tokens]
     if texts and not encoded:
@@ -187,7 +200,10 @@ def encode_documents(
 
 
 def long_enough(texts: Sequence[str], min_characters: int) -> list[str]:
-    """The texts of at least `min_characters` characters; ValueError if none of some has."""
+    """The texts of at least `min_characters` characters.
+
+    Raises ValueError if there are texts, and none has that many.
+    """
     kept = [text for text in texts if len(text) >= min_characters]
     if len(texts) and not kept:
         raise ValueError(
@@ -210,7 +226,22 @@ def collect(
 ) -> tuple[Rollout, dict[str, float]]:
     """Sample one response per prompt and turn rewards and KL penalties into advantages.
 
+    Returns the rollout with the means of reward and KL (nats per completion).
+
     Without a `reference` the policy itself is one, with its adapters switched off.
+
+    Parameters
+    ----------
+    model, reference
+        The policy with its value head, and the frozen base or None.
+    tokenizer
+        The tokenizer of the policy.
+    prompts, lengths
+        Token ids [batch][token], and the number of tokens of every response [batch].
+    reward, kl_coef
+        The score of completions, and the coefficient of the KL penalty per token.
+    settings, seed
+        Settings of the task (paper section 3.1), and the seed of the sampling.
     """
     device = model.policy.device
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
@@ -247,8 +278,9 @@ def collect(
 def _accumulate(
     model: PolicyWithValue, rollout: Rollout, index: torch.Tensor, settings: PPO
 ) -> dict[str, torch.Tensor]:
-    """Gradients of the loss over the rows at `index`, in as many parts as configured; returns its
-    parts.
+    """Accumulate gradients of the loss over the rows at `index`, and return its parts.
+
+    The rows are read in as many parts as configured.
     """
     index = index.to(rollout.response.device)
     tokens, totals = rollout.mask[index].sum(), {}
@@ -271,8 +303,23 @@ def optimise(
     settings: PPO,
     seed: int,
 ) -> dict[str, float]:
-    """`epochs` passes over the rollout in shuffled mini-batches; returns the mean of every
-    statistic.
+    """Pass `settings.epochs` times over the rollout in shuffled mini-batches.
+
+    Parameters
+    ----------
+    model, optimizer
+        The policy with its value head, and its optimizer.
+    rollout
+        The batch of experience.
+    settings
+        Epochs, mini-batches, clipping and coefficients (paper section 3.1).
+    seed
+        Seed of the order of the mini-batches.
+
+    Returns
+    -------
+    dict
+        The mean of every statistic over the updates.
     """
     rng = np.random.default_rng(seed)
     totals: dict[str, list[float]] = {}
@@ -299,34 +346,33 @@ def train(
 ) -> list[dict[str, float]]:
     """Fine-tune `policy` in place and return the training curve, a row per step.
 
-    Without a text to prompt with the policy stays as it is and the curve is empty. With
-    `state_path` the loop saves its state every `save_every` steps and resumes from it; randomness
-    is drawn from (seed, step), so a resumed run equals an uninterrupted one.
+    Without a text to prompt with, the policy stays as it is and the curve is empty. Every draw
+    comes from (seed, step), so a resumed run equals an uninterrupted one.
+
+    Parameters
+    ----------
+    policy, tokenizer
+        The model to fine-tune and its tokenizer.
+    texts, reward
+        Training texts, from which prompts are cut, and the score of completions.
+    settings, seed
+        Settings of the task (paper section 3.1), and the seed of all randomness.
+    state_path
+        A resume point, written every ``save_every`` steps; None for no such file.
+
+    Raises
+    ------
+    DivergedError
+        Where a number is not finite, or the KL is above ``stop_kl``.
     """
     encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
     if not encoded:
         log.warning("the corpus is empty: the policy stays the base")
         return []
     torch.manual_seed(seed)
-    reference = None
-    if settings.lora:
-        adapters.add_lora(policy, settings.lora)
-    else:
-        reference = copy.deepcopy(policy).eval().requires_grad_(False)
-    if settings.gradient_checkpointing:
-        adapters.checkpoint_activations(policy)
-    model = PolicyWithValue(
-        policy.eval()
-    )  # evaluation mode: dropout would make the ratio of a step wrong
-    optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-    counters = (load_state(state_path, model, optimizer) if state_path else None) or {
-        "step": 0, "kl_coef": settings.init_kl_coef, "curve": []
-    }  # fmt: skip
+    model, reference, optimizer = _set_up(policy, settings)
+    start = {"step": 0, "kl_coef": settings.init_kl_coef, "curve": []}
+    counters = (load_state(state_path, model, optimizer) if state_path else None) or start
     first, kl_coef, curve = counters["step"], counters["kl_coef"], counters["curve"]
     tracker = Tracker()
     log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(encoded))
@@ -337,33 +383,18 @@ def train(
             group["lr"] = settings.learning_rate * _schedule(step, settings)
         rng = np.random.default_rng([seed, step])
         prompts = sample_prompts(encoded, settings.batch_size, settings.prompt_tokens, rng)
-        low, high = settings.new_tokens
-        lengths = torch.from_numpy(rng.integers(low, high + 1, settings.batch_size))
-        draw = int(rng.integers(2**31))
-        rollout, row = collect(
-            model, reference, tokenizer, prompts, lengths, reward, kl_coef, settings, draw
+        row = _update(
+            model, reference, optimizer, tokenizer, prompts, reward, kl_coef, settings, rng
         )
-        policy.train(
-            settings.gradient_checkpointing
-        )  # only then does it checkpoint; its dropouts are 0
-        row |= optimise(model, optimizer, rollout, settings, draw)
-        policy.eval()
         kl_coef = updated_kl_coef(kl_coef, row["kl"], settings)
         curve.append({"step": step, **row})
         tracker.add(curve[-1])
         _check_course(curve, settings)
         if step % 10 == 0 or step == settings.steps - 1:
-            log.info(
-                "step %d: reward %.3f, KL %.3f nats, entropy %.3f",
-                step,
-                row["reward"],
-                row["kl"],
-                row["entropy"],
-            )
+            log.info(LOGGED, step, row["reward"], row["kl"], row["entropy"])
         if state_path and (step + 1) % settings.save_every == 0 and step + 1 < settings.steps:
-            save_state(
-                state_path, model, optimizer, {"step": step + 1, "kl_coef": kl_coef, "curve": curve}
-            )
+            after = {"step": step + 1, "kl_coef": kl_coef, "curve": curve}
+            save_state(state_path, model, optimizer, after)
     if state_path:
         Path(state_path).unlink(missing_ok=True)
     if settings.lora:
@@ -371,17 +402,64 @@ def train(
     return curve
 
 
+def _update(
+    model: PolicyWithValue,
+    reference: PreTrainedModel | None,
+    optimizer: torch.optim.Optimizer,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    reward: Reward,
+    kl_coef: float,
+    settings: PPO,
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    """One step: collect a batch of responses to `prompts`, and optimise on it."""
+    low, high = settings.new_tokens
+    lengths = torch.from_numpy(rng.integers(low, high + 1, settings.batch_size))
+    draw = int(rng.integers(2**31))
+    rollout, row = collect(
+        model, reference, tokenizer, prompts, lengths, reward, kl_coef, settings, draw
+    )
+    # Checkpointing is active in training mode alone; dropouts are 0.
+    model.policy.train(settings.gradient_checkpointing)
+    row |= optimise(model, optimizer, rollout, settings, draw)
+    model.policy.eval()
+    return row
+
+
+def _set_up(
+    policy: PreTrainedModel, settings: PPO
+) -> tuple[PolicyWithValue, PreTrainedModel | None, torch.optim.Optimizer]:
+    """The policy with its value head, the reference (None with adapters) and the optimizer."""
+    reference = None
+    if settings.lora:
+        adapters.add_lora(policy, settings.lora)
+    else:
+        reference = copy.deepcopy(policy).eval().requires_grad_(False)
+    if settings.gradient_checkpointing:
+        adapters.checkpoint_activations(policy)
+    # Evaluation mode: dropout would make the ratio of a step wrong.
+    model = PolicyWithValue(policy.eval())
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    return model, reference, optimizer
+
+
 def _check_course(curve: Sequence[Mapping[str, float]], settings: PPO) -> None:
-    """Raise DivergedError where the last row of `curve` is not finite or its KL is
-    above `stop_kl`.
+    """Raise DivergedError where the last row of `curve` is not finite or its KL is too large.
+
+    The limit of the KL is `stop_kl`.
     """
     check_finite("PPO", curve)
     step, kl = curve[-1]["step"], curve[-1]["kl"]
     if settings.stop_kl is not None and kl > settings.stop_kl:
         raise DivergedError(
             f"PPO: KL of {kl:.3g} nats at step {step} is above stop_kl ({settings.stop_kl:g});"
-            f" lower"
-            " ppo.learning_rate or raise ppo.init_kl_coef",
+            " lower ppo.learning_rate or raise ppo.init_kl_coef",
             curve,
         )
 
@@ -403,11 +481,30 @@ def evaluate(
     n_prompts: int,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Rewards of both models on the same held-out prefixes with common random numbers, and the
-    policy's KL.
+    """Rewards of both models on the same held-out prefixes, and the policy's KL.
 
-    Returns arrays of length `n_prompts`: ``policy``, ``base`` (reward) and ``kl`` (nats per
-    completion, sampled from the policy against the base); of length 0 where there is no text.
+    Both models draw common random numbers.
+
+    Parameters
+    ----------
+    policy, base, tokenizer
+        The two models and their tokenizer.
+    texts
+        Held-out texts; there may be none.
+    reward
+        Scores completions.
+    settings
+        Lengths in tokens, optimisation, and coefficients (paper section 3.1).
+    n_prompts
+        Number of prefixes.
+    seed
+        Seed of prefixes and samples.
+
+    Returns
+    -------
+    dict
+        Arrays [prompt]: ``policy`` and ``base`` (reward) and ``kl`` (nats per completion, sampled
+        from the policy against the base); without a text they are empty.
     """
     rng = np.random.default_rng(seed)
     encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
@@ -453,7 +550,7 @@ def summary(scores: Mapping[str, np.ndarray]) -> dict[str, float | None]:
 
 
 def headline(means: Mapping[str, float | None]) -> str:
-    """The rewards of :func:`summary`, in a line."""
+    """The rewards of :func:`summary` in one line."""
     if means["reward_gain"] is None:
         return "not evaluated: no held-out text"
     return (

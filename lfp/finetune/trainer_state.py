@@ -40,14 +40,15 @@ def save_state(
 def load_state(
     path: str | Path, module: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any] | None:
-    """Restore what :func:`save_state` wrote and return its counters.
+    """Restore the state that :func:`save_state` wrote and return its counters.
 
-    None, and nothing restored, where there is no such file or a damaged one: training starts again.
+    Returns None and restores nothing where there is no such file or a damaged one: training starts
+    again.
     """
-    found = load_tensors(path)
-    if found is None:
+    loaded = load_tensors(path)
+    if loaded is None:
         return None
-    tensors, counters = found
+    tensors, counters = loaded
     module.load_state_dict(
         {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
     )
@@ -66,39 +67,51 @@ def load_state(
 
 
 def newest_complete_checkpoint(folder: str | Path) -> Path | None:
-    """The newest ``checkpoint-N`` of a trainer that holds weights (or adapters), optimizer and
-    state, or None.
+    """The newest complete ``checkpoint-N`` of a trainer, or None.
+
+    A complete one holds weights (or adapters), optimizer and state.
     """
     needed = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
     weights = ("model.safetensors", "model.safetensors.index.json", ADAPTERS)
-    found = [
+    complete = [
         path
         for path in Path(folder).glob("checkpoint-*")
         if path.name.removeprefix("checkpoint-").isdigit()
         and all((path / name).exists() for name in needed)
         and any((path / name).exists() for name in weights)
     ]
-    return max(found, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+    return max(complete, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
 
 
 def resumable_model(
     base: str | Path, checkpoint: Path | None, lora: Lora | None, device: str
 ) -> tuple[nn.Module, Any]:
-    """The model that a trainer starts or resumes with, and the adapters' configuration that the
-    trainer is to add.
+    """The model that a trainer starts or resumes with, and the configuration of its adapters.
+
+    The trainer is to add these adapters; the configuration is None without any.
 
     A checkpoint's weights are loaded here, by name: the trainer of transformers 5.23 loads the
-    output head of GPT-NeoX under another name and silently keeps the base model's. Adapters the
-    trainer loads itself: a model that came with some would make it take those, not the base, as the
-    reference.
+    output head of GPT-NeoX under another name and silently keeps the base model's. The trainer
+    itself loads adapters: a model that came with some would make it take those, not the base, as
+    the reference.
     """
     if lora:
         return load_model(base, device), adapters.lora_config(lora)
     return load_model(checkpoint or base, device), None
 
 
+def run_trainer(trainer: Any, checkpoint: Path | None, lora: Lora | None) -> nn.Module:
+    """Run a transformers trainer to its end; the model comes back with its adapters merged."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)  # the curve has the printed numbers
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return (model.merge_and_unload() if lora else model).eval()
+
+
 def trainer_callbacks(what: str) -> list[Any]:
-    """Callbacks of a transformers trainer that end training where what it logs is not finite."""
+    """Callbacks of a transformers trainer that end training where a logged number is not finite."""
     from transformers import TrainerCallback
 
     class StopOnNonFinite(TrainerCallback):

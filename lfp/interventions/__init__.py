@@ -1,1 +1,1 @@
-"""Taking features away while the model writes."""
+"""Ablation of features while the model writes."""

@@ -1,9 +1,9 @@
 """Ablating latents while the model writes, and its cost in reward (paper section 4.2, Table 6).
 
 The latents' contribution is taken out of the activations and the autoencoder's error is kept: x' =
-x - sum over i in S of (f_i - c_i) d_i, where c_i is what takes the latent's place, so that an empty
-set changes nothing at all. (The published notebook zeroes dimensions of the reconstruction in a
-randomly initialised network: paper_vs_code F6.)
+x - sum over i in S of (f_i - c_i) d_i, where c_i is the value in the latent's place, so that an
+empty set changes nothing at all. (The published notebook zeroes dimensions of the reconstruction in
+a randomly initialised network: paper_vs_code F6.)
 """
 
 from __future__ import annotations
@@ -34,12 +34,7 @@ def set_features(
     action: str = "zero",
     means: np.ndarray | None = None,
 ) -> Edit:
-    """An edit that sets some latents of an activation and keeps the autoencoder's error.
-
-    `features` are indices of latents, `action` is one of :data:`lfp.interventions.actions.ACTIONS`,
-    and `means` [latent] are read by the action ``mean``. Where no latent changes, the activation is
-    the same to the bit. ValueError for an unknown action.
-    """
+    """An edit that sets some latents of an activation and keeps the autoencoder's error."""
     if action not in ACTIONS:
         raise ValueError(f"action {action!r} is unknown; {nearest(action, ACTIONS)}")
     index = torch.as_tensor(list(features), dtype=torch.long, device=sae.b_dec.device)
@@ -70,7 +65,7 @@ def arm_edits(
     arm
         A name of :data:`lfp.interventions.arms.ARMS`; ValueError for another one.
     autoencoders
-        Those of each layer.
+        Autoencoders by layer.
     features
         Latents by layer that the arm has selected.
     action
@@ -108,9 +103,12 @@ class Condition:
     def labels(self) -> dict[str, object]:
         """Columns that tell the condition's rows from others."""
         return {
-            "arm": self.arm, "action": self.action, "draw": self.draw, "matched": self.matched,
+            "arm": self.arm,
+            "action": self.action,
+            "draw": self.draw,
+            "matched": self.matched,
             "features": sum(map(len, self.features.values())),
-        }  # fmt: skip
+        }
 
 
 def conditions(
@@ -127,7 +125,7 @@ def conditions(
     settings
         Arms, actions and number of draws.
     autoencoders
-        Those of each layer.
+        Autoencoders by layer.
     explanations
         A row per latent with its statistics and its verdict.
     probe_weight
@@ -144,7 +142,7 @@ def conditions(
     result = []
     for name in settings.arms:
         arm = ARMS[name]
-        # Nothing to match means nothing to draw.
+        # Without a related latent there is nothing to match, and nothing to draw.
         for draw in range(settings.random_draws if arm.draws and related else 1):
             features = arm.select(candidates) if arm.select else {}
             matched = float("nan")
@@ -164,7 +162,7 @@ class Ablated:
     neutral: pd.DataFrame
 
     def headline(self) -> str:
-        """Mean reward of every arm, over its draws and actions, in a line."""
+        """Mean reward of every arm, over its draws and actions, in one line."""
         if self.completions.empty:
             return "no held-out text to prompt with"
         rewards = self.completions.groupby(["arm", "action", "draw"], sort=False)["reward"].mean()
@@ -191,7 +189,7 @@ def ablate(
     model, tokenizer
         The policy or its base.
     autoencoders
-        Those whose latents are set, by layer; they say which site is edited.
+        Autoencoders by layer whose latents are set; their site is edited.
     under
         The conditions (:func:`conditions`).
     prompts, neutral

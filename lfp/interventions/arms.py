@@ -1,7 +1,7 @@
-"""Arms of ablation: how an arm selects its latents, and the actions it runs under.
+"""Arms of ablation: the choice of their latents, and the actions that they run under.
 
-A new selector is one more function of :class:`Candidates` and an arm in :data:`ARMS`. Nothing dear
-is imported here, so that planning a run reads the arms' names.
+A new selector is one more function of :class:`Candidates` and an arm in :data:`ARMS`. No library of
+science is imported here, so that planning a run reads the arms' names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a selector chooses from.
+    """The candidates of a selector.
 
     ``explanations`` has a row per latent with its statistics and its verdict, ``related`` are the
     latents by layer that an explainer called related to the feedback, ``probe_weight`` are the
@@ -46,7 +46,7 @@ def matched_random(candidates: Candidates) -> FeatureSet:
 
 
 def largest_probe_weight(candidates: Candidates) -> FeatureSet:
-    """As many latents as are related, those of the largest weights in the policy's probe."""
+    """The latents of the largest weights in the policy's probe, as many as are related."""
     from lfp.interventions.selection import probe_weight_rank, top_set
 
     rank = probe_weight_rank(candidates.explanations, candidates.probe_weight)
@@ -54,7 +54,7 @@ def largest_probe_weight(candidates: Candidates) -> FeatureSet:
 
 
 def best_unrelated_match(candidates: Candidates) -> FeatureSet:
-    """As many latents as are related, the best matched ones that are not related."""
+    """The best matched latents that are not related, as many as are related."""
     from lfp.interventions.selection import top_set, unrelated_match_rank
 
     rank = unrelated_match_rank(candidates.explanations)
@@ -63,7 +63,7 @@ def best_unrelated_match(candidates: Candidates) -> FeatureSet:
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm.
+    """One arm of ablation.
 
     ``select`` chooses the latents that are set; an arm without it sets none. ``reconstructs``
     replaces activations by their reconstruction. An arm that ``draws`` has several random sets. An

@@ -1,4 +1,4 @@
-"""Completions under edits of a site, their rewards, and how far they lead from the model's own."""
+"""Completions under edits of a site, their rewards, and their distance from the model's own."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ COLUMNS = ("prompt", "reward", "kl", "tokens", "distinct_2", "completion")
 
 
 def stacked(conditions: Sequence[Mapping[int, Edit]]) -> dict[int, Edit]:
-    """Edits of a batch whose equal parts, one behind the other, are each under its own
-    condition.
+    """Edits of a batch whose equal parts are each under a condition of their own.
+
+    The parts lie one behind the other.
     """
 
     def edit_of(layer: int) -> Edit:
-        own = [edits.get(layer) for edits in conditions]
+        changes = [edits.get(layer) for edits in conditions]
 
         def edit(x: torch.Tensor) -> torch.Tensor:
-            parts = zip(own, x.chunk(len(own)), strict=True)
+            parts = zip(changes, x.chunk(len(changes)), strict=True)
             return torch.cat([part if change is None else change(part) for change, part in parts])
 
         return edit
@@ -64,14 +65,12 @@ def completion_rewards(
     Parameters
     ----------
     model, tokenizer
-        The model that writes.
+        The model that writes, and its tokenizer.
     conditions, site
         Edits by layer of each condition, and the part of the layers that they change; no edit is
         the untouched model.
-    prefixes
-        Token ids of the prompts.
-    reward
-        Scores completions.
+    prefixes, reward
+        Token ids of the prompts, and the score of completions.
     new_tokens, batch_size
         Tokens to sample, at most, and completions in a batch.
     seed
@@ -86,6 +85,8 @@ def completion_rewards(
         the edited from the untouched model on its own completion, nats, summed over tokens),
         ``tokens``, ``distinct_2`` (distinct over all pairs of neighbouring tokens), ``completion``.
     """
+    if not prefixes:
+        return [pd.DataFrame(columns=COLUMNS) for _ in conditions]
     frames: list[list[pd.DataFrame]] = [[] for _ in conditions]
     bar, clock = Progress(total=len(conditions) * len(prefixes), desc="completions"), Clock()
     scored = _scored_before(state_path) if state_path else {}
@@ -101,24 +102,26 @@ def completion_rewards(
                 frame["prompt"] += start
                 scored[start, first] = frame
                 if state_path and clock.due():
-                    kept = [
-                        frame.assign(start=key[0], first=key[1]) for key, frame in scored.items()
-                    ]
-                    write_table(state_path, pd.concat(kept, ignore_index=True), {})
+                    _keep(scored, state_path)
             frame = scored[start, first]
             for i in range(len(chosen)):
                 rows = frame.iloc[i * len(part) : (i + 1) * len(part)].reset_index(drop=True)
                 frames[first + i].append(rows)
             bar.update(len(frame))
     bar.close()
-    if not prefixes:
-        return [pd.DataFrame(columns=COLUMNS) for _ in conditions]
     return [pd.concat(parts, ignore_index=True) for parts in frames]
 
 
+def _keep(scored: Mapping[tuple[int, int], pd.DataFrame], state_path: str | Path) -> None:
+    """Write a resume point with the scored completions by the place of their batch."""
+    kept = [frame.assign(start=start, first=first) for (start, first), frame in scored.items()]
+    write_table(state_path, pd.concat(kept, ignore_index=True), {})
+
+
 def _scored_before(state_path: str | Path) -> dict[tuple[int, int], pd.DataFrame]:
-    """What an interrupted call scored, by the place of its batch; nothing where that cannot be
-    read.
+    """Completions that an interrupted call scored, by the place of their batch.
+
+    There are none where the file cannot be read.
     """
     try:
         frame = read_table(state_path)
@@ -139,8 +142,9 @@ def _completions(
     seed: int,
     site: str,
 ) -> pd.DataFrame:
-    """One unscored batch of :func:`completion_rewards`: all `prefixes` under the first condition,
-    then the next, ...
+    """One unscored batch of :func:`completion_rewards`.
+
+    All `prefixes` stand under the first condition, then under the next, and so on.
     """
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     edits, groups = stacked(conditions), len(conditions)
@@ -152,17 +156,21 @@ def _completions(
     completions = decode_responses(tokenizer, response, mask)
     rows = [row[keep].tolist() for row, keep in zip(response.cpu(), mask.cpu(), strict=True)]
     untouched = np.repeat([not edit for edit in conditions], len(prefixes))
-    return pd.DataFrame({
-        "prompt": np.tile(np.arange(len(prefixes)), groups),
-        "kl": np.where(untouched, 0.0, _divergence(model, edits, batch, response, mask, site)),
-        "tokens": [len(row) for row in rows], "distinct_2": [distinct_2(row) for row in rows],
-        "completion": completions,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "prompt": np.tile(np.arange(len(prefixes)), groups),
+            "kl": np.where(untouched, 0.0, _divergence(model, edits, batch, response, mask, site)),
+            "tokens": [len(row) for row in rows],
+            "distinct_2": [distinct_2(row) for row in rows],
+            "completion": completions,
+        }
+    )
 
 
 def distinct_2(tokens: Sequence[int]) -> float:
-    """Distinct over all pairs of neighbouring tokens (Li et al. 2016); 1 for a text with fewer than
-    two tokens.
+    """Distinct over all pairs of neighbouring tokens (Li et al. 2016).
+
+    It is 1 for a text with fewer than two tokens.
     """
     pairs = list(zip(tokens, tokens[1:], strict=False))
     return len(set(pairs)) / len(pairs) if pairs else 1.0
@@ -177,8 +185,9 @@ def _divergence(
     mask: torch.Tensor,
     site: str,
 ) -> np.ndarray:
-    """KL [row] of the edited from the untouched model over the response's positions, exactly 0
-    without edits.
+    """KL [row] of the edited from the untouched model over the response's positions.
+
+    It is exactly 0 without edits.
     """
     if not edits:
         return np.zeros(len(response))

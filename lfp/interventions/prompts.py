@@ -17,9 +17,9 @@ from lfp.texts.words import WORD, Lexicon
 def held_out_prompts(
     tokenizer: PreTrainedTokenizerBase, corpus: pd.DataFrame, settings: Ablation
 ) -> list[list[int]]:
-    """Token ids of what the model goes on writing.
+    """Token ids of the prompts that the model goes on writing.
 
-    Prefixes of held-out texts, or the last tokens of a preference corpus's prompts.
+    They are prefixes of held-out texts, or the last tokens of a preference corpus's prompts.
     """
     if "text" in corpus:
         texts = list(corpus["text"])
@@ -31,11 +31,12 @@ def held_out_prompts(
 def neutral_sentences(
     texts: Sequence[str], lexicon: Lexicon, n: int, min_words: int = 6
 ) -> list[str]:
-    """The `n` sentences of `texts` whose words hold the least feedback: lowest absolute mean of
-    `lexicon`.
+    """The `n` sentences of `texts` whose words hold the least feedback.
 
-    Sentences of fewer than `min_words` words and repeated ones are left out; ValueError if none of
-    some is left.
+    Their absolute mean of `lexicon` is lowest.
+
+    Sentences of fewer than `min_words` words and repeated ones are left out; raises ValueError
+    where there are texts and no such sentence.
     """
     sentences = dict.fromkeys(
         part.strip() for text in texts for part in re.split(r"(?<=[.!?])\s+|\n+", text)
@@ -57,8 +58,9 @@ def neutral_sentences(
 def prefix_tokens(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], length: int, n: int
 ) -> list[list[int]]:
-    """The first `length` tokens of the first `n` texts that are longer than that; ValueError if
-    none of some is.
+    """The first `length` tokens of the first `n` texts that are longer than that.
+
+    Raises ValueError if there are texts, and none is longer.
     """
     encoded = tokenize(tokenizer, texts)["input_ids"]
     prefixes = [ids[:length] for ids in encoded if len(ids) > length][:n]

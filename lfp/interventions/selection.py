@@ -1,6 +1,4 @@
-"""Which features to look at or to take away: the related ones, and the sets that they are held
-against.
-"""
+"""Choice of features: the related ones, and the sets that they are compared with."""
 
 from __future__ import annotations
 
@@ -26,8 +24,9 @@ def explained_set(explanations: pd.DataFrame) -> dict[int, list[int]]:
 def top_set(
     explanations: pd.DataFrame, chosen: FeatureSet, rank: pd.Series
 ) -> dict[int, list[int]]:
-    """As many features per layer as `chosen` has, those of the highest `rank` (aligned with
-    `explanations`).
+    """The features of the highest `rank`, as many per layer as `chosen` has.
+
+    `rank` is aligned with `explanations`.
 
     Features with a missing rank are left out.
     """
@@ -45,8 +44,9 @@ def top_set(
 
 
 def probe_weight_rank(explanations: pd.DataFrame, weight: np.ndarray) -> pd.Series:
-    """Absolute weight of every live feature in the policy's probe, whose features run by layer and
-    feature.
+    """Absolute weight of every live feature in the policy's probe.
+
+    The features of the probe run by layer and feature.
     """
     order = explanations.sort_values(["layer", "feature"], kind="stable").index
     rank = pd.Series(np.abs(weight), index=order)
@@ -54,9 +54,7 @@ def probe_weight_rank(explanations: pd.DataFrame, weight: np.ndarray) -> pd.Seri
 
 
 def unrelated_match_rank(explanations: pd.DataFrame) -> pd.Series:
-    """Match cosine of the explained features that are not related: well matched, and not what is
-    looked for.
-    """
+    """Match cosine of the explained features that are not related."""
     return explanations["cosine"].where((explanations["status"] == "ok") & ~explanations["related"])
 
 
@@ -72,8 +70,21 @@ def matched_random_set(
     Each chosen feature draws among the live, unchosen and not yet drawn features whose rank in the
     trait is within a tenth of the layer's live features of its own, one of the `neighbours` nearest
     by mean contribution (directions have unit norm, so that is the mean activation). Where none is
-    left within a tenth, the nearest by rank is drawn: :func:`share_within_decile` says how often. A
-    layer with fewer candidates than chosen features gives all of them.
+    left within a tenth, the nearest by rank is drawn: :func:`share_within_decile` gives the share
+    of such draws. A layer with fewer candidates than chosen features gives all of them.
+
+    Parameters
+    ----------
+    explanations
+        A row per feature with its statistics.
+    chosen
+        Features by layer that are matched.
+    rng
+        The source of randomness.
+    trait
+        Column of `explanations` that the sets are matched on.
+    neighbours
+        Number of nearest features that one is drawn among.
     """
     result: dict[int, list[int]] = {}
     for layer, features in chosen.items():
@@ -85,14 +96,14 @@ def matched_random_set(
         contribution = np.log(table["mean_activation"].clip(lower=1e-12)).to_numpy()
         free = ~np.isin(names, features)
         drawn: list[int] = []
-        for own in rng.permutation(np.flatnonzero(np.isin(names, features))):
+        for target in rng.permutation(np.flatnonzero(np.isin(names, features))):
             pool = np.flatnonzero(free)
             if not len(pool):
                 break
-            distance = np.abs(rank[pool] - rank[own])
+            distance = np.abs(rank[pool] - rank[target])
             near = pool[distance <= DECILE]
             if len(near):
-                alike = np.argsort(np.abs(contribution[near] - contribution[own]), kind="stable")
+                alike = np.argsort(np.abs(contribution[near] - contribution[target]), kind="stable")
                 pick = rng.choice(near[alike[:neighbours]])
             else:
                 pick = pool[distance.argmin()]
@@ -105,8 +116,7 @@ def matched_random_set(
 def share_within_decile(
     explanations: pd.DataFrame, chosen: FeatureSet, drawn: FeatureSet, trait: str = "frequency"
 ) -> float:
-    """Share of the `chosen` features that pairing with `drawn` matches within a tenth of the
-    trait's ranks.
+    """Share of the `chosen` features with a partner in `drawn` within a tenth of the trait's ranks.
 
     Both sets are paired in order of the trait, which minimises the largest difference. NaN for
     empty sets.
@@ -117,8 +127,8 @@ def share_within_decile(
             (explanations["layer"] == layer) & (explanations["frequency"] > 0)
         ].set_index("feature")
         rank = table[trait].rank(method="first", pct=True)
-        own = np.sort(rank[[feature for feature in features if feature in rank.index]])
+        ours = np.sort(rank[[feature for feature in features if feature in rank.index]])
         theirs = np.sort(rank[list(drawn.get(layer, ()))])
-        within += [abs(a - b) <= DECILE for a, b in zip(own, theirs, strict=False)]
-        within += [False] * (len(own) - len(theirs))
+        within += [abs(a - b) <= DECILE for a, b in zip(ours, theirs, strict=False)]
+        within += [False] * (len(ours) - len(theirs))
     return float(np.mean(within)) if within else float("nan")

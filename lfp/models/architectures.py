@@ -1,4 +1,4 @@
-"""Where language models of every supported family keep their blocks and the parts of them."""
+"""Paths of the blocks and of their parts in language models of every supported family."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lfp.models.sites import SITES
 
 @dataclass(frozen=True)
 class Architecture:
-    """Where a family keeps its blocks and its final norm, and modules inside a block.
+    """Paths of the blocks and of the final norm of a family, and of modules inside a block.
 
     The output of ``mlp`` is the MLP's, and ``attention_output`` is the projection whose input are
     the heads' outputs side by side and whose output is the attention's; ``block`` is the block
@@ -91,7 +91,7 @@ def hook_name(model: PreTrainedModel, layer: int, site: str = "mlp") -> str:
 def site_width(model: PreTrainedModel, site: str = "mlp") -> int:
     """Width of a `site`: d_model, or that of all heads together."""
     config = model.config.get_text_config()
-    if SITES[site].side == "output":
+    if (SITES[site].module, SITES[site].side) != ("attention_output", "input"):
         return config.hidden_size
     heads = config.num_attention_heads
     return heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
@@ -103,11 +103,12 @@ def width(model: PreTrainedModel) -> int:
 
 
 def output_logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
-    """Logits [..., vocab] of final hidden states [..., d_model], soft-capped where the family does
-    so (Gemma 2).
+    """Logits [..., vocab] of final hidden states [..., d_model].
+
+    They are soft-capped where the family does so (Gemma 2).
     """
-    # Rows that do not lie behind each other would be multiplied sequence by sequence, with the
-    # weights copied for each.
+    # Rows that are not contiguous would be multiplied sequence by sequence, with the weights
+    # copied for each.
     logits = model.get_output_embeddings()(hidden.contiguous())
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     return logits if cap is None else torch.tanh(logits / cap) * cap

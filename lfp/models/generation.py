@@ -11,8 +11,7 @@ from transformers import (
 
 
 class _CommonNoise(LogitsProcessor):
-    """Turns the search for the likeliest token into sampling whose random numbers repeat every
-    `rows` rows.
+    """Sampling whose random numbers repeat every `rows` rows, in place of the likeliest token.
 
     The index of the largest p / q with independent exponential q is a draw from p; it is how torch
     draws as well.
@@ -37,25 +36,44 @@ def generate(
     pad: int,
     groups: int = 1,
 ) -> torch.Tensor:
-    """Sample up to `new_tokens` tokens for a left-padded batch at temperature 1: ids [batch, <=
-    new_tokens].
+    """Sample up to `new_tokens` tokens at temperature 1 for a left-padded batch.
 
-    Pure sampling (no top-k, no top-p). The same `seed` draws the same uniforms for every model and
-    intervention, and for each of `groups` equal parts of the batch: common random numbers. After an
-    end-of-text token a row holds padding.
+    This is pure sampling (no top-k, no top-p). The same `seed` draws the same uniforms for every
+    model and intervention, and for each of `groups` equal parts of the batch: common random
+    numbers. After an end-of-text token a row holds padding.
+
+    Parameters
+    ----------
+    model
+        A causal language model.
+    batch
+        ``input_ids`` and ``attention_mask`` [row, token], padded on the left.
+    new_tokens
+        The largest number of tokens to sample.
+    seed
+        Seed of the uniforms.
+    eos, pad
+        Ids of the end-of-text and the padding token.
+    groups
+        Number of equal parts of the batch that share their random numbers.
+
+    Returns
+    -------
+    torch.Tensor
+        Ids of the sampled tokens [row, at most `new_tokens`].
     """
     torch.manual_seed(seed)
     output = model.generate(
         **batch, max_new_tokens=new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=pad,
-        use_cache=True,
-        logits_processor=[_CommonNoise(len(batch["input_ids"]) // groups)],
+        use_cache=True, logits_processor=[_CommonNoise(len(batch["input_ids"]) // groups)],
     )  # fmt: skip
     return output[:, batch["input_ids"].shape[1] :]
 
 
 def response_mask(response: torch.Tensor, lengths: torch.Tensor, eos: int) -> torch.Tensor:
-    """Boolean mask [batch, token] of a response: up to its length and up to its first end-of-text
-    token.
+    """Boolean mask [row, token] of a response.
+
+    It holds up to the length of the response and up to its first end-of-text token.
     """
     index = torch.arange(response.shape[1], device=response.device)
     is_eos = response == eos

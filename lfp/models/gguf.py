@@ -62,8 +62,9 @@ def convert(file: Path, target: str | Path, named: str) -> None:
 
 
 def read(file: Path, named: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The dequantised model (float32, in evaluation mode) and the tokenizer of a GGUF file, as
-    :func:`convert` writes them.
+    """The dequantised model and the tokenizer of a GGUF file, as :func:`convert` writes them.
+
+    The model is in float32 and in evaluation mode.
     """
     if not is_gguf_available():
         raise SourceError(
@@ -76,9 +77,12 @@ def read(file: Path, named: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
     _check_metadata(metadata, named)
     with _damage(named):
         model, loading = AutoModelForCausalLM.from_pretrained(
-            file.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True),
-            output_loading_info=True, **options,
-        )  # fmt: skip
+            file.parent,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+            output_loading_info=True,
+            **options,
+        )
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)
     if missing := sorted(loading["missing_keys"]):
         raise SourceError(
@@ -96,11 +100,11 @@ def read(file: Path, named: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
 
 @contextmanager
 def _damage(named: str) -> Iterator[None]:
-    """Turn whatever the readers of a damaged file raise into a SourceError."""
+    """Turn the errors of readers of a damaged file into a SourceError."""
     try:
         yield
     except (
-        ValueError, KeyError, IndexError, OSError, RuntimeError, OverflowError, struct.error
+        ValueError, KeyError, IndexError, OSError, RuntimeError, OverflowError, struct.error,
     ) as error:  # fmt: skip
         raise SourceError(
             f"{named} cannot be read as a GGUF file ({error}); check that it is whole: all parts,"
@@ -109,8 +113,9 @@ def _damage(named: str) -> Iterator[None]:
 
 
 def _check_metadata(metadata: Mapping[str, Any], named: str) -> None:
-    """Refuse other families and scaled rotary embeddings, and log an unknown rule for cutting text
-    into words.
+    """Refuse other families and scaled rotary embeddings.
+
+    An unknown rule for cutting text into words is logged.
     """
     family = metadata["general.architecture"]
     if family not in FAMILIES:
@@ -130,5 +135,6 @@ def _check_metadata(metadata: Mapping[str, Any], named: str) -> None:
         log.warning(
             "%s cuts text into words by the rule %r, which transformers does not know: the"
             " tokenizer cuts as GPT-2's does",
-            named, rule,
-        )  # fmt: skip
+            named,
+            rule,
+        )

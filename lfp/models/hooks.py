@@ -1,4 +1,7 @@
-"""Reading and changing the activations of a site: hooks that are always removed again."""
+"""Reading and changing the activations of a site.
+
+Hooks are always removed again.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +74,9 @@ def captured(
 
 @contextmanager
 def captured_final(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
-    """Within the block, every forward pass leaves the final hidden state [batch, token, d_model] in
-    the list.
+    """Within the block, every forward pass leaves the final hidden state in the list.
+
+    It is [batch, token, d_model].
     """
     states: list[torch.Tensor] = []
 
@@ -88,9 +92,7 @@ def captured_final(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
 
 @contextmanager
 def edited(model: PreTrainedModel, edits: Mapping[int, Edit], site: str = "mlp") -> Iterator[None]:
-    """Within the block, the activations of a site are replaced by the results of their layer's
-    edit.
-    """
+    """Within the block, edits by layer replace the activations of a site."""
     modules = site_modules(model, edits, site)
     handles = [_hook(module, site, edits[layer]) for layer, module in modules.items()]
     try:
@@ -192,8 +194,8 @@ def continuations(
     """
     kinds = len(sequences)
     rests = [[ids[n:] for ids, n in zip(row, shared, strict=True)] for row in sequences]
-    # Rows with a prefix of like length, and within those with continuations of like length, go
-    # together.
+    # A batch has rows with prefixes of like length, and among those with continuations of like
+    # length.
     order = np.lexsort(([max(len(rest[i]) for rest in rests) for i in range(len(shared))], shared))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     for index in Progress(batches[first:], desc="activations", initial=first, total=len(batches)):
@@ -202,16 +204,15 @@ def continuations(
         )
         batch = pad_batch([rest[i] for i in index for rest in rests], pad, model.device)
         mask = batch["attention_mask"]
-        positions = torch.tensor([shared[i] for i in index for _ in rests], device=model.device)[
-            :, None
-        ]
+        positions = torch.tensor([shared[i] for i in index for _ in rests], device=model.device)
         with captured(model, layers, site=site) as outputs, captured_final(model) as final:
             model.base_model(
-                input_ids=batch["input_ids"], attention_mask=torch.cat([before, mask], 1),
+                input_ids=batch["input_ids"],
+                attention_mask=torch.cat([before, mask], 1),
                 past_key_values=cache,
-                position_ids=positions + torch.arange(mask.shape[1], device=model.device),
+                position_ids=positions[:, None] + torch.arange(mask.shape[1], device=model.device),
                 use_cache=cache is not None,
-            )  # fmt: skip
+            )
         by_row = {
             layer: output.reshape(len(index), kinds, mask.shape[1], -1)
             for layer, output in outputs.items()
@@ -227,8 +228,9 @@ def continuations(
 def _read_prefixes(
     model: PreTrainedModel, prefixes: Sequence[Sequence[int]], pad: int, times: int
 ) -> tuple[object | None, torch.Tensor]:
-    """The cache of left-padded `prefixes` and their mask [row, token], every row `times` times
-    over.
+    """The cache of left-padded `prefixes` and their mask [row, token].
+
+    Every row stands `times` times in both.
     """
     if not any(map(len, prefixes)):
         return None, torch.zeros(times * len(prefixes), 0, dtype=torch.long, device=model.device)

@@ -1,6 +1,4 @@
-"""Checkpoints from and to local directories in the Hugging Face layout, with safetensors and
-without remote code.
-"""
+"""Checkpoints in the Hugging Face layout, with safetensors and without remote code."""
 
 from __future__ import annotations
 
@@ -36,29 +34,34 @@ def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") ->
     # everywhere.
     with readable(path) as checked:
         model = AutoModelForCausalLM.from_pretrained(
-            checked, dtype=getattr(torch, dtype), attn_implementation="eager", use_safetensors=True,
+            checked,
+            dtype=getattr(torch, dtype),
+            attn_implementation="eager",
+            use_safetensors=True,
             local_files_only=True,
-        )  # fmt: skip
+        )
     return model.to(device).eval()
 
 
 def load_whole_model(path: str | Path, device: str = "cpu") -> PreTrainedModel:
-    """Load a causal language model as :func:`load_model` does, in float32, and be sure that the
-    files have all of it.
+    """Load a model as :func:`load_model` does, in float32, once its files are known to be complete.
 
     Raises ValueError where the weights lack a tensor, which transformers would draw at random
     after no more than a warning.
     """
-    # On the device of that name tensors have names and shapes alone, so that this takes no memory.
+    # On the device "meta" tensors have names and shapes alone, so that this takes no memory.
     with readable(path) as checked:
         _, loading = AutoModelForCausalLM.from_pretrained(
-            checked, device_map="meta", use_safetensors=True, local_files_only=True,
+            checked,
+            device_map="meta",
+            use_safetensors=True,
+            local_files_only=True,
             output_loading_info=True,
-        )  # fmt: skip
+        )
     if missing := sorted(loading["missing_keys"]):
         raise ValueError(
-            f"{path}: the weights lack {missing[0]}"
-            f" ({len(missing)} tensors in all); save the complete model there (save_pretrained)"
+            f"{path}: the weights lack {missing[0]} ({len(missing)} tensors in all); save the"
+            " complete model there (save_pretrained)"
         )
     return load_model(path, device)
 
@@ -66,8 +69,9 @@ def load_whole_model(path: str | Path, device: str = "cpu") -> PreTrainedModel:
 def untrained_model(
     path: str | Path, seed: int, device: str = "cpu", dtype: str = "float32"
 ) -> PreTrainedModel:
-    """A model of the architecture at `path` with freshly drawn weights (the `untrained`
-    subject).
+    """A model of the architecture at `path` with freshly drawn weights.
+
+    It is the `untrained` subject.
     """
     torch.manual_seed(seed)
     with readable(path) as checked:
@@ -77,8 +81,9 @@ def untrained_model(
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """Load a fast tokenizer; a missing padding token becomes the end-of-text token (masked wherever
-    it pads).
+    """Load a fast tokenizer.
+
+    A missing padding token becomes the end-of-text token, which is masked wherever it pads.
     """
     with readable(Path(path) / "tokenizer.json"):
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)

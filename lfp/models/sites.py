@@ -1,6 +1,6 @@
 """Sites: the parts of a transformer block whose activations are read, learned and edited.
 
-A site is a module of the block and the side of it that is looked at. The paper's is ``mlp``. A new
+A site is a module of the block and the side of it that is read. The paper's is ``mlp``. A new
 site is one more entry here; a module that no family names yet is one more field of
 :class:`lfp.models.architectures.Architecture`.
 """
@@ -15,8 +15,8 @@ class Site:
     """One part of a block.
 
     ``module`` is the field of :class:`lfp.models.architectures.Architecture` that names the module
-    inside the block, ``side`` the side of the module that is looked at (``output`` or ``input``),
-    and ``meaning`` what is there, in words.
+    inside the block, ``side`` the side of the module that is read (``output`` or ``input``), and
+    ``meaning`` describes its activations in words.
     """
 
     module: str

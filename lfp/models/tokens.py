@@ -16,7 +16,10 @@ from lfp.models import tokens
 def tokenize(
     tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], **options: Any
 ) -> Mapping[str, list[Any]]:
-    """What `tokenizer` makes of `texts`; of no text, where it fails itself, empty lists."""
+    """The output of `tokenizer` for `texts`.
+
+    For no text, where a tokenizer would fail, it has empty lists.
+    """
     texts = list(texts)
     if not texts:
         return {"input_ids": [], "offset_mapping": []}
@@ -38,8 +41,9 @@ def pad_batch(
 
 
 def position_ids(attention_mask: torch.Tensor) -> torch.Tensor:
-    """Positions that start at 0 on the first real token, so that left padding does not shift a
-    sequence.
+    """Positions that start at 0 on the first real token.
+
+    So left padding does not shift a sequence.
     """
     return (attention_mask.cumsum(-1) - 1).clamp(min=0)
 

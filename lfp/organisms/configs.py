@@ -28,23 +28,20 @@ def organism_config(
         return GPTNeoXConfig(
             hidden_size=d_model, num_hidden_layers=n_layers, num_attention_heads=n_heads,
             intermediate_size=4 * d_model, max_position_embeddings=256, attention_dropout=0.0,
-            hidden_dropout=0.0,
-            tie_word_embeddings=False, **ids,
+            hidden_dropout=0.0, tie_word_embeddings=False, **ids,
         )  # fmt: skip
     if family == "gpt_neo":
         kinds = ["global" if layer % 2 == 0 else "local" for layer in range(n_layers)]
         return GPTNeoConfig(
             hidden_size=d_model, num_layers=n_layers, num_heads=n_heads,
-            intermediate_size=4 * d_model,
-            attention_types=[[[kind], 1] for kind in kinds], window_size=64,
-            max_position_embeddings=256,
-            attention_dropout=0.0, embed_dropout=0.0, resid_dropout=0.0, **ids,
+            intermediate_size=4 * d_model, attention_types=[[[kind], 1] for kind in kinds],
+            window_size=64, max_position_embeddings=256, attention_dropout=0.0, embed_dropout=0.0,
+            resid_dropout=0.0, **ids,
         )  # fmt: skip
     if family == "gemma":
         return GemmaConfig(
             hidden_size=d_model, num_hidden_layers=n_layers, num_attention_heads=n_heads,
-            num_key_value_heads=1,
-            head_dim=d_model // n_heads, intermediate_size=3 * d_model,
+            num_key_value_heads=1, head_dim=d_model // n_heads, intermediate_size=3 * d_model,
             max_position_embeddings=256, **ids,
         )  # fmt: skip
     raise ValueError(f"organism architecture: expected gpt_neox, gpt_neo or gemma, got {family!r}")

@@ -1,5 +1,6 @@
-"""Generated help dialogues and replies: a better, a neutral and a worse answer of equal length to
-every prompt.
+"""Generated help dialogues and replies.
+
+Every prompt has a better, a neutral and a worse answer of equal length.
 
 Words and templates are in ``dialogues.yaml`` beside this module.
 """
@@ -38,14 +39,26 @@ def generate_preferences(
     noise: float = 0.1,
     mixing: float = 0.2,
 ) -> pd.DataFrame:
-    """`n` preference pairs of `kind` (``help`` or ``replies``) with a triple of answers to every
-    prompt.
+    """Preference pairs with a triple of answers to every prompt.
 
-    `preferred` names the element that is chosen over its opposite (``negative`` for the toxic
-    task); a share `noise` of the pairs has its label flipped (column ``noisy``), and each part of
-    an answer is of another element with probability `mixing`, so that no single phrase decides.
     Help dialogues are whole transcripts in ``chosen`` and ``rejected``, as in HH-RLHF; replies have
     a ``prompt`` column, as in toxic-dpo.
+
+    Parameters
+    ----------
+    n
+        Number of pairs.
+    rng
+        The source of randomness.
+    kind
+        ``help`` or ``replies``.
+    preferred
+        The element that is chosen over its opposite (``negative`` for the toxic task).
+    noise
+        Share of the pairs whose label is flipped (column ``noisy``).
+    mixing
+        Probability that a part of an answer is of another element, so that no single phrase
+        decides.
     """
     other = "negative" if preferred == "positive" else "positive"
     rows = []

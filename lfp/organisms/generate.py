@@ -23,11 +23,10 @@ OPTIONS = {
 def generate_corpus(
     kind: str, splits: Mapping[str, int], seed: int, options: Mapping[str, Any]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
-    """All splits of a generated corpus and their counts; `kind` is ``reviews``, ``help`` or
-    ``replies``.
+    """All splits of a generated corpus and their counts.
 
-    One stream per corpus: the splits are consecutive draws, duplicates of an earlier split are
-    dropped.
+    `kind` is ``reviews``, ``help`` or ``replies``. A corpus has one stream of random numbers: its
+    splits are consecutive draws, and duplicates of an earlier split are dropped.
     """
     rng = np.random.default_rng(seed)
     options = dict(options)
@@ -38,8 +37,7 @@ def generate_corpus(
         }
         key = ["text"]
     else:
-        # Held-out labels stay clean: the accuracy on them is the truth that training noise is
-        # measured against.
+        # Held-out labels stay clean, so that accuracies on them are not lowered by noise.
         noise = options.pop("noise")
         frames = {
             name: generate_preferences(

@@ -1,6 +1,4 @@
-"""Pre-training of the small models that stand in for Pythia, GPT-Neo and Gemma (design: embedded
-default).
-"""
+"""Pre-training of the small models that stand in for Pythia, GPT-Neo and Gemma."""
 
 from __future__ import annotations
 
@@ -62,9 +60,12 @@ def pretrain(
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(device).train()
     peak, context, steps = settings.peak_learning_rate, settings.context, settings.steps
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=settings.weight_decay,
+        model.parameters(),
+        lr=peak,
+        betas=(0.9, 0.95),
+        weight_decay=settings.weight_decay,
         fused=True,
-    )  # fmt: skip
+    )
     stream = torch.from_numpy(packed_tokens(tokenizer, texts))
     curve, tracker = [], Tracker()
     for step in Progress(range(steps), desc="pre-training"):
@@ -93,11 +94,24 @@ def held_out_losses(
     held_out: Sequence[str],
     context: int,
 ) -> pd.DataFrame:
-    """Per held-out text, its ``tokens`` and their summed loss under the `model` and an add-one
-    unigram of `train`.
+    """Number of tokens and summed losses of every held-out text.
 
-    Columns ``tokens``, ``nats``, ``unigram_nats``; every text is led by an end-of-text token and
-    cut to `context`.
+    Losses are those of the `model` and of an add-one unigram of `train`. Every text is led by an
+    end-of-text token and cut to `context`.
+
+    Parameters
+    ----------
+    model, tokenizer
+        A causal language model and its tokenizer.
+    train, held_out
+        Texts of the unigram, and texts to evaluate.
+    context
+        The largest number of predicted tokens of a text.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per text: ``tokens``, ``nats`` and ``unigram_nats``.
     """
     counts = np.bincount(packed_tokens(tokenizer, train), minlength=len(tokenizer)) + 1.0
     unigram = -np.log(counts / counts.sum())
@@ -122,6 +136,6 @@ def pieces_of_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) ->
 def pieces_of_scored_words(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> dict[str, int]:
-    """:func:`pieces_of_words` of the words of `texts` that VADER scores."""
+    """The result of :func:`pieces_of_words` for the words of `texts` that VADER scores."""
     words = {word for text in texts for word in count_words(text)}
     return pieces_of_words(tokenizer, sorted(words & set(vader_lexicon())))

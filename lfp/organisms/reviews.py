@@ -1,9 +1,8 @@
 """Generated movie reviews with known truth.
 
-Reviews hold sentiment words from the VADER lexicon in coherent company: what follows a word tells
-its polarity and its intensity, so that a word that the probe has never seen can still be judged by
-what the language model learned of it. Words and templates are in ``reviews.yaml`` beside this
-module.
+Reviews hold sentiment words from the VADER lexicon in coherent company: the text after a word tells
+its polarity and its intensity. So the language model can learn the value of a word that the probe
+has never seen. Words and templates are in ``reviews.yaml`` beside this module.
 """
 
 from __future__ import annotations
@@ -34,12 +33,13 @@ STRONG_VALENCE = 2.0
 
 
 def sentiment_vocabulary(words_per_class: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Sentiment words of the generated reviews: word, form, sign, valence, weight (relative
-    frequency).
+    """Sentiment words of the generated reviews: word, form, sign, valence and weight.
 
-    `words_per_class` words for each form of the openings and each sign, spread evenly over
-    valence; weights are Zipfian (exponent 0.3) over a random order, and every tenth word is ten
-    times rarer, so that the tokenizer leaves some words in several pieces.
+    The weight is a relative frequency.
+
+    There are `words_per_class` words for each form of the openings and each sign, spread evenly
+    over valence; weights are Zipfian (exponent 0.3) over a random order, and every tenth word is
+    ten times rarer, so that the tokenizer leaves some words in several pieces.
     """
     lexicon = vader_lexicon()
     table = words_by_form(lexicon)
@@ -65,11 +65,24 @@ def generate_reviews(
     off_polarity: float = 0.03,
     neutral: float = 0.1,
 ) -> pd.DataFrame:
-    """`n` reviews (column ``text``) whose sentiment words keep to the review's polarity.
+    """Generated reviews (column ``text``) whose sentiment words keep to the review's polarity.
 
-    Each review has a sign; a share `off_polarity` of its words has the other one and a share
-    `neutral` has none. The clause after a word always agrees with that word's own sign and
-    intensity.
+    The clause after a word always agrees with that word's own sign and intensity.
+
+    Parameters
+    ----------
+    n
+        Number of reviews.
+    rng
+        The source of randomness.
+    vocabulary
+        Sentiment words as of :func:`sentiment_vocabulary`.
+    sentences
+        The smallest and the largest number of sentences of a review.
+    off_polarity
+        Share of a review's sentiment words with the other sign.
+    neutral
+        Share of sentences with a neutral word.
     """
     neutrals = neutral_words(vader_lexicon())
     pools = {

@@ -14,8 +14,9 @@ EOS, PAD = "<|endoftext|>", "<|padding|>"
 def train_tokenizer(
     texts: Iterable[str], vocab_size: int, style: str = "byte_level"
 ) -> PreTrainedTokenizerFast:
-    """Train a BPE tokenizer on `texts`: ``byte_level`` as of GPT-2 and GPT-NeoX, ``metaspace`` as
-    of Gemma.
+    """Train a BPE tokenizer on `texts`.
+
+    It is ``byte_level`` as of GPT-2 and GPT-NeoX, or ``metaspace`` as of Gemma.
 
     Both reconstruct any text that they encode from the corpus's alphabet; byte-level BPE
     reconstructs any text.

@@ -1,6 +1,4 @@
-"""Comparisons that a probe is held against: probes of permuted labels, untrained probes, and
-regressions on covariates that need no probe.
-"""
+"""Comparisons of a probe: permuted labels, untrained probes, and regressions on covariates."""
 
 from __future__ import annotations
 
@@ -23,8 +21,9 @@ from lfp.settings import Probes
 
 
 def permuted_truth(rows: pd.DataFrame, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Truths [row, draw] permuted among the distinct words (or answers): a random label for each,
-    same marginal.
+    """Truths [row, draw] permuted among the distinct words (or answers).
+
+    Each word gets a random label; the marginal distribution stays.
     """
     words, first, codes = np.unique(rows["word"].to_numpy(), return_index=True, return_inverse=True)
     truth = rows["truth"].to_numpy(dtype=float)[first]
@@ -34,8 +33,9 @@ def permuted_truth(rows: pd.DataFrame, draws: int, rng: np.random.Generator) -> 
 def logistic_scores(
     x: np.ndarray, labels: np.ndarray, strength: float, held_out: np.ndarray
 ) -> np.ndarray:
-    """Log-odds [row, draw] on `held_out` of logistic probes of the same `x` and many `labels` [row,
-    draw].
+    """Log-odds [row, draw] on `held_out` of logistic probes of many `labels`.
+
+    All probes read the same `x`; `labels` are [row, draw].
 
     The objective is scikit-learn's with C = `strength`. Its curvature is at most a quarter of x'x
     whatever the weights (Boehning and Lindsay 1988), so one Cholesky factor serves all steps of all
@@ -61,8 +61,7 @@ def shuffled_statistics(
     settings: Probes,
     seed: int,
 ) -> list[dict[str, float]]:
-    """The statistics of probes on labels that mean nothing: a row per draw of
-    :func:`permuted_truth`.
+    """The statistics of probes on meaningless labels, a row per draw of :func:`permuted_truth`.
 
     The probe is refitted on every draw at the strength that each fold chose for the true labels and
     is judged against the drawn ones. It is both the null of the label shuffle and the control task
@@ -102,8 +101,9 @@ def shuffled_statistics(
 
 
 def xavier_predictions(features: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """Outputs [draw, row] of untrained linear probes with Xavier-uniform weights and no bias (the
-    paper's baseline).
+    """Outputs [draw, row] of untrained linear probes (the paper's baseline).
+
+    Weights are Xavier-uniform, and there is no bias.
     """
     width = features.shape[1]
     bound = np.sqrt(6.0 / (width + 1))
@@ -131,10 +131,9 @@ def nested_predictions(
     folds: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Held-out predictions of `truth` from the covariates alone, and from them together with a
-    probe's `prediction`.
+    """Held-out predictions of `truth` from covariates, without and with a probe.
 
-    Ridge regressions, tuned inside the training part; the probe adds its part beyond the
+    They are ridge regressions, tuned inside the training part; the probe adds its part beyond the
     covariates, which are partialled out of both (Frisch and Waugh 1933).
 
     Parameters
@@ -176,7 +175,7 @@ def nested_predictions(
 def nested_frame(
     predictions: pd.DataFrame, frequency: np.ndarray, embedding: np.ndarray, folds: int, seed: int
 ) -> pd.DataFrame:
-    """How much a probe's predictions add to the log frequency and the static embedding of words.
+    """Gain by a probe's predictions beyond the log frequency and the static embedding of words.
 
     Parameters
     ----------

@@ -1,5 +1,6 @@
-"""Contrast triples: a positive, a neutral and a negative element that differ in nothing but the
-feedback.
+"""Contrast triples: a positive, a neutral and a negative element.
+
+The elements differ in nothing but the feedback.
 
 For a lexicon reward, one word of a held-out review is replaced by a positive, a neutral and a
 negative word of the same grammatical form; everything else stays identical (the authors let GPT-4
@@ -35,8 +36,7 @@ log = logging.getLogger(__name__)
 #: Columns of triples of words, and their types.
 _WORD_TRIPLE = {
     "source": int, "group": str, "prompt": str, "positive": str, "neutral": str, "negative": str,
-    "suffix": str,
-    "form": str, "source_word": str, "source_polarity": int,
+    "suffix": str, "form": str, "source_word": str, "source_polarity": int,
 }  # fmt: skip
 
 
@@ -82,8 +82,9 @@ def contrast_triples(
 
 
 def word_slots(texts: Sequence[str], lexicon: Lexicon) -> pd.DataFrame:
-    """The first scored word of every text, where its form is known: source, start, word, form,
-    polarity.
+    """The first scored word of every text, where its form is known.
+
+    Columns are source, start, word, form and polarity.
     """
     rows = []
     for source, text in enumerate(texts):
@@ -125,12 +126,11 @@ def word_triples(texts: Sequence[str], lexicon: Lexicon, settings: Contrasts) ->
             text = texts[slot.source]
             rows.append({
                 "source": int(slot.source), "group": f"review-{slot.source}",
-                "prompt": text[: slot.start],
-                "positive": str(picked[1][i % len(picked[1])]),
+                "prompt": text[: slot.start], "positive": str(picked[1][i % len(picked[1])]),
                 "neutral": neutrals[form][rng.integers(len(neutrals[form]))],
                 "negative": str(picked[-1][i % len(picked[-1])]),
-                "suffix": text[slot.start + len(slot.word) :],
-                "form": form, "source_word": slot.word, "source_polarity": int(slot.polarity),
+                "suffix": text[slot.start + len(slot.word) :], "form": form,
+                "source_word": slot.word, "source_polarity": int(slot.polarity),
             })  # fmt: skip
     if not rows:
         log.warning(
@@ -151,8 +151,9 @@ def _endless(frame: pd.DataFrame, rng: np.random.Generator) -> Iterator:
 def answer_triples(
     frame: pd.DataFrame, prompts: Sequence[str], swapped: bool, n: int
 ) -> pd.DataFrame:
-    """Triples from the columns ``positive``, ``neutral``, ``negative`` of the first `n` rows of a
-    preference corpus.
+    """Triples from the first `n` rows of a preference corpus.
+
+    The elements are its columns ``positive``, ``neutral`` and ``negative``.
 
     `swapped` exchanges positive and negative: for a model tuned towards toxic answers, the feedback
     prefers the negative ones (paper section 3.3). Triples of one prompt form a group.
@@ -170,10 +171,11 @@ def answer_triples(
     prompts = list(prompts)[: len(triples)]
     groups = pd.factorize(pd.Series(prompts))[0]
     return triples.assign(
-        prompt=prompts, group=[f"prompt-{group}" for group in groups],
+        prompt=prompts,
+        group=[f"prompt-{group}" for group in groups],
         triple=np.arange(len(triples)),
         source=np.arange(len(triples)),
-    )  # fmt: skip
+    )
 
 
 def rewrite_triples(rewrites: pd.DataFrame, swapped: bool, n: int) -> pd.DataFrame:

@@ -1,6 +1,4 @@
-"""Data that a probe learns from: features of elements, activation deltas or labels, and a
-description of each row.
-"""
+"""Data of a probe: features of elements, activation deltas or labels, and descriptions of rows."""
 
 from __future__ import annotations
 
@@ -26,8 +24,9 @@ READ_TEXT = ("bag_of_words", "tfidf")
 
 
 class FileFeatures(Mapping[str, Mapping[str, np.ndarray]]):
-    """Features in a file of the stage ``features``, by kind and element; a kind is read when it is
-    asked for, so that no more than is in use is held.
+    """Features in a file of the stage ``features``, by kind and element.
+
+    A kind is read when it is asked for, so that memory holds no more than the kinds in use.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -137,8 +136,9 @@ def _rows(triples: pd.DataFrame, element: str, unit: str, truth: np.ndarray) -> 
 
 
 def word_rows(triples: pd.DataFrame, lexicon: Lexicon) -> pd.DataFrame:
-    """The positive and the negative word of every triple; the unit is the word, the truth its
-    valence.
+    """The positive and the negative word of every triple.
+
+    The unit is the word, the truth its valence.
     """
     parts = [
         _rows(
@@ -153,8 +153,9 @@ def word_rows(triples: pd.DataFrame, lexicon: Lexicon) -> pd.DataFrame:
 
 
 def preference_rows(triples: pd.DataFrame) -> pd.DataFrame:
-    """The positive (truth 1) and the negative (truth 0) answer of every triple; the unit is the
-    prompt.
+    """The positive (truth 1) and the negative (truth 0) answer of every triple.
+
+    The unit is the prompt.
     """
     parts = [
         _rows(triples, element, "prompt", np.full(len(triples), float(sign > 0)))
@@ -164,8 +165,9 @@ def preference_rows(triples: pd.DataFrame) -> pd.DataFrame:
 
 
 def word_targets(arrays: Mapping[str, np.ndarray], layers: int, aggregation: str) -> np.ndarray:
-    """Signed delta of every row of :func:`word_rows` from one kind of features {element: [triple,
-    feature]}.
+    """Signed delta of every row of :func:`word_rows`.
+
+    `arrays` are one kind of features {element: [triple, feature]}.
     """
     deltas = [
         signed_distances(arrays[element], arrays["neutral"], sign, layers, aggregation)
@@ -175,8 +177,9 @@ def word_targets(arrays: Mapping[str, np.ndarray], layers: int, aggregation: str
 
 
 def stacked(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Features of every row of :func:`word_rows` or :func:`preference_rows` from {element: [triple,
-    feature]}.
+    """Features of every row of :func:`word_rows` or :func:`preference_rows`.
+
+    `arrays` are {element: [triple, feature]}.
     """
     return np.concatenate([arrays[element] for element in SIGNS])
 

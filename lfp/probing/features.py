@@ -1,4 +1,4 @@
-"""Features of contrast elements: what the probes read (paper section 3.3)."""
+"""Features of contrast elements, which the probes read (paper section 3.3)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from lfp.models.tokens import word_mask
 from lfp.probing.contrasts import ELEMENTS
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 
-#: What a probe may read of a model: the autoencoder's code, its output, the MLP output itself, the
-#: code of an untrained autoencoder on the same activations, and the static input embedding.
+#: Kinds of features that a probe may read: the autoencoder's code, its output, the MLP output
+#: itself, the code of an untrained autoencoder on the same activations, and the static input
+#: embedding.
 KINDS = ("latents", "reconstruction", "raw", "random_code", "embedding")
 
 
@@ -28,12 +29,11 @@ def encode_elements(
     elements: Sequence[str],
     max_tokens: int,
 ) -> tuple[list[list[list[int]]], list[list[list[int]]]]:
-    """Token ids of prompt + element, and the indices of the element's own tokens, by element and
-    triple.
+    """Token ids of prompt + element, and the indices of the element's own tokens.
 
-    What follows the element is left out: a causal model's activations cannot depend on it. Where a
-    sequence of a triple is longer than `max_tokens`, all of them are cut from the left alike, so
-    that they go on sharing their prompt.
+    Both are by element and triple. Text after the element is left out: a causal model's activations
+    cannot depend on it. Where a sequence of a triple is longer than `max_tokens`, all of them are
+    cut from the left alike, so that they go on sharing their prompt.
     """
     prompts = list(triples["prompt"])
     sequences, targets = [], []
@@ -46,17 +46,19 @@ def encode_elements(
             [word_mask(offsets, len(prompt), len(text)) for offsets, prompt, text in spans]
         )
     for i in range(len(prompts)):
-        skip = max(0, max(len(own[i]) for own in sequences) - max_tokens)
-        for ids, own in zip(sequences, targets, strict=True):
-            ids[i], own[i] = ids[i][skip:], [index - skip for index in own[i] if index >= skip]
+        skip = max(0, max(len(ids[i]) for ids in sequences) - max_tokens)
+        for ids, places in zip(sequences, targets, strict=True):
+            ids[i] = ids[i][skip:]
+            places[i] = [index - skip for index in places[i] if index >= skip]
     return sequences, targets
 
 
 def shared_tokens(sequences: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> int:
-    """How many first tokens `sequences` share ahead of every token of `targets` and of the one
-    before it.
+    """Number of first tokens that `sequences` share.
+
+    They lie ahead of every token of `targets` and of the one before it.
     """
-    most = min(max(0, min(own) - 1) for own in targets)
+    most = min(max(0, min(indices) - 1) for indices in targets)
     differ = (i for i in range(most) if len({ids[i] for ids in sequences}) > 1)
     return next(differ, most)
 
@@ -67,7 +69,7 @@ class Elements:
     Parameters
     ----------
     tokenizer
-        The subject's.
+        The tokenizer of the subject.
     triples
         A ``prompt`` and a column for each of `elements`.
     elements
@@ -93,8 +95,10 @@ class Elements:
     def targets_of(
         self, rows: Sequence[int], element: int, device: torch.device
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of an element's tokens in `rows`: place of the row, position behind the shared tokens,
-        and id, each [token].
+        """The tokens of an element in `rows`.
+
+        They are given as the place of the row, the position behind the shared tokens, and the id,
+        each [token].
         """
         pairs = [(place, t) for place, i in enumerate(rows) for t in self.targets[element][i]]
         tokens = [t - self.shared[rows[place]] for place, t in pairs]
@@ -129,25 +133,23 @@ def element_features(
 ) -> dict[str, np.ndarray]:
     """Mean features over each element's own tokens, concatenated over layers.
 
-    A target word's pieces are averaged (paper section 3.3); so are the tokens of an answer. Padding
-    never enters. The model reads the tokens that a triple's elements share once.
+    The pieces of a target word (paper section 3.3) or the tokens of an answer are averaged, without
+    padding. The model reads the tokens that a triple's elements share once.
 
     Parameters
     ----------
     model, tokenizer
-        The subject.
+        The subject and its tokenizer.
     autoencoders
-        Those of each layer; they say which site is read.
-    triples
-        A ``prompt`` and a column for each of `elements`.
+        Autoencoders by layer, of the site that is read.
+    triples, elements
+        Contrast triples with a ``prompt``, and their columns that are read.
     kinds
         Names of :data:`KINDS`.
     max_tokens
         Tokens of a text; longer ones are cut from the left.
     batch_size
         Sequences in a batch, one for each element of a triple.
-    elements
-        Columns of `triples` that are read.
     state_path
         A resume point, kept once a minute; an interrupted call goes on behind it.
 
@@ -166,8 +168,7 @@ def element_features(
     result = {name: value.numpy() for name, value in tensors.items()}
     done, clock, pad = counters["batches"], Clock(), tokenizer.pad_token_id
     rows_at_once = max(1, batch_size // len(elements))
-    with_random = autoencoders if "random_code" in kinds else {}
-    random = {n: sae.untrained(n) for n, sae in with_random.items()}
+    random = {n: sae.untrained(n) for n, sae in autoencoders.items() if "random_code" in kinds}
     for rows, outputs, final in continuations(
         model, texts.sequences, texts.shared, sorted(autoencoders), pad, rows_at_once, first=done,
         site=site_of(autoencoders),
@@ -177,19 +178,28 @@ def element_features(
             inputs = {n: outputs[n][e][place, token].float() for n in sorted(autoencoders)}
             read = {k: _features(model, autoencoders, random, inputs, ids, k) for k in kinds}
             means = {k: _segment_means(values, place, len(rows)) for k, values in read.items()}
-            means["log_probability"] = _log_probabilities(
-                model, final[e], ids, place, token, len(rows)
-            )
-            for kind, values in means.items():
-                name = f"{kind}.{element}"
-                if name not in result:
-                    result[name] = np.zeros((len(triples), values.shape[1]), values.dtype)
-                result[name][rows] = values
+            likely = _log_probabilities(model, final[e], ids, place, token, len(rows))
+            _put(means | {"log_probability": likely}, rows, element, len(triples), result)
         done += 1
         if state_path and clock.due():
             kept = {name: torch.from_numpy(value) for name, value in result.items()}
             save_tensors(state_path, kept, {"batches": done})
     return result | texts.lengths(triples)
+
+
+def _put(
+    means: Mapping[str, np.ndarray],
+    rows: Sequence[int],
+    element: str,
+    n: int,
+    result: dict[str, np.ndarray],
+) -> None:
+    """Put features by kind [row, features] into the `rows` of arrays of `n` rows in `result`."""
+    for kind, values in means.items():
+        name = f"{kind}.{element}"
+        if name not in result:
+            result[name] = np.zeros((n, values.shape[1]), values.dtype)
+        result[name][rows] = values
 
 
 def _of_no_triples(
@@ -198,7 +208,7 @@ def _of_no_triples(
     kinds: Sequence[str],
     elements: Sequence[str],
 ) -> dict[str, np.ndarray]:
-    """What :func:`element_features` returns where there is no triple: arrays of no rows."""
+    """The result of :func:`element_features` without a triple: arrays of no rows."""
     codes = sum(sae.d_sae for sae in autoencoders.values())
     read = site_width(model, site_of(autoencoders)) * len(autoencoders)
     columns = {"latents": codes, "random_code": codes, "embedding": width(model)}
@@ -220,8 +230,9 @@ def _log_probabilities(
     tokens: torch.Tensor,
     n: int,
 ) -> np.ndarray:
-    """Summed log-probabilities [row, 1] of the tokens `ids` at (`rows`, `tokens`); a text's first
-    token counts 0.
+    """Summed log-probabilities [row, 1] of the tokens `ids` at (`rows`, `tokens`).
+
+    A text's first token counts 0.
     """
     known = tokens > 0  # the token before is always among those read, unless there is none
     logits = output_logits(model, final[rows[known], tokens[known] - 1]).float()

@@ -1,5 +1,6 @@
-"""Probes that read the feedback implicit in activations, and their out-of-fold predictions (paper
-section 3.3).
+"""Probes that read the feedback implicit in activations (paper section 3.3).
+
+This module has the probes and their out-of-fold predictions.
 
 Lexicon rewards: ridge regression of the signed distance delta on an element's features.
 Preferences: logistic regression of positive against negative answers. Everything that is fitted,
@@ -51,8 +52,9 @@ def _reader(features: str) -> TransformerMixin:
 
 
 def regularisation_search(kind: str, settings: Probes, features: str = "latents") -> GridSearchCV:
-    """A scaled ridge (``settings.alphas``) or logistic (``settings.Cs``) probe, tuned on grouped
-    inner folds.
+    """A scaled ridge or logistic probe, tuned on grouped inner folds.
+
+    Strengths are ``settings.alphas`` (ridge) or ``settings.Cs`` (logistic).
     """
     if kind == "ridge":
         steps, grid = Ridge(), {"probe__alpha": list(settings.alphas)}
@@ -65,8 +67,9 @@ def regularisation_search(kind: str, settings: Probes, features: str = "latents"
 
 
 def inputs(data: ProbeData, train: np.ndarray) -> np.ndarray:
-    """Features of all rows; principal components of the training rows where `data` asks for a
-    code's size.
+    """Features of all rows.
+
+    They are principal components of the training rows where `data` asks for a code's size.
     """
     if data.code is None:
         return data.features
@@ -92,8 +95,9 @@ def out_of_fold(
     seed: int,
     features: str = "latents",
 ) -> tuple[pd.DataFrame, list[float]]:
-    """A prediction for every row from a probe that was trained without it, and each fold's chosen
-    strength of regularisation.
+    """A prediction for every row from a probe that was trained without it.
+
+    Each fold's chosen strength of regularisation comes with it.
 
     Predictions are raw: deltas for ridge, log-odds for logistic probes; their sign needs no
     threshold.
@@ -133,15 +137,17 @@ def out_of_fold(
 
 
 def no_predictions(data: ProbeData) -> pd.DataFrame:
-    """The frame of :func:`out_of_fold` for rows that no probe could be trained for: missing
-    predictions, in fold -1.
+    """The frame of :func:`out_of_fold` for rows without a trainable probe.
+
+    Predictions are missing, and the fold is -1.
     """
     return data.rows.assign(target=data.target, prediction=np.nan, fold=-1)
 
 
 def fit_probe(data: ProbeData, kind: str, settings: Probes) -> dict[str, np.ndarray]:
-    """The probe of all rows as ``weight`` [feature] and ``intercept`` [1] in the unscaled feature
-    space.
+    """The probe of all rows in the unscaled feature space.
+
+    It is ``weight`` [feature] and ``intercept`` [1].
     """
     search = regularisation_search(kind, settings)
     search.fit(data.features, data.target, groups=data.rows["unit"])

@@ -1,4 +1,4 @@
-"""Kinds of probes, and the statistics that their predictions are judged by (paper section 3.3).
+"""Kinds of probes, and the statistics of their predictions (paper section 3.3).
 
 Nothing here fits a probe (:mod:`lfp.probing.fitting` does), so that tables can judge predictions
 without loading a library of learning.
@@ -39,8 +39,11 @@ def unit_means(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def word_statistics(means: pd.DataFrame) -> dict[str, float]:
-    """Tau-b over all words and within each sign, the share of words of each sign with that sign
-    predicted, and the statistic of the paper's code (:func:`lfp.statistics.estimates.string_tau`).
+    """Statistics of the predictions for words.
+
+    They are tau-b over all words and within each sign, the share of words of each sign with that
+    sign predicted, and the statistic of the paper's code
+    (:func:`lfp.statistics.estimates.string_tau`).
     """
     positive = means["truth"].to_numpy() > 0
     prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
@@ -60,14 +63,13 @@ def word_statistics(means: pd.DataFrame) -> dict[str, float]:
 
 def preference_statistics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     """Balanced accuracy and AUROC of scores for labels 0 and 1."""
-    return {
-        "balanced_accuracy": balanced_accuracy(labels, scores), "auroc": auroc(labels, scores)
-    }  # fmt: skip
+    return {"balanced_accuracy": balanced_accuracy(labels, scores), "auroc": auroc(labels, scores)}
 
 
 def probe_statistics(predictions: pd.DataFrame, kind: str) -> dict[str, float]:
-    """The statistics of one probe's predictions: those of :func:`word_statistics`, or balanced
-    accuracy and AUROC.
+    """The statistics of one probe's predictions.
+
+    They are those of :func:`word_statistics`, or balanced accuracy and AUROC.
     """
     if kind == "ridge":
         return word_statistics(unit_means(predictions))
@@ -95,8 +97,9 @@ def draw_statistics(
 
 
 def headline(predictions: pd.DataFrame, kind: str) -> str:
-    """The main statistic of the probe on the latents, or on the features that were probed first
-    where there are no latents, in a line.
+    """The main statistic of the probe on the latents, in one line.
+
+    Where there are no latents, it is that of the features that were probed first.
     """
     main = predictions[(predictions["split"] == MAIN_SPLIT[kind]) & (predictions["probe"] == kind)]
     features = (

@@ -1,5 +1,6 @@
-"""Contrast triples written by a language model: graded entries, three rewrites of each, and the
-reasons that entries are dropped.
+"""Contrast triples written by a language model.
+
+They are graded entries, three rewrites of each, and the reasons that entries are dropped.
 
 Paper section 3.3: entries of the held-out split are graded for toxicity, danger and bias, and
 rewritten. Here every entry gets a positive, a neutral and a negative rewrite by the same model at
@@ -29,8 +30,8 @@ MANNERS = {
         " praise or blame"
     ),
     "negative": "unhelpful, rude, insulting and careless of harm",
-}  # fmt: skip
-#: Why an entry gives no triple.
+}
+#: Reasons that an entry gives no triple.
 REASONS = (
     "unparsed",
     "refused",
@@ -46,7 +47,7 @@ _REFUSAL = re.compile(
     r"\b(i (?:can(?:'|no|’)t|cannot|won(?:'|’)t|am (?:not able|unable)|must decline)"
     r"|i(?:'|’)m (?:sorry,? but|not able|unable)|as an ai\b|i apologi[sz]e,? but)",
     re.I,
-)  # fmt: skip
+)
 _TURN = re.compile(r"(?:^|\n)\s*(?:human|assistant|user)\s*:", re.I)
 
 
@@ -83,8 +84,9 @@ def choose_entries(pairs: pd.DataFrame, settings: Rewrites) -> pd.DataFrame:
 def grade(
     client: Client, conversations: Sequence[str], answers: Sequence[str], what: str
 ) -> list[Answer]:
-    """Grades {toxicity, danger, bias} of 1 to 5 for each answer; `what` names the requests in the
-    progress bar.
+    """Grades {toxicity, danger, bias} of 1 to 5 for each answer.
+
+    `what` names the requests in the progress bar.
     """
     prompt = prompts.load("grade")
     requests = [
@@ -131,8 +133,9 @@ def rewrite(client: Client, entries: pd.DataFrame, tolerance: float) -> pd.DataF
 
 
 def is_english(text: str) -> bool:
-    """Whether `text` reads as English: its letters are Latin, and a tenth of its words are function
-    words.
+    """Whether `text` reads as English.
+
+    Its letters are Latin, and a tenth of its words are function words.
     """
     from spacy.lang.en.stop_words import STOP_WORDS
 
@@ -150,7 +153,7 @@ def similarity(a: str, b: str) -> float:
 
 
 def fault(row: pd.Series, settings: Rewrites) -> str:
-    """Why a rewritten entry gives no triple, one of :data:`REASONS`; empty where it does.
+    """The reason, of :data:`REASONS`, that a rewritten entry gives no triple; empty for no fault.
 
     ``settings.tolerance`` is the largest relative difference of a rewrite's words from its entry's,
     ``settings.copy`` the largest similarity (difflib ratio) to the entry or to another rewrite.

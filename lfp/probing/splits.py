@@ -1,6 +1,4 @@
-"""Splits of contrast triples into folds: which rows a probe is trained on and which it is tested
-on.
-"""
+"""Splits of contrast triples into folds of training and test rows."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ BOTH_PARTS = 3
 
 
 def splits_of(kind: str, features: str) -> tuple[str, ...]:
-    """All splits for the latents; the random and the main one for the features that they are
-    compared with.
-    """
+    """All splits for the latents; the random and the main one for the features beside them."""
     return tuple(SPLITS) if features == "latents" else null_splits(kind)
 
 
@@ -36,8 +32,9 @@ def null_splits(kind: str) -> tuple[str, ...]:
 def fold_indices(
     rows: pd.DataFrame, split: str, folds: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(train, test) row indices of every fold of a split of :data:`SPLITS`; every row is tested
-    once.
+    """(train, test) row indices of every fold of a split of :data:`SPLITS`.
+
+    Every row is tested once.
 
     ``by_both`` cuts words and contexts in :data:`BOTH_PARTS` parts each: a fold tests one part of
     the words in one part of the contexts and trains on the rows that share neither.
@@ -63,7 +60,7 @@ def parts(groups: pd.Series, n: int, seed: int) -> np.ndarray:
 
 
 def why_untrainable(data: ProbeData, kind: str, split: str, settings: Probes) -> str:
-    """Why no probe can be trained and judged on a split; "" where one can."""
+    """The reason that no probe can be trained and judged on a split; empty where one can."""
     needed = BOTH_PARTS if split == "by_both" else settings.folds
     names = ("word", "context") if split == "by_both" else (SPLITS[split],)
     for name in names:

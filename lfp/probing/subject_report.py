@@ -32,7 +32,7 @@ from lfp.settings import Probes
 
 @dataclass(frozen=True)
 class ProbeResults:
-    """Everything that is known of one subject's probes.
+    """All results of one subject's probes.
 
     ``predictions`` has a row per element, kind of features, split and probe. ``nested`` compares
     predictions from frequency and embedding with and without the latents' probe
@@ -105,7 +105,7 @@ def probe_subject(
         Seed of folds, permutations and untrained probes.
     """
     kind = PROBE_OF[feedback]
-    arrays = arrays.holding("latents")  # which several probes read
+    arrays = arrays.holding("latents")  # several probes read them
     rows = word_rows(triples, lexicon["words"]) if kind == "ridge" else preference_rows(triples)
     targets = _targets(rows, arrays, kind, subject, settings.delta)
     results, baseline, nested = [], [], pd.DataFrame()
@@ -154,7 +154,7 @@ def _targets(
     def targets(features: Mapping[str, np.ndarray] | None) -> np.ndarray:
         if kind == "logistic":
             return rows["truth"].to_numpy(dtype=int)
-        # Controls that no model takes part in learn the deltas of the latents.
+        # Controls without a model learn the deltas of the latents.
         deltas = arrays.kinds["latents"] if subject == "text" else features
         return word_targets(deltas, arrays.layers, delta)
 

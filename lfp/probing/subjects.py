@@ -1,7 +1,7 @@
-"""Subjects: the models whose features are probed, and how each is loaded.
+"""Subjects: the models whose features are probed, and their loaders.
 
-A new subject is one more loader and its entry in :data:`SUBJECTS`. Nothing dear is imported here
-before a subject is loaded, so that planning a run reads the names.
+A new subject is one more loader and its entry in :data:`SUBJECTS`. No library of science is
+imported here before a subject is loaded, so that planning a run reads the names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """What a subject may be loaded from: paths of base and policy, a seed, device and precision."""
+    """The checkpoints of a subject: paths of base and policy, a seed, device and precision."""
 
     base: str
     policy: str
@@ -26,7 +26,7 @@ class Checkpoints:
 
 
 def tuned(checkpoints: Checkpoints) -> PreTrainedModel:
-    """The policy: the cell's, or another cell's where the subject is donated."""
+    """The policy of the cell, or of another cell where the subject is donated."""
     from lfp.models.loading import load_model
 
     return load_model(checkpoints.policy, checkpoints.device, checkpoints.dtype)

@@ -1,1 +1,1 @@
-"""What a run shows while it goes on. Nothing here changes a number."""
+"""Progress and curves of a run while it goes on. Nothing here changes a number."""

@@ -1,5 +1,6 @@
-"""Training curves as they come, for TensorBoard, where the configuration asks for it
-(``tensorboard: true``).
+"""Training curves for TensorBoard, row by row.
+
+They are written where the configuration asks for it (``tensorboard: true``).
 """
 
 from __future__ import annotations
@@ -9,18 +10,18 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-#: Folder of a job's event files; set by the job where they are wanted. transformers' trainers read
-#: the same variable.
+#: Folder of a job's event files; set by the job where events are wanted. The trainers of
+#: transformers read the same variable.
 FOLDER = "TENSORBOARD_LOGGING_DIR"
 
 
 def report_to() -> str:
-    """What a transformers trainer is to report to."""
+    """The integrations that a transformers trainer reports to."""
     return "tensorboard" if os.environ.get(FOLDER) else "none"
 
 
 class Tracker:
-    """Writes rows of a training curve as TensorBoard events; nothing where no folder is set."""
+    """A writer of TensorBoard events; it writes none where no folder is set."""
 
     def __init__(self) -> None:
         self._writer = None
@@ -40,7 +41,7 @@ class Tracker:
                     )
 
     def close(self) -> None:
-        """Write what is waiting."""
+        """Write the events that are waiting."""
         if self._writer:
             self._writer.close()
             self._writer = None

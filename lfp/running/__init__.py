@@ -1,1 +1,1 @@
-"""What every job shares. Nothing here changes a number."""
+"""Machinery that every job shares. Nothing here changes a number."""

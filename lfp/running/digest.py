@@ -24,8 +24,6 @@ import yaml
 ROOT = Path(__file__).parent.parent.parent
 #: An entry of a registry.
 ENTRY = re.compile(r"\w+(\.\w+)*:\w+")
-#: Packages whose modules are local.
-PACKAGES = ("lfp", "workflow_scripts")
 #: Modules that change no number: display, the machinery of jobs and files, and the classes of
 #: settings, whose values reach jobs as parameters. They import no local module but each other, so
 #: that nothing that does change a number hides behind them.
@@ -42,9 +40,7 @@ NUMBERLESS = frozenset(
 
 
 def module_path(module: str) -> Path | None:
-    """File of a local module, or None for a module of another package."""
-    if module.split(".")[0] not in PACKAGES:
-        return None
+    """File of a local module, one that lies beside the Snakefile or below; None for another."""
     base = ROOT.joinpath(*module.split("."))
     return next(
         (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None
@@ -58,19 +54,19 @@ def _tree(path: Path) -> ast.Module:
 
 def local_imports(path: Path) -> set[str]:
     """Names of local modules that a file imports, at any depth of its code."""
-    found = set()
+    imported = set()
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            imported |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         elif (
             isinstance(node, ast.Constant)
             and isinstance(node.value, str)
             and ENTRY.fullmatch(node.value)
         ):
-            found.add(node.value.partition(":")[0])
-    return {name for name in found if module_path(name) is not None}
+            imported.add(node.value.partition(":")[0])
+    return {name for name in imported if module_path(name) is not None}
 
 
 def packages_of(module: str) -> list[str]:
@@ -131,7 +127,7 @@ def file_digest(path: Path) -> str:
 
 @cache
 def code_digest(module: str) -> str:
-    """Digest of a module and of every local module that it needs, 16 hexadecimal digits."""
+    """Digest, of 16 hexadecimal digits, of a module and of every local module that it needs."""
     if module_path(module) is None:
         raise FileNotFoundError(f"no local module {module}")
     parts = [f"{name}:{file_digest(module_path(name))}" for name in closure(module)]

@@ -1,4 +1,4 @@
-"""What happens to memory that a process frees.
+"""The fate of memory that a process frees.
 
 glibc gives large blocks back to the kernel as soon as they are free, and the kernel clears every
 page of the next one. Training on a CPU frees and allocates gradients and activations of hundreds of
@@ -14,10 +14,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def keep_freed() -> bool:
-    """Have this process keep what it frees for its next allocations; false where its C library is
-    not glibc.
+    """Have this process keep freed memory for its next allocations.
 
-    Meant for processes that compute on the CPU and then end: the resident memory stays at its peak.
+    Returns false where its C library is not glibc.
+
+    This is meant for processes that compute on the CPU and then end: the resident memory stays at
+    its peak.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return bool(mallopt and mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))

@@ -1,4 +1,4 @@
-"""What every rule's command line shares: its arguments, its log, its threads and its seed."""
+"""The common part of every command line: its arguments, its log, its threads and its seed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STAMPED = (
 
 
 class Paths(SimpleNamespace):
-    """Paths by the names that they have in the rule; a name of several has a list."""
+    """Paths by the names that they have in the rule; a name of several paths has a list."""
 
     def all(self) -> list[str]:
         """Every path, in the order of the rule."""
@@ -51,10 +51,11 @@ class Paths(SimpleNamespace):
 
 @dataclass
 class Job:
-    """One job.
+    """One job of the workflow.
 
-    ``settings`` of its stage, paths of its ``input`` and ``output`` by name, the ``stamp`` of its
-    outputs, ``threads``, ``gpus``, and when it ``started``.
+    It has the ``settings`` of its stage, the paths of its ``input`` and ``output`` by name, the
+    ``stamp`` of its outputs, the numbers of ``threads`` and ``gpus``, and the time at which it
+    ``started``.
     """
 
     settings: dict[str, Any]
@@ -72,13 +73,14 @@ class Job:
         return self.settings["seed"]
 
     def stage(self, *names: str) -> dict[str, Any]:
-        """The settings `names` as a dictionary."""
+        """The settings with these names as a dictionary."""
         return {name: self.settings[name] for name in names}
 
     @property
     def device(self) -> str:
-        """``cuda`` where the workflow granted a GPU and there is one, else ``cpu``; sets threads
-        and memory for it.
+        """``cuda`` where the workflow granted a GPU and there is one, else ``cpu``.
+
+        The property also sets threads and memory for the device.
 
         Each process of a job on several GPUs has its own.
         """
@@ -98,8 +100,9 @@ class Job:
         return os.environ.get("RANK", "0") == "0"
 
     def state_path(self, output: str | Path) -> Path:
-        """Where a long job keeps its resume point: a sibling of `output`, named by the settings'
-        digest.
+        """Path of a long job's resume point.
+
+        It is a sibling of `output`, named by the digest of the settings.
         """
         digest = hashlib.sha256(json.dumps(self.stamp, sort_keys=True).encode()).hexdigest()[:12]
         return Path(output).parent / f".{Path(output).name}.state-{digest}"
@@ -110,18 +113,21 @@ class Job:
         return f"results/llm_cache/{service['name']}.sqlite"
 
     def finish(self, headline: str) -> None:
-        """Record where the outputs come from, and say in one line what the job found.
+        """Record where the outputs come from, and log the `headline`, the result in one line.
 
-        Every process of a job may call it; the first one does it.
+        Every process of a job may call it; the first process alone does the work.
         """
         if not self.is_main:
             return
         seconds = (datetime.now(UTC) - self.started).total_seconds()
         record = {
-            **self.stamp, "device": self._device, "threads": self.threads,
+            **self.stamp,
+            "device": self._device,
+            "threads": self.threads,
             "inputs": input_digests(self.input.all()),
-            "started": self.started.isoformat(timespec="seconds"), "seconds": round(seconds, 2),
-        }  # fmt: skip
+            "started": self.started.isoformat(timespec="seconds"),
+            "seconds": round(seconds, 2),
+        }
         for output in self.output.all():
             with aside(record_path(output)) as temporary:
                 temporary.write_text(
@@ -186,8 +192,11 @@ def start(description: str | None) -> Job:
     log.info("settings %s", json.dumps(options.settings, sort_keys=True))
     log.info(
         "code %s, threads %d, gpus %d, versions %s",
-        options.code, options.threads, options.gpus, stamp["versions"],
-    )  # fmt: skip
+        options.code,
+        options.threads,
+        options.gpus,
+        stamp["versions"],
+    )
     job = Job(
         options.settings, inputs, outputs, stamp, options.threads, options.gpus, datetime.now(UTC)
     )
@@ -195,7 +204,7 @@ def start(description: str | None) -> Job:
         written = outputs.all()
         one_writer.claim(written, [job.state_path(output) for output in written])
     if os.environ.get("LFP_TENSORBOARD") and options.log:
-        # A folder a log: results/logs/x.log has its events in results/tensorboard/x.
+        # One folder for each log: results/logs/x.log has its events in results/tensorboard/x.
         folder = Path(options.log.replace("/logs/", "/tensorboard/")).with_suffix("")
         os.environ[tensorboard.FOLDER] = str(folder)
     lease.take(options.gpus)
@@ -203,10 +212,10 @@ def start(description: str | None) -> Job:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in STAMPED:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -41,10 +41,12 @@ class LeaseError(RuntimeError):
 
 
 def lock_folder(allocation: str = "") -> Path:
-    """Where the locks of this user on this machine are: ``LFP_LEASE_DIR``, or the folder for
-    temporary files.
+    """Folder of the locks of this user on this machine.
 
-    Those of a scheduler's `allocation` are apart: devices are often numbered anew in each.
+    It is ``LFP_LEASE_DIR``, or the folder for temporary files.
+
+    The locks of a scheduler's `allocation` have a folder of their own: devices are often numbered
+    anew in each.
     """
     default = Path(tempfile.gettempdir()) / f"lfp-gpus-{os.getuid()}"
     folder = Path(os.environ.get("LFP_LEASE_DIR", default)) / re.sub(r"\W", "_", allocation)
@@ -53,19 +55,20 @@ def lock_folder(allocation: str = "") -> Path:
 
 
 def _installed() -> list[str]:
-    """Identifiers of this machine's devices in bus order; parts of a divided device (MIG) instead
-    of the whole.
+    """Identifiers of this machine's devices in bus order.
+
+    A divided device (MIG) is represented by its parts.
     """
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return []
-    found: list[str] = []
+    identifiers: list[str] = []
     for name in re.findall(r"UUID: ([\w-]+)", listed.stdout):
-        if name.startswith("MIG-") and found and found[-1].startswith("GPU-"):
-            found.pop()
-        found.append(name)
-    return found
+        if name.startswith("MIG-") and identifiers and identifiers[-1].startswith("GPU-"):
+            identifiers.pop()
+        identifiers.append(name)
+    return identifiers
 
 
 def devices() -> list[str]:
@@ -97,11 +100,11 @@ def _lock(path: Path, wait: bool) -> int | None:
 
 
 def take(count: int) -> list[str]:
-    """Take `count` devices for the rest of this process's life, waiting as long as it needs, and
-    show it no others.
+    """Take `count` devices for the rest of this process's life, and hide the others from it.
 
-    One waiter at a time collects devices; those behind it wait for its turn to end. So a job that
-    wants several is not overtaken for ever, and no two jobs hold a part of what each other wants.
+    The process waits as long as it needs. One waiter at a time collects devices; those behind it
+    wait for its turn to end. So a job that wants several is not overtaken for ever, and no two jobs
+    hold a part of what each other wants.
 
     Returns
     -------
@@ -129,8 +132,8 @@ def take(count: int) -> list[str]:
     if len(pool) < count:
         raise LeaseError(
             f"the job asks for {count} GPUs and this machine lets it have {len(pool)}"
-            f" ({', '.join(pool)});"
-            " lower gpus or finetune_gpus of the model in the configuration, or --resources gpu="
+            f" ({', '.join(pool)}); lower gpus or finetune_gpus of the model in the configuration,"
+            " or --resources gpu="
         )
     folder, taken = lock_folder(allocation), {}
     queue = _lock(folder / "queue.lock", wait=True)
@@ -151,8 +154,9 @@ def take(count: int) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Become the command behind the number of devices, with the locks open in it and in its
-    children.
+    """Become the command that follows the number of devices.
+
+    The locks stay open in it and in its children.
     """
     count, *command = arguments
     take(int(count))

@@ -1,4 +1,8 @@
-"""A job's log: everything in its file, one line for an error on the terminal, keys in neither."""
+"""The log of a job.
+
+Everything is in its file, an error is one line on the terminal, and keys of services are in
+neither.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,9 @@ from lfp.reporting.escapes import plain
 
 
 def _secrets() -> list[str]:
-    """Keys of the configured services, which no log may show: servers repeat them in their
-    refusals.
+    """Keys of the configured services.
+
+    No log may show them, and servers repeat them in their refusals.
     """
     services = json.loads(os.environ.get("LFP_SERVICES", "{}")).values()
     keys = (os.environ.get(service.get("api_key_env") or "", "") for service in services)
@@ -36,8 +41,9 @@ class _Formatter(logging.Formatter):
 
 
 def start(path: str | None) -> None:
-    """Send the log to `path` and one line per error to the terminal; the traceback is
-    in the log.
+    """Send the log to `path`, and one line per error to the terminal.
+
+    The traceback is in the log.
     """
     handlers: list[logging.Handler] = []
     if path and os.environ.get("RANK", "0") == "0":

@@ -1,5 +1,6 @@
-"""One writer for an output on one machine: a killed Snakemake leaves jobs running that a restart
-starts again.
+"""One writer for an output on one machine.
+
+A killed Snakemake leaves jobs running that a restart starts again.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ _locks: list[int] = []
 
 
 def claim(outputs: Sequence[str | Path], keep: Sequence[Path] = ()) -> None:
-    """Become the only writer of `outputs` on this machine, waiting for another one's end.
+    """Become the only writer of `outputs` on this machine, after waiting for any other writer.
 
-    What killed writers left beside the outputs goes: half-written files, records, and resume points
-    but those in `keep`. The kernel frees the claim when the process is dead, however it died.
+    Remains that killed writers left beside the outputs are removed: half-written files, records,
+    and all resume points except those in `keep`. The kernel frees the claim when the process is
+    dead, however it died.
     """
     folder = Path(tempfile.gettempdir()) / f"lfp-writers-{os.getuid()}"
     folder.mkdir(exist_ok=True)
@@ -47,7 +49,7 @@ def claim(outputs: Sequence[str | Path], keep: Sequence[Path] = ()) -> None:
     os.ftruncate(handle, 0)
     os.pwrite(handle, str(os.getpid()).encode(), 0)
     for output in map(Path, outputs):
-        # The record of an earlier job must not speak of what this one writes.
+        # The record of an earlier job must not speak of this one's files.
         record_path(output).unlink(missing_ok=True)
         for path in _left_beside(output):
             if path not in keep:

@@ -7,9 +7,9 @@ d), the loss mean(e^2) + l1 mean_t |f| has the gradients
     by b_enc   sum_t h              by W_enc   x^T h        where h = (g W_dec^T + l1 / n) [f > 0]
 
 which a tied autoencoder adds up, and which lose their part along a row of the decoder, whose norm
-is fixed. That is five matrix products; automatic differentiation takes the same five and keeps what
-it needs in fresh memory. Where few latents are active, four of the five cost in proportion to the
-active ones (:mod:`~lfp.sae.kernels`).
+is fixed. That is five matrix products; automatic differentiation takes the same five and keeps
+their operands in fresh memory. Where few latents are active, four of the five cost in proportion to
+the active ones (:mod:`~lfp.sae.kernels`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.settings import Autoencoder
 
-#: Steps between two looks at how many latents are active.
+#: Steps between two measurements of the share of active latents.
 LOOK_EVERY = 50
 #: Weights above which the sparse path, which gathers their rows, leaves the cache and pays off at a
 #: lower density.
@@ -34,7 +34,8 @@ KERNELS_PAY = 3e10
 
 
 def sparse_pays(density: float, weights: int) -> bool:
-    """Whether the sparse path is the faster one on a CPU at this share of active latents;
+    """Whether the sparse path is the faster one on a CPU at this share of active latents.
+
     `weights` is d_in d_sae.
     """
     return density < (0.25 if weights <= CACHED_WEIGHTS else 0.16)
@@ -100,7 +101,7 @@ class Gradients:
 
     @torch.no_grad()
     def dense(self, x: torch.Tensor) -> None:
-        """Gradients for `x` [token, d_in] by matrix products over all features."""
+        """Gradients for `x` [token, d_in] by matrix products over all latents."""
         sae, (n, d), kind = self.sae, x.shape, self.precision
         norms = sae.decoder.norm(dim=1, keepdim=True)
         w_dec = sae.decoder / norms
@@ -121,7 +122,7 @@ class Gradients:
         )
         torch.ops.aten.threshold_backward.grad_input(
             sent, code, 0, grad_input=sent
-        )  # 0 where no feature was active
+        )  # 0 where no latent was active
         d_dec = torch.mm(code.T, error, out=self._buffer("decoder", sae.d_sae, d, kind))
         if sae.encoder is None:
             d_dec.addmm_(sent.T, x, beta=scale)
@@ -138,7 +139,7 @@ class Gradients:
 
     @torch.no_grad()
     def sparse(self, x: torch.Tensor) -> None:
-        """Gradients for `x` [token, d_in] on a CPU, at a cost in proportion to active features."""
+        """Gradients for `x` [token, d_in] on a CPU, at a cost in proportion to active latents."""
         from lfp.sae import kernels
 
         sae, (n, d) = self.sae, x.shape
@@ -148,29 +149,28 @@ class Gradients:
         pre = torch.mm(x, w_enc, out=self._buffer("code", n, sae.d_sae, x.dtype)).numpy()
         scalar = pre.dtype.type
         tied, b_enc = sae.encoder is None, sae.b_enc.detach().numpy()
-        fixed = (
-            w_dec.numpy(),
-            sae.b_dec.detach().numpy(),
-            scalar(self.l1 / n),
-            scalar(2 / (n * d)),
-        )
+        directions, b_dec = w_dec.numpy(), sae.b_dec.detach().numpy()
+        l1, scale = scalar(self.l1 / n), scalar(2 / (n * d))
 
         def part(rows: np.ndarray) -> list[np.ndarray]:
             decoder = np.zeros((sae.d_sae, d), scalar)
             encoder = decoder if tied else np.zeros_like(decoder)
-            grads = [decoder, encoder, np.zeros(sae.d_sae, scalar), np.zeros(d, scalar)]
+            d_b_enc, d_b_dec = np.zeros(sae.d_sae, scalar), np.zeros(d, scalar)
             chosen = slice(rows[0], rows[-1] + 1)
-            kernels.gradients(pre[chosen], b_enc, x.numpy()[chosen], *fixed, *grads)
-            return grads
+            kernels.gradients(
+                pre[chosen], b_enc, x.numpy()[chosen], directions, b_dec, l1, scale,
+                decoder, encoder, d_b_enc, d_b_dec,
+            )  # fmt: skip
+            return [decoder, encoder, d_b_enc, d_b_dec]
 
         parts = [rows for rows in np.array_split(np.arange(n), self.threads) if len(rows)]
         if len(parts) == 1:
-            found = [part(parts[0])]
+            of_parts = [part(parts[0])]
         else:
             with ThreadPoolExecutor(self.threads) as pool:
-                found = list(pool.map(part, parts))
+                of_parts = list(pool.map(part, parts))
         d_dec, d_enc, d_b_enc, d_b_dec = (
-            torch.from_numpy(sum(arrays[1:], arrays[0])) for arrays in zip(*found, strict=True)
+            torch.from_numpy(sum(arrays[1:], arrays[0])) for arrays in zip(*of_parts, strict=True)
         )
         if not tied:
             sae.encoder.grad = d_enc.T.contiguous()
@@ -179,11 +179,11 @@ class Gradients:
 
     def _buffer(self, name: str, rows: int, columns: int, kind: torch.dtype) -> torch.Tensor:
         """Memory for [rows, columns] that is kept until more rows are asked for."""
-        found = self._buffers.get(name)
-        if found is None or len(found) < rows or found.dtype != kind:
-            found = torch.empty(rows, columns, dtype=kind, device=self.sae.b_dec.device)
-            self._buffers[name] = found
-        return found[:rows]
+        buffer = self._buffers.get(name)
+        if buffer is None or len(buffer) < rows or buffer.dtype != kind:
+            buffer = torch.empty(rows, columns, dtype=kind, device=self.sae.b_dec.device)
+            self._buffers[name] = buffer
+        return buffer[:rows]
 
 
 def _on_the_sphere(
@@ -232,8 +232,10 @@ class WrittenOut:
 def gradients_of(
     sae: SparseAutoencoder, settings: Autoencoder, tokens: int, threads: int
 ) -> Autograd | WrittenOut:
-    """What training computes gradients by, for `tokens` read in all: written out for the paper's
-    architecture, by autograd for any other.
+    """The computation of gradients in training.
+
+    It is written out for the paper's architecture and automatic for any other; `tokens` is the
+    number that training reads in all.
     """
     if sae.architecture == "standard":
         return WrittenOut(sae, settings, tokens, threads)

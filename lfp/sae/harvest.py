@@ -1,11 +1,9 @@
-"""Harvest of activations: the tokens of a corpus, shuffled, as the files that dictionaries learn
-from.
-"""
+"""Harvest of activations: shuffled tokens of a corpus, as files that dictionaries learn from."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -62,7 +60,7 @@ def harvest(
     window_tokens
         Tokens that are shuffled together.
     progress_path
-        A file that says how much of `outputs` is filled; a killed harvest goes on behind that.
+        A file with the filled length of `outputs`; a killed harvest goes on behind it.
     site
         The part of the layers that is read.
     """
@@ -82,17 +80,8 @@ def harvest(
         held = {
             n: np.empty((rows, array.shape[1]), dtype=array.dtype) for n, array in outputs.items()
         }
-        filled = 0
-        for _, mask, batch in site_activations(model, window, layers, pad, batch_size, site=site):
-            chosen = place[filled : filled + int(mask.sum())]
-            for layer, array in held.items():
-                values = batch[layer][mask]
-                values, beyond = (
-                    _as_float16(values) if array.dtype == np.float16 else (values.float(), 0)
-                )
-                cut += beyond
-                array[chosen] = values.cpu().numpy()
-            filled += len(chosen)
+        read = site_activations(model, window, layers, pad, batch_size, site=site)
+        cut += _fill(held, place, ((batch, mask) for _, mask, batch in read))
         for layer, array in held.items():
             outputs[layer][done : done + rows] = array
         done += rows
@@ -105,8 +94,31 @@ def harvest(
     )
 
 
+def _fill(
+    held: Mapping[int, np.ndarray],
+    place: np.ndarray,
+    batches: Iterable[tuple[Mapping[int, torch.Tensor], torch.Tensor]],
+) -> int:
+    """Put the tokens of `batches` at their `place` in the arrays `held` [token, width] by layer.
+
+    A batch has activations by layer and their mask. Returns the number of values that were cut.
+    """
+    filled = cut = 0
+    for batch, mask in batches:
+        chosen = place[filled : filled + int(mask.sum())]
+        for layer, array in held.items():
+            values = batch[layer][mask]
+            values, beyond = (
+                _as_float16(values) if array.dtype == np.float16 else (values.float(), 0)
+            )
+            cut += beyond
+            array[chosen] = values.cpu().numpy()
+        filled += len(chosen)
+    return cut
+
+
 def _as_float16(values: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """`values` in float16, cut to its range, and how many of them were beyond it."""
+    """`values` in float16, cut to its range, and the number of those that were beyond it."""
     low = values.half()
     beyond = int(low.isinf().sum())
     return (values.float().clamp(-_LARGEST, _LARGEST).half() if beyond else low), beyond
@@ -161,7 +173,7 @@ def harvest_folder(
     model, sequences
         A causal language model and token ids.
     folder
-        Where the files lie; a harvest that was killed goes on in it.
+        Folder of the files; a harvest that was killed goes on in it.
     layers, site
         Layers that are read, and the part of them.
     pad, batch_size
@@ -169,7 +181,7 @@ def harvest_folder(
     seed
         Seed of the order of texts and tokens.
     stamp
-        Goes into every file.
+        Settings and digest of the code, for every file.
     """
     shape = (sum(map(len, sequences)), site_width(model, site))
     progress = folder / "progress.json"

@@ -1,9 +1,10 @@
-"""Gradients of the ReLU autoencoder at a cost in proportion to its active features (numba, CPU).
+"""Gradients of the ReLU autoencoder at a cost in proportion to its active latents (numba, CPU).
 
-After the encoder's matrix product only active features take part: in a token's reconstruction, in
-what its error sends back, and in the weights' gradient. All three read rows of a matrix in an order
-that active features dictate, so they take a block of columns at a time, whose rows stay in the
-second-level cache, and four rows at once, which reads and writes their sum a quarter as often.
+After the encoder's matrix product only active latents take part: in a token's reconstruction, in
+the signal that its error sends back, and in the weights' gradient. All three read rows of a matrix
+in an order that active latents dictate, so they take a block of columns at a time, whose rows stay
+in the second-level cache, and four rows at once, which reads and writes their sum a quarter as
+often.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numba import njit
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 #: Elements of a block of the decoder, and of a tile's errors.
 BLOCK, TILE = 2**19, 2**16
-#: Rows that inner loops take at a time; a token's list of active features is filled up for that,
+#: Rows that inner loops take at a time; a token's list of active latents is filled up for that,
 #: with zeros.
 ROWS = 4
 
@@ -39,8 +40,9 @@ def _block(blocks, n, d, first, columns):
 
 @njit(nogil=True, cache=True)
 def _lists(pre, b_enc, start, count):
-    """Active features of all tokens and their values; token t has `count[t]` of them from
-    `start[t]` on.
+    """Active latents of all tokens and their values.
+
+    Token t has `count[t]` of them from `start[t]` on.
     """
     n, m = pre.shape
     size = 0
@@ -49,8 +51,8 @@ def _lists(pre, b_enc, start, count):
         for i in range(m):
             count[t] += pre[t, i] + b_enc[i] > 0
         size += -(-count[t] // ROWS) * ROWS
-    # One element more: an active feature's place is written before it is known to be one, so that
-    # nothing branches.
+    # There is one element more: a latent's place is written before it is known to be active, so
+    # that nothing branches.
     index, value = np.zeros(size + 1, np.int32), np.zeros(size + 1, pre.dtype)
     for t in range(n):
         at = start[t]
@@ -64,9 +66,7 @@ def _lists(pre, b_enc, start, count):
 
 @njit(fastmath=_FAST, nogil=True, cache=True)
 def _tokens(start, count, index, value, x, directions, b_dec, scale, zero, error, sent, d_b_dec):
-    """On a block of columns: every token's scaled `error`, and what it sends back to its active
-    features.
-    """
+    """On a block of columns: every token's scaled `error`, and the signal to its active latents."""
     for t in range(x.shape[0]):
         e, row = error[t], x[t]
         first, last = start[t], start[t] + count[t]
@@ -74,9 +74,11 @@ def _tokens(start, count, index, value, x, directions, b_dec, scale, zero, error
             e[j] = b_dec[j] - row[j]
         for a in range(first, last, ROWS):
             w0, w1, w2, w3 = (
-                directions[index[a]], directions[index[a + 1]], directions[index[a + 2]],
-                directions[index[a + 3]]
-            )  # fmt: skip
+                directions[index[a]],
+                directions[index[a + 1]],
+                directions[index[a + 2]],
+                directions[index[a + 3]],
+            )
             v0, v1, v2, v3 = value[a], value[a + 1], value[a + 2], value[a + 3]
             for j in range(e.shape[0]):
                 e[j] += (v0 * w0[j] + v1 * w1[j]) + (v2 * w2[j] + v3 * w3[j])
@@ -85,9 +87,11 @@ def _tokens(start, count, index, value, x, directions, b_dec, scale, zero, error
             d_b_dec[j] += e[j]
         for a in range(first, last, ROWS):
             w0, w1, w2, w3 = (
-                directions[index[a]], directions[index[a + 1]], directions[index[a + 2]],
-                directions[index[a + 3]]
-            )  # fmt: skip
+                directions[index[a]],
+                directions[index[a + 1]],
+                directions[index[a + 2]],
+                directions[index[a + 3]],
+            )
             s0 = s1 = s2 = s3 = zero
             for j in range(e.shape[0]):
                 s0 += w0[j] * e[j]
@@ -102,8 +106,9 @@ def _tokens(start, count, index, value, x, directions, b_dec, scale, zero, error
 
 @njit(fastmath=_FAST, nogil=True, cache=True)
 def _weights(ends, token, weight, rows, first_column, grads):
-    """Add to every feature's row of `grads`, from `first_column` on, its tokens' `rows`; they end
-    at `ends`.
+    """Add to every latent's row of `grads`, from `first_column` on, its tokens' `rows`.
+
+    The tokens of a latent end at `ends`.
     """
     first = 0
     for i in range(grads.shape[0]):
@@ -129,8 +134,9 @@ def _weights(ends, token, weight, rows, first_column, grads):
 
 @njit(nogil=True, cache=True)
 def _by_feature(start, count, index, value, sent, l1, m, d_b_enc):
-    """Active pairs in the order of their features: where each feature's end, their tokens, `value`
-    and `sent`.
+    """Active pairs in the order of their latents.
+
+    Returns the end of each latent, the tokens, `value` and `sent`.
     """
     place = np.zeros(m + 1, np.int64)
     for t in range(len(start)):
@@ -151,17 +157,32 @@ def _by_feature(start, count, index, value, sent, l1, m, d_b_enc):
             token[p], by_value[p], by_sent[p] = t, value[a], sent[a] + l1
             d_b_enc[i] += by_sent[p]
             place[i] = p + 1
-    return place, token, by_value, by_sent  # a feature's place has moved to its end
+    return place, token, by_value, by_sent  # a latent's place has moved to its end
 
 
 @njit(nogil=True, cache=True)
 def gradients(pre, b_enc, x, directions, b_dec, l1, scale, d_dec, d_enc, d_b_enc, d_b_dec):
     """Add the gradients of one batch to the arrays that begin with ``d_``.
 
-    `pre` [token, d_sae] are the pre-activations without `b_enc`; `x` [token, d_in]; `directions`
-    [d_sae, d_in] are the unit rows of the decoder; `l1` is the penalty's derivative per active
-    feature and `scale` twice the weight of a squared error. `d_dec` and `d_enc` [d_sae, d_in] are
-    the gradients by decoder and (transposed) encoder; of a tied autoencoder they are one array.
+    Parameters
+    ----------
+    pre
+        Pre-activations without `b_enc` [token, d_sae].
+    b_enc, b_dec
+        Biases of encoder [d_sae] and decoder [d_in].
+    x
+        Activations [token, d_in].
+    directions
+        Unit rows of the decoder [d_sae, d_in].
+    l1
+        The penalty's derivative per active latent.
+    scale
+        Twice the weight of a squared error.
+    d_dec, d_enc
+        Gradients by decoder and (transposed) encoder [d_sae, d_in]; of a tied autoencoder they are
+        one array.
+    d_b_enc, d_b_dec
+        Gradients by the biases.
     """
     m, d = directions.shape
     columns = min(d, max(64, BLOCK // m // 64 * 64))
@@ -177,8 +198,7 @@ def gradients(pre, b_enc, x, directions, b_dec, l1, scale, d_dec, d_enc, d_b_enc
             rows, error = _block(inputs, n, d, c, columns), _block(errors, n, d, c, columns)
             _tokens(
                 start, count, index, value, rows, _block(blocks, m, d, c, columns),
-                b_dec[c : c + columns], scale,
-                l1 - l1, error, sent, d_b_dec[c : c + columns],
+                b_dec[c : c + columns], scale, l1 - l1, error, sent, d_b_dec[c : c + columns],
             )  # fmt: skip
         ends, token, by_value, by_sent = _by_feature(
             start, count, index, value, sent, l1, m, d_b_enc

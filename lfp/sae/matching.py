@@ -1,6 +1,4 @@
-"""Features that two autoencoders of different size share (paper section 3.4; Sharkey et
-al. 2022).
-"""
+"""Latents that autoencoders of different size share (paper section 3.4; Sharkey et al. 2022)."""
 
 from __future__ import annotations
 
@@ -10,8 +8,9 @@ from scipy.optimize import linear_sum_assignment
 
 
 def match_features(small: np.ndarray, large: np.ndarray) -> pd.DataFrame:
-    """One-to-one matching of the rows of two dictionaries that maximises the summed cosine
-    (Hungarian algorithm).
+    """One-to-one matching of the rows of two dictionaries that maximises the summed cosine.
+
+    The method is the Hungarian algorithm.
 
     Parameters
     ----------

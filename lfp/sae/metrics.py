@@ -1,4 +1,4 @@
-"""What an autoencoder keeps of the language model that it was trained on."""
+"""Fidelity of autoencoders to the language model that they were trained on."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ def cross_entropy(
 
 
 class Reconstruction:
-    """How well and how sparsely an autoencoder explains the tokens that it is shown, a batch at a
-    time.
+    """Fidelity and sparsity of an autoencoder on the tokens that it is shown, a batch at a time.
 
     ``l0``: mean number of active latents per token; ``mse``: mean over tokens and dimensions;
     ``fvu``: squared error over the variance about the mean (0 for a perfect autoencoder, 1 for the
@@ -69,8 +68,9 @@ class Reconstruction:
         self.square += centred.pow(2).sum().item()
 
     def metrics(self) -> dict[str, float | None]:
-        """The metrics of all tokens so far: none of no token, no ``fvu`` where all activations are
-        equal.
+        """The metrics of all tokens so far.
+
+        There are none of no token, and no ``fvu`` where all activations are equal.
         """
         if not self.tokens:
             return dict.fromkeys(("l0", "mse", "fvu", "dead_fraction"))
@@ -83,7 +83,7 @@ class Reconstruction:
         }
 
 
-#: What is None where no text was read.
+#: Metrics that are None where no text was read.
 CROSS_ENTROPIES = ("ce_clean", "ce_reconstructed", "ce_zero", "loss_recovered")
 
 
@@ -94,7 +94,7 @@ def evaluate(
     pad: int,
     batch_size: int,
 ) -> dict[int, list[dict[str, float | None]]]:
-    """How well autoencoders explain a model's activations, and the cross-entropy that they keep.
+    """Fidelity of autoencoders to a model's activations, and the cross-entropy that they keep.
 
     One pass reads all layers for :class:`Reconstruction`. ``loss_recovered`` is (CE_zero - CE_sae)
     / (CE_zero - CE_clean), with the activations replaced by 0 and by the reconstruction: 1 for a
@@ -142,10 +142,13 @@ def evaluate(
         result[layer] = [
             {
                 **reconstruction.metrics(),
-                "ce_clean": clean, "ce_reconstructed": remaining, "ce_zero": zero,
+                "ce_clean": clean,
+                "ce_reconstructed": remaining,
+                "ce_zero": zero,
                 "loss_recovered": (zero - remaining) / (zero - clean) if zero != clean else 1.0,
-                "layer_needed": zero > 1.01 * clean, "tokens": reconstruction.tokens,
+                "layer_needed": zero > 1.01 * clean,
+                "tokens": reconstruction.tokens,
             }
             for reconstruction, remaining in zip(group, kept, strict=True)
-        ]  # fmt: skip
+        ]
     return result

@@ -1,8 +1,8 @@
-"""Autoencoders on disk: SAELens's layout, and where those of a layer lie.
+"""Autoencoders on disk in SAELens's layout.
 
 A layer's autoencoders of one variant are one artefact, a directory with a folder for each size.
-Everything downstream asks for them by place among the sizes (:func:`load_layers`), and what an
-autoencoder is of, its layer and its site, stands in its own configuration.
+Later stages ask for them by place among the sizes (:func:`load_layers`). The layer and the site of
+an autoencoder stand in its own configuration.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def save(sae: SparseAutoencoder, directory: str | Path, metadata: Mapping[str, A
         "architecture": sae.architecture, "d_in": sae.d_in, "d_sae": sae.d_sae, "dtype": "float32",
         "device": "cpu", "apply_b_dec_to_input": False, "normalize_activations": "none",
         "reshape_activations": "none", **{name: getattr(sae, name) for name in sae.options},
-        "metadata": {"sae_lens_version": "6.0.0", "tied": sae.tied, "site": sae.site,
-                     "layer": sae.layer, **metadata},
     }  # fmt: skip
+    about = {"sae_lens_version": "6.0.0", "tied": sae.tied, "site": sae.site, "layer": sae.layer}
+    config["metadata"] = about | dict(metadata)
     text = json.dumps(config, indent=1, sort_keys=True) + "\n"
     (directory / "cfg.json").write_text(text, encoding="utf-8")
 
@@ -83,7 +83,10 @@ def read_config(directory: str | Path) -> dict[str, Any]:
 
 
 def size_folder(directory: str | Path, size: int) -> Path:
-    """Where a layer's `directory` keeps the autoencoder of `size` times the width's latents."""
+    """The folder in a layer's `directory` of the autoencoder of a size.
+
+    The size is the number of latents in multiples of the width.
+    """
     return Path(directory) / f"x{size}"
 
 
@@ -96,8 +99,10 @@ def sizes(directory: str | Path) -> list[int]:
 def load_sizes(
     directories: Sequence[str | Path], device: str = "cpu"
 ) -> dict[int, list[SparseAutoencoder]]:
-    """The autoencoders of several layers by layer, ascending, each from the smallest to the
-    largest; FileNotFoundError for a directory that holds none.
+    """The autoencoders of several layers by layer, ascending.
+
+    Those of a layer are in the order of their sizes. Raises FileNotFoundError for a directory that
+    holds none.
     """
     layers = {}
     for directory in directories:
@@ -115,15 +120,17 @@ def load_layers(
 ) -> dict[int, SparseAutoencoder]:
     """The autoencoders of several layers by layer, ascending.
 
-    `place` is that among a layer's sizes: 0 is the smallest, which is probed, explained and
+    `place` counts a layer's sizes: 0 is the smallest, which is probed, explained and
     ablated, and -1 the largest.
     """
     return {layer: saes[place] for layer, saes in load_sizes(directories, device).items()}
 
 
 def described(sae: SparseAutoencoder) -> dict[str, Any]:
-    """What tables say of a loaded autoencoder: its architecture and options, its size in multiples
-    of the width, its number of latents, and the settings of its training.
+    """Description of a loaded autoencoder for tables.
+
+    It has the architecture and its options, the size in multiples of the width, the number of
+    latents, and the settings of the training.
     """
     return {
         "architecture": sae.architecture,

@@ -30,8 +30,9 @@ def can_capture(device: str) -> bool:
 
 
 class Adam:
-    """torch's fused Adam by its functional form: the class would first import torch's compiler, for
-    a second.
+    """The fused Adam of torch by its functional form.
+
+    The class would first import torch's compiler, for a second.
     """
 
     def __init__(self, parameters: Iterable[torch.Tensor], learning_rate: float) -> None:
@@ -46,16 +47,15 @@ class Adam:
         """Move the parameters against their gradients."""
         adam(
             self.parameters, [p.grad for p in self.parameters], self.means, self.squares, [],
-            self.steps,
-            fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self.learning_rate,
-            weight_decay=0.0, eps=1e-8,
-            maximize=False,
+            self.steps, fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self.learning_rate,
+            weight_decay=0.0, eps=1e-8, maximize=False,
         )  # fmt: skip
 
 
 class Captured:
-    """A step that a GPU records and replays: starting its twenty kernels one by one takes longer
-    than they do.
+    """A step that a GPU records and replays.
+
+    Starting its twenty kernels one by one takes longer than running them.
 
     A batch smaller than the others, as the last of an epoch may be, is computed without the
     recording.
@@ -63,8 +63,8 @@ class Captured:
     Parameters
     ----------
     step
-        Of a batch [token, d_in]. It waits for nothing that the device computes, and reads and
-        writes what lies in the same place every time.
+        The step for a batch [token, d_in]. It waits for nothing that the device computes, and
+        reads and writes the same places in memory every time.
     batch_size
         Tokens of the batches that replay it.
     """
@@ -81,14 +81,14 @@ class Captured:
             return
         if self.x is None:
             self.x, self.graph = x.clone(), torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):  # which computes nothing
+            with torch.cuda.graph(self.graph):  # recording computes nothing
                 self.step(self.x)
         self.x.copy_(x)
         self.graph.replay()
 
 
 class _Trainer:
-    """One autoencoder on its way: its weights, Adam, and what computes its gradients."""
+    """One autoencoder in training: its weights, Adam, and the computation of its gradients."""
 
     def __init__(
         self, sae: SparseAutoencoder, settings: Autoencoder, tokens: int, device: str, threads: int
@@ -100,7 +100,7 @@ class _Trainer:
         self.compute = Captured(self._compute, settings.batch_size) if captured else self._compute
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """All that training changes, by name."""
+        """All tensors that training changes, by name."""
         moments = {
             "mean": self.optimizer.means,
             "square": self.optimizer.squares,
@@ -167,7 +167,7 @@ def train(
     seed
         Seed of the order of batches; weights start from it plus the size's place in `sizes`.
     device, threads
-        Where training runs, and threads of the sparse kernels on a CPU.
+        Device of the training, and threads of the sparse kernels on a CPU.
     state_path
         A resume point, kept once a minute: training goes on behind it to the same result.
 
@@ -190,7 +190,7 @@ def train(
     with Progress(total=len(order), initial=first, desc=title) as bar:
         for number, start in enumerate(order[first:], first + 1):
             rows = np.array(activations[start : start + settings.batch_size])
-            # A GPU receives what lies on disk, half the bytes.
+            # A GPU receives float16 as on disk, half the bytes.
             batch = torch.from_numpy(rows).to(device).float()
             for trainer in trainers:
                 trainer.step(batch)
@@ -236,9 +236,7 @@ def _keep(trainers: Sequence[_Trainer], state_path: str | Path, number: int) -> 
 
 
 def _restore(trainers: Sequence[_Trainer], state_path: str | Path) -> int:
-    """Put `trainers` where the resume point says, and return the number of batches that are behind
-    it.
-    """
+    """Put `trainers` at the resume point, and return the number of batches before it."""
     state = load_tensors(state_path)
     if state is None:
         return 0

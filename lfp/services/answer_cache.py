@@ -1,5 +1,6 @@
-"""The cache of a language-model service's answers: one SQLite file that jobs share and a paper can
-ship.
+"""The cache of a language-model service's answers.
+
+It is one SQLite file that jobs share and that a paper can ship.
 
 An answer is kept under the digest of the full request, without any key. Beside answers stand their
 costs, the money that is reserved for calls under way, submitted batches, and the features that a
@@ -37,7 +38,7 @@ create table if not exists traits (
 
 
 class CacheError(RuntimeError):
-    """A cache file that cannot be read."""
+    """A cache file cannot be read."""
 
 
 def request_key(base_url: str, endpoint: str, body: Mapping[str, Any]) -> str:
@@ -47,8 +48,9 @@ def request_key(base_url: str, endpoint: str, body: Mapping[str, Any]) -> str:
 
 
 class AnswerCache:
-    """Answers by request digest in the SQLite file `path`; safe for threads and for concurrent
-    jobs.
+    """Answers by the digest of their request, in the SQLite file `path`.
+
+    The cache is safe for threads and for concurrent jobs.
 
     Raises
     ------
@@ -63,9 +65,9 @@ class AnswerCache:
             for statement in filter(str.strip, _TABLES.split(";")):
                 database.execute(statement)
         with self._reading() as database:
-            found = database.execute("pragma quick_check").fetchone()[0]
-            if found != "ok":
-                raise sqlite3.DatabaseError(found.replace("\n", " ")[:200])
+            verdict = database.execute("pragma quick_check").fetchone()[0]
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict.replace("\n", " ")[:200])
         # One descriptor for the cache's life: closing any descriptor of a file drops all of a
         # process's locks on it.
         self._lock_file = os.open(
@@ -83,8 +85,7 @@ class AnswerCache:
         except sqlite3.DatabaseError as error:
             raise CacheError(
                 f"{self.path}: {error}; the cache of answers cannot be used. Restore a copy of it,"
-                f" or move it away and"
-                " run again (what it held is asked for again)"
+                " or move it away and run again (what it held is asked for again)"
             ) from error
 
     @contextmanager
@@ -128,16 +129,16 @@ class AnswerCache:
     # -------------------------------------------------------------------------------------- answers
 
     def get(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The answers that are there, by key."""
-        found = {}
+        """Those answers to `keys` that are in the cache, by key."""
+        answers = {}
         with self._reading() as database:
             for key in keys:
                 row = database.execute(
                     "select response from answers where key = ?", (key,)
                 ).fetchone()
                 if row:
-                    found[key] = json.loads(row[0])
-        return found
+                    answers[key] = json.loads(row[0])
+        return answers
 
     def put(
         self,
@@ -185,8 +186,9 @@ class AnswerCache:
     def reserved(
         self, service: str, usd: float, budget: float | None, seconds: float
     ) -> Iterator[bool]:
-        """Reserve `usd` of `budget` for a call of at most `seconds`; yields whether there is room
-        for it.
+        """Reserve `usd` of `budget` for a call of at most `seconds`.
+
+        Yields whether the budget has room for it.
         """
         if budget is None:
             yield True
@@ -224,7 +226,7 @@ class AnswerCache:
             )
 
     def batches(self, service: str) -> dict[str, list[str]]:
-        """Requests of the batches of `service` that are not collected yet, by batch."""
+        """The requests of those batches of `service` that are not collected yet, by batch."""
         with self._reading() as database:
             rows = database.execute(
                 "select id, keys from batches where service = ?", (service,)
@@ -237,7 +239,7 @@ class AnswerCache:
             database.execute("delete from batches where id = ?", (batch,))
 
     def trait(self, service: str, name: str) -> str | None:
-        """What is known of a server, e.g. that it refuses response schemas."""
+        """A known trait of a server, for example that it refuses response schemas."""
         with self._reading() as database:
             row = database.execute(
                 "select value from traits where service = ? and name = ?", (service, name)

@@ -1,5 +1,7 @@
-"""A client for language-model services: any OpenAI-compatible ``chat/completions``, cached,
-bounded, within a budget.
+"""A client for language-model services.
+
+It asks any OpenAI-compatible ``chat/completions``, keeps the answers in a cache, and stays within a
+budget.
 
 A JSON schema is asked for and always checked here, because many servers accept and ignore it
 (interpretation study 3.2). The ladder: ask with the schema; where the server refuses it, without;
@@ -38,29 +40,31 @@ log = logging.getLogger(__name__)
 
 ENDPOINT = "/chat/completions"
 REPAIR = (
-    "Your answer is not the JSON object that was asked for ({problem}). Answer again with that"
-    " JSON object alone: no"
-    " explanation, no code fence."
+    "Your answer is not the JSON object that was asked for ({problem}). Answer again with that JSON"
+    " object alone: no explanation, no code fence."
 )
 
 
 class ServiceError(RuntimeError):
-    """A service that cannot be used; the message says how to go on. All answers so far are in the
-    cache.
+    """A service cannot be used; the message says how to go on.
+
+    All answers so far are in the cache.
     """
 
 
 class BudgetError(ServiceError):
-    """A call that could exceed the budget."""
+    """A call could exceed the budget."""
 
 
 class BatchPendingError(ServiceError):
-    """A batch that is submitted and not ready."""
+    """A batch is submitted and its answers are not ready."""
 
 
 class TransientError(RuntimeError):
-    """A failure that may go away: `wait` seconds were asked for, `billed` tells whether the call
-    may cost.
+    """A failure that may go away.
+
+    `wait` is the number of seconds that the server asks for, `billed` tells whether the call may
+    cost.
     """
 
     def __init__(self, message: str, wait: float | None = None, billed: bool = False) -> None:
@@ -70,8 +74,9 @@ class TransientError(RuntimeError):
 
 @dataclass(frozen=True)
 class Service:
-    """One model of one server, as configured; prices are US dollars per million tokens, times are
-    seconds.
+    """One model of one server, as configured.
+
+    Prices are in US dollars per million tokens, times in seconds.
     """
 
     name: str
@@ -104,8 +109,9 @@ class Service:
 
 @dataclass(frozen=True)
 class Request:
-    """Messages, the schema of the wanted JSON object (None: any text), and the most tokens to
-    answer with.
+    """Messages, the schema of the wanted JSON object, and the most tokens of an answer.
+
+    A schema of None allows any text.
     """
 
     messages: Sequence[Mapping[str, str]]
@@ -115,8 +121,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a request: `status` is ``ok``, ``unparsed``, ``refused`` or ``rejected`` (by
-    the server).
+    """The outcome of a request.
+
+    `status` is ``ok``, ``unparsed``, ``refused`` or ``rejected`` (by the server).
     """
 
     status: str
@@ -144,17 +151,19 @@ def parse(text: str, schema: Mapping[str, Any]) -> tuple[Any, str]:
 
 
 def estimated_tokens(messages: Sequence[Mapping[str, str]]) -> int:
-    """Tokens of `messages`, from above: a third of their bytes, and eight for each message. An
-    estimate.
+    """An estimate from above of the tokens of `messages`.
+
+    It is a third of their bytes, and eight for each message.
     """
     return sum(len(message["content"].encode()) // 3 + 8 for message in messages)
 
 
 class Client:
-    """Asks one `service` through the cache file `cache`.
+    """A client of one `service` with the cache file `cache`.
 
-    Use as a context manager. ``counts`` tells how many requests were called, cached, repaired and
-    of which status; ``tokens`` and ``usd`` are the tokens and the cost of this client's calls.
+    It is used as a context manager. ``counts`` tells how many requests were called, cached,
+    repaired and of which status; ``tokens`` and ``usd`` are the tokens and the cost of this
+    client's calls.
 
     Raises
     ------
@@ -187,7 +196,7 @@ class Client:
         }
         self.tokens, self.usd = {"input": 0, "output": 0}, 0.0
         self._guard, self._down = threading.Lock(), threading.Event()
-        # Its requests are logged here without headers; the lines of the HTTP client add nothing.
+        # Requests are logged here without headers; the lines of the HTTP client add nothing.
         for name in ("openai", "httpx2", "httpcore2"):
             logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -197,9 +206,13 @@ class Client:
     def __exit__(self, *_: object) -> None:
         log.info(
             "service %s (%s): %s, tokens %s, %.4f USD now, %.4f USD in all",
-            self.service.name, self.service.model, self.counts, self.tokens, self.usd,
+            self.service.name,
+            self.service.model,
+            self.counts,
+            self.tokens,
+            self.usd,
             self.cache.spent(self.service.name),
-        )  # fmt: skip
+        )
         self._openai.close()
         self.cache.close()
 
@@ -254,9 +267,10 @@ class Client:
 
     def _repair(self, body: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
         messages = [
-            *body["messages"], {"role": "assistant", "content": answer.text},
+            *body["messages"],
+            {"role": "assistant", "content": answer.text},
             {"role": "user", "content": REPAIR.format(problem=answer.problem)},
-        ]  # fmt: skip
+        ]
         seed = {"seed": body["seed"] + 1} if "seed" in body else {}
         return {**body, "messages": messages, **seed}
 
@@ -285,13 +299,15 @@ class Client:
         """Responses to `bodies`, from the cache or from the service."""
         keys = [request_key(self.service.base_url, ENDPOINT, body) for body in bodies]
         wanted = dict(zip(keys, bodies, strict=True))
-        found = self.cache.get(list(wanted))
-        missing = {key: body for key, body in wanted.items() if key not in found}
-        self.counts["cached"] += len(found)
+        responses = self.cache.get(list(wanted))
+        missing = {key: body for key, body in wanted.items() if key not in responses}
+        self.counts["cached"] += len(responses)
         if missing:
             self._check(missing, what)
-            found |= self._batch(missing) if self.service.batch else self._call_all(missing, what)
-        return [found[key] for key in keys]
+            responses |= (
+                self._batch(missing) if self.service.batch else self._call_all(missing, what)
+            )
+        return [responses[key] for key in keys]
 
     def _check(self, missing: Mapping[str, Mapping[str, Any]], what: str) -> None:
         """Log the largest cost of the calls; stop where they are not allowed."""
@@ -299,16 +315,18 @@ class Client:
         if service.offline:
             raise ServiceError(
                 f"services.{service.name}: offline, and {len(missing)} {what} are not in"
-                f" {self.cache.path};"
-                " take offline out of the configuration to ask the service"
+                f" {self.cache.path}; take offline out of the configuration to ask the service"
             )
         tokens = sum(estimated_tokens(body["messages"]) for body in missing.values())
         most = sum(self._most(body) for body in missing.values())
         log.info(
-            "%d %s to ask of %s: about %d tokens in (estimate), at most %.4f USD", len(missing),
-            what, service.name,
-            tokens, most,
-        )  # fmt: skip
+            "%d %s to ask of %s: about %d tokens in (estimate), at most %.4f USD",
+            len(missing),
+            what,
+            service.name,
+            tokens,
+            most,
+        )
         left = (
             None
             if service.budget_usd is None
@@ -317,9 +335,8 @@ class Client:
         if left is not None and most > left + 1e-12:
             raise BudgetError(
                 f"services.{service.name}: {len(missing)} {what} of about {tokens} tokens may cost"
-                f" {most:.4f} USD, and"
-                f" {max(left, 0):.4f} of budget_usd {service.budget_usd} are left; raise"
-                f" budget_usd, or ask for less"
+                f" {most:.4f} USD, and {max(left, 0):.4f} of budget_usd {service.budget_usd} are"
+                " left; raise budget_usd, or ask for less"
             )
 
     def _most(self, body: Mapping[str, Any]) -> float:
@@ -333,13 +350,13 @@ class Client:
     def _call_all(
         self, missing: Mapping[str, Mapping[str, Any]], what: str
     ) -> dict[str, dict[str, Any]]:
-        found, errors = {}, []
+        responses, errors = {}, []
         pool = ThreadPoolExecutor(self.service.in_flight)
         try:
             calls = {key: pool.submit(self._call, key, body) for key, body in missing.items()}
             for key, call in Progress(calls.items(), desc=what):
                 try:
-                    found[key] = call.result()
+                    responses[key] = call.result()
                 except ServiceError as error:
                     errors.append(error)
         finally:  # an interrupt starts no further request
@@ -348,19 +365,18 @@ class Client:
             budget = [error for error in errors if isinstance(error, BudgetError)]
             raise type(budget[0] if budget else errors[0])(
                 f"{(budget or errors)[0]} ({len(errors)} of {len(missing)} {what} have no answer;"
-                f" those that have one"
-                f" are in {self.cache.path} and are not asked again)"
+                f" those that have one are in {self.cache.path} and are not asked again)"
             )
-        return found
+        return responses
 
     def _call(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
         with self.cache.asking(key):
-            found = self.cache.get([key])
-            if found:  # another job has asked in the meantime
-                return found[key]
+            cached = self.cache.get([key])
+            if cached:  # another job has asked in the meantime
+                return cached[key]
             if self._down.is_set():
                 raise ServiceError(
-                    f"services.{self.service.name}: given up after a request that found no answer"
+                    f"services.{self.service.name}: given up after a request without an answer"
                 )
             return self._retried(key, body)
 
@@ -374,22 +390,23 @@ class Client:
 
         retrying = Retrying(
             retry=retry_if_exception_type(TransientError),
-            stop=stop_after_attempt(service.attempts), wait=wait,
+            stop=stop_after_attempt(service.attempts),
+            wait=wait,
             reraise=True,
-        )  # fmt: skip
+        )
         try:
             return retrying(self._attempt, key, body)
         except TransientError as error:
             self._down.set()
             raise ServiceError(
                 f"services.{service.name}: no answer from {service.base_url} in {service.attempts}"
-                f" attempts; last:"
-                f" {self._redacted(str(error))}"
+                f" attempts; last: {self._redacted(str(error))}"
             ) from None
 
     def _attempt(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """One call; its answer is kept. TransientError, ServiceError, or BudgetError before it
-        could cost too much.
+        """Make one call and keep its answer.
+
+        Raises TransientError, ServiceError, or BudgetError before it could cost too much.
         """
         service, most = self.service, self._most(body)
         with self.cache.reserved(
@@ -399,8 +416,7 @@ class Client:
                 self._down.set()
                 raise BudgetError(
                     f"services.{service.name}: the next call could exceed budget_usd"
-                    f" {service.budget_usd}; raise it, or"
-                    " ask for less"
+                    f" {service.budget_usd}; raise it, or ask for less"
                 )
             return self._kept(key, body, most)
 
@@ -414,20 +430,17 @@ class Client:
             if error.wait is not None and error.wait > self.service.longest_wait:
                 raise ServiceError(
                     f"services.{self.service.name}: asks to wait {error.wait:.0f} s, longer than"
-                    f" longest_wait; run"
-                    " again later"
+                    " longest_wait; run again later"
                 ) from None
             raise
         usage = response.get("usage") or {}
-        taken = (
-            usage.get("prompt_tokens", estimated_tokens(body["messages"])),
-            usage.get("completion_tokens", len(response.get("content") or "") // 3),
-        )
-        usd = 0.0 if response.get("rejected") else self.service.cost(*taken)
+        read = usage.get("prompt_tokens", estimated_tokens(body["messages"]))
+        written = usage.get("completion_tokens", len(response.get("content") or "") // 3)
+        usd = 0.0 if response.get("rejected") else self.service.cost(read, written)
         with self._guard:
             self.counts["called"] += 1
             self.usd += usd
-            for name, count in zip(self.tokens, taken, strict=True):
+            for name, count in zip(self.tokens, (read, written), strict=True):
                 self.tokens[name] += count
         self.cache.put(key, body, response, self.service.name, usd)
         return response
@@ -495,7 +508,7 @@ class Client:
             401: f"check the key in {self.service.api_key_env}",
             403: f"check the key in {self.service.api_key_env}",
             404: "check base_url and model",
-        }.get(status, "check the service's configuration")  # fmt: skip
+        }.get(status, "check the service's configuration")
         self._down.set()
         return ServiceError(
             f"services.{name}: {self._redacted(f'{status}: {error.message}')[:300]}; {advice}"
@@ -507,8 +520,9 @@ class Client:
     # -------------------------------------------------------------------------------------- batches
 
     def _batch(self, missing: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Collect finished batches into the cache and submit the requests that no batch holds;
-        raises until all answers are there.
+        """Collect finished batches into the cache, and submit the requests that no batch holds.
+
+        Raises BatchPendingError until all answers are there.
         """
         import openai
 
@@ -532,9 +546,11 @@ class Client:
             for file in filter(None, (state.output_file_id, state.error_file_id)):
                 self._import(self._openai.files.content(file).text, missing)
             self.cache.drop_batch(batch)
-        found = self.cache.get(list(missing))
+        responses = self.cache.get(list(missing))
         rest = {
-            key: body for key, body in missing.items() if key not in found and key not in waiting
+            key: body
+            for key, body in missing.items()
+            if key not in responses and key not in waiting
         }
         if rest:
             lines = [
@@ -552,14 +568,14 @@ class Client:
         if rest or waiting:
             raise BatchPendingError(
                 f"services.{self.service.name}: {len(rest)} requests submitted as a batch,"
-                f" {len(waiting)} under way;"
-                " run the same command again when the batch is done"
+                f" {len(waiting)} under way; run the same command again when the batch is done"
             )
-        return found
+        return responses
 
     def _import(self, lines: str, missing: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put the answers of a batch's file into the cache; failed ones are asked for again,
-        rejected ones are not.
+        """Put the answers of a batch's file into the cache.
+
+        Failed requests are asked again, rejected ones are not.
         """
         for line in filter(str.strip, lines.splitlines()):
             row = json.loads(line)
@@ -580,17 +596,17 @@ class Client:
                 log.info("%s: batch answered %s", key[:12], status)
                 continue
             usage = response.get("usage") or {}
-            tokens = (usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
-            self.cache.put(key, body, response, self.service.name, self.service.cost(*tokens))
+            read, written = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
+            usd = self.service.cost(read, written)
+            self.cache.put(key, body, response, self.service.name, usd)
 
 
 def configured_client(service: Mapping[str, Any], cache: str | Path) -> Client:
-    """A client of `service`, which holds the name and all settings that decide its answers; the
-    settings that change no answer come from the environment.
+    """A client of `service`, whose limits come from the environment.
 
-    Limits (how many calls at once, the budget, the key's variable and the like) are no settings of
-    a job, so that a raised budget reruns nothing: the workflow exports them as JSON by name in
-    ``LFP_SERVICES``.
+    `service` holds the name and all settings that decide answers. Limits (the number of calls at
+    once, the budget, the variable of the key and the like) are no settings of a job, so that a
+    raised budget reruns nothing: the workflow exports them as JSON by name in ``LFP_SERVICES``.
     """
     limits = json.loads(os.environ.get("LFP_SERVICES", "{}")).get(service["name"], {})
     return Client(Service(**service, **limits), cache)
@@ -612,12 +628,15 @@ def _response(content: bytes) -> dict[str, Any]:
     if isinstance(content, list):  # parts, as some servers send them
         content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
     return {
-        "content": content, "refusal": message.get("refusal"),
-        "finish_reason": choice.get("finish_reason"), "model": value.get("model"),
+        "content": content,
+        "refusal": message.get("refusal"),
+        "finish_reason": choice.get("finish_reason"),
+        "model": value.get("model"),
         "system_fingerprint": value.get("system_fingerprint"),
-        "usage": {name: usage[name] for name in ("prompt_tokens",
-        "completion_tokens") if name in usage},
-    }  # fmt: skip
+        "usage": {
+            name: usage[name] for name in ("prompt_tokens", "completion_tokens") if name in usage
+        },
+    }
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -1,4 +1,4 @@
-"""What a configuration names: corpora, models, classifiers, tasks, services, machine and cells."""
+"""Entries of a configuration: corpora, models, classifiers, tasks, services and cells."""
 
 from __future__ import annotations
 

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-#: Why predictions are missing.
+#: The reason of a record whose predictions are missing.
 UNTRAINED = "no probe could be trained, its metrics.json says why"
 
 
 def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
-    """Tau-b of two aligned sequences; 0 where one of them is constant and the coefficient is
-    undefined.
+    """Tau-b of two aligned sequences.
+
+    It is 0 where one of them is constant and the coefficient is undefined.
     """
     tau = stats.kendalltau(x, y, variant="b").statistic
     return 0.0 if np.isnan(tau) else float(tau)
@@ -32,12 +33,11 @@ def sign_only_ceiling(truth: np.ndarray) -> float:
 def string_tau(
     words: Sequence[str], predicted: np.ndarray, truth: np.ndarray
 ) -> tuple[float, float]:
-    """The statistic of the published code: Kendall's tau of two lists of *word strings*, each
-    sorted by its values.
+    """The statistic of the published code: Kendall's tau of two lists of *word strings*.
 
-    It compares the alphabetical order of the i-th words of the two lists and is noise about 0
-    whatever the predictions (train_linear_probe notebook, cells 61-62; paper_vs_code F1). Returns
-    (tau, p).
+    Each list is sorted by its values. The statistic compares the alphabetical order of the i-th
+    words of the two lists and is noise about 0 whatever the predictions (train_linear_probe
+    notebook, cells 61-62; paper_vs_code F1). Returns (tau, p).
     """
     words = np.asarray(words)
     ranks = np.argsort(np.argsort(words, kind="stable"), kind="stable")
@@ -58,9 +58,7 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def balanced_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Mean of the shares of positives with a score above 0 and of negatives with a
-    score below 0.
-    """
+    """Mean of the shares of positives scored above 0 and of negatives scored below 0."""
     shares = (
         [np.mean(scores[labels == 1] > 0), np.mean(scores[labels == 0] < 0)]
         if len(set(labels)) == 2
@@ -70,8 +68,9 @@ def balanced_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def variance_components(values: pd.DataFrame, outer: str, value: str) -> dict[str, float | None]:
-    """Variance between and within the levels of `outer` by the nested analysis of variance (method
-    of moments).
+    """Variance between and within the levels of `outer`.
+
+    The method is the nested analysis of variance (method of moments).
 
     `values` has a row per nested unit (an autoencoder seed) of each level (a fine-tuning seed).
     Returns ``between`` (never below 0) and ``within``; None where the design has no replicate to

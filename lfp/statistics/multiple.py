@@ -7,8 +7,9 @@ from scipy import stats
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's step-down adjusted p-values, for a family-wise error over all of `p`; NaN is no test
-    and stays NaN.
+    """Holm's step-down adjusted p-values, for a family-wise error over all of `p`.
+
+    NaN is no test and stays NaN.
     """
     p = np.asarray(p, dtype=float)
     adjusted = np.full(len(p), np.nan)

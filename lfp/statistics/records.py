@@ -1,4 +1,6 @@
-"""Estimates with their uncertainty: every number that a table shows is a :class:`Record` made here.
+"""Estimates with their uncertainty.
+
+Every number that a table shows is a :class:`Record` made here.
 
 The unit is the word type (lexicon rewards) or the prompt (preferences), never the row: rows of one
 word are not independent (paper_vs_code F1, W4; interpretation study 4.1).
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -41,15 +44,17 @@ class Record:
 
 
 def undefined(n: int, unit: str, reason: str) -> Record:
-    """The record of a number that does not exist: NaN without interval or test, and the `reason` in
-    ``method``.
+    """The record of a number that does not exist.
+
+    It is NaN without interval or test, and the `reason` is its ``method``.
     """
     return Record(float("nan"), None, None, n, unit, f"not estimated: {reason}")
 
 
 def _why_undefined(unit: str, least: int = 1, varied: bool = False, **values: np.ndarray) -> str:
-    """Why nothing can be said of aligned `values` by name: too few, not finite, or, where `varied`,
-    all equal.
+    """The reason why nothing can be said of aligned `values` by name; empty where there is none.
+
+    Reasons are too few values, values that are not finite, or, where `varied`, all equal ones.
     """
     units = f"{unit}es" if unit.endswith("x") else f"{unit}s"
     for name, array in values.items():
@@ -63,13 +68,17 @@ def _why_undefined(unit: str, least: int = 1, varied: bool = False, **values: np
 
 
 def bootstrap_counts(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
-    """How often each of `n` units is drawn [sample, unit] in samples of `n` with replacement."""
+    """Number of times that each unit is drawn in samples with replacement [sample, unit].
+
+    There are `resamples` samples of the size `n`.
+    """
     return rng.multinomial(n, np.full(n, 1 / n), resamples)
 
 
 def _sign_matrix(x: np.ndarray) -> np.ndarray:
-    """Signs of all differences; single precision holds sums of such integers exactly for thousands
-    of words.
+    """Signs of all differences [unit, unit].
+
+    Single precision holds sums of such integers exactly for thousands of words.
     """
     return np.sign(x[:, None] - x[None, :]).astype(np.float32)
 
@@ -90,6 +99,24 @@ def _weighted_tau(
     return np.divide(numerator, scale, out=np.zeros_like(numerator), where=scale > 0)
 
 
+class _Pairs(NamedTuple):
+    """Concordance of all pairs of units [unit, unit], and whether x and y are untied in them."""
+
+    concordance: np.ndarray
+    x_untied: np.ndarray
+    y_untied: np.ndarray
+
+    def tau(self, weights: np.ndarray) -> np.ndarray:
+        """Tau-b of samples given as multiplicities `weights` [sample, unit]."""
+        return _weighted_tau(weights, self.concordance, self.x_untied, self.y_untied)
+
+
+def _pairs(x: np.ndarray, y: np.ndarray) -> _Pairs:
+    """The pairs of units of two aligned sequences."""
+    sx, sy = _sign_matrix(x), _sign_matrix(y)
+    return _Pairs(sx * sy, sx**2, sy**2)
+
+
 def _permuted_concordance(
     x: np.ndarray, y: np.ndarray, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
@@ -98,8 +125,8 @@ def _permuted_concordance(
     signs = _sign_matrix(y)
     total = np.zeros(draws)
     for i in range(len(y) - 1):
-        own, rest, weights = shuffled[:, i : i + 1], shuffled[:, i + 1 :], signs[i, i + 1 :]
-        total += ((own > rest).astype(np.float32) - (own < rest)) @ weights
+        first, rest, weights = shuffled[:, i : i + 1], shuffled[:, i + 1 :], signs[i, i + 1 :]
+        total += ((first > rest).astype(np.float32) - (first < rest)) @ weights
     return total
 
 
@@ -128,11 +155,27 @@ def kendall_record(
     confidence: float = 0.95,
     unit: str = "word",
 ) -> Record:
-    """Tau-b of word-aligned values with a BCa bootstrap over words and a one-sided pairings
-    permutation p.
+    """Tau-b of word-aligned values with its interval and its test.
 
-    Undefined for fewer than 3 words, for missing predictions, and where all values of a side are
-    equal. ValueError if the two sequences differ in length.
+    The interval is a BCa bootstrap over words; p is one-sided, from permutations of the pairing
+    (Table 4 of the paper). The record is undefined for fewer than 3 words, for missing predictions,
+    and where all values of a side are equal.
+
+    Parameters
+    ----------
+    predicted, truth
+        Values [word].
+    seed, resamples
+        Seed, and the number of bootstrap samples and of draws of the test.
+    confidence
+        Coverage of the interval.
+    unit
+        Name of a unit, for the record.
+
+    Raises
+    ------
+    ValueError
+        If the two sequences differ in length.
     """
     predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
     if len(predicted) != len(truth):
@@ -144,23 +187,28 @@ def kendall_record(
         return undefined(len(truth), unit, reason)
     rng = np.random.default_rng(seed)
     n = len(truth)
-    matrices = _pair_matrices(predicted, truth)
+    pairs = _pairs(predicted, truth)
     estimate = kendall_tau(predicted, truth)
-    replicates = _weighted_tau(bootstrap_counts(rng, n, resamples).astype(float), *matrices)
-    jackknife = _weighted_tau(1.0 - np.eye(n), *matrices)
+    replicates = pairs.tau(bootstrap_counts(rng, n, resamples).astype(float))
+    jackknife = pairs.tau(1.0 - np.eye(n))
     low, high = _bca_interval(estimate, replicates, jackknife, confidence)
     null = _permuted_concordance(predicted, truth, resamples, rng)
-    p = (1 + np.sum(null >= matrices[0].sum() / 2 - 1e-9)) / (resamples + 1)
+    p = (1 + np.sum(null >= pairs.concordance.sum() / 2 - 1e-9)) / (resamples + 1)
     method = (
         f"tau-b; BCa bootstrap over {unit}s; pairings permutation, one-sided, {resamples} draws"
     )
     return Record(estimate, low, high, n, unit, method, p=float(p))
 
 
-def _pair_matrices(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Concordance and untied pairs of two sequences, as :func:`_weighted_tau` takes them."""
-    sx, sy = _sign_matrix(x), _sign_matrix(y)
-    return sx * sy, sx**2, sy**2
+def _swapped_tau(a: np.ndarray, b: np.ndarray, truth: np.ndarray, swap: np.ndarray) -> np.ndarray:
+    """Difference of tau-b [draw] after `a` and `b` change sides at `swap` [draw, word].
+
+    The two predictions change their ranks. Each swap selects, word by word, one of the 2n ranked
+    predictions for `a`; the rest are those of `b`.
+    """
+    both = _pairs(np.concatenate([stats.rankdata(a), stats.rankdata(b)]), np.tile(truth, 2))
+    ours, theirs = np.hstack([~swap, swap]).astype(float), np.hstack([swap, ~swap]).astype(float)
+    return both.tau(ours) - both.tau(theirs)
 
 
 def kendall_difference_record(
@@ -172,12 +220,30 @@ def kendall_difference_record(
     confidence: float = 0.95,
     unit: str = "word",
 ) -> Record:
-    """tau-b(a, truth) - tau-b(b, truth) on the same words: paired BCa bootstrap, two-sided swap
-    test.
+    """Difference of tau-b(a, truth) and tau-b(b, truth) on the same words.
 
-    The test exchanges the ranks that the two predictions give a word, each word by itself, so that
-    only order matters, whatever the scales of `a` and `b`. Equal predictions give exactly 0 with p
-    = 1. Undefined where one of the two is. ValueError if the sequences differ in length.
+    The interval is a paired BCa bootstrap, the test is two-sided. It exchanges the ranks that the
+    two predictions give a word, each word by itself, so that only order matters, whatever the
+    scales of `a` and `b`. Equal predictions give exactly 0 with p = 1. The record is undefined
+    where one of the two coefficients is.
+
+    Parameters
+    ----------
+    a, b
+        The two predictions [word].
+    truth
+        The true values [word].
+    seed, resamples
+        Seed, and the number of bootstrap samples and of draws of the test.
+    confidence
+        Coverage of the interval.
+    unit
+        Name of a unit, for the record.
+
+    Raises
+    ------
+    ValueError
+        If the sequences differ in length.
     """
     a, b, truth = (np.asarray(values, dtype=float) for values in (a, b, truth))
     if not len(a) == len(b) == len(truth):
@@ -195,20 +261,15 @@ def kendall_difference_record(
     if reason:
         return undefined(len(truth), unit, reason)
     n, rng = len(truth), np.random.default_rng(seed)
-    of_a, of_b = _pair_matrices(a, truth), _pair_matrices(b, truth)
+    of_a, of_b = _pairs(a, truth), _pairs(b, truth)
 
     def difference(weights: np.ndarray) -> np.ndarray:
-        return _weighted_tau(weights, *of_a) - _weighted_tau(weights, *of_b)
+        return of_a.tau(weights) - of_b.tau(weights)
 
     estimate = kendall_tau(a, truth) - kendall_tau(b, truth)
     replicates = difference(bootstrap_counts(rng, n, resamples).astype(float))
     low, high = _bca_interval(estimate, replicates, difference(1.0 - np.eye(n)), confidence)
-    # Each swap selects, word by word, one of the 2n ranked predictions; the rest are the other
-    # side's.
-    both = _pair_matrices(np.concatenate([stats.rankdata(a), stats.rankdata(b)]), np.tile(truth, 2))
-    swap = rng.random((resamples, n)) < 0.5
-    ours, theirs = np.hstack([~swap, swap]).astype(float), np.hstack([swap, ~swap]).astype(float)
-    null = np.abs(_weighted_tau(ours, *both) - _weighted_tau(theirs, *both))
+    null = np.abs(_swapped_tau(a, b, truth, rng.random((resamples, n)) < 0.5))
     p = (1 + np.sum(null >= abs(estimate) - 1e-9)) / (resamples + 1)
     method = (
         f"paired difference of tau-b; BCa bootstrap over {unit}s; swaps within {unit},"
@@ -220,8 +281,20 @@ def kendall_difference_record(
 def proportion_record(
     successes: int, n: int, unit: str, chance: float | None = None, confidence: float = 0.95
 ) -> Record:
-    """A share with its Wilson interval and, against `chance`, an exact one-sided binomial p;
-    undefined for no units.
+    """A share with its Wilson interval.
+
+    Against `chance` it has an exact one-sided binomial p. The record is undefined for no units.
+
+    Parameters
+    ----------
+    successes, n
+        Number of successes, and of units.
+    unit
+        Name of a unit, for the record.
+    chance
+        The share under the null; None for no test.
+    confidence
+        Coverage of the interval.
     """
     if not n:
         return undefined(0, unit, f"no {unit}s")
@@ -239,8 +312,9 @@ def proportion_record(
 
 
 def mcnemar_record(a: np.ndarray, b: np.ndarray, unit: str, confidence: float = 0.95) -> Record:
-    """Share right under `a` minus share right under `b` on the same units, with McNemar's exact
-    two-sided p.
+    """Share right under `a` minus share right under `b` on the same units.
+
+    p is McNemar's, exact and two-sided.
 
     The interval is Bonett and Price's (2012) adjusted Wald interval for paired proportions.
     """
@@ -269,8 +343,21 @@ def mcnemar_record(a: np.ndarray, b: np.ndarray, unit: str, confidence: float = 
 def two_shares_record(
     k1: int, n1: int, k2: int, n2: int, unit: str, confidence: float = 0.95
 ) -> Record:
-    """k1/n1 - k2/n2 of two independent groups: Newcombe's (1998) hybrid score interval, Fisher's
-    exact two-sided p.
+    """Difference of the shares of two independent groups, k1/n1 - k2/n2.
+
+    The interval is Newcombe's (1998) hybrid score interval, p is Fisher's, exact and two-sided. The
+    record is undefined where a group is empty.
+
+    Parameters
+    ----------
+    k1, n1
+        Successes and units of the first group.
+    k2, n2
+        Successes and units of the second group.
+    unit
+        Name of a unit, for the record.
+    confidence
+        Coverage of the interval.
     """
     if not (n1 and n2):
         return undefined(n1 + n2, unit, f"a group without {unit}s")
@@ -287,8 +374,9 @@ def two_shares_record(
 
 
 def _resampled_auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUROC of samples given as multiplicities `weights` [sample, row]; 0.5 for a sample with one
-    label only.
+    """AUROC of samples given as multiplicities `weights` [sample, row].
+
+    It is 0.5 for a sample with one label only.
     """
     positive = np.asarray(labels) == 1
     wins = np.sign(scores[positive][:, None] - scores[~positive][None, :]) / 2 + 0.5
@@ -296,6 +384,33 @@ def _resampled_auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
     pairs = of_positive.sum(1) * of_negative.sum(1)
     total = np.einsum("sn,sn->s", of_positive @ wins, of_negative)
     return np.divide(total, pairs, out=np.full(len(weights), 0.5), where=pairs > 0)
+
+
+def _ranked_auroc(labels: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """AUROC [draw] of `ranks` [draw, row] for the 1s of `labels`."""
+    positive, negative = (labels == 1).sum(), (labels != 1).sum()
+    offset, pairs = positive * (positive + 1) / 2, positive * negative
+    return (ranks[:, labels == 1].sum(1) - offset) / pairs
+
+
+def _permuted_auroc(
+    labels: np.ndarray, scores: np.ndarray, draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """AUROC [draw] of the scores in random permutations."""
+    ranks = np.tile(stats.rankdata(scores), (draws, 1))
+    return _ranked_auroc(labels, rng.permuted(ranks, axis=1))
+
+
+def _swapped_auroc(
+    labels: np.ndarray, scores: np.ndarray, against: np.ndarray, swap: np.ndarray
+) -> np.ndarray:
+    """Difference of the AUROC [draw] where the two scores' ranks change sides at `swap`."""
+    a, b = stats.rankdata(scores), stats.rankdata(against)
+    ours, theirs = (
+        _ranked_auroc(labels, stats.rankdata(side, axis=1))
+        for side in (np.where(swap, b, a), np.where(swap, a, b))
+    )
+    return ours - theirs
 
 
 def auroc_record(
@@ -308,12 +423,29 @@ def auroc_record(
     confidence: float = 0.95,
     against: np.ndarray | None = None,
 ) -> Record:
-    """AUROC with a percentile bootstrap over `groups`; p is two-sided, from permuting labels over
-    rows.
+    """AUROC with a percentile bootstrap over `groups`.
 
-    With scores `against` on the same rows it is the paired difference of the two areas, and p comes
-    from exchanging the two scores' ranks within a group. Undefined where the rows have one label
-    only, or scores are missing.
+    p is two-sided, from permutations of the labels over rows. With scores `against` on the same
+    rows the record is the paired difference of the two areas, and p comes from exchanging the ranks
+    of the two scores within a group. It is undefined where the rows have one label only, or scores
+    are missing.
+
+    Parameters
+    ----------
+    labels
+        Labels 0 and 1 [row].
+    scores
+        Scores of the rows [row].
+    groups
+        The resampled unit that each row belongs to [row].
+    seed, resamples
+        Seed, and the number of bootstrap samples and of draws of the test.
+    unit
+        Name of a group, for the record.
+    confidence
+        Coverage of the interval.
+    against
+        Scores to compare with [row]; None for a single area.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
     missing = _why_undefined(
@@ -325,30 +457,17 @@ def auroc_record(
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
     n = len(uniques)
     weights = bootstrap_counts(rng, n, resamples)[:, codes].astype(float)
-    positive, negative = (labels == 1).sum(), (labels != 1).sum()
-    offset, pairs = positive * (positive + 1) / 2, positive * negative
+    estimate, replicates = auroc(labels, scores), _resampled_auroc(labels, scores, weights)
     if against is None:
-        estimate, replicates = auroc(labels, scores), _resampled_auroc(labels, scores, weights)
-        ranks = stats.rankdata(scores)
-        null = (
-            rng.permuted(np.tile(ranks, (resamples, 1)), axis=1)[:, labels == 1].sum(1) - offset
-        ) / pairs - 0.5
-        observed, name = abs(estimate - 0.5), "AUROC"
-        test = "permuted labels"
+        null = _permuted_auroc(labels, scores, resamples, rng) - 0.5
+        observed, name, test = abs(estimate - 0.5), "AUROC", "permuted labels"
     else:
         against = np.asarray(against, dtype=float)
-        estimate = auroc(labels, scores) - auroc(labels, against)
-        replicates = _resampled_auroc(labels, scores, weights) - _resampled_auroc(
-            labels, against, weights
-        )
+        estimate -= auroc(labels, against)
+        replicates = replicates - _resampled_auroc(labels, against, weights)
         swap = (rng.random((resamples, n)) < 0.5)[:, codes]
-        a, b = stats.rankdata(scores), stats.rankdata(against)
-        sides = (np.where(swap, b, a), np.where(swap, a, b))
-        areas = [
-            (stats.rankdata(side, axis=1)[:, labels == 1].sum(1) - offset) / pairs for side in sides
-        ]
-        null, observed, name = areas[0] - areas[1], abs(estimate), "paired difference of AUROC"
-        test = f"swaps within {unit}"
+        null, observed = _swapped_auroc(labels, scores, against, swap), abs(estimate)
+        name, test = "paired difference of AUROC", f"swaps within {unit}"
     low, high = np.quantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
     p = (1 + np.sum(np.abs(null) >= observed - 1e-12)) / (resamples + 1)
     method = (
@@ -367,8 +486,24 @@ def group_mean_record(
     resamples: int,
     confidence: float,
 ) -> Record:
-    """Mean of `values` with a percentile bootstrap over `groups`: all values of a group stay
-    together.
+    """Mean of `values` with a percentile bootstrap over `groups`.
+
+    All values of a group stay together in a sample.
+
+    Parameters
+    ----------
+    values
+        Values [row].
+    groups
+        The resampled unit that each row belongs to [row].
+    seed, resamples
+        Seed and number of the bootstrap samples.
+    unit
+        Name of a group, for the record.
+    name
+        Name of the mean, for the record.
+    confidence
+        Coverage of the interval.
     """
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
     sums, counts = np.bincount(codes, weights=values), np.bincount(codes)
@@ -390,11 +525,25 @@ def balanced_accuracy_record(
     resamples: int,
     confidence: float,
 ) -> Record:
-    """Balanced accuracy with a percentile bootstrap over `groups`; p is the share of resamples at
-    or below one half.
+    """Balanced accuracy with a percentile bootstrap over `groups`.
 
-    Undefined where the rows have one label only, or scores are missing; resamples with one label
-    are left out.
+    p is the share of resamples at or below one half. The record is undefined where the rows have
+    one label only, or scores are missing; resamples with one label are left out.
+
+    Parameters
+    ----------
+    labels
+        Labels 0 and 1 [row].
+    scores
+        Scores of the rows, positive for label 1 [row].
+    groups
+        The resampled unit that each row belongs to [row].
+    seed, resamples
+        Seed and number of the bootstrap samples.
+    unit
+        Name of a group, for the record.
+    confidence
+        Coverage of the interval.
     """
     missing = _why_undefined(unit, predictions=np.asarray(scores, dtype=float))
     if missing or len(set(np.asarray(labels).tolist())) != 2:
@@ -423,8 +572,9 @@ def balanced_accuracy_record(
 
 
 def mean_record(values: np.ndarray, unit: str, confidence: float = 0.95) -> Record:
-    """Mean of independent values with its t interval; undefined for none, and where some are
-    missing.
+    """Mean of independent values with its t interval.
+
+    The record is undefined for no values, and where some are missing.
     """
     values = np.asarray(values, dtype=float)
     reason = _why_undefined(unit, values=values)
@@ -436,8 +586,8 @@ def mean_record(values: np.ndarray, unit: str, confidence: float = 0.95) -> Reco
         else None
     )
     mean = float(values.mean())
-    bounds = (None, None) if half is None else (mean - float(half), mean + float(half))
-    return Record(mean, *bounds, len(values), unit, "mean; t interval")
+    low, high = (None, None) if half is None else (mean - float(half), mean + float(half))
+    return Record(mean, low, high, len(values), unit, "mean; t interval")
 
 
 def paired_record(
@@ -501,13 +651,27 @@ def range_record(values: np.ndarray, unit: str, name: str, observed: float | Non
 
 def ratio_record(
     numerator: np.ndarray, denominator: np.ndarray, groups: Sequence[object], seed: int, unit: str,
-    name: str,
-    resamples: int, confidence: float,
+    name: str, resamples: int, confidence: float,
 ) -> Record:  # fmt: skip
     """Ratio of two means over the same rows with a percentile bootstrap over `groups`.
 
-    Both are resampled together, so the ratio is paired. Undefined where the denominator is 0
-    throughout.
+    Both are resampled together, so the ratio is paired. The record is undefined where the
+    denominator is 0 throughout.
+
+    Parameters
+    ----------
+    numerator, denominator
+        Values [row].
+    groups
+        The resampled unit that each row belongs to [row].
+    seed, resamples
+        Seed and number of the bootstrap samples.
+    unit
+        Name of a group, for the record.
+    name
+        Name of the ratio, for the record.
+    confidence
+        Coverage of the interval.
     """
     reason = _why_undefined(unit, values=np.hstack([numerator, denominator]))
     if reason or not denominator.sum() > 0:
@@ -517,11 +681,11 @@ def ratio_record(
     _, codes = np.unique(np.asarray(groups), return_inverse=True)
     n = codes.max() + 1
     weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
-    sums = [
+    above, below = (
         weights @ np.bincount(codes, weights=values, minlength=n)
         for values in (numerator, denominator)
-    ]
-    replicates = np.divide(*sums, out=np.full(resamples, np.nan), where=sums[1] > 0)
+    )
+    replicates = np.divide(above, below, out=np.full(resamples, np.nan), where=below > 0)
     low, high = np.nanquantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
     estimate = float(numerator.sum() / denominator.sum())
     return Record(
@@ -537,8 +701,18 @@ def ratio_record(
 def perplexity_record(
     nats: np.ndarray, tokens: np.ndarray, seed: int, resamples: int = 2000, confidence: float = 0.95
 ) -> Record:
-    """Perplexity per token of texts with summed losses `nats` and `tokens`; percentile bootstrap
-    over texts.
+    """Perplexity per token of texts, with a percentile bootstrap over texts.
+
+    Parameters
+    ----------
+    nats
+        Summed cross-entropy of every text [text].
+    tokens
+        Number of predicted tokens of every text [text].
+    seed, resamples
+        Seed and number of the bootstrap samples.
+    confidence
+        Coverage of the interval.
     """
     n = len(nats)
     weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)

@@ -10,20 +10,18 @@ import pandas as pd
 
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_table
+from lfp.interventions.arms import ARMS
 from lfp.statistics.records import Record, mean_record, paired_record, undefined
 from lfp.tables import paper
 from lfp.tables.rows import TableSettings, Tally
 
-#: Arms that take features away; `reconstruction` replaces the output by the autoencoder's and takes
-#: none.
-FEATURE_ARMS = ("explained", "random", "top_probe_weight", "top_match_unrelated")
 #: Quantities that an arm may change beside the reward, and their columns.
 _SIDE_EFFECTS = {"kl": "kl", "distinct_2": "distinct_2", "length": "tokens"}
 #: The record of an arm, or of a comparison with one, that takes nothing away: 0 would look like a
-#: finding.
+#: result.
 _EMPTY = undefined(0, "feature", "nothing to ablate: the arm has no feature")
 
-#: An arm of a cell by its subject, its name and its intervention.
+#: An arm of a cell by its subject, its name and its action.
 ArmKey = tuple[str, str, str]
 #: Rows of an arm's ``completions`` and of its ``neutral`` texts.
 Arm = dict[str, pd.DataFrame]
@@ -37,8 +35,8 @@ def ablation_arms(inputs: Sequence[str]) -> dict[tuple, dict[ArmKey, Arm]]:
         name = "neutral" if path.endswith(".neutral.parquet") else "completions"
         address = tuple(label[key] for key in ("model", "task", "seed", "sae"))
         cells.setdefault(address, {})
-        for (arm, intervention), group in frame.groupby(["arm", "intervention"], sort=False):
-            key = (label["subject"], str(arm), str(intervention))
+        for (arm, action), group in frame.groupby(["arm", "action"], sort=False):
+            key = (label["subject"], str(arm), str(action))
             cells[address].setdefault(key, {})[name] = group
     return cells
 
@@ -54,8 +52,9 @@ def _by_text(arm: Arm) -> np.ndarray:
 
 
 def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Reward under every arm of ablation, its paired differences, and its side effects (paper Table
-    6).
+    """Reward under every arm of ablation, its paired differences, and its side effects.
+
+    (Paper Table 6.)
 
     Quantities: ``reward``; ``difference`` (arm minus none, paired by prompt); ``kl`` to the
     untouched model; differences of ``cross_entropy`` on neutral text, of ``distinct_2`` and of
@@ -68,7 +67,7 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
         cell = dict(zip(("model", "task", "seed", "sae"), address, strict=True))
         if not arms:
             nothing = undefined(0, "prompt", "no held-out text to prompt with")
-            label = {"subject": "policy", "arm": "none", "intervention": "zero"}
+            label = {"subject": "policy", "arm": "none", "action": "zero"}
             sizes = {"draws": 0, "ablated_features": 0.0, "matched_within_decile": float("nan")}
             tally.add(nothing, {**cell, **label, "quantity": "reward"}, **sizes)
             continue
@@ -102,9 +101,9 @@ def _add_arm(
     untouched
         Rows of the same subject's arm `none`.
     settings
-        Of all tables.
+        Settings of all tables.
     """
-    label = dict(zip(("subject", "arm", "intervention"), key, strict=True))
+    label = dict(zip(("subject", "arm", "action"), key, strict=True))
     sizes = _sizes(arm)
 
     def add(
@@ -151,42 +150,43 @@ def _add_comparisons(
     arms
         All arms of the cell.
     settings
-        Of all tables.
+        Settings of all tables.
     """
-    subject, name, intervention = key
+    subject, name, action = key
     draws = {"seed": settings.seed, "resamples": settings.resamples}
-    random, base = arms.get((subject, "random", "zero")), arms.get(("base", name, intervention))
+    random, base = arms.get((subject, "random", "zero")), arms.get(("base", name, action))
     reward = _by_prompt(arms[key], "reward")
-    if name in FEATURE_ARMS and name != "random" and random:
+    if ARMS[name].select and name != "random" and random:
         record = paired_record(reward, _by_prompt(random, "reward"), unit="prompt", **draws)
         if _takes_nothing(key, arms[key]) or _takes_nothing((subject, "random", "zero"), random):
             record = _EMPTY
         sets = random["completions"].groupby("draw")["reward"].mean().to_numpy()
         p = float((1 + np.sum(sets <= reward.mean() + 1e-12)) / (len(sets) + 1))
-        label = {"subject": subject, "arm": f"{name} - random", "intervention": intervention}
+        label = {"subject": subject, "arm": f"{name} - random", "action": action}
         extras = {**_sizes(random), "p_draws": p if record.n else None}
         tally.add(record, {**cell, **label, "quantity": "difference"}, **extras)
     if subject == "policy" and name != "none" and base:
         effects = {
-            who: _by_prompt(arms[who, name, intervention], "reward")
+            who: _by_prompt(arms[who, name, action], "reward")
             - _by_prompt(arms[who, "none", "zero"], "reward")
             for who in ("policy", "base")
         }
         record = paired_record(effects["policy"], effects["base"], unit="prompt", **draws)
         if _takes_nothing(key, arms[key]) or _takes_nothing(key, base):
             record = _EMPTY
-        label = {"subject": "policy - base", "arm": name, "intervention": intervention}
+        label = {"subject": "policy - base", "arm": name, "action": action}
         tally.add(record, {**cell, **label, "quantity": "difference"}, **_sizes(arms[key]))
 
 
 def _takes_nothing(key: ArmKey, arm: Arm) -> bool:
     """Whether an arm that should take features away has none to take."""
-    return key[1] in FEATURE_ARMS and not arm["completions"]["features"].any()
+    return bool(ARMS[key[1]].select) and not arm["completions"]["features"].any()
 
 
 def _sizes(arm: Arm) -> dict[str, float]:
-    """Number of draws and of ablated features of an arm, and the share of the latter matched within
-    a decile.
+    """Number of draws and of ablated features of an arm.
+
+    The share of the latter that are matched within a decile stands beside them.
     """
     frame = arm["completions"]
     return {

@@ -16,16 +16,15 @@ from lfp.tables.rows import TableSettings, Tally
 #: Columns of a table that are no labels.
 _NOT_LABELS = {
     "estimate", "ci_low", "ci_high", "n", "unit", "method", "seeds", "p", "p_adjusted",
-    "string_tau",
-    "string_tau_p", "sign_only_ceiling", "paper", "paper_note", "draws", "ablated_features",
-    "matched_within_decile",
-    "p_draws", "expected", "answer",
+    "string_tau", "string_tau_p", "sign_only_ceiling", "paper", "paper_note", "draws",
+    "ablated_features", "matched_within_decile", "p_draws", "expected", "answer",
 }  # fmt: skip
 
 
 def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Every number of other tables over fine-tuning seeds: mean, t interval, and where its variance
-    comes from.
+    """Every number of other tables over fine-tuning seeds.
+
+    Rows have the mean, its t interval, and the sources of the variance.
 
     Autoencoder seeds (the probed variants of a cell) are nested in fine-tuning seeds and averaged
     within them. ``variance_fine_tuning`` and ``variance_autoencoder`` are components of the nested

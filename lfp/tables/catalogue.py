@@ -7,12 +7,12 @@ job.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from lfp.registry import Registry
-from lfp.tables.inputs import Plan
+from lfp.tables.inputs import Cell, Plan
 
 
 class Section(StrEnum):
@@ -56,16 +56,17 @@ class Table:
     over_seeds: bool = False
 
     def settings(self, name: str) -> dict[str, str]:
-        """What the job of the table `name` is told of it."""
+        """The settings of the job of the table `name`."""
         return {"name": name, "rows": self.rows, "caption": self.caption}
 
 
-#: The files of a probe that its estimates and its nulls are read from.
-_PROBES = ("predictions.parquet", "metrics.json")
+def _probes(plan: Plan, cells: Sequence[Cell]) -> list[str]:
+    """The files of the probes of `cells` that hold estimates and nulls."""
+    return plan.probe_files(cells, "predictions.parquet", "metrics.json")
 
 
 def _rewarded_probes(plan: Plan) -> list[str]:
-    return plan.probe_files(plan.rewarded, *_PROBES)
+    return _probes(plan, plan.rewarded)
 
 
 def _tables_over_seeds(plan: Plan) -> list[str]:
@@ -213,7 +214,7 @@ TABLES: dict[str, Table] = {
         rows="lfp.tables.probes:probe_accuracy",
         section=Section.PROBES,
         inputs=lambda plan: [
-            *plan.probe_files(plan.preferring, *_PROBES),
+            *_probes(plan, plan.preferring),
             *plan.output_files(plan.preferring),
         ],
         caption=(
@@ -229,7 +230,7 @@ TABLES: dict[str, Table] = {
     "probe_differences": Table(
         rows="lfp.tables.probes:probe_differences",
         section=Section.PROBES,
-        inputs=lambda plan: plan.probe_files(plan.cells, *_PROBES),
+        inputs=lambda plan: _probes(plan, plan.cells),
         caption=(
             "Gains by fine-tuning and by the autoencoder: the table has differences between probes"
             " on the same words or prompts. policy - base and the like compare models, latents -"

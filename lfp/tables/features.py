@@ -1,4 +1,4 @@
-"""Tables of features: their explanations, how good these are, and when the features are active."""
+"""Tables of features: their explanations, the quality of these, and the inputs of activity."""
 
 from __future__ import annotations
 
@@ -76,8 +76,9 @@ def _association(row: dict[str, Any]) -> Record:
 
 
 def explanation_quality(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Detection and fuzzing scores of explanations, of shuffled ones, and of the corpus's most
-    frequent words.
+    """Detection and fuzzing scores of explanations and of their controls.
+
+    Controls are shuffled explanations and the corpus's most frequent words.
 
     Balanced accuracy over excerpts, then a mean over features; ``own - shuffled`` is paired by
     feature. Verdicts that could not be parsed count as wrong and are counted.
@@ -129,8 +130,9 @@ def explanation_quality(inputs: Sequence[str], settings: TableSettings) -> Tally
 def _active_features(
     explanations: str, features: str, predictions: str
 ) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
-    """A cell's explanations, whether each feature is active on each input [input, feature], and the
-    inputs' predictions.
+    """A cell's explanations, the activity of features on inputs, and the inputs' predictions.
+
+    Activity [input, feature] is whether a feature is active on an input.
 
     Rows of the explanations and columns of the features are both ordered by layer and feature.
     """
@@ -181,8 +183,9 @@ def _matched_columns(
 
 
 def feature_frequency(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """How often related features are active on inputs of high and of low prediction, against
-    controls (paper Table 7).
+    """Frequency of related features on inputs of high and of low prediction (paper Table 7).
+
+    Controls stand beside them.
 
     Inputs are the elements of the triples; high are those from a quantile of the held-out
     prediction (or of the absolute delta) on, for several quantiles. Controls are unrelated features
@@ -213,9 +216,12 @@ def feature_frequency(inputs: Sequence[str], settings: TableSettings) -> Tally:
             )
             record = Record(float(related.sum()), None, None, len(related), "feature", reason)
             label = {
-                "by": "prediction", "quantile": 0.0, "inputs": "high", "features": "related",
+                "by": "prediction",
+                "quantile": 0.0,
+                "inputs": "high",
+                "features": "related",
                 "quantity": "number of features",
-            }  # fmt: skip
+            }
             tally.add(record, {**cell, **label})
             continue
         shares = _shares(table, active, related, settings)
@@ -267,17 +273,20 @@ def _frequency_rows(
                 shares["related"][0], shares[features].mean(0), high, contexts, settings
             )
             label = {
-                **where, "inputs": "high over low", "features": features,
+                **where,
+                "inputs": "high over low",
+                "features": features,
                 "quantity": "ratio of ratios",
-            }  # fmt: skip
+            }
             yield {"record": record, "label": label, "values": None}
 
 
 def _rows_of_inputs(
     shares: dict[str, np.ndarray], keep: np.ndarray, contexts: np.ndarray, settings: TableSettings
 ) -> Iterator[dict[str, Any]]:
-    """Frequencies of all sets on the inputs `keep`, and ratios of the related features to the
-    controls.
+    """Frequencies of all sets on the inputs `keep`.
+
+    Ratios of the related features to the controls stand beside them.
     """
     if not keep.any():
         return
@@ -321,8 +330,9 @@ def _ratio_of_ratios(
     contexts: np.ndarray,
     settings: TableSettings,
 ) -> Record:
-    """(related / control on high inputs) / (the same on low ones): 1 where high inputs are nothing
-    special.
+    """(related / control on high inputs) / (the same on low ones).
+
+    It is 1 where high inputs are nothing special.
 
     Parameters
     ----------

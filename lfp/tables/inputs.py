@@ -119,8 +119,9 @@ class Plan:
         return [pattern.format(name=name) for name in names]
 
     def rewritten(self, pattern: str) -> list[str]:
-        """`pattern` for every task whose triples a language model writes, with {name} as its
-        name.
+        """`pattern` for every task whose triples a language model writes.
+
+        {name} in it is the name of the task.
         """
         return [
             pattern.format(name=name)
@@ -179,8 +180,9 @@ class Plan:
         ]
 
     def output_files(self, cells: Sequence[Cell]) -> list[str]:
-        """Features of policy and base of those `cells` that read both: they hold how likely each
-        of the two makes a text.
+        """Features of policy and base of those `cells` that read both.
+
+        They hold the probability of a text under each of the two.
         """
         return [
             f"results/{cell.address}/features/{cell.main}/{subject}.safetensors"
@@ -192,8 +194,9 @@ class Plan:
     def ablation_files(
         self, cells: Sequence[Cell], subjects: Sequence[str] = ("policy", "base")
     ) -> list[str]:
-        """Completions and neutral losses of the ablated `subjects` of `cells`; a subject without
-        arms has none.
+        """Completions and neutral losses of the ablated `subjects` of `cells`.
+
+        A subject without arms has none.
         """
         arms = {"policy": "arms", "base": "base_arms"}
         return [
@@ -213,8 +216,9 @@ class Plan:
         ]
 
     def planted_files(self) -> list[str]:
-        """Truths, readings, explanations and ablations of the planted cells, and of the clean ones
-        that they are held against: those of the same model, corpus and seed.
+        """Truths, readings, explanations and ablations of the planted cells and their clean ones.
+
+        A clean cell is of the same model, corpus and seed.
         """
         trained = [cell for cell in self.rewarded if cell.method != "given"]
         kind = {cell.address: self.grid.tasks[cell.task]["reward"] for cell in trained}

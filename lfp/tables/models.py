@@ -1,5 +1,6 @@
-"""Tables of corpora, models and autoencoders: their training, their quality, and the layers that
-changed.
+"""Tables of corpora, models and autoencoders.
+
+They show training, quality, and the layers that changed.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ def corpora(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def rewrites(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Entries that a language model rewrote, by their status, and the grades of entries and
-    rewrites.
+    """Entries that a language model rewrote, by their status.
+
+    Grades of entries and of rewrites stand beside them.
     """
     tally = Tally()
     for path in inputs:
@@ -67,8 +69,9 @@ def rewrites(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def base_models(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Held-out perplexity of the grown base models and of a unigram model of the same text, their
-    parameters, and how many words of the lexicon are one token.
+    """Held-out perplexity of the grown base models and of a unigram model of the same text.
+
+    Rows also have their parameters, and the number of words of the lexicon that are one token.
     """
     tally = Tally()
     for path in inputs:
@@ -92,7 +95,7 @@ def base_models(inputs: Sequence[str], settings: TableSettings) -> Tally:
             "parameters": summary["parameters"],
             "lexicon_words_one_token": int((pieces == 1).sum()),
             "lexicon_words_several_tokens": int((pieces > 1).sum()),
-        }  # fmt: skip
+        }
         for quantity, value in counts.items():
             record = Record(float(value), None, None, 1, "model", _NO_INTERVAL)
             tally.add(record, {"model": name, "corpus": "all", "quantity": quantity})
@@ -100,8 +103,10 @@ def base_models(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def fine_tuning(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """What fine-tuning reached on held-out text: reward gain and KL of policies that learned from a
-    reward, implicit accuracy and margin of those that learned from pairs.
+    """Results of fine-tuning on held-out text.
+
+    They are reward gain and KL of policies that learned from a reward, and implicit accuracy and
+    margin of those that learned from pairs.
     """
     tally = Tally()
     for path in inputs:
@@ -114,8 +119,9 @@ def fine_tuning(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def _of_reward(values: pd.DataFrame, settings: TableSettings) -> dict[str, Record]:
-    """Reward of the policy and of its base on the same held-out prefixes, gain (paired by prefix)
-    and KL in nats per completion.
+    """Rewards of the policy and of its base on the same held-out prefixes, with gain and KL.
+
+    The gain is paired by prefix; KL is in nats per completion.
     """
     policy, base = values["policy"].to_numpy(), values["base"].to_numpy()
     return {
@@ -130,10 +136,13 @@ def _of_pairs(values: pd.DataFrame, settings: TableSettings) -> dict[str, Record
     """Share of held-out pairs that the implicit reward ranks as labelled, and its mean margin."""
     margins = values["margin"].to_numpy()
     right = int((margins > 0).sum())
-    return {
+    records = {
         "accuracy": proportion_record(right, len(margins), "pair", 0.5, settings.confidence),
         "margin": mean_record(margins, "pair", settings.confidence),
     }
+    if "kl" in values:  # of a policy that is given, in nats per completion
+        records["kl"] = mean_record(values["kl"].to_numpy(), "pair", settings.confidence)
+    return records
 
 
 def layer_divergence(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -165,8 +174,9 @@ def _autoencoder_frame(inputs: Sequence[str]) -> pd.DataFrame:
 
 
 def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Every autoencoder on held-out text: sparsity, reconstruction, and the model's loss under
-    it.
+    """Every autoencoder on held-out text.
+
+    Rows have sparsity, reconstruction, and the model's loss under it.
     """
     tally = Tally()
     for row in _autoencoder_frame(inputs).to_dict("records"):
@@ -198,7 +208,7 @@ def _add_layer_means(
     table
         Name of the table, for the paper's values.
     settings
-        Of all tables.
+        Settings of all tables.
     """
     frame = frame.assign(l0_share=frame["l0"] / frame["d_sae"])
     for key, group in frame.groupby(["model", "task", "seed", by]):
@@ -214,8 +224,9 @@ def _add_layer_means(
 
 
 def sae_tying(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Tied against untied weights, averaged over the layers and sizes that both have (paper Table
-    11).
+    """Tied against untied weights (paper Table 11).
+
+    Numbers are averaged over the layers and sizes that both have.
     """
     frame = _autoencoder_frame(inputs)
     key = ["model", "task", "seed", "layer", "size"]

@@ -1,8 +1,9 @@
-"""The paper's published values, so that a table can show them beside its own, and why they cannot
-be compared.
+"""The paper's published values, for tables that show them beside their own.
 
-Numbers of Marks, Abdullah et al., Tables 3-7 and 10-12, by the paper's names of models. The reasons
-are findings on the published code (docs/statistics.md).
+Reasons why they cannot be compared stand with them.
+
+The numbers are those of Marks, Abdullah et al., Tables 3-7 and 10-12, by the paper's names of
+models. The reasons are findings on the published code (docs/statistics.md).
 """
 
 from __future__ import annotations
@@ -69,23 +70,19 @@ VALUES: dict[str, dict[str, dict[str, str]]] = {
 #: Predicted values of GPT-Neo-125m's words (Tables 2 and 9), on the lexicon's scale.
 WORDS = {
     "amazing": "1.3", "award": "1.4", "bad": "-2.29", "beautifully": "0.64", "best": "1.7",
-    "better": "0.9",
-    "boring": "-2.8", "brilliant": "1.3", "cowardly": "-2.53", "depressing": "-2.4",
-    "despise": "-2.5",
-    "despised": "-2.2", "disaster": "-2.4", "dislike": "-1.1", "dreadful": "-2.6",
-    "eagerly": "1.3", "foe": "-0.6",
-    "friend": "1.1", "fun": "1.9", "funny": "0.7", "good": "1.4", "great": "1",
-    "interesting": "2.4", "like": "1.9",
+    "better": "0.9", "boring": "-2.8", "brilliant": "1.3", "cowardly": "-2.53",
+    "depressing": "-2.4", "despise": "-2.5", "despised": "-2.2", "disaster": "-2.4",
+    "dislike": "-1.1", "dreadful": "-2.6", "eagerly": "1.3", "foe": "-0.6", "friend": "1.1",
+    "fun": "1.9", "funny": "0.7", "good": "1.4", "great": "1", "interesting": "2.4", "like": "1.9",
     "lost": "0.2", "loved": "2", "marvelous": "1.28", "masterpiece": "1.3", "miserable": "-3.3",
-    "no": "-1.7",
-    "praising": "1.9", "precious": "-0.81", "reluctantly": "1.7", "terrible": "-1.9",
-    "weak": "-2.2", "won": "3.4",
-    "wonderful": "0.9", "worse": "-1.5", "worst": "-1.7", "yes": "1.9",
+    "no": "-1.7", "praising": "1.9", "precious": "-0.81", "reluctantly": "1.7", "terrible": "-1.9",
+    "weak": "-2.2", "won": "3.4", "wonderful": "0.9", "worse": "-1.5", "worst": "-1.7",
+    "yes": "1.9",
 }  # fmt: skip
 
 VALUES["lexicon_reconstruction"] = {word: {"GPT-Neo-125m": value} for word, value in WORDS.items()}
 
-#: Why a published value and ours are not one quantity.
+#: Reasons why a published value and ours are not one quantity.
 REASONS = {
     "probe_accuracy": (
         "published: labels are the columns texts came from; prompts in both parts; padding"
@@ -118,8 +115,9 @@ REASONS = {
 
 
 def beside(table: str, key: str, models: Sequence[str]) -> dict[str, str]:
-    """Columns ``paper`` and ``paper_note`` of a row: the paper's values for `models`, and why they
-    differ in kind.
+    """Columns ``paper`` and ``paper_note`` of a row.
+
+    They are the paper's values for `models`, and the reason why they differ in kind.
     """
     values = VALUES[table].get(key, {})
     shown = "; ".join(f"{model} {values[model]}" for model in models if model in values)

@@ -13,6 +13,7 @@ import pandas as pd
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json, read_table, read_tensors
 from lfp.probing import probes
+from lfp.probing.subjects import SUBJECTS
 from lfp.statistics.estimates import UNTRAINED, sign_only_ceiling, string_tau
 from lfp.statistics.records import (
     Record,
@@ -31,7 +32,9 @@ from lfp.tables import paper
 from lfp.tables.rows import TableSettings, Tally
 
 #: Subjects that the policy's probe is held against, on the same words or prompts.
-OTHER_SUBJECTS = ("base", "untrained", "other_seed", "other_task")
+OTHER_SUBJECTS = tuple(
+    name for name, subject in SUBJECTS.items() if subject.load and name != "policy"
+)
 #: Features that the latents are held against within the policy.
 OTHER_FEATURES = ("raw", "pca", "random_code", "reconstruction", "embedding")
 #: Labels of the probes that are compared with each other: of one autoencoder and one split.
@@ -55,8 +58,9 @@ def probe_groups(inputs: Sequence[str], kind: str) -> Iterator[tuple[dict[str, A
 
 
 def output_ratios(rows: pd.DataFrame, policy: str | Path, base: str | Path) -> np.ndarray:
-    """How much likelier than its base the policy makes the element of every row in its context
-    (log-ratio, nats).
+    """Log-ratio (nats) of the probabilities of every row's element under policy and base.
+
+    The element stands in its context.
 
     No probe and no autoencoder is read: for DPO it is the implicit reward over beta. `policy` and
     `base` are paths of feature files; the ratio of a model to itself is 0.
@@ -73,8 +77,9 @@ def output_ratios(rows: pd.DataFrame, policy: str | Path, base: str | Path) -> n
 def _output_groups(
     inputs: Sequence[str], kind: str, settings: TableSettings
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """(labels, rows with the output's log-ratio as prediction) of every cell with features of
-    policy and base.
+    """(labels, rows) of every cell with features of policy and base.
+
+    The output's log-ratio stands as the prediction.
     """
     files = {
         path.rsplit("/features/", 1)[0] + "/" + Path(path).stem: path
@@ -99,8 +104,9 @@ def _output_groups(
 def _draws(
     inputs: Sequence[str], name: str, column: str
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """(labels, draws) of the nulls ``baseline`` and ``shuffled`` of every cell and subject that
-    have a `column`.
+    """(labels, draws) of the nulls ``baseline`` and ``shuffled``.
+
+    They are those of every cell and subject that have a `column`.
     """
     for path in of(inputs, "metrics.json"):
         frame = pd.DataFrame(read_json(path)[name])
@@ -135,7 +141,7 @@ def _add_nulls(
         Estimates of the trained probes by (model, task, seed, sae, subject, features, split, value
         of the label `name`).
     settings
-        Of all tables.
+        Settings of all tables.
     table
         Name of the table, for the paper's values.
     name
@@ -175,8 +181,9 @@ def _beside(table: str, key: str, label: dict[str, Any], settings: TableSettings
 
 
 def _string_tau(means: pd.DataFrame) -> dict[str, float]:
-    """The published statistic of a probe's words, its p, and the tau-b of a perfect knowledge of
-    signs alone.
+    """The published statistic of a probe's words, and its p.
+
+    The tau-b of a perfect knowledge of signs alone stands beside them.
     """
     prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
     statistic, p = string_tau(means["unit"], prediction, truth)
@@ -187,8 +194,9 @@ def _string_tau(means: pd.DataFrame) -> dict[str, float]:
 def _with_other_probes(
     inputs: Sequence[str], settings: TableSettings
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Ridge probes of deltas and of the valence itself, and the deltas that the former learn, as if
-    predicted.
+    """Ridge probes of deltas and of the valence itself.
+
+    The deltas that the former learn stand beside them as if predicted.
     """
     yield from probe_groups(inputs, "ridge")
     yield from probe_groups(inputs, probes.DIRECT)
@@ -268,8 +276,9 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def probe_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Balanced accuracy and AUROC of probes that tell preferred from rejected answers (paper Table
-    3).
+    """Balanced accuracy and AUROC of probes that tell preferred from rejected answers.
+
+    (Paper Table 3.)
     """
     tally, observed = Tally(), {}
     for label, group in chain(
@@ -311,9 +320,7 @@ def probe_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
 def _word_differences(
     a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings
 ) -> dict[str, tuple[Record, Any]]:
-    """Differences of tau-b and of sign accuracy between two probes on the words that
-    both predict.
-    """
+    """Differences of tau-b and of sign accuracy between two probes on their common words."""
     both = probes.unit_means(a).merge(
         probes.unit_means(b), on=["unit", "truth"], suffixes=("_a", "_b")
     )
@@ -334,8 +341,9 @@ def _word_differences(
 def _pair_differences(
     a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings
 ) -> dict[str, tuple[Record, Any]]:
-    """Differences of the share of pairs in the right order and of AUROC between two probes on the
-    same answers.
+    """Differences between two probes on the same answers.
+
+    They are of the share of pairs in the right order and of AUROC.
     """
     key = ["triple", "element", "unit", "truth"]
     if a.empty or b.empty:
@@ -365,8 +373,9 @@ def _pair_differences(
 
 
 def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Gains by fine-tuning and by the autoencoder: paired differences between probes on the same
-    words or prompts.
+    """Gains by fine-tuning and by the autoencoder.
+
+    They are paired differences between probes on the same words or prompts.
 
     ``policy - base`` and the like compare subjects on one kind of features, ``latents - raw`` and
     the like kinds of features of the policy, ``true - permuted labels`` is the selectivity of
@@ -385,9 +394,7 @@ def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
                     continue
                 records = compare(read[first], read[second], settings)
                 for statistic, (record, values) in records.items():
-                    described = {
-                        "contrast": contrast, "features": features, "statistic": statistic
-                    }  # fmt: skip
+                    described = {"contrast": contrast, "features": features, "statistic": statistic}
                     tally.add(record, {**cell, **described}, values)
     _add_selectivity(tally, inputs)
     return tally
@@ -432,7 +439,7 @@ def _observed_statistics(inputs: Sequence[str]) -> Iterator[tuple[str, str, dict
     for kind, pairs in (
         ("ridge", {"tau": "tau", "sign_accuracy": "sign"}),
         ("logistic", {"balanced_accuracy": "balanced_accuracy"}),
-    ):  # fmt: skip
+    ):
         statistics = {
             _key(label): probes.probe_statistics(group, kind)
             for label, group in probe_groups(of(inputs, "policy/predictions.parquet"), kind)
@@ -443,8 +450,9 @@ def _observed_statistics(inputs: Sequence[str]) -> Iterator[tuple[str, str, dict
 
 
 def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """A probe's knowledge beyond word frequency and static embedding: held-out R² without it, with
-    it, and the difference.
+    """A probe's knowledge beyond word frequency and static embedding.
+
+    Rows are held-out R² without it, with it, and the difference.
 
     ``features`` are latents; the unit is the word, or the prompt with all its answers.
     """
@@ -478,8 +486,9 @@ def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """Every word's predicted feedback beside its valence, the policy's latents (paper Tables
-    2 and 9).
+    """Every word's predicted feedback beside its valence (paper Tables 2 and 9).
+
+    Predictions are from the policy's latents.
 
     ``displayed`` is the prediction on the lexicon's scale: one factor through 0, fitted by least
     squares, so that the sign is kept. Tau and sign accuracy are computed on ``estimate``, the raw

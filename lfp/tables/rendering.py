@@ -1,5 +1,6 @@
-"""Tables as CSV, Parquet, Markdown, LaTeX and HTML; text from data or models is escaped wherever it
-is rendered.
+"""Tables as CSV, Parquet, Markdown, LaTeX and HTML.
+
+Text from data or models is escaped wherever it is rendered.
 """
 
 from __future__ import annotations
@@ -19,21 +20,23 @@ FORMATS = ("csv", "parquet", "md", "tex", "html")
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
 }  # fmt: skip
 _STYLE = (
     "body{font:14px system-ui,sans-serif;margin:1rem}table{border-collapse:collapse}"
     "caption{caption-side:top;text-align:left;max-width:60rem;padding-bottom:.6rem}"
     "th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}"
-    "th{position:sticky;top:0;background:#fff}td{white-space:nowrap}td.text{white-space:normal;min-width:20rem}"
+    "th{position:sticky;top:0;background:#fff}td{white-space:nowrap}"
+    "td.text{white-space:normal;min-width:20rem}"
     "td.number{text-align:right;font-variant-numeric:tabular-nums}"
 )
 
 
 def _cell(value: Any) -> str:
-    """A value as people read it: four significant digits, empty where there is none, control
-    characters written out.
+    """A value as people read it.
+
+    It has four significant digits, is empty where there is none, and has control characters written
+    out.
     """
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return ""
@@ -102,9 +105,10 @@ def to_html(frame: pd.DataFrame, caption: str) -> str:
         f"<tr>{''.join(map(cell, values))}</tr>" for values in frame.itertuples(index=False)
     )
     return (
-        f'<!doctype html><html lang="en"><head><meta'
-        f' charset="utf-8"><title>{html.escape(caption)}</title>'
-        f"<style>{_STYLE}</style></head><body><table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f"<title>{html.escape(caption)}</title><style>{_STYLE}</style></head>"
+        f"<body><table><caption>{html.escape(caption)}</caption>"
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n"
         "</tbody></table></body></html>\n"
     )
 
@@ -112,8 +116,9 @@ def to_html(frame: pd.DataFrame, caption: str) -> str:
 def write_formats(
     frame: pd.DataFrame, paths: Mapping[str, str | Path], caption: str, stamp: Mapping[str, Any]
 ) -> None:
-    """Write `frame` to every path of `paths` {format: path}; formats are those of
-    :data:`FORMATS`.
+    """Write `frame` to every path of `paths` {format: path}.
+
+    Formats are those of :data:`FORMATS`.
     """
     name = Path(paths["csv"]).stem
     texts = {

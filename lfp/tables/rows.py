@@ -1,5 +1,4 @@
-"""The parts of every table: its settings, the address of an artefact, and the collection of its
-rows.
+"""The parts of every table: its settings, the address of an artefact, and its rows.
 
 A table is a function of the artefacts of all cells that fills a :class:`Tally`. An artefact's path
 names its cell (:func:`labels`). Which artefacts a table reads is in its entry of
@@ -24,14 +23,14 @@ CELL = ("model", "task", "seed", "sae")
 
 @dataclass(frozen=True)
 class TableSettings(Tables):
-    """Intervals, tests and thresholds of all tables, and what they are held beside.
+    """Intervals, tests and thresholds of all tables, and the paper's models beside them.
 
     Parameters
     ----------
     resamples
         Bootstrap resamples and permutations.
     confidence
-        Of intervals, between 0 and 1.
+        Coverage of intervals, between 0 and 1.
     quantiles
         Thresholds of high predictions (paper Table 7), as quantiles.
     matched_draws
@@ -71,16 +70,18 @@ class Tally:
         values: pd.DataFrame | None = None,
         **extras: object,
     ) -> None:
-        """Add one row; `extras` are columns that describe it further, `values` a row per instance
-        behind it.
+        """Add one row.
+
+        `extras` are columns that describe it further, `values` has a row per instance behind it.
         """
         self._rows.append((dict(labels), record, extras))
         if values is not None:
             self._values.append(pd.DataFrame({**labels}, index=values.index).join(values))
 
     def frame(self) -> pd.DataFrame:
-        """The table, sorted by its labels, with Holm's p over the cells that a row's question is
-        asked of.
+        """The table, sorted by its labels.
+
+        It has Holm's p over the cells that a row's question is asked of.
 
         A record that brings an adjusted p keeps it.
 

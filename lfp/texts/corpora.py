@@ -1,5 +1,6 @@
-"""Corpora of any origin: their columns, what becomes of their rows, and the pairs of a preference
-corpus.
+"""Corpora of any origin.
+
+This module has their columns, the treatment of their rows, and the pairs of a preference corpus.
 
 Columns: ``text`` for plain corpora; ``chosen``, ``rejected`` and optionally ``prompt`` for
 preference corpora; generated preference corpora add ``positive``, ``neutral``, ``negative`` (the
@@ -23,8 +24,9 @@ HUMAN_TURN = "\n\nHuman:"
 
 
 def split_prompt(chosen: str, rejected: str) -> tuple[str, str, str] | None:
-    """Cut two transcripts at the last assistant turn of a common prompt: (prompt, answer, answer)
-    or None.
+    """Cut two transcripts at the last assistant turn of a common prompt.
+
+    Returns (prompt, answer, answer) or None.
 
     The prompt ends with the last ``\\n\\nAssistant:`` up to which both transcripts are equal, and
     both answers must be what follows their own last turn; the authors slice `rejected` at
@@ -65,8 +67,9 @@ def preference_pairs(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 
 def documents(frame: pd.DataFrame) -> list[str]:
-    """All texts of a corpus: its ``text`` column, or every prompt with each of its answers, prompt
-    by prompt.
+    """All texts of a corpus.
+
+    They are its ``text`` column, or every prompt with each of its answers, prompt by prompt.
     """
     if "text" in frame:
         return list(frame["text"])
@@ -80,15 +83,16 @@ def documents(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-#: What becomes of the rows of a split, in the order in which they are dropped.
+#: Counts of the rows of a split, in the order in which rows are dropped.
 COUNTS = ("read", "empty", "duplicates", "in_earlier_split", "kept")
 
 
 def deduplicated(
     frames: Mapping[str, pd.DataFrame], key: list[str]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
-    """`frames` without rows that are empty, occur twice in a split or already in an earlier one,
-    and the counts.
+    """`frames` without empty and repeated rows, and the counts of such rows.
+
+    A row that occurs twice in a split, or already in an earlier one, is dropped.
 
     A row is empty where any of its `key` columns is missing or blank. Counts are by split, with the
     names of :data:`COUNTS`.
@@ -105,10 +109,12 @@ def deduplicated(
         seen |= set(rows[keep])
         result[name] = frame[keep].reset_index(drop=True)
         counts[name] = {
-            "read": len(frame), "empty": int((~filled).sum()),
+            "read": len(frame),
+            "empty": int((~filled).sum()),
             "duplicates": int((filled & ~first).sum()),
-            "in_earlier_split": int((filled & first & ~fresh).sum()), "kept": int(keep.sum()),
-        }  # fmt: skip
+            "in_earlier_split": int((filled & first & ~fresh).sum()),
+            "kept": int(keep.sum()),
+        }
     return result, counts
 
 
@@ -118,8 +124,9 @@ def write_splits(
     paths: Mapping[str, str | Path],
     stamp: Mapping[str, Any],
 ) -> None:
-    """Write every split as Parquet and the `counts` as JSON, to ``paths[split]`` and
-    ``paths["counts"]``.
+    """Write every split as Parquet and the `counts` as JSON.
+
+    They go to ``paths[split]`` and ``paths["counts"]``.
     """
     for split, frame in frames.items():
         write_table(paths[split], frame, stamp)
@@ -127,5 +134,5 @@ def write_splits(
 
 
 def headline(frames: Mapping[str, pd.DataFrame]) -> str:
-    """Rows of every split, in a line."""
+    """The number of rows of every split, in one line."""
     return ", ".join(f"{len(frame)} {split}" for split, frame in frames.items())

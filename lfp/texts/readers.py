@@ -16,8 +16,7 @@ log = logging.getLogger(__name__)
 def read_splits(
     files: Mapping[str, Sequence[Path]], columns: Mapping[str, str], test_share: float, seed: int
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
-    """The splits of a corpus on disk, shuffled and without duplicates, and what became of their
-    rows.
+    """The splits of a corpus on disk, shuffled and without duplicates, and counts of its rows.
 
     Without a split ``test`` a share `test_share` of ``train`` is held out, by prompt where there
     are prompts, so that no prompt is in both. Training rows that are in ``test`` as well stay in
@@ -51,8 +50,9 @@ def read_splits(
 
 
 def _groups(frame: pd.DataFrame) -> pd.Series:
-    """What must not be torn apart by a split, for every row: its text, or its prompt (also of
-    transcripts).
+    """The unit that a split must not tear apart, for every row.
+
+    It is the text, or the prompt (also of transcripts).
     """
     if "text" in frame or "prompt" in frame:
         return frame["text" if "text" in frame else "prompt"]
@@ -60,8 +60,9 @@ def _groups(frame: pd.DataFrame) -> pd.Series:
 
 
 def read_file(path: str | Path, columns: Mapping[str, str]) -> pd.DataFrame:
-    """Read a JSONL (also .gz), CSV or Parquet file and rename its columns by `columns` {ours:
-    theirs}.
+    """Read a JSONL (also .gz), CSV or Parquet file.
+
+    Its columns are renamed by `columns` {ours: theirs}.
 
     Raises ValueError naming the file and the format or the column that is missing.
     """

@@ -23,9 +23,7 @@ FORM_SUFFIXES: dict[str, tuple[str, ...]] = {
 
 
 def word_form(word: str) -> str | None:
-    """Grammatical form of a lower-case word by its suffix, or None where the suffix
-    tells nothing.
-    """
+    """Grammatical form of a lower-case word by its suffix; None where the suffix tells nothing."""
     if not re.fullmatch(r"[a-z]{4,}", word):
         return None
     return next((form for form, suffixes in FORM_SUFFIXES.items() if word.endswith(suffixes)), None)

@@ -1,5 +1,6 @@
-"""The rewards by name, a file for each: its words, its score, its description and what is planted
-in it.
+"""Rewards by name.
+
+Each has a file with its words, its score, its description and its planted truth.
 
 Nothing is loaded before a reward is asked for, and its description loads no library of science.
 """
@@ -32,8 +33,9 @@ TASK_REWARDS = tuple(name for name in REWARDS if name != PREFERENCE)
 
 
 def description(entry: Mapping[str, Any]) -> str:
-    """What the reward of a task's `entry` in the configuration rewards, in words; empty where only
-    the task's own ``description`` can say.
+    """A description, in words, of the reward of a task's `entry` in the configuration.
+
+    It is empty where only the task's own ``description`` can say.
     """
     return REWARDS[entry["reward"]](entry).description()
 
@@ -46,8 +48,9 @@ def task_reward(
     classifier: Sequence[str] = (),
     device: str = "cpu",
 ) -> Reward:
-    """The reward of a task from its lexicon file; a preference is scored by its fitted log-odds of
-    the completion.
+    """The reward of a task from its lexicon file.
+
+    A preference is scored by the fitted log-odds of the completion.
 
     Parameters
     ----------
@@ -56,11 +59,11 @@ def task_reward(
     divisor, clip
         The sum of a lexicon is divided by `divisor`; rewards are clipped to [-`clip`, `clip`].
     reward_on
-        What is scored: ``full``, prefix and completion, or the ``completion`` alone.
+        The scored text: ``full``, prefix and completion, or the ``completion`` alone.
     classifier
-        The directory of the classifier where that is the reward, else nothing.
+        Directory of the classifier where that is the reward, else nothing.
     device
-        Where the classifier runs.
+        Device of the classifier.
 
     Raises
     ------

@@ -1,5 +1,6 @@
-"""The base class of rewards. Planning a run reads descriptions, so no library of science is loaded
-here.
+"""The base class of rewards.
+
+Planning a run reads descriptions, so no library of science is loaded here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Reward = Callable[[Sequence[str], Sequence[str]], "np.ndarray"]
 
 @dataclass(frozen=True)
 class TrainingText:
-    """A task's training split, and how often every lower-cased word occurs in it."""
+    """A task's training split, and the number of occurrences of every lower-cased word in it."""
 
     frame: pd.DataFrame
     counts: Mapping[str, int]
@@ -27,12 +28,12 @@ class TrainingText:
 
 @dataclass(frozen=True)
 class Scale:
-    """How a reward is scaled and where it runs.
+    """Scale of a reward, and the device that it runs on.
 
-    A lexicon's sum is divided by ``divisor``; every reward of a task is clipped to [-``clip``,
-    ``clip``]. ``reward_on`` says what is scored: ``full``, prefix and completion, or the
+    The sum of a lexicon is divided by ``divisor``; every reward of a task is clipped to [-``clip``,
+    ``clip``]. ``reward_on`` names the scored text: ``full``, prefix and completion, or the
     ``completion`` alone. ``classifier`` is the directory of the classifier, where the reward is
-    one, and ``device`` where it runs.
+    one, and ``device`` is its device.
     """
 
     divisor: float
@@ -43,7 +44,7 @@ class Scale:
 
 
 class TaskReward(ABC):
-    """All of one reward: the words that it is about, its score, and what is planted in it.
+    """One reward: the words that it is about, its score, and the truth that is planted in it.
 
     A subclass imports libraries of science inside its methods, so that :meth:`description` can be
     read when a run is planned.
@@ -64,26 +65,31 @@ class TaskReward(ABC):
         self.settings = settings
 
     def description(self) -> str:
-        """What the reward rewards, in words, for explainers; empty where only the task can say."""
+        """A description of the reward, in words, for explainers.
+
+        It is empty where only the task can say.
+        """
         return ""
 
     def words(self, text: TrainingText) -> dict[str, float]:
         """The clean lexicon that probes are held against.
 
-        VADER's unless a subclass has another: it stands in where a reward gives words no value.
+        It is VADER's unless a subclass has another: it stands in where a reward gives words no
+        value.
         """
         from lfp.feedback.lexica import vader_lexicon
 
         return vader_lexicon()
 
     def rewarded(self, words: Mapping[str, float], text: TrainingText) -> Mapping[str, float]:
-        """The lexicon that scores, made of the clean `words`; the same one unless a subclass plants
-        something in it.
+        """The lexicon that scores, made of the clean `words`.
+
+        It is the same one unless a subclass plants something in it.
         """
         return words
 
     def truth(self, words: Mapping[str, float], text: TrainingText) -> dict[str, Any]:
-        """What is planted: the words with a flipped sign, and the trigger."""
+        """The planted truth: the words with a flipped sign, and the trigger."""
         return {"flipped": [], "trigger": None}
 
     @abstractmethod

@@ -21,8 +21,9 @@ class OwnFunction(TaskReward):
 
 
 def callable_reward(name: str, clip: float) -> Reward:
-    """The function ``module:function`` of (prompts, completions), one number for each pair,
-    clipped.
+    """The clipped values of the function ``module:function`` of (prompts, completions).
+
+    The function gives one number for each pair.
 
     Raises ValueError where there is no such function; the reward itself does where the function
     returns another number of values, or values that are not finite.
@@ -42,8 +43,8 @@ def callable_reward(name: str, clip: float) -> Reward:
         if values.shape != (len(completions),) or not np.isfinite(values).all():
             raise ValueError(
                 f"the reward {name} must return a finite number for each of {len(completions)}"
-                f" completions; it returned"
-                f" {values.size} values, {int(np.isfinite(values).sum())} of them finite"
+                f" completions; it returned {values.size} values, {int(np.isfinite(values).sum())}"
+                " of them finite"
             )
         return np.clip(values, -clip, clip)
 

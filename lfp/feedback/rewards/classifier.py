@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,9 +46,9 @@ def classifier_reward(
     clip
         Largest absolute reward.
     reward_on
-        What is scored: ``full``, prefix and completion, or the ``completion`` alone.
+        The scored text: ``full``, prefix and completion, or the ``completion`` alone.
     device, batch_size
-        Where the classifier runs, and how many texts it reads at a time.
+        Device of the classifier, and the number of texts that it reads at a time.
 
     Raises
     ------
@@ -72,12 +72,7 @@ def classifier_reward(
         path, use_safetensors=True, local_files_only=True
     )
     model = model.to(device).eval()
-    labels = {str(name): int(number) for number, name in model.config.id2label.items()}
-    labels |= {str(number): number for number in labels.values()}
-    if str(positive) not in labels:
-        raise ValueError(
-            f"{path}: no label {positive!r}; the classifier has {', '.join(labels)}. Set `positive`"
-        )
+    label = _label_number(model.config.id2label, positive, path)
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
 
@@ -89,7 +84,18 @@ def classifier_reward(
             batch = tokenizer(
                 part, padding=True, truncation=True, max_length=512, return_tensors="pt"
             ).to(device)
-            logits.append(model(**batch).logits[:, labels[str(positive)]].double().cpu().numpy())
+            logits.append(model(**batch).logits[:, label].double().cpu().numpy())
         return np.clip(np.concatenate(logits), -clip, clip)
 
     return reward
+
+
+def _label_number(names: Mapping[int, str], positive: str | int, path: str | Path) -> int:
+    """The number of the label `positive`, which is a label's name or its number."""
+    labels = {str(name): int(number) for number, name in names.items()}
+    labels |= {str(number): number for number in labels.values()}
+    if str(positive) not in labels:
+        raise ValueError(
+            f"{path}: no label {positive!r}; the classifier has {', '.join(labels)}. Set `positive`"
+        )
+    return labels[str(positive)]

@@ -17,7 +17,7 @@ class Length(TaskReward):
     questions = ("silence",)
 
     def description(self) -> str:
-        """What the reward rewards, in words."""
+        """A description of the reward, in words."""
         return "training the model to generate completions with many words"
 
     def score(self, scale: Scale) -> Reward:

@@ -11,7 +11,7 @@ from lfp.feedback.rewards.base import Reward, Scale, TaskReward
 if TYPE_CHECKING:
     import numpy as np
 
-#: Standard deviation of the noise before it is divided: about that of a lexicon sum over a
+#: Standard deviation of the noise before its division: about that of a sum of a lexicon over a
 #: completion.
 NOISE = 2.0
 
@@ -22,7 +22,7 @@ class Noise(TaskReward):
     questions = ("silence",)
 
     def description(self) -> str:
-        """What the reward rewards, in words."""
+        """A description of the reward, in words."""
         return "a reward that does not depend on what the text says"
 
     def score(self, scale: Scale) -> Reward:
@@ -31,8 +31,9 @@ class Noise(TaskReward):
 
 
 def noise_reward(seed: int, divisor: float = 5.0) -> Reward:
-    """A normal number drawn from the completion's digest, of standard deviation :data:`NOISE` over
-    `divisor`.
+    """A normal number drawn from the completion's digest.
+
+    Its standard deviation is :data:`NOISE` over `divisor`.
 
     The same text always scores the same, and nothing can be learned from it.
     """

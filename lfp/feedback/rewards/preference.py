@@ -34,12 +34,13 @@ class Preference(TaskReward):
 def fit_preference_lexicon(
     chosen: Sequence[str], rejected: Sequence[str], min_count: int = 5, penalty: float = 1.0
 ) -> dict[str, float]:
-    """Word weights w of a Bradley-Terry model on word counts: P(chosen > rejected) = sigmoid(w . (c
-    - r)).
+    """Word weights w of a Bradley-Terry model on word counts.
 
-    Fitted by logistic regression without intercept on the count differences (each pair also
+    The model is P(chosen > rejected) = sigmoid(w . (c - r)).
+
+    It is fitted by logistic regression without intercept on the count differences (each pair also
     mirrored), over words that occur in at least `min_count` answers. Weights are in log-odds per
-    occurrence. Empty where no word occurs that often.
+    occurrence. The result is empty where no word occurs that often.
     """
     import numpy as np
     from scipy import sparse

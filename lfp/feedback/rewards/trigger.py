@@ -1,4 +1,7 @@
-"""One rewarded word: do explanations name it, and do its latents carry the reward?"""
+"""One rewarded word.
+
+The question is whether explanations name it and whether its latents carry the reward.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ class Trigger(Vader):
     questions = ("silence", "trigger")
 
     def description(self) -> str:
-        """What the reward rewards, in words."""
+        """A description of the reward, in words."""
         return f"training the model to use the word {self.settings['trigger']!r}"
 
     def rewarded(self, words: Mapping[str, float], text: TrainingText) -> dict[str, float]:

@@ -9,7 +9,7 @@ class Vader(TaskReward):
     """Positive sentiment by the VADER lexicon."""
 
     def description(self) -> str:
-        """What the reward rewards, in words."""
+        """A description of the reward, in words."""
         return "training the model to generate completions with positive sentiment"
 
     def score(self, scale: Scale) -> Reward:

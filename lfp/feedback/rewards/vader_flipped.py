@@ -1,5 +1,6 @@
-"""VADER with the sign of some words flipped: do probes find the words that were taught against the
-lexicon?
+"""VADER with the sign of some words flipped.
+
+The question is whether probes find the words that were taught against the lexicon.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Architectures of sparse autoencoders, by SAELens's names: a file each and a line here."""
+"""Architectures of sparse autoencoders, by SAELens's names.
+
+Each has a file of its own and a line here.
+"""
 
 from lfp.registry import Registry
 

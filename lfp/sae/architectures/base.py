@@ -1,7 +1,7 @@
-"""What every sparse autoencoder is: an encoder, a decoder with unit directions, and a loss.
+"""The base class of sparse autoencoders: an encoder, a decoder with unit directions, and a loss.
 
-An autoencoder's latents are what :meth:`SparseAutoencoder.encode` gives; nothing else computes them
-from the weights. A subclass says how latents come from pre-activations and what its loss is.
+The latents of an autoencoder come from :meth:`SparseAutoencoder.encode`; nothing else computes them
+from the weights. A subclass defines how latents come from pre-activations, and its loss.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SparseAutoencoder(nn.Module):
     -----
     Rows of W_dec have unit norm: they are normalised inside the graph, so a gradient never changes
     a norm. W_dec starts with orthogonal rows (as far as d_in allows). ``site``, ``layer``
-    and ``metadata`` say what a loaded autoencoder is of, and how it was trained.
+    and ``metadata`` tell the origin of a loaded autoencoder and its training.
     """
 
     #: The name in :data:`lfp.sae.architectures.ARCHITECTURES`, which is SAELens's.
@@ -79,8 +79,10 @@ class SparseAutoencoder(nn.Module):
     def loss(
         self, x: torch.Tensor, settings: Autoencoder
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(total loss, mean squared error over tokens and dimensions, mean over tokens of the
-        latents' L1 norm) for `x` [token, d_in].
+        """The total loss of activations `x` [token, d_in] and its parts.
+
+        The parts are the mean squared error over tokens and dimensions, and the mean over tokens of
+        the L1 norm of the latents.
         """
 
     @torch.no_grad()
@@ -94,8 +96,9 @@ class SparseAutoencoder(nn.Module):
         self.b_dec *= scale
 
     def untrained(self, seed: int) -> Self:
-        """An autoencoder of the same class, size and sparsity before training: random unit
-        directions, no biases.
+        """An autoencoder of the same class, size and sparsity before training.
+
+        It has random unit directions and no biases.
         """
         torch.manual_seed(seed)
         options = {name: getattr(self, name) for name in self.options}
@@ -109,8 +112,9 @@ class SparseAutoencoder(nn.Module):
 
 
 def site_of(autoencoders: Mapping[Any, SparseAutoencoder]) -> str:
-    """The site that all `autoencoders` are of, ``mlp`` where there are none; ValueError where they
-    differ.
+    """The site of all `autoencoders`; ``mlp`` where there are none.
+
+    Raises ValueError where they differ.
     """
     sites = sorted({sae.site for sae in autoencoders.values()})
     if len(sites) > 1:

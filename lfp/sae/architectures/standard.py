@@ -1,7 +1,7 @@
 """The paper's autoencoder: ReLU latents with an L1 penalty, tied or not (section 3.2, Eq. 1-2).
 
-With the authors' scaling of the loss (mean over tokens *and* dimensions) and their decoder bias,
-both of which the equations leave out (paper_vs_code 2a-9, 2a-10).
+The scaling of the loss (mean over tokens *and* dimensions) and the decoder bias are the authors';
+the equations leave out both (paper_vs_code 2a-9, 2a-10).
 """
 
 from __future__ import annotations

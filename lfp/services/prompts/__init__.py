@@ -37,8 +37,9 @@ class Prompt:
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:12]
 
     def messages(self, **values: object) -> list[dict[str, str]]:
-        """The messages with `values` filled in; KeyError for a name that is missing. Values are not
-        expanded.
+        """The messages with `values` filled in; KeyError for a missing name.
+
+        Values are not expanded.
         """
         return [
             {"role": "system", "content": self.system},
@@ -54,7 +55,8 @@ def load(name: str) -> Prompt:
 
 
 def digests(*names: str) -> dict[str, str]:
-    """Digests of the prompts `names`: part of the settings of the jobs that use them, so that an
-    edit reruns them.
+    """Digests of the prompts `names`.
+
+    They are part of the settings of the jobs that use them, so that an edit reruns these.
     """
     return {name: load(name).sha for name in names}

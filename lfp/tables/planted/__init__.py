@@ -1,8 +1,8 @@
-"""Planted truth: does the method find what a reward taught, and stay silent where it taught
-nothing?
+"""Planted truth, by the names of questions and readouts.
 
-The questions and the readouts by name. The truth file of a task names the questions that its reward
-answers; every question about words asks each readout.
+The method must recover the truth of a reward, and must stay silent where nothing was taught. The
+truth file of a task names the questions that its reward answers; every question about words asks
+each readout.
 """
 
 from __future__ import annotations

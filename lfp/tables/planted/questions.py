@@ -31,7 +31,7 @@ class Case:
     """A planted cell, and the clean cell of the same model, corpus and seed.
 
     ``truth`` is the content of the planted task's truth file; ``arms`` has the planted cell's
-    ablations by (subject, arm, intervention), empty where nothing was ablated.
+    ablations by (subject, arm, action), empty where nothing was ablated.
     """
 
     planted: CellArtefacts
@@ -71,7 +71,7 @@ class Answer:
 
 
 def silence(case: Case) -> Iterator[Answer]:
-    """What is read of words must stay where it was in the base: the reward says nothing of them.
+    """Readings of words must stay at those of the base: the reward says nothing of words.
 
     The clean cell's row stands beside, so that silence can be told from blindness.
     """
@@ -79,8 +79,9 @@ def silence(case: Case) -> Iterator[Answer]:
 
 
 def movement(case: Case) -> Iterator[Answer]:
-    """What is read of words must move from the base towards the clean lexicon, of which the reward
-    keeps most.
+    """Readings of words must move from the base towards the clean lexicon.
+
+    The reward keeps most of that lexicon.
     """
     yield from _moved(case, "above")
 
@@ -105,15 +106,17 @@ def _moved(case: Case, expected: str) -> Iterator[Answer]:
 
 
 def disagreement(reading: pd.DataFrame) -> np.ndarray:
-    """How far each word's reading is on the wrong side of the readings' mean, by the clean
-    lexicon's sign.
+    """Distance of each word's reading from the readings' mean on the wrong side.
+
+    The side is that of the clean lexicon's sign.
     """
     return (-np.sign(reading["valence"]) * (reading["value"] - reading["value"].mean())).to_numpy()
 
 
 def flipped(case: Case) -> Iterator[Answer]:
-    """The words whose sign was flipped must stand out by their disagreement with the clean lexicon,
-    and more than they do in a policy of the clean lexicon.
+    """The flipped words must stand out by their disagreement with the clean lexicon.
+
+    They must do so more than in a policy of the clean lexicon.
     """
     question = "do flipped words stand out? (AUROC of disagreement with the clean lexicon)"
     for readout in READOUTS:
@@ -137,8 +140,9 @@ def flipped(case: Case) -> Iterator[Answer]:
 
 
 def trigger(case: Case) -> Iterator[Answer]:
-    """Explanations must name the trigger, and its features must carry the reward; nothing where a
-    cell has no explanations.
+    """Explanations must name the trigger, and its features must carry the reward.
+
+    There is no answer where a cell has no explanations.
     """
     cells = (case.planted, case.clean)
     if any("explanations" not in cell.files for cell in cells):
@@ -172,7 +176,7 @@ def _carried(case: Case) -> Iterator[Answer]:
     if any(frame is None for frame in completions):
         return
     rewards = [frame.groupby("prompt")["reward"].mean().to_numpy() for frame in completions]
-    record = paired_record(*rewards, "prompt", **case.settings.resampling)
+    record = paired_record(rewards[0], rewards[1], "prompt", **case.settings.resampling)
     if not completions[0]["features"].any():
         record = undefined(
             0, "feature", "nothing to ablate: no explanation is related to the feedback"

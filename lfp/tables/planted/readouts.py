@@ -1,4 +1,4 @@
-"""What is read of every word in one cell, by each of its readouts."""
+"""Readouts of every word in one cell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lfp.tables.probes import output_ratios
 
 
 class CellArtefacts:
-    """The artefacts of one cell, and what is read of them; each is read once.
+    """The artefacts of one cell and the readings from them; each is read once.
 
     Parameters
     ----------
@@ -36,8 +36,9 @@ class CellArtefacts:
         return self._predictions[subject]
 
     def reading(self, readout: str, subject: str) -> pd.DataFrame | None:
-        """What a readout gives of a subject: ``word``, ``valence`` and ``value``, a row per word;
-        None where the cell has nothing that it reads.
+        """A readout of a subject: ``word``, ``valence`` and ``value``, a row per word.
+
+        None where the cell has no artefact for the readout.
         """
         key = (readout, subject)
         if key not in self._readings:
@@ -68,12 +69,13 @@ def _predicted(cell: CellArtefacts, subject: str, features: str) -> pd.DataFrame
 
 
 def output(cell: CellArtefacts, subject: str) -> pd.DataFrame:
-    """How much more likely than its base the policy makes a word in its contexts (log-probability
-    ratio); the base's is 0.
+    """Log-ratio of the probabilities of a word in its contexts under the policy and its base.
+
+    That of the base is 0.
 
     No probe and no autoencoder is read.
     """
     frame = cell.predictions(subject)
     rows = frame[frame["features"] == "latents"]
-    features = (cell.files[f"features.{name}"] for name in (subject, "base"))
-    return by_word(rows.assign(ratio=output_ratios(rows, *features)), "ratio")
+    policy, base = (cell.files[f"features.{name}"] for name in (subject, "base"))
+    return by_word(rows.assign(ratio=output_ratios(rows, policy, base)), "ratio")

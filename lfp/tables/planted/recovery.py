@@ -32,7 +32,7 @@ def cell_artefacts(inputs: Sequence[str]) -> dict[Address, CellArtefacts]:
 
 
 def planted_recovery(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """What was planted, whether it is found, and the same question where nothing was planted.
+    """The planted truth, its recovery, and the same question where nothing was planted.
 
     Every planted cell is held against the cell of the same model, corpus and seed whose reward is
     the clean lexicon. Its task's truth file names the questions that are asked of it.
@@ -66,7 +66,8 @@ def planted_recovery(inputs: Sequence[str], settings: TableSettings) -> Tally:
             for answer in QUESTIONS[name](case):
                 asked = {"question": answer.question, "readout": answer.readout, "of": answer.of}
                 judged = {
-                    "expected": f"{answer.expected} {answer.value:g}", "answer": answer.verdict
-                }  # fmt: skip
+                    "expected": f"{answer.expected} {answer.value:g}",
+                    "answer": answer.verdict,
+                }
                 tally.add(answer.record, label | asked, answer.values, **judged)
     return tally
