@@ -198,10 +198,10 @@ class Planner:
             for corpus in self.grid.models[wildcards.model]["organism"]["corpora"]
         ]
 
-    def rewrites(self, wildcards: Any) -> str | list[str]:
+    def rewrites(self, wildcards: Any) -> list[str]:
         """The rewrites of a task, where its triples are made of them."""
         rewritten = self.grid.contrast_settings(wildcards.task)["source"] == "rewrites"
-        return f"results/rewrites/{wildcards.task}.parquet" if rewritten else []
+        return [f"results/rewrites/{wildcards.task}.parquet"] if rewritten else []
 
     def classifier(self, wildcards: Any) -> list[str]:
         """The classifier whose logit is the reward of a job's task, where it is one."""

@@ -4,7 +4,13 @@ architecture.
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -18,7 +24,11 @@ from lfp.organisms.tokenizers import train_tokenizer
 
 torch.set_num_threads(1)
 
+ROOT = Path(__file__).parent.parent
 FAMILIES = ("gpt_neox", "gpt_neo", "gemma")
+
+#: Paths of a job by the names that they have in its rule; a list has any number of them.
+Named = Mapping[str, str | Sequence[str]]
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +65,53 @@ def model(request, tokenizer):
 def neox(tokenizer):
     """A small random GPT-NeoX."""
     return make_model("gpt_neox", tokenizer)
+
+
+def job_arguments(
+    settings: Mapping[str, Any], inputs: Named, outputs: Named, log: str = "job.log"
+) -> list[str]:
+    """The arguments of a script, as the workflow's own command writes them."""
+    # Here, for the check of interoperation loads this file where planning cannot be loaded.
+    from lfp.planning import counted
+
+    paths = []
+    for value in (*inputs.values(), *outputs.values()):
+        paths += [value] if isinstance(value, str) else value
+    names = f"{counted(inputs)} -- {counted(outputs)}"
+    return [
+        "--settings", json.dumps(settings), "--log", log, "--names", names, "--paths", *paths,
+    ]  # fmt: skip
+
+
+def run_job(
+    script: str,
+    settings: Mapping[str, Any],
+    inputs: Named,
+    outputs: Named,
+    folder: Path,
+    launcher: Sequence[str] = ("-m",),
+    **environment: str,
+) -> subprocess.CompletedProcess:
+    """Run the job of a rule in `folder`, where its log is ``job.log``.
+
+    Parameters
+    ----------
+    script
+        The name of the rule.
+    settings, inputs, outputs
+        Settings of the job, and its paths by their names in the rule.
+    folder
+        The working directory.
+    launcher
+        What Python runs the script by.
+    environment
+        Variables beside those of this process; the user's own of the hub do not count.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    search = os.pathsep.join(filter(None, (str(ROOT), kept.get("PYTHONPATH"))))
+    return subprocess.run(
+        [sys.executable, *launcher, f"workflow_scripts.{script}",
+         *job_arguments(settings, inputs, outputs)],
+        cwd=folder, text=True, capture_output=True, timeout=120,
+        env=kept | {"PYTHONPATH": search} | environment,
+    )  # fmt: skip

@@ -2,12 +2,7 @@
 precision.
 """
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +12,7 @@ from lfp.finetune import adapters, dpo, group, ppo, trainer_state
 from lfp.models.hooks import site_activations
 from lfp.models.loading import load_model, save_model
 from lfp.settings import DPO, PPO, Group, Lora
-from tests.conftest import make_model
+from tests.conftest import make_model, run_job
 from tests.test_architectures import CONFIGURATIONS
 
 LORA = Lora(r=2, alpha=4, dropout=0.0)
@@ -233,34 +228,12 @@ def test_two_processes_train_one_policy(base, tokenizer, tmp_path):
         "evaluation_pairs": 8,
     }
     settings = DPO().as_json() | small | {"evaluate_every": 2, "seed": 0}
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "-m",
-    ]
-    command += [
-        "workflow_scripts.dpo",
-        "--settings",
-        json.dumps(settings),
-        "--log",
-        tmp_path / "log",
-        "--base",
-        base,
-    ]
-    command += ["--train", tmp_path / "train.parquet", "--test", tmp_path / "test.parquet"]
-    root = Path(__file__).parent.parent
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(
-        [*command, "--policy", tmp_path / "policy"],
-        cwd=tmp_path,
-        env=environment,
-        text=True,
-        capture_output=True,
-    )
+    inputs = {"base": str(base), "train": "train.parquet", "test": "test.parquet"}
+    accelerate = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m")
+    result = run_job(
+        "dpo", settings, inputs, {"policy": "policy"}, tmp_path, launcher=accelerate,
+        OMP_NUM_THREADS="1",
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / "policy" / "evaluation.json").exists()
     assert load_model(tmp_path / "policy") is not None

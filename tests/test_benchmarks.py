@@ -2,13 +2,14 @@
 of job.
 """
 
+import importlib
 import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import side_by_side, startup
+from benchmarks import scaling, side_by_side, startup
 from lfp.costs import measured
 
 
@@ -45,6 +46,35 @@ def test_a_turn_may_be_several_steps():
         "ours", "autoencoder", case | {"device": "cuda"}, sys.executable
     )
     assert on_gpu.clock == "wall"
+
+
+SHAPE = {"n_layers": 3, "d_model": 32, "n_heads": 2}
+SMALL = scaling.Size(SHAPE["n_layers"], SHAPE["d_model"], 1024)
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory):
+    """A model on disk that workers run in a moment."""
+    return bench.make_model(tmp_path_factory.mktemp("model"), SHAPE, SMALL.vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("worker", "case"),
+    [pytest.param(worker, case, id=worker) for _, worker, case, _ in scaling.stages(SMALL)],
+)
+def test_every_worker_of_ours_does_its_step(worker, case, small_model):
+    contender = side_by_side.Contender(
+        "ours", worker, case | {"model": small_model}, sys.executable
+    )
+    [row] = side_by_side.take_turns([contender], rounds=1)
+    assert row["seconds"] > 0 and row["work"] > 0
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in Path(bench.__file__).parent.glob("[a-z]*.py"))
+)
+def test_every_command_finds_the_modules_that_it_names(name):
+    assert importlib.import_module(f"benchmarks.{name}").__doc__
 
 
 def test_a_worker_that_does_not_start_says_why():

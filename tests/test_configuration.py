@@ -360,11 +360,9 @@ def test_limits_of_a_service_are_no_settings_of_a_job():
 def test_the_precision_of_a_model_reaches_the_jobs_that_read_it():
     grid = Grid(changed(models__tiny__dtype="bfloat16"))
     cell = grid.cells[0]
-    for stage in ("activations", "explanations", "ablation", "export"):
-        assert (
-            grid.job_settings(stage, cell, {"subject": "policy", "arm": "none"})["dtype"]
-            == "bfloat16"
-        )
+    wildcards = {"subject": "policy", "sae": "tied"}
+    for stage in ("activations", "features", "explanations", "ablation", "export"):
+        assert grid.job_settings(stage, cell, wildcards)["dtype"] == "bfloat16"
     assert "dtype" not in grid.job_settings("ppo", cell, {})
 
 

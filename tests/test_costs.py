@@ -2,11 +2,6 @@
 another way.
 """
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import yaml
@@ -17,7 +12,7 @@ from lfp.grid import ConfigurationError, Grid
 from lfp.sae.architectures.standard import Standard
 from lfp.schema import SCHEMA_PATH
 from lfp.settings import Autoencoder
-from tests.conftest import make_model
+from tests.conftest import make_model, run_job
 
 MACHINE = estimate.Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)
 
@@ -85,12 +80,8 @@ def test_a_model_without_a_shape_is_named(paper):
 
 
 def test_the_target_prints_and_writes_the_table(tmp_path, paper):
-    settings = json.dumps(Grid(paper).estimate_settings())
-    result = subprocess.run(
-        [sys.executable, "-m", "workflow_scripts.estimate", "--settings", settings, "--output",
-        tmp_path / "e.csv"],
-        cwd=Path(__file__).parent.parent, text=True, capture_output=True,
-    )  # fmt: skip
+    settings = Grid(paper).estimate_settings()
+    result = run_job("estimate", settings, {}, {"estimate": "e.csv"}, tmp_path)
     assert result.returncode == 0, result.stderr
     assert "gemma-2b-it/hh/seed0" in result.stdout
     assert "GPU-hours" in result.stdout

@@ -103,6 +103,17 @@ def test_saved_and_loaded_it_is_of_its_class_and_site(architecture, tmp_path):
         site_of({0: random_autoencoder(architecture, 8), 4: again})
 
 
+def test_topk_with_fewer_latents_than_k_keeps_all_and_says_how_many(tmp_path):
+    """SAELens takes k largest of the latents, so its k must not exceed their number."""
+    torch.manual_seed(1)
+    x = torch.randn(30, 4)
+    sae = ARCHITECTURES["topk"].of_settings(4, 6, Autoencoder(architecture="topk", k=32))
+    torch.testing.assert_close(sae.encode(x), torch.relu(x @ sae.W_enc + sae.b_enc))
+    store.save(sae, tmp_path, {})
+    assert json.loads((tmp_path / "cfg.json").read_text())["k"] == 6
+    torch.testing.assert_close(store.load(tmp_path).encode(x), sae.encode(x))
+
+
 def test_an_unknown_architecture_is_refused(tmp_path):
     store.save(random_autoencoder("topk", 8), tmp_path, {})
     config = json.loads((tmp_path / "cfg.json").read_text())

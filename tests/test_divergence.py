@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from lfp.finetune import divergence
+from lfp.finetune import MEASURES, divergence
 from lfp.models.architectures import site_modules
 
 
@@ -26,7 +26,7 @@ def test_the_changed_layer_ranks_first_by_every_measure(model, layer):
         rows, divergence.activation_divergence(model, policy, sequences, 1, 2), strict=True
     ):
         row["activation"] = change
-    assert {divergence.ranking(rows, measure)[0] for measure in divergence.MEASURES} == {layer}
+    assert {divergence.ranking(rows, measure)[0] for measure in MEASURES} == {layer}
     size = sum(value.numel() for value in site_modules(model, [layer])[layer].parameters())
     assert rows[layer]["mlp_l2"] == pytest.approx(0.1 * size**0.5, rel=1e-4)
 

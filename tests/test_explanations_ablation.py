@@ -144,8 +144,10 @@ def test_zeroing_takes_out_the_features_and_keeps_the_error():
 
 
 def test_an_unknown_arm_is_refused():
-    with pytest.raises(ValueError, match="arm: expected one of none"):
+    with pytest.raises(ValueError, match="arm 'all' is unknown; expected one of explained, none"):
         ablation.arm_edits("all", {}, {})
+    with pytest.raises(ValueError, match="arm 'explain' is unknown; did you mean 'explained'"):
+        ablation.arm_edits("explain", {}, {})
 
 
 def test_interventions_set_features_to_their_mean_or_to_minus_themselves():
@@ -162,7 +164,7 @@ def test_interventions_set_features_to_their_mean_or_to_minus_themselves():
         torch.testing.assert_close(
             ablation.set_features(sae, [2, 5], intervention, means)(x), expected
         )
-    with pytest.raises(ValueError, match="action: expected one of zero"):
+    with pytest.raises(ValueError, match="action 'double' is unknown; expected one of mean, neg"):
         ablation.set_features(sae, [2], "double")
 
 

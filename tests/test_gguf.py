@@ -4,9 +4,7 @@ be.
 
 import hashlib
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import gguf
@@ -19,8 +17,8 @@ from lfp.files.hub import SourceError, gguf_parts, whole_file
 from lfp.models.architectures import architecture
 from lfp.models.gguf import read
 from lfp.models.loading import load_model, load_tokenizer, save_model
+from tests.conftest import run_job
 
-ROOT = Path(__file__).parent.parent
 #: llama.cpp's names of the tensors of a Llama.
 NAMES = {
     "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
@@ -137,15 +135,10 @@ def cut(file: Path, n: int) -> list[Path]:
 
 
 def copy_model(path: str | list[str], tmp_path: Path) -> subprocess.CompletedProcess:
-    """The rule's job."""
-    command = [
-        sys.executable, "-X", "importtime", "-m", "workflow_scripts.copy_model",
-        "--settings", json.dumps({"path": path}), "--log", "job.log", "--output", "o/model",
-    ]  # fmt: skip
-    search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        command, cwd=tmp_path, text=True, capture_output=True, timeout=120,
-        env=os.environ | {"PYTHONPATH": search, "HF_HUB_OFFLINE": "1"},
+    """The rule's job, which names on standard error every module that it loads."""
+    return run_job(
+        "copy_model", {"path": path}, {}, {"model": "o/model"}, tmp_path,
+        launcher=("-X", "importtime", "-m"), HF_HUB_OFFLINE="1",
     )  # fmt: skip
 
 

@@ -4,9 +4,7 @@ pair is exact where it can be known.
 
 import copy
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lfp.files import artefacts
 from lfp.finetune import given, ppo
 from lfp.models.architectures import site_modules
 from lfp.models.loading import load_model, load_tokenizer, load_whole_model, save_model
 from lfp.organisms.generate import generate_corpus
 from lfp.organisms.tokenizers import train_tokenizer
 from lfp.settings import DPO, PPO
-from tests.conftest import make_model
+from tests.conftest import make_model, run_job
 
-ROOT = Path(__file__).parent.parent
 SETTINGS = {
     "seed": 3, "feedback": "reward",
     "ppo": {"prompt_tokens": [2, 4], "new_tokens": [3, 6], "evaluation_prompts": 24},
@@ -133,15 +131,11 @@ def test_a_policy_with_another_mlp_has_a_divergence(neox, moved, tokenizer, pair
 
 def given_policy(folder: Path, settings: dict) -> subprocess.CompletedProcess:
     """The rule's job on the files of `folder`."""
-    command = [
-        sys.executable, "-m", "workflow_scripts.given", "--settings", json.dumps(settings),
-        "--log", "job.log", "--base", "base", "--policy", "policy", "--lexicon", "lexicon.json",
-        "--test", "test.parquet", "--output", "cell/policy",
-    ]  # fmt: skip
-    return subprocess.run(
-        command, cwd=folder, text=True, capture_output=True, timeout=120,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    inputs = {
+        "base": "base", "given": "given", "lexicon": "lexicon.json", "test": "test.parquet",
+        "classifier": [],
+    }  # fmt: skip
+    return run_job("given", settings, inputs, {"policy": "cell/policy"}, folder)
 
 
 @pytest.mark.parametrize("feedback", ["reward", "preference"])
@@ -154,12 +148,13 @@ def test_the_cell_has_a_policy_folder(feedback, neox, moved, tokenizer, reviews,
     frame.to_parquet(tmp_path / "test.parquet")
     columns = {"reward": {"policy", "base", "kl"}, "preference": {"margin", "kl"}}[feedback]
     for model, differs in ((neox, False), (moved, True)):
-        save_model(model, tokenizer, tmp_path / "policy")
+        save_model(model, tokenizer, tmp_path / "given")
         result = given_policy(tmp_path, SETTINGS | {"feedback": feedback})
         assert result.returncode == 0, result.stderr
         folder = tmp_path / "cell" / "policy"
         scores = pd.read_parquet(folder / "evaluation.parquet")
-        means = json.loads((folder / "evaluation.json").read_text())["means"]
+        means = artefacts.read_json(folder / "evaluation.json")
+        assert means.pop(artefacts.STAMP_KEY)["settings"] == SETTINGS | {"feedback": feedback}
         assert set(scores) == set(means) == columns
         assert means == pytest.approx({name: scores[name].mean() for name in columns})
         if feedback == "reward":
@@ -179,7 +174,7 @@ def test_the_cell_has_a_policy_folder(feedback, neox, moved, tokenizer, reviews,
 
 def test_a_policy_of_another_base_ends_the_job(neox, tokenizer, reviews, tmp_path):
     save_model(neox, tokenizer, tmp_path / "base")
-    save_model(make_model("gpt_neox", tokenizer, n_layers=2), tokenizer, tmp_path / "policy")
+    save_model(make_model("gpt_neox", tokenizer, n_layers=2), tokenizer, tmp_path / "given")
     (tmp_path / "lexicon.json").write_text(json.dumps({"kind": "vader", "rewarded": {"the": 1.0}}))
     pd.DataFrame({"text": reviews}).to_parquet(tmp_path / "test.parquet")
     result = given_policy(tmp_path, SETTINGS)

@@ -8,7 +8,7 @@ import pytest
 from lfp.configuration import ConfigurationError
 from lfp.grid import Grid
 from lfp.planning import Planner, benchmark_of, counted, growing, job, log_of, names
-from tests.test_configuration import changed
+from tests.test_configuration import SERVICE, changed
 
 VARIANTS = {"narrow": {}, "shared": {"site": "resid", "reads": "base"}}
 CELL = {"model": "tiny", "task": "vader", "autoencoders": ["narrow", "shared"]}
@@ -96,6 +96,23 @@ def test_the_probe_is_an_input_where_an_arm_reads_it(tmp_path):
     [probe] = plan.probe(of(sae="narrow", subject="base"))
     assert probe == "results/tiny/vader/seed0/probes/narrow/policy/probe.safetensors"
     assert plan.ablated_model(of(subject="base")) == "results/models/tiny"
+
+
+def test_inputs_that_may_be_missing_are_lists(tmp_path):
+    """A script takes the first of such a list; a path alone would be read letter by letter."""
+    plain = planner(tmp_path)
+    assert plain.rewrites(Wildcards(task="hh")) == []
+    assert plain.classifier(of()) == []
+    stages = {"contrasts": {"source": "rewrites"}, "rewrites": {"service": "s"}}
+    plan = planner(
+        tmp_path, services={"s": SERVICE}, tasks__hh__settings=stages,
+        classifiers={"c": {"path": "classifier", "positive": "POS"}},
+        tasks__vader__reward="classifier", tasks__vader__classifier="c",
+        tasks__vader__description="training the model to please",
+    )  # fmt: skip
+    assert plan.rewrites(Wildcards(task="hh")) == ["results/rewrites/hh.parquet"]
+    assert plan.rewrites(of()) == []
+    assert plan.classifier(of()) == ["results/models/c"]
 
 
 def test_a_job_of_no_cell_is_named(tmp_path):

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from lfp.files import artefacts
-from lfp.tables import rendering, rows
+from lfp.files.addresses import labels
+from lfp.tables import rendering
 
 NASTY = '<script>alert("x")</script> | a_b & 5% $x$ \\ {y}\nnext'
 
@@ -35,12 +36,12 @@ def test_missing_values_are_empty_and_numbers_short():
 
 def test_a_cell_is_read_off_its_path():
     path = "results/m-1/vader/seed3/probes/tied/policy/predictions.parquet"
-    assert rows.labels(path) == {
+    assert labels(path) == {
         "model": "m-1",
         "task": "vader",
         "seed": 3,
         "sae": "tied",
         "subject": "policy",
     }
-    assert rows.labels("m/t/seed0/ablation/tied/base.parquet")["subject"] == "base"
-    assert rows.labels("/x/results/m/t/seed0/policy") == {"model": "m", "task": "t", "seed": 0}
+    assert labels("m/t/seed0/ablation/tied/base.parquet")["subject"] == "base"
+    assert labels("/x/results/m/t/seed0/policy") == {"model": "m", "task": "t", "seed": 0}

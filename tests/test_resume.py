@@ -3,6 +3,7 @@ curve.
 """
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +26,7 @@ from lfp.sae import training as sae_training
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.harvest import harvest
 from lfp.settings import PPO, Autoencoder, Explanations, Organism
-
-ROOT = Path(__file__).parent.parent
+from tests.conftest import ROOT, job_arguments
 
 
 class KilledError(Exception):
@@ -100,7 +100,7 @@ def test_harvest(windows, neox, tokenizer, tmp_path, monkeypatch):
         patch.setattr(
             harvesting,
             "site_activations",
-            lambda m, part, *a: seen.append(part) or plain(m, part, *a),
+            lambda m, part, *a, **o: seen.append(part) or plain(m, part, *a, **o),
         )
         attempt()
     assert sum(map(len, seen)) < len(sequences)  # what was there was not read again
@@ -248,18 +248,19 @@ from pathlib import Path
 from lfp.running import job
 from lfp.files import artefacts, resume
 
-run = job.start("A job.", ["source"], ["output"], ["mode"])
-if run.paths.mode == "diverge":
+run = job.start("A job.")
+mode = run.settings["mode"]
+if mode == "diverge":
     raise resume.DivergedError("KL of 1e9", [{"step": 0, "kl": 1e9}])
-if run.paths.mode == "refused":
+if mode == "refused":
     try:
         raise RuntimeError("no such key: sk-planted-123 \\x1b[31m")
     except RuntimeError as error:
         raise ValueError("services.s: 401, sk-planted-123") from error
-if run.paths.mode == "slow":
+if mode == "slow":
     print("writing", flush=True)
     time.sleep(60)
-artefacts.write_json(run.paths.output, {"x": 1}, run.stamp)
+artefacts.write_json(run.output.values, {"x": 1}, run.stamp)
 run.finish("x 1 \\x1b[31m")
 """
 
@@ -268,16 +269,9 @@ def command(folder: Path, mode: str) -> list[str]:
     """A job that reads ``source.json`` and writes ``out.json``."""
     script = folder / "a_job.py"
     script.write_text(SCRIPT)
-    options = {
-        "settings": '{"seed": 3}',
-        "log": "logs/out.log",
-        "source": "source.json",
-        "output": "out.json",
-    }
-    parts = [
-        part for name, value in (options | {"mode": mode}).items() for part in (f"--{name}", value)
-    ]
-    return [sys.executable, str(script), *parts]
+    paths = {"source": "source.json"}, {"values": "out.json"}
+    arguments = job_arguments({"seed": 3, "mode": mode}, *paths, log="logs/out.log")
+    return [sys.executable, str(script), *arguments]
 
 
 @pytest.fixture
@@ -295,7 +289,7 @@ def test_a_job_records_where_its_output_comes_from(folder):
     assert done.stdout.startswith("a_job out: x 1 \\x1b[31m (")
     assert "\x1b" not in done.stdout
     record = provenance.read_record(folder / "out.json")
-    assert record["settings"] == {"seed": 3}
+    assert record["settings"] == {"seed": 3, "mode": "quick"}
     assert record["files"] == provenance.file_digests(folder / "out.json")
     source = provenance.digest(provenance.file_digests(folder / "source.json"))
     assert record["inputs"] == {"source.json": source}
@@ -345,10 +339,37 @@ def test_a_second_writer_waits_for_an_orphan_and_clears_what_it_left(folder):
     assert not (folder / ".out.json.state-0123456789ab").exists()
 
 
-def test_a_name_of_any_number_of_values_is_a_list(monkeypatch, tmp_path):
-    arguments = ["x.py", "--settings", "{}", "--ins", "a", "b", "--output", str(tmp_path / "c")]
-    monkeypatch.setattr(sys, "argv", arguments)
-    run = job.start(None, ["ins*", "none*"], ["output"])
-    assert run.paths.ins == ["a", "b"]
-    assert run.inputs == ["a", "b"]
-    assert run.outputs == [str(tmp_path / "c")]
+def test_a_name_with_a_number_is_a_list(monkeypatch, tmp_path):
+    inputs = {"base": "a", "train": ["b", "c"], "classifier": [], "probe": ["d"]}
+    outputs = {"policy": str(tmp_path / "e"), "parts": [str(tmp_path / "f")]}
+    arguments = job_arguments({"seed": 3}, inputs, outputs, str(tmp_path / "log"))
+    assert "base train:2 classifier:0 probe:1 -- policy parts:1" in arguments
+    monkeypatch.setattr(sys, "argv", ["x.py", *arguments])
+    # What a job does to its process goes with the test.
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    run = job.start(None)
+    assert (run.settings, run.seed) == ({"seed": 3}, 3)
+    assert vars(run.input) == inputs
+    assert vars(run.output) == outputs
+    assert run.input.all() == ["a", "b", "c", "d"]
+    assert run.output.all() == [str(tmp_path / "e"), str(tmp_path / "f")]
+
+
+@pytest.mark.parametrize(
+    ("names", "paths", "message"),
+    [
+        ("a b -- c", ["1", "2"], "--names asks for more paths than the 2 of --paths"),
+        ("a:2 -- c", ["1", "2"], "--names asks for more paths than the 2 of --paths"),
+        ("a -- c", ["1", "2", "3"], "--paths has 1 more than --names asks for: 3"),
+    ],
+)
+def test_paths_without_a_name_and_names_without_a_path_are_refused(names, paths, message):
+    with pytest.raises(ValueError, match=message):
+        job.named_paths(names, paths)
+
+
+def test_a_job_without_inputs_has_outputs_alone():
+    inputs, outputs = job.named_paths(" -- csv html", ["1", "2"])
+    assert vars(inputs) == {}
+    assert vars(outputs) == {"csv": "1", "html": "2"}

@@ -1,10 +1,8 @@
 """The lexicon reward counts what the paper says it counts."""
 
-import json
 import logging
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,9 +17,8 @@ from lfp.feedback.rewards.vader_flipped import flipped_words
 from lfp.feedback.scoring import lexicon_reward, tokenize
 from lfp.files import artefacts
 from lfp.texts.words import count_words
+from tests.conftest import ROOT, job_arguments
 from workflow_scripts import lexicon
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_the_vader_lexicon_has_its_known_range():
@@ -210,9 +207,8 @@ def test_a_reward_of_ones_own_costs_a_file_and_a_line(monkeypatch, tmp_path):
         "positive": None,
     }  # fmt: skip
     paths = {name: str(tmp_path / f"{name}.json") for name in ("lexicon", "truth")}
-    arguments = ["lexicon", "--settings", json.dumps(settings), "--corpus", str(corpus)]
-    arguments += [text for name, path in paths.items() for text in (f"--{name}", path)]
-    monkeypatch.setattr(sys, "argv", arguments)
+    arguments = job_arguments(settings, {"corpus": str(corpus)}, paths, str(tmp_path / "log"))
+    monkeypatch.setattr(sys, "argv", ["lexicon", *arguments])
     # What a job does to its process goes with the test.
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])

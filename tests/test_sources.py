@@ -15,9 +15,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from lfp.files.hub import SourceError, take_checkpoint
+from tests.conftest import run_job
 from tests.hub import COMMIT, Hub
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -80,30 +79,14 @@ def hub(repositories):
 def job(
     script: str, settings: dict, tmp_path: Path, hub_url: str, **environment: str
 ) -> subprocess.CompletedProcess:
-    """A fetching job as the workflow starts it, against a hub at `hub_url`."""
-    outputs = [
-        "--train",
-        "o/train.parquet",
-        "--test",
-        "o/test.parquet",
-        "--counts",
-        "o/counts.json",
-    ]
-    outputs = ["--output", "o/model"] if script.endswith("model") else outputs
-    command = [
-        sys.executable,
-        "-m",
-        f"workflow_scripts.{script}",
-        "--settings",
-        json.dumps(settings),
-    ]
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    return subprocess.run(
-        [*command, "--log", "job.log", *outputs],
-        cwd=tmp_path, text=True, capture_output=True, timeout=120,
-        env=kept | {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub_url,
-        "HF_HOME": str(tmp_path / "cache"),
-                    "HF_HUB_DISABLE_XET": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "5", **environment},
+    """A job without inputs as the workflow starts it, against a hub at `hub_url`."""
+    outputs = {name: f"o/{name}.parquet" for name in ("train", "test")}
+    outputs = {"model": "o/model"} if script.endswith("model") else outputs
+    outputs |= {"counts": "o/counts.json"} if script.endswith("corpus") else {}
+    return run_job(
+        script, settings, {}, outputs, tmp_path, HF_ENDPOINT=hub_url,
+        HF_HOME=str(tmp_path / "cache"), HF_HUB_DISABLE_XET="1", HF_HUB_DOWNLOAD_TIMEOUT="5",
+        **environment,
     )  # fmt: skip
 
 

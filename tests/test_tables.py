@@ -16,6 +16,7 @@ from lfp.feedback.rewards import REWARDS
 from lfp.figures.catalogue import DRAWINGS, FIGURES
 from lfp.files import artefacts
 from lfp.files.addresses import labels
+from lfp.settings import Ablation, Features
 from lfp.statistics.multiple import holm
 from lfp.statistics.records import Record
 from lfp.tables import paper, planted
@@ -323,11 +324,11 @@ def test_every_entry_names_a_function_of_its_own_name():
 def grid_of(**cells):
     """A grid of one model whose tasks have the seeds `cells` {task: seeds}, without files."""
     settings = {
-        "features": {"subjects": ["policy", "base"]},
-        "ablation": {"arms": ["none"], "base_arms": []},
+        "features": Features(subjects=("policy", "base")),
+        "ablation": Ablation(arms=("none",), base_arms=()),
     }
     common = {
-        "model": "m", "feedback": "reward", "until": "ablation", "main": "sae",
+        "model": "m", "method": "ppo", "feedback": "reward", "until": "ablation", "main": "sae",
         "autoencoders": ("sae",), "probed": ("sae",), "explainers": ("heuristic",),
         "lowest_layers": False, "settings": settings,
     }  # fmt: skip

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from benchmarks.workers.meter import serve
-from lfp.interventions import ablation
+from lfp.interventions import ablation, completions
 from lfp.models.architectures import width
 from lfp.models.loading import load_model, load_tokenizer
 from lfp.running import glibc
@@ -22,12 +22,14 @@ def make(case):
     sae = Standard(width(model), width(model)).requires_grad_(False)
     conditions = [{1: ablation.set_features(sae, [i, i + 1])} for i in range(case["sets"])]
 
-    def reward(prompts, completions):
-        return np.zeros(len(completions))
+    def reward(prompts, texts):
+        return np.zeros(len(texts))
 
     def step():
-        limits = (case["response"], case["batch_size"], 0)
-        ablation.completion_rewards(model, tokenizer, conditions, prefixes, reward, *limits)
+        completions.completion_rewards(
+            model, tokenizer, conditions, prefixes, reward, new_tokens=case["response"],
+            batch_size=case["batch_size"], seed=0,
+        )  # fmt: skip
 
     return step, 1.0
 

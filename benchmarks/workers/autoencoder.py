@@ -5,7 +5,8 @@ import torch
 from benchmarks.workers.meter import serve
 from lfp.running import glibc
 from lfp.sae.architectures.standard import Standard
-from lfp.sae.training import Adam, Captured, Gradients, can_capture, sparse_pays
+from lfp.sae.gradients import Gradients, sparse_pays
+from lfp.sae.training import Adam, Captured, can_capture
 
 
 def make(case):
@@ -22,8 +23,8 @@ def make(case):
     x = torch.randn(n, d).to(device)
     precision = getattr(torch, case["precision"])
     gradients = Gradients(sae, 1e-3, precision)
-    found = (sae.encode(x) > 0).float().mean().item()
-    sparse = device == "cpu" and precision == torch.float32 and sparse_pays(found, d * m)
+    active = (sae.encode(x) > 0).float().mean().item()
+    sparse = device == "cpu" and precision == torch.float32 and sparse_pays(active, d * m)
     optimizer = Adam(sae.parameters(), 0.0)
 
     def step(x):

@@ -1,16 +1,17 @@
-"""What offline explanations read: every word's activations and every feature's strongest windows,
-in one pass.
+"""The pass of offline explanations over a corpus: every word's activations and every latent's
+exemplars.
 """
 
 import numpy as np
 import torch
 
 from benchmarks.workers.meter import serve
-from lfp.explaining import heuristic
+from lfp.explaining import activations_by_word, exemplars
 from lfp.models.architectures import width
 from lfp.models.loading import load_model, load_tokenizer
 from lfp.running import glibc
 from lfp.sae.architectures.standard import Standard
+from lfp.settings import Explanations
 
 
 def make(case):
@@ -23,10 +24,14 @@ def make(case):
     texts = [tokenizer.decode(row) for row in ids]
     saes = {n: Standard(width(model), width(model)) for n in case["layers"]}
 
+    settings = Explanations(
+        max_tokens=case["tokens"], batch_size=case["batch_size"], excerpt_tokens=case["size"],
+        evidence_top=10, evidence_random=5,
+    )  # fmt: skip
+
     def step():
-        limits = (texts, case["tokens"])
-        strongest = heuristic.strongest_windows(tokenizer, saes, *limits, case["size"], 10, 5, 0)
-        heuristic.word_activations(model, tokenizer, saes, *limits, case["batch_size"], strongest)
+        strongest = exemplars.strongest_windows(tokenizer, saes, texts, settings, seed=0)
+        activations_by_word.word_activations(model, tokenizer, saes, texts, settings, strongest)
 
     return step, 1.0
 

@@ -32,7 +32,7 @@ def write_policy(
     policy, tokenizer
         The checkpoint.
     curve
-        A row per logged step: ``training_curve.parquet``.
+        A row per logged step, none for a policy that is given: ``training_curve.parquet``.
     scores
         Columns with a value per held-out prefix or pair: ``evaluation.parquet``, of which tables
         make intervals.
@@ -41,6 +41,6 @@ def write_policy(
     """
     with directory_aside(path, stamp) as folder:
         save_model(policy, tokenizer, folder)
-        write_table(folder / "training_curve.parquet", pd.DataFrame(curve), stamp)
+        write_table(folder / "training_curve.parquet", pd.DataFrame(curve or {"step": []}), stamp)
         write_table(folder / "evaluation.parquet", pd.DataFrame(scores), stamp)
         write_json(folder / "evaluation.json", summary, stamp)

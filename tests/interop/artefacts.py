@@ -5,6 +5,7 @@ environment.
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,8 @@ from tests.conftest import make_model
 
 
 def main(folder: Path) -> None:
-    """Train a pair of autoencoders on a small model's activations and export features and
-    explanations.
+    """Train autoencoders of every architecture on a small model's activations, and export latents
+    and explanations.
     """
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
@@ -38,10 +39,18 @@ def main(folder: Path) -> None:
     outputs = {1: np.empty((sum(map(len, sequences)), 16), dtype=np.float32)}
     harvest(model, sequences, outputs, tokenizer.pad_token_id, 16, seed=0)
     expected = {"x": outputs[1][:200]}
-    for name, tied in (("tied", True), ("untied", False)):
-        settings = Autoencoder(batch_size=256, epochs=3, learning_rate=1e-2, tied=tied)
+    # A small penalty, so that latents stay active: activations of a random model are small.
+    shared = Autoencoder(batch_size=256, epochs=3, learning_rate=1e-2, l1=1e-7, k=4)
+    variants = {
+        "tied": replace(shared, tied=True), "untied": replace(shared, tied=False),
+        "topk": replace(shared, architecture="topk", tied=False),
+        "tied-topk": replace(shared, architecture="topk", tied=True),
+        "all-topk": replace(shared, architecture="topk", k=100),  # more than there are latents
+    }  # fmt: skip
+    for name, settings in variants.items():
         [sae] = training.train(outputs[1], [24], settings, seed=0)
-        store.save(sae, folder / name, {"hook_name": hook_name(model, 1), "layer": 1})
+        sae.layer = 1
+        store.save(sae, folder / name, {"hook_name": hook_name(model, 1), **asdict(settings)})
         x = torch.from_numpy(expected["x"])
         expected[f"{name}.code"] = sae.encode(x).detach().numpy()
         expected[f"{name}.output"] = sae.decode(sae.encode(x)).detach().numpy()
@@ -55,7 +64,7 @@ def main(folder: Path) -> None:
     }
     exports.write_delphi_cache(
         folder / "delphi" / "latents",
-        exports.hook_names(model, [1]),
+        exports.hook_names(model, {1: sae}),
         found,
         windows,
         sae.d_sae,

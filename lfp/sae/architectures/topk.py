@@ -25,12 +25,12 @@ class TopK(SparseAutoencoder):
 
     def __init__(self, d_in: int, d_sae: int, tied: bool = True, k: int = 32) -> None:
         super().__init__(d_in, d_sae, tied)
-        self.k = k
+        self.k = min(k, d_sae)  # SAELens asks for as many as the configuration says
 
     def encode(self, x: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
         """Latents of `x`; whether one is active depends on all, so `columns` saves nothing."""
         pre = x @ self.W_enc + self.b_enc
-        largest = pre.topk(min(self.k, self.d_sae), dim=-1)
+        largest = pre.topk(self.k, dim=-1)
         latents = torch.zeros_like(pre).scatter(-1, largest.indices, F.relu(largest.values))
         return latents if columns is None else latents[..., columns]
 
