@@ -291,12 +291,16 @@ def test_conditions_that_run_together_give_what_each_gives_alone(
     ]
     conditions = [ablation.arm_edits(arm, {0: sae, 1: sae}, chosen) for arm, chosen in arms]
     conditions.append({1: lambda x: x + 5 * torch.arange(16.0)})
-    reward = lambda p, c: np.array([len(a) + 100.0 * len(b) for a, b in zip(p, c, strict=True)])  # noqa: E731
+
+    def reward(prompts: list[str], written: list[str]) -> np.ndarray:
+        pairs = zip(prompts, written, strict=True)
+        return np.array([len(prompt) + 100.0 * len(text) for prompt, text in pairs])
+
     limits = (prefixes, reward, 6, batch_size, 3)
     together = completions.completion_rewards(model, tokenizer, conditions, *limits)
-    for edits, found in zip(conditions, together, strict=True):
+    for edits, batched in zip(conditions, together, strict=True):
         [alone] = completions.completion_rewards(model, tokenizer, [edits], *limits)
-        pd.testing.assert_frame_equal(found, alone, atol=1e-4)
+        pd.testing.assert_frame_equal(batched, alone, atol=1e-4)
     pd.testing.assert_frame_equal(together[0], together[4].assign(kl=0.0))
     assert not together[0]["completion"].equals(together[5]["completion"])
 

@@ -25,7 +25,7 @@ def main() -> None:
     )
     with writing.directory_aside(run.output.layer, run.stamp) as folder:
         for size, sae in zip(settings.sizes, trained, strict=True):
-            sae.site, sae.layer = settings.site, layer
+            sae.layer = layer
             store.save(sae, store.size_folder(folder, size), origin)
     latents = ", ".join(map(str, widths))
     run.finish(f"layer {layer}, {latents} latents of {len(data)} tokens")

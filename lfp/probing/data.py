@@ -65,6 +65,15 @@ class FeatureArrays:
         """The features of a file of the stage ``features``, each kind read when it is asked for."""
         return cls(FileFeatures(path), len(json.loads(read_metadata(path)["layers"])))
 
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray], layers: int) -> FeatureArrays:
+        """The features of arrays by ``kind.element``, as the stage ``features`` returns them."""
+        kinds: dict[str, dict[str, np.ndarray]] = {}
+        for name, array in arrays.items():
+            kind, element = name.split(".")
+            kinds.setdefault(kind, {})[element] = array
+        return cls(kinds, layers)
+
     def holding(self, kind: str) -> FeatureArrays:
         """The same features with the arrays of `kind` held, so that they are read only once."""
         return FeatureArrays(ChainMap({kind: self.kinds[kind]}, self.kinds), self.layers)

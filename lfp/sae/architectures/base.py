@@ -55,7 +55,9 @@ class SparseAutoencoder(nn.Module):
     def of_settings(cls, d_in: int, d_sae: int, settings: Autoencoder) -> Self:
         """An untrained autoencoder as a variant's `settings` describe it."""
         options = {name: getattr(settings, name) for name in cls.options}
-        return cls(d_in, d_sae, tied=settings.tied, **options)
+        sae = cls(d_in, d_sae, tied=settings.tied, **options)
+        sae.site = settings.site
+        return sae
 
     @property
     def W_dec(self) -> torch.Tensor:
