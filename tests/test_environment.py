@@ -48,9 +48,6 @@ def test_tables_load_no_model_library():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-RULE = r"^(?:rule|checkpoint|use rule \w+ as) (\w+)"
-
-
 def test_every_rule_and_its_script_share_a_name():
     rules = {
         rule
