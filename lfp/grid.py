@@ -301,14 +301,15 @@ class Grid:
         """Settings of one autoencoder variant of a cell."""
         return Autoencoder.of(cell.settings["autoencoder"].as_json() | self.autoencoders[variant])
 
-    def readers_of_base(self, model: str, corpus: str) -> list[tuple[Cell, str]]:
-        """Cells and their variants that learn from the base's activations on a corpus."""
+    def readers_of_base(self, model: str, corpus: str, site: str) -> list[tuple[Cell, str]]:
+        """Cells and their variants that learn from the base's activations of a corpus at a site."""
         return [
             (cell, variant)
-            for cell in self.by_address.values()
+            for cell in self.cells
             for variant in cell.autoencoders
             if cell.model == model and self.tasks[cell.task]["corpus"] == corpus
-            if self.autoencoder_settings(cell, variant).reads == "base"
+            for settings in [self.autoencoder_settings(cell, variant)]
+            if settings.reads == "base" and settings.site == site
         ]
 
     def base_activations(self, model: str, corpus: str) -> dict[str, Any]:

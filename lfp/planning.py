@@ -259,7 +259,7 @@ class Planner:
         """Layers of the base that are harvested: all, or those that any cell trains on."""
         if self.grid.config["keep_activations"]:
             return list(range(self.grid.n_layers(wildcards.model)))
-        users = self.grid.readers_of_base(wildcards.model, wildcards.corpus)
+        users = self.grid.readers_of_base(wildcards.model, wildcards.corpus, wildcards.site)
         return sorted({layer for cell, sae in users for layer in self.trained_layers(cell, sae)})
 
     # ---------------------------------------------------------------------- dictionaries and probes
@@ -268,6 +268,13 @@ class Planner:
         """Settings of the harvest of a base's activations."""
         shared = self.grid.base_activations(wildcards.model, wildcards.corpus)
         return shared | {"layers": self.shared_layers(wildcards), "site": wildcards.site}
+
+    def base_choices(self, wildcards: Any) -> list[str]:
+        """The divergence files that say which layers of the base are harvested."""
+        if self.grid.config["keep_activations"]:
+            return []
+        users = self.grid.readers_of_base(wildcards.model, wildcards.corpus, wildcards.site)
+        return sorted({f"results/{cell.address}/divergence.json" for cell, _ in users})
 
     def base_corpus(self, wildcards: Any) -> str:
         """The corpus of the harvest of a base's activations."""

@@ -36,6 +36,7 @@ rule activations:
 
 use rule activations as base_activations with:
     input:
+        choice=PLAN.base_choices,
         model="results/models/{model}",
         corpus=PLAN.base_corpus,
     output:

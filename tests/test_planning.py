@@ -68,8 +68,12 @@ def test_the_least_changed_layers_are_the_main_variants(tmp_path):
     assert plan.trained_layers(cell, "narrow") == [0, 1, 2, 3]
     assert plan.trained_layers(cell, "shared") == [1, 3]
     assert plan.harvested_layers(of()) == [0, 1, 2, 3]
-    assert plan.shared_layers(Wildcards(model="tiny", corpus="reviews")) == [1, 3]
+    base = Wildcards(model="tiny", corpus="reviews", site="resid")
+    assert plan.shared_layers(base) == [1, 3]
+    assert plan.base_choices(base) == ["results/tiny/vader/seed0/divergence.json"]
+    assert plan.base_choices(Wildcards(model="tiny", corpus="reviews", site="mlp")) == []
     kept = planner(tmp_path)
+    assert kept.base_choices(base) == []
     assert kept.harvested_layers(of()) == list(range(kept.grid.n_layers("tiny")))
 
 
