@@ -15,6 +15,8 @@ from lfp.models.sites import SITES
 from lfp.sae import store, training
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.sae.architectures.base import site_of
+from lfp.sae.architectures.standard import Standard
+from lfp.sae.gradients import Autograd, gradients_of
 from lfp.settings import Autoencoder
 
 SETTINGS = Autoencoder(k=3, batch_size=100, epochs=3, learning_rate=5e-3, l1=0.01)
@@ -121,6 +123,18 @@ def test_an_unknown_architecture_is_refused(tmp_path):
     (tmp_path / "cfg.json").write_text(json.dumps(config | {"architecture": "transcoder"}))
     with pytest.raises(provenance.ArtefactError, match="'transcoder' is not one of standard, topk"):
         store.load(tmp_path)
+
+
+def test_a_class_with_its_parents_name_is_neither_saved_nor_trained_as_its_parent(tmp_path):
+    class Thresholded(Standard):
+        def encode(self, x, columns=None):
+            return super().encode(x, columns).clamp(min=0.5)
+
+    sae = Thresholded(4, 8)
+    with pytest.raises(TypeError, match=r"Thresholded: its architecture is 'standard'"):
+        store.save(sae, tmp_path / "sae", {})
+    assert not (tmp_path / "sae").exists()
+    assert isinstance(gradients_of(sae, SETTINGS, 100, 1), Autograd)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

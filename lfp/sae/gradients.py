@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from lfp.sae.architectures.base import SparseAutoencoder
+from lfp.sae.architectures.standard import Standard
 from lfp.settings import Autoencoder
 
 #: Steps between two measurements of the share of active latents.
@@ -237,6 +238,6 @@ def gradients_of(
     It is written out for the paper's architecture and automatic for any other; `tokens` is the
     number that training reads in all.
     """
-    if sae.architecture == "standard":
+    if type(sae) is Standard:
         return WrittenOut(sae, settings, tokens, threads)
     return Autograd(sae, settings)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from lfp.files.artefacts import readable
 from lfp.files.provenance import ArtefactError, rebuild_hint
-from lfp.sae.architectures import ARCHITECTURES
+from lfp.sae.architectures import ARCHITECTURES, check_registered
 from lfp.sae.architectures.base import SparseAutoencoder
 
 #: Weights by their names in SAELens.
@@ -29,8 +29,9 @@ def save(sae: SparseAutoencoder, directory: str | Path, metadata: Mapping[str, A
 
     `metadata` is kept under the key of that name. Tied weights are written as two contiguous
     copies; ``apply_b_dec_to_input`` must be false explicitly, else SAELens subtracts the decoder
-    bias from the input.
+    bias from the input. Raises TypeError for a class that is not registered.
     """
+    check_registered(sae)
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     weights = {

@@ -13,7 +13,7 @@ from torch.optim.adam import adam
 from lfp.files.resume import Clock, check_finite, load_tensors, save_tensors
 from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
-from lfp.sae.architectures import ARCHITECTURES
+from lfp.sae.architectures import ARCHITECTURES, check_registered
 from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.sae.gradients import gradients_of
 from lfp.settings import Autoencoder
@@ -220,6 +220,7 @@ def _trainers(
     for i, size in enumerate(sizes):
         torch.manual_seed(seed + i)
         sae = ARCHITECTURES[settings.architecture].of_settings(shape[1], size, settings)
+        check_registered(sae)
         trainers.append(_Trainer(sae, settings, shape[0] * settings.epochs, device, threads))
     return trainers
 
