@@ -286,14 +286,14 @@ class Grid:
             values["actions"] = ["zero"]
         return _without(values, "base_arms", "explainer") | {
             "feedback": cell.feedback,
-            "reward": cell.settings["ppo"].reward_scale,
+            "reward": rewards.scale_of(cell.settings["ppo"]),
         }
 
     @staticmethod
     def kinds(cell: Cell, subject: str) -> list[str]:
         """Kinds of features of a subject: all for the policy, those of controls for the others."""
         probes = cell.settings["probes"]
-        if subject == "text":
+        if SUBJECTS[subject].load is None:
             return []
         return list(probes.features if subject == "policy" else probes.control_features)
 

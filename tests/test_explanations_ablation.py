@@ -426,7 +426,7 @@ def test_a_cell_is_explained_in_one_call_whatever_its_feedback(neox, tokenizer, 
         "prompt": reviews[:20], "chosen": " it is good", "rejected": " this was a bad one"
     })  # fmt: skip
     settings = Explanations(texts=16, top_features=4, permutations=99, scored_texts=10)
-    lexicon = {"kind": "vader", "rewarded": {"good": 2.0}}
+    lexicon = {"kind": "vader", "rewarded": {"good": 2.0, "bad": -2.0}}
     for feedback, corpus in (
         ("reward", pd.DataFrame({"text": reviews[:20]})), ("preference", pairs),
     ):  # fmt: skip

@@ -27,7 +27,7 @@ def main() -> None:
         )
     else:
         reward = rewards.task_reward(
-            artefacts.read_json(run.input.lexicon), **settings.reward_scale,
+            artefacts.read_json(run.input.lexicon), **rewards.scale_of(settings),
             classifier=run.input.classifier, device=device,
         )  # fmt: skip
         texts, n = list(held_out["text"]), settings.evaluation_prompts

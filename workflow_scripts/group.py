@@ -16,7 +16,7 @@ def main() -> None:
     from lfp.models.loading import load_model, load_tokenizer
 
     reward = rewards.task_reward(
-        artefacts.read_json(run.input.lexicon), **settings.reward_scale,
+        artefacts.read_json(run.input.lexicon), **rewards.scale_of(settings),
         classifier=run.input.classifier, device=device,
     )  # fmt: skip
     tokenizer, state = load_tokenizer(run.input.base), run.state_path(run.output.policy)

@@ -20,10 +20,10 @@ def classify_features(
 ) -> pd.DataFrame:
     """The classification of a table for a task's feedback.
 
-    It is :func:`classify_by_name` for a reward of one word (``kind`` of the lexicon is
-    ``trigger``), else :func:`classify`.
+    It is :func:`classify_by_name` for a reward of one word, which has no distribution of valences
+    to test, else :func:`classify`.
     """
-    if lexicon["kind"] == "trigger":
+    if feedback == "reward" and len(lexicon["rewarded"]) == 1:
         return classify_by_name(table, next(iter(lexicon["rewarded"])))
     return classify(table, feedback, settings)
 

@@ -27,6 +27,7 @@ from lfp.probing.data import (
 from lfp.probing.fitting import fit_probe, no_predictions, out_of_fold
 from lfp.probing.probes import DIRECT, MAIN_SPLIT, PROBE_OF, TEXT_FEATURES, headline
 from lfp.probing.splits import null_splits, splits_of, why_untrainable
+from lfp.probing.subjects import SUBJECTS
 from lfp.settings import Probes
 
 
@@ -154,8 +155,8 @@ def _targets(
     def targets(features: Mapping[str, np.ndarray] | None) -> np.ndarray:
         if kind == "logistic":
             return rows["truth"].to_numpy(dtype=int)
-        # Controls without a model learn the deltas of the latents.
-        deltas = arrays.kinds["latents"] if subject == "text" else features
+        # Subjects without a model learn the deltas of the latents.
+        deltas = arrays.kinds["latents"] if SUBJECTS[subject].load is None else features
         return word_targets(deltas, arrays.layers, delta)
 
     return targets

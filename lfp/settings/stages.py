@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from lfp.settings.fields import REQUIRED, Settings, setting
 
@@ -95,15 +94,6 @@ class PPO(Settings):
         choices=PRECISIONS,
     )
     lora: Lora | None = setting(None, _LORA)
-
-    @property
-    def reward_scale(self) -> dict[str, Any]:
-        """Divisor, clip and scored text of the reward, as :func:`lfp.feedback.rewards.task_reward`
-        takes them.
-        """
-        return {
-            "divisor": self.reward_divisor, "clip": self.reward_clip, "reward_on": self.reward_on
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,9 @@ class Plan:
         cells = [cell for cell in both.values() if self._reads(cell, "policy", "base")]
         tasks = sorted({cell.task for cell in cells})
         explained = [cell for cell in cells if cell.until == "ablation"]
-        triggered = [cell for cell in explained if kind[cell.address] == "trigger"]
+        triggered = [
+            cell for cell in explained if "trigger" in REWARDS[kind[cell.address]].questions
+        ]
         return [
             *(f"results/lexicons/{task}.truth.json" for task in tasks),
             *(

@@ -12,6 +12,7 @@ from typing import Any
 
 from lfp.feedback.rewards.base import Reward, Scale
 from lfp.registry import Registry
+from lfp.settings import PPO
 
 #: The kind of feedback of tasks that learn from pairs; no task can name it as its reward.
 PREFERENCE = "preference"
@@ -38,6 +39,15 @@ def description(entry: Mapping[str, Any]) -> str:
     It is empty where only the task's own ``description`` can say.
     """
     return REWARDS[entry["reward"]](entry).description()
+
+
+def scale_of(settings: PPO) -> dict[str, Any]:
+    """Divisor, clip and scored text of the reward, as :func:`task_reward` takes them."""
+    return {
+        "divisor": settings.reward_divisor,
+        "clip": settings.reward_clip,
+        "reward_on": settings.reward_on,
+    }
 
 
 def task_reward(
