@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import re
 
+from lfp.feedback.rewards import REWARDS
 from lfp.figures.catalogue import FIGURES
-from lfp.running.digest import ROOT, closure, data_file, module_path
+from lfp.running.digest import ROOT, closure, data_file, module_path, registries_of
+from lfp.sae.architectures import ARCHITECTURES
 from lfp.tables.catalogue import TABLES
 
 PAGE = ROOT / "docs" / "rebuilding.md"
@@ -32,11 +34,18 @@ def reruns() -> dict[str, list[str]]:
     more than a docstring, and their data files.
     """
     needs = {name: set(closure(f"workflow_scripts.{name}")) for name in rules()}
-    # A table and a figure load their own module, which the catalogues name.
-    for table in TABLES.values():
-        needs["table"] |= set(closure(table.rows.partition(":")[0]))
-    for figure in FIGURES.values():
-        needs["figure"] |= set(closure(figure.draw.partition(":")[0]))
+    # Jobs load their own table, figure, reward and architecture, which catalogues name.
+    entries = {"table": [table.rows for table in TABLES.values()]}
+    entries["figure"] = [figure.draw for figure in FIGURES.values()]
+    registries = {"lfp.feedback.rewards": REWARDS, "lfp.sae.architectures": ARCHITECTURES}
+    for name in needs:
+        for registry in registries_of(f"workflow_scripts.{name}"):
+            entries.setdefault(name, []).extend(
+                map(registries[registry].entry, registries[registry])
+            )
+    for name, of_rule in entries.items():
+        for entry in of_rule:
+            needs[name] |= set(closure(entry.partition(":")[0]))
     result = {}
     for path in sorted((ROOT / "lfp").rglob("*.py")):
         relative = path.relative_to(ROOT)

@@ -16,6 +16,7 @@ from typing import Any
 from lfp.checks import REWARD_KEYS, check_cell, check_entries, check_policy, source_digest
 from lfp.configuration import ConfigurationError, check_name, checked, with_defaults
 from lfp.feedback import rewards
+from lfp.feedback.rewards.base import scale_of
 from lfp.probing.subjects import SUBJECTS
 from lfp.schema import schema
 from lfp.services.prompts import digests
@@ -127,6 +128,11 @@ class Grid:
         """The kind of feedback of a task: a ``reward`` of text, or ``preference`` pairs."""
         entry = self.tasks[task]
         return "preference" if entry["method"] == "dpo" else entry["feedback"] or "reward"
+
+    def reward(self, task: str) -> str:
+        """The name of the reward that a task's lexicon file is made of."""
+        is_preference = self.feedback(task) == rewards.PREFERENCE
+        return rewards.PREFERENCE if is_preference else self.tasks[task]["reward"]
 
     def variants(self, entry: Mapping[str, Any]) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
         """The autoencoder variants of an entry of the grid, the main one, and the probed ones."""
@@ -286,7 +292,7 @@ class Grid:
             values["actions"] = ["zero"]
         return _without(values, "base_arms", "explainer") | {
             "feedback": cell.feedback,
-            "reward": rewards.scale_of(cell.settings["ppo"]),
+            "reward": scale_of(cell.settings["ppo"]),
         }
 
     @staticmethod

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lfp.feedback.rewards import REWARDS
 from lfp.files.canonical import canonical_json
 from lfp.grid import Cell, Grid
 from lfp.interventions.arms import ARMS
 from lfp.probing.subjects import SUBJECTS
-from lfp.running.digest import code_digest
+from lfp.running.digest import code_digest, registries_of
+from lfp.sae.architectures import ARCHITECTURES
 from lfp.settings import Autoencoder
 
 #: The command of every job: paths reach the script by the names that they have in the rule.
@@ -73,13 +75,13 @@ def counted(paths: Any) -> str:
     )
 
 
-def code_with(script: str, entry: str) -> str:
-    """Digests of the code of a rule's script and of the module that it loads for an `entry`.
+def code_with(script: str, entries: Iterable[str]) -> str:
+    """Digests of the code of a rule's script and of the modules of the `entries` that it loads.
 
     A table is made again when its own module changed, not when another's did.
     """
-    digests = (code_digest(f"workflow_scripts.{script}"), code_digest(entry.partition(":")[0]))
-    return ".".join(digests)
+    modules = [f"workflow_scripts.{script}", *(entry.partition(":")[0] for entry in entries)]
+    return ".".join(map(code_digest, modules))
 
 
 def growing(mem_mb: int, runtime: int, **others: Any) -> dict[str, Any]:
@@ -126,6 +128,30 @@ class Planner:
         def of_job(wildcards: Any) -> dict[str, Any]:
             chosen = self.grid.job_settings(stage, self.cell(wildcards), dict(wildcards))
             return chosen | {name: value(wildcards) for name, value in values.items()}
+
+        return of_job
+
+    def job(
+        self, script: str, stage: str = "", launcher: str | Callable[..., str] = "", **values: Any
+    ) -> dict[str, Any]:
+        """The params of the rule `script` of one cell, as :func:`job` gives them.
+
+        `stage` is the stage of its settings where its name is another than the rule's, and `values`
+        are settings beside them.
+        """
+        return job(script, self.settings(stage or script, **values), self.code(script), launcher)
+
+    def code(self, script: str) -> Callable[[Any], str]:
+        """The digest of a rule's code and of the reward and architecture that its job loads."""
+        registries = registries_of(f"workflow_scripts.{script}")
+
+        def of_job(wildcards: Any) -> str:
+            entries = []
+            if "lfp.feedback.rewards" in registries:
+                entries.append(REWARDS.entry(self.grid.reward(wildcards.task)))
+            if "lfp.sae.architectures" in registries:
+                entries.append(ARCHITECTURES.entry(self.variant(wildcards).architecture))
+            return code_with(script, entries)
 
         return of_job
 

@@ -45,6 +45,10 @@ class Registry(Mapping[str, Any]):
         module, _, attribute = self._entries[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
 
+    def entry(self, name: str) -> str:
+        """The entry of `name`, ``module:attribute``, without loading it."""
+        return self._entries[name]
+
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 

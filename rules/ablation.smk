@@ -31,6 +31,6 @@ rule ablation:
     resources:
         **PLAN.resources(),
     params:
-        **job("ablation", PLAN.settings("ablation")),
+        **PLAN.job("ablation"),
     shell:
         MODEL_JOB

@@ -26,10 +26,7 @@ rule activations:
     resources:
         **PLAN.resources(),
     params:
-        **job(
-            "activations",
-            PLAN.settings("activations", layers=PLAN.harvested_layers, site=lambda w: w.site),
-        ),
+        **PLAN.job("activations", layers=PLAN.harvested_layers, site=lambda w: w.site),
     shell:
         MODEL_JOB
 
@@ -64,7 +61,7 @@ rule autoencoders:
     resources:
         **growing(2000, 60, gpu=PLAN.gpus),
     params:
-        **job("autoencoders", PLAN.settings("autoencoders")),
+        **PLAN.job("autoencoders"),
     shell:
         MODEL_JOB
 
@@ -88,6 +85,6 @@ rule evaluate_autoencoders:
     resources:
         **PLAN.resources(),
     params:
-        **job("evaluate_autoencoders", PLAN.settings("activations")),
+        **PLAN.job("evaluate_autoencoders", "activations"),
     shell:
         MODEL_JOB

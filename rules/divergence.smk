@@ -23,6 +23,6 @@ checkpoint divergence:
     resources:
         **PLAN.resources(),
     params:
-        **job("divergence", PLAN.settings("divergence")),
+        **PLAN.job("divergence"),
     shell:
         MODEL_JOB

@@ -32,7 +32,7 @@ rule explanations:
     resources:
         **PLAN.resources(),
     params:
-        **job("explanations", PLAN.settings("explanations")),
+        **PLAN.job("explanations"),
     shell:
         MODEL_JOB
 
@@ -54,7 +54,7 @@ rule language_explanations:
     resources:
         **growing(1000, 240, api=1),
     params:
-        **job("language_explanations", PLAN.settings("language_explanations")),
+        **PLAN.job("language_explanations"),
     shell:
         JOB
 
@@ -74,6 +74,6 @@ rule explanation_scores:
     resources:
         **growing(1000, 240, api=PLAN.judges),
     params:
-        **job("explanation_scores", PLAN.settings("scores")),
+        **PLAN.job("explanation_scores", "scores"),
     shell:
         JOB

@@ -24,6 +24,6 @@ rule export:
     resources:
         **PLAN.resources(),
     params:
-        **job("export", PLAN.settings("export")),
+        **PLAN.job("export"),
     shell:
         MODEL_JOB

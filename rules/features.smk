@@ -67,6 +67,6 @@ rule features:
     resources:
         **PLAN.resources(),
     params:
-        **job("features", PLAN.settings("features")),
+        **PLAN.job("features"),
     shell:
         MODEL_JOB

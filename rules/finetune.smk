@@ -28,7 +28,7 @@ rule ppo:
     resources:
         **PLAN.resources(PLAN.finetune_gpus),
     params:
-        **job("ppo", PLAN.settings("ppo")),
+        **PLAN.job("ppo"),
     shell:
         MODEL_JOB
 
@@ -37,7 +37,7 @@ use rule ppo as group with:
     wildcard_constraints:
         task=PLAN.tasks_by("rloo", "grpo"),
     params:
-        **job("group", PLAN.settings("group"), launcher=PLAN.launcher),
+        **PLAN.job("group", launcher=PLAN.launcher),
 
 
 use rule ppo as dpo with:
@@ -48,7 +48,7 @@ use rule ppo as dpo with:
     wildcard_constraints:
         task=PLAN.tasks_by("dpo"),
     params:
-        **job("dpo", PLAN.settings("dpo"), launcher=PLAN.launcher),
+        **PLAN.job("dpo", launcher=PLAN.launcher),
 
 
 use rule ppo as given with:
@@ -61,4 +61,4 @@ use rule ppo as given with:
     wildcard_constraints:
         task=PLAN.tasks_by("given"),
     params:
-        **job("given", PLAN.settings("given")),
+        **PLAN.job("given"),

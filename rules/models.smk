@@ -119,6 +119,6 @@ rule lexicon:
     resources:
         **growing(1000, 30),
     params:
-        **job("lexicon", lambda w: GRID.feedback_settings(w.task)),
+        **job("lexicon", lambda w: GRID.feedback_settings(w.task), PLAN.code("lexicon")),
     shell:
         JOB

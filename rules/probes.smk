@@ -25,6 +25,6 @@ rule probes:
     resources:
         **growing(2000, 60),
     params:
-        **job("probes", PLAN.settings("probes")),
+        **PLAN.job("probes"),
     shell:
         JOB

@@ -34,7 +34,7 @@ rule table:
         **job(
             "table",
             lambda w: TABLES[w.table].settings(w.table) | {"tables": GRID.table_settings()},
-            lambda w: code_with("table", TABLES[w.table].rows),
+            lambda w: code_with("table", [TABLES[w.table].rows]),
         ),
         caption=lambda w: TABLES[w.table].caption,
     shell:
@@ -66,7 +66,7 @@ rule figure:
         **job(
             "figure",
             lambda w: {"name": w.figure, "drawing": FIGURES[w.figure].draw},
-            lambda w: code_with("figure", FIGURES[w.figure].draw),
+            lambda w: code_with("figure", [FIGURES[w.figure].draw]),
         ),
         caption=lambda w: FIGURES[w.figure].caption,
     shell:

@@ -5,13 +5,19 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import reruns
 from lfp.configuration import ConfigurationError
 from lfp.grid import Grid
 from lfp.planning import Planner, benchmark_of, counted, growing, job, log_of, names
+from lfp.running.digest import ROOT, closure, code_digest, registries_of
 from tests.test_configuration import SERVICE, changed
 
-VARIANTS = {"narrow": {}, "shared": {"site": "resid", "reads": "base"}}
-CELL = {"model": "tiny", "task": "vader", "autoencoders": ["narrow", "shared"]}
+VARIANTS = {
+    "narrow": {},
+    "shared": {"site": "resid", "reads": "base"},
+    "topk": {"architecture": "topk", "k": 4},
+}
+CELL = {"model": "tiny", "task": "vader", "autoencoders": ["narrow", "shared", "topk"]}
 
 
 class Wildcards(dict):
@@ -122,3 +128,28 @@ def test_inputs_that_may_be_missing_are_lists(tmp_path):
 def test_a_job_of_no_cell_is_named(tmp_path):
     with pytest.raises(ValueError, match="no cell tiny/hh/seed0 in the configuration; it has"):
         planner(tmp_path).cell(SimpleNamespace(model="tiny", task="hh", seed=0))
+
+
+def test_a_job_needs_its_own_reward_and_architecture_and_no_other(tmp_path):
+    """One more reward must train no policy again, and one more architecture no autoencoder."""
+    plan = planner(tmp_path)
+    rewards, architectures = "lfp.feedback.rewards", "lfp.sae.architectures"
+    loads = {name: registries_of(f"workflow_scripts.{name}") for name in reruns.rules()}
+    assert loads["ppo"] == loads["lexicon"] == {rewards}
+    assert loads["autoencoders"] == loads["features"] == {architectures}
+    assert loads["ablation"] == {rewards, architectures} and loads["dpo"] == set()
+    for name in ("ppo", "ablation", "autoencoders"):
+        modules = closure(f"workflow_scripts.{name}")
+        assert not {rewards, f"{rewards}.length", f"{architectures}.topk"} & set(modules)
+    vader, topk = code_digest(f"{rewards}.vader"), code_digest(f"{architectures}.topk")
+    assert plan.code("ppo")(of()) == f"{code_digest('workflow_scripts.ppo')}.{vader}"
+    narrow, wide = (plan.code("ablation")(of(sae=sae)) for sae in ("narrow", "topk"))
+    assert vader in narrow and vader in wide
+    assert topk in wide and topk not in narrow
+
+
+def test_rules_that_load_a_reward_or_an_architecture_name_it():
+    text = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    for name in reruns.rules():
+        if registries_of(f"workflow_scripts.{name}"):
+            assert f'PLAN.job("{name}"' in text or f'PLAN.code("{name}")' in text, name

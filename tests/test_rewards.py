@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from lfp.feedback.lexica import vader_lexicon
-from lfp.feedback.rewards import PREFERENCE, REWARDS, TASK_REWARDS, description, task_reward
-from lfp.feedback.rewards.base import TrainingText
+from lfp.feedback.rewards import PREFERENCE, REWARDS, TASK_REWARDS, description
+from lfp.feedback.rewards.base import TrainingText, task_reward
 from lfp.feedback.rewards.length import length_reward
 from lfp.feedback.rewards.noise import noise_reward
 from lfp.feedback.rewards.vader_flipped import flipped_words

@@ -1,6 +1,6 @@
 """Let a model write under every arm of ablation, score it, and weigh the other costs."""
 
-from lfp.feedback import rewards
+from lfp.feedback.rewards.base import task_reward
 from lfp.files import artefacts
 from lfp.running import job
 from lfp.settings import Ablation
@@ -29,7 +29,7 @@ def main() -> None:
         ablation.conditions(settings, autoencoders, table, weight[0], run.seed),
         prompts.held_out_prompts(tokenizer, corpus, settings),
         encode(tokenizer, neutral, settings.neutral_tokens),
-        rewards.task_reward(
+        task_reward(
             feedback, **run.settings["reward"], classifier=run.input.classifier, device=device
         ),
         settings, run.seed, run.state_path(state),

@@ -3,7 +3,7 @@
 The job checks that policy and base are a pair.
 """
 
-from lfp.feedback import rewards
+from lfp.feedback.rewards.base import scale_of, task_reward
 from lfp.files import artefacts
 from lfp.running import job
 from lfp.settings import DPO, PPO
@@ -26,8 +26,8 @@ def main() -> None:
             policy, base, tokenizer, held_out, pairs, length, run.seed
         )
     else:
-        reward = rewards.task_reward(
-            artefacts.read_json(run.input.lexicon), **rewards.scale_of(settings),
+        reward = task_reward(
+            artefacts.read_json(run.input.lexicon), **scale_of(settings),
             classifier=run.input.classifier, device=device,
         )  # fmt: skip
         texts, n = list(held_out["text"]), settings.evaluation_prompts

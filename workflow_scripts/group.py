@@ -2,7 +2,7 @@
 
 import shutil
 
-from lfp.feedback import rewards
+from lfp.feedback.rewards.base import scale_of, task_reward
 from lfp.files import artefacts
 from lfp.running import job
 from lfp.settings import PPO, Group
@@ -15,8 +15,8 @@ def main() -> None:
     from lfp.finetune.policies import write_policy
     from lfp.models.loading import load_model, load_tokenizer
 
-    reward = rewards.task_reward(
-        artefacts.read_json(run.input.lexicon), **rewards.scale_of(settings),
+    reward = task_reward(
+        artefacts.read_json(run.input.lexicon), **scale_of(settings),
         classifier=run.input.classifier, device=device,
     )  # fmt: skip
     tokenizer, state = load_tokenizer(run.input.base), run.state_path(run.output.policy)

@@ -1,6 +1,6 @@
 """Fine-tune a base model by PPO on a reward of text and evaluate it on held-out prefixes."""
 
-from lfp.feedback import rewards
+from lfp.feedback.rewards.base import scale_of, task_reward
 from lfp.files import artefacts
 from lfp.running import job
 from lfp.settings import PPO
@@ -13,8 +13,8 @@ def main() -> None:
     from lfp.finetune.policies import write_policy
     from lfp.models.loading import load_model, load_tokenizer
 
-    reward = rewards.task_reward(
-        artefacts.read_json(run.input.lexicon), **rewards.scale_of(settings),
+    reward = task_reward(
+        artefacts.read_json(run.input.lexicon), **scale_of(settings),
         classifier=run.input.classifier, device=device,
     )  # fmt: skip
     tokenizer = load_tokenizer(run.input.base)

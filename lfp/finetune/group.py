@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lfp.feedback.rewards import Reward
+from lfp.feedback.rewards.base import Reward
 from lfp.finetune import ppo
 from lfp.finetune.trainer_state import (
     newest_complete_checkpoint,

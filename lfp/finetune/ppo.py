@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lfp.feedback.rewards import Reward
+from lfp.feedback.rewards.base import Reward
 from lfp.files.resume import DivergedError, check_finite
 from lfp.finetune import adapters
 from lfp.finetune.trainer_state import load_state, save_state

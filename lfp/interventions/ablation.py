@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lfp.feedback.rewards import Reward
+from lfp.feedback.rewards.base import Reward
 from lfp.interventions.actions import ACTIONS
 from lfp.interventions.arms import ARMS, Candidates
 from lfp.interventions.completions import completion_rewards

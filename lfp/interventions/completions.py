@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lfp.feedback.rewards import Reward
+from lfp.feedback.rewards.base import Reward
 from lfp.files.artefacts import read_table, write_table
 from lfp.files.provenance import ArtefactError
 from lfp.files.resume import Clock

@@ -39,6 +39,12 @@ NUMBERLESS = frozenset(
 )  # fmt: skip
 
 
+#: Registries of which every job names the entry that it loads (:meth:`lfp.planning.Planner.job`).
+#: They and their other entries are in no digest of a script, so that one more reward trains no
+#: policy again and one more architecture no autoencoder.
+REGISTRIES = frozenset({"lfp.feedback.rewards", "lfp.sae.architectures"})
+
+
 def module_path(module: str) -> Path | None:
     """File of a local module, one that lies beside the Snakefile or below; None for another."""
     base = ROOT.joinpath(*module.split("."))
@@ -82,11 +88,18 @@ def closure(module: str) -> list[str]:
     while todo:
         name = todo.pop()
         path = module_path(name)
-        if name in seen or name in NUMBERLESS or path is None:
+        if name in seen or name in NUMBERLESS | REGISTRIES or path is None:
             continue
         seen.add(name)
         todo += [*local_imports(path), *packages_of(name)]
     return sorted(seen)
+
+
+def registries_of(module: str) -> set[str]:
+    """The :data:`REGISTRIES` of which `module` loads an entry, directly or not."""
+    return {name for needed in closure(module) for name in local_imports(module_path(needed))} & (
+        REGISTRIES
+    )
 
 
 class _WithoutDocstrings(ast.NodeTransformer):

@@ -7,12 +7,10 @@ Nothing is loaded before a reward is asked for, and its description loads no lib
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from lfp.feedback.rewards.base import Reward, Scale
 from lfp.registry import Registry
-from lfp.settings import PPO
 
 #: The kind of feedback of tasks that learn from pairs; no task can name it as its reward.
 PREFERENCE = "preference"
@@ -39,46 +37,3 @@ def description(entry: Mapping[str, Any]) -> str:
     It is empty where only the task's own ``description`` can say.
     """
     return REWARDS[entry["reward"]](entry).description()
-
-
-def scale_of(settings: PPO) -> dict[str, Any]:
-    """Divisor, clip and scored text of the reward, as :func:`task_reward` takes them."""
-    return {
-        "divisor": settings.reward_divisor,
-        "clip": settings.reward_clip,
-        "reward_on": settings.reward_on,
-    }
-
-
-def task_reward(
-    feedback: Mapping[str, Any],
-    divisor: float,
-    clip: float,
-    reward_on: str,
-    classifier: Sequence[str] = (),
-    device: str = "cpu",
-) -> Reward:
-    """The reward of a task from its lexicon file.
-
-    A preference is scored by the fitted log-odds of the completion.
-
-    Parameters
-    ----------
-    feedback
-        Content of the lexicon file; ``kind`` names the reward.
-    divisor, clip
-        The sum of a lexicon is divided by `divisor`; rewards are clipped to [-`clip`, `clip`].
-    reward_on
-        The scored text: ``full``, prefix and completion, or the ``completion`` alone.
-    classifier
-        Directory of the classifier where that is the reward, else nothing.
-    device
-        Device of the classifier.
-
-    Raises
-    ------
-    ValueError
-        If the file's kind is no reward, or `reward_on` is neither of the two.
-    """
-    scale = Scale(divisor, clip, reward_on, classifier[0] if classifier else None, device)
-    return REWARDS[feedback["kind"]](feedback).score(scale)

@@ -1,4 +1,4 @@
-"""The base class of rewards.
+"""The base class of rewards, and the reward of a task.
 
 Planning a run reads descriptions, so no library of science is loaded here.
 """
@@ -9,6 +9,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from lfp.feedback.rewards import REWARDS
+from lfp.settings import PPO
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,3 +98,46 @@ class TaskReward(ABC):
     @abstractmethod
     def score(self, scale: Scale) -> Reward:
         """The function that scores texts; ``settings`` are the content of the lexicon file."""
+
+
+def scale_of(settings: PPO) -> dict[str, Any]:
+    """Divisor, clip and scored text of the reward, as :func:`task_reward` takes them."""
+    return {
+        "divisor": settings.reward_divisor,
+        "clip": settings.reward_clip,
+        "reward_on": settings.reward_on,
+    }
+
+
+def task_reward(
+    feedback: Mapping[str, Any],
+    divisor: float,
+    clip: float,
+    reward_on: str,
+    classifier: Sequence[str] = (),
+    device: str = "cpu",
+) -> Reward:
+    """The reward of a task from its lexicon file.
+
+    A preference is scored by the fitted log-odds of the completion.
+
+    Parameters
+    ----------
+    feedback
+        Content of the lexicon file; ``kind`` names the reward.
+    divisor, clip
+        The sum of a lexicon is divided by `divisor`; rewards are clipped to [-`clip`, `clip`].
+    reward_on
+        The scored text: ``full``, prefix and completion, or the ``completion`` alone.
+    classifier
+        Directory of the classifier where that is the reward, else nothing.
+    device
+        Device of the classifier.
+
+    Raises
+    ------
+    ValueError
+        If the file's kind is no reward, or `reward_on` is neither of the two.
+    """
+    scale = Scale(divisor, clip, reward_on, classifier[0] if classifier else None, device)
+    return REWARDS[feedback["kind"]](feedback).score(scale)
