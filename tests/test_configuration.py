@@ -331,6 +331,22 @@ def test_autoencoder_seeds_differ_and_variants_of_one_seed_start_alike():
     assert seeds["tied"] == seeds["untied"] != seeds["again"]
 
 
+def test_variants_are_of_one_family_where_only_their_seed_differs():
+    variants = {"tied": {}, "again": {"seed": 1}, "stream": {"site": "resid"}}
+    grid = Grid(
+        changed(
+            autoencoders=variants,
+            cells=[
+                {"model": "tiny", "task": "vader", "autoencoders": list(variants),
+                 "probed": list(variants)}
+            ],
+        )
+    )  # fmt: skip
+    assert grid.table_settings()["families"] == {
+        "tiny/vader/seed0": {"tied": "tied", "again": "tied", "stream": "stream"}
+    }
+
+
 def test_models_are_held_beside_the_papers_of_their_name_or_architecture():
     assert Grid(BASE).paper_models() == {"tiny": ["Pythia-70m", "Pythia-160m"]}
     paper = Grid(yaml.safe_load((SCHEMA_PATH.parent / "paper.yaml").read_text())).paper_models()

@@ -283,6 +283,22 @@ def test_rows_over_seeds_have_a_t_interval_and_components(tmp_path):
     assert row["ci_low"] < 0.6 < row["ci_high"]
 
 
+def test_variants_that_differ_in_more_than_their_seed_are_no_autoencoder_seeds(tmp_path):
+    tally = Tally()
+    for seed in range(3):
+        for sae, tau in (("mlp", 0.2), ("again", 0.3), ("resid", 0.8)):
+            label = {"model": "m", "task": "t", "seed": seed, "sae": sae}
+            tally.add(record(tau + 0.01 * seed), label, an_extra_column=seed)
+    path = tmp_path / "kendall_tau.parquet"
+    artefacts.write_table(path, tally.frame(), {})
+    family = {"mlp": "mlp", "again": "mlp", "resid": "resid"}
+    settings = replace(SETTINGS, families={f"m/t/seed{seed}": family for seed in range(3)})
+    frame = across_seeds([str(path)], settings).frame().set_index("row")
+    assert frame["estimate"].to_dict() == pytest.approx({"family=mlp": 0.26, "family=resid": 0.81})
+    assert frame["autoencoders"].to_dict() == {"family=mlp": 2, "family=resid": 1}
+    assert frame["variance_autoencoder"]["family=mlp"] == pytest.approx(0.005)
+
+
 def test_published_values_stand_with_the_reason_that_they_cannot_be_compared():
     found = paper.beside("kendall_tau", "all", ["Pythia-70m", "Pythia-160m"])
     assert found["paper"] == "Pythia-70m .042 (p=.26); Pythia-160m .093 (p=.014)"

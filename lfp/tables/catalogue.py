@@ -354,7 +354,8 @@ TABLES: dict[str, Table] = {
             " interval, and the components of variance of the nested design. variance_fine_tuning"
             " is the variance between fine-tuning seeds, variance_autoencoder that between"
             " autoencoder seeds of one fine-tuned model, and variance_units the mean squared"
-            " standard error over words or prompts within one run."
+            " standard error over words or prompts within one run. Autoencoder seeds are the probed"
+            " variants that differ in nothing but their seed; others have rows of their own."
         ),
     ),
 }
