@@ -359,6 +359,7 @@ def grid_of(**cells):
             for seed in seeds
         ],
         twin=lambda cell: None,
+        alike=lambda cell, variant, *free: [variant],
         contrast_settings=lambda task: {"source": "corpus"},
     )
 
