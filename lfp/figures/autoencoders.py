@@ -26,6 +26,7 @@ def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
     ]
     frame = pd.concat(frames, ignore_index=True)
     frame = frame.astype({"l0": float, "fvu": float})  # null where there was nothing to measure
+    frame["l1"] = [options.get("l1", float("nan")) for options in frame["options"]]
     # The same layers for every l1: the probed variant may have more.
     common = frame.groupby(["cell", "layer"])["variant"].transform("nunique") == frame.groupby(
         "cell"

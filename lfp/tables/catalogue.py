@@ -143,7 +143,8 @@ TABLES: dict[str, Table] = {
             "Every autoencoder on held-out text: the table has L0 (active latents per token), the"
             " squared error per dimension, the fraction of variance unexplained, the share of dead"
             " latents, the mean cosine of the matched pair (mmcs), and the cross-entropy of the"
-            " policy with its activations untouched, reconstructed and set to 0, in nats per token."
+            " model that it reads with its activations untouched, reconstructed and set to 0, in"
+            " nats per token. Options of other architectures than an autoencoder's own are empty."
             " Where layer_needed is false, setting the layer's activations to 0 costs less than"
             " 1 %, and loss_recovered says nothing."
         ),
