@@ -340,12 +340,12 @@ class Grid:
 
         They are in the order of the configuration, and `variant` is among them.
         """
-        own = self.autoencoder_settings(cell, variant)
-        values = {name: getattr(own, name) for name in free}
+        wanted = self.autoencoder_settings(cell, variant)
+        values = {name: getattr(wanted, name) for name in free}
         return [
             name
             for name in self.autoencoders
-            if dataclasses.replace(self.autoencoder_settings(cell, name), **values) == own
+            if dataclasses.replace(self.autoencoder_settings(cell, name), **values) == wanted
         ]
 
     def family(self, cell: Cell, variant: str) -> str:
