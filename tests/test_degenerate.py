@@ -235,7 +235,7 @@ def test_an_arm_with_nothing_to_ablate_says_so(tmp_path):
     for arm, features in arms.items():
         own = {
             "arm": arm,
-            "intervention": "zero",
+            "action": "zero",
             "draw": 0,
             "matched": np.nan,
             "features": features,
