@@ -13,15 +13,16 @@ import pandas as pd
 import pytest
 
 from lfp.feedback.rewards import REWARDS
-from lfp.figures.catalogue import DRAWINGS, FIGURES
+from lfp.figures.catalogue import FIGURES
 from lfp.files import artefacts
 from lfp.files.addresses import labels
+from lfp.registry import Registry
 from lfp.settings import Ablation, Features
 from lfp.statistics.multiple import holm
 from lfp.statistics.records import Record
 from lfp.tables import paper, planted
 from lfp.tables.across_seeds import across_seeds
-from lfp.tables.catalogue import ROWS, TABLES
+from lfp.tables.catalogue import TABLES
 from lfp.tables.features import _frequency_rows
 from lfp.tables.inputs import Plan
 from lfp.tables.models import fine_tuning
@@ -323,18 +324,22 @@ def test_planning_reads_the_catalogues_without_a_library_of_science():
 
 def test_rows_of_all_tables_load_no_model_library():
     """A table is made in a second; the libraries that run models take several to load."""
-    modules = loaded_by("from lfp.tables.catalogue import ROWS; list(ROWS.values())")
+    rows = "Registry('table', {name: table.rows for name, table in TABLES.items()})"
+    modules = loaded_by(
+        "from lfp.registry import Registry; from lfp.tables.catalogue import TABLES;"
+        f" list({rows}.values())"
+    )
     assert "lfp.tables.probes" in modules
     assert not modules & {"torch", "transformers"}
 
 
 def test_every_entry_names_a_function_of_its_own_name():
-    for name in TABLES:
-        assert ROWS[name].__name__ == name
-        assert list(inspect.signature(ROWS[name]).parameters) == ["inputs", "settings"], name
-    for name in FIGURES:
-        assert DRAWINGS[name].__name__ == name
-        assert list(inspect.signature(DRAWINGS[name]).parameters) == ["inputs"], name
+    rows = Registry("table", {name: table.rows for name, table in TABLES.items()})
+    drawings = Registry("figure", {name: figure.draw for name, figure in FIGURES.items()})
+    for functions, parameters in ((rows, ["inputs", "settings"]), (drawings, ["inputs"])):
+        for name, function in functions.items():
+            assert function.__name__ == name
+            assert list(inspect.signature(function).parameters) == parameters, name
 
 
 def grid_of(**cells):

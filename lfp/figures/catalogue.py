@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lfp.registry import Registry
 from lfp.tables.catalogue import Section
 from lfp.tables.inputs import Plan
 
@@ -102,6 +101,3 @@ FIGURES: dict[str, Figure] = {
         ),
     ),
 }
-
-#: Functions that draw, by the figure's name.
-DRAWINGS = Registry("figure", {name: figure.draw for name, figure in FIGURES.items()})

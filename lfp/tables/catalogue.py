@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lfp.registry import Registry
 from lfp.tables.inputs import Cell, Plan
 
 
@@ -270,11 +269,12 @@ TABLES: dict[str, Table] = {
         section=Section.EXPLANATIONS,
         inputs=lambda plan: plan.explanation_files(),
         caption=(
-            "Explained features of the small autoencoders: those with the highest matched cosine in"
-            " each layer (paper Tables 1 and 8). Where the explainer is heuristic-v1, no language"
-            " model was used; it reads the reward's lexicon, so that related is no independent"
-            " evidence about the reward. Its estimate is the signed association with the feedback,"
-            " and p_adjusted is Benjamini and Hochberg's q over the cell's explained features."
+            "Explained features of the smallest autoencoders: those with the highest matched cosine"
+            " in each layer (paper Tables 1 and 8). Where the explainer is heuristic-v1, no"
+            " language model was used; it reads the reward's lexicon, so that related is no"
+            " independent evidence about the reward. Its estimate is the signed association with"
+            " the feedback, and p_adjusted is Benjamini and Hochberg's q over the cell's explained"
+            " features."
         ),
     ),
     "explanation_quality": Table(
@@ -360,9 +360,6 @@ TABLES: dict[str, Table] = {
         ),
     ),
 }
-
-#: Functions that make the rows, by the table's name.
-ROWS = Registry("table", {name: table.rows for name, table in TABLES.items()})
 
 #: Caption of the table of resources, which a rule of its own makes of the jobs' benchmarks.
 RESOURCES_CAPTION = (

@@ -1,7 +1,7 @@
 """Inputs of tables and figures: paths of artefacts, from the grid of cells alone.
 
 Planning a run loads this module, so it imports no library of science. A path is made of a cell's
-address, as :func:`lfp.tables.rows.labels` reads it back.
+address, as :func:`lfp.files.addresses.labels` reads it back.
 """
 
 from __future__ import annotations

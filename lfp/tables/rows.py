@@ -1,8 +1,8 @@
-"""The parts of every table: its settings, the address of an artefact, and its rows.
+"""The parts of every table: its settings and its rows.
 
 A table is a function of the artefacts of all cells that fills a :class:`Tally`. An artefact's path
-names its cell (:func:`labels`). Which artefacts a table reads is in its entry of
-:mod:`lfp.tables.catalogue`.
+names its cell (:func:`lfp.files.addresses.labels`). Which artefacts a table reads is in its entry
+of :mod:`lfp.tables.catalogue`.
 """
 
 from __future__ import annotations
