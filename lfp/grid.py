@@ -342,6 +342,23 @@ class Grid:
             (v for v in cell.autoencoders if self.autoencoder_settings(cell, v) == wanted), None
         )
 
+    def alike(self, cell: Cell, variant: str, *free: str) -> list[str]:
+        """The variants whose settings in a cell are those of `variant`, the settings `free` aside.
+
+        They are in the order of the configuration, and `variant` is among them.
+        """
+        wanted = self.autoencoder_settings(cell, variant)
+        values = {name: getattr(wanted, name) for name in free}
+        return [
+            name
+            for name in self.autoencoders
+            if dataclasses.replace(self.autoencoder_settings(cell, name), **values) == wanted
+        ]
+
+    def family(self, cell: Cell, variant: str) -> str:
+        """The first variant that differs in a cell from `variant` in nothing but its seed."""
+        return self.alike(cell, variant, "seed")[0]
+
     # ----------------------------------------------------------------- settings of tasks and tables
 
     def task_settings(self, stage: str, task: str) -> Settings:
@@ -400,9 +417,15 @@ class Grid:
 
     def table_settings(self) -> dict[str, Any]:
         """All parameters of the tables."""
-        main = {cell.address: cell.main for cell in self.cells}
         values = self.run_settings("tables").as_json()
-        return values | {"paper_models": self.paper_models(), "main": main}
+        return values | {
+            "paper_models": self.paper_models(),
+            "main": {cell.address: cell.main for cell in self.cells},
+            "families": {
+                cell.address: {variant: self.family(cell, variant) for variant in cell.probed}
+                for cell in self.cells
+            },
+        }
 
     def paper_models(self) -> dict[str, list[str]]:
         """The paper's models that each model of the grid stands beside.

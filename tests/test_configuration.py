@@ -13,6 +13,7 @@ from snakemake.utils import update_config
 from lfp.grid import ConfigurationError, Grid, derived_seed
 from lfp.schema import README_PATH, SCHEMA_PATH, schema, schema_text, with_tables
 from lfp.settings import PPO, STAGES, Activations, Lora
+from lfp.tables.inputs import Plan
 
 BASE = {
     "corpora": {"reviews": {"organism": "reviews"}, "help": {"organism": "help"}},
@@ -329,6 +330,36 @@ def test_autoencoder_seeds_differ_and_variants_of_one_seed_start_alike():
         for sae in grid.autoencoders
     }
     assert seeds["tied"] == seeds["untied"] != seeds["again"]
+
+
+def test_variants_are_of_one_family_where_only_their_seed_differs():
+    variants = {"tied": {}, "again": {"seed": 1}, "stream": {"site": "resid"}}
+    grid = Grid(
+        changed(
+            autoencoders=variants,
+            cells=[
+                {"model": "tiny", "task": "vader", "autoencoders": list(variants),
+                 "probed": list(variants)}
+            ],
+        )
+    )  # fmt: skip
+    assert grid.table_settings()["families"] == {
+        "tiny/vader/seed0": {"tied": "tied", "again": "tied", "stream": "stream"}
+    }
+
+
+def test_a_sweep_over_l1_has_the_variants_that_differ_in_l1_alone():
+    variants = {
+        "tied": {}, "untied": {"tied": False}, "topk": {"architecture": "topk"},
+        "high": {"l1": 0.01}, "topk_high": {"architecture": "topk", "l1": 0.01},
+    }  # fmt: skip
+    cells = [
+        {"model": "tiny", "task": "vader", "autoencoders": list(variants), "seeds": [0]},
+        {"model": "tiny", "task": "vader", "autoencoders": ["tied", "untied"], "seeds": [1]},
+    ]
+    assert Plan(Grid(changed(autoencoders=variants, cells=cells))).sweep_metrics("l1") == [
+        f"results/tiny/vader/seed0/sae/{sae}/metrics.json" for sae in ("tied", "high")
+    ]
 
 
 def test_models_are_held_beside_the_papers_of_their_name_or_architecture():

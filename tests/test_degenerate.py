@@ -13,6 +13,7 @@ import torch
 from lfp.feedback.lexica import vader_lexicon
 from lfp.figures.probes import probe_pca
 from lfp.files import artefacts
+from lfp.interventions.arms import ARMS, Arm, matched_random
 from lfp.probing import contrasts, fitting, probes
 from lfp.probing import features as reading
 from lfp.probing.data import ProbeData
@@ -226,9 +227,9 @@ def test_constant_activations_have_no_fvu():
 # ----------------------------------------------------------------------------------------- ablation
 
 
-def test_an_arm_with_nothing_to_ablate_says_so(tmp_path):
+def ablated(tmp_path, arms):
+    """The table of the reward without some features, for `arms` by their numbers of features."""
     prompts = 6
-    arms = {"none": 0, "reconstruction": 0, "explained": 0, "random": 0, "top_probe_weight": 3}
     folder = tmp_path / "results" / "m" / "t" / "seed0" / "ablation" / "tied"
     completions, neutral = [], []
     rng = np.random.default_rng(0)
@@ -249,7 +250,20 @@ def test_an_arm_with_nothing_to_ablate_says_so(tmp_path):
     artefacts.write_table(folder / "policy.parquet", pd.concat(completions), {})
     artefacts.write_table(folder / "policy.neutral.parquet", pd.concat(neutral), {})
     inputs = [str(folder / "policy.parquet"), str(folder / "policy.neutral.parquet")]
-    frame = ablation_reward(inputs, SETTINGS).frame()
+    return ablation_reward(inputs, SETTINGS).frame()
+
+
+def test_every_arm_is_held_against_the_arms_that_draw(tmp_path, monkeypatch):
+    monkeypatch.setitem(ARMS, "any", Arm(matched_random, draws=True))
+    frame = ablated(tmp_path, {"none": 0, "explained": 2, "random": 2, "any": 2})
+    compared = frame.loc[frame["arm"].str.contains(" - "), ["arm", "p_draws"]]
+    assert set(compared["arm"]) == {"explained - random", "explained - any"}
+    assert compared["p_draws"].notna().all()
+
+
+def test_an_arm_with_nothing_to_ablate_says_so(tmp_path):
+    arms = {"none": 0, "reconstruction": 0, "explained": 0, "random": 0, "top_probe_weight": 3}
+    frame = ablated(tmp_path, arms)
     for arm in ("explained", "random"):
         [row] = frame[frame["arm"] == arm].to_dict("records")
         assert math.isnan(row["estimate"])

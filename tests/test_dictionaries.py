@@ -1,12 +1,13 @@
 """Every architecture at every site: an autoencoder's latents are what `encode` says, everywhere."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 
-from lfp.files import provenance
+from lfp.files import artefacts, provenance
 from lfp.interventions.ablation import set_features
 from lfp.interventions.actions import ACTIONS
 from lfp.models.architectures import site_width
@@ -18,6 +19,8 @@ from lfp.sae.architectures.base import site_of
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.gradients import Autograd, gradients_of
 from lfp.settings import Autoencoder
+from lfp.tables.models import autoencoders
+from lfp.tables.rows import TableSettings
 
 SETTINGS = Autoencoder(k=3, batch_size=100, epochs=3, learning_rate=5e-3, l1=0.01)
 
@@ -114,6 +117,28 @@ def test_topk_with_fewer_latents_than_k_keeps_all_and_says_how_many(tmp_path):
     store.save(sae, tmp_path, {})
     assert json.loads((tmp_path / "cfg.json").read_text())["k"] == 6
     torch.testing.assert_close(store.load(tmp_path).encode(x), sae.encode(x))
+
+
+def test_the_table_has_an_autoencoders_options_its_site_and_the_model_that_it_reads(tmp_path):
+    """`l1` trains no TopK autoencoder, and a standard one has no `k`."""
+    measured = dict.fromkeys(("l0", "mse", "fvu", "dead_fraction", "mmcs", "loss_recovered"), 0.5)
+    measured |= dict.fromkeys(("ce_clean", "ce_reconstructed", "ce_zero"), 2.0)
+    measured |= {"layer": 1, "tokens": 9, "layer_needed": True}
+    paths = []
+    for settings in (Autoencoder(), Autoencoder(architecture="topk", site="resid", reads="base")):
+        name = settings.architecture
+        sae = ARCHITECTURES[name].of_settings(4, 8, settings)
+        store.save(sae, tmp_path / name, asdict(settings))
+        row = store.described(store.load(tmp_path / name)) | measured
+        paths.append(str(tmp_path / "m" / "t" / "seed0" / "sae" / name / "metrics.json"))
+        artefacts.write_json(paths[-1], {"autoencoders": [row]}, {})
+    settings = TableSettings(200, 0.95, (0.5, 0.9), 19, 0)
+    frame = autoencoders(paths, settings).frame().drop_duplicates("sae").set_index("sae")
+    described = frame[["architecture", "site", "reads", "l1", "k"]].astype(object)
+    assert described.where(described.notna(), None).T.to_dict("list") == {
+        "standard": ["standard", "mlp", "policy", 0.001, None],
+        "topk": ["topk", "resid", "base", None, 8],
+    }
 
 
 def test_an_unknown_architecture_is_refused(tmp_path):

@@ -150,20 +150,18 @@ def test_an_unknown_arm_is_refused():
         ablation.arm_edits("explain", {}, {})
 
 
-def test_interventions_set_features_to_their_mean_or_to_minus_themselves():
+def test_actions_set_features_to_their_mean_or_to_minus_themselves():
     torch.manual_seed(0)
     sae, x, means = Standard(6, 9), torch.randn(2, 3, 6), np.linspace(0, 1, 9)
     code = sae.encode(x)
-    for intervention, place in (
+    for action, place in (
         ("mean", torch.as_tensor(means[[2, 5]]).float()),
         ("negative", -code[..., [2, 5]]),
     ):
         changed = code.clone()
         changed[..., [2, 5]] = place
         expected = x - sae.decode(code) + sae.decode(changed)
-        torch.testing.assert_close(
-            ablation.set_features(sae, [2, 5], intervention, means)(x), expected
-        )
+        torch.testing.assert_close(ablation.set_features(sae, [2, 5], action, means)(x), expected)
     with pytest.raises(ValueError, match="action 'double' is unknown; expected one of mean, neg"):
         ablation.set_features(sae, [2], "double")
 

@@ -13,15 +13,16 @@ import pandas as pd
 import pytest
 
 from lfp.feedback.rewards import REWARDS
-from lfp.figures.catalogue import DRAWINGS, FIGURES
+from lfp.figures.catalogue import FIGURES
 from lfp.files import artefacts
 from lfp.files.addresses import labels
+from lfp.registry import Registry
 from lfp.settings import Ablation, Features
 from lfp.statistics.multiple import holm
 from lfp.statistics.records import Record
 from lfp.tables import paper, planted
 from lfp.tables.across_seeds import across_seeds
-from lfp.tables.catalogue import ROWS, TABLES
+from lfp.tables.catalogue import TABLES
 from lfp.tables.features import _frequency_rows
 from lfp.tables.inputs import Plan
 from lfp.tables.models import fine_tuning
@@ -283,6 +284,22 @@ def test_rows_over_seeds_have_a_t_interval_and_components(tmp_path):
     assert row["ci_low"] < 0.6 < row["ci_high"]
 
 
+def test_variants_that_differ_in_more_than_their_seed_are_no_autoencoder_seeds(tmp_path):
+    tally = Tally()
+    for seed in range(3):
+        for sae, tau in (("mlp", 0.2), ("again", 0.3), ("resid", 0.8)):
+            label = {"model": "m", "task": "t", "seed": seed, "sae": sae}
+            tally.add(record(tau + 0.01 * seed), label, an_extra_column=seed)
+    path = tmp_path / "kendall_tau.parquet"
+    artefacts.write_table(path, tally.frame(), {})
+    family = {"mlp": "mlp", "again": "mlp", "resid": "resid"}
+    settings = replace(SETTINGS, families={f"m/t/seed{seed}": family for seed in range(3)})
+    frame = across_seeds([str(path)], settings).frame().set_index("row")
+    assert frame["estimate"].to_dict() == pytest.approx({"family=mlp": 0.26, "family=resid": 0.81})
+    assert frame["autoencoders"].to_dict() == {"family=mlp": 2, "family=resid": 1}
+    assert frame["variance_autoencoder"]["family=mlp"] == pytest.approx(0.005)
+
+
 def test_published_values_stand_with_the_reason_that_they_cannot_be_compared():
     found = paper.beside("kendall_tau", "all", ["Pythia-70m", "Pythia-160m"])
     assert found["paper"] == "Pythia-70m .042 (p=.26); Pythia-160m .093 (p=.014)"
@@ -307,18 +324,22 @@ def test_planning_reads_the_catalogues_without_a_library_of_science():
 
 def test_rows_of_all_tables_load_no_model_library():
     """A table is made in a second; the libraries that run models take several to load."""
-    modules = loaded_by("from lfp.tables.catalogue import ROWS; list(ROWS.values())")
+    rows = "Registry('table', {name: table.rows for name, table in TABLES.items()})"
+    modules = loaded_by(
+        "from lfp.registry import Registry; from lfp.tables.catalogue import TABLES;"
+        f" list({rows}.values())"
+    )
     assert "lfp.tables.probes" in modules
     assert not modules & {"torch", "transformers"}
 
 
 def test_every_entry_names_a_function_of_its_own_name():
-    for name in TABLES:
-        assert ROWS[name].__name__ == name
-        assert list(inspect.signature(ROWS[name]).parameters) == ["inputs", "settings"], name
-    for name in FIGURES:
-        assert DRAWINGS[name].__name__ == name
-        assert list(inspect.signature(DRAWINGS[name]).parameters) == ["inputs"], name
+    rows = Registry("table", {name: table.rows for name, table in TABLES.items()})
+    drawings = Registry("figure", {name: figure.draw for name, figure in FIGURES.items()})
+    for functions, parameters in ((rows, ["inputs", "settings"]), (drawings, ["inputs"])):
+        for name, function in functions.items():
+            assert function.__name__ == name
+            assert list(inspect.signature(function).parameters) == parameters, name
 
 
 def grid_of(**cells):
@@ -343,6 +364,7 @@ def grid_of(**cells):
             for seed in seeds
         ],
         twin=lambda cell: None,
+        alike=lambda cell, variant, *free: [variant],
         contrast_settings=lambda task: {"source": "corpus"},
     )
 

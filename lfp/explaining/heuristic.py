@@ -92,7 +92,7 @@ def explain_cell(
     autoencoders
         Autoencoders by layer.
     matches
-        Matches of each layer's features with those of the large autoencoder, best first:
+        Matches of each layer's features with those of the largest autoencoder, best first:
         ``layer``, ``small``, ``large``, ``cosine``.
     corpus, held_out
         Training texts that explanations are made from, and held-out texts that they are scored on.
@@ -254,7 +254,7 @@ def explain_layer(
     promoted: Sequence[Sequence[str]],
     top_features: int,
 ) -> pd.DataFrame:
-    """One row per feature of the small autoencoder of `layer`.
+    """One row per feature of the smallest autoencoder of `layer`.
 
     ``q`` and ``related`` are set by :mod:`lfp.explaining.classification`.
 

@@ -16,7 +16,7 @@ from lfp.files.artefacts import read_json
 def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
     """Sparsity against reconstruction over l1, means over layers (paper Figure 8).
 
-    Only tied autoencoders are drawn.
+    The autoencoders of a cell differ in nothing but l1.
     """
     frames = [
         pd.DataFrame(read_json(path)["autoencoders"]).assign(
@@ -25,9 +25,8 @@ def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
         for path in inputs
     ]
     frame = pd.concat(frames, ignore_index=True)
-    frame = frame[frame["tied"]].astype(
-        {"l0": float, "fvu": float}
-    )  # null where there was nothing to measure
+    frame = frame.astype({"l0": float, "fvu": float})  # null where there was nothing to measure
+    frame["l1"] = [options.get("l1", float("nan")) for options in frame["options"]]
     # The same layers for every l1: the probed variant may have more.
     common = frame.groupby(["cell", "layer"])["variant"].transform("nunique") == frame.groupby(
         "cell"

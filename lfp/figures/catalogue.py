@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lfp.registry import Registry
 from lfp.tables.catalogue import Section
 from lfp.tables.inputs import Plan
 
@@ -72,10 +71,11 @@ FIGURES: dict[str, Figure] = {
     "sae_l1_sweep": Figure(
         draw="lfp.figures.autoencoders:sae_l1_sweep",
         section=Section.AUTOENCODERS,
-        inputs=lambda plan: plan.variant_metrics(plan.swept),
+        inputs=lambda plan: plan.sweep_metrics("l1"),
         caption=(
-            "Sparsity and reconstruction over the l1 coefficient with tied weights (paper Figure"
-            " 8). Points are means over the layers that all coefficients share."
+            "Sparsity and reconstruction over the l1 coefficient (paper Figure 8), for the main"
+            " variant of the autoencoder and those that differ from it in nothing else. Points are"
+            " means over the layers that all coefficients share."
         ),
     ),
     "error_by_frequency": Figure(
@@ -101,6 +101,3 @@ FIGURES: dict[str, Figure] = {
         ),
     ),
 }
-
-#: Functions that draw, by the figure's name.
-DRAWINGS = Registry("figure", {name: figure.draw for name, figure in FIGURES.items()})

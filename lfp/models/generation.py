@@ -39,7 +39,7 @@ def generate(
     """Sample up to `new_tokens` tokens at temperature 1 for a left-padded batch.
 
     This is pure sampling (no top-k, no top-p). The same `seed` draws the same uniforms for every
-    model and intervention, and for each of `groups` equal parts of the batch: common random
+    model and edit of it, and for each of `groups` equal parts of the batch: common random
     numbers. After an end-of-text token a row holds padding.
 
     Parameters

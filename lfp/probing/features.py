@@ -16,11 +16,12 @@ from lfp.models.hooks import continuations
 from lfp.models.tokens import word_mask
 from lfp.probing.contrasts import ELEMENTS
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
+from lfp.settings import FEATURES
 
-#: Kinds of features that a probe may read: the autoencoder's code, its output, the MLP output
-#: itself, the code of an untrained autoencoder on the same activations, and the static input
-#: embedding.
-KINDS = ("latents", "reconstruction", "raw", "random_code", "embedding")
+#: Kinds of features that are read off a model: the autoencoder's code, its output, the activations
+#: of its site themselves, the code of an untrained autoencoder on the same activations, and the
+#: static input embedding. The kind `pca` is computed from `raw` when a probe is fitted.
+KINDS = tuple(kind for kind in FEATURES if kind != "pca")
 
 
 def encode_elements(

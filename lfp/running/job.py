@@ -169,7 +169,7 @@ def named_paths(names: str, paths: Sequence[str]) -> tuple[Paths, Paths]:
 def start(description: str | None) -> Job:
     """Parse the command line of a rule's script, and lease its GPUs.
 
-    `description` is the script's docstring. The command line is written by rules/common.smk: the
+    `description` is the script's docstring. The command line is that of ``lfp.planning.JOB``: the
     names of inputs and outputs are the rule's.
     """
     parser = argparse.ArgumentParser(description=description)

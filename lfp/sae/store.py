@@ -130,12 +130,17 @@ def load_layers(
 def described(sae: SparseAutoencoder) -> dict[str, Any]:
     """Description of a loaded autoencoder for tables.
 
-    It has the architecture and its options, the size in multiples of the width, the number of
-    latents, and the settings of the training.
+    It has the architecture, under ``options`` the settings that are the architecture's own, the
+    activations that it learned from, the size in multiples of the width, the number of latents, and
+    whether it was tied.
     """
+    options = {name: getattr(sae, name) for name in sae.options}
     return {
         "architecture": sae.architecture,
+        "options": options | {name: sae.metadata[name] for name in sae.penalties},
+        "site": sae.site,
+        "reads": sae.metadata["reads"],
         "size": sae.d_sae // sae.d_in,
         "d_sae": sae.d_sae,
-        **{name: sae.metadata[name] for name in ("l1", "tied")},
+        "tied": sae.metadata["tied"],
     }

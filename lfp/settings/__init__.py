@@ -25,6 +25,7 @@ from lfp.settings.objects import (
 from lfp.settings.stages import (
     CELL_STAGES,
     DPO,
+    FEATURES,
     PPO,
     RUN_STAGES,
     STAGES,
@@ -45,9 +46,9 @@ from lfp.settings.stages import (
 )
 
 __all__ = [
-    "ABSENT", "CELL_STAGES", "DPO", "PPO", "REQUIRED", "RUN_STAGES", "STAGES", "TASK_STAGES",
-    "Ablation", "Activations", "Autoencoder", "Cell", "Classifier", "Configuration", "Contrasts",
-    "Corpus", "Divergence", "Explainer", "Explanations", "Export", "Features", "Files", "Group",
-    "Lora", "Machine", "Model", "Organism", "Policy", "Prices", "Probes", "Rewrites", "Service",
-    "Settings", "Shape", "Tables", "Task", "setting",
+    "ABSENT", "CELL_STAGES", "DPO", "FEATURES", "PPO", "REQUIRED", "RUN_STAGES", "STAGES",
+    "TASK_STAGES", "Ablation", "Activations", "Autoencoder", "Cell", "Classifier", "Configuration",
+    "Contrasts", "Corpus", "Divergence", "Explainer", "Explanations", "Export", "Features", "Files",
+    "Group", "Lora", "Machine", "Model", "Organism", "Policy", "Prices", "Probes", "Rewrites",
+    "Service", "Settings", "Shape", "Tables", "Task", "setting",
 ]  # fmt: skip

@@ -137,7 +137,7 @@ def _add_comparisons(
     arms: dict[ArmKey, Arm],
     settings: TableSettings,
 ) -> None:
-    """Rows that compare an arm: with the matched random sets, and the policy's with the base's.
+    """Rows that compare an arm: with the sets of drawn arms, and the policy's with the base's.
 
     Parameters
     ----------
@@ -154,16 +154,18 @@ def _add_comparisons(
     """
     subject, name, action = key
     draws = {"seed": settings.seed, "resamples": settings.resamples}
-    random, base = arms.get((subject, "random", "zero")), arms.get(("base", name, action))
-    reward = _by_prompt(arms[key], "reward")
-    if ARMS[name].select and name != "random" and random:
-        record = paired_record(reward, _by_prompt(random, "reward"), unit="prompt", **draws)
-        if _takes_nothing(key, arms[key]) or _takes_nothing((subject, "random", "zero"), random):
+    reward, base = _by_prompt(arms[key], "reward"), arms.get(("base", name, action))
+    compared = bool(ARMS[name].select) and not ARMS[name].draws
+    drawing = [(subject, arm, "zero") for arm in ARMS if compared and ARMS[arm].draws]
+    for control in (who for who in drawing if who in arms):
+        drawn = arms[control]
+        record = paired_record(reward, _by_prompt(drawn, "reward"), unit="prompt", **draws)
+        if _takes_nothing(key, arms[key]) or _takes_nothing(control, drawn):
             record = _EMPTY
-        sets = random["completions"].groupby("draw")["reward"].mean().to_numpy()
+        sets = drawn["completions"].groupby("draw")["reward"].mean().to_numpy()
         p = float((1 + np.sum(sets <= reward.mean() + 1e-12)) / (len(sets) + 1))
-        label = {"subject": subject, "arm": f"{name} - random", "action": action}
-        extras = {**_sizes(random), "p_draws": p if record.n else None}
+        label = {"subject": subject, "arm": f"{name} - {control[1]}", "action": action}
+        extras = {**_sizes(drawn), "p_draws": p if record.n else None}
         tally.add(record, {**cell, **label, "quantity": "difference"}, **extras)
     if subject == "policy" and name != "none" and base:
         effects = {

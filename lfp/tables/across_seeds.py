@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from lfp.files.artefacts import read_table
@@ -13,12 +14,8 @@ from lfp.statistics.estimates import variance_components
 from lfp.statistics.records import mean_record
 from lfp.tables.rows import TableSettings, Tally
 
-#: Columns of a table that are no labels.
-_NOT_LABELS = {
-    "estimate", "ci_low", "ci_high", "n", "unit", "method", "seeds", "p", "p_adjusted",
-    "string_tau", "string_tau_p", "sign_only_ceiling", "paper", "paper_note", "draws",
-    "ablated_features", "matched_within_decile", "p_draws", "expected", "answer",
-}  # fmt: skip
+#: Labels of a row that name its run; rows that differ in nothing else are averaged.
+_RUN = ("seed", "sae")
 
 
 def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -26,18 +23,23 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
     Rows have the mean, its t interval, and the sources of the variance.
 
-    Autoencoder seeds (the probed variants of a cell) are nested in fine-tuning seeds and averaged
-    within them. ``variance_fine_tuning`` and ``variance_autoencoder`` are components of the nested
-    analysis of variance, ``variance_units`` is the mean squared standard error over words or
-    prompts, from the rows' intervals.
+    Autoencoder seeds (the probed variants of a cell that differ in nothing but their seed) are
+    nested in fine-tuning seeds and averaged within them. Other variants have rows of their own,
+    which name the first variant of their family. ``variance_fine_tuning`` and
+    ``variance_autoencoder`` are components of the nested analysis of variance, ``variance_units``
+    is the mean squared standard error over words or prompts, from the rows' intervals.
     """
     tally = Tally()
     normal = stats.norm.ppf((1 + settings.confidence) / 2)
     for path in inputs:
         frame = read_table(path).dropna(subset="estimate")
         table = str(path).rsplit("/", 1)[-1].removesuffix(".parquet")
-        names = [c for c in frame.columns if c not in _NOT_LABELS and c not in ("seed", "sae")]
+        labels = frame.columns[: frame.columns.get_loc("estimate")]  # as Tally.frame orders them
+        names = [name for name in labels if name not in _RUN]
         frame["autoencoder"] = frame.get("sae", "none")
+        frame["family"] = _families(frame, settings)
+        if frame["family"].nunique() > 1:
+            names.append("family")
         for key, group in frame.groupby(names, dropna=False, sort=False):
             means = group.groupby("seed")["estimate"].mean()
             if len(means) < 2:
@@ -62,3 +64,12 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 variance_units=float(np.nanmean(errors)) if errors.notna().any() else None,
             )
     return tally
+
+
+def _families(frame: pd.DataFrame, settings: TableSettings) -> list[str]:
+    """The family of the variant of every row; empty where none is known."""
+    cells = frame["model"] + "/" + frame["task"] + "/seed" + frame["seed"].astype(str)
+    return [
+        settings.families.get(cell, {}).get(variant, "")
+        for cell, variant in zip(cells, frame["autoencoder"], strict=True)
+    ]

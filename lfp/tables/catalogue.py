@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lfp.registry import Registry
 from lfp.tables.inputs import Cell, Plan
 
 
@@ -143,7 +142,8 @@ TABLES: dict[str, Table] = {
             "Every autoencoder on held-out text: the table has L0 (active latents per token), the"
             " squared error per dimension, the fraction of variance unexplained, the share of dead"
             " latents, the mean cosine of the matched pair (mmcs), and the cross-entropy of the"
-            " policy with its activations untouched, reconstructed and set to 0, in nats per token."
+            " model that it reads with its activations untouched, reconstructed and set to 0, in"
+            " nats per token. Options of other architectures than an autoencoder's own are empty."
             " Where layer_needed is false, setting the layer's activations to 0 costs less than"
             " 1 %, and loss_recovered says nothing."
         ),
@@ -269,11 +269,12 @@ TABLES: dict[str, Table] = {
         section=Section.EXPLANATIONS,
         inputs=lambda plan: plan.explanation_files(),
         caption=(
-            "Explained features of the small autoencoders: those with the highest matched cosine in"
-            " each layer (paper Tables 1 and 8). Where the explainer is heuristic-v1, no language"
-            " model was used; it reads the reward's lexicon, so that related is no independent"
-            " evidence about the reward. Its estimate is the signed association with the feedback,"
-            " and p_adjusted is Benjamini and Hochberg's q over the cell's explained features."
+            "Explained features of the smallest autoencoders: those with the highest matched cosine"
+            " in each layer (paper Tables 1 and 8). Where the explainer is heuristic-v1, no"
+            " language model was used; it reads the reward's lexicon, so that related is no"
+            " independent evidence about the reward. Its estimate is the signed association with"
+            " the feedback, and p_adjusted is Benjamini and Hochberg's q over the cell's explained"
+            " features."
         ),
     ),
     "explanation_quality": Table(
@@ -354,13 +355,11 @@ TABLES: dict[str, Table] = {
             " interval, and the components of variance of the nested design. variance_fine_tuning"
             " is the variance between fine-tuning seeds, variance_autoencoder that between"
             " autoencoder seeds of one fine-tuned model, and variance_units the mean squared"
-            " standard error over words or prompts within one run."
+            " standard error over words or prompts within one run. Autoencoder seeds are the probed"
+            " variants that differ in nothing but their seed; others have rows of their own."
         ),
     ),
 }
-
-#: Functions that make the rows, by the table's name.
-ROWS = Registry("table", {name: table.rows for name, table in TABLES.items()})
 
 #: Caption of the table of resources, which a rule of its own makes of the jobs' benchmarks.
 RESOURCES_CAPTION = (

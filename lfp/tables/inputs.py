@@ -1,7 +1,7 @@
 """Inputs of tables and figures: paths of artefacts, from the grid of cells alone.
 
 Planning a run loads this module, so it imports no library of science. A path is made of a cell's
-address, as :func:`lfp.tables.rows.labels` reads it back.
+address, as :func:`lfp.files.addresses.labels` reads it back.
 """
 
 from __future__ import annotations
@@ -40,6 +40,12 @@ class Grid(Protocol):
 
     def twin(self, cell: Cell) -> str | None:
         """The cell's variant that differs from its main one in tying alone."""
+
+    def alike(self, cell: Cell, variant: str, *free: str) -> list[str]:
+        """The variants whose settings in a cell are those of `variant`, the settings `free` aside.
+
+        `variant` is among them.
+        """
 
     def contrast_settings(self, task: str) -> Mapping[str, Any]:
         """Settings of a task's contrast triples."""
@@ -97,11 +103,6 @@ class Plan:
         return [cell for cell in self.grid.cells if cell.lowest_layers]
 
     @property
-    def swept(self) -> list[Cell]:
-        """The cells with variants of the autoencoder that are trained and not probed."""
-        return [cell for cell in self.grid.cells if set(cell.autoencoders) - set(cell.probed)]
-
-    @property
     def has_seeds(self) -> bool:
         """Whether a model and task occur with several seeds of fine-tuning."""
         pairs = {(cell.model, cell.task) for cell in self.grid.cells}
@@ -149,13 +150,26 @@ class Plan:
             for cell in (self.grid.cells if cells is None else cells)
         ]
 
-    def variant_metrics(self, cells: Sequence[Cell] | None = None) -> list[str]:
-        """Metrics of every variant of the autoencoder of every cell, or of some cells."""
+    def variant_metrics(self) -> list[str]:
+        """Metrics of every variant of the autoencoder of every cell."""
         return [
             f"results/{cell.address}/sae/{sae}/metrics.json"
-            for cell in (self.grid.cells if cells is None else cells)
+            for cell in self.grid.cells
             for sae in cell.autoencoders
         ]
+
+    def sweep_metrics(self, setting: str) -> list[str]:
+        """Metrics of each cell's main autoencoder and of those that differ in one `setting` alone.
+
+        A cell with a single value of it has none.
+        """
+        paths = []
+        for cell in self.grid.cells:
+            alike = self.grid.alike(cell, cell.main, setting)
+            variants = [sae for sae in cell.autoencoders if sae in alike]
+            if len(variants) > 1:
+                paths += [f"results/{cell.address}/sae/{sae}/metrics.json" for sae in variants]
+        return paths
 
     def twin_metrics(self) -> list[str]:
         """Metrics of each cell's main autoencoder and of its twin, tied against untied."""

@@ -30,6 +30,8 @@ _SAE_QUANTITIES = {
     "l0": "token", "mse": "token", "fvu": "token", "dead_fraction": "feature", "ce_clean": "token",
     "ce_reconstructed": "token", "ce_zero": "token", "loss_recovered": "token", "mmcs": "feature",
 }  # fmt: skip
+#: Columns that describe an autoencoder, ahead of its architecture's own options.
+_SAE_EXTRAS = ("architecture", "site", "reads", "d_sae", "tied", "layer_needed")
 
 
 def corpora(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -181,7 +183,7 @@ def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
     tally = Tally()
     for row in _autoencoder_frame(inputs).to_dict("records"):
         label = {name: row[name] for name in ("model", "task", "seed", "sae", "layer", "size")}
-        extras = {name: row[name] for name in ("d_sae", "l1", "tied", "layer_needed")}
+        extras = {name: row[name] for name in _SAE_EXTRAS} | row["options"]
         for quantity, unit in _SAE_QUANTITIES.items():
             n = row["d_sae"] if unit == "feature" else row["tokens"]
             record = Record(row[quantity], None, None, n, unit, "held-out text, no interval")

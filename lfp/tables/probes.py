@@ -14,6 +14,7 @@ from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json, read_table, read_tensors
 from lfp.probing import probes
 from lfp.probing.subjects import SUBJECTS
+from lfp.settings import FEATURES
 from lfp.statistics.estimates import UNTRAINED, sign_only_ceiling, string_tau
 from lfp.statistics.records import (
     Record,
@@ -36,7 +37,7 @@ OTHER_SUBJECTS = tuple(
     name for name, subject in SUBJECTS.items() if subject.load and name != "policy"
 )
 #: Features that the latents are held against within the policy.
-OTHER_FEATURES = ("raw", "pca", "random_code", "reconstruction", "embedding")
+OTHER_FEATURES = tuple(kind for kind in FEATURES if kind != "latents")
 #: Labels of the probes that are compared with each other: of one autoencoder and one split.
 _ONE_SPLIT = ("model", "task", "seed", "sae", "split")
 _SIGNS = {"all": (-1, 1), "positive": (1,), "negative": (-1,)}

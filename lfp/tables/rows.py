@@ -1,8 +1,8 @@
-"""The parts of every table: its settings, the address of an artefact, and its rows.
+"""The parts of every table: its settings and its rows.
 
 A table is a function of the artefacts of all cells that fills a :class:`Tally`. An artefact's path
-names its cell (:func:`labels`). Which artefacts a table reads is in its entry of
-:mod:`lfp.tables.catalogue`.
+names its cell (:func:`lfp.files.addresses.labels`). Which artefacts a table reads is in its entry
+of :mod:`lfp.tables.catalogue`.
 """
 
 from __future__ import annotations
@@ -42,10 +42,14 @@ class TableSettings(Tables):
     main
         The autoencoder variant of each cell, by the cell's address, that stands for the others in
         rows that no autoencoder takes part in.
+    families
+        The family of each probed variant, by the cell's address and the variant: the name of the
+        first variant that differs from it in nothing but its seed.
     """
 
     paper_models: Mapping[str, Sequence[str]] = field(default_factory=dict)
     main: Mapping[str, str] = field(default_factory=dict)
+    families: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def resampling(self) -> dict[str, Any]:
@@ -81,7 +85,8 @@ class Tally:
     def frame(self) -> pd.DataFrame:
         """The table, sorted by its labels.
 
-        It has Holm's p over the cells that a row's question is asked of.
+        Labels stand first, then the columns of the records, then the extras. It has Holm's p over
+        the cells that a row's question is asked of.
 
         A record that brings an adjusted p keeps it.
 

@@ -38,6 +38,8 @@ class SparseAutoencoder(nn.Module):
     architecture: ClassVar[str]
     #: Entries of SAELens's configuration that the architecture has beside those of all.
     options: ClassVar[tuple[str, ...]] = ()
+    #: Settings of a variant that the loss reads; tables show them beside the options.
+    penalties: ClassVar[tuple[str, ...]] = ("l1",)
 
     def __init__(self, d_in: int, d_sae: int, tied: bool = True) -> None:
         super().__init__()

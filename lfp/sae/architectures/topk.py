@@ -22,6 +22,7 @@ class TopK(SparseAutoencoder):
 
     architecture = "topk"
     options = ("k",)
+    penalties = ()
 
     def __init__(self, d_in: int, d_sae: int, tied: bool = True, k: int = 32) -> None:
         super().__init__(d_in, d_sae, tied)
