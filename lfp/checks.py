@@ -53,6 +53,7 @@ def check_cell(grid: Grid, cell: Cell) -> None:
     _check_training(grid, cell)
     _check_autoencoders(grid, cell)
     _check_explainers(grid, cell)
+    _check_arms(cell)
 
 
 def source_digest(name: str) -> str:
@@ -275,3 +276,12 @@ def _check_explainers(grid: Grid, cell: Cell) -> None:
     judge = cell.settings["explanations"].judge
     if judge:
         check_name(f"{where}: explanations.judge", judge, grid.services)
+
+
+def _check_arms(cell: Cell) -> None:
+    arms = cell.settings["ablation"].base_arms
+    if arms and "none" not in arms:
+        raise ConfigurationError(
+            f"cell {cell.address}: ablation.base_arms needs `none`, which the other arms are"
+            f" compared with, got {list(arms)}; add it, or set an empty list to leave the base out"
+        )

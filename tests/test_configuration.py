@@ -133,6 +133,10 @@ def given(**options):
             "explanations.judge: unknown name 'x'",
         ),
         (
+            changed(settings={"ablation": {"base_arms": ["explained", "random"]}}),
+            "cell tiny/vader/seed0: ablation.base_arms needs `none`",
+        ),
+        (
             changed(settings={"contrasts": {"source": "rewrites"}}),
             "tasks.hh: rewrites.service must name the service",
         ),
