@@ -49,6 +49,7 @@ def check_entries(grid: Grid) -> None:
 def check_cell(grid: Grid, cell: Cell) -> None:
     """Check the resolved settings of a cell."""
     check_policy(grid, cell)
+    _check_single_policy(grid, cell)
     _check_layers(grid, cell)
     _check_training(grid, cell)
     _check_autoencoders(grid, cell)
@@ -172,14 +173,25 @@ def _check_entry(grid: Grid, where: str, entry: Mapping[str, Any]) -> None:
 
 
 def check_policy(grid: Grid, cell: Cell) -> None:
-    """Check that a cell of a given task has a policy, and asks for no other seed of it."""
-    if cell.method != "given":
-        return
-    policies = grid.tasks[cell.task]["policies"]
-    if cell.model not in policies:
+    """Check that a cell of a given task, or one that is trained for a control, has a policy."""
+    if cell.method == "given" and cell.model not in grid.tasks[cell.task]["policies"]:
         raise ConfigurationError(
             f"tasks.{cell.task}.policies: the cell {cell.address} needs the policy of"
             f" {cell.model!r}; give its path or hub"
+        )
+
+
+def _check_single_policy(grid: Grid, cell: Cell) -> None:
+    """Check that a given policy, which is one fine-tuning, is not taken for several."""
+    if cell.method != "given":
+        return
+    same = (c.seed for c in grid.cells if (c.model, c.task) == (cell.model, cell.task))
+    seeds = sorted(set(same))
+    if len(seeds) > 1:
+        raise ConfigurationError(
+            f"cell {cell.address}: seeds has {seeds}, and a given policy is one fine-tuning; leave"
+            " one seed, and for seeds of the autoencoder give variants of `autoencoders` their own"
+            " `seed`"
         )
     if "other_seed" in cell.settings["features"].subjects:
         raise ConfigurationError(

@@ -224,8 +224,12 @@ def given(**options):
             "features.subjects has `other_seed`, and a given policy is the same for every seed",
         ),
         (
+            given() | {"cells": [{"model": "tiny", "task": "vader", "seeds": [0, 1]}]},
+            "cell tiny/vader/seed0: seeds has [0, 1], and a given policy is one fine-tuning",
+        ),
+        (
             changed(
-                tasks__hh__method="given",
+                tasks__hh={"method": "given", "corpus": "help", "feedback": "preference"},
                 settings={"features": {"subjects": ["policy", "other_task"], "other_task": "hh"}},
             ),
             "tasks.hh.policies: the cell tiny/hh/seed0 needs the policy of 'tiny'",
@@ -408,6 +412,13 @@ def test_given_policies_are_checkpoints_and_their_cells_have_a_kind_of_feedback(
     assert grid.feedback_settings("hh")["feedback"] == "preference"
     assert grid.contrast_settings("vader")["feedback"] == "reward"
     assert [row["about"]["given"] for row in grid.estimate_settings()["cells"]] == [True, True]
+
+
+def test_a_given_policy_of_another_task_serves_a_cell_with_every_subject():
+    config = given() | {"cells": [{"model": "tiny", "task": "hh"}]}
+    subjects = {"subjects": ["policy", "other_seed", "other_task"], "other_task": "vader"}
+    grid = Grid(config | {"settings": {"features": subjects}})
+    assert grid.donors["tiny/hh/seed0", "other_task"].address == "tiny/vader/seed0"
 
 
 def test_a_model_can_be_several_files():
