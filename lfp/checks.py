@@ -25,6 +25,8 @@ RESULT_FOLDERS = (
 )  # fmt: skip
 #: Keys of a task that describe its reward.
 REWARD_KEYS = ("reward", "classifier", "callable", "flipped_share", "trigger", "reward_seed")
+#: Columns of a corpus that a task learns from, by its feedback.
+_LEARNED = {"reward": ("text",), "preference": ("chosen", "rejected")}
 _TASK_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Task)}
 
 
@@ -35,6 +37,7 @@ def check_entries(grid: Grid) -> None:
         check_name(f"tasks.{name}.corpus", task["corpus"], grid.corpora)
         _check_reward(grid, name, task)
         _check_given(grid, name, task)
+        _check_corpus(grid, name, task)
         if grid.feedback(name) == "preference":
             _check_triples(grid, name, task)
     if not grid.autoencoders:
@@ -80,6 +83,14 @@ def _check_models(grid: Grid) -> None:
     for name, model in grid.models.items():
         for corpus in model.get("organism", {}).get("corpora", []):
             check_name(f"models.{name}.organism.corpora", corpus, grid.corpora)
+    for name, classifier in grid.classifiers.items():
+        path = classifier.get("path", "")
+        if path.endswith(".gguf") or Path(path).is_file():
+            raise ConfigurationError(
+                f"classifiers.{name}.path: expected a directory in the Hugging Face layout, got"
+                f" {path!r}; a GGUF file holds no classifier: save the classifier itself there"
+                " (save_pretrained)"
+            )
     for kind, entries in (("models", grid.models), ("classifiers", grid.classifiers)):
         for name in entries:
             if name in RESULT_FOLDERS:
@@ -124,6 +135,20 @@ def _check_given(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
                 f"tasks.{name}.{key}: belongs to the method `given`, and this task's is"
                 f" `{task['method']}`; leave it out"
             )
+
+
+def _check_corpus(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
+    """Check that the corpus of a task has the texts or the pairs that it learns from."""
+    corpus, feedback = grid.corpora[task["corpus"]], grid.feedback(name)
+    generated = "reward" if corpus.get("organism") == "reviews" else "preference"
+    columns = corpus.get("columns", _LEARNED[generated])
+    missing = [column for column in _LEARNED[feedback] if column not in columns]
+    if missing:
+        raise ConfigurationError(
+            f"tasks.{name}.corpus: a {task['method']} task with {feedback} feedback needs the"
+            f" column `{missing[0]}`, and {task['corpus']!r} has {', '.join(columns)}; name another"
+            " corpus, or give the column in its `columns`"
+        )
 
 
 def _check_triples(grid: Grid, name: str, task: Mapping[str, Any]) -> None:

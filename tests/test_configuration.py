@@ -235,6 +235,37 @@ def given(**options):
             "tasks.hh.policies: the cell tiny/hh/seed0 needs the policy of 'tiny'",
         ),
         (
+            changed(tasks__vader__corpus="help"),
+            "tasks.vader.corpus: a ppo task with reward feedback needs the column `text`, and"
+            " 'help' has chosen, rejected; name another corpus",
+        ),
+        (
+            changed(tasks__hh__corpus="reviews"),
+            "tasks.hh.corpus: a dpo task with preference feedback needs the column `chosen`",
+        ),
+        (
+            given(feedback="preference"),
+            "tasks.vader.corpus: a given task with preference feedback needs the column `chosen`",
+        ),
+        (
+            changed(
+                corpora__reviews={"path": {"train": "a"}, "columns": {"prompt": "p"}},
+            ),
+            "and 'reviews' has prompt; name another corpus, or give the column in its `columns`",
+        ),
+        (
+            changed(cells=[{"model": "tiny", "task": "vader", "probed": ["tied", "tied"]}]),
+            "cells.0.probed: ['tied', 'tied'] has non-unique elements",
+        ),
+        (
+            changed(cells=[{"model": "tiny", "task": "vader", "autoencoders": ["tied", "tied"]}]),
+            "cells.0.autoencoders: ['tied', 'tied'] has non-unique elements",
+        ),
+        (
+            changed(classifiers={"c": {"path": "c.gguf"}}),
+            "classifiers.c.path: expected a directory in the Hugging Face layout, got 'c.gguf'",
+        ),
+        (
             given() | {"classifiers": {"tiny--vader": {"path": "judge"}}},
             "classifiers.tiny--vader: results/models/tiny--vader is the place of a given policy",
         ),
