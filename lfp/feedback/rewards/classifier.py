@@ -73,8 +73,7 @@ def classifier_reward(
     )
     if missing := sorted(loading["missing_keys"]):
         raise ValueError(
-            f"{path}: the weights lack {missing[0]}, which would be drawn at random; give a"
-            " sequence classifier that was saved whole (save_pretrained)"
+            f"{path}: the weights lack {missing[0]}, which would be random; save a whole classifier"
         )
     model = model.to(device).eval()
     label = _label_number(model.config.id2label, positive, path)
