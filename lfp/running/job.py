@@ -169,8 +169,8 @@ def named_paths(names: str, paths: Sequence[str]) -> tuple[Paths, Paths]:
 def start(description: str | None) -> Job:
     """Parse the command line of a rule's script, and lease its GPUs.
 
-    `description` is the script's docstring. The command line is written by rules/common.smk: the
-    names of inputs and outputs are the rule's.
+    `description` is the script's docstring. The command line is that of
+    :data:`lfp.planning.JOB`: the names of inputs and outputs are the rule's.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--settings", type=json.loads, default={}, help="settings as JSON")
