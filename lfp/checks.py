@@ -25,6 +25,8 @@ RESULT_FOLDERS = (
 )  # fmt: skip
 #: Keys of a task that describe its reward.
 REWARD_KEYS = ("reward", "classifier", "callable", "flipped_share", "trigger", "reward_seed")
+#: Columns of a corpus that a task learns from, by its feedback.
+_LEARNED = {"reward": ("text",), "preference": ("chosen", "rejected")}
 _TASK_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Task)}
 
 
@@ -35,6 +37,7 @@ def check_entries(grid: Grid) -> None:
         check_name(f"tasks.{name}.corpus", task["corpus"], grid.corpora)
         _check_reward(grid, name, task)
         _check_given(grid, name, task)
+        _check_corpus(grid, name, task)
         if grid.feedback(name) == "preference":
             _check_triples(grid, name, task)
     if not grid.autoencoders:
@@ -49,10 +52,12 @@ def check_entries(grid: Grid) -> None:
 def check_cell(grid: Grid, cell: Cell) -> None:
     """Check the resolved settings of a cell."""
     check_policy(grid, cell)
+    _check_single_policy(grid, cell)
     _check_layers(grid, cell)
     _check_training(grid, cell)
     _check_autoencoders(grid, cell)
     _check_explainers(grid, cell)
+    _check_arms(cell)
 
 
 def source_digest(name: str) -> str:
@@ -78,6 +83,14 @@ def _check_models(grid: Grid) -> None:
     for name, model in grid.models.items():
         for corpus in model.get("organism", {}).get("corpora", []):
             check_name(f"models.{name}.organism.corpora", corpus, grid.corpora)
+    for name, classifier in grid.classifiers.items():
+        path = classifier.get("path", "")
+        if path.endswith(".gguf") or Path(path).is_file():
+            raise ConfigurationError(
+                f"classifiers.{name}.path: expected a directory in the Hugging Face layout, got"
+                f" {path!r}; a GGUF file holds no classifier: save the classifier itself there"
+                " (save_pretrained)"
+            )
     for kind, entries in (("models", grid.models), ("classifiers", grid.classifiers)):
         for name in entries:
             if name in RESULT_FOLDERS:
@@ -122,6 +135,20 @@ def _check_given(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
                 f"tasks.{name}.{key}: belongs to the method `given`, and this task's is"
                 f" `{task['method']}`; leave it out"
             )
+
+
+def _check_corpus(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
+    """Check that the corpus of a task has the texts or the pairs that it learns from."""
+    corpus, feedback = grid.corpora[task["corpus"]], grid.feedback(name)
+    generated = "reward" if corpus.get("organism") == "reviews" else "preference"
+    columns = corpus.get("columns", _LEARNED[generated])
+    missing = [column for column in _LEARNED[feedback] if column not in columns]
+    if missing:
+        raise ConfigurationError(
+            f"tasks.{name}.corpus: a {task['method']} task with {feedback} feedback needs the"
+            f" column `{missing[0]}`, and {task['corpus']!r} has {', '.join(columns)}; name another"
+            " corpus, or give the column in its `columns`"
+        )
 
 
 def _check_triples(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
@@ -171,14 +198,25 @@ def _check_entry(grid: Grid, where: str, entry: Mapping[str, Any]) -> None:
 
 
 def check_policy(grid: Grid, cell: Cell) -> None:
-    """Check that a cell of a given task has a policy, and asks for no other seed of it."""
-    if cell.method != "given":
-        return
-    policies = grid.tasks[cell.task]["policies"]
-    if cell.model not in policies:
+    """Check that a cell of a given task, or one that is trained for a control, has a policy."""
+    if cell.method == "given" and cell.model not in grid.tasks[cell.task]["policies"]:
         raise ConfigurationError(
             f"tasks.{cell.task}.policies: the cell {cell.address} needs the policy of"
             f" {cell.model!r}; give its path or hub"
+        )
+
+
+def _check_single_policy(grid: Grid, cell: Cell) -> None:
+    """Check that a given policy, which is one fine-tuning, is not taken for several."""
+    if cell.method != "given":
+        return
+    same = (c.seed for c in grid.cells if (c.model, c.task) == (cell.model, cell.task))
+    seeds = sorted(set(same))
+    if len(seeds) > 1:
+        raise ConfigurationError(
+            f"cell {cell.address}: seeds has {seeds}, and a given policy is one fine-tuning; leave"
+            " one seed, and for seeds of the autoencoder give variants of `autoencoders` their own"
+            " `seed`"
         )
     if "other_seed" in cell.settings["features"].subjects:
         raise ConfigurationError(
@@ -275,3 +313,12 @@ def _check_explainers(grid: Grid, cell: Cell) -> None:
     judge = cell.settings["explanations"].judge
     if judge:
         check_name(f"{where}: explanations.judge", judge, grid.services)
+
+
+def _check_arms(cell: Cell) -> None:
+    arms = cell.settings["ablation"].base_arms
+    if arms and "none" not in arms:
+        raise ConfigurationError(
+            f"cell {cell.address}: ablation.base_arms needs `none`, which the other arms are"
+            f" compared with, got {list(arms)}; add it, or set an empty list to leave the base out"
+        )

@@ -461,12 +461,21 @@ class Grid:
             "dtype": self.models[cell.model]["dtype"],
             "layers": layers,
             "trained_layers": layers * (2 if cell.lowest_layers else 1),
-            "autoencoders": len(cell.autoencoders),
+            "autoencoders": {
+                variant: self.autoencoder_settings(cell, variant).as_json()
+                for variant in cell.autoencoders
+            },
+            "main": cell.main,
+            "probed": list(cell.probed),
             "ablation": cell.until == "ablation",
             "triples": self.triples(cell.task),
             "kept": self.config["keep_activations"],
         }
-        settings = {stage: values.as_json() for stage, values in cell.settings.items()}
+        settings = {
+            stage: values.as_json()
+            for stage, values in cell.settings.items()
+            if stage != "autoencoder"
+        }
         shape = self.shape(cell.model)
         return {"address": cell.address, "shape": shape, "settings": settings, "about": about}
 

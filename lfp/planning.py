@@ -178,9 +178,10 @@ class Planner:
         return self.grid.models[wildcards.model]["gpus"]
 
     def finetune_gpus(self, wildcards: Any) -> int:
-        """GPUs of a job that fine-tunes the model."""
+        """GPUs of a job that fine-tunes the model; a given policy is only read."""
         wanted = self.grid.models[wildcards.model]["finetune_gpus"]
-        return self.gpus(wildcards) if wanted is None else wanted
+        given = self.grid.tasks[wildcards.task]["method"] == "given"
+        return self.gpus(wildcards) if given or wanted is None else wanted
 
     def threads(self, wildcards: Any) -> int:
         """Threads of a job that runs the model."""

@@ -134,6 +134,10 @@ def given(**options):
             "explanations.judge: unknown name 'x'",
         ),
         (
+            changed(settings={"ablation": {"base_arms": ["explained", "random"]}}),
+            "cell tiny/vader/seed0: ablation.base_arms needs `none`",
+        ),
+        (
             changed(settings={"contrasts": {"source": "rewrites"}}),
             "tasks.hh: rewrites.service must name the service",
         ),
@@ -221,11 +225,46 @@ def given(**options):
             "features.subjects has `other_seed`, and a given policy is the same for every seed",
         ),
         (
+            given() | {"cells": [{"model": "tiny", "task": "vader", "seeds": [0, 1]}]},
+            "cell tiny/vader/seed0: seeds has [0, 1], and a given policy is one fine-tuning",
+        ),
+        (
             changed(
-                tasks__hh__method="given",
+                tasks__hh={"method": "given", "corpus": "help", "feedback": "preference"},
                 settings={"features": {"subjects": ["policy", "other_task"], "other_task": "hh"}},
             ),
             "tasks.hh.policies: the cell tiny/hh/seed0 needs the policy of 'tiny'",
+        ),
+        (
+            changed(tasks__vader__corpus="help"),
+            "tasks.vader.corpus: a ppo task with reward feedback needs the column `text`, and"
+            " 'help' has chosen, rejected; name another corpus",
+        ),
+        (
+            changed(tasks__hh__corpus="reviews"),
+            "tasks.hh.corpus: a dpo task with preference feedback needs the column `chosen`",
+        ),
+        (
+            given(feedback="preference"),
+            "tasks.vader.corpus: a given task with preference feedback needs the column `chosen`",
+        ),
+        (
+            changed(
+                corpora__reviews={"path": {"train": "a"}, "columns": {"prompt": "p"}},
+            ),
+            "and 'reviews' has prompt; name another corpus, or give the column in its `columns`",
+        ),
+        (
+            changed(cells=[{"model": "tiny", "task": "vader", "probed": ["tied", "tied"]}]),
+            "cells.0.probed: ['tied', 'tied'] has non-unique elements",
+        ),
+        (
+            changed(cells=[{"model": "tiny", "task": "vader", "autoencoders": ["tied", "tied"]}]),
+            "cells.0.autoencoders: ['tied', 'tied'] has non-unique elements",
+        ),
+        (
+            changed(classifiers={"c": {"path": "c.gguf"}}),
+            "classifiers.c.path: expected a directory in the Hugging Face layout, got 'c.gguf'",
         ),
         (
             given() | {"classifiers": {"tiny--vader": {"path": "judge"}}},
@@ -435,6 +474,13 @@ def test_given_policies_are_checkpoints_and_their_cells_have_a_kind_of_feedback(
     assert grid.feedback_settings("hh")["feedback"] == "preference"
     assert grid.contrast_settings("vader")["feedback"] == "reward"
     assert [row["about"]["given"] for row in grid.estimate_settings()["cells"]] == [True, True]
+
+
+def test_a_given_policy_of_another_task_serves_a_cell_with_every_subject():
+    config = given() | {"cells": [{"model": "tiny", "task": "hh"}]}
+    subjects = {"subjects": ["policy", "other_seed", "other_task"], "other_task": "vader"}
+    grid = Grid(config | {"settings": {"features": subjects}})
+    assert grid.donors["tiny/hh/seed0", "other_task"].address == "tiny/vader/seed0"
 
 
 def test_a_model_can_be_several_files():

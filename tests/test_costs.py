@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lfp.costs import estimate
 from lfp.grid import ConfigurationError, Grid
+from lfp.interventions.arms import ARMS, Arm
 from lfp.sae.architectures.standard import Standard
 from lfp.schema import SCHEMA_PATH
 from lfp.settings import Autoencoder
@@ -68,6 +69,29 @@ def test_more_work_costs_more_and_every_stage_is_there(paper):
         > 10 * total("pythia-160m/hh/seed0")
         > 10 * total("pythia-70m/hh/seed0") / 3
     )
+
+
+def test_variants_and_arms_cost_what_their_own_settings_say(paper, monkeypatch):
+    def stages(variants: dict, **cell) -> dict[str, estimate.Cost]:
+        entry = {"model": "pythia-70m", "task": "vader", "autoencoders": list(variants), **cell}
+        grid = Grid(paper | {"autoencoders": variants, "cells": [entry]})
+        [row] = grid.estimate_settings()["cells"]
+        shape = estimate.Shape(**row["shape"])
+        found = estimate.cell_costs(shape, row["settings"], row["about"], MACHINE)
+        return {cost.stage: cost for cost in found}
+
+    plain = stages({"a": {"epochs": 1}})
+    larger = stages({"a": {"sizes": [1, 16], "epochs": 50}})
+    trained = [costs["autoencoders"].exaflops for costs in (plain, larger)]
+    assert trained[1] == pytest.approx(trained[0] * 50 * 17 / 3)
+    both = stages({"a": {"epochs": 1}, "b": {"epochs": 2, "reads": "base"}}, probed=["a", "b"])
+    assert both["autoencoders"].exaflops == pytest.approx(3 * trained[0])
+    for stage in ("activations", "features"):
+        assert both[stage].exaflops == pytest.approx(2 * plain[stage].exaflops)
+    # The arm that draws is known by its kind and not by its name.
+    monkeypatch.setitem(ARMS, "none", ARMS["random"])
+    monkeypatch.setitem(ARMS, "random", Arm())
+    assert stages({"a": {}})["ablation"].exaflops == pytest.approx(plain["ablation"].exaflops)
 
 
 def test_a_model_without_a_shape_is_named(paper):

@@ -12,7 +12,11 @@ from safetensors.numpy import load_file
 
 from lfp.explaining import exports
 from lfp.models.hooks import site_activations
+from lfp.models.loading import save_model
 from lfp.sae.architectures.standard import Standard
+from lfp.sae.harvest import harvest_folder
+from lfp.settings import Autoencoder
+from tests.conftest import run_job
 
 
 def test_windows_pack_all_texts_without_padding(tokenizer):
@@ -41,6 +45,33 @@ def test_a_cache_rebuilds_the_code_of_every_token(neox, tokenizer, reviews, tmp_
         np.testing.assert_array_equal(tensors["tokens"], windows)
     config = json.loads((tmp_path / "a.0" / "config.json").read_text())
     assert (config["cache_ctx_len"], config["n_tokens"], config["model_name"]) == (12, 84, "m")
+
+
+def test_the_side_of_a_hook_is_told(neox, tokenizer, reviews, tmp_path):
+    save_model(neox, tokenizer, tmp_path / "policy")
+    (tmp_path / "activations").mkdir()
+    sequences = tokenizer(reviews[:20])["input_ids"]
+    pad = tokenizer.pad_token_id
+    harvest_folder(
+        neox, sequences, tmp_path / "activations", [1], pad, 8, 0, {"code": "1"}, "heads"
+    )
+    settings = Autoencoder(site="heads").as_json() | {"seed": 0, "layer": 1, "model": "m"}
+    trained = run_job(
+        "autoencoders", settings, {"activations": "activations"}, {"layer": "sae/layer1"}, tmp_path
+    )
+    assert trained.returncode == 0, trained.stderr
+    about = json.loads((tmp_path / "sae" / "layer1" / "x1" / "cfg.json").read_text())["metadata"]
+    assert about["hook_side"] == "input"
+    pd.DataFrame({"text": reviews}).to_parquet(tmp_path / "test.parquet")
+    inputs = {
+        "policy": "policy", "corpus": "test.parquet", "autoencoders": ["sae/layer1"],
+        "explanations": [],
+    }  # fmt: skip
+    settings = {"windows": 4, "model": "m", "source": "s", "dtype": "float32", "seed": 0}
+    exported = run_job("export", settings, inputs, {"export": "export"}, tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    cache = tmp_path / "export" / "delphi" / "latents" / about["hook_name"]
+    assert json.loads((cache / "config.json").read_text())["hook_side"] == "input"
 
 
 def test_only_explained_features_are_exported():

@@ -4,6 +4,7 @@ pair is exact where it can be known.
 
 import copy
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -67,6 +68,16 @@ def test_another_way_to_cut_text_is_named(neox, tokenizer):
     lower.backend_tokenizer.normalizer = normalizers.Lowercase()
     with pytest.raises(ValueError, match="text \"The film wasn't good"):
         given.check_pair(neox, neox, tokenizer, lower)
+
+
+def test_another_end_of_text_is_named(neox, tokenizer):
+    other, padded = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
+    other.eos_token = tokenizer.convert_ids_to_tokens(7)
+    message = f"eos_token: {tokenizer.eos_token!r} in the base's tokenizer, {other.eos_token!r} in"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        given.check_pair(neox, neox, tokenizer, other)
+    padded.pad_token = tokenizer.convert_ids_to_tokens(7)
+    given.check_pair(neox, neox, tokenizer, padded)
 
 
 def test_other_tensors_are_named(neox, tokenizer):

@@ -99,6 +99,14 @@ def test_topk_keeps_no_more_latents_than_there_are(tmp_path):
         Grid(changed(autoencoders=variants, cells=[{"model": "tiny", "task": "vader"}]))
 
 
+def test_a_given_policy_takes_the_gpus_of_reading(tmp_path):
+    several = {"models__tiny__gpus": 1, "models__tiny__finetune_gpus": 4}
+    group = planner(tmp_path, **several, tasks__vader__method="grpo")
+    task = {"method": "given", "corpus": "reviews", "policies": {"tiny": {"path": "tuned"}}}
+    given = planner(tmp_path, **several, tasks__vader=task)
+    assert [plan.finetune_gpus(of()) for plan in (group, given)] == [4, 1]
+
+
 def test_the_probe_is_an_input_where_an_arm_reads_it(tmp_path):
     arms = {"arms": ["none", "explained"], "base_arms": ["none", "top_probe_weight"]}
     plan = planner(tmp_path, cell={"settings": {"ablation": arms}})

@@ -128,9 +128,14 @@ def test_a_classifiers_logit_is_the_reward(classifier):
 
 
 def test_a_classifier_without_the_label_or_safe_weights_is_refused(classifier):
-    path, *_ = classifier
+    path, model, _ = classifier
     with pytest.raises(ValueError, match="no label 'JOY'; the classifier has NEGATIVE, POSITIVE"):
         task_reward({"kind": "classifier", "positive": "JOY"}, 5.0, 10.0, "full", [str(path)])
+    model.model.save_pretrained(path)  # the language model without its head
+    with pytest.raises(
+        ValueError, match=r"the weights lack score\.weight, which would be random; save"
+    ):
+        task_reward({"kind": "classifier", "positive": 1}, 5.0, 10.0, "full", [str(path)])
     (path / "model.safetensors").rename(path / "weights.bin")
     with pytest.raises(FileNotFoundError, match="safetensors"):
         task_reward({"kind": "classifier", "positive": 1}, 5.0, 10.0, "full", [str(path)])

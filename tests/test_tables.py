@@ -74,6 +74,23 @@ def test_addresses_name_subject():
     assert labels(path) == expected
 
 
+def test_names_with_a_dot_are_read_back_whole():
+    cell = "results/m-2.1/t/seed3"
+    named = [
+        labels(f"{cell}/{path}")
+        for path in (
+            "sae/l1-0.001/metrics.json",
+            "sae/l1-0.003/layer2",
+            "probes/tied.v2/policy/metrics.json",
+            "ablation/tied.v2/policy.neutral.parquet",
+            "explanations/tied.v2/scores/gpt-4.1.parquet",
+        )
+    ]
+    assert [name["sae"] for name in named] == ["l1-0.001", "l1-0.003", *["tied.v2"] * 3]
+    assert [name.get("subject") for name in named[2:]] == ["policy", "policy", None]
+    assert (named[-1]["model"], named[-1]["explainer"]) == ("m-2.1", "gpt-4.1")
+
+
 @pytest.mark.parametrize(
     ("interval", "expected", "value", "verdict"),
     [

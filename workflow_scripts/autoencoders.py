@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lfp.files import artefacts, writing
+from lfp.models.sites import SITES
 from lfp.running import job
 from lfp.settings import Autoencoder
 
@@ -17,6 +18,7 @@ def main() -> None:
     path = Path(run.input.activations) / f"layer{layer}.safetensors"
     data = artefacts.open_tensor(path, "activations")
     origin = {"hook_name": artefacts.read_metadata(path)["hook_name"]}
+    origin |= {"hook_side": SITES[settings.site].side}
     origin |= {"model_name": run.settings["model"], **asdict(settings)}
     widths = [size * data.shape[1] for size in settings.sizes]
     state = run.state_path(run.output.layer)

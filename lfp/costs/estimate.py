@@ -15,6 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from lfp.interventions.arms import ARMS
+from lfp.probing.subjects import SUBJECTS
 from lfp.settings import Machine
 
 GB = 1e9
@@ -140,9 +142,9 @@ def cell_costs(
     """Costs of all stages of a cell.
 
     `settings` are those of the cell by stage. `cell` tells ``given`` (whether its policy is),
-    ``preference``, ``layers`` (probed), ``trained_layers``, ``autoencoders`` (variants),
-    ``triples``, ``dtype``, ``ablation`` (whether it gets that far) and ``kept`` (whether
-    activations are).
+    ``preference``, ``layers`` (probed), ``trained_layers`` (of the main variant), ``autoencoders``
+    (settings by variant), ``main`` and ``probed`` (variants), ``triples``, ``dtype``, ``ablation``
+    (whether it gets that far) and ``kept`` (whether activations are).
     """
     weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
     tune = dpo_cost if cell["preference"] else ppo_cost
@@ -173,29 +175,36 @@ def _dictionary_costs(
     machine: Machine,
     weight: int,
 ) -> list[Cost]:
-    """Costs of the activations and of the autoencoders."""
+    """Costs of the activations and of the autoencoders.
+
+    Every site of policy and base is a harvest. That of the base counts for each cell that reads it.
+    """
     reading, d = settings["activations"], shape.d_model
+    variants = cell["autoencoders"]
     tokens = reading["texts"] * reading["max_tokens"]
-    harvested = (shape.n_layers if cell["kept"] else cell["trained_layers"]) * tokens * d * HALF
+    harvests = len({(sae["reads"], sae["site"]) for sae in variants.values()})
+    layers = shape.n_layers if cell["kept"] else cell["trained_layers"]
+    harvested = harvests * layers * tokens * d * HALF
     activations = _cost(
         "activations",
         machine,
-        tokens * shape.forward,
+        harvests * tokens * shape.forward,
         **{"disk_gb" if cell["kept"] else "scratch_gb": harvested},
         gpu_memory_gb=reading_memory(shape, reading["batch_size"] * reading["max_tokens"], weight),
         host_memory_gb=2 * FLOAT * shape.parameters,
     )
-    sae = settings["autoencoder"]
-    size = sum(sae["sizes"]) * d * d
-    trained = cell["layers"] * cell["autoencoders"] + cell["trained_layers"] - cell["layers"]
+    sizes = {name: sum(sae["sizes"]) * d * d for name, sae in variants.items()}
+    trained = {name: cell["trained_layers" if name == cell["main"] else "layers"] for name in sizes}
     autoencoders = _cost(
         "autoencoders",
         machine,
-        trained * tokens * sae["epochs"] * 12 * size,
-        disk_gb=trained * 2 * size * FLOAT,
+        sum(trained[name] * tokens * variants[name]["epochs"] * 12 * sizes[name] for name in sizes),
+        disk_gb=sum(trained[name] * 2 * sizes[name] * FLOAT for name in sizes),
         # Activations are read from their file: the memory that holds a layer is the system's
         # cache and can be less.
-        gpu_memory_gb=FLOAT * (8 * size + 8 * sae["batch_size"] * d),
+        gpu_memory_gb=max(
+            FLOAT * (8 * sizes[name] + 8 * variants[name]["batch_size"] * d) for name in sizes
+        ),
         host_memory_gb=tokens * d * HALF,
     )
     return [activations, autoencoders]
@@ -208,19 +217,20 @@ def _features_cost(
     machine: Machine,
     weight: int,
 ) -> Cost:
-    """Cost of the features of the contrast triples."""
-    subjects = [name for name in settings["subjects"] if name != "text"]
-    read = 3 * cell["triples"] * settings["max_tokens"] * len(subjects)
-    # Latents, reconstruction, raw activations, random code and embedding.
-    width = cell["layers"] * shape.d_model * 5
+    """Cost of the features of the contrast triples, which every probed variant reads anew."""
+    subjects = [name for name in settings["subjects"] if SUBJECTS[name].load]
+    read = 3 * cell["triples"] * settings["max_tokens"] * len(subjects) * len(cell["probed"])
+    # Latents and random code of the smallest size; reconstruction, raw activations and embedding.
+    sizes = [cell["autoencoders"][name]["sizes"][0] for name in cell["probed"]]
+    widths = [cell["layers"] * shape.d_model * (2 * size + 3) for size in sizes]
     in_flight = settings["batch_size"] * settings["max_tokens"]
     return _cost(
         "features",
         machine,
         read * shape.forward,
-        disk_gb=3 * cell["triples"] * width * FLOAT * len(subjects),
+        disk_gb=3 * cell["triples"] * sum(widths) * FLOAT * len(subjects),
         gpu_memory_gb=reading_memory(shape, in_flight, weight),
-        host_memory_gb=3 * cell["triples"] * width * FLOAT * 3,
+        host_memory_gb=3 * cell["triples"] * max(widths) * FLOAT * 3,
     )
 
 
@@ -241,7 +251,8 @@ def _explained_costs(
     strongest = (2 * explaining["evidence_top"] + explaining["evidence_random"]) * explaining[
         "excerpt_tokens"
     ]
-    held = cell["layers"] * shape.d_model * (strongest + WORDS) * FLOAT
+    latents = cell["autoencoders"][cell["main"]]["sizes"][0] * shape.d_model
+    held = cell["layers"] * latents * (strongest + WORDS) * FLOAT
     in_flight = explaining["batch_size"] * explaining["max_tokens"]
     explained = _cost(
         "explanations",
@@ -251,9 +262,8 @@ def _explained_costs(
         host_memory_gb=held + 2 * codes,
     )
     ablating = settings["ablation"]
-    actions = len(ablating["actions"]) - 1 if "explained" in ablating["arms"] else 0
-    arms = [*ablating["arms"], *ablating["base_arms"]]
-    draws = sum(ablating["random_draws"] if arm == "random" else 1 for arm in arms) + actions
+    draws = _runs(ablating["arms"], ablating["random_draws"], len(ablating["actions"]))
+    draws += _runs(ablating["base_arms"], ablating["random_draws"], 1)
     length = (
         ablating["prompt_tokens" if cell["preference"] else "prefix_tokens"]
         + ablating["new_tokens"]
@@ -270,6 +280,14 @@ def _explained_costs(
         host_memory_gb=2 * FLOAT * shape.parameters,
     )
     return [explained, ablated]
+
+
+def _runs(arms: Sequence[str], draws: int, actions: int) -> int:
+    """Runs of all `arms`: one of each, for each of its random sets and of its actions."""
+    kinds = [ARMS[arm] for arm in arms]
+    return sum(
+        (draws if kind.draws else 1) * (actions if kind.all_actions else 1) for kind in kinds
+    )
 
 
 def grid_costs(cells: Sequence[Mapping[str, Any]], machine: Machine) -> pd.DataFrame:

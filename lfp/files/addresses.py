@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 _ADDRESS = re.compile(r"(?:^|/)(?P<model>[^/]+)/(?P<task>[^/]+)/seed(?P<seed>\d+)/(?P<rest>.+)$")
+#: Endings of artefacts' files. Names of a configuration may have dots, too, so nothing else is cut.
+_ENDING = re.compile(r"\.(neutral\.parquet|parquet|safetensors|json)$")
 
 
 def labels(path: str | Path) -> dict[str, Any]:
@@ -24,7 +26,7 @@ def labels(path: str | Path) -> dict[str, Any]:
         "task": match["task"],
         "seed": int(match["seed"]),
     }
-    parts = match["rest"].split("/")
+    parts = _ENDING.sub("", match["rest"]).split("/")
     names = {
         "probes": ("sae", "subject"),
         "sae": ("sae",),
@@ -32,10 +34,9 @@ def labels(path: str | Path) -> dict[str, Any]:
         "ablation": ("sae", "subject"),
         "explanations": ("sae",),
     }
-    values = [part.split(".")[0] for part in parts[1:]]
     if parts[0] == "explanations":
-        result["explainer"] = values[-1]
-    return result | dict(zip(names.get(parts[0], ()), values, strict=False))
+        result["explainer"] = parts[-1]
+    return result | dict(zip(names.get(parts[0], ()), parts[1:], strict=False))
 
 
 def of(inputs: Sequence[str], name: str) -> list[str]:

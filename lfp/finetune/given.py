@@ -42,9 +42,9 @@ def check_pair(
 ) -> None:
     """Raise ValueError where `policy` cannot be a fine-tuned `base`.
 
-    Both need one vocabulary with the same ids, one way to cut text into tokens, one architecture,
-    and tensors of the same names and shapes. The message names the first token, text or tensor
-    that differs.
+    Both need one vocabulary with the same ids, one way to cut text into tokens, one end-of-text
+    token, one architecture, and tensors of the same names and shapes. The message names the first
+    token, text or tensor that differs.
     """
     _check_tokenizers(base_tokenizer, policy_tokenizer)
     families = [model.config.model_type for model in (base, policy)]
@@ -73,7 +73,10 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def _check_tokenizers(base: PreTrainedTokenizerBase, policy: PreTrainedTokenizerBase) -> None:
-    """Raise ValueError at the first token, by id, or sample text where the tokenizers differ."""
+    """Raise ValueError at the first token, by id, or sample text where the tokenizers differ.
+
+    Padding tokens may differ: they are masked wherever they pad.
+    """
     advice = (
         "Name the checkpoint that the policy was fine-tuned from as the base, with its tokenizer;"
         " tokens that fine-tuning added must be taken out of the policy"
@@ -93,6 +96,13 @@ def _check_tokenizers(base: PreTrainedTokenizerBase, policy: PreTrainedTokenizer
                 f"text {text!r}: the base's tokenizer gives the ids {ids[0]}, the given policy's"
                 f" {ids[1]}. {advice}"
             )
+    ends = [tokenizer.eos_token for tokenizer in (base, policy)]
+    if ends[0] != ends[1]:
+        raise ValueError(
+            f"eos_token: {ends[0]!r} in the base's tokenizer, {ends[1]!r} in the given policy's."
+            " Completions of both must end at one token: save the policy with the tokenizer of its"
+            " base, or the base with the policy's"
+        )
 
 
 @torch.no_grad()

@@ -358,7 +358,10 @@ class Cell(Settings):
         contains="heuristic",
     )
     autoencoders: tuple[str, ...] | None = setting(
-        None, "Variants to train; null takes the first of `autoencoders`.", min_items=1
+        None,
+        "Variants to train; null takes the first of `autoencoders`.",
+        min_items=1,
+        unique=True,
     )
     main: str | None = setting(
         None,
@@ -369,6 +372,7 @@ class Cell(Settings):
         "Variants whose features are probed, e.g. seeds of one autoencoder; `main` must be among"
         " them, and null takes it alone.",
         min_items=1,
+        unique=True,
     )
     until: str = setting(
         "ablation",

@@ -386,8 +386,8 @@ class Ablation(Settings):
     )
     base_arms: tuple[str, ...] = setting(
         ("none", "explained", "random"),
-        "Sets of features that are ablated in the base, for the difference in differences; an empty"
-        " list leaves the base out.",
+        "Sets of features that are ablated in the base, for the difference in differences; `none`"
+        " must be among them, and an empty list leaves the base out.",
         choices="arms",
         unique=True,
     )

@@ -55,7 +55,7 @@ def classifier_reward(
     FileNotFoundError
         Without safetensors weights.
     ValueError
-        For a label that the classifier does not have.
+        For a label that the classifier does not have, or weights that lack a tensor.
     """
     import numpy as np
     import torch
@@ -68,9 +68,13 @@ def classifier_reward(
             f"{path}: no *.safetensors weights; convert the classifier (save_pretrained) first"
         )
     tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        path, use_safetensors=True, local_files_only=True
+    model, loading = AutoModelForSequenceClassification.from_pretrained(
+        path, use_safetensors=True, local_files_only=True, output_loading_info=True
     )
+    if missing := sorted(loading["missing_keys"]):
+        raise ValueError(
+            f"{path}: the weights lack {missing[0]}, which would be random; save a whole classifier"
+        )
     model = model.to(device).eval()
     label = _label_number(model.config.id2label, positive, path)
     if model.config.pad_token_id is None:
