@@ -10,17 +10,18 @@ import torch
 import transformers
 from torch.nn import functional as F
 
-from lfp.models.architectures import (
-    ARCHITECTURES,
-    blocks,
+from lfp.models.architectures import ARCHITECTURES, blocks, output_logits, width
+from lfp.models.generation import generate
+from lfp.models.hooks import (
+    captured,
+    captured_final,
+    continuations,
+    edited,
     hook_name,
-    output_logits,
+    site_activations,
     site_modules,
     site_width,
-    width,
 )
-from lfp.models.generation import generate
-from lfp.models.hooks import captured, captured_final, continuations, edited, site_activations
 from lfp.models.sites import SITES
 from lfp.models.tokens import pad_batch, position_ids
 

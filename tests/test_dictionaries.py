@@ -10,8 +10,7 @@ import torch
 from lfp.files import artefacts, provenance
 from lfp.interventions.ablation import set_features
 from lfp.interventions.actions import ACTIONS
-from lfp.models.architectures import site_width
-from lfp.models.hooks import edited, site_activations
+from lfp.models.hooks import edited, site_activations, site_width
 from lfp.models.sites import SITES
 from lfp.sae import store, training
 from lfp.sae.architectures import ARCHITECTURES

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lfp.finetune import MEASURES, divergence
-from lfp.models.architectures import site_modules
+from lfp.models.hooks import site_modules
 
 
 def test_an_untouched_model_has_not_diverged(model):

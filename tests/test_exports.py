@@ -31,10 +31,9 @@ def test_a_cache_rebuilds_the_code_of_every_token(neox, tokenizer, reviews, tmp_
     torch.manual_seed(0)
     autoencoders = {layer: Standard(16, 20) for layer in (0, 2)}
     windows = exports.packed_windows(tokenizer, reviews, 12, 7)
-    found = exports.active_features(neox, autoencoders, windows, 3)
-    exports.write_delphi_cache(
-        tmp_path, {0: "a.0", 2: "a.2"}, found, windows, 20, {"model_name": "m"}
-    )
+    active = exports.active_features(neox, autoencoders, windows, 3)
+    places = {layer: {"hook_name": f"a.{layer}", "hook_side": "output"} for layer in autoencoders}
+    exports.write_delphi_cache(tmp_path, places, active, windows, 20, {"model_name": "m"})
     [(_, _, values)] = list(site_activations(neox, windows.tolist(), [0, 2], 1, 7))
     for layer, sae in autoencoders.items():
         tensors = load_file(tmp_path / f"a.{layer}" / "0_19.safetensors")

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from lfp.files import artefacts
 from lfp.finetune import given, ppo
-from lfp.models.architectures import site_modules
+from lfp.models.hooks import site_modules
 from lfp.models.loading import load_model, load_tokenizer, load_whole_model, save_model
 from lfp.organisms.generate import generate_corpus
 from lfp.organisms.tokenizers import train_tokenizer

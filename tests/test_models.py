@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from lfp.models.architectures import blocks, site_modules
+from lfp.models.architectures import blocks
 from lfp.models.generation import generate, response_mask
-from lfp.models.hooks import captured, edited, site_activations
+from lfp.models.hooks import captured, edited, site_activations, site_modules
 from lfp.models.loading import load_model, load_tokenizer, save_model, untrained_model
 from lfp.models.tokens import pad_batch, word_mask
 from lfp.organisms import pretraining

@@ -9,7 +9,7 @@ from lfp.texts.corpora import documents
 def main() -> None:
     run = job.start(__doc__)
     device, layers, site = run.device, run.settings["layers"], run.settings["site"]
-    from lfp.models.architectures import site_width
+    from lfp.models.hooks import site_width
     from lfp.models.loading import load_model, load_tokenizer
     from lfp.models.tokens import encode
     from lfp.sae.harvest import disk_bytes, harvest_folder

@@ -4,7 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lfp.files import artefacts, writing
-from lfp.models.sites import SITES
 from lfp.running import job
 from lfp.settings import Autoencoder
 
@@ -17,8 +16,8 @@ def main() -> None:
     settings = Autoencoder.of(run.settings)
     path = Path(run.input.activations) / f"layer{layer}.safetensors"
     data = artefacts.open_tensor(path, "activations")
-    origin = {"hook_name": artefacts.read_metadata(path)["hook_name"]}
-    origin |= {"hook_side": SITES[settings.site].side}
+    place = artefacts.read_metadata(path)
+    origin = {name: place[name] for name in ("hook_name", "hook_side")}
     origin |= {"model_name": run.settings["model"], **asdict(settings)}
     widths = [size * data.shape[1] for size in settings.sizes]
     state = run.state_path(run.output.layer)

@@ -1,7 +1,6 @@
 """Export a cell's latents as delphi's cache and its explanations as Neuronpedia's JSON lines."""
 
 from lfp.files import artefacts, writing
-from lfp.models.sites import SITES
 from lfp.running import job
 from lfp.settings import Export
 from lfp.texts.corpora import documents
@@ -13,7 +12,6 @@ def main() -> None:
     from lfp.explaining import exports
     from lfp.models.loading import load_model, load_tokenizer
     from lfp.sae import store
-    from lfp.sae.architectures.base import site_of
 
     tokenizer = load_tokenizer(run.input.policy)
     policy = load_model(run.input.policy, device, run.settings["dtype"])
@@ -25,14 +23,13 @@ def main() -> None:
         "model_name": str(run.input.policy),
         "dataset_repo": str(run.input.corpus),
         "dataset_column": "text",
-        "hook_side": SITES[site_of(autoencoders)].side,
     }
     tables = [artefacts.read_table(path) for path in run.input.explanations]
     model, source = run.settings["model"], run.settings["source"]
     with writing.directory_aside(run.output.export, run.stamp) as folder:
         exports.write_delphi_cache(
             folder / "delphi" / "latents",
-            exports.hook_names(policy, autoencoders),
+            exports.hook_places(policy, autoencoders),
             active,
             windows,
             next(iter(autoencoders.values())).d_sae,

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lfp.explaining.exemplars import tokens_of
 from lfp.explaining.scores import excerpts_of_feature, windows
 from lfp.files.resume import Clock, load_tensors, save_tensors
-from lfp.models.hooks import length_batches, site_activations
+from lfp.models.hooks import site_activations
+from lfp.models.tokens import length_batches
 from lfp.reporting.progress import Progress
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.settings import Explanations

@@ -17,8 +17,7 @@ import torch
 from safetensors.numpy import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lfp.models.architectures import hook_name
-from lfp.models.hooks import captured
+from lfp.models.hooks import captured, hook_place
 from lfp.reporting.progress import Progress
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 
@@ -66,7 +65,7 @@ def active_features(
 
 def write_delphi_cache(
     folder: Path,
-    hook_names: Mapping[int, str],
+    places: Mapping[int, Mapping[str, str]],
     active: Iterator[tuple[int, np.ndarray, np.ndarray]],
     windows: np.ndarray,
     d_sae: int,
@@ -83,8 +82,8 @@ def write_delphi_cache(
     ----------
     folder
         Folder to write into.
-    hook_names
-        Name of the hook of each layer, which names its folder.
+    places
+        ``hook_name`` of each layer, which names its folder, and ``hook_side``.
     active
         Layer, locations [n, 3] (window, position, feature) and activations [n], in any number of
         parts (:func:`active_features`).
@@ -95,13 +94,13 @@ def write_delphi_cache(
     about
         Further keys of the configuration (``model_name``, ``dataset_repo`` and the like).
     """
-    parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {layer: [] for layer in hook_names}
-    for layer, places, values in active:
-        parts[layer].append((places, values))
-    for layer, hook in hook_names.items():
-        target = folder / hook
+    parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {layer: [] for layer in places}
+    for layer, locations, values in active:
+        parts[layer].append((locations, values))
+    for layer, place in places.items():
+        target = folder / place["hook_name"]
         target.mkdir(parents=True)
-        locations = np.concatenate([places for places, _ in parts[layer]])
+        locations = np.concatenate([rows for rows, _ in parts[layer]])
         small = len(windows) < 2**16 and d_sae < 2**16
         tensors = {
             "locations": np.ascontiguousarray(locations, dtype=np.uint16 if small else np.uint32),
@@ -115,6 +114,7 @@ def write_delphi_cache(
             "cache_ctx_len": windows.shape[1],
             "n_tokens": windows.size,
             "n_splits": 1,
+            "hook_side": place["hook_side"],
             **about,
         }
         (target / "config.json").write_text(
@@ -156,8 +156,8 @@ def write_neuronpedia(path: Path, tables: Sequence[pd.DataFrame], model: str, so
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def hook_names(
+def hook_places(
     model: PreTrainedModel, autoencoders: Mapping[int, SparseAutoencoder]
-) -> dict[int, str]:
-    """The name of the module that each layer's latents read, by layer."""
-    return {layer: hook_name(model, layer, sae.site) for layer, sae in autoencoders.items()}
+) -> dict[int, dict[str, str]]:
+    """The module, and its side, that each layer's latents read, by layer."""
+    return {layer: hook_place(model, layer, sae.site) for layer, sae in autoencoders.items()}

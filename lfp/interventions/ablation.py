@@ -22,7 +22,8 @@ from lfp.interventions.actions import ACTIONS
 from lfp.interventions.arms import ARMS, Candidates
 from lfp.interventions.completions import completion_rewards
 from lfp.interventions.selection import FeatureSet, explained_set, share_within_decile
-from lfp.models.hooks import Edit, text_losses
+from lfp.models.hooks import Edit, edited
+from lfp.models.losses import text_losses
 from lfp.registry import nearest
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.settings import Ablation
@@ -210,7 +211,8 @@ def ablate(
     )  # fmt: skip
     losses, pad = [], tokenizer.pad_token_id
     for edit in edits:
-        nats, counts = text_losses(model, neutral, pad, settings.batch_size, edit, site)
+        with edited(model, edit, site):
+            nats, counts = text_losses(model, neutral, pad, settings.batch_size)
         losses.append(pd.DataFrame({"text": np.arange(len(nats)), "loss": nats / counts}))
     return Ablated(_labelled(scored, under), _labelled(losses, under))
 

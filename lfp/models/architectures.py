@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-
-from lfp.models.sites import SITES
 
 
 @dataclass(frozen=True)
@@ -71,30 +68,6 @@ def architecture(model: PreTrainedModel) -> Architecture:
 def blocks(model: PreTrainedModel) -> nn.ModuleList:
     """The transformer blocks of a causal language model, first to last."""
     return model.get_submodule(architecture(model).blocks)
-
-
-def site_modules(
-    model: PreTrainedModel, layers: Iterable[int], site: str = "mlp"
-) -> dict[int, nn.Module]:
-    """The module of a `site` (:data:`lfp.models.sites.SITES`) in each of `layers`."""
-    stack = blocks(model)
-    name = getattr(architecture(model), SITES[site].module)
-    return {layer: stack[layer].get_submodule(name) for layer in layers}
-
-
-def hook_name(model: PreTrainedModel, layer: int, site: str = "mlp") -> str:
-    """Dotted path of the module that a layer's `site` is a side of."""
-    family = architecture(model)
-    return f"{family.blocks}.{layer}.{getattr(family, SITES[site].module)}".rstrip(".")
-
-
-def site_width(model: PreTrainedModel, site: str = "mlp") -> int:
-    """Width of a `site`: d_model, or that of all heads together."""
-    config = model.config.get_text_config()
-    if (SITES[site].module, SITES[site].side) != ("attention_output", "input"):
-        return config.hidden_size
-    heads = config.num_attention_heads
-    return heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
 
 
 def width(model: PreTrainedModel) -> int:

@@ -5,19 +5,18 @@ Hooks are always removed again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from lfp.models.architectures import architecture, site_modules
+from lfp.models.architectures import architecture, blocks
 from lfp.models.sites import SITES
-from lfp.models.tokens import pad_batch, position_ids
+from lfp.models.tokens import length_batches, pad_batch, position_ids
 from lfp.reporting.progress import Progress
 
 #: An edit maps the activations of a site [batch, token, width] to their replacement.
@@ -26,6 +25,38 @@ Edit = Callable[[torch.Tensor], torch.Tensor]
 
 class _EnoughError(Exception):
     """Raised inside a forward pass once the last wanted activations are there."""
+
+
+def site_modules(
+    model: PreTrainedModel, layers: Iterable[int], site: str = "mlp"
+) -> dict[int, nn.Module]:
+    """The module of a `site` (:data:`lfp.models.sites.SITES`) in each of `layers`."""
+    stack = blocks(model)
+    name = getattr(architecture(model), SITES[site].module)
+    return {layer: stack[layer].get_submodule(name) for layer in layers}
+
+
+def hook_name(model: PreTrainedModel, layer: int, site: str = "mlp") -> str:
+    """Dotted path of the module that a layer's `site` is a side of."""
+    family = architecture(model)
+    return f"{family.blocks}.{layer}.{getattr(family, SITES[site].module)}".rstrip(".")
+
+
+def site_width(model: PreTrainedModel, site: str = "mlp") -> int:
+    """Width of a `site`: d_model, or that of all heads together."""
+    config = model.config.get_text_config()
+    if (SITES[site].module, SITES[site].side) != ("attention_output", "input"):
+        return config.hidden_size
+    heads = config.num_attention_heads
+    return heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+
+
+def hook_place(model: PreTrainedModel, layer: int, site: str = "mlp") -> dict[str, str]:
+    """The place that a layer's `site` is read at, as it is written beside what was read.
+
+    ``hook_name`` is the module's path (:func:`hook_name`) and ``hook_side`` the side of it.
+    """
+    return {"hook_name": hook_name(model, layer, site), "hook_side": SITES[site].side}
 
 
 def _hook(module: nn.Module, site: str, change: Callable[[torch.Tensor], torch.Tensor | None]):
@@ -100,12 +131,6 @@ def edited(model: PreTrainedModel, edits: Mapping[int, Edit], site: str = "mlp")
     finally:
         for handle in handles:
             handle.remove()
-
-
-def length_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
-    """Indices in batches of like length, so that little is padded; every index occurs once."""
-    order = np.argsort(np.asarray(lengths), kind="stable")
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 @torch.no_grad()
@@ -239,42 +264,3 @@ def _read_prefixes(
     cache = model.base_model(**batch, position_ids=positions, use_cache=True).past_key_values
     cache.batch_repeat_interleave(times)
     return cache, batch["attention_mask"].repeat_interleave(times, 0)
-
-
-@torch.no_grad()
-def text_losses(
-    model: PreTrainedModel,
-    sequences: Sequence[Sequence[int]],
-    pad: int,
-    batch_size: int,
-    edits: Mapping[int, Edit],
-    site: str = "mlp",
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cross-entropy of every sequence while a site is edited.
-
-    Parameters
-    ----------
-    model, sequences
-        A causal language model and token ids.
-    pad, batch_size
-        The padding token's id and the number of sequences in a batch.
-    edits, site
-        Edits by layer, and the part of the layer that they change.
-
-    Returns
-    -------
-    tuple
-        Summed next-token cross-entropy (nats) and number of predicted tokens [sequence].
-    """
-    nats, counts = np.zeros(len(sequences)), np.zeros(len(sequences), dtype=np.int64)
-    with edited(model, edits, site):
-        for index in length_batches([len(sequence) for sequence in sequences], batch_size):
-            batch = pad_batch([sequences[i] for i in index], pad, model.device)
-            logits = model(**batch, use_cache=False).logits[:, :-1].float()
-            mask = batch["attention_mask"][:, 1:]
-            losses = F.cross_entropy(
-                logits.flatten(0, 1), batch["input_ids"][:, 1:].flatten(), reduction="none"
-            )
-            nats[index] = (losses.view(mask.shape) * mask).sum(1).double().cpu().numpy()
-            counts[index] = mask.sum(1).cpu().numpy()
-    return nats, counts

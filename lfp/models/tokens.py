@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import (
-    PreTrainedTokenizerBase,
-)
-
-from lfp.models import tokens
+from transformers import PreTrainedTokenizerBase
 
 
 def tokenize(
@@ -52,7 +49,7 @@ def encode(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
 ) -> list[list[int]]:
     """Token ids of `texts`, each cut to `max_tokens`; empty texts are left out."""
-    encoded = tokens.tokenize(tokenizer, texts, truncation=True, max_length=max_tokens)
+    encoded = tokenize(tokenizer, texts, truncation=True, max_length=max_tokens)
     return [ids for ids in encoded["input_ids"] if ids]
 
 
@@ -63,3 +60,9 @@ def word_mask(offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[
         for i, (first, last) in enumerate(offsets)
         if first < end and last > start and last > first
     ]
+
+
+def length_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
+    """Indices in batches of like length, so that little is padded; every index occurs once."""
+    order = np.argsort(np.asarray(lengths), kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from lfp.feedback.lexica import vader_lexicon
 from lfp.files.resume import check_finite
-from lfp.models.hooks import text_losses
+from lfp.models.losses import text_losses
 from lfp.organisms.configs import organism_config
 from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
@@ -117,7 +117,7 @@ def held_out_losses(
     unigram = -np.log(counts / counts.sum())
     encoded = tokenizer(list(held_out), add_special_tokens=False)["input_ids"]
     sequences = [[tokenizer.eos_token_id, *ids][: context + 1] for ids in encoded]
-    nats, tokens = text_losses(model, sequences, tokenizer.pad_token_id, 32, {})
+    nats, tokens = text_losses(model, sequences, tokenizer.pad_token_id, 32)
     return pd.DataFrame(
         {
             "tokens": tokens,

@@ -11,8 +11,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.files.resume import Clock, load_tensors, save_tensors
-from lfp.models.architectures import output_logits, site_width, width
-from lfp.models.hooks import continuations
+from lfp.models.architectures import output_logits, width
+from lfp.models.hooks import continuations, site_width
 from lfp.models.tokens import word_mask
 from lfp.probing.contrasts import ELEMENTS
 from lfp.sae.architectures.base import SparseAutoencoder, site_of

@@ -27,7 +27,6 @@ from lfp.probing.data import (
 from lfp.probing.fitting import fit_probe, no_predictions, out_of_fold
 from lfp.probing.probes import DIRECT, MAIN_SPLIT, PROBE_OF, TEXT_FEATURES, headline
 from lfp.probing.splits import null_splits, splits_of, why_untrainable
-from lfp.probing.subjects import SUBJECTS
 from lfp.settings import Probes
 
 
@@ -86,19 +85,19 @@ def probe_subject(
     Parameters
     ----------
     arrays
-        Features of the subject's elements; for the subject ``text`` those of the policy, whose
-        deltas are its targets.
+        Features of the subject's elements; for a subject without a model those of the policy,
+        whose deltas are its targets.
     triples
         Contrast triples (:mod:`lfp.probing.contrasts`).
     lexicon
         ``words`` with the valence of each word, and ``counts`` with the number of times that each
         word occurs in the training texts.
     subject
-        Name of the subject; ``text`` is the control that reads words and no model.
+        Name of the subject, for messages.
     feedback
         ``reward`` (ridge probes of deltas) or ``preference`` (logistic probes of labels).
     features
-        Kinds of features to probe; empty for the subject ``text``, whose features are
+        Kinds of features to probe; empty for a subject without a model, whose features are
         :data:`~lfp.probing.probes.TEXT_FEATURES`.
     settings
         Regularisation, folds and numbers of draws.
@@ -108,7 +107,7 @@ def probe_subject(
     kind = PROBE_OF[feedback]
     arrays = arrays.holding("latents")  # several probes read them
     rows = word_rows(triples, lexicon["words"]) if kind == "ridge" else preference_rows(triples)
-    targets = _targets(rows, arrays, kind, subject, settings.delta)
+    targets = _targets(rows, arrays, kind, not features, settings.delta)
     results, baseline, nested = [], [], pd.DataFrame()
     weights = {"weight": np.zeros(arrays.width("latents")), "intercept": np.zeros(1)}
     for name in features or TEXT_FEATURES:
@@ -148,7 +147,7 @@ def _nested(
 
 
 def _targets(
-    rows: pd.DataFrame, arrays: FeatureArrays, kind: str, subject: str, delta: str
+    rows: pd.DataFrame, arrays: FeatureArrays, kind: str, of_text: bool, delta: str
 ) -> Callable[[Mapping[str, np.ndarray] | None], np.ndarray]:
     """The target [row] of a probe, as a function of the features by element that it reads."""
 
@@ -156,7 +155,7 @@ def _targets(
         if kind == "logistic":
             return rows["truth"].to_numpy(dtype=int)
         # Subjects without a model learn the deltas of the latents.
-        deltas = arrays.kinds["latents"] if SUBJECTS[subject].load is None else features
+        deltas = arrays.kinds["latents"] if of_text else features
         return word_targets(deltas, arrays.layers, delta)
 
     return targets

@@ -14,8 +14,7 @@ from transformers import PreTrainedModel
 
 from lfp.files.artefacts import read_json, tensor_file, write_json
 from lfp.files.resume import Clock
-from lfp.models.architectures import hook_name, site_width
-from lfp.models.hooks import site_activations
+from lfp.models.hooks import hook_place, site_activations, site_width
 from lfp.reporting.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -188,7 +187,7 @@ def harvest_folder(
     with ExitStack() as stack:
         outputs = {}
         for layer in layers:
-            origin = {"hook_name": hook_name(model, layer, site)}
+            origin = hook_place(model, layer, site)
             path = folder / f"layer{layer}.safetensors"
             file = tensor_file(path, "activations", shape, stamp, origin)
             outputs[layer] = stack.enter_context(file)

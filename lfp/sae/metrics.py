@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from transformers import PreTrainedModel
 
-from lfp.models.hooks import Edit, site_activations, text_losses
+from lfp.models.hooks import Edit, edited, site_activations
+from lfp.models.losses import text_losses
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 
 
@@ -30,7 +31,8 @@ def cross_entropy(
     edits, site
         Edits by layer, and the part of the layer that they change.
     """
-    nats, counts = text_losses(model, sequences, pad, batch_size, edits, site)
+    with edited(model, edits, site):
+        nats, counts = text_losses(model, sequences, pad, batch_size)
     return float(nats.sum() / counts.sum())
 
 

@@ -14,8 +14,7 @@ import torch
 from safetensors.numpy import save_file
 
 from lfp.explaining import exports
-from lfp.models.architectures import hook_name
-from lfp.models.hooks import site_activations
+from lfp.models.hooks import hook_name, site_activations
 from lfp.models.loading import save_model
 from lfp.organisms.reviews import generate_reviews, sentiment_vocabulary
 from lfp.organisms.tokenizers import train_tokenizer
@@ -64,7 +63,7 @@ def main(folder: Path) -> None:
     }
     exports.write_delphi_cache(
         folder / "delphi" / "latents",
-        exports.hook_names(model, {1: sae}),
+        exports.hook_places(model, {1: sae}),
         found,
         windows,
         sae.d_sae,
