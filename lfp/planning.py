@@ -21,6 +21,8 @@ from lfp.running.digest import code_digest, registries_of
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.settings import Autoencoder
 
+#: The launcher of a job in one process.
+LAUNCHER = "python -m"
 #: The command of every job: paths reach the script by the names that they have in the rule.
 JOB = (
     "{params.launcher} workflow_scripts.{params.script} --settings {params.settings:q}"
@@ -50,7 +52,7 @@ def job(
     script: str,
     settings: Callable[[Any], Mapping[str, Any]],
     code: Callable[[Any], str] | None = None,
-    launcher: str | Callable[[Any], str] = "python -m",
+    launcher: str | Callable[[Any], str] = LAUNCHER,
 ) -> dict[str, Any]:
     """Parameters of a rule.
 
@@ -132,7 +134,7 @@ class Planner:
         return of_job
 
     def job(
-        self, script: str, stage: str = "", launcher: str | Callable[..., str] = "", **values: Any
+        self, script: str, stage: str = "", launcher: str | Callable[..., str] = LAUNCHER, **values: Any
     ) -> dict[str, Any]:
         """The params of the rule `script` of one cell, as :func:`job` gives them.
 
@@ -204,7 +206,7 @@ class Planner:
         gpus = self.finetune_gpus(wildcards)
         accelerate = f"python -m accelerate.commands.launch --num_processes {gpus} --multi_gpu -m"
         several = f"python -m lfp.running.lease {gpus} {accelerate}"
-        return several if gpus > 1 else "python -m"
+        return several if gpus > 1 else LAUNCHER
 
     # ----------------------------------------------------------------------------- texts and models
 

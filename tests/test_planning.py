@@ -151,6 +151,7 @@ def test_a_job_needs_its_own_reward_and_architecture_and_no_other(tmp_path):
         assert not {rewards, f"{rewards}.length", f"{architectures}.topk"} & set(modules)
     vader, topk = code_digest(f"{rewards}.vader"), code_digest(f"{architectures}.topk")
     assert plan.code("ppo")(of()) == f"{code_digest('workflow_scripts.ppo')}.{vader}"
+    assert plan.job("ppo")["launcher"] == "python -m"
     narrow, wide = (plan.code("ablation")(of(sae=sae)) for sae in ("narrow", "topk"))
     assert vader in narrow and vader in wide
     assert topk in wide and topk not in narrow
