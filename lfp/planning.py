@@ -134,7 +134,11 @@ class Planner:
         return of_job
 
     def job(
-        self, script: str, stage: str = "", launcher: str | Callable[..., str] = LAUNCHER, **values: Any
+        self,
+        script: str,
+        stage: str = "",
+        launcher: str | Callable[..., str] = LAUNCHER,
+        **values: Any,
     ) -> dict[str, Any]:
         """The params of the rule `script` of one cell, as :func:`job` gives them.
 
