@@ -20,7 +20,6 @@ from lfp.feedback.rewards import TASK_REWARDS
 from lfp.finetune import MEASURES
 from lfp.interventions.actions import ACTIONS
 from lfp.interventions.arms import ARMS
-from lfp.models.sites import SITES
 from lfp.probing.subjects import SUBJECTS
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.settings import (
@@ -45,6 +44,7 @@ from lfp.settings import (
     Task,
 )
 from lfp.settings.fields import field_types, members, plain, settings_class
+from lfp.sites import SITES
 
 CONFIGURATIONS = Path(__file__).parent.parent / "config"
 #: The export of the schema; the configurations stand beside it.

@@ -13,7 +13,7 @@ from snakemake.exceptions import WorkflowError
 
 from lfp.files.canonical import canonical_json
 from lfp.grid import ConfigurationError, Grid
-from lfp.models.sites import SITES
+from lfp.sites import SITES
 from lfp.planning import (
     JOB,
     MODEL_JOB,

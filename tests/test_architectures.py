@@ -22,8 +22,8 @@ from lfp.models.hooks import (
     site_modules,
     site_width,
 )
-from lfp.models.sites import SITES
 from lfp.models.tokens import pad_batch, position_ids
+from lfp.sites import SITES
 
 LAYERS, WIDTH, VOCABULARY = 2, 16, 60
 _IDS = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}

@@ -524,8 +524,12 @@ def test_cells_have_typed_settings_and_jobs_the_same_as_json():
     assert (variant["batch_size"], variant["sizes"], variant["site"]) == (4096, [1, 2], "mlp")
 
 
-def test_planning_loads_no_library_of_science():
-    code = "import sys, lfp.grid; print(*{'numpy', 'pandas', 'torch'} & set(sys.modules))"
+def test_planning_loads_no_library_of_science_and_leaves_the_environment_to_the_jobs():
+    """A job that fetches must not inherit that jobs with models are offline."""
+    code = (
+        "import os, sys; before = dict(os.environ); import lfp.planning, lfp.figures.catalogue\n"
+        "print(*{'numpy', 'pandas', 'torch'} & set(sys.modules), *os.environ.keys() ^ before)"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=SCHEMA_PATH.parent.parent,

@@ -11,13 +11,13 @@ from lfp.files import artefacts, provenance
 from lfp.interventions.ablation import set_features
 from lfp.interventions.actions import ACTIONS
 from lfp.models.hooks import edited, site_activations, site_width
-from lfp.models.sites import SITES
 from lfp.sae import store, training
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.sae.architectures.base import site_of
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.gradients import Autograd, gradients_of
 from lfp.settings import Autoencoder
+from lfp.sites import SITES
 from lfp.tables.models import autoencoders
 from lfp.tables.rows import TableSettings
 

@@ -15,9 +15,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lfp.models.architectures import architecture, blocks
-from lfp.models.sites import SITES
 from lfp.models.tokens import length_batches, pad_batch, position_ids
 from lfp.reporting.progress import Progress
+from lfp.sites import SITES
 
 #: An edit maps the activations of a site [batch, token, width] to their replacement.
 Edit = Callable[[torch.Tensor], torch.Tensor]
@@ -30,7 +30,7 @@ class _EnoughError(Exception):
 def site_modules(
     model: PreTrainedModel, layers: Iterable[int], site: str = "mlp"
 ) -> dict[int, nn.Module]:
-    """The module of a `site` (:data:`lfp.models.sites.SITES`) in each of `layers`."""
+    """The module of a `site` (:data:`lfp.sites.SITES`) in each of `layers`."""
     stack = blocks(model)
     name = getattr(architecture(model), SITES[site].module)
     return {layer: stack[layer].get_submodule(name) for layer in layers}
@@ -154,7 +154,7 @@ def site_activations(
     model, sequences
         A causal language model and token ids.
     layers, site
-        Layers whose activations are read, and the part of them (:data:`lfp.models.sites.SITES`).
+        Layers whose activations are read, and the part of them (:data:`lfp.sites.SITES`).
     pad, batch_size
         The padding token's id and the number of sequences in a batch.
     stop
