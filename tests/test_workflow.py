@@ -579,8 +579,8 @@ def test_two_runs_of_a_cell_give_the_same_bytes(run, tmp_path):
     for target in targets:
         assert (tree / target).read_bytes() == (run / target).read_bytes(), target
     cell = "results/small-neox/vader/seed0"
-    assert not list((tree / cell).glob("activations/*"))
-    assert list((run / cell).glob("activations/*"))
+    assert not (tree / cell / "activations" / "mlp").exists()
+    assert (run / cell / "activations" / "mlp").exists()
     assert "Nothing to be done" in grid(tree, "-n", *targets)
 
 
