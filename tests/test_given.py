@@ -47,8 +47,10 @@ def moved(neox):
     return policy
 
 
-def test_a_pair_is_one(neox, moved, tokenizer):
+def test_a_pair_may_differ_in_its_values_alone(neox, moved, tokenizer):
     given.check_pair(neox, moved, tokenizer, copy.deepcopy(tokenizer))
+    before, after = (next(site_modules(m, [1])[1].parameters()) for m in (neox, moved))
+    assert not torch.equal(before, after)
 
 
 def test_another_vocabulary_is_named(neox, tokenizer, reviews):
