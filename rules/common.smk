@@ -13,7 +13,6 @@ from snakemake.exceptions import WorkflowError
 
 from lfp.files.canonical import canonical_json
 from lfp.grid import ConfigurationError, Grid
-from lfp.sites import SITES
 from lfp.planning import (
     JOB,
     MODEL_JOB,
@@ -26,6 +25,7 @@ from lfp.planning import (
     names,
 )
 from lfp.probing.subjects import SUBJECTS
+from lfp.sites import SITES
 
 try:
     GRID = Grid(config)
