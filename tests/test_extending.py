@@ -4,13 +4,14 @@ edited or written here. A cell of the small grid then runs with all of them.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
-from tests.test_workflow import copy_tree, grid
+from tests.test_workflow import ROOT, copy_tree, grid
 
 pytestmark = pytest.mark.workflow
 
@@ -164,6 +165,13 @@ def tree(tmp_path_factory) -> Path:
     del settings["models"]["small-gemma"]
     (tree / "grid.yaml").write_text(yaml.safe_dump(settings))
     return tree
+
+
+def test_the_page_says_how_many_files_a_kind_costs():
+    """What :func:`extended` touches, which the fixture counts."""
+    page = (ROOT / "docs" / "extending.md").read_text()
+    costs = dict(re.findall(r"^\| \[(\w+)[^|]*\| ([^|]+) \|", page, re.M))
+    assert {kind: 1 + costs[kind].count(", and ") for kind in COSTS} == COSTS
 
 
 def test_a_cell_runs_with_one_more_of_each_kind(tree):
