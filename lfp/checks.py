@@ -7,12 +7,12 @@ was expected, and the nearest valid name.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfp.configuration import ConfigurationError, check_name
+from lfp.running.sources import module_digest, module_file
 from lfp.settings import Task
 
 if TYPE_CHECKING:
@@ -61,19 +61,22 @@ def check_cell(grid: Grid, cell: Cell) -> None:
 
 
 def source_digest(name: str) -> str:
-    """Digest of the file of a reward ``module:function``.
+    """Digest of the module of a reward ``module:function`` and of what it imports beside it.
 
-    The file is looked for as the jobs will; nothing is imported.
+    The files are looked for as the jobs will; nothing is imported.
 
-    Raises ConfigurationError where there is none.
+    Raises ConfigurationError where there is no such module, or one that is no Python.
     """
-    relative = Path(*name.partition(":")[0].split("."))
-    for path in (relative.with_suffix(".py"), relative / "__init__.py"):
-        if path.is_file():
-            return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    raise ConfigurationError(
-        f"tasks: the reward {name!r} needs {relative}.py in the working directory {Path.cwd()}"
-    )
+    module, folder = name.partition(":")[0], Path.cwd()
+    if module_file(module, folder) is None:
+        raise ConfigurationError(
+            f"tasks: the reward {name!r} needs {Path(*module.split('.'))}.py in the working"
+            f" directory {folder}"
+        )
+    try:
+        return module_digest(module, folder)
+    except (SyntaxError, ValueError) as error:
+        raise ConfigurationError(f"tasks: the reward {name!r} cannot be read: {error}") from error
 
 
 # ------------------------------------------------------------------------------------------ entries

@@ -32,13 +32,16 @@ try:
 except ConfigurationError as error:
     raise WorkflowError(f"configuration: {error}")
 
-# Jobs find the package from any working directory; an absolute path here is no parameter of a job.
-# Limits of calls to language-model services reach jobs beside their settings, so that a raised
-# budget reruns nothing.
-LIMITS = shlex.quote(canonical_json(GRID.service_limits())).replace("{", "{{").replace("}", "}}")
-TENSORBOARD = "LFP_TENSORBOARD=1" if GRID.config["tensorboard"] else ""
-EXPORTS = f"PYTHONPATH={workflow.basedir!r} LFP_SERVICES={LIMITS} {TENSORBOARD}"
-shell.prefix(f"set -euo pipefail; export {EXPORTS}; ")
+# Jobs find the package from any working directory; a path here is no parameter of a job. Limits of
+# calls to language-model services reach jobs beside their settings, so that a raised budget reruns
+# nothing.
+HOME = os.path.relpath(workflow.basedir)
+if os.pathsep in HOME:
+    raise WorkflowError(f"{HOME}: Python cannot be told of a path with a colon; move the workflow")
+LIMITS = canonical_json(GRID.service_limits())
+EXPORTS = f"PYTHONPATH={shlex.quote(HOME)} LFP_SERVICES={shlex.quote(LIMITS)}"
+EXPORTS += " LFP_TENSORBOARD=1" if GRID.config["tensorboard"] else ""
+shell.prefix(f"set -euo pipefail; export {EXPORTS}; ".replace("{", "{{").replace("}", "}}"))
 
 CELL = "results/{model}/{task}/seed{seed}"
 MODEL, ANALYSIS = "../envs/model.yaml", "../envs/analysis.yaml"

@@ -13,6 +13,7 @@ def main() -> None:
     run = job.start(__doc__)
     files = hub.files_by_split(".", run.settings["path"], "corpora")
     frames, counts = read_splits(files, **run.stage("columns", "test_share", "seed"))
+    run.sources += [path for paths in files.values() for path in paths]
     write_splits(frames, counts, vars(run.output), run.stamp)
     run.finish(headline(frames))
 

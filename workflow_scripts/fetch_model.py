@@ -3,16 +3,20 @@
 Safetensors, configuration and tokenizer are taken, and no code.
 """
 
-from lfp.files import hub, writing
+from lfp.files import checkpoints, hub, writing
 from lfp.running import job
 
 
 def main() -> None:
     run = job.start(__doc__)
-    folder = hub.snapshot(run.settings["hub"], run.settings["revision"], hub.CHECKPOINT_FILES)
+    repo, classifier = run.settings["hub"], run.settings.get("classifier", False)
+    folder = hub.snapshot(repo, run.settings["revision"], checkpoints.FILES)
+    from lfp.models.loading import check_weights
+
     with writing.directory_aside(run.output.model, run.stamp) as target:
-        hub.take_checkpoint(folder, target)
-    run.finish(f"{run.settings['hub']} at {run.settings['revision']}")
+        checkpoints.take_checkpoint(folder, target, classifier)
+        check_weights(target, repo, classifier)
+    run.finish(f"{repo} at {run.settings['revision']}")
 
 
 if __name__ == "__main__":

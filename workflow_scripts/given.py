@@ -14,9 +14,9 @@ def main() -> None:
     device, settings = run.device, PPO.of(run.settings["ppo"])
     from lfp.finetune import given, ppo
     from lfp.finetune.policies import write_policy
-    from lfp.models.loading import load_tokenizer, load_whole_model
+    from lfp.models.loading import load_model, load_tokenizer
 
-    base, policy = (load_whole_model(path, device) for path in (run.input.base, run.input.given))
+    base, policy = (load_model(path, device) for path in (run.input.base, run.input.given))
     tokenizer, policy_tokenizer = map(load_tokenizer, (run.input.base, run.input.given))
     given.check_pair(base, policy, tokenizer, policy_tokenizer)
     held_out = artefacts.read_table(run.input.test)
