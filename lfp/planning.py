@@ -43,6 +43,11 @@ def names(values: Iterable[object]) -> str:
     return "|".join(re.escape(str(value)) for value in sorted(set(values))) or "(?!)"
 
 
+def literal(text: str) -> str:
+    """`text` for a place where Snakemake takes braces for names: it stands there as it is."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def log_of(address: str) -> str:
     """The log of the job that writes an artefact."""
     return f"{address.replace('results/', 'results/logs/', 1)}.log"

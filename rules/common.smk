@@ -21,6 +21,7 @@ from lfp.planning import (
     code_with,
     growing,
     job,
+    literal,
     log_of,
     names,
 )
@@ -41,10 +42,11 @@ if os.pathsep in HOME:
 LIMITS = canonical_json(GRID.service_limits())
 EXPORTS = f"PYTHONPATH={shlex.quote(HOME)} LFP_SERVICES={shlex.quote(LIMITS)}"
 EXPORTS += " LFP_TENSORBOARD=1" if GRID.config["tensorboard"] else ""
-shell.prefix(f"set -euo pipefail; export {EXPORTS}; ".replace("{", "{{").replace("}", "}}"))
+shell.prefix(literal(f"set -euo pipefail; export {EXPORTS}; "))
 
 CELL = "results/{model}/{task}/seed{seed}"
-MODEL, ANALYSIS = "../envs/model.yaml", "../envs/analysis.yaml"
+ENVS = literal(os.path.join(workflow.basedir, "envs"))
+MODEL, ANALYSIS = f"{ENVS}/model.yaml", f"{ENVS}/analysis.yaml"
 
 
 def divergence_of(cell):

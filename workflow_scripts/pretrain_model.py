@@ -17,7 +17,6 @@ def main() -> None:
 
     train = [text for path in run.input.train for text in documents(artefacts.read_table(path))]
     if settings.tokenizer_path:
-        checkpoints.refuse_code(settings.tokenizer_path)
         tokenizer = load_tokenizer(settings.tokenizer_path)
         run.sources += checkpoints.tokenizer_files(settings.tokenizer_path)
     else:

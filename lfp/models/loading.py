@@ -18,6 +18,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lfp.files.artefacts import readable
+from lfp.files.checkpoints import refuse_code
 from lfp.files.hub import SourceError
 from lfp.files.provenance import ArtefactError
 from lfp.models.architectures import architecture
@@ -136,6 +137,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 
     A missing padding token becomes the end-of-text token, which is masked wherever it pads.
     """
+    refuse_code(path)
     with readable(Path(path) / "tokenizer.json"):
         tokenizer = AutoTokenizer.from_pretrained(path, **SAFE)
     if not tokenizer.is_fast:
