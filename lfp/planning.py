@@ -7,6 +7,7 @@ and resources. Planning a run loads no library of science.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -46,6 +47,21 @@ def names(values: Iterable[object]) -> str:
 def literal(text: str) -> str:
     """`text` for a place where Snakemake takes braces for names: it stands there as it is."""
     return text.replace("{", "{{").replace("}", "}}")
+
+
+def importable(folder: str | Path) -> str:
+    """The path by which jobs in the working directory find the package in `folder`.
+
+    Raises ConfigurationError where Python cannot be told of it: a colon ends a path of its list.
+    Seen from within, the folder has no name, so that there it may have any.
+    """
+    path = os.path.relpath(folder)
+    if os.pathsep in path:
+        raise ConfigurationError(
+            f"{path}: Python finds no package below a folder with `{os.pathsep}` in its name; start"
+            " Snakemake in the folder of the workflow, or give the folder another name"
+        )
+    return path
 
 
 def log_of(address: str) -> str:

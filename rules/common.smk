@@ -20,6 +20,7 @@ from lfp.planning import (
     benchmark_of,
     code_with,
     growing,
+    importable,
     job,
     literal,
     log_of,
@@ -29,16 +30,13 @@ from lfp.probing.subjects import SUBJECTS
 from lfp.sites import SITES
 
 try:
-    GRID = Grid(config)
+    GRID, HOME = Grid(config), importable(workflow.basedir)
 except ConfigurationError as error:
     raise WorkflowError(f"configuration: {error}")
 
 # Jobs find the package from any working directory; a path here is no parameter of a job. Limits of
 # calls to language-model services reach jobs beside their settings, so that a raised budget reruns
 # nothing.
-HOME = os.path.relpath(workflow.basedir)
-if os.pathsep in HOME:
-    raise WorkflowError(f"{HOME}: Python cannot be told of a path with a colon; move the workflow")
 LIMITS = canonical_json(GRID.service_limits())
 EXPORTS = f"PYTHONPATH={shlex.quote(HOME)} LFP_SERVICES={shlex.quote(LIMITS)}"
 EXPORTS += " LFP_TENSORBOARD=1" if GRID.config["tensorboard"] else ""

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from lfp.files.hub import SourceError, gguf_parts, whole_file
 from lfp.models.architectures import architecture
 from lfp.models.gguf import read
-from lfp.models.loading import load_model, load_tokenizer, save_model
+from lfp.models.loading import load_model, load_tokenizer
 from tests.conftest import run_job
 
 #: llama.cpp's names of the tensors of a Llama.

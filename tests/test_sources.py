@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lfp.files import provenance
 from lfp.files.checkpoints import take_checkpoint
 from lfp.files.hub import SourceError
 from lfp.models.loading import save_model
@@ -222,6 +223,11 @@ def test_a_corpus_is_copied_from_files_of_the_working_directory(repositories, tm
     assert kept == [15, 5]
     counts = json.loads((tmp_path / "o" / "counts.json").read_text())
     assert [counts[split]["kept"] for split in ("train", "test")] == kept
+    record = provenance.read_record(tmp_path / "o" / "train.parquet")
+    assert record["inputs"] == {
+        name: provenance.digest(provenance.file_digests(tmp_path / name))
+        for name in ("hh/harmless-base/train.jsonl.gz", "hh/helpful-base/train.jsonl.gz")
+    }
     absolute = str(tmp_path / "hh" / "harmless-base" / "test.jsonl.gz")
     result = job(
         "copy_corpus", settings | {"path": {"train": absolute, "test": absolute}}, tmp_path, ""

@@ -105,7 +105,7 @@ def check_weights(path: str | Path, named: str | Path, classifier: bool = False)
     auto = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
     try:
         AutoConfig.from_pretrained(path, **SAFE)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise SourceError(
             f"{named}: transformers cannot read its config.json ({str(error).splitlines()[0]})"
         ) from error
