@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -418,15 +419,10 @@ def _add_selectivity(tally: Tally, inputs: Sequence[str]) -> None:
             if value is None or label["subject"] != "policy":
                 continue
             null = draws[column].to_numpy()
-            low, high = value - np.quantile(null, [0.975, 0.025])
             p = float((1 + np.sum(null >= value - 1e-12)) / (len(null) + 1))
-            method = (
-                "selectivity: true minus mean of permuted labels; 95 % range of the draws; p:"
-                " draws at or above"
-            )
-            record = Record(
-                value - null.mean(), float(low), float(high), len(null), "draw", method, p=p
-            )
+            record = range_record(value - null, "draw", "selectivity: true minus permuted labels")
+            if np.isfinite(record.estimate):
+                record = replace(record, method=f"{record.method}; p: draws at or above", p=p)
             described = {
                 "contrast": "true - permuted labels",
                 "features": label["features"],
