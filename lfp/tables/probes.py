@@ -507,12 +507,15 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
         factor = float(prediction @ truth) / size if size else float("nan")
         models = settings.paper_models.get(label["model"], ())
         for word, of_word in group.groupby("unit"):
-            record = mean_record(of_word["prediction"].to_numpy(), "context", settings.confidence)
+            values = of_word["prediction"].to_numpy()
+            record = mean_record(values, "context", settings.confidence)
+            if np.isnan(values).any():
+                record = undefined(len(values), "context", UNTRAINED)
             extras = {
                 "valence": float(means.loc[word, "truth"]),
                 "displayed": record.estimate * factor,
                 **paper.beside("lexicon_reconstruction", word, models),
             }
-            values = of_word[["triple", "context", "target", "prediction"]]
-            tally.add(record, {**of_split, "word": word}, values, **extras)
+            shown_values = of_word[["triple", "context", "target", "prediction"]]
+            tally.add(record, {**of_split, "word": word}, shown_values, **extras)
     return tally
