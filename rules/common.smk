@@ -37,10 +37,11 @@ except ConfigurationError as error:
 # Jobs find the package from any working directory; a path here is no parameter of a job. Limits of
 # calls to language-model services reach jobs beside their settings, so that a raised budget reruns
 # nothing.
-LIMITS = canonical_json(GRID.service_limits())
-EXPORTS = f"PYTHONPATH={shlex.quote(HOME)} LFP_SERVICES={shlex.quote(LIMITS)}"
-EXPORTS += " LFP_TENSORBOARD=1" if GRID.config["tensorboard"] else ""
-shell.prefix(literal(f"set -euo pipefail; export {EXPORTS}; "))
+EXPORTS = {"PYTHONPATH": HOME, "LFP_SERVICES": canonical_json(GRID.service_limits())}
+SWITCHES = {"LFP_TENSORBOARD": "tensorboard", "LFP_ALLOW_CPU": "allow_cpu"}
+EXPORTS |= {name: "1" for name, key in SWITCHES.items() if GRID.config[key]}
+EXPORTED = " ".join(f"{name}={shlex.quote(value)}" for name, value in EXPORTS.items())
+shell.prefix(literal(f"set -euo pipefail; export {EXPORTED}; "))
 
 CELL = "results/{model}/{task}/seed{seed}"
 ENVS = literal(os.path.join(workflow.basedir, "envs"))
