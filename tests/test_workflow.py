@@ -297,7 +297,7 @@ def test_every_table_is_traced_back_to_its_corpora(run, tmp_path):
             record
         ), name
         assert record["files"], name
-        # Every input is an artefact of the run too, or a file beside it: nothing comes from nowhere.
+        # Every input is an artefact of the run or a file beside it: nothing comes from nowhere.
         outside = {path for path in record["inputs"] if not path.startswith("results/")}
         assert set(record["inputs"]) - outside <= set(artefacts), name
         assert all((run / path).is_file() for path in outside), name
