@@ -19,6 +19,7 @@ import pandas as pd
 
 from lfp.probing.contrasts import ELEMENTS
 from lfp.services import prompts
+from lfp.services.answers import REFUSAL
 from lfp.services.client import Answer, Client, Request
 from lfp.settings import Rewrites
 
@@ -42,11 +43,6 @@ REASONS = (
     "language",
     "transcript",
     "grade",
-)
-_REFUSAL = re.compile(
-    r"\b(i (?:can(?:'|no|’)t|cannot|won(?:'|’)t|am (?:not able|unable)|must decline)"
-    r"|i(?:'|’)m (?:sorry,? but|not able|unable)|as an ai\b|i apologi[sz]e,? but)",
-    re.I,
 )
 _TURN = re.compile(r"(?:^|\n)\s*(?:human|assistant|user)\s*:", re.I)
 
@@ -165,7 +161,7 @@ def fault(row: pd.Series, settings: Rewrites) -> str:
     lengths = [len(text.split()) for text in texts]
     low, high = row["words"] * (1 - settings.tolerance), row["words"] * (1 + settings.tolerance)
     checks = {
-        "refusal": any(_REFUSAL.search(text) for text in texts),
+        "refusal": any(REFUSAL.search(text) for text in texts),
         "transcript": any(_TURN.search(text) for text in texts),
         "length": not all(low <= length <= high for length in lengths),
         "language": not all(is_english(text) for text in texts),

@@ -5,9 +5,10 @@ budget.
 
 A JSON schema is asked for and always checked here, because many servers accept and ignore it
 (interpretation study 3.2). The ladder: ask with the schema; where the server refuses it, without;
-take the first JSON object of the answer; one request for repair; then the status ``unparsed``,
-counted, never a guess. A request ends as an answer in the cache or as an error of the job, which
-goes on from the cache when it runs again.
+take the JSON object that follows the reasoning (:mod:`lfp.services.answers`); one request for
+repair; then the status ``unparsed``, counted, never a guess. A request ends as an answer in the
+cache or as an error of the job, which goes on from the cache when it runs again. What a server's
+error means is decided in :mod:`lfp.services.faults`.
 """
 
 from __future__ import annotations
@@ -15,26 +16,32 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from time import time
+from time import monotonic
 from typing import Any
 
-from jsonschema import Draft202012Validator
 from tenacity import (
     RetryCallState,
     Retrying,
-    retry_if_exception_type,
+    retry_if_exception,
+    sleep_using_event,
     stop_after_attempt,
+    stop_when_event_set,
     wait_random_exponential,
 )
 
 from lfp.reporting.progress import Progress
+from lfp.services import faults
 from lfp.services.answer_cache import AnswerCache, request_key
+from lfp.services.answers import behind_reasoning, parse
+from lfp.services.faults import Fault, remedy, sort_fault
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +50,13 @@ REPAIR = (
     "Your answer is not the JSON object that was asked for ({problem}). Answer again with that JSON"
     " object alone: no explanation, no code fence."
 )
+#: The text of the messages of a control (:meth:`Client._by_control`).
+CONTROL = "Say 1"
+_CUT_OFF = "cut off at the largest number of tokens"
+#: Values of ``finish_reason`` of an answer that a filter stopped.
+_FILTERED = ("content_filter", "safety", "sensitive", "prohibited_content", "refusal")
+#: Shorter keys are placeholders for servers that want any; they are ordinary words.
+_SHORTEST_KEY = 8
 
 
 class ServiceError(RuntimeError):
@@ -85,7 +99,7 @@ class Service:
     api_key_env: str | None = None
     temperature: float | None = 0.0
     seed: int | None = 0
-    max_tokens: int = 400
+    max_tokens: int | None = None
     max_tokens_field: str = "max_tokens"
     response_schema: bool = True
     extra_body: Mapping[str, Any] = field(default_factory=dict)
@@ -111,12 +125,12 @@ class Service:
 class Request:
     """Messages, the schema of the wanted JSON object, and the most tokens of an answer.
 
-    A schema of None allows any text.
+    A schema of None allows any text; ``max_tokens`` of the service comes before that of a request.
     """
 
     messages: Sequence[Mapping[str, str]]
     schema: Mapping[str, Any] | None = None
-    max_tokens: int | None = None
+    max_tokens: int = 400
 
 
 @dataclass(frozen=True)
@@ -130,24 +144,6 @@ class Answer:
     value: Any = None
     text: str = ""
     problem: str = ""
-
-
-def parse(text: str, schema: Mapping[str, Any]) -> tuple[Any, str]:
-    """The first JSON object in `text` that fits `schema`, and the fault where there is none."""
-    decoder, problem = json.JSONDecoder(), "no JSON object"
-    start = text.find("{")
-    while start >= 0:
-        try:
-            value, _ = decoder.raw_decode(text, start)
-        except ValueError:
-            problem = "not valid JSON"
-        else:
-            error = next(iter(Draft202012Validator(schema).iter_errors(value)), None)
-            if error is None:
-                return value, ""
-            problem = error.message[:200]
-        start = text.find("{", start + 1)
-    return None, problem
 
 
 def estimated_tokens(messages: Sequence[Mapping[str, str]]) -> int:
@@ -175,13 +171,18 @@ class Client:
         from openai import OpenAI
 
         self.service, self.cache = service, AnswerCache(cache)
-        key = os.environ.get(service.api_key_env) if service.api_key_env else "none"
+        variable = service.api_key_env
+        key = os.environ.get(variable, "").strip() if variable else "none"
         if not key and not service.offline:
             raise ServiceError(
-                f"services.{service.name}: set the environment variable {service.api_key_env} to a"
-                f" key"
+                f"services.{service.name}: set the environment variable {variable} to a key"
             )
-        self._key = key if service.api_key_env else None
+        if not (key.isascii() and key.isprintable()):
+            raise ServiceError(
+                f"services.{service.name}: the key in {variable} has characters that no header can"
+                " carry; it must be one line of ASCII"
+            )
+        self._key = key if variable and len(key) >= _SHORTEST_KEY else None
         self._openai = OpenAI(
             base_url=service.base_url, api_key=key or "none", max_retries=0, timeout=service.timeout
         )
@@ -196,6 +197,8 @@ class Client:
         }
         self.tokens, self.usd = {"input": 0, "output": 0}, 0.0
         self._guard, self._down = threading.Lock(), threading.Event()
+        self._controlling = threading.Lock()
+        self._reason: ServiceError | None = None
         # Requests are logged here without headers; the lines of the HTTP client add nothing.
         for name in ("openai", "httpx2", "httpcore2"):
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -242,11 +245,26 @@ class Client:
             for i, response in zip(
                 broken, self._complete(repairs, f"repairs of {what}"), strict=True
             ):
-                answers[i] = self._answer(requests[i], response)
+                repaired = self._answer(requests[i], response)
+                if repaired.status != "rejected":  # the repair was, not the request
+                    answers[i] = repaired
             self.counts["repaired"] += sum(answers[i].status == "ok" for i in broken)
         for answer in answers:
             self.counts[answer.status] += 1
-        return answers
+        return self._advised(answers, what)
+
+    def _advised(self, answers: Sequence[Answer], what: str) -> list[Answer]:
+        """`answers`; those that were cut off name the setting, and so does the log."""
+        advice = f"raise services.{self.service.name}.max_tokens"
+        cut = sum(answer.problem == _CUT_OFF for answer in answers)
+        if cut:
+            log.warning("%d of %d %s were %s; %s", cut, len(answers), what, _CUT_OFF, advice)
+        return [
+            replace(answer, problem=f"{_CUT_OFF}; {advice}")
+            if answer.problem == _CUT_OFF
+            else answer
+            for answer in answers
+        ]
 
     def _body(self, request: Request) -> dict[str, Any]:
         service = self.service
@@ -254,7 +272,7 @@ class Client:
             "model": service.model,
             "messages": [dict(m) for m in request.messages],
         }
-        body[service.max_tokens_field] = request.max_tokens or service.max_tokens
+        body[service.max_tokens_field] = service.max_tokens or request.max_tokens
         body |= {
             k: v
             for k, v in (("temperature", service.temperature), ("seed", service.seed))
@@ -268,38 +286,35 @@ class Client:
     def _repair(self, body: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
         messages = [
             *body["messages"],
-            {"role": "assistant", "content": answer.text},
+            # Servers refuse an empty message.
+            {"role": "assistant", "content": answer.text if answer.text.strip() else "(nothing)"},
             {"role": "user", "content": REPAIR.format(problem=answer.problem)},
         ]
         seed = {"seed": body["seed"] + 1} if "seed" in body else {}
         return {**body, "messages": messages, **seed}
 
     def _answer(self, request: Request, response: Mapping[str, Any]) -> Answer:
-        text = response.get("content") or ""
+        content, reason = response.get("content") or "", response.get("finish_reason")
         if response.get("rejected"):
             return Answer("rejected", problem=response["rejected"])
-        if response.get("refusal") or response.get("finish_reason") == "content_filter":
-            return Answer("refused", text=response.get("refusal") or text)
+        if response.get("refusal") or (reason or "").lower().startswith(_FILTERED):
+            return Answer("refused", text=response.get("refusal") or content)
+        text = behind_reasoning(content)
         if request.schema is None:
-            return (
-                Answer("ok", text, text)
-                if text.strip()
-                else Answer("unparsed", text=text, problem="empty answer")
-            )
-        value, problem = parse(text, request.schema)
-        if value is None and response.get("finish_reason") == "length":
-            problem = "cut off at the largest number of tokens"
-        return (
-            Answer("ok", value, text)
-            if value is not None
-            else Answer("unparsed", None, text, problem)
-        )
+            value, problem = text.visible if text.visible.strip() else None, "empty answer"
+        else:
+            value, problem = parse(text, request.schema, request.messages)
+            if value is None and text.refuses:
+                return Answer("refused", text=content)
+        if value is not None:
+            return Answer("ok", value, content)
+        return Answer("unparsed", None, content, _CUT_OFF if reason == "length" else problem)
 
     def _complete(self, bodies: Sequence[Mapping[str, Any]], what: str) -> list[dict[str, Any]]:
         """Responses to `bodies`, from the cache or from the service."""
         keys = [request_key(self.service.base_url, ENDPOINT, body) for body in bodies]
         wanted = dict(zip(keys, bodies, strict=True))
-        responses = self.cache.get(list(wanted))
+        responses = self._known(list(wanted))
         missing = {key: body for key, body in wanted.items() if key not in responses}
         self.counts["cached"] += len(responses)
         if missing:
@@ -308,6 +323,23 @@ class Client:
                 self._batch(missing) if self.service.batch else self._call_all(missing, what)
             )
         return [responses[key] for key in keys]
+
+    def _known(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The cached responses to `keys`.
+
+        Rejections without a status are from a release that recorded every error 400 for its
+        request. Those whose words do not say that it was the request are asked for again.
+        """
+        responses = self.cache.get(keys)
+        for key, response in list(responses.items()):
+            if "rejected" in response and "status" not in response:
+                status, _, words = response["rejected"].partition(": ")
+                fault = sort_fault(int(status) if status.isdigit() else 400, words, {})
+                if fault.kind in (faults.REQUEST, faults.REFUSAL):
+                    responses[key] = fault.recorded()
+                else:
+                    del responses[key]
+        return responses
 
     def _check(self, missing: Mapping[str, Mapping[str, Any]], what: str) -> None:
         """Log the largest cost of the calls; stop where they are not allowed."""
@@ -362,25 +394,39 @@ class Client:
         finally:  # an interrupt starts no further request
             pool.shutdown(wait=False, cancel_futures=True)
         if errors:
-            budget = [error for error in errors if isinstance(error, BudgetError)]
-            raise type(budget[0] if budget else errors[0])(
-                f"{(budget or errors)[0]} ({len(errors)} of {len(missing)} {what} have no answer;"
+            reason = self._reason or errors[0]
+            raise type(reason)(
+                f"{reason} ({len(errors)} of {len(missing)} {what} have no answer;"
                 f" those that have one are in {self.cache.path} and are not asked again)"
             )
         return responses
 
     def _call(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
         with self.cache.asking(key):
-            cached = self.cache.get([key])
+            cached = self._known([key])
             if cached:  # another job has asked in the meantime
                 return cached[key]
-            if self._down.is_set():
-                raise ServiceError(
-                    f"services.{self.service.name}: given up after a request without an answer"
-                )
-            return self._retried(key, body)
+            return self._retried(partial(self._attempt, key, body))
 
-    def _retried(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _stopped(self, error: ServiceError) -> ServiceError:
+        """`error`, after which no further request starts."""
+        with self._guard:
+            self._reason = self._reason or error
+        self._down.set()
+        return error
+
+    def _go_on(self) -> None:
+        """Raise ServiceError where a request has ended the job."""
+        if self._down.is_set():
+            raise ServiceError(
+                f"services.{self.service.name}: given up after a request without an answer"
+            )
+
+    def _retried(self, call: Callable[[], Any], twice: bool = True) -> Any:
+        """The result of `call`, which is repeated while its failures may go away.
+
+        With `twice` false a call that may have had its effect is not repeated.
+        """
         service = self.service
         exponential = wait_random_exponential(multiplier=service.backoff, max=60)
 
@@ -389,18 +435,25 @@ class Client:
             return error.wait if error.wait is not None else exponential(state)
 
         retrying = Retrying(
-            retry=retry_if_exception_type(TransientError),
-            stop=stop_after_attempt(service.attempts),
+            retry=retry_if_exception(
+                lambda error: isinstance(error, TransientError) and (twice or not error.billed)
+            ),
+            stop=stop_after_attempt(service.attempts) | stop_when_event_set(self._down),
             wait=wait,
+            sleep=sleep_using_event(self._down),
             reraise=True,
         )
         try:
-            return retrying(self._attempt, key, body)
+            return retrying(call)
         except TransientError as error:
-            self._down.set()
-            raise ServiceError(
-                f"services.{service.name}: no answer from {service.base_url} in {service.attempts}"
-                f" attempts; last: {self._redacted(str(error))}"
+            self._go_on()
+            attempts = f"in {service.attempts} attempts" if twice or not error.billed else ""
+            raise self._stopped(
+                ServiceError(
+                    f"services.{service.name}: no answer from {service.base_url} {attempts};"
+                    f" last: {self._redacted(str(error))}; where the server runs, check"
+                    f" services.{service.name}.base_url and timeout, and run again"
+                )
             ) from None
 
     def _attempt(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -408,15 +461,17 @@ class Client:
 
         Raises TransientError, ServiceError, or BudgetError before it could cost too much.
         """
+        self._go_on()
         service, most = self.service, self._most(body)
         with self.cache.reserved(
             service.name, most, service.budget_usd, 2 * service.timeout
         ) as room:
             if not room:
-                self._down.set()
-                raise BudgetError(
-                    f"services.{service.name}: the next call could exceed budget_usd"
-                    f" {service.budget_usd}; raise it, or ask for less"
+                raise self._stopped(
+                    BudgetError(
+                        f"services.{service.name}: the next call could exceed budget_usd"
+                        f" {service.budget_usd}; raise it, or ask for less"
+                    )
                 )
             return self._kept(key, body, most)
 
@@ -428,55 +483,166 @@ class Client:
                 self.cache.charge(self.service.name, key, most)
             log.info("%s: %s", key[:12], self._redacted(str(error)))
             if error.wait is not None and error.wait > self.service.longest_wait:
-                raise ServiceError(
-                    f"services.{self.service.name}: asks to wait {error.wait:.0f} s, longer than"
-                    " longest_wait; run again later"
+                raise self._stopped(
+                    ServiceError(
+                        f"services.{self.service.name}: asks to wait {error.wait:.0f} s, longer"
+                        f" than longest_wait; run again later ({self._redacted(str(error))})"
+                    )
                 ) from None
             raise
-        usage = response.get("usage") or {}
-        read = usage.get("prompt_tokens", estimated_tokens(body["messages"]))
-        written = usage.get("completion_tokens", len(response.get("content") or "") // 3)
-        usd = 0.0 if response.get("rejected") else self.service.cost(read, written)
         with self._guard:
             self.counts["called"] += 1
+        self.cache.put(key, body, response, self.service.name, self._cost(body, response))
+        return response
+
+    def _cost(self, body: Mapping[str, Any], response: Mapping[str, Any]) -> float:
+        """US dollars of a call, which are counted with its tokens.
+
+        An answer without counts is estimated; an error costs what it says, mostly nothing.
+        """
+        usage, failed = response.get("usage") or {}, "status" in response
+        text = response.get("content") or ""
+        read = usage.get(
+            "prompt_tokens", 0 if failed else estimated_tokens(body.get("messages", ()))
+        )
+        written = usage.get("completion_tokens", 0 if failed else len(text) // 3)
+        usd = self.service.cost(read, written)
+        with self._guard:
             self.usd += usd
             for name, count in zip(self.tokens, (read, written), strict=True):
                 self.tokens[name] += count
-        self.cache.put(key, body, response, self.service.name, usd)
-        return response
+        return usd
 
     def _send(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The response to `body`, without the schema where the server refuses it."""
-        import openai
-
-        plain = {name: value for name, value in body.items() if name != "response_format"}
-        if self.cache.trait(self._server, "schema") == "refused":
-            body = plain
+        body = self._form(body)
         # Servers that know the header bill a repeated request once; without the schema it is
         # another request.
-        headers = {"Idempotency-Key": key if "response_format" in body else f"{key}-plain"}
-        try:
-            raw = self._openai.chat.completions.with_raw_response.create(
-                **{"stream": False, **self._split(body)}, extra_headers=headers
+        outcome = self._post(key if "response_format" in body else f"{key}-plain", body)
+        if (
+            isinstance(outcome, Fault)
+            and outcome.kind in (faults.SCHEMA, faults.UNKNOWN)
+            and "response_format" in body
+        ):
+            of_schema, body = outcome, _plain(body)
+            outcome = self._post(f"{key}-plain", body)
+            if not isinstance(outcome, Fault) and not of_schema.of_schema_alone:
+                self._without_schema(of_schema)
+        if isinstance(outcome, Fault) and outcome.kind in (faults.SCHEMA, faults.UNKNOWN):
+            outcome = self._by_control(key, body, outcome)
+        if not isinstance(outcome, Fault):
+            return outcome
+        if outcome.kind == faults.SETUP:
+            raise self._set_up(outcome, body)
+        return outcome.recorded()
+
+    def _form(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`body` as the server takes it: without the schema where it is known to refuse that."""
+        return _plain(body) if self.cache.trait(self._server, "schema") == "refused" else body
+
+    def _without_schema(self, fault: Fault) -> None:
+        """Remember that the server refuses schemas; answers are checked here anyway."""
+        log.warning("%s: asked without a schema from now on: %s", self.service.name, fault.words)
+        self.cache.set_trait(self._server, "schema", "refused")
+
+    def _by_control(self, key: str, body: Mapping[str, Any], fault: Fault) -> Fault:
+        """`fault`, whose words do not tell its cause, as one of this request or of the set-up.
+
+        The control is the same request with a short text that no server can object to. Where it
+        fails as well, the set-up is at fault.
+        """
+        with self._controlling:
+            self._go_on()
+            messages = [{**message, "content": CONTROL} for message in body["messages"]]
+            outcome = self._post(f"{key}-control", {**body, "messages": messages})
+            if isinstance(outcome, Fault):
+                raise self._set_up(replace(fault, kind=faults.SETUP), body)
+            usd = self._cost({"messages": messages}, outcome)
+            self.cache.charge(self.service.name, f"{key}-control", usd)
+        return replace(fault, kind=faults.REQUEST)
+
+    def _set_up(self, fault: Fault, body: Mapping[str, Any], prefix: str = "") -> ServiceError:
+        """The error that stops the job: the server's words and the setting to change."""
+        service = self.service
+        advice = remedy(fault, body, service.name, service.api_key_env)
+        return self._stopped(
+            ServiceError(
+                f"services.{service.name}: {prefix}{fault.status}: {fault.words[:300]}; {advice}"
             )
-            return _response(raw.http_response.content)
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            if "response_format" in body:
-                response = self._send(key, plain)
-                if not response.get("rejected"):
-                    self.cache.set_trait(self._server, "schema", "refused")
-                return response
-            return {"rejected": self._redacted(f"{error.status_code}: {error.message}")[:500]}
+        )
+
+    def _post(self, key: str, body: Mapping[str, Any]) -> dict[str, Any] | Fault:
+        """One call: the kept parts of its answer, or the fault that it is.
+
+        Raises TransientError where the call may be made again.
+        """
+        import openai
+
+        end = monotonic() + self.service.timeout
+        try:
+            with (
+                self._connected(),
+                self._openai.chat.completions.with_streaming_response.create(
+                    **{"stream": False, **self._split(body)}, extra_headers={"Idempotency-Key": key}
+                ) as answer,
+            ):
+                # The client's own limit is for each part of the answer, not for the whole.
+                content = bytearray()
+                for part in answer.iter_bytes():
+                    content += part
+                    if monotonic() > end:
+                        raise self._too_late()
+                return self._outcome(answer.status_code, answer.headers, bytes(content), body)
         except openai.APIStatusError as error:
-            raise self._status_error(error) from None
-        except openai.APITimeoutError:
-            raise TransientError(
-                f"no answer within {self.service.timeout:g} s", billed=True
-            ) from None
-        except openai.APIConnectionError as error:
+            response = error.response
+            return self._outcome(error.status_code, response.headers, response.content, body)
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Raise TransientError where a connection fails, and ServiceError where none can be."""
+        import httpx2
+        import openai
+
+        try:
+            yield
+        except (openai.APITimeoutError, httpx2.TimeoutException):
+            raise self._too_late() from None
+        except (openai.APIConnectionError, httpx2.HTTPError) as error:
             cause = error.__cause__ or error
-            started = type(cause).__name__ not in ("ConnectError", "ConnectTimeout")
-            raise TransientError(f"{type(cause).__name__}: {cause}", billed=started) from None
+            kind = type(cause).__name__
+            if kind in ("UnsupportedProtocol", "LocalProtocolError", "InvalidURL"):
+                raise self._stopped(
+                    ServiceError(
+                        f"services.{self.service.name}: {self._redacted(f'{kind}: {cause}')};"
+                        f" check services.{self.service.name}.base_url"
+                    )
+                ) from None
+            started = kind not in ("ConnectError", "ConnectTimeout")
+            raise TransientError(f"{kind}: {cause}", billed=started) from None
+
+    def _too_late(self) -> TransientError:
+        return TransientError(f"no answer within {self.service.timeout:g} s", billed=True)
+
+    def _outcome(
+        self, status: int, headers: Mapping[str, str], content: bytes, body: Mapping[str, Any]
+    ) -> dict[str, Any] | Fault:
+        """What a server's answer is: a completion or a fault, without the key.
+
+        Raises TransientError for a fault that may go away.
+        """
+        text = content.decode("utf-8", "replace")
+        response = _response(text) if status < 300 else None
+        if response is not None:
+            kept = {name: response[name] for name in ("content", "refusal")}
+            return response | {k: v and self._redacted(v) for k, v in kept.items()}
+        fault = sort_fault(200 if status < 300 else status, text, body, headers)
+        fault = replace(fault, words=self._redacted(fault.words, echoes=True))
+        if status < 300 and "text/html" in headers.get("content-type", ""):
+            return replace(fault, kind=faults.SETUP)
+        if fault.kind == faults.RETRY:
+            what = "no chat completion" if fault.status == 200 else fault.status
+            raise TransientError(f"{what}: {fault.words}"[:300], fault.wait, billed=status < 300)
+        return fault
 
     @property
     def _server(self) -> str:
@@ -498,24 +664,16 @@ class Client:
             "extra_body": {k: v for k, v in body.items() if k not in known}
         }
 
-    def _status_error(self, error: Any) -> Exception:
-        status, name = error.status_code, self.service.name
-        if status in (408, 409, 429) or status >= 500:
-            return TransientError(
-                f"{status}: {error.message}"[:300], _retry_after(error.response.headers)
-            )
-        advice = {
-            401: f"check the key in {self.service.api_key_env}",
-            403: f"check the key in {self.service.api_key_env}",
-            404: "check base_url and model",
-        }.get(status, "check the service's configuration")
-        self._down.set()
-        return ServiceError(
-            f"services.{name}: {self._redacted(f'{status}: {error.message}')[:300]}; {advice}"
-        )
+    def _redacted(self, text: str, echoes: bool = False) -> str:
+        """`text` without the key and, of `echoes` in a server's error, without starred parts of it.
 
-    def _redacted(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        Vendors repeat a wrong key's first and last letters around stars.
+        """
+        if not self._key:
+            return text
+        text = text.replace(self._key, "***")
+        starred = rf"{re.escape(self._key[:3])}[^\s\"'<>]*\*[^\s\"'<>]*"
+        return re.sub(starred, "***", text) if echoes else text
 
     # -------------------------------------------------------------------------------------- batches
 
@@ -524,47 +682,33 @@ class Client:
 
         Raises BatchPendingError until all answers are there.
         """
-        import openai
-
-        try:
-            return self._collect_and_submit(missing)
-        except openai.APIError as error:
-            message = self._redacted(f"{type(error).__name__}: {error.message}")[:300]
-            raise ServiceError(
-                f"services.{self.service.name}: batch: {message}; run the same command again"
-            ) from None
-
-    def _collect_and_submit(
-        self, missing: Mapping[str, Mapping[str, Any]]
-    ) -> dict[str, dict[str, Any]]:
         waiting: set[str] = set()
         for batch, keys in self.cache.batches(self.service.name).items():
-            state = self._openai.batches.retrieve(batch)
+            if missing.keys().isdisjoint(keys):  # another job's, which collects it
+                continue
+            state = self._batch_api(partial(self._openai.batches.retrieve, batch))
             if state.status in ("validating", "in_progress", "finalizing", "cancelling"):
                 waiting |= set(keys)
                 continue
+            rows = []
             for file in filter(None, (state.output_file_id, state.error_file_id)):
-                self._import(self._openai.files.content(file).text, missing)
+                content = self._batch_api(partial(self._openai.files.content, file)).text
+                rows += [json.loads(line) for line in content.splitlines() if line.strip()]
+            stop = self._import(rows, missing)
             self.cache.drop_batch(batch)
-        responses = self.cache.get(list(missing))
+            if state.status == "failed":
+                errors = {"error": [error.to_dict() for error in state.errors.data or ()]}
+                stop = self._fault_of_batch(400, errors, {})
+            if stop is not None:
+                raise stop
+        responses = self._known(list(missing))
         rest = {
-            key: body
+            key: self._form(body)
             for key, body in missing.items()
             if key not in responses and key not in waiting
         }
         if rest:
-            lines = [
-                json.dumps(
-                    {"custom_id": key, "method": "POST", "url": f"/v1{ENDPOINT}", "body": body}
-                )
-                for key, body in rest.items()
-            ]
-            content = ("requests.jsonl", "\n".join(lines).encode())
-            file = self._openai.files.create(file=content, purpose="batch")
-            batch = self._openai.batches.create(
-                input_file_id=file.id, endpoint=f"/v1{ENDPOINT}", completion_window="24h"
-            )
-            self.cache.add_batch(batch.id, self.service.name, list(rest))
+            self._submit(rest)
         if rest or waiting:
             raise BatchPendingError(
                 f"services.{self.service.name}: {len(rest)} requests submitted as a batch,"
@@ -572,33 +716,83 @@ class Client:
             )
         return responses
 
-    def _import(self, lines: str, missing: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put the answers of a batch's file into the cache.
+    def _submit(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
+        """Submit requests as a batch, and remember it."""
+        lines = [
+            json.dumps({"custom_id": key, "method": "POST", "url": f"/v1{ENDPOINT}", "body": body})
+            for key, body in bodies.items()
+        ]
+        content = ("requests.jsonl", "\n".join(lines).encode())
+        file = self._batch_api(partial(self._openai.files.create, file=content, purpose="batch"))
+        create = partial(
+            self._openai.batches.create,
+            input_file_id=file.id,
+            endpoint=f"/v1{ENDPOINT}",
+            completion_window="24h",
+        )
+        batch = self._batch_api(create, twice=False)  # a second batch would be paid as well
+        self.cache.add_batch(batch.id, self.service.name, list(bodies))
 
-        Failed requests are asked again, rejected ones are not.
+    def _batch_api(self, call: Callable[[], Any], twice: bool = True) -> Any:
+        """The result of a call of the batch API, whose errors are sorted like those of requests."""
+        import openai
+
+        def attempt() -> Any:
+            try:
+                with self._connected():
+                    return call()
+            except openai.APIStatusError as error:
+                content, headers = error.response.content, error.response.headers
+                fault = sort_fault(error.status_code, content, {}, headers)
+                if fault.kind == faults.RETRY:
+                    raise TransientError(f"{fault.status}: {fault.words}", fault.wait) from None
+                raise self._fault_of_batch(error.status_code, content, {}) from None
+
+        return self._retried(attempt, twice)
+
+    def _fault_of_batch(self, status: int, content: Any, body: Mapping[str, Any]) -> ServiceError:
+        """The error that stops the job after a fault of a batch."""
+        fault = sort_fault(status, content, body)
+        words = self._redacted(fault.words, echoes=True)
+        return self._set_up(replace(fault, words=words), body, "batch: ")
+
+    def _import(
+        self, rows: Sequence[Mapping[str, Any]], missing: Mapping[str, Mapping[str, Any]]
+    ) -> ServiceError | None:
+        """Put the answers of a finished batch into the cache.
+
+        Requests whose failure may go away are asked again, and so are those whose schema the server
+        refuses; where no line is answered, an unknown error is one of the set-up. The error that
+        stops the job, after everything else is kept, is returned.
         """
-        for line in filter(str.strip, lines.splitlines()):
-            row = json.loads(line)
-            result, key = row.get("response") or {}, row["custom_id"]
-            body = missing.get(key)
-            if body is None:
+        failed: dict[str, Fault] = {}
+        for row in rows:
+            key, result = row["custom_id"], row.get("response") or {}
+            body = missing.get(key, {})  # without a body: another job's, whose answer is kept
+            status, content = result.get("status_code") or 500, result.get("body") or row
+            try:
+                outcome = self._outcome(status, {}, json.dumps(content).encode(), self._form(body))
+            except TransientError as error:
+                log.info("%s: batch: %s", key[:12], error)
                 continue
-            status, content = result.get("status_code"), result.get("body") or {}
-            if status == 200:
-                try:
-                    response = _response(json.dumps(content).encode())
-                except TransientError as error:
-                    log.info("%s: %s", key[:12], error)
-                    continue
-            elif status in (400, 413, 422):
-                response = {"rejected": f"{status}: {json.dumps(content)[:300]}"}
+            if isinstance(outcome, Fault):
+                failed[key] = outcome
             else:
-                log.info("%s: batch answered %s", key[:12], status)
-                continue
-            usage = response.get("usage") or {}
-            read, written = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
-            usd = self.service.cost(read, written)
-            self.cache.put(key, body, response, self.service.name, usd)
+                self._put(key, body, outcome)
+        answered = len(failed) < len(rows)
+        stop = None
+        for key, fault in failed.items():
+            body = missing.get(key, {})
+            if fault.kind == faults.SCHEMA:
+                self._without_schema(fault)
+            elif fault.kind == faults.SETUP or (fault.kind == faults.UNKNOWN and not answered):
+                stop = stop or self._set_up(fault, body, "batch: ")
+            elif body:
+                self._put(key, body, fault.recorded())
+        return stop
+
+    def _put(self, key: str, body: Mapping[str, Any], response: Mapping[str, Any]) -> None:
+        self.cache.put(key, body, response, self.service.name, self._cost(body, response))
 
 
 def configured_client(service: Mapping[str, Any], cache: str | Path) -> Client:
@@ -612,42 +806,41 @@ def configured_client(service: Mapping[str, Any], cache: str | Path) -> Client:
     return Client(Service(**service, **limits), cache)
 
 
-def _response(content: bytes) -> dict[str, Any]:
-    """The parts of a server's answer that are kept.
+def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A request without the schema of its answer."""
+    return {name: value for name, value in body.items() if name != "response_format"}
 
-    Raises TransientError where the answer is no chat completion.
+
+def _response(text: str) -> dict[str, Any] | None:
+    """The parts of a server's answer that are kept; None where it is no chat completion.
+
+    Reasoning beside the content, in fields or parts of its own, is left out.
     """
     try:
-        value = json.loads(content)
+        value = json.loads(text)
         choice = value["choices"][0]
         message = choice["message"]
-    except (ValueError, KeyError, IndexError, TypeError):
-        raise TransientError(f"no chat completion: {content[:80]!r}", billed=True) from None
-    usage = value.get("usage") or {}
-    content = message.get("content")
+        content, refusal = message.get("content"), message.get("refusal")
+        failed = choice.get("error") or choice.get("finish_reason") == "error"
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
     if isinstance(content, list):  # parts, as some servers send them
-        content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
+        parts = [part for part in content if isinstance(part, dict)]
+        refusal = refusal or _joined(parts, "refusal", ("refusal",))
+        content = _joined(parts, "text", ("text", "output_text", None))
+    if failed or not isinstance(content, str | None):
+        return None
+    reason = choice.get("finish_reason")
     return {
-        "content": content,
-        "refusal": message.get("refusal"),
-        "finish_reason": choice.get("finish_reason"),
+        # Half a surrogate pair can be sent to no server again.
+        "content": content and content.encode("utf-8", "replace").decode(),
+        "refusal": str(refusal) if refusal else None,
+        "finish_reason": reason if reason is None else str(reason),
         "model": value.get("model"),
         "system_fingerprint": value.get("system_fingerprint"),
-        "usage": {
-            name: usage[name] for name in ("prompt_tokens", "completion_tokens") if name in usage
-        },
+        "usage": faults.usage_of(value.get("usage")),
     }
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait, from ``Retry-After`` (seconds or a date)."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-        except ValueError:
-            return None
+def _joined(parts: Sequence[Mapping[str, Any]], field: str, kinds: Sequence[str | None]) -> str:
+    return "".join(str(part.get(field) or "") for part in parts if part.get("type") in kinds)
