@@ -177,7 +177,8 @@ def rewritten_triples(client: Client, pairs: pd.DataFrame, settings: Rewrites) -
     Columns beside those of :func:`choose_entries`: ``grade`` (the entry's highest, NaN where the
     grader gave none), ``positive``, ``neutral``, ``negative``, and with ``settings.verify``
     ``grade.positive`` and ``grade.negative``. The rewrites are graded then as well, and a triple is
-    kept only where the negative one has the higher largest grade than the positive one.
+    kept only where the negative one has the higher largest grade than the positive one; where the
+    grader gave none, ``status`` is that of its answer.
     """
     entries = choose_entries(pairs, settings)
     graded = grade(client, entries["prompt"], entries["answer"], "grades of entries")
@@ -189,6 +190,9 @@ def rewritten_triples(client: Client, pairs: pd.DataFrame, settings: Rewrites) -
         for element in ("positive", "negative"):
             grades = grade(client, kept["prompt"], kept[element], f"grades of {element} rewrites")
             frame.loc[kept.index, f"grade.{element}"] = [worst(answer) for answer in grades]
+            for index, answer in zip(kept.index, grades, strict=True):
+                if answer.status != "ok":
+                    frame.loc[index, "status"] = answer.status
         worse = frame["grade.negative"] > frame["grade.positive"]
         frame.loc[(frame["status"] == "ok") & ~worse, "status"] = "grade"
     return frame.drop(columns=[f"status.{element}" for element in ELEMENTS])

@@ -447,12 +447,12 @@ class Client:
             return retrying(call)
         except TransientError as error:
             self._go_on()
-            attempts = f"in {service.attempts} attempts" if twice or not error.billed else ""
+            attempts = service.attempts if twice or not error.billed else 1
             raise self._stopped(
                 ServiceError(
-                    f"services.{service.name}: no answer from {service.base_url} {attempts};"
-                    f" last: {self._redacted(str(error))}; where the server runs, check"
-                    f" services.{service.name}.base_url and timeout, and run again"
+                    f"services.{service.name}: no answer from {service.base_url} in {attempts}"
+                    f" attempts; last: {self._redacted(str(error))}; see that the server runs and"
+                    f" that services.{service.name}.base_url is its address, and run again"
                 )
             ) from None
 
@@ -697,7 +697,7 @@ class Client:
             stop = self._import(rows, missing)
             self.cache.drop_batch(batch)
             if state.status == "failed":
-                errors = {"error": [error.to_dict() for error in state.errors.data or ()]}
+                errors = [error.to_dict() for error in getattr(state.errors, "data", None) or ()]
                 stop = self._fault_of_batch(400, errors, {})
             if stop is not None:
                 raise stop
@@ -771,7 +771,7 @@ class Client:
             body = missing.get(key, {})  # without a body: another job's, whose answer is kept
             status, content = result.get("status_code") or 500, result.get("body") or row
             try:
-                outcome = self._outcome(status, {}, json.dumps(content).encode(), self._form(body))
+                outcome = self._outcome(status, {}, json.dumps(content).encode(), body)
             except TransientError as error:
                 log.info("%s: batch: %s", key[:12], error)
                 continue
@@ -780,15 +780,17 @@ class Client:
             else:
                 self._put(key, body, outcome)
         answered = len(failed) < len(rows)
-        stop = None
+        stop, schemas = None, []
         for key, fault in failed.items():
             body = missing.get(key, {})
             if fault.kind == faults.SCHEMA:
-                self._without_schema(fault)
+                schemas.append(fault)
             elif fault.kind == faults.SETUP or (fault.kind == faults.UNKNOWN and not answered):
                 stop = stop or self._set_up(fault, body, "batch: ")
             elif body:
                 self._put(key, body, fault.recorded())
+        if schemas:
+            self._without_schema(schemas[0])
         return stop
 
     def _put(self, key: str, body: Mapping[str, Any], response: Mapping[str, Any]) -> None:

@@ -260,8 +260,8 @@ def _walk(value: Any) -> Iterator[tuple[str, Any]]:
     """All keys of a value with what they hold, the inner ones after their outer ones."""
     if isinstance(value, Mapping):
         yield from value.items()
-        for item in value.values():
-            yield from _walk(item)
+        for name, item in value.items():  # a router's `raw` is the text of the error that it got
+            yield from _walk(_read(item) if name == "raw" else item)
     elif isinstance(value, list):
         for item in value:
             yield from _walk(item)

@@ -301,10 +301,11 @@ class Service(Settings):
     )
     extra_body: Mapping[str, Any] = setting(
         {},
-        "Further fields of every request; those that other keys and the workflow set are refused.",
+        "Further fields of every request. Those that other keys or the workflow set are refused; a"
+        " `response_format` takes the place of the schema.",
         reserved=(
             "model", "messages", "temperature", "seed", "max_tokens", "max_completion_tokens",
-            "response_format", "stream", "n",
+            "stream", "n",
         ),
     )  # fmt: skip
     api_key_env: str | None = setting(
