@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lfp.explaining import language_model
 from lfp.services import prompts
@@ -10,7 +12,7 @@ from lfp.services.answers import behind_reasoning, parse
 from lfp.services.client import Answer, Client, Request
 from tests import language_service as faulty
 from tests.language_service import LanguageService
-from tests.test_llm import SCHEMA, requests, service
+from tests.test_llm import SCHEMA, echo, requests, service
 
 YES, NO = '{"n": 1}', '{"n": 0}'
 
@@ -58,6 +60,26 @@ YES, NO = '{"n": 1}', '{"n": 0}'
 def test_the_answer_is_the_one_object_behind_the_reasoning(text, answer):
     value, problem = parse(behind_reasoning(text), SCHEMA)
     assert (value and value["n"], bool(problem)) == (answer, answer is None)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [YES, NO, "{", "}", '"', "<think>", "</think>", "[THINK]", "[/THINK]", " ", "```json",
+             '{"a": ', "<|channel|>analysis", "<|channel|>final", "\\", "assistantfinal"]
+        ),
+        max_size=9,
+    )
+)  # fmt: skip
+def test_of_any_text_the_answer_stands_behind_the_last_mark(pieces):
+    value, problem = parse(behind_reasoning("".join(pieces)), SCHEMA)
+    assert (value is None) == bool(problem)
+    if value is not None:
+        ends = ("</think>", "[/THINK]", "<|channel|>final")
+        start = max((i for i, piece in enumerate(pieces) if piece in ends), default=0)
+        rest = {piece for piece in pieces[start:] if piece in (YES, NO)}
+        assert json.dumps(value) in rest
 
 
 def test_marks_and_braces_within_a_string_are_the_strings():
@@ -136,6 +158,30 @@ def test_a_repair_that_the_server_rejects_leaves_its_request_unparsed(tmp_path):
         Client(service(server.url), tmp_path / "c.sqlite") as client,
     ):
         assert client.ask(requests(1))[0].status == "unparsed"
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (f"{YES} and then I", "ok"),
+        (f"```json\n{YES}", "ok"),
+        (f"<think>a</think>\n{YES} because", "ok"),
+        (f"First it may be {YES}, but", "unparsed"),  # the template may have opened <think>
+        ("", "unparsed"),
+    ],
+)
+def test_of_a_text_that_was_cut_off_only_an_object_at_its_start_counts(tmp_path, content, status):
+    choice = {"finish_reason": "length", "message": {"content": content}}
+
+    def cut(request):
+        faulty.send(request, 200, faulty.completion("", choices=[choice]))
+        return True
+
+    with (
+        LanguageService(echo, iter([cut, cut])) as server,
+        Client(service(server.url), tmp_path / "c.sqlite") as client,
+    ):
+        assert client.ask(requests(1))[0].status == status
 
 
 @pytest.mark.parametrize(

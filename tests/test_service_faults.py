@@ -8,9 +8,18 @@ import sqlite3
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lfp.services.answer_cache import AnswerCache, request_key
-from lfp.services.client import CONTROL, ENDPOINT, BatchPendingError, Client, ServiceError
+from lfp.services.client import (
+    CONTROL,
+    ENDPOINT,
+    BatchPendingError,
+    Client,
+    ServiceError,
+    _response,
+)
 from lfp.services.faults import REFUSAL, REQUEST, RETRY, SCHEMA, SETUP, UNKNOWN, remedy, sort_fault
 from tests import language_service as faulty
 from tests.language_service import LanguageService
@@ -272,6 +281,71 @@ def test_an_error_costs_what_it_says_and_repairs_and_refusals_cost_too(tmp_path)
             assert [a.status for a in client.ask(requests(3))] == ["refused", "ok", "refused"]
             assert client.usd == pytest.approx((100 + 3 * (10 + 2 * 5)) / 1e6)
             assert client.cache.spent("test") == pytest.approx(client.usd)
+
+
+def sends(value):
+    """A fault that answers with `value`."""
+
+    def fault(request):
+        faulty.send(request, 200, value)
+        return True
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"choices": [{"message": "hi"}]},
+        {"choices": None},
+        {"choices": [{"message": {"content": 5}}]},
+        {"choices": [{"message": {"content": '{"n": 7}'}, "finish_reason": "error"}]},
+        [],
+        {"error": "busy"},
+    ],
+)
+def test_a_body_that_is_no_completion_is_asked_for_again(tmp_path, value):
+    with (
+        LanguageService(echo, iter([sends(value)])) as server,
+        Client(service(server.url), tmp_path / "c.sqlite") as client,
+    ):
+        assert client.ask(requests(1))[0].value == {"n": 0}
+
+
+def test_counts_that_are_none_and_half_pairs_in_an_answer_break_nothing(tmp_path):
+    odd = [faulty.completion("half a pair: \ud800"), faulty.completion('{"n": 1}', usage=None)]
+    odd[0]["usage"] = {"prompt_tokens": None, "completion_tokens": "many"}
+    with (
+        LanguageService(echo, map(sends, odd)) as server,
+        Client(service(server.url, prices=PRICES), tmp_path / "c.sqlite") as client,
+    ):
+        assert client.ask(requests(1))[0].value == {"n": 1}  # by its repair
+        assert client.usd > 0
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["error", "message", "code", "type", "param", "detail", "loc", "choices", "content",
+             "usage", "raw", "status", "finish_reason", "retryDelay", "refusal"]
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(value=JSON_VALUES, status=st.sampled_from([200, 400, 401, 413, 422, 429, 500]))
+def test_any_body_is_sorted_and_none_is_recorded_under_a_status_of_the_set_up(value, status):
+    fault = sort_fault(status, json.dumps(value), BODY)
+    assert fault.kind in (RETRY, REQUEST, REFUSAL, SETUP, SCHEMA, UNKNOWN)
+    assert fault.kind == SETUP or status != 401
+    assert remedy(fault, BODY, "s", None)
+    assert _response(json.dumps(value)) is None or isinstance(value, dict)
 
 
 def test_an_answer_that_drips_ends_at_the_time_limit(tmp_path):

@@ -44,6 +44,7 @@ REASONS = (
     "transcript",
     "grade",
 )
+_REFUSAL = re.compile(rf"{REFUSAL.pattern}|\bas an ai\b", re.I)
 _TURN = re.compile(r"(?:^|\n)\s*(?:human|assistant|user)\s*:", re.I)
 
 
@@ -161,7 +162,7 @@ def fault(row: pd.Series, settings: Rewrites) -> str:
     lengths = [len(text.split()) for text in texts]
     low, high = row["words"] * (1 - settings.tolerance), row["words"] * (1 + settings.tolerance)
     checks = {
-        "refusal": any(REFUSAL.search(text) for text in texts),
+        "refusal": any(_REFUSAL.search(text) for text in texts),
         "transcript": any(_TURN.search(text) for text in texts),
         "length": not all(low <= length <= high for length in lengths),
         "language": not all(is_english(text) for text in texts),

@@ -21,7 +21,7 @@ from lfp.files.canonical import canonical_json
 #: Phrases of refusals in English.
 REFUSAL = re.compile(
     r"\b(i (?:can(?:'|no|’)t|cannot|won(?:'|’)t|am (?:not able|unable)|must decline)"
-    r"|i(?:(?:'|’)m| am) (?:sorry,? but|not able|unable)|as an ai\b|i apologi[sz]e,? but)",
+    r"|i(?:(?:'|’)m| am) (?:sorry,? but|not able|unable)|i apologi[sz]e,? but)",
     re.I,
 )
 _TAG = r"(?:\w+:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad)"
@@ -51,6 +51,15 @@ class Text:
     def refuses(self) -> bool:
         """Whether the text is a refusal in plain words instead of an object."""
         return "{" not in self.visible and REFUSAL.search(self.visible[:200]) is not None
+
+    @property
+    def begins_with_an_object(self) -> bool:
+        """Whether nothing but a fence stands before the first object.
+
+        Of a text that was cut off, an object behind other words may be a draft: some chat templates
+        open the block of reasoning, and its end is what was cut off.
+        """
+        return re.match(r"\s*(```\w*\s*)?\{", self.visible) is not None
 
 
 def behind_reasoning(text: str) -> Text:

@@ -254,7 +254,13 @@ class Client:
         return self._advised(answers, what)
 
     def _advised(self, answers: Sequence[Answer], what: str) -> list[Answer]:
-        """`answers`; those that were cut off name the setting, and so does the log."""
+        """`answers`; those that were cut off name the setting, and the log says what failed."""
+        for status in ("rejected", "refused"):
+            failed = [answer for answer in answers if answer.status == status]
+            if failed:
+                words = (failed[0].problem or failed[0].text)[:200]
+                number = f"{len(failed)} of {len(answers)} {what}"
+                log.warning("%s were %s; the first: %s", number, status, words)
         advice = f"raise services.{self.service.name}.max_tokens"
         cut = sum(answer.problem == _CUT_OFF for answer in answers)
         if cut:
@@ -306,6 +312,8 @@ class Client:
             value, problem = parse(text, request.schema, request.messages)
             if value is None and text.refuses:
                 return Answer("refused", text=content)
+            if reason == "length" and not text.begins_with_an_object:
+                value = None
         if value is not None:
             return Answer("ok", value, content)
         return Answer("unparsed", None, content, _CUT_OFF if reason == "length" else problem)
