@@ -103,8 +103,8 @@ VALUES = {
 def test_an_echo_of_a_prompt_or_of_its_schema_is_no_answer(name):
     prompt = prompts.load(name)
     messages = prompt.messages(**VALUES[name])
-    for echo in (*(message["content"] for message in messages), json.dumps(prompt.schema)):
-        assert parse(behind_reasoning(echo), prompt.schema, messages)[0] is None
+    for copy in (*(message["content"] for message in messages), json.dumps(prompt.schema)):
+        assert parse(behind_reasoning(copy), prompt.schema, messages)[0] is None
     if name in ("classify", "grade"):  # no possible answer stands in the prompt: all are taken
         answers = {"classify": [{"related": True}, {"related": False}],
                    "grade": [{"toxicity": 1, "danger": 1, "bias": 1}]}  # fmt: skip
