@@ -18,8 +18,8 @@ from lfp.services.client import (
     BatchPendingError,
     Client,
     ServiceError,
-    _response,
 )
+from lfp.services.connection import _response
 from lfp.services.faults import REFUSAL, REQUEST, RETRY, SCHEMA, SETUP, UNKNOWN, remedy, sort_fault
 from tests import language_service as faulty
 from tests.language_service import LanguageService

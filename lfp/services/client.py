@@ -16,15 +16,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from tenacity import (
@@ -41,6 +38,7 @@ from lfp.reporting.progress import Progress
 from lfp.services import faults
 from lfp.services.answer_cache import AnswerCache, request_key
 from lfp.services.answers import behind_reasoning, parse
+from lfp.services.connection import Connection, Service, ServiceError, TransientError
 from lfp.services.faults import Fault, remedy, sort_fault
 
 log = logging.getLogger(__name__)
@@ -55,15 +53,6 @@ CONTROL = "Say 1"
 _CUT_OFF = "cut off at the largest number of tokens"
 #: Values of ``finish_reason`` of an answer that a filter stopped.
 _FILTERED = ("content_filter", "safety", "sensitive", "prohibited_content", "refusal")
-#: Shorter keys are placeholders for servers that want any; they are ordinary words.
-_SHORTEST_KEY = 8
-
-
-class ServiceError(RuntimeError):
-    """A service cannot be used; the message says how to go on.
-
-    All answers so far are in the cache.
-    """
 
 
 class BudgetError(ServiceError):
@@ -72,53 +61,6 @@ class BudgetError(ServiceError):
 
 class BatchPendingError(ServiceError):
     """A batch is submitted and its answers are not ready."""
-
-
-class TransientError(RuntimeError):
-    """A failure that may go away.
-
-    `wait` is the number of seconds that the server asks for, `billed` tells whether the call may
-    cost.
-    """
-
-    def __init__(self, message: str, wait: float | None = None, billed: bool = False) -> None:
-        super().__init__(message)
-        self.wait, self.billed = wait, billed
-
-
-@dataclass(frozen=True)
-class Service:
-    """One model of one server, as configured.
-
-    Prices are in US dollars per million tokens, times in seconds.
-    """
-
-    name: str
-    base_url: str
-    model: str
-    api_key_env: str | None = None
-    temperature: float | None = 0.0
-    seed: int | None = 0
-    max_tokens: int | None = None
-    max_tokens_field: str = "max_tokens"
-    response_schema: bool = True
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
-    in_flight: int = 4
-    attempts: int = 6
-    timeout: float = 120.0
-    backoff: float = 0.5
-    longest_wait: float = 300.0
-    budget_usd: float | None = None
-    prices: Mapping[str, Any] | None = None
-    offline: bool = False
-    batch: bool = False
-
-    def cost(self, input_tokens: float, output_tokens: float) -> float:
-        """US dollars of a call; 0 where no prices are configured. Batches cost half."""
-        if not self.prices:
-            return 0.0
-        full = (input_tokens * self.prices["input"] + output_tokens * self.prices["output"]) / 1e6
-        return full / 2 if self.batch else full
 
 
 @dataclass(frozen=True)
@@ -168,24 +110,8 @@ class Client:
     """
 
     def __init__(self, service: Service, cache: str | Path) -> None:
-        from openai import OpenAI
-
         self.service, self.cache = service, AnswerCache(cache)
-        variable = service.api_key_env
-        key = os.environ.get(variable, "").strip() if variable else "none"
-        if not key and not service.offline:
-            raise ServiceError(
-                f"services.{service.name}: set the environment variable {variable} to a key"
-            )
-        if not (key.isascii() and key.isprintable()):
-            raise ServiceError(
-                f"services.{service.name}: the key in {variable} has characters that no header can"
-                " carry; it must be one line of ASCII"
-            )
-        self._key = key if variable and len(key) >= _SHORTEST_KEY else None
-        self._openai = OpenAI(
-            base_url=service.base_url, api_key=key or "none", max_retries=0, timeout=service.timeout
-        )
+        self.connection = Connection(service)
         self.counts = {
             "called": 0,
             "cached": 0,
@@ -199,9 +125,6 @@ class Client:
         self._guard, self._down = threading.Lock(), threading.Event()
         self._controlling = threading.Lock()
         self._reason: ServiceError | None = None
-        # Requests are logged here without headers; the lines of the HTTP client add nothing.
-        for name in ("openai", "httpx2", "httpcore2"):
-            logging.getLogger(name).setLevel(logging.WARNING)
 
     def __enter__(self) -> Client:
         return self
@@ -216,7 +139,7 @@ class Client:
             self.usd,
             self.cache.spent(self.service.name),
         )
-        self._openai.close()
+        self.connection.close()
         self.cache.close()
 
     # --------------------------------------------------------------------------------------- asking
@@ -414,7 +337,10 @@ class Client:
             cached = self._known([key])
             if cached:  # another job has asked in the meantime
                 return cached[key]
-            return self._retried(partial(self._attempt, key, body))
+            try:
+                return self._retried(partial(self._attempt, key, body))
+            except ServiceError as error:
+                raise self._stopped(error) from None
 
     def _stopped(self, error: ServiceError) -> ServiceError:
         """`error`, after which no further request starts."""
@@ -442,10 +368,15 @@ class Client:
             error = state.outcome.exception()
             return error.wait if error.wait is not None else exponential(state)
 
+        def goes_on(error: BaseException) -> bool:
+            return (
+                isinstance(error, TransientError)
+                and (twice or not error.billed)
+                and (error.wait or 0) <= service.longest_wait
+            )
+
         retrying = Retrying(
-            retry=retry_if_exception(
-                lambda error: isinstance(error, TransientError) and (twice or not error.billed)
-            ),
+            retry=retry_if_exception(goes_on),
             stop=stop_after_attempt(service.attempts) | stop_when_event_set(self._down),
             wait=wait,
             sleep=sleep_using_event(self._down),
@@ -455,13 +386,16 @@ class Client:
             return retrying(call)
         except TransientError as error:
             self._go_on()
+            if (error.wait or 0) > service.longest_wait:
+                raise ServiceError(
+                    f"services.{service.name}: asks to wait {error.wait:.0f} s, longer than"
+                    f" longest_wait; run again later ({error})"
+                ) from None
             attempts = service.attempts if twice or not error.billed else 1
-            raise self._stopped(
-                ServiceError(
-                    f"services.{service.name}: no answer from {service.base_url} in {attempts}"
-                    f" attempts; last: {self._redacted(str(error))}; see that the server runs and"
-                    f" that services.{service.name}.base_url is its address, and run again"
-                )
+            raise ServiceError(
+                f"services.{service.name}: no answer from {service.base_url} in {attempts}"
+                f" attempts; last: {error}; see that the server runs and that"
+                f" services.{service.name}.base_url is its address, and run again"
             ) from None
 
     def _attempt(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -475,11 +409,9 @@ class Client:
             service.name, most, service.budget_usd, 2 * service.timeout
         ) as room:
             if not room:
-                raise self._stopped(
-                    BudgetError(
-                        f"services.{service.name}: the next call could exceed budget_usd"
-                        f" {service.budget_usd}; raise it, or ask for less"
-                    )
+                raise BudgetError(
+                    f"services.{service.name}: the next call could exceed budget_usd"
+                    f" {service.budget_usd}; raise it, or ask for less"
                 )
             return self._kept(key, body, most)
 
@@ -489,14 +421,7 @@ class Client:
         except TransientError as error:
             if error.billed:
                 self.cache.charge(self.service.name, key, most)
-            log.info("%s: %s", key[:12], self._redacted(str(error)))
-            if error.wait is not None and error.wait > self.service.longest_wait:
-                raise self._stopped(
-                    ServiceError(
-                        f"services.{self.service.name}: asks to wait {error.wait:.0f} s, longer"
-                        f" than longest_wait; run again later ({self._redacted(str(error))})"
-                    )
-                ) from None
+            log.info("%s: %s", key[:12], error)
             raise
         with self._guard:
             self.counts["called"] += 1
@@ -526,14 +451,14 @@ class Client:
         body = self._form(body)
         # Servers that know the header bill a repeated request once; without the schema it is
         # another request.
-        outcome = self._post(key if "response_format" in body else f"{key}-plain", body)
+        outcome = self.connection.post(key if "response_format" in body else f"{key}-plain", body)
         if (
             isinstance(outcome, Fault)
             and outcome.kind in (faults.SCHEMA, faults.UNKNOWN)
             and "response_format" in body
         ):
             of_schema, body = outcome, _plain(body)
-            outcome = self._post(f"{key}-plain", body)
+            outcome = self.connection.post(f"{key}-plain", body)
             if not isinstance(outcome, Fault) and not of_schema.of_schema_alone:
                 self._without_schema(of_schema)
         if isinstance(outcome, Fault) and outcome.kind in (faults.SCHEMA, faults.UNKNOWN):
@@ -562,7 +487,7 @@ class Client:
         with self._controlling:
             self._go_on()
             messages = [{**message, "content": CONTROL} for message in body["messages"]]
-            outcome = self._post(f"{key}-control", {**body, "messages": messages})
+            outcome = self.connection.post(f"{key}-control", {**body, "messages": messages})
             if isinstance(outcome, Fault):
                 raise self._set_up(replace(fault, kind=faults.SETUP), body)
             usd = self._cost({"messages": messages}, outcome)
@@ -579,109 +504,9 @@ class Client:
             )
         )
 
-    def _post(self, key: str, body: Mapping[str, Any]) -> dict[str, Any] | Fault:
-        """One call: the kept parts of its answer, or the fault that it is.
-
-        Raises TransientError where the call may be made again.
-        """
-        import openai
-
-        end = monotonic() + self.service.timeout
-        try:
-            with (
-                self._connected(),
-                self._openai.chat.completions.with_streaming_response.create(
-                    **{"stream": False, **self._split(body)}, extra_headers={"Idempotency-Key": key}
-                ) as answer,
-            ):
-                # The client's own limit is for each part of the answer, not for the whole.
-                content = bytearray()
-                for part in answer.iter_bytes():
-                    content += part
-                    if monotonic() > end:
-                        raise self._too_late()
-                return self._outcome(answer.status_code, answer.headers, bytes(content), body)
-        except openai.APIStatusError as error:
-            response = error.response
-            return self._outcome(error.status_code, response.headers, response.content, body)
-
-    @contextmanager
-    def _connected(self) -> Iterator[None]:
-        """Raise TransientError where a connection fails, and ServiceError where none can be."""
-        import httpx2
-        import openai
-
-        try:
-            yield
-        except (openai.APITimeoutError, httpx2.TimeoutException):
-            raise self._too_late() from None
-        except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            cause = error.__cause__ or error
-            kind = type(cause).__name__
-            if kind in ("UnsupportedProtocol", "LocalProtocolError", "InvalidURL"):
-                raise self._stopped(
-                    ServiceError(
-                        f"services.{self.service.name}: {self._redacted(f'{kind}: {cause}')};"
-                        f" check services.{self.service.name}.base_url"
-                    )
-                ) from None
-            started = kind not in ("ConnectError", "ConnectTimeout")
-            raise TransientError(f"{kind}: {cause}", billed=started) from None
-
-    def _too_late(self) -> TransientError:
-        return TransientError(f"no answer within {self.service.timeout:g} s", billed=True)
-
-    def _outcome(
-        self, status: int, headers: Mapping[str, str], content: bytes, body: Mapping[str, Any]
-    ) -> dict[str, Any] | Fault:
-        """What a server's answer is: a completion or a fault, without the key.
-
-        Raises TransientError for a fault that may go away.
-        """
-        text = content.decode("utf-8", "replace")
-        response = _response(text) if status < 300 else None
-        if response is not None:
-            kept = {name: response[name] for name in ("content", "refusal")}
-            return response | {k: v and self._redacted(v) for k, v in kept.items()}
-        fault = sort_fault(200 if status < 300 else status, text, body, headers)
-        fault = replace(fault, words=self._redacted(fault.words, echoes=True))
-        if status < 300 and "text/html" in headers.get("content-type", ""):
-            return replace(fault, kind=faults.SETUP)
-        if fault.kind == faults.RETRY:
-            what = "no chat completion" if fault.status == 200 else fault.status
-            raise TransientError(f"{what}: {fault.words}"[:300], fault.wait, billed=status < 300)
-        return fault
-
     @property
     def _server(self) -> str:
         return f"{self.service.base_url} {self.service.model}"
-
-    @staticmethod
-    def _split(body: Mapping[str, Any]) -> dict[str, Any]:
-        """Keyword arguments of the client; fields that it does not know go into ``extra_body``."""
-        known = {
-            "model",
-            "messages",
-            "temperature",
-            "seed",
-            "max_tokens",
-            "max_completion_tokens",
-            "response_format",
-        }
-        return {k: v for k, v in body.items() if k in known} | {
-            "extra_body": {k: v for k, v in body.items() if k not in known}
-        }
-
-    def _redacted(self, text: str, echoes: bool = False) -> str:
-        """`text` without the key and, of `echoes` in a server's error, without starred parts of it.
-
-        Vendors repeat a wrong key's first and last letters around stars.
-        """
-        if not self._key:
-            return text
-        text = text.replace(self._key, "***")
-        starred = rf"{re.escape(self._key[:3])}[^\s\"'<>]*\*[^\s\"'<>]*"
-        return re.sub(starred, "***", text) if echoes else text
 
     # -------------------------------------------------------------------------------------- batches
 
@@ -694,19 +519,20 @@ class Client:
         for batch, keys in self.cache.batches(self.service.name).items():
             if missing.keys().isdisjoint(keys):  # another job's, which collects it
                 continue
-            state = self._batch_api(partial(self._openai.batches.retrieve, batch))
+            state = self._batch_api(partial(self.connection.openai.batches.retrieve, batch))
             if state.status in ("validating", "in_progress", "finalizing", "cancelling"):
                 waiting |= set(keys)
                 continue
             rows = []
             for file in filter(None, (state.output_file_id, state.error_file_id)):
-                content = self._batch_api(partial(self._openai.files.content, file)).text
+                content = self._batch_api(partial(self.connection.openai.files.content, file)).text
                 rows += [json.loads(line) for line in content.splitlines() if line.strip()]
             stop = self._import(rows, missing)
             self.cache.drop_batch(batch)
             if state.status == "failed":
                 errors = [error.to_dict() for error in getattr(state.errors, "data", None) or ()]
-                stop = self._fault_of_batch(400, errors, {})
+                fault = self.connection.outcome(400, {}, json.dumps(errors).encode(), {})
+                stop = self._set_up(fault, {}, "batch: ")
             if stop is not None:
                 raise stop
         responses = self._known(list(missing))
@@ -731,9 +557,11 @@ class Client:
             for key, body in bodies.items()
         ]
         content = ("requests.jsonl", "\n".join(lines).encode())
-        file = self._batch_api(partial(self._openai.files.create, file=content, purpose="batch"))
+        file = self._batch_api(
+            partial(self.connection.openai.files.create, file=content, purpose="batch")
+        )
         create = partial(
-            self._openai.batches.create,
+            self.connection.openai.batches.create,
             input_file_id=file.id,
             endpoint=f"/v1{ENDPOINT}",
             completion_window="24h",
@@ -747,22 +575,14 @@ class Client:
 
         def attempt() -> Any:
             try:
-                with self._connected():
+                with self.connection.connected():
                     return call()
             except openai.APIStatusError as error:
-                content, headers = error.response.content, error.response.headers
-                fault = sort_fault(error.status_code, content, {}, headers)
-                if fault.kind == faults.RETRY:
-                    raise TransientError(f"{fault.status}: {fault.words}", fault.wait) from None
-                raise self._fault_of_batch(error.status_code, content, {}) from None
+                status, answer = error.status_code, error.response
+                fault = self.connection.outcome(status, answer.headers, answer.content, {})
+                raise self._set_up(fault, {}, "batch: ") from None
 
         return self._retried(attempt, twice)
-
-    def _fault_of_batch(self, status: int, content: Any, body: Mapping[str, Any]) -> ServiceError:
-        """The error that stops the job after a fault of a batch."""
-        fault = sort_fault(status, content, body)
-        words = self._redacted(fault.words, echoes=True)
-        return self._set_up(replace(fault, words=words), body, "batch: ")
 
     def _import(
         self, rows: Sequence[Mapping[str, Any]], missing: Mapping[str, Mapping[str, Any]]
@@ -779,7 +599,7 @@ class Client:
             body = missing.get(key, {})  # without a body: another job's, whose answer is kept
             status, content = result.get("status_code") or 500, result.get("body") or row
             try:
-                outcome = self._outcome(status, {}, json.dumps(content).encode(), body)
+                outcome = self.connection.outcome(status, {}, json.dumps(content).encode(), body)
             except TransientError as error:
                 log.info("%s: batch: %s", key[:12], error)
                 continue
@@ -819,38 +639,3 @@ def configured_client(service: Mapping[str, Any], cache: str | Path) -> Client:
 def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
     """A request without the schema of its answer."""
     return {name: value for name, value in body.items() if name != "response_format"}
-
-
-def _response(text: str) -> dict[str, Any] | None:
-    """The parts of a server's answer that are kept; None where it is no chat completion.
-
-    Reasoning beside the content, in fields or parts of its own, is left out.
-    """
-    try:
-        value = json.loads(text)
-        choice = value["choices"][0]
-        message = choice["message"]
-        content, refusal = message.get("content"), message.get("refusal")
-        failed = choice.get("error") or choice.get("finish_reason") == "error"
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
-    if isinstance(content, list):  # parts, as some servers send them
-        parts = [part for part in content if isinstance(part, dict)]
-        refusal = refusal or _joined(parts, "refusal", ("refusal",))
-        content = _joined(parts, "text", ("text", "output_text", None))
-    if failed or not isinstance(content, str | None):
-        return None
-    reason = choice.get("finish_reason")
-    return {
-        # Half a surrogate pair can be sent to no server again.
-        "content": content and content.encode("utf-8", "replace").decode(),
-        "refusal": str(refusal) if refusal else None,
-        "finish_reason": reason if reason is None else str(reason),
-        "model": value.get("model"),
-        "system_fingerprint": value.get("system_fingerprint"),
-        "usage": faults.usage_of(value.get("usage")),
-    }
-
-
-def _joined(parts: Sequence[Mapping[str, Any]], field: str, kinds: Sequence[str | None]) -> str:
-    return "".join(str(part.get(field) or "") for part in parts if part.get("type") in kinds)
