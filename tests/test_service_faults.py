@@ -83,6 +83,8 @@ def openai_error(message: str, code: str | None = None, param: str | None = None
         (400, openai_error("The response was filtered", "content_filter", "prompt"), REFUSAL, None),
         (400, {"error": {"code": None, "message": "x", "innererror": {
             "code": "ResponsibleAIPolicyViolation"}}}, REFUSAL, None),
+        (500, {"error": {"message": "AzureException: the prompt triggered the content management "
+                         "policy", "code": "500"}}, REFUSAL, None),
         (400, {"error": {"message": "Provider returned error", "code": 400, "metadata": {
             "raw": '{"error": {"code": "content_filter", "message": "no"}}'}}}, REFUSAL, None),
         (400, openai_error("Output blocked by content filtering policy"), REFUSAL, None),

@@ -156,7 +156,8 @@ def _kind(fault: Fault, body: Mapping[str, Any]) -> str:
         return SCHEMA
     if codes & _SETUP_CODES or (wordy and _BANNED.search(words)):
         return SETUP
-    if codes & _REFUSAL_CODES or (wordy and _REFUSAL_WORDS.search(words)):
+    # Some gateways pass a filter's error on as one of their own.
+    if codes & _REFUSAL_CODES or ((wordy or status == 500) and _REFUSAL_WORDS.search(words)):
         return REFUSAL
     if status == 429:
         later = fault.wait is not None or _LATER.search(words)
