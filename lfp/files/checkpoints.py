@@ -73,6 +73,7 @@ def checkpoint_files(source: str | Path, classifier: bool = False) -> list[Path]
                 f" save_pretrained()"
             )
     classes = _read(source / "config.json").get("architectures") or []
+    classes = classes if isinstance(classes, list) else [classes]
     heads = CLASSIFIER if classifier else LANGUAGE_MODEL
     if classes and not any(str(name).endswith(heads) for name in classes):
         raise SourceError(
@@ -96,11 +97,15 @@ def tokenizer_files(source: str | Path) -> list[Path]:
 
 def _weights(source: Path) -> list[Path]:
     """The files of weights that transformers reads, with the index where there are several."""
+    adapters = [*source.glob("adapter_model.*"), *source.glob("adapter_config.json")]
+    if adapters:
+        raise SourceError(f"{adapters[0]}: adapters are no weights of a model: {MERGE}")
     if (source / WEIGHTS).is_file():
         return [source / WEIGHTS]
     index = source / INDEX
     if index.is_file():
-        shards = sorted(set(map(str, _read(index).get("weight_map", {}).values())))
+        places = _read(index).get("weight_map")
+        shards = sorted(set(map(str, places.values()))) if isinstance(places, dict) else []
         missing = [
             name for name in shards if Path(name).name != name or not (source / name).is_file()
         ]
@@ -111,8 +116,6 @@ def _weights(source: Path) -> list[Path]:
             )
         return [index, *(source / name for name in shards)]
     others = sorted(path.name for path in source.glob("*.safetensors"))
-    if (source / "adapter_config.json").exists() or "adapter_model.safetensors" in others:
-        raise SourceError(f"{source} has adapters and no weights of a model: {MERGE}")
     if others:
         raise SourceError(
             f"{source} has {others[0]}, and neither {WEIGHTS} nor {INDEX}, which transformers"
@@ -234,7 +237,7 @@ def check_finite(folder: str | Path, named: str | Path) -> None:
             header = json.loads(file.read(start - 8))
         for name, entry in header.items():
             kind, mask = EXPONENTS.get(entry.get("dtype"), ("", 0))
-            if not kind or 0 in entry["shape"]:
+            if name == "__metadata__" or not kind or 0 in entry["shape"]:
                 continue
             values = np.memmap(
                 path, kind, "r", start + entry["data_offsets"][0], (int(np.prod(entry["shape"])),)
