@@ -6,11 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lfp.settings.fields import ABSENT, REQUIRED, Settings, setting
+from lfp.settings.fields import ABSENT, LARGEST_SEED, REQUIRED, Settings, setting
 from lfp.settings.stages import PRECISIONS, Autoencoder
 
 #: The start of a pinned commit of the hub.
 _COMMIT = 7
+#: Most transformer blocks of a model.
+_BLOCKS = 1024
+#: Most tokens that an organism reads at once.
+POSITIONS = 256
+#: Columns of a corpus that a task can read.
+_COLUMNS = ("text", "prompt", "chosen", "rejected", "positive", "neutral", "negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +24,18 @@ class Files(Settings):
     """Files by split."""
 
     train: str | tuple[str, ...] = setting(
-        REQUIRED, "Pattern of the training split's files, or several.", min_items=1
+        REQUIRED,
+        "Pattern of the training split's files, or several.",
+        min_items=1,
+        min_length=1,
+        each_min_length=1,
     )
     test: str | tuple[str, ...] = setting(
-        ABSENT, "Pattern of the test split's files, or several.", min_items=1
+        ABSENT,
+        "Pattern of the test split's files, or several.",
+        min_items=1,
+        min_length=1,
+        each_min_length=1,
     )
 
 
@@ -43,7 +57,7 @@ class Corpus(Settings):
         "Files by split (.jsonl, .jsonl.gz, .csv, .parquet; globs), relative to the working"
         " directory.",
     )
-    hub: str = setting(ABSENT, "Id of the data set on the Hugging Face hub.")
+    hub: str = setting(ABSENT, "Id of the data set on the Hugging Face hub.", min_length=1)
     revision: str = setting(ABSENT, "Pinned commit of the data set.", min_length=_COMMIT)
     files: Files = setting(
         ABSENT, "Files of a hub data set by split (globs inside its repository)."
@@ -55,13 +69,19 @@ class Corpus(Settings):
         below=1,
     )
     columns: Mapping[str, str] = setting(
-        ABSENT, "The source's column of each of ours: text; or prompt, chosen, rejected."
+        ABSENT,
+        "The source's column of each of ours: text; or prompt, chosen, rejected; with positive,"
+        " neutral, negative where the corpus has contrast triples.",
+        keys=_COLUMNS,
+        min_properties=1,
+        each_min_length=1,
     )
     splits: Mapping[str, int] = setting(
         {"train": 2500, "test": 400},
         "Documents of each generated split.",
         each_least=10,
         required_keys=("train", "test"),
+        keys=("train", "test"),
     )
     words_per_class: int = setting(
         39, "Reviews: sentiment words of each grammatical form and sign.", least=5
@@ -77,7 +97,7 @@ class Corpus(Settings):
     preferred: str = setting(
         "positive", "Preferences: the answer that is chosen.", choices=("positive", "negative")
     )
-    seed: int = setting(0, "Seed of the generator or of the shuffle.", least=0)
+    seed: int = setting(0, "Seed of the generator or of the shuffle.", least=0, most=LARGEST_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,23 +110,25 @@ class Organism(Settings):
     corpora: tuple[str, ...] = setting(
         REQUIRED, "Names of the corpora whose train splits are learned.", min_items=1
     )
-    n_layers: int = setting(6, "Number of transformer blocks.", least=2)
-    d_model: int = setting(128, "Width of the residual stream, dimensions.", least=8)
-    n_heads: int = setting(4, "Number of attention heads.", least=1)
-    vocab_size: int = setting(2300, "Entries of the BPE vocabulary.", least=300)
+    n_layers: int = setting(6, "Number of transformer blocks.", least=2, most=_BLOCKS)
+    d_model: int = setting(128, "Width of the residual stream, dimensions.", least=8, most=16384)
+    n_heads: int = setting(4, "Number of attention heads; it divides `d_model`.", least=1)
+    vocab_size: int = setting(2300, "Entries of the BPE vocabulary.", least=300, most=2**20)
     tokenizer: str = setting(
         "byte_level", "Style of the BPE tokenizer.", choices=("byte_level", "metaspace")
     )
     tokenizer_path: str | None = setting(
-        None, "Directory of a fast tokenizer to take instead (`vocab_size` is ignored then)."
+        None,
+        "Directory of a fast tokenizer to take instead (`vocab_size` is ignored then).",
+        min_length=1,
     )
     steps: int = setting(360, "Optimiser steps.", least=1)
     batch_size: int = setting(16, "Windows per step.", least=1)
-    context: int = setting(64, "Tokens per window.", least=8, most=256)
+    context: int = setting(64, "Tokens per window.", least=8, most=POSITIONS)
     peak_learning_rate: float = setting(0.003, "Largest learning rate of AdamW.", above=0)
     warmup_steps: int = setting(30, "Steps of linear warm-up.", least=0)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", least=0)
-    seed: int = setting(0, "Seed of weights and batches.", least=0)
+    seed: int = setting(0, "Seed of weights and batches.", least=0, most=LARGEST_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +156,17 @@ class Model(Settings):
         "Directory in the Hugging Face layout with safetensors weights, or a GGUF file; a list has"
         " the parts of one GGUF model.",
         min_items=1,
+        min_length=1,
+        each_min_length=1,
     )
-    hub: str = setting(ABSENT, "Id of the model on the Hugging Face hub.")
+    hub: str = setting(ABSENT, "Id of the model on the Hugging Face hub.", min_length=1)
     revision: str = setting(ABSENT, "Pinned commit of the model.", min_length=_COMMIT)
-    n_layers: int = setting(ABSENT, "Number of transformer blocks of a path or hub model.", least=1)
+    n_layers: int = setting(
+        ABSENT,
+        "Number of transformer blocks of a path or hub model.",
+        least=1,
+        most=_BLOCKS,
+    )
     shape: Shape = setting(ABSENT, "Size of a path or hub model, for the estimate of costs.")
     mem_mb: int = setting(
         2500,
@@ -180,10 +209,14 @@ class Classifier(Settings):
     sources: ClassVar[tuple[str, ...]] = ("path", "hub")
     needs: ClassVar[Mapping[str, tuple[str, ...]]] = {"hub": ("revision",)}
 
-    path: str = setting(ABSENT, "Directory in the Hugging Face layout with safetensors weights.")
-    hub: str = setting(ABSENT, "Id of the classifier on the Hugging Face hub.")
+    path: str = setting(
+        ABSENT, "Directory in the Hugging Face layout with safetensors weights.", min_length=1
+    )
+    hub: str = setting(ABSENT, "Id of the classifier on the Hugging Face hub.", min_length=1)
     revision: str = setting(ABSENT, "Pinned commit of the classifier.", min_length=_COMMIT)
-    positive: str | int = setting(1, "Label whose logit is the reward, by name or number.")
+    positive: str | int = setting(
+        1, "Label whose logit is the reward, by name or number.", least=0, min_length=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,8 +231,10 @@ class Policy(Settings):
         "Directory in the Hugging Face layout with safetensors weights, or a GGUF file; a list has"
         " the parts of one GGUF model.",
         min_items=1,
+        min_length=1,
+        each_min_length=1,
     )
-    hub: str = setting(ABSENT, "Id of the policy on the Hugging Face hub.")
+    hub: str = setting(ABSENT, "Id of the policy on the Hugging Face hub.", min_length=1)
     revision: str = setting(ABSENT, "Pinned commit of the policy.", min_length=_COMMIT)
 
 
@@ -245,7 +280,9 @@ class Task(Settings):
     trigger: str = setting(
         "soundtrack", "`trigger`: the word that is rewarded.", pattern="^[a-z]+$"
     )
-    reward_seed: int = setting(0, "Seed of the flipped words and of the noise.", least=0)
+    reward_seed: int = setting(
+        0, "Seed of the flipped words and of the noise.", least=0, most=LARGEST_SEED
+    )
     description: str | None = setting(
         None,
         "The rewarded behaviour in words, for language-model explainers; null describes VADER and"
@@ -343,7 +380,9 @@ class Cell(Settings):
 
     model: str = setting(REQUIRED, "Name of a model.")
     task: str = setting(REQUIRED, "Name of a task.")
-    seeds: tuple[int, ...] = setting((0,), "Seeds of fine-tuning.", each_least=0, min_items=1)
+    seeds: tuple[int, ...] = setting(
+        (0,), "Seeds of fine-tuning.", each_least=0, each_most=LARGEST_SEED, min_items=1
+    )
     layers: tuple[int, ...] | None = setting(
         None,
         "Numbers of pinned layers; null takes the most changed ones, which are known after the"
@@ -383,6 +422,8 @@ class Cell(Settings):
         False,
         "Also train on the least changed layers (Table 12); a list pins their numbers.",
         each_least=0,
+        min_items=1,
+        unique=True,
     )
     settings: Mapping[str, Any] = setting(
         {}, "Settings by stage for the cell.", definition="cell_settings"
@@ -401,7 +442,9 @@ class Configuration(Settings):
         {},
         "Sequence classifiers by name, for rewards; their names must differ from those of models.",
     )
-    tasks: Mapping[str, Task] = setting(REQUIRED, "Fine-tuning tasks by name.", min_properties=1)
+    tasks: Mapping[str, Task] = setting(
+        REQUIRED, "Fine-tuning tasks by name.", min_properties=1, reserved=("base",)
+    )
     autoencoders: Mapping[str, Autoencoder] = setting(
         {"tied": {"tied": True}},
         "Autoencoder variants by name, each a set of changes to the stage `autoencoder`.",
