@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from lfp.configuration import ConfigurationError
+from lfp.configuration import ConfigurationError, dotted
 
 _MERGE = "tag:yaml.org,2002:merge"
 
@@ -110,7 +110,7 @@ def _repeated(root: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
 
     A merge key (``<<``) adds what is not written, so what it brings may be written again.
     """
-    todo: list[tuple[str, yaml.Node | None]] = [("", root)]
+    todo: list[tuple[tuple[Any, ...], yaml.Node | None]] = [((), root)]
     visited: set[int] = set()
     while todo:
         path, node = todo.pop(0)
@@ -118,15 +118,14 @@ def _repeated(root: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
             continue
         visited.add(id(node))
         if isinstance(node, yaml.SequenceNode):
-            todo += [(f"{path}.{index}", item) for index, item in enumerate(node.value)]
+            todo += [((*path, index), item) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
             lines: dict[tuple[str, str], int] = {}
             for key, item in node.value:
-                name = f"{path}.{key.value}" if isinstance(key, yaml.ScalarNode) else f"{path}.?"
-                todo.append((name, item))
+                todo.append(((*path, key.value), item))
                 line, identity = key.start_mark.line + 1, (key.tag, str(key.value))
                 if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE and identity in lines:
-                    yield name.removeprefix("."), lines[identity], line
+                    yield dotted((*path, key.value)), lines[identity], line
                 lines.setdefault(identity, line)
 
 

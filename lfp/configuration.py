@@ -62,8 +62,10 @@ def checked(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_name(path: str, name: str, valid: Iterable[str]) -> None:
     """Raise ConfigurationError where `name`, at the key `path`, is not among the `valid` ones."""
+    valid = list(valid)
     if name not in valid:
-        raise ConfigurationError(f"{path}: unknown name {name!r}; {nearest(name, valid)}")
+        hint = nearest(name, valid) if valid else "there is none: add one of that name"
+        raise ConfigurationError(f"{path}: unknown name {name!r}; {hint}")
 
 
 def with_defaults(value: Any, node: Mapping[str, Any]) -> Any:
@@ -113,7 +115,7 @@ def _check_values(config: Mapping[str, Any]) -> None:
         count += 1
         if len(path) > DEEPEST or count > MOST_VALUES:
             raise ConfigurationError(
-                f"{'.'.join(path[:6])}: more than {MOST_VALUES} values, or more than {DEEPEST}"
+                f"{dotted(path[:6])}: more than {MOST_VALUES} values, or more than {DEEPEST}"
                 " keys above one; take out the anchor that holds itself or others many times"
             )
         if isinstance(value, Mapping):
@@ -121,15 +123,14 @@ def _check_values(config: Mapping[str, Any]) -> None:
         elif isinstance(value, list):
             todo += [((*path, str(index)), item) for index, item in enumerate(value)]
         elif fault := _fault_of(value):
-            raise ConfigurationError(f"{'.'.join(path)}: {fault}")
+            raise ConfigurationError(f"{dotted(path)}: {fault}")
 
 
 def _key(path: tuple[str, ...], key: object) -> str:
     if isinstance(key, str) and not _fault_of(key):
         return key
-    where = ".".join([*path, _shown(key)])
     raise ConfigurationError(
-        f"{where}: expected text as the key, got {_shown(key)}; put it into quotes"
+        f"{dotted([*path, key])}: expected text as the key, got {_shown(key)}; put it into quotes"
         " (YAML reads numbers, dates, yes, no, on, off and null as other things)"
     )
 
@@ -187,6 +188,13 @@ _Validator = validators.extend(
 # ----------------------------------------------------------------------------------------- messages
 
 
+def dotted(path: Iterable[Any]) -> str:
+    """The keys of a path with points between; one with other than plain characters is quoted."""
+    return ".".join(
+        str(key) if re.fullmatch(r"[\w/-][\w./-]{0,99}", str(key)) else _shown(key) for key in path
+    )
+
+
 def _shown(value: Any) -> str:
     """A value as YAML names it, cut where it is long."""
     if value is None or isinstance(value, bool):
@@ -201,14 +209,14 @@ def _describe(error: ValidationError) -> str:
 
     It has the key's path, the fault, the expected value, and the remedy or the nearest valid name.
     """
-    path = ".".join(str(part) for part in error.absolute_path)
+    path = dotted(error.absolute_path)
     rule, value, wanted = error.validator, error.instance, error.validator_value
     if "propertyNames" in error.absolute_schema_path:
-        return _describe_name(path, error)
+        return _describe_name(error)
     if rule == "additionalProperties":
         known = error.schema.get("properties", {})
         unknown = next(key for key in value if key not in known)
-        return f"{'.'.join(filter(None, [path, unknown]))}: unknown key; {nearest(unknown, known)}"
+        return f"{dotted([*error.absolute_path, unknown])}: unknown key; {nearest(unknown, known)}"
     if rule == "required":
         missing = next(key for key in wanted if key not in value)
         hint = "" if path else "; a file with `cells` stands alone and needs all of its own"
@@ -236,10 +244,10 @@ def _describe(error: ValidationError) -> str:
     return f"{path}: {_fault(rule, value, wanted)}{_meaning(error.schema)}"
 
 
-def _describe_name(path: str, error: ValidationError) -> str:
+def _describe_name(error: ValidationError) -> str:
     """One line for a name or a key that a mapping does not allow."""
     name = str(error.instance)
-    where = ".".join(filter(None, [path, _shown(name).strip("'")]))
+    where = dotted([*error.absolute_path, name])
     if error.validator == "enum":
         return f"{where}: unknown key; {nearest(name, error.validator_value)}"
     if error.validator == "not":
@@ -282,7 +290,7 @@ def _fault(rule: str, value: Any, wanted: Any) -> str:
 def _type_hint(value: Any, kinds: Iterable[str]) -> str:
     """The remedy where a value is of another type than the schema's `kinds`."""
     if value is None:
-        return "; leave the key out for its default, or give a value"
+        return "; give a value, or leave the key out"
     if isinstance(value, str) and {"integer", "number"} & set(kinds):
         number = re.fullmatch(r"([-+]?)(\d*)\.?(\d*)[eE]([-+]?)(\d+)", value)
         if number and "number" in kinds and (number[2] or number[3]):
