@@ -190,8 +190,9 @@ _Validator = validators.extend(
 
 def dotted(path: Iterable[Any]) -> str:
     """The keys of a path with points between; one with other than plain characters is quoted."""
+    plain = re.compile(r"[\w/-][\w./-]{0,99}")
     return ".".join(
-        str(key) if re.fullmatch(r"[\w/-][\w./-]{0,99}", str(key)) else _shown(key) for key in path
+        key if isinstance(key, str) and plain.fullmatch(key) else _shown(key) for key in path
     )
 
 

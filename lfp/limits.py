@@ -103,7 +103,9 @@ def check_label(name: str, entry: Mapping[str, Any]) -> None:
     folder, label = _folder(name, entry), entry["positive"]
     if folder is None:
         return
-    labels = _config(name, folder).get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    labels = _config(name, folder).get("id2label")
+    if not isinstance(labels, dict):
+        labels = {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers takes where none are named
     if str(label) not in labels and label not in labels.values():
         known = ", ".join(f"{number} ({of_number})" for number, of_number in labels.items())
         raise ConfigurationError(
@@ -247,7 +249,7 @@ def _config(name: str, folder: Path) -> dict[str, Any]:
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ConfigurationError(f"{name}: {path} is not valid JSON ({error})") from error
     if not isinstance(config, dict):
         raise ConfigurationError(f"{name}: {path} holds no JSON object; save the model again")
