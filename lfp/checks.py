@@ -6,6 +6,7 @@ was expected, and the nearest valid name.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
 import re
@@ -26,8 +27,8 @@ from lfp.limits import (
     size_of,
     tuning_lengths,
 )
-from lfp.schema import definition_name, schema
-from lfp.settings import Classifier, Corpus, Model, Policy, Task
+from lfp.registry import nearest
+from lfp.settings import Task
 
 if TYPE_CHECKING:
     from lfp.grid import Cell, Grid
@@ -41,22 +42,11 @@ RESULT_FOLDERS = (
 REWARD_KEYS = ("reward", "classifier", "callable", "flipped_share", "trigger", "reward_seed")
 #: Columns of a corpus that a task learns from, by its feedback.
 _LEARNED = {"reward": ("text",), "preference": ("chosen", "rejected")}
-#: Sources without which a key of a corpus, a model, a classifier or a policy has no effect. A
-#: generated corpus has the generator as its source.
-_GENERATORS = ("reviews", "help", "replies")
-_SOURCES = {
-    "revision": ("hub",), "files": ("hub",), "columns": ("path", "hub"),
-    "test_share": ("path", "hub"), "n_layers": ("path", "hub"), "shape": ("path", "hub"),
-    "splits": _GENERATORS, "words_per_class": ("reviews",), "off_polarity": ("reviews",),
-    "neutral": ("reviews",), "noise": ("help", "replies"), "mixing": ("help", "replies"),
-    "preferred": ("help", "replies"),
-}  # fmt: skip
 _TASK_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Task)}
 
 
 def check_entries(grid: Grid) -> None:
     """Check everything that the configuration names, before cells are made of it."""
-    _check_sources(grid)
     _check_columns(grid)
     _check_models(grid)
     _check_alike(grid)
@@ -91,6 +81,7 @@ def check_cell(grid: Grid, cell: Cell) -> None:
     _check_autoencoders(grid, cell)
     check_folds(grid, cell)
     _check_explainers(grid, cell)
+    _check_donor(grid, cell)
     _check_arms(cell)
 
 
@@ -111,33 +102,6 @@ def source_digest(name: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------ entries
-
-
-def _check_sources(grid: Grid) -> None:
-    """Check that no key belongs to another source than the one that its entry names."""
-    policies = {
-        f"tasks.{task}.policies.{model}": policy
-        for task, entry in grid.tasks.items()
-        for model, policy in entry["policies"].items()
-    }
-    entries: list[tuple[type, str, dict[str, Any]]] = [
-        *((Corpus, f"corpora.{name}", entry) for name, entry in grid.corpora.items()),
-        *((Model, f"models.{name}", entry) for name, entry in grid.models.items()),
-        *((Classifier, f"classifiers.{name}", entry) for name, entry in grid.classifiers.items()),
-        *((Policy, where, entry) for where, entry in policies.items()),
-    ]
-    for cls, where, entry in entries:
-        properties = schema()["$defs"][definition_name(cls)]["properties"]
-        source = next(name for name in cls.sources if name in entry)
-        if cls is Corpus and source == "organism":
-            source = entry["organism"]
-        for key in _SOURCES.keys() & entry.keys():
-            written = "default" not in properties[key] or entry[key] != properties[key]["default"]
-            if written and source not in _SOURCES[key]:
-                raise ConfigurationError(
-                    f"{where}.{key}: has an effect with {' or '.join(_SOURCES[key])} alone, and"
-                    f" this entry is of {source}; leave it out"
-                )
 
 
 def _check_columns(grid: Grid) -> None:
@@ -225,6 +189,29 @@ def _check_reward(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
         if task["callable"] is None:
             raise ConfigurationError(f"tasks.{name}.callable: give the reward as module:function")
         source_digest(task["callable"])
+        _check_function(f"tasks.{name}.callable", task["callable"])
+
+
+def _check_function(where: str, name: str) -> None:
+    """Check that the module of a reward ``module:function`` defines it; nothing is imported."""
+    module, _, function = name.partition(":")
+    base = Path(*module.split("."))
+    path = next(p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file())
+    names: set[str] = set()
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        raise ConfigurationError(f"{where}: {path} is not valid Python: {error}") from error
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+    if function not in names and "*" not in names:
+        hint = nearest(function, names) if names else "it defines nothing"
+        raise ConfigurationError(f"{where}: {path} has no function {function!r}; {hint}")
 
 
 def _check_given(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
@@ -395,6 +382,13 @@ def _check_explainers(grid: Grid, cell: Cell) -> None:
     judge = cell.settings["explanations"].judge
     if judge:
         check_name(f"{where}: explanations.judge", judge, grid.services)
+
+
+def _check_donor(grid: Grid, cell: Cell) -> None:
+    """Check the name of the task that another policy is taken from, also where none is read."""
+    task = cell.settings["features"].other_task
+    if task is not None:
+        check_name(f"cell {cell.address}: features.other_task", task, grid.tasks)
 
 
 def _check_arms(cell: Cell) -> None:

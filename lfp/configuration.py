@@ -252,7 +252,7 @@ def _describe_name(error: ValidationError) -> str:
     if error.validator == "enum":
         return f"{where}: unknown key; {nearest(name, error.validator_value)}"
     if error.validator == "not":
-        return f"{where}: this name is the workflow's own; take another one"
+        return f"{where}: the workflow uses this name; take another{_meaning(error.schema)}"
     return (
         f"{where}: expected a name of at most {NAME_LENGTH} letters, digits, `_`, `.` and `-` that"
         f" begins with a letter or a digit, got {_shown(name)} of {len(name)}; rename it, for names"

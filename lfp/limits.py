@@ -7,6 +7,7 @@ of science is loaded.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lfp.configuration import ConfigurationError
 from lfp.files.provenance import read_record
-from lfp.settings.objects import POSITIONS
+from lfp.settings.objects import POSITIONS, Organism
 
 if TYPE_CHECKING:
     from lfp.grid import Cell, Grid
@@ -96,6 +97,7 @@ def check_size(name: str, entry: Mapping[str, Any], where: str) -> None:
                 )
     if "organism" in entry:
         _check_heads(entry["organism"], f"{where}.organism")
+        _check_tokenizer(entry["organism"], f"{where}.organism")
 
 
 def check_label(name: str, entry: Mapping[str, Any]) -> None:
@@ -196,12 +198,6 @@ def check_training(grid: Grid, cell: Cell) -> None:
                 f"cell {cell.address}: ppo.gradient_accumulation_steps is {parts}, and"
                 f" ppo.mini_batch_size has {rows} prompts to part; set it to {rows} or less"
             )
-    dpo = cell.settings["dpo"]
-    if cell.feedback == "preference" and dpo.max_prompt_length >= dpo.max_length:
-        raise ConfigurationError(
-            f"cell {cell.address}: dpo.max_prompt_length is {dpo.max_prompt_length}, which leaves"
-            f" no token of dpo.max_length, {dpo.max_length}, for an answer; set it lower"
-        )
 
 
 def _check_divides(cell: Cell, divisor: str, number: str) -> None:
@@ -318,6 +314,17 @@ def _numbers(config: Mapping[str, Any]) -> dict[str, int]:
         if isinstance(value, int) and value > 0:
             numbers[name] = value
     return numbers
+
+
+def _check_tokenizer(organism: Mapping[str, Any], where: str) -> None:
+    """Check that nothing is said of a tokenizer that is trained, where one is taken instead."""
+    for field in dataclasses.fields(Organism):
+        given = organism[field.name] != field.default
+        if organism["tokenizer_path"] and field.name in ("tokenizer", "vocab_size") and given:
+            raise ConfigurationError(
+                f"{where}.{field.name}: no effect beside tokenizer_path, whose tokenizer has its"
+                " own; leave it out"
+            )
 
 
 def _check_heads(organism: Mapping[str, Any], where: str) -> None:

@@ -32,10 +32,6 @@ def cell_of(**settings):
             "ppo.gradient_accumulation_steps must divide ppo.batch_size, got 3 and 64",
         ),
         (
-            cell_of(dpo={"max_length": 64}),
-            "cell tiny/hh/seed0: dpo.max_prompt_length is 128, which leaves no token of",
-        ),
-        (
             cell_of(features={"max_tokens": 300}, ablation={"new_tokens": 400}),
             "tiny has 256 positions (models.tiny.organism), and these settings ask for more tokens:"
             " features.max_tokens for 300, ablation.prefix_tokens + ablation.new_tokens for 430",
@@ -56,6 +52,16 @@ def cell_of(**settings):
             "4 heads share d_model, 36, in 9 dimensions each, and gemma turns dimensions in pairs",
         ),
         (
+            changed(
+                models__tiny__organism__tokenizer_path="t", models__tiny__organism__vocab_size=500
+            ),
+            "models.tiny.organism.vocab_size: no effect beside tokenizer_path",
+        ),
+        (
+            cell_of(features={"other_task": "vade"}),
+            "cell tiny/vader/seed0: features.other_task: unknown name 'vade'; did you mean 'vader'",
+        ),
+        (
             changed(corpora__reviews__splits={"train": 100, "test": 20}),
             "activations.held_out_texts is 64, and the split 'test' of 'reviews' has at most 20",
         ),
@@ -74,13 +80,11 @@ def cell_of(**settings):
             "classifiers: 'tiny' and 'tiny' of models would be one file or folder",
         ),
         (changed(models__Logs={"path": "x", "n_layers": 2}), "results/Logs is a folder of"),
-        (changed(tasks__base={}), "tasks.base: this name is the workflow's own"),
+        (changed(tasks__base={}), "tasks.base: the workflow uses this name"),
         (
             changed(tasks__seed1={"method": "ppo", "corpus": "reviews"}),
             "tasks.seed1: results/MODEL/seed1 would read as the folder of a seed",
         ),
-        (changed(corpora__reviews__files={"train": "a"}), "corpora.reviews.files: has an effect"),
-        (changed(models__tiny__n_layers=3), "models.tiny.n_layers: has an effect with path or hub"),
         (
             changed(corpora__more={
                 "path": {"train": "a"}, "columns": {"chosen": "c", "rejected": "c"},
@@ -125,6 +129,27 @@ def test_what_is_known_before_a_job_is_said_before_it(config, message):
         Grid(config)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def g(prompts, completions): ...", "mine.py has no function 'f'; expected one of g"),
+        ("def f(", "mine.py is not valid Python"),
+        ("from elsewhere import h as f", ""),
+        ("f = lambda prompts, completions: []", ""),
+        ("from elsewhere import *", ""),
+    ],
+)
+def test_a_reward_of_ones_own_is_looked_for_in_its_module(tmp_path, monkeypatch, source, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(source)
+    config = changed(tasks__vader__reward="callable", tasks__vader__callable="mine:f")
+    if message:
+        with pytest.raises(ConfigurationError, match=f"tasks.vader.callable: {message}"):
+            Grid(config)
+    else:
+        Grid(config)
 
 
 def test_sizes_of_batches_count_where_they_have_an_effect():
