@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lfp.configuration import ConfigurationError
 from lfp.files.provenance import read_record
-from lfp.settings.objects import POSITIONS, Organism
+from lfp.organisms import POSITIONS
+from lfp.settings import Organism
 
 if TYPE_CHECKING:
     from lfp.grid import Cell, Grid

@@ -11,7 +11,9 @@ import pytest
 from lfp.config_files import check_keys, command_line, complete
 from lfp.files.provenance import record_path
 from lfp.grid import ConfigurationError, Grid
-from lfp.schema import SCHEMA_PATH
+from lfp.organisms import POSITIONS
+from lfp.organisms.configs import organism_config
+from lfp.schema import SCHEMA_PATH, schema
 from tests.test_configuration import BASE, POLICY, changed, given
 
 
@@ -150,6 +152,12 @@ def test_a_reward_of_ones_own_is_looked_for_in_its_module(tmp_path, monkeypatch,
             Grid(config)
     else:
         Grid(config)
+
+
+def test_an_organism_learns_windows_that_it_can_read():
+    window = schema()["$defs"]["organism"]["properties"]["context"]
+    config = organism_config("gpt_neo", 300, 0, 1, 2, 8, 2)
+    assert window["maximum"] == config.max_position_embeddings == POSITIONS
 
 
 def test_sizes_of_batches_count_where_they_have_an_effect():

@@ -8,7 +8,7 @@ from transformers import (
     GPTNeoXConfig,
 )
 
-from lfp.settings.objects import POSITIONS
+from lfp.organisms import POSITIONS
 
 
 def organism_config(

@@ -13,8 +13,6 @@ from lfp.settings.stages import PRECISIONS, Autoencoder
 _COMMIT = 7
 #: Most transformer blocks of a model.
 _BLOCKS = 1024
-#: Most tokens that an organism reads at once.
-POSITIONS = 256
 #: Columns of a corpus that a task can read.
 _COLUMNS = ("text", "prompt", "chosen", "rejected", "positive", "neutral", "negative")
 
@@ -124,7 +122,7 @@ class Organism(Settings):
     )
     steps: int = setting(360, "Optimiser steps.", least=1)
     batch_size: int = setting(16, "Windows per step.", least=1)
-    context: int = setting(64, "Tokens per window.", least=8, most=POSITIONS)
+    context: int = setting(64, "Tokens per window.", least=8, most=256)
     peak_learning_rate: float = setting(0.003, "Largest learning rate of AdamW.", above=0)
     warmup_steps: int = setting(30, "Steps of linear warm-up.", least=0)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", least=0)
