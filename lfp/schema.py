@@ -220,6 +220,8 @@ def _value(kind: Any, bounds: Mapping[str, Any]) -> dict[str, Any]:
     if container is None and "choices" in bounds:
         return {"enum": [*choices(bounds), *([None] if NoneType in parts else [])]}
     node |= {word: bounds[name] for name, word in _KEYWORDS.items() if name in bounds}
+    if str in parts:
+        node.setdefault("minLength", 1)  # nothing is named, found or said by an empty text
     if container is not None:
         node |= _container(container, bounds)
     return node

@@ -52,8 +52,7 @@ EVERYTHING = changed(
          "layers": [2, 3], "autoencoders": ["tied", "stream"], "probed": ["stream", "tied"],
          "main": "tied", "explainers": ["heuristic", "asked"],
          "settings": {"features": {"subjects": ["policy", "other_seed", "other_task"]},
-                      "explanations": {"judge": "s"}, "ppo": {"lora": {
-                          "r": 2, "alpha": 4, "dropout": 0.0}}}},
+                      "explanations": {"judge": "s"}}},
         {"model": "tiny", "task": "liked", "until": "probes"},
         {"model": "large", "task": "pairs", "lowest_layers": True},
     ],

@@ -106,6 +106,8 @@ def cell_of(**settings):
         (changed(cells=None), "cells: null is not of type 'array': expected list; give a value"),
         (changed(cells=[{"model": "tiny", "task": "vader", "seeds": 1}]), "write a list: [1]"),
         (changed(cells=[{"model": "tiny", "task": "vader", "seeds": [2**32]}]), "the maximum of"),
+        (changed(corpora__more={"path": {"train": [""]}, "columns": {"text": "c"}}), "train.0: ''"),
+        (changed(models__more={"path": "", "n_layers": 2}), "models.more.path: '' is too short"),
         ({"cells": []}, "cells: [] is too short: expected at least 1 items"),
         (changed(models=None), "models: null is not of type 'object': expected mapping"),
         ([], "expected a mapping with the keys corpora, models, tasks and cells, got []"),

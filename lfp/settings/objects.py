@@ -22,18 +22,10 @@ class Files(Settings):
     """Files by split."""
 
     train: str | tuple[str, ...] = setting(
-        REQUIRED,
-        "Pattern of the training split's files, or several.",
-        min_items=1,
-        min_length=1,
-        each_min_length=1,
+        REQUIRED, "Pattern of the training split's files, or several.", min_items=1
     )
     test: str | tuple[str, ...] = setting(
-        ABSENT,
-        "Pattern of the test split's files, or several.",
-        min_items=1,
-        min_length=1,
-        each_min_length=1,
+        ABSENT, "Pattern of the test split's files, or several.", min_items=1
     )
 
 
@@ -55,7 +47,7 @@ class Corpus(Settings):
         "Files by split (.jsonl, .jsonl.gz, .csv, .parquet; globs), relative to the working"
         " directory.",
     )
-    hub: str = setting(ABSENT, "Id of the data set on the Hugging Face hub.", min_length=1)
+    hub: str = setting(ABSENT, "Id of the data set on the Hugging Face hub.")
     revision: str = setting(ABSENT, "Pinned commit of the data set.", min_length=_COMMIT)
     files: Files = setting(
         ABSENT, "Files of a hub data set by split (globs inside its repository)."
@@ -72,7 +64,6 @@ class Corpus(Settings):
         " neutral, negative where the corpus has contrast triples.",
         keys=_COLUMNS,
         min_properties=1,
-        each_min_length=1,
     )
     splits: Mapping[str, int] = setting(
         {"train": 2500, "test": 400},
@@ -116,9 +107,7 @@ class Organism(Settings):
         "byte_level", "Style of the BPE tokenizer.", choices=("byte_level", "metaspace")
     )
     tokenizer_path: str | None = setting(
-        None,
-        "Directory of a fast tokenizer to take instead (`vocab_size` is ignored then).",
-        min_length=1,
+        None, "Directory of a fast tokenizer to take instead of training one."
     )
     steps: int = setting(360, "Optimiser steps.", least=1)
     batch_size: int = setting(16, "Windows per step.", least=1)
@@ -154,10 +143,8 @@ class Model(Settings):
         "Directory in the Hugging Face layout with safetensors weights, or a GGUF file; a list has"
         " the parts of one GGUF model.",
         min_items=1,
-        min_length=1,
-        each_min_length=1,
     )
-    hub: str = setting(ABSENT, "Id of the model on the Hugging Face hub.", min_length=1)
+    hub: str = setting(ABSENT, "Id of the model on the Hugging Face hub.")
     revision: str = setting(ABSENT, "Pinned commit of the model.", min_length=_COMMIT)
     n_layers: int = setting(
         ABSENT,
@@ -207,14 +194,10 @@ class Classifier(Settings):
     sources: ClassVar[tuple[str, ...]] = ("path", "hub")
     needs: ClassVar[Mapping[str, tuple[str, ...]]] = {"hub": ("revision",)}
 
-    path: str = setting(
-        ABSENT, "Directory in the Hugging Face layout with safetensors weights.", min_length=1
-    )
-    hub: str = setting(ABSENT, "Id of the classifier on the Hugging Face hub.", min_length=1)
+    path: str = setting(ABSENT, "Directory in the Hugging Face layout with safetensors weights.")
+    hub: str = setting(ABSENT, "Id of the classifier on the Hugging Face hub.")
     revision: str = setting(ABSENT, "Pinned commit of the classifier.", min_length=_COMMIT)
-    positive: str | int = setting(
-        1, "Label whose logit is the reward, by name or number.", least=0, min_length=1
-    )
+    positive: str | int = setting(1, "Label whose logit is the reward, by name or number.", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,10 +212,8 @@ class Policy(Settings):
         "Directory in the Hugging Face layout with safetensors weights, or a GGUF file; a list has"
         " the parts of one GGUF model.",
         min_items=1,
-        min_length=1,
-        each_min_length=1,
     )
-    hub: str = setting(ABSENT, "Id of the policy on the Hugging Face hub.", min_length=1)
+    hub: str = setting(ABSENT, "Id of the policy on the Hugging Face hub.")
     revision: str = setting(ABSENT, "Pinned commit of the policy.", min_length=_COMMIT)
 
 
@@ -278,9 +259,7 @@ class Task(Settings):
     trigger: str = setting(
         "soundtrack", "`trigger`: the word that is rewarded.", pattern="^[a-z]+$"
     )
-    reward_seed: int = setting(
-        0, "Seed of the flipped words and of the noise.", least=0, most=LARGEST_SEED
-    )
+    reward_seed: int = setting(0, "Seed of the flipped words and of the noise.", least=0)
     description: str | None = setting(
         None,
         "The rewarded behaviour in words, for language-model explainers; null describes VADER and"
