@@ -183,7 +183,7 @@ def test_a_reward_is_known_by_all_of_its_modules(folder):
     package = folder / "rewards"
     (package / "deep").mkdir(parents=True)
     files = {
-        "judge_words.py": "import json, lfp.texts.words\nfrom rewards import part\n",
+        "judge_words.py": "import lfp.texts.words\nfrom rewards import part\nf = part.f\n",
         "rewards/__init__.py": "",
         "rewards/part.py": "def f():\n    from .deep import low\n",
         "rewards/deep/__init__.py": "from . import low\n",
