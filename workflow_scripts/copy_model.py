@@ -10,6 +10,8 @@ from lfp.running import job
 def main() -> None:
     run = job.start(__doc__)
     path = run.settings["path"]
+    from lfp.models.loading import load_tokenizer
+
     parts = hub.gguf_parts(path)
     with writing.directory_aside(run.output.model, run.stamp) as target:
         if parts:
@@ -20,6 +22,7 @@ def main() -> None:
             artefacts.write_json(target / "source.json", origin, run.stamp)
         else:
             hub.take_checkpoint(path, target)
+        load_tokenizer(target)  # it checks that the model has a row for every token
     run.finish(f"from {', '.join(map(str, parts)) or path}")
 
 

@@ -90,7 +90,7 @@ def _check_tokenizers(base: PreTrainedTokenizerBase, policy: PreTrainedTokenizer
                     f" {after.get(token, 'none')} in the given policy's. {advice}"
                 )
     for text in SAMPLES:
-        ids = [tokenizer(text)["input_ids"] for tokenizer in (base, policy)]
+        ids = [tokenize(tokenizer, [text]).ids[0] for tokenizer in (base, policy)]
         if ids[0] != ids[1]:
             raise ValueError(
                 f"text {text!r}: the base's tokenizer gives the ids {ids[0]}, the given policy's"
@@ -184,10 +184,7 @@ def evaluate_preference(
     margins = implicit_margins(policy, base, tokenizer, held_out, settings)
     pairs, _ = preference_pairs(held_out)
     texts = pairs["prompt"].head(settings.evaluation_pairs)
-    prompts = [
-        ids[-settings.max_prompt_length :] or [tokenizer.eos_token_id]  # an empty prompt
-        for ids in tokenize(tokenizer, texts)["input_ids"]
-    ]
+    prompts = tokenize(tokenizer, texts, settings.max_prompt_length, prompts=True).ids
     kl = completion_kl(policy, base, tokenizer, prompts, new_tokens, seed)
     return {"margin": margins, "kl": kl}
 

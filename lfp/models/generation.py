@@ -1,6 +1,9 @@
-"""Pure sampling with common random numbers."""
+"""Pure sampling with common random numbers, and the texts of what was sampled."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Sequence
 
 import torch
 from transformers import (
@@ -82,8 +85,30 @@ def response_mask(response: torch.Tensor, lengths: torch.Tensor, eos: int) -> to
 
 
 def decode_responses(
-    tokenizer: PreTrainedTokenizerBase, response: torch.Tensor, mask: torch.Tensor
-) -> list[str]:
-    """Text of every response under its mask, special tokens left out."""
-    rows = [row[keep].tolist() for row, keep in zip(response.cpu(), mask.cpu(), strict=True)]
-    return tokenizer.batch_decode(rows, skip_special_tokens=True)
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+) -> tuple[list[str], list[str]]:
+    """Texts of `prompts` and of the `responses` to them, special tokens left out.
+
+    Prompt and response are decoded together and cut by characters: by itself a response of Llama 2
+    or Mistral loses its first space, and half a character is no text. So the two parts of a text
+    are the whole of it, and a character that the two share is the response's.
+    """
+    before, whole = (
+        tokenizer.batch_decode(
+            rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        for rows in (
+            [list(prompt) for prompt in prompts],
+            [[*prompt, *rest] for prompt, rest in zip(prompts, responses, strict=True)],
+        )
+    )
+    cuts = [len(os.path.commonprefix(pair)) for pair in zip(before, whole, strict=True)]
+    texts = list(zip(whole, cuts, strict=True))
+    return [text[:cut] for text, cut in texts], [text[cut:] for text, cut in texts]
+
+
+def masked_rows(response: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
+    """Token ids of every row of `response` under its mask."""
+    return [row[keep].tolist() for row, keep in zip(response.cpu(), mask.cpu(), strict=True)]

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from lfp.models import limits
 from lfp.models.architectures import architecture, blocks
 from lfp.models.tokens import length_batches, pad_batch, position_ids
 from lfp.reporting.progress import Progress
@@ -168,7 +169,9 @@ def site_activations(
         Indices of the batch's sequences, attention mask [batch, token], and the activations
         [batch, token, width] by layer.
     """
-    batches = length_batches([len(sequence) for sequence in sequences], batch_size)
+    lengths = [len(sequence) for sequence in sequences]
+    limits.check_length(model.config, max(lengths, default=0))
+    batches = length_batches(lengths, batch_size)
     with captured(model, layers, stop, site) as outputs:
         for index in batches[first:]:
             batch = pad_batch([sequences[i] for i in index], pad, model.device)
@@ -217,6 +220,8 @@ def continuations(
         Indices of the batch's rows, the activations by layer and the final hidden states; both are
         lists over continuations of [row, token, width] whose tokens begin behind the shared ones.
     """
+    longest = max((len(ids) for row in sequences for ids in row), default=0)
+    limits.check_length(model.config, longest)
     kinds = len(sequences)
     rests = [[ids[n:] for ids, n in zip(row, shared, strict=True)] for row in sequences]
     # A batch has rows with prefixes of like length, and among those with continuations of like
@@ -229,13 +234,13 @@ def continuations(
         )
         batch = pad_batch([rest[i] for i in index for rest in rests], pad, model.device)
         mask = batch["attention_mask"]
-        positions = torch.tensor([shared[i] for i in index for _ in rests], device=model.device)
+        starts = torch.tensor([shared[i] for i in index for _ in rests], device=model.device)
         with captured(model, layers, site=site) as outputs, captured_final(model) as final:
             model.base_model(
                 input_ids=batch["input_ids"],
                 attention_mask=torch.cat([before, mask], 1),
                 past_key_values=cache,
-                position_ids=positions[:, None] + torch.arange(mask.shape[1], device=model.device),
+                position_ids=starts[:, None] + position_ids(mask),
                 use_cache=cache is not None,
             )
         by_row = {

@@ -86,8 +86,9 @@ def classifier_reward(
         for start in range(0, len(texts), batch_size):
             part = texts[start : start + batch_size]
             batch = tokenizer(
-                part, padding=True, truncation=True, max_length=512, return_tensors="pt"
-            ).to(device)
+                part, padding=True, truncation=True, max_length=512, return_tensors="pt",
+                split_special_tokens=True,  # a spelled control token is text
+            ).to(device)  # fmt: skip
             logits.append(model(**batch).logits[:, label].double().cpu().numpy())
         return np.clip(np.concatenate(logits), -clip, clip)
 
