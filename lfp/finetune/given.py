@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.finetune.dpo import implicit_margins
 from lfp.finetune.ppo import reference_log_probs
+from lfp.models import limits
 from lfp.models.generation import generate, response_mask
 from lfp.models.tokens import pad_batch, tokenize
 from lfp.settings import DPO
@@ -135,6 +136,7 @@ def completion_kl(
     numpy.ndarray
         KL in nats [prompt].
     """
+    limits.check_texts(policy.config, prompts, new_tokens)
     result = [np.zeros(0)]
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     for start in range(0, len(prompts), BATCH):

@@ -23,6 +23,8 @@ from lfp.finetune.trainer_state import (
     run_trainer,
     trainer_callbacks,
 )
+from lfp.models import limits
+from lfp.models.generation import decode_responses
 from lfp.models.loading import load_model
 from lfp.reporting import tensorboard
 from lfp.settings import PPO, Group
@@ -73,14 +75,17 @@ def train(
     size = settings.steps * settings.batch_size // group.num_generations
     rng = np.random.default_rng(seed)
     prompts = ppo.sample_prompts(encoded, size, settings.prompt_tokens, rng)
-    data = Dataset.from_dict({"prompt": tokenizer.batch_decode(prompts, skip_special_tokens=True)})
+    data = Dataset.from_dict({"prompt": prompts})
     checkpoint = newest_complete_checkpoint(state_dir)
     torch.manual_seed(seed)  # adapters are drawn before the trainer seeds itself
     policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
+    limits.check_texts(policy.config, prompts, settings.new_tokens[1])
     config_class, trainer_class = _classes(method)
 
-    def scored(prompts: list[str], completions: list[str], **_: object) -> list[float]:
-        return reward(prompts, completions).tolist()
+    def scored(
+        prompts: list[list[int]], completion_ids: list[list[int]], **_: object
+    ) -> list[float]:
+        return reward(*decode_responses(tokenizer, prompts, completion_ids)).tolist()
 
     trainer = trainer_class(
         model=policy, reward_funcs=scored,
@@ -94,13 +99,19 @@ def train(
 
 
 def _classes(method: str) -> tuple[type, type]:
-    """TRL's classes of the configuration and of the trainer."""
+    """TRL's class of the configuration, and its trainer for prompts that are token ids."""
     import trl
 
-    return {
+    config, trainer = {
         "rloo": (trl.RLOOConfig, trl.RLOOTrainer),
         "grpo": (trl.GRPOConfig, trl.GRPOTrainer),
     }[method]
+
+    class TrainerOnTokens(trainer):
+        def _tokenize_prompts(self, prompts: list[list[int]]) -> tuple[Any, None, dict[str, Any]]:
+            return prompts, None, {}
+
+    return config, TrainerOnTokens
 
 
 def _configuration(

@@ -26,7 +26,7 @@ from lfp.feedback.rewards.base import Reward
 from lfp.files.resume import DivergedError, check_finite
 from lfp.finetune import adapters
 from lfp.finetune.trainer_state import load_state, save_state
-from lfp.models import architectures
+from lfp.models import architectures, limits
 from lfp.models.architectures import output_logits
 from lfp.models.generation import decode_responses, generate, masked_rows, response_mask
 from lfp.models.tokens import pad_batch, position_ids, tokenize
@@ -188,8 +188,8 @@ def encode_documents(
 ) -> list[list[int]]:
     """Token ids of the documents that have at least `min_tokens` tokens, to take prompts from.
 
-    What the tokenizer adds in front counts, for it stays in front of every prompt. Raises ValueError
-    if there are documents, and none has that many.
+    What the tokenizer adds in front counts, for it leads every prompt. Raises ValueError if there
+    are documents, and none has that many.
     """
     encoded = tokenize(tokenizer, texts, prompts=True).ids
     encoded = [ids for ids in encoded if len(ids) >= min_tokens]
@@ -370,6 +370,7 @@ def train(
     if not encoded:
         log.warning("the corpus is empty: the policy stays the base")
         return []
+    limits.check_length(policy.config, settings.prompt_tokens[1] + settings.new_tokens[1])
     torch.manual_seed(seed)
     model, reference, optimizer = _set_up(policy, settings)
     start = {"step": 0, "kl_coef": settings.init_kl_coef, "curve": []}

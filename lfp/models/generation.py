@@ -96,9 +96,7 @@ def decode_responses(
     are the whole of it, and a character that the two share is the response's.
     """
     before, whole = (
-        tokenizer.batch_decode(
-            rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for rows in (
             [list(prompt) for prompt in prompts],
             [[*prompt, *rest] for prompt, rest in zip(prompts, responses, strict=True)],

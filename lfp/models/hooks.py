@@ -169,9 +169,8 @@ def site_activations(
         Indices of the batch's sequences, attention mask [batch, token], and the activations
         [batch, token, width] by layer.
     """
-    lengths = [len(sequence) for sequence in sequences]
-    limits.check_length(model.config, max(lengths, default=0))
-    batches = length_batches(lengths, batch_size)
+    limits.check_texts(model.config, sequences)
+    batches = length_batches([len(sequence) for sequence in sequences], batch_size)
     with captured(model, layers, stop, site) as outputs:
         for index in batches[first:]:
             batch = pad_batch([sequences[i] for i in index], pad, model.device)
@@ -220,8 +219,8 @@ def continuations(
         Indices of the batch's rows, the activations by layer and the final hidden states; both are
         lists over continuations of [row, token, width] whose tokens begin behind the shared ones.
     """
-    longest = max((len(ids) for row in sequences for ids in row), default=0)
-    limits.check_length(model.config, longest)
+    for texts in sequences:
+        limits.check_texts(model.config, texts)
     kinds = len(sequences)
     rests = [[ids[n:] for ids, n in zip(row, shared, strict=True)] for row in sequences]
     # A batch has rows with prefixes of like length, and among those with continuations of like

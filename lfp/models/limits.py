@@ -7,6 +7,7 @@ activations that mean nothing. Here each is a message before anything is compute
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,17 @@ def check_length(config: PreTrainedConfig, tokens: int) -> None:
             f" tokens: max_tokens, max_length, neutral_tokens, context, or new_tokens with"
             f" prompt_tokens or prefix_tokens"
         )
+
+
+def check_texts(
+    config: PreTrainedConfig, texts: Sequence[Sequence[int]], new_tokens: int = 0
+) -> None:
+    """Raise ValueError where one of `texts`, with `new_tokens` behind it, is too long.
+
+    Long work checks all of its texts so, before it begins.
+    """
+    if texts:
+        check_length(config, max(map(len, texts)) + new_tokens)
 
 
 def guarded(model: PreTrainedModel) -> PreTrainedModel:

@@ -101,7 +101,9 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
     The token of unknown characters and the tokens of single bytes stand for some.
     """
-    special = {n: str(token) for n, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = {
+        n: str(token) for n, token in tokenizer.added_tokens_decoder.items() if token.special
+    }
     text = {n for n, name in special.items() if _BYTE.fullmatch(name)}
     return set(special) - text - {tokenizer.unk_token_id}
 

@@ -62,6 +62,8 @@ def classifier_reward(
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from lfp.feedback.scoring import scored_texts
+    from lfp.models.limits import most_positions
+    from lfp.models.tokens import pad_batch, tokenize
 
     if not list(Path(path).glob("*.safetensors")):
         raise FileNotFoundError(
@@ -80,15 +82,16 @@ def classifier_reward(
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
 
+    most = min(512, tokenizer.model_max_length, most_positions(model.config) or 512)
+
     @torch.no_grad()
     def reward(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
         texts, logits = scored_texts(prompts, completions, reward_on), []
         for start in range(0, len(texts), batch_size):
             part = texts[start : start + batch_size]
-            batch = tokenizer(
-                part, padding=True, truncation=True, max_length=512, return_tensors="pt",
-                split_special_tokens=True,  # a spelled control token is text
-            ).to(device)  # fmt: skip
+            ids = tokenize(tokenizer, part, most).ids
+            left = tokenizer.padding_side == "left"
+            batch = pad_batch(ids, tokenizer.pad_token_id, device, left)
             logits.append(model(**batch).logits[:, label].double().cpu().numpy())
         return np.clip(np.concatenate(logits), -clip, clip)
 
