@@ -27,7 +27,7 @@ from lfp.finetune.trainer_state import (
     trainer_callbacks,
 )
 from lfp.models import limits
-from lfp.models.loading import load_model
+from lfp.models.loading import load_model, pure_sampling
 from lfp.models.tokens import added_tokens, pad_batch, pieces
 from lfp.reporting import tensorboard
 from lfp.settings import DPO
@@ -120,6 +120,7 @@ def train(
     policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
     # With adapters the trainer takes the policy without them as the reference.
     reference = None if settings.lora else load_model(base, device)
+    policy.generation_config = pure_sampling(tokenizer)
     _check_lengths(policy.config, [train_set, eval_set], settings.max_length)
     config = _configuration(settings, len(eval_set) > 0, seed, state_dir, device)
     trainer = _trainer_on_tokens()(

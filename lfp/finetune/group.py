@@ -25,7 +25,7 @@ from lfp.finetune.trainer_state import (
 )
 from lfp.models import limits
 from lfp.models.generation import decode_responses
-from lfp.models.loading import load_model
+from lfp.models.loading import load_model, pure_sampling
 from lfp.reporting import tensorboard
 from lfp.settings import PPO, Group
 
@@ -79,7 +79,8 @@ def train(
     checkpoint = newest_complete_checkpoint(state_dir)
     torch.manual_seed(seed)  # adapters are drawn before the trainer seeds itself
     policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
-    limits.check_texts(policy.config, prompts, settings.new_tokens[1])
+    policy.generation_config = pure_sampling(tokenizer)
+    limits.check_length(policy.config, settings.prompt_tokens[1] + settings.new_tokens[1])
     config_class, trainer_class = _classes(method)
 
     def scored(

@@ -12,6 +12,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from lfp.models import limits
+
 
 class _CommonNoise(LogitsProcessor):
     """Sampling whose random numbers repeat every `rows` rows, in place of the likeliest token.
@@ -41,9 +43,11 @@ def generate(
 ) -> torch.Tensor:
     """Sample up to `new_tokens` tokens at temperature 1 for a left-padded batch.
 
-    This is pure sampling (no top-k, no top-p). The same `seed` draws the same uniforms for every
+    This is pure sampling (no top-k, no top-p; :func:`lfp.models.loading.load_model` leaves out what
+    a checkpoint asks for). The same `seed` draws the same uniforms for every
     model and edit of it, and for each of `groups` equal parts of the batch: common random
-    numbers. After an end-of-text token a row holds padding.
+    numbers. After an end-of-text token a row holds padding. Raises ValueError where the model has
+    fewer positions.
 
     Parameters
     ----------
@@ -65,6 +69,7 @@ def generate(
     torch.Tensor
         Ids of the sampled tokens [row, at most `new_tokens`].
     """
+    limits.check_length(model.config, batch["input_ids"].shape[1] + new_tokens)
     torch.manual_seed(seed)
     output = model.generate(
         **batch, max_new_tokens=new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=pad,

@@ -106,18 +106,19 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def save_model(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path
-) -> None:
-    """Save weights (safetensors), configuration and tokenizer.
-
-    Whoever samples from the checkpoint samples as here: from its own distribution, up to the
-    tokenizer's end-of-text token.
-    """
-    model.generation_config = GenerationConfig(
+def pure_sampling(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """Samples from a model's own distribution that end at one token, the end of `tokenizer`."""
+    return GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+
+
+def save_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path
+) -> None:
+    """Save weights (safetensors), configuration and tokenizer, and the end of samples."""
+    model.generation_config = pure_sampling(tokenizer)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
