@@ -223,23 +223,21 @@ def continuations(
         limits.check_texts(model.config, texts)
     kinds = len(sequences)
     rests = [[ids[n:] for ids, n in zip(row, shared, strict=True)] for row in sequences]
-    # A batch has rows with prefixes of like length, and among those with continuations of like
-    # length.
-    order = np.lexsort(([max(len(rest[i]) for rest in rests) for i in range(len(shared))], shared))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    longest = [max(len(rest[i]) for rest in rests) for i in range(len(shared))]
+    batches = _continued_batches(shared, longest, batch_size, limits.most_positions(model.config))
     for index in Progress(batches[first:], desc="activations", initial=first, total=len(batches)):
         cache, before = _read_prefixes(
             model, [sequences[0][i][: shared[i]] for i in index], pad, kinds
         )
         batch = pad_batch([rest[i] for i in index for rest in rests], pad, model.device)
         mask = batch["attention_mask"]
-        starts = torch.tensor([shared[i] for i in index for _ in rests], device=model.device)
+        positions = torch.tensor([shared[i] for i in index for _ in rests], device=model.device)
         with captured(model, layers, site=site) as outputs, captured_final(model) as final:
             model.base_model(
                 input_ids=batch["input_ids"],
                 attention_mask=torch.cat([before, mask], 1),
                 past_key_values=cache,
-                position_ids=starts[:, None] + position_ids(mask),
+                position_ids=positions[:, None] + torch.arange(mask.shape[1], device=model.device),
                 use_cache=cache is not None,
             )
         by_row = {
@@ -252,6 +250,26 @@ def continuations(
             {n: list(output.unbind(1)) for n, output in by_row.items()},
             list(states.unbind(1)),
         )
+
+
+def _continued_batches(
+    shared: Sequence[int], longest: Sequence[int], batch_size: int, most: int | None
+) -> list[np.ndarray]:
+    """Rows in batches with prefixes of like length, and among those with continuations of like one.
+
+    The longest prefix and the longest continuation of a batch have no more than `most` tokens
+    together, for their padding takes positions, too.
+    """
+    batches: list[list[int]] = []
+    for row in np.lexsort((longest, shared)):
+        batch = [*(batches[-1] if batches else ()), row]
+        padded = max(shared[i] for i in batch) + max(longest[i] for i in batch)
+        full = len(batch) > batch_size or (most is not None and padded > most)
+        if full or not batches:
+            batches.append([row])
+        else:
+            batches[-1] = batch
+    return [np.array(batch) for batch in batches]
 
 
 def _read_prefixes(

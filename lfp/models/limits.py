@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from lfp.models.architectures import architecture
 from lfp.models.tokens import control_tokens
 
 #: Tokens of a tokenizer that stages put into texts, by their role.
@@ -51,23 +51,22 @@ def check_texts(
 
 
 def guarded(model: PreTrainedModel) -> PreTrainedModel:
-    """`model`, whose every forward pass checks the length of its texts first."""
-    model.base_model.register_forward_pre_hook(_check_pass, with_kwargs=True)
+    """`model`, whose every forward pass checks the length of its texts first.
+
+    The check stands at the module that holds the blocks: every pass goes through it.
+    """
+    holder = model.get_submodule(architecture(model).blocks.rpartition(".")[0])
+    holder.register_forward_pre_hook(_check_pass, with_kwargs=True)
     return model
 
 
 def _check_pass(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
     """Check the length of what a forward pass reads, with what its cache has read."""
-    ids = named.get("input_ids", inputs[0] if inputs else None)
-    cache, positions = named.get("past_key_values"), named.get("position_ids")
-    most = most_positions(module.config)
-    if ids is None or most is None:
-        return
-    length = ids.shape[-1] + (0 if cache is None else int(cache.get_seq_length()))
-    if length > most and isinstance(positions, torch.Tensor):
-        # Padding has no positions of its own, and only here are they worth a wait for the GPU.
-        length = int(positions.max()) + 1
-    check_length(module.config, length)
+    named = named | ({"input_ids": inputs[0]} if inputs else {})
+    ids, embedded = named.get("input_ids"), named.get("inputs_embeds")
+    length = ids.shape[1] if embedded is None else embedded.shape[1]
+    cache = named.get("past_key_values")
+    check_length(module.config, length + (0 if cache is None else int(cache.get_seq_length())))
 
 
 def check_checkpoint(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:

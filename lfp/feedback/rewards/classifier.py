@@ -59,17 +59,18 @@ def classifier_reward(
     """
     import numpy as np
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     from lfp.feedback.scoring import scored_texts
     from lfp.models.limits import most_positions
+    from lfp.models.loading import load_tokenizer
     from lfp.models.tokens import pad_batch, tokenize
 
     if not list(Path(path).glob("*.safetensors")):
         raise FileNotFoundError(
             f"{path}: no *.safetensors weights; convert the classifier (save_pretrained) first"
         )
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    tokenizer = load_tokenizer(path)
     model, loading = AutoModelForSequenceClassification.from_pretrained(
         path, use_safetensors=True, local_files_only=True, output_loading_info=True
     )
