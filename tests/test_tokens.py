@@ -370,10 +370,10 @@ def saved_with(folder: Path, tokenizer: PreTrainedTokenizerBase, config: dict, n
 @pytest.mark.parametrize(
     ("config", "names", "message"),
     [
-        ({}, {"pad_token": "[PAD]"}, r"the pad_token, '\[PAD\]', has the id 420.* 0 to 419"),
-        ({}, {"bos_token": "<bos>"}, r"the bos_token, '<bos>', has the id 420"),
+        ({}, {"pad_token": "[PAD]"}, r"the pad_token '\[PAD\]' has the id 420.* 0 to 419"),
+        ({}, {"bos_token": "<bos>"}, r"the bos_token '<bos>' has the id 420"),
         ({}, {"eos_token": "none"}, "no end-of-text token.*eos_token in tokenizer_config.json"),
-        ({"vocab_size": 400}, {}, r"the last token of the vocabulary.* has the id 419.* 0 to 399"),
+        ({"vocab_size": 400}, {}, r"the last token of tokenizer.json has the id 419.* 0 to 399"),
         ({"pad_token_id": 420}, {}, r"the pad_token_id of config.json has the id 420"),
     ],
 )
@@ -394,22 +394,22 @@ def test_a_copy_without_a_row_for_padding_ends_before_any_other_job(tokenizer, t
     saved_with(tmp_path / "source", tokenizer, {}, {"pad_token": "[PAD]"})
     result = run_job("copy_model", {"path": "source"}, {}, {"model": "copy"}, tmp_path)
     assert result.returncode == 1
-    assert "the pad_token, '[PAD]', has the id 420" in result.stderr
+    assert "source: the pad_token '[PAD]' has the id 420" in result.stderr
     assert not (tmp_path / "copy").exists()
 
 
-@pytest.fixture(params=["gpt2", "gpt_neox"])
+@pytest.fixture(params=["gpt2", "gpt_neox", "gpt_neo"])
 def short(request, tokenizer, tmp_path) -> PreTrainedModel:
-    """A model of 32 positions, learned or rotary, as it is loaded."""
+    """A model of 32 positions, learned (GPT-2, GPT-Neo) or rotary, as it is loaded."""
     if request.param == "gpt2":
         config = GPT2Config(
             n_embd=16, n_layer=3, n_head=2, n_positions=32, vocab_size=len(tokenizer),
             bos_token_id=0, eos_token_id=0,
         )  # fmt: skip
-        model = AutoModelForCausalLM.from_config(config)
     else:
-        model = make_model("gpt_neox", tokenizer)
-        model.config.max_position_embeddings = 32
+        config = make_model(request.param, tokenizer).config
+        config.max_position_embeddings = 32
+    model = AutoModelForCausalLM.from_config(config)
     save_model(model, tokenizer, tmp_path)
     return load_model(tmp_path)
 
@@ -438,18 +438,16 @@ def untrained_like(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def test_texts_that_are_read_behind_a_prefix_may_fill_the_positions(short, tokenizer):
-    """Padding behind a short continuation of a long prefix is at no position of its own."""
+    """Rows whose padding would lie beyond the positions are read one after the other."""
     texts = [[[5] * 30, [6] * 32], [[5] * 30 + [7], [6] * 9]]
-    [(index, outputs, _)] = continuations(short, texts, [29, 2], [1], tokenizer.pad_token_id, 2)
-    for place, row in enumerate(index):
+    read = list(continuations(short, texts, [29, 2], [1], tokenizer.pad_token_id, 2))
+    assert sorted(int(row) for index, _, _ in read for row in index) == [0, 1]
+    for [row], outputs, _ in read:
         for kind in range(2):
-            ids = texts[kind][row]
+            ids, first = texts[kind][row], [29, 2][row]
             [(_, _, alone)] = site_activations(short, [ids], [1], tokenizer.pad_token_id, 1)
-            first = [29, 2][row]
-            torch.testing.assert_close(
-                outputs[1][kind][place, : len(ids) - first], alone[1][0, first:],
-                atol=1e-5, rtol=1e-4,
-            )  # fmt: skip
+            behind = outputs[1][kind][0, : len(ids) - first]
+            torch.testing.assert_close(behind, alone[1][0, first:], atol=1e-5, rtol=1e-4)
 
 
 def test_fine_tuning_beyond_the_positions_ends_before_its_first_step(

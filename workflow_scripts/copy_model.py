@@ -3,15 +3,13 @@
 No file that could run code is taken.
 """
 
-from lfp.files import artefacts, hub, writing
+from lfp.files import artefacts, hub, vocabularies, writing
 from lfp.running import job
 
 
 def main() -> None:
     run = job.start(__doc__)
     path = run.settings["path"]
-    from lfp.models.loading import load_tokenizer
-
     parts = hub.gguf_parts(path)
     with writing.directory_aside(run.output.model, run.stamp) as target:
         if parts:
@@ -19,10 +17,11 @@ def main() -> None:
 
             with hub.whole_file(parts, target) as (file, origin):
                 gguf.convert(file, target, named=parts[0].name)
+            vocabularies.check_tokens(target, named=parts[0].name)
             artefacts.write_json(target / "source.json", origin, run.stamp)
         else:
+            vocabularies.check_tokens(path)
             hub.take_checkpoint(path, target)
-        load_tokenizer(target)  # it checks that the model has a row for every token
     run.finish(f"from {', '.join(map(str, parts)) or path}")
 
 

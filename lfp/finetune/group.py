@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +82,8 @@ def train(
     policy.generation_config = pure_sampling(tokenizer)
     limits.check_length(policy.config, settings.prompt_tokens[1] + settings.new_tokens[1])
     config_class, trainer_class = _classes(method)
-
-    def scored(
-        prompts: list[list[int]], completion_ids: list[list[int]], **_: object
-    ) -> list[float]:
-        return reward(*decode_responses(tokenizer, prompts, completion_ids)).tolist()
-
     trainer = trainer_class(
-        model=policy, reward_funcs=scored,
+        model=policy, reward_funcs=_scored(reward, tokenizer),
         args=_configuration(config_class, settings, group, seed, state_dir, device),
         train_dataset=data, processing_class=tokenizer, peft_config=peft_config,
         callbacks=trainer_callbacks(method.upper()),
@@ -97,6 +91,18 @@ def train(
     log.info("%s on %d prompts, resuming from %s", method.upper(), len(data), checkpoint)
     model = run_trainer(trainer, checkpoint, settings.lora)
     return model, training_curve(trainer.state.log_history)
+
+
+def _scored(reward: Reward, tokenizer: PreTrainedTokenizerBase) -> Callable[..., list[float]]:
+    """The `reward` as TRL's trainers call it, of the texts of token ids."""
+
+    def scored(
+        prompts: list[list[int]], completion_ids: list[list[int]], **_: object
+    ) -> list[float]:
+        prefixes, completions = decode_responses(tokenizer, prompts, completion_ids)
+        return reward(prefixes, completions).tolist()
+
+    return scored
 
 
 def _classes(method: str) -> tuple[type, type]:

@@ -260,7 +260,8 @@ def collect(
         with adapters.without_lora(model.policy) if reference is None else nullcontext():
             before = reference_log_probs(reference or model.policy, batch, response)
     kl = (log_probs - before) * mask
-    scores = reward(*decode_responses(tokenizer, prompts, masked_rows(response, mask)))
+    prefixes, completions = decode_responses(tokenizer, prompts, masked_rows(response, mask))
+    scores = reward(prefixes, completions)
     rewards = -kl_coef * kl
     rewards[torch.arange(len(prompts)), mask.sum(1) - 1] += torch.as_tensor(
         scores, dtype=rewards.dtype, device=device
@@ -370,7 +371,6 @@ def train(
     if not encoded:
         log.warning("the corpus is empty: the policy stays the base")
         return []
-    limits.check_length(policy.config, settings.prompt_tokens[1] + settings.new_tokens[1])
     torch.manual_seed(seed)
     model, reference, optimizer = _set_up(policy, settings)
     start = {"step": 0, "kl_coef": settings.init_kl_coef, "curve": []}
@@ -433,6 +433,7 @@ def _set_up(
     policy: PreTrainedModel, settings: PPO
 ) -> tuple[PolicyWithValue, PreTrainedModel | None, torch.optim.Optimizer]:
     """The policy with its value head, the reference (None with adapters) and the optimizer."""
+    limits.check_length(policy.config, settings.prompt_tokens[1] + settings.new_tokens[1])
     reference = None
     if settings.lora:
         adapters.add_lora(policy, settings.lora)
@@ -522,8 +523,9 @@ def evaluate(
             eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
             response = generate(model, prompt, settings.new_tokens[1], seed + start, eos, pad)
             mask = response_mask(response, lengths, eos)
-            texts = decode_responses(tokenizer, part, masked_rows(response, mask))
-            result[name].append(reward(*texts))
+            rows = masked_rows(response, mask)
+            prefixes, completions = decode_responses(tokenizer, part, rows)
+            result[name].append(reward(prefixes, completions))
             if name == "policy":
                 batch = {
                     "input_ids": torch.cat([prompt["input_ids"], response], 1),

@@ -96,9 +96,8 @@ def completion_rewards(
         for first in range(0, len(conditions), together):
             chosen = conditions[first : first + together]
             if (start, first) not in scored:
-                asked, frame = _completions(
-                    model, tokenizer, chosen, part, new_tokens, seed + start, site
-                )
+                draw = seed + start
+                asked, frame = _completions(model, tokenizer, chosen, part, new_tokens, draw, site)
                 frame.insert(1, "reward", reward(asked, list(frame["completion"])))
                 frame["prompt"] += start
                 scored[start, first] = frame

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from lfp.models import limits
 from lfp.models.architectures import architecture, blocks
@@ -219,12 +219,10 @@ def continuations(
         Indices of the batch's rows, the activations by layer and the final hidden states; both are
         lists over continuations of [row, token, width] whose tokens begin behind the shared ones.
     """
-    for texts in sequences:
-        limits.check_texts(model.config, texts)
     kinds = len(sequences)
     rests = [[ids[n:] for ids, n in zip(row, shared, strict=True)] for row in sequences]
     longest = [max(len(rest[i]) for rest in rests) for i in range(len(shared))]
-    batches = _continued_batches(shared, longest, batch_size, limits.most_positions(model.config))
+    batches = _continued_batches(shared, longest, batch_size, model.config)
     for index in Progress(batches[first:], desc="activations", initial=first, total=len(batches)):
         cache, before = _read_prefixes(
             model, [sequences[0][i][: shared[i]] for i in index], pad, kinds
@@ -253,16 +251,18 @@ def continuations(
 
 
 def _continued_batches(
-    shared: Sequence[int], longest: Sequence[int], batch_size: int, most: int | None
+    shared: Sequence[int], longest: Sequence[int], batch_size: int, config: PreTrainedConfig
 ) -> list[np.ndarray]:
     """Rows in batches with prefixes of like length, and among those with continuations of like one.
 
-    The longest prefix and the longest continuation of a batch have no more than `most` tokens
-    together, for their padding takes positions, too.
+    The longest prefix and the longest continuation of a batch have no more tokens together than a
+    model of `config` has positions, for their padding takes some, too.
     """
     batches: list[list[int]] = []
+    most = limits.most_positions(config)
     for row in np.lexsort((longest, shared)):
         batch = [*(batches[-1] if batches else ()), row]
+        limits.check_length(config, shared[row] + longest[row])
         padded = max(shared[i] for i in batch) + max(longest[i] for i in batch)
         full = len(batch) > batch_size or (most is not None and padded > most)
         if full or not batches:

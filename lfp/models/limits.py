@@ -1,24 +1,20 @@
-"""Limits of a checkpoint that no text may pass: positions, and rows of the embedding.
+"""Positions of a model, which no text may pass.
 
-A learned position or a token beyond them ends in ``index out of range in self`` in the middle of a
-job, or stops the GPU. Rotary positions beyond those of the training end in no error, and in
-activations that mean nothing. Here each is a message before anything is computed.
+A learned position beyond them ends in ``index out of range in self`` in the middle of a job, or
+stops the GPU. Rotary positions beyond those of the training end in no error, and in activations
+that mean nothing. Here both are a message before anything is computed. (Tokens beyond the rows of
+the embedding: :mod:`lfp.files.vocabularies`.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from lfp.models.architectures import architecture
-from lfp.models.tokens import control_tokens
-
-#: Tokens of a tokenizer that stages put into texts, by their role.
-ROLES = ("bos", "eos", "pad", "unk")
 
 
 def most_positions(config: PreTrainedConfig) -> int | None:
@@ -67,45 +63,3 @@ def _check_pass(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any
     length = ids.shape[1] if embedded is None else embedded.shape[1]
     cache = named.get("past_key_values")
     check_length(module.config, length + (0 if cache is None else int(cache.get_seq_length())))
-
-
-def check_checkpoint(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Check that the model in `folder` has a row of its embedding for every token of `tokenizer`.
-
-    Special tokens that no text is given are not counted: Gemma 3 has one for images that its model
-    of text alone has no row for. A language model needs an end-of-text token, which ends
-    completions and pads where there is no token for padding. A folder may hold a tokenizer alone.
-
-    Raises ValueError with the first token that has no row, or that is missing.
-    """
-    folder, config = Path(folder), None
-    if (folder / "config.json").exists():
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    names = getattr(config, "architectures", None) or []
-    classifier = any("SequenceClassification" in name for name in names)
-    if tokenizer.eos_token_id is None and not classifier:
-        raise ValueError(
-            f"{folder}: the tokenizer has no end-of-text token, at which completions end; name one"
-            " of its tokens as eos_token in tokenizer_config.json"
-        )
-    if config is not None:
-        _check_rows(folder, tokenizer, config.get_text_config())
-
-
-def _check_rows(folder: Path, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
-    """Raise ValueError where a token has no row in the embedding of a model of `config`."""
-    rows = config.vocab_size
-    wanted = {f"{role}_token": getattr(tokenizer, f"{role}_token_id") for role in ROLES}
-    wanted["pad_token_id of config.json"] = getattr(config, "pad_token_id", None)
-    text = set(tokenizer.get_vocab().values()) - control_tokens(tokenizer)
-    wanted["last token of the vocabulary"] = max(text, default=None)
-    for role, number in wanted.items():
-        if number is not None and number >= rows:
-            name = tokenizer.convert_ids_to_tokens(number)
-            raise ValueError(
-                f"{folder}: the {role}{f', {name!r},' if name else ''} has the id {number}, and the"
-                f" model's embedding has rows for the ids 0 to {rows - 1} (vocab_size of"
-                " config.json). Give the embedding rows for all tokens (resize_token_embeddings),"
-                " or name a token of the vocabulary in its place, and save model and tokenizer"
-                " (save_pretrained)"
-            )

@@ -16,6 +16,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lfp.files.artefacts import readable
+from lfp.files.vocabularies import check_end, check_tokens
 from lfp.models import limits
 
 # Loading a small checkpoint takes milliseconds; its bars would only drown those of long work.
@@ -91,7 +92,8 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     """Load a fast tokenizer, which reads spelled control tokens as text.
 
     A missing padding token becomes the end-of-text token, which is masked wherever it pads. Raises
-    ValueError where the model beside it has no row for one of its tokens.
+    ValueError where the model beside it has no row for one of its tokens, or where it is a language
+    model's and has no end-of-text token.
     """
     with readable(Path(path) / "tokenizer.json"):
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
@@ -99,10 +101,11 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         raise ValueError(
             f"{path}: a fast tokenizer is needed (tokenizer.json), for character offsets"
         )
+    check_tokens(path)
+    check_end(path, tokenizer.eos_token)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.split_special_tokens = True  # it is not among what the tokenizer saves
-    limits.check_checkpoint(path, tokenizer)
     return tokenizer
 
 
