@@ -196,6 +196,30 @@ def test_a_spelled_control_token_is_text(kind, reviews, llama_like, unigram, wor
                     assert tokenizer.decode(own, skip_special_tokens=True) == text
 
 
+def test_an_end_of_text_that_is_declared_no_special_token_is_text_where_it_is_spelled(
+    tokenizer, tmp_path
+):
+    tokenizer.save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    for token in content["added_tokens"]:
+        token["special"] = False
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    loaded, text = load_tokenizer(tmp_path), f"a film{tokenizer.eos_token} of it"
+    [ids] = tokenize(loaded, [text]).ids
+    assert loaded.eos_token_id not in ids
+    assert loaded.decode(ids, skip_special_tokens=True) == text
+
+
+def test_an_answer_that_spells_the_end_of_text_ends_once(llama_like, tokenizer):
+    for each in (tokenizer, llama_like(f"{BOS} $A {EOS}")):
+        eos = each.eos_token
+        pairs = pd.DataFrame({"prompt": [f"a{eos}"], "chosen": [f" b{eos}"], "rejected": [eos]})
+        [row] = dpo.encode_pairs(each, pairs, 64)
+        assert each.eos_token_id not in row["prompt_ids"]
+        for side in ("chosen_ids", "rejected_ids"):
+            assert row[side].index(each.eos_token_id) == len(row[side]) - 1
+
+
 def test_what_is_saved_with_a_policy_reads_control_tokens_as_before(tokenizer, neox, tmp_path):
     """The reading of spelled tokens is this workflow's, and no property of what it writes."""
     save_model(neox, tokenizer, tmp_path / "a")

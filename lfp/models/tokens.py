@@ -101,11 +101,9 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
     The token of unknown characters and the tokens of single bytes stand for some.
     """
-    special = {
-        n: str(token) for n, token in tokenizer.added_tokens_decoder.items() if token.special
-    }
-    text = {n for n, name in special.items() if _BYTE.fullmatch(name)}
-    return set(special) - text - {tokenizer.unk_token_id}
+    added, named = tokenizer.added_tokens_decoder, set(tokenizer.all_special_ids)
+    special = {n for n, token in added.items() if token.special and not _BYTE.fullmatch(str(token))}
+    return (special | named) - {tokenizer.unk_token_id}
 
 
 def _without_control(
@@ -114,8 +112,9 @@ def _without_control(
     """Ids and spans of the tokens of a text, with spelled control tokens in parts.
 
     Vocabularies of pieces or of whole words (SentencePiece's unigram models) hold control tokens as
-    any other piece, and take them where they are spelled. Such a piece is read as its first
-    character and its rest.
+    any other piece, and take them where they are spelled; so does a tokenizer whose files do not
+    declare its end-of-text token a special one. Such a piece is read as its first character and its
+    rest.
     """
     ids, spans = encoding.ids, encoding.offsets
     if control.isdisjoint(ids):
