@@ -3,7 +3,7 @@
 No file that could run code is taken.
 """
 
-from lfp.files import artefacts, checkpoints, hub, writing
+from lfp.files import artefacts, checkpoints, hub, vocabularies, writing
 from lfp.running import job
 
 
@@ -24,6 +24,7 @@ def main() -> None:
             checkpoints.check_finite(target, named)
         else:
             checkpoints.take_checkpoint(path, target, classifier)
+        vocabularies.check_tokens(target, named=named)
         check_weights(target, named, classifier)
     run.sources += parts or checkpoints.checkpoint_files(path, classifier)
     run.finish(f"from {', '.join(map(str, parts)) or path}")

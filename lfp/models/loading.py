@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -21,6 +22,8 @@ from lfp.files.artefacts import readable
 from lfp.files.checkpoints import refuse_code
 from lfp.files.hub import SourceError
 from lfp.files.provenance import ArtefactError
+from lfp.files.vocabularies import check_end, check_tokens
+from lfp.models import limits
 from lfp.models.architectures import architecture
 
 # Loading a small checkpoint takes milliseconds; its bars would only drown those of long work.
@@ -37,6 +40,10 @@ _UNUSED = re.compile(r"\.(attn|attention|attn\.attention)\.(masked_)?bias$|\bpoo
 def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") -> PreTrainedModel:
     """Load a causal language model from a directory, in evaluation mode.
 
+    It samples from its own distribution: what a checkpoint's generation_config.json asks for (a
+    repetition penalty, further end-of-text tokens and the like) does not count. Texts that are too
+    long for it are refused.
+
     Raises FileNotFoundError and ArtefactError as :func:`load_whole` does, and ValueError for a
     family of architectures that the workflow does not know.
     """
@@ -46,7 +53,8 @@ def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") ->
         AutoModelForCausalLM, path, dtype=getattr(torch, dtype), attn_implementation="eager"
     )
     architecture(model)
-    return model.to(device).eval()
+    model.generation_config = GenerationConfig()
+    return limits.guarded(model.to(device).eval())
 
 
 def load_whole(auto: type, path: str | Path, **options: Any) -> PreTrainedModel:
@@ -129,13 +137,15 @@ def untrained_model(
     with readable(path) as checked:
         config = AutoConfig.from_pretrained(checked, **SAFE)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    return model.to(device, getattr(torch, dtype)).eval()
+    return limits.guarded(model.to(device, getattr(torch, dtype)).eval())
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """Load a fast tokenizer.
+    """Load a fast tokenizer, which reads spelled control tokens as text.
 
-    A missing padding token becomes the end-of-text token, which is masked wherever it pads.
+    A missing padding token becomes the end-of-text token, which is masked wherever it pads. Raises
+    ValueError where the model beside it has no row for one of its tokens, or where it is a language
+    model's and has no end-of-text token.
     """
     refuse_code(path)
     with readable(Path(path) / "tokenizer.json"):
@@ -144,14 +154,27 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         raise ValueError(
             f"{path}: a fast tokenizer is needed (tokenizer.json), for character offsets"
         )
+    check_tokens(path)
+    check_end(path, tokenizer.eos_token)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.split_special_tokens = True  # it is not among what the tokenizer saves
     return tokenizer
+
+
+def pure_sampling(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """Samples from a model's own distribution that end at one token, the end of `tokenizer`."""
+    return GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
 
 
 def save_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path
 ) -> None:
-    """Save weights (safetensors), configuration and tokenizer."""
+    """Save weights (safetensors), configuration and tokenizer, and the end of samples."""
+    model.generation_config = pure_sampling(tokenizer)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
