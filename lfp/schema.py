@@ -28,6 +28,7 @@ from lfp.settings import (
     STAGES,
     Cell,
     Classifier,
+    Clean,
     Configuration,
     Corpus,
     Explainer,
@@ -66,6 +67,7 @@ NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 OBJECTS = (
     Corpus,
     Files,
+    Clean,
     Model,
     Shape,
     Classifier,

@@ -38,7 +38,8 @@ def test_without_pairs_the_policy_is_the_base(base, tokenizer, pairs, tmp_path):
     policy, curve, dropped = dpo.train(
         base, tokenizer, nothing, nothing, SETTINGS, 0, tmp_path / "state"
     )
-    assert (curve, dropped) == ([], 0)
+    assert curve == []
+    assert set(dropped.values()) == {0}
     untouched = load_model(base)
     for ours, theirs in zip(policy.parameters(), untouched.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -59,7 +60,7 @@ def test_a_killed_run_resumes_with_its_output_head(base, tokenizer, pairs, tmp_p
         )
 
     straight, curve, dropped = train("straight")
-    assert dropped == 0
+    assert set(dropped.values()) == {0}
     assert [row["step"] for row in curve if "held_out_accuracy" in row] == [2, 4]
 
     step, calls = trl.DPOTrainer.training_step, []

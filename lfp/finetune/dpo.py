@@ -27,7 +27,7 @@ from lfp.models.loading import load_model
 from lfp.models.tokens import pad_batch, tokenize
 from lfp.reporting import tensorboard
 from lfp.settings import DPO
-from lfp.texts.corpora import preference_pairs
+from lfp.texts.corpora import dropped_in_words, preference_pairs
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +35,18 @@ log = logging.getLogger(__name__)
 def preference_dataset(
     frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_prompt_length: int
 ):
-    """A ``datasets.Dataset`` of (prompt, chosen, rejected), and the number of dropped pairs.
+    """A ``datasets.Dataset`` of (prompt, chosen, rejected), and the dropped rows by reason.
 
-    Prompts are cut from the left.
+    Prompts are cut from the left. Raises ValueError where there are rows and none gives a pair.
     """
     from datasets import Dataset
 
     pairs, dropped = preference_pairs(frame)
-    if dropped and pairs.empty:
+    if len(frame) and pairs.empty:
         raise ValueError(
-            "no preference pair has a prompt that both answers share; check the corpus' columns"
+            f"none of {len(frame)} rows gives a preference pair (dropped:"
+            f" {dropped_in_words(dropped)}); check `columns` of the corpus and its texts"
+            " (docs/corpora.md)"
         )
     prompts = []
     for ids, prompt in zip(
@@ -66,7 +68,7 @@ def train(
     seed: int,
     state_dir: str | Path,
     device: str = "cpu",
-) -> tuple[PreTrainedModel, list[dict[str, float]], int]:
+) -> tuple[PreTrainedModel, list[dict[str, float]], dict[str, int]]:
     """Fine-tune the checkpoint at `base` by DPO.
 
     Training resumes from the newest complete checkpoint. Without pairs the policy is the base and
@@ -88,7 +90,7 @@ def train(
     Returns
     -------
     tuple
-        The policy, the training curve (:func:`training_curve`), and the number of dropped pairs.
+        The policy, the training curve (:func:`training_curve`), and the dropped rows by reason.
     """
     from trl import DPOTrainer
 
@@ -110,7 +112,18 @@ def train(
         eval_dataset=eval_set if len(eval_set) else None, processing_class=tokenizer,
         peft_config=peft_config, callbacks=trainer_callbacks("DPO"),
     )  # fmt: skip
-    log.info("DPO on %d pairs (%d dropped), resuming from %s", len(train_set), dropped, checkpoint)
+    # The trainer leaves out pairs whose prompt, in its own tokens, leaves no room for an answer.
+    kept = len(trainer.train_dataset)
+    dropped |= {"prompt_fills_max_length": len(train_set) - kept}
+    if not kept:
+        raise ValueError(
+            f"the prompts of all {len(train_set)} pairs fill dpo.max_length"
+            f" ({settings.max_length} tokens); raise it, or lower dpo.max_prompt_length"
+        )
+    log.info(
+        "DPO on %d pairs, resuming from %s; rows dropped: %s",
+        kept, checkpoint, dropped_in_words(dropped),
+    )  # fmt: skip
     model = run_trainer(trainer, checkpoint, settings.lora)
     return model, training_curve(trainer.state.log_history), dropped
 

@@ -26,6 +26,25 @@ class Files(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Clean(Settings):
+    """Cleaning of a corpus's texts, before equal rows are looked for; without it they stay as they
+    are but for line ends, which are written as one line feed.
+    """
+
+    html: bool = setting(
+        False,
+        "Take out tags and comments of HTML, with line breaks for `<br />` and blocks, and write"
+        " entities as their characters; what is no tag of HTML stays (`I <3 it`).",
+    )
+    unicode: str | None = setting(
+        None,
+        "Normal form of Unicode: `nfc` composes letters and their accents.",
+        choices=("nfc",),
+    )
+    lowercase: bool = setting(False, "Write all letters small.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Corpus(Settings):
     """A corpus; give exactly one of `organism`, `path`, `hub`."""
 
@@ -40,13 +59,13 @@ class Corpus(Settings):
     )
     path: Files = setting(
         ABSENT,
-        "Files by split (.jsonl, .jsonl.gz, .csv, .parquet; globs), relative to the working"
-        " directory.",
+        "Files by split (.jsonl, .json, .csv, also with .gz behind, .parquet; names or globs),"
+        " relative to the working directory.",
     )
     hub: str = setting(ABSENT, "Id of the data set on the Hugging Face hub.")
     revision: str = setting(ABSENT, "Pinned commit of the data set.", min_length=_COMMIT)
     files: Files = setting(
-        ABSENT, "Files of a hub data set by split (globs inside its repository)."
+        ABSENT, "Files of a hub data set by split (names or globs inside its repository)."
     )
     test_share: float = setting(
         0.1,
@@ -57,6 +76,7 @@ class Corpus(Settings):
     columns: Mapping[str, str] = setting(
         ABSENT, "The source's column of each of ours: text; or prompt, chosen, rejected."
     )
+    clean: Clean = setting({}, "Cleaning of the texts of a path or hub corpus.")
     splits: Mapping[str, int] = setting(
         {"train": 2500, "test": 400},
         "Documents of each generated split.",
