@@ -27,7 +27,7 @@ from lfp.models.loading import load_model
 from lfp.models.tokens import pad_batch, tokenize
 from lfp.reporting import tensorboard
 from lfp.settings import DPO
-from lfp.texts.corpora import dropped_in_words, preference_pairs
+from lfp.texts.corpora import check_pairs, dropped_in_words, preference_pairs
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +41,8 @@ def preference_dataset(
     """
     from datasets import Dataset
 
+    check_pairs(frame, "DPO")
     pairs, dropped = preference_pairs(frame)
-    if len(frame) and pairs.empty:
-        raise ValueError(
-            f"none of {len(frame)} rows gives a preference pair (dropped:"
-            f" {dropped_in_words(dropped)}); check `columns` of the corpus and its texts"
-            " (docs/corpora.md)"
-        )
     prompts = []
     for ids, prompt in zip(
         tokenize(tokenizer, pairs["prompt"])["input_ids"], pairs["prompt"], strict=True

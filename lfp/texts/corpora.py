@@ -9,14 +9,18 @@ answers) and ``noisy`` (the label was flipped).
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from lfp.files.artefacts import write_json, write_table
+
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
 
 ASSISTANT_TURN = "\n\nAssistant:"
 
@@ -98,6 +102,17 @@ def dropped_in_words(dropped: Mapping[str, int]) -> str:
     return ", ".join(f"{dropped[reason]} {reason.replace('_', ' ')}" for reason in order) or "none"
 
 
+def check_pairs(frame: pd.DataFrame, origin: str) -> None:
+    """Raise ValueError, with `origin` in front, where there are rows and none gives a pair."""
+    pairs, dropped = preference_pairs(frame)
+    if len(frame) and pairs.empty:
+        raise ValueError(
+            f"{origin}: none of {len(frame)} rows gives a preference pair (dropped:"
+            f" {dropped_in_words(dropped)}); check `columns` of the corpus and its texts"
+            " (docs/corpora.md)"
+        )
+
+
 def documents(frame: pd.DataFrame) -> list[str]:
     """All texts of a corpus.
 
@@ -113,6 +128,13 @@ def documents(frame: pd.DataFrame) -> list[str]:
         for prompt, *answers in pairs.itertuples(index=False, name=None)
         for answer in answers
     ]
+
+
+def taken(items: Sequence[Item], most: int, key: str) -> Sequence[Item]:
+    """The first `most` of `items`, a number that the setting `key` gives; fewer are logged."""
+    if len(items) < most:
+        log.info("%s: %d wanted at most, %d there", key, most, len(items))
+    return items[:most]
 
 
 #: Counts of the rows of a split, in the order in which rows are dropped.

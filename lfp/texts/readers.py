@@ -24,7 +24,7 @@ import pandas as pd
 
 from lfp.settings import Clean
 from lfp.texts.cleaning import cleaned
-from lfp.texts.corpora import deduplicated, has_pairs, preference_pairs
+from lfp.texts.corpora import check_pairs, deduplicated, has_pairs, preference_pairs
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,7 @@ def read_splits(
         counts[split]["cleaned"] = changed.get(split, 0)
         if has_pairs(frame):
             counts[split] |= preference_pairs(frame)[1]
+            _check_pairs(frame, files.get(split) or files["train"])
         log.info("split %r: %s", split, counts[split])
         if frame.empty:
             read = counts[split]["read"]
@@ -98,6 +99,13 @@ def read_splits(
                 read,
             )
     return result, counts
+
+
+def _check_pairs(frame: pd.DataFrame, paths: Sequence[Path]) -> None:
+    try:
+        check_pairs(frame, ", ".join(map(str, paths)))
+    except ValueError as error:
+        raise CorpusError(str(error)) from None
 
 
 def _groups(frame: pd.DataFrame) -> pd.Series:
