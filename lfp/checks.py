@@ -33,6 +33,8 @@ _TASK_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Task
 def check_entries(grid: Grid) -> None:
     """Check everything that the configuration names, before cells are made of it."""
     _check_models(grid)
+    for name, corpus in grid.corpora.items():
+        _check_clean(name, corpus)
     for name, task in grid.tasks.items():
         check_name(f"tasks.{name}.corpus", task["corpus"], grid.corpora)
         _check_reward(grid, name, task)
@@ -55,6 +57,7 @@ def check_cell(grid: Grid, cell: Cell) -> None:
     _check_single_policy(grid, cell)
     _check_layers(grid, cell)
     _check_training(grid, cell)
+    _check_pair_lengths(cell)
     _check_autoencoders(grid, cell)
     _check_explainers(grid, cell)
     _check_arms(cell)
@@ -148,6 +151,16 @@ def _check_corpus(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
             f"tasks.{name}.corpus: a {task['method']} task with {feedback} feedback needs the"
             f" column `{missing[0]}`, and {task['corpus']!r} has {', '.join(columns)}; name another"
             " corpus, or give the column in its `columns`"
+        )
+
+
+def _check_clean(name: str, corpus: Mapping[str, Any]) -> None:
+    """Check that the turns by which transcripts are cut stay as they are spelled."""
+    columns = corpus.get("columns", ())
+    if corpus["clean"]["lowercase"] and "chosen" in columns and "prompt" not in columns:
+        raise ConfigurationError(
+            f"corpora.{name}.clean.lowercase: without a column `prompt` transcripts are cut at"
+            " `Assistant:`, which would become small as well; leave it out, or give `prompt`"
         )
 
 
@@ -256,7 +269,7 @@ def _check_training(grid: Grid, cell: Cell) -> None:
         raise ConfigurationError(
             f"cell {cell.address}: group.num_generations must divide ppo.batch_size"
         )
-    if ppo.batch_size % ppo.mini_batch_size:
+    if cell.method == "ppo" and ppo.batch_size % ppo.mini_batch_size:
         raise ConfigurationError(
             f"cell {cell.address}: ppo.mini_batch_size must divide ppo.batch_size"
         )
@@ -267,6 +280,16 @@ def _check_training(grid: Grid, cell: Cell) -> None:
                 f"cell {cell.address}: ppo.{key} must be [smallest, largest], got"
                 f" {[smallest, largest]}"
             )
+
+
+def _check_pair_lengths(cell: Cell) -> None:
+    """Check that a prompt of full length leaves room for an answer."""
+    dpo = cell.settings["dpo"]
+    if cell.feedback == "preference" and dpo.max_prompt_length >= dpo.max_length:
+        raise ConfigurationError(
+            f"cell {cell.address}: dpo.max_prompt_length ({dpo.max_prompt_length}) must be below"
+            f" dpo.max_length ({dpo.max_length}), or no token of an answer is left"
+        )
 
 
 def _check_autoencoders(grid: Grid, cell: Cell) -> None:

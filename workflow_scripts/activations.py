@@ -11,7 +11,8 @@ def main() -> None:
     device, layers, site = run.device, run.settings["layers"], run.settings["site"]
     from lfp.models.hooks import site_width
     from lfp.models.loading import load_model, load_tokenizer
-    from lfp.sae.harvest import disk_bytes, encoded, harvest_folder, split_texts
+    from lfp.sae.harvest import disk_bytes, harvest_folder
+    from lfp.sae.reading import encoded, split_texts
 
     settings = Activations.of(run.settings)
     tokenizer = load_tokenizer(run.input.model)

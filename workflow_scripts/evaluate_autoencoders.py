@@ -17,7 +17,7 @@ def main() -> None:
     device = run.device
     from lfp.models.loading import load_model, load_tokenizer
     from lfp.sae import metrics, store
-    from lfp.sae.harvest import encoded, split_texts
+    from lfp.sae.reading import encoded, split_texts
 
     settings = Activations.of(run.settings)
     tokenizer = load_tokenizer(run.input.model)

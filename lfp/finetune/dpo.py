@@ -107,20 +107,24 @@ def train(
         eval_dataset=eval_set if len(eval_set) else None, processing_class=tokenizer,
         peft_config=peft_config, callbacks=trainer_callbacks("DPO"),
     )  # fmt: skip
-    # The trainer leaves out pairs whose prompt, in its own tokens, leaves no room for an answer.
-    kept = len(trainer.train_dataset)
-    dropped |= {"prompt_fills_max_length": len(train_set) - kept}
-    if not kept:
-        raise ValueError(
-            f"the prompts of all {len(train_set)} pairs fill dpo.max_length"
-            f" ({settings.max_length} tokens); raise it, or lower dpo.max_prompt_length"
-        )
-    log.info(
-        "DPO on %d pairs, resuming from %s; rows dropped: %s",
-        kept, checkpoint, dropped_in_words(dropped),
-    )  # fmt: skip
+    dropped |= _left_out(len(train_set), len(trainer.train_dataset), settings)
+    log.info("rows dropped: %s; resuming from %s", dropped_in_words(dropped), checkpoint)
     model = run_trainer(trainer, checkpoint, settings.lora)
     return model, training_curve(trainer.state.log_history), dropped
+
+
+def _left_out(given: int, kept: int, settings: DPO) -> dict[str, int]:
+    """Pairs that the trainer leaves out: their prompt, in its tokens, leaves an answer no room.
+
+    Raises ValueError where none is kept.
+    """
+    if not kept:
+        raise ValueError(
+            f"the prompts of all {given} pairs fill dpo.max_length ({settings.max_length} tokens):"
+            " raise it, or lower dpo.max_prompt_length"
+        )
+    log.info("DPO on %d pairs", kept)
+    return {"prompt_fills_max_length": given - kept}
 
 
 def _configuration(

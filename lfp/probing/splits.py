@@ -59,9 +59,7 @@ def parts(groups: pd.Series, n: int, seed: int) -> np.ndarray:
     return part[codes]
 
 
-def why_untrainable(
-    data: ProbeData, kind: str, split: str, settings: Probes, seed: int = 0
-) -> str:
+def why_untrainable(data: ProbeData, kind: str, split: str, settings: Probes, seed: int = 0) -> str:
     """The reason that no probe can be trained and judged on a split; empty where one can.
 
     Parameters

@@ -10,15 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from lfp.files.artefacts import read_json, tensor_file, write_json
 from lfp.files.resume import Clock
 from lfp.models.hooks import hook_place, site_activations, site_width
-from lfp.models.tokens import encode
 from lfp.reporting.progress import Progress
-from lfp.settings import Activations
-from lfp.texts.corpora import taken
 
 log = logging.getLogger(__name__)
 
@@ -27,39 +24,6 @@ WINDOW_TOKENS = 65_536
 
 
 _LARGEST = float(np.finfo(np.float16).max)
-
-
-def split_texts(texts: Sequence[str], settings: Activations) -> tuple[list[str], list[str]]:
-    """The texts that autoencoders learn from, at most ``settings.texts``, and the held-out ones.
-
-    The latter are the last ``settings.held_out_texts`` of `texts`. Both are empty where there is
-    no text.
-
-    Raises ValueError where nothing is left to learn from.
-    """
-    count, held_out = len(texts), settings.held_out_texts
-    if count and count <= held_out:
-        raise ValueError(
-            f"activations.held_out_texts is {held_out}, and the split {settings.split!r} has"
-            f" {count} texts, so that none is left to learn from: lower it, set activations.split,"
-            " or give the corpus more texts"
-        )
-    cut = max(0, count - held_out)
-    return list(taken(texts[:cut], settings.texts, "activations.texts")), list(texts[cut:])
-
-
-def encoded(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], settings: Activations, least: int = 1
-) -> list[list[int]]:
-    """Token ids of `texts`; ValueError where there are texts, and none has the `least` tokens."""
-    sequences = encode(tokenizer, texts, settings.max_tokens)
-    if len(texts) and not any(len(sequence) >= least for sequence in sequences):
-        raise ValueError(
-            f"activations: none of {len(texts)} texts has {least} tokens, and autoencoders need"
-            " one that has: check the corpus and the tokenizer, or read more texts"
-            " (activations.texts, activations.held_out_texts)"
-        )
-    return sequences
 
 
 @torch.inference_mode()

@@ -20,15 +20,17 @@ from lfp.settings import Clean
 log = logging.getLogger(__name__)
 
 #: Tags within a line. A name that is neither here nor in :func:`_parting` is no tag but text.
-_INLINE = frozenset(
-    "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark q rp rt ruby"
-    " s samp small span strike strong sub sup time tt u var wbr".split()
-)
+_INLINE = frozenset((
+    "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em",
+    "font", "i", "ins", "kbd", "label", "mark", "q", "rp", "rt", "ruby", "s", "samp", "small",
+    "span", "strike", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr",
+))  # fmt: skip
 #: Tags that part words, beside those that Beautiful Soup lists as blocks.
-_PARTING = frozenset(
-    "audio body button caption center col colgroup details embed head html img input legend link"
-    " meta object optgroup option select source summary tbody td th thead tr".split()
-)
+_PARTING = frozenset((
+    "audio", "body", "button", "caption", "center", "col", "colgroup", "details", "embed", "head",
+    "html", "img", "input", "legend", "link", "meta", "object", "optgroup", "option", "select",
+    "source", "summary", "tbody", "td", "th", "thead", "tr",
+))  # fmt: skip
 _ATTRIBUTE = r"""\s+[A-Za-z_:][\w:.-]*\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>=]+)"""
 #: What may be a tag, comments, and scripts with what they hold. Another ``<`` is text.
 _MARKUP = re.compile(

@@ -58,7 +58,10 @@ def _pair_of_transcripts(chosen: str, rejected: str) -> tuple[str, str, str] | s
     if chosen.split() == rejected.split():
         return EQUAL_ANSWERS
     cut += len(ASSISTANT_TURN)
-    if rejected.rfind(ASSISTANT_TURN) + len(ASSISTANT_TURN) != cut or chosen[:cut] != rejected[:cut]:
+    if (
+        rejected.rfind(ASSISTANT_TURN) + len(ASSISTANT_TURN) != cut
+        or chosen[:cut] != rejected[:cut]
+    ):
         return NO_COMMON_PROMPT
     return _pair(chosen[:cut], chosen[cut:], rejected[cut:])
 
@@ -85,11 +88,11 @@ def preference_pairs(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]
     name of :data:`REASONS`. The frame's index is kept, so that further columns can be joined back.
     """
     names = ["prompt", "chosen", "rejected"]
-    if "prompt" in frame.columns:
-        columns, cut = [frame[name].fillna("") for name in names], _pair
+    columns = [frame[name].fillna("") for name in names if name in frame]
+    if "prompt" in frame:
+        cuts = [_pair(prompt, c, r) for prompt, c, r in zip(*columns, strict=True)]
     else:
-        columns, cut = [frame[name].fillna("") for name in names[1:]], _pair_of_transcripts
-    cuts = [cut(*row) for row in zip(*columns, strict=True)]
+        cuts = [_pair_of_transcripts(c, r) for c, r in zip(*columns, strict=True)]
     reasons = Counter(reason for reason in cuts if isinstance(reason, str))
     rows = {i: row for i, row in zip(frame.index, cuts, strict=True) if not isinstance(row, str)}
     pairs = pd.DataFrame.from_dict(rows, orient="index", columns=names)

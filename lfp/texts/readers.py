@@ -311,8 +311,9 @@ def _parquet(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
         opened.read(1)
     try:
         file = parquet.ParquetFile(path)
-        names, kinds = file.schema_arrow.names, dict(
-            zip(file.schema_arrow.names, file.schema_arrow.types, strict=True)
+        names, kinds = (
+            file.schema_arrow.names,
+            dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True)),
         )
     except Exception as error:  # damaged bytes raise errors of any class
         raise _damaged(path, error) from error
