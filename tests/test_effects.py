@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from lfp.configuration import ConfigurationError
@@ -265,3 +266,12 @@ def test_dropped_pairs_stand_in_the_record(tokenizer):
     data, dropped = dpo.preference_dataset(frame, tokenizer, 8)
     assert len(data) == 1
     assert (dropped["equal_answers"], dropped["empty_answer"]) == (1, 1)
+
+
+def test_a_stream_shorter_than_a_window_stops_with_setting_and_number(tokenizer):
+    from lfp.organisms import pretraining
+
+    stream = torch.from_numpy(pretraining.packed_tokens(tokenizer, ["one two"]))
+    with pytest.raises(ValueError, match=f"have {len(stream)} tokens, .*organism.context"):
+        pretraining._check_length(stream, 64)
+    assert len(pretraining.packed_tokens(tokenizer, [])) == 0

@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.models.hooks import captured, hook_place
+from lfp.models.tokens import tokenize
 from lfp.reporting.progress import Progress
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 
@@ -31,12 +32,14 @@ def packed_windows(
 
     Raises ValueError where the texts do not fill one window.
     """
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    stream = np.concatenate([[tokenizer.eos_token_id, *ids] for ids in encoded])
+    encoded = tokenize(tokenizer, texts, add_special_tokens=False)["input_ids"]
+    streams = [[tokenizer.eos_token_id, *ids] for ids in encoded]
+    stream = np.concatenate([np.zeros(0, np.int64), *streams])  # of no text, too
     n = min(most, len(stream) // context)
     if n == 0:
         raise ValueError(
-            f"the texts have {len(stream)} tokens; a window of the export needs {context}"
+            f"the held-out texts have {len(stream)} tokens, and a window needs {context}: lower"
+            " export.context, or give the corpus more held-out texts"
         )
     return stream[: n * context].reshape(n, context).astype(np.int64)
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from lfp.feedback.lexica import vader_lexicon
 from lfp.files.resume import check_finite
 from lfp.models.losses import text_losses
+from lfp.models.tokens import tokenize
 from lfp.organisms.configs import organism_config
 from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
@@ -26,10 +27,18 @@ log = logging.getLogger(__name__)
 
 def packed_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
     """All `texts` as one token stream, each led by an end-of-text token."""
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return np.concatenate(
-        [np.array([tokenizer.eos_token_id, *ids], dtype=np.int64) for ids in encoded]
-    )
+    encoded = tokenize(tokenizer, texts, add_special_tokens=False)["input_ids"]
+    streams = [np.array([tokenizer.eos_token_id, *ids], dtype=np.int64) for ids in encoded]
+    return np.concatenate([np.zeros(0, np.int64), *streams])  # of no text, too
+
+
+def _check_length(stream: torch.Tensor, context: int) -> None:
+    """Raise ValueError where a stream of tokens is shorter than a window and a token behind it."""
+    if len(stream) < context + 2:
+        raise ValueError(
+            f"organism: the train splits of its `corpora` have {len(stream)} tokens, and a window"
+            f" needs {context + 2}: give them more text, or lower organism.context ({context})"
+        )
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
@@ -67,6 +76,7 @@ def pretrain(
         fused=True,
     )
     stream = torch.from_numpy(packed_tokens(tokenizer, texts))
+    _check_length(stream, context)
     curve, tracker = [], Tracker()
     for step in Progress(range(steps), desc="pre-training"):
         for group in optimizer.param_groups:
@@ -115,7 +125,7 @@ def held_out_losses(
     """
     counts = np.bincount(packed_tokens(tokenizer, train), minlength=len(tokenizer)) + 1.0
     unigram = -np.log(counts / counts.sum())
-    encoded = tokenizer(list(held_out), add_special_tokens=False)["input_ids"]
+    encoded = tokenize(tokenizer, held_out, add_special_tokens=False)["input_ids"]
     sequences = [[tokenizer.eos_token_id, *ids][: context + 1] for ids in encoded]
     nats, tokens = text_losses(model, sequences, tokenizer.pad_token_id, 32)
     return pd.DataFrame(
