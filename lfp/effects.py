@@ -1,8 +1,9 @@
 """Keys that change nothing: a configuration that gives one is refused, with the key's name.
 
 A field of settings may say which methods of fine-tuning read it (``methods``), which sources of a
-corpus or a model do (``kinds``), or which rewards of a task (``rewards``); one that says nothing is
-always read. What counts is what a configuration gives, not the defaults.
+corpus or a model do (``kinds``), which rewards of a task (``rewards``), or which architectures of
+autoencoders do not (``unread_by``); one that says nothing is always read. What counts is what a
+configuration gives, not the defaults.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from lfp.settings import (
     RUN_STAGES,
     STAGES,
     TRAINING_STAGES,
+    Autoencoder,
     Classifier,
     Corpus,
     Model,
@@ -55,6 +57,7 @@ def check_effects(grid: Grid, config: Mapping[str, Any]) -> None:
     reached = {kinds[cell.task] for cell in cells}
     _check_stages("settings", config.get("settings", {}), reached)
     _check_clipping(grid, config)
+    _check_variants(grid, config.get("autoencoders", {}))
 
 
 def _method(method: str, feedback: str) -> str:
@@ -152,3 +155,20 @@ def _check_clipping(grid: Grid, config: Mapping[str, Any]) -> None:
                 f"cell {cell.address}: group.epsilon: no effect with group.num_iterations 1, where"
                 " every batch has one update and no ratio to clip; raise that, or leave it out"
             )
+
+
+def _check_variants(grid: Grid, variants: Mapping[str, Any]) -> None:
+    """Check that the architecture of an autoencoder variant reads the variant's keys."""
+    for name, values in variants.items():
+        architectures = {
+            grid.autoencoder_settings(cell, name).architecture
+            for cell in grid.cells
+            if name in cell.autoencoders
+        }
+        for key in values:
+            unread = set(_readers(Autoencoder, key, "unread_by") or ())
+            if architectures and architectures <= unread:
+                raise ConfigurationError(
+                    f"autoencoders.{name}.{key}: no effect for the architecture"
+                    f" {_named(architectures)}; leave it out"
+                )

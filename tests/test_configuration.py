@@ -390,7 +390,7 @@ def test_variants_are_of_one_family_where_only_their_seed_differs():
 def test_a_sweep_over_l1_has_the_variants_that_differ_in_l1_alone():
     variants = {
         "tied": {}, "untied": {"tied": False}, "topk": {"architecture": "topk"},
-        "high": {"l1": 0.01}, "topk_high": {"architecture": "topk", "l1": 0.01},
+        "high": {"l1": 0.01}, "topk_few": {"architecture": "topk", "k": 8},
     }  # fmt: skip
     cells = [
         {"model": "tiny", "task": "vader", "autoencoders": list(variants), "seeds": [0]},

@@ -86,6 +86,7 @@ def configured(methods: list[str], changes: dict) -> dict:
         (["ppo"], "corpora.reviews.noise", 0.2, "no effect for `reviews`"),
         (["ppo"], "corpora.help.clean", {"html": True}, "no effect for `help`"),
         (["ppo"], "corpora.mine.splits", {"train": 10, "test": 10}, "no effect for `path`"),
+        (["ppo"], "autoencoders.v.k", 8, "no effect for the architecture `standard`"),
         (["ppo"], "models.m.n_layers", 6, "no effect for `organism`"),
     ],
 )

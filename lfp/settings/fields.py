@@ -32,8 +32,8 @@ def setting(default: Any, meaning: str, **bounds: Any) -> Any:
         ``pattern`` and ``min_length`` of a string; ``min_items``, ``contains`` and ``unique`` of a
         tuple; ``min_properties``, ``required_keys`` and ``reserved`` (names that are taken) of a
         mapping; ``definition``, the name of a definition of the schema that stands for the type;
-        ``methods``, ``kinds`` and ``rewards``, what reads the field where not everything does
-        (:mod:`lfp.effects`).
+        ``methods``, ``kinds`` and ``rewards``, what reads the field where not everything does, and
+        ``unread_by``, the architectures that do not (:mod:`lfp.effects`).
     """
     metadata = {"meaning": meaning, **bounds}
     if default is ABSENT:

@@ -239,11 +239,13 @@ class Autoencoder(Settings):
         min_items=2,
         unique=True,
     )
-    k: int = setting(32, "`topk`: active latents of a token.", least=1)
+    k: int = setting(32, "`topk`: active latents of a token.", least=1, unread_by=("standard",))
     l1: float = setting(
         0.001,
-        "Weight of the code's mean L1 norm against a squared error that is a mean over dimensions.",
+        "`standard`: weight of the code's mean L1 norm against a squared error that is a mean over"
+        " dimensions.",
         least=0,
+        unread_by=("topk",),
     )
     learning_rate: float = setting(0.001, "Learning rate of Adam.", above=0)
     batch_size: int = setting(4096, "Tokens per step.", least=1)

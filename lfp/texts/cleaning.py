@@ -90,7 +90,7 @@ def _without_tags(text: str) -> str:
     parting, pieces, end = _parting(), [], 0
     for match in _MARKUP.finditer(text):
         name = (match["name"] or "").lower()
-        if name and name not in parting | _INLINE | {"br"}:
+        if name and name != "br" and name not in parting and name not in _INLINE:
             continue
         pieces.append(html.escape(text[end : match.start()], quote=False))
         # The break stands beside the tag: an end tag without its start has no place in a tree.
