@@ -247,8 +247,9 @@ def _container(kind: Any, bounds: Mapping[str, Any]) -> dict[str, Any]:
         node["required"] = list(bounds["required_keys"])
     if settings_class(item) is not None:
         node["propertyNames"] = {"pattern": NAME_PATTERN}
-        if "reserved" in bounds:
-            node["propertyNames"]["not"] = {"enum": list(bounds["reserved"])}
+    if "reserved" in bounds:
+        reserved = {"not": {"enum": list(bounds["reserved"])}, "description": bounds["meaning"]}
+        node["propertyNames"] = node.get("propertyNames", {}) | reserved
     return node
 
 

@@ -358,14 +358,21 @@ class Service(Settings):
     """
 
     base_url: str = setting(
-        REQUIRED, "Address of the server up to and with /v1.", pattern="^https?://"
+        REQUIRED,
+        "Address of the server up to and with /v1, without a key.",
+        pattern=r"^https?://[^/@?#\s]+(/[^@?#\s]*)?$",
     )
     model: str = setting(REQUIRED, "The server's name of the model.")
     temperature: float | None = setting(
         0, "Temperature of sampling; null leaves it out, for models that refuse it.", least=0
     )
     seed: int | None = setting(0, "Seed of sampling; null leaves it out.")
-    max_tokens: int = setting(400, "Tokens of an answer where a prompt sets none.", least=1)
+    max_tokens: int | None = setting(
+        None,
+        "Tokens of an answer, at most; null takes each prompt's number (20 to 400). Models that"
+        " reason need some thousands.",
+        least=1,
+    )
     max_tokens_field: str = setting(
         "max_tokens",
         "Name of the field of requests that holds `max_tokens`.",
@@ -374,8 +381,20 @@ class Service(Settings):
     response_schema: bool = setting(
         True, "Ask for answers by a JSON schema; answers are checked anyway."
     )
-    extra_body: Mapping[str, Any] = setting({}, "Further fields of every request.")
-    api_key_env: str | None = setting(None, "Environment variable that holds the key.")
+    extra_body: Mapping[str, Any] = setting(
+        {},
+        "Further fields of every request. Those that other keys or the workflow set are refused; a"
+        " `response_format` takes the place of the schema.",
+        reserved=(
+            "model", "messages", "temperature", "seed", "max_tokens", "max_completion_tokens",
+            "stream", "n",
+        ),
+    )  # fmt: skip
+    api_key_env: str | None = setting(
+        None,
+        "Name of the environment variable that holds the key, which stands nowhere else.",
+        pattern="^[A-Za-z_][A-Za-z0-9_]*$",
+    )
     in_flight: int = setting(4, "Requests at once, at most.", least=1)
     attempts: int = setting(6, "Attempts at a request, at most.", least=1)
     timeout: float = setting(120, "Time limit of an attempt, seconds.", above=0)
