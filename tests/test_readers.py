@@ -372,3 +372,20 @@ def test_a_word_has_the_tokens_that_spell_it_behind_other_scripts(tokenizer):
         tokens = word_mask(encoded["offset_mapping"], match.start(), match.end())
         ids = [encoded["input_ids"][i] for i in tokens]
         assert tokenizer.decode(ids).strip() == match.group()
+
+
+def test_a_literal_name_is_fetched_from_the_hub(monkeypatch, tmp_path):
+    """The client takes its patterns as globs, and so would it a name with brackets."""
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    from lfp.files.hub import snapshot
+
+    names = ["data [v1]/train.jsonl", "data v/train.jsonl", "data/test.jsonl"]
+
+    def download(repo: str, allow_patterns: list[str], **options: object) -> str:
+        return ",".join(filter_repo_objects(names, allow_patterns=allow_patterns))
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    fetched = snapshot("org/x", "0" * 40, ["data [v1]/train.jsonl", "data/*.jsonl"], "dataset")
+    assert set(str(fetched).split(",")) == {*names[::2], names[1]}

@@ -1,6 +1,6 @@
 """Read a corpus from local files, shuffle it, and write its splits as Parquet.
 
-Formats are JSONL, CSV and Parquet.
+Formats are JSON Lines, JSON, CSV and Parquet.
 """
 
 from lfp.files import hub
