@@ -253,13 +253,6 @@ def test_inner_folds_of_one_class_are_told_before_training():
     assert why_untrainable(data, "ridge", "by_word", settings) == ""
 
 
-def test_pairs_that_the_trainer_leaves_out_are_counted_and_none_is_an_error():
-    settings = DPO(max_length=16)
-    assert dpo._left_out(5, 3, settings) == {"prompt_fills_max_length": 2}
-    with pytest.raises(ValueError, match=r"all 5 pairs fill dpo.max_length \(16 tokens\)"):
-        dpo._left_out(5, 0, settings)
-
-
 def test_dropped_pairs_stand_in_the_record(tokenizer):
     frame = pd.DataFrame(
         {"prompt": ["q"] * 3, "chosen": ["a", "b", " "], "rejected": ["c", "b", "d"]}

@@ -13,7 +13,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from lfp.configuration import ConfigurationError
 from lfp.files.hub import SourceError, gguf_parts, whole_file
+from lfp.limits import check_size, size_of
 from lfp.models.architectures import architecture
 from lfp.models.gguf import read
 from lfp.models.loading import load_model, load_tokenizer, save_model
@@ -162,8 +164,8 @@ def test_a_gguf_file_becomes_the_checkpoint_that_it_was_made_of(
     special = ("eos_token_id", "bos_token_id", "pad_token_id")
     assert all(getattr(copied, name) == getattr(tokenizer, name) for name in special)
     with torch.no_grad():
-        for row in ids:
-            assert torch.equal(model(torch.tensor([row])).logits, llama(torch.tensor([row])).logits)
+        for row in (torch.tensor([row[:128]]) for row in ids):  # the model has 128 positions
+            assert torch.equal(model(row).logits, llama(row).logits)
     assert architecture(model).blocks == "model.layers"
     origin = json.loads((folder / "source.json").read_text())
     assert origin["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
@@ -194,6 +196,20 @@ def test_a_directory_is_copied_without_loading_transformers(llama, tokenizer, tm
     loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "lfp.files.hub" in loaded
     assert not loaded & {"torch", "transformers", "gguf"}
+
+
+def test_the_header_of_a_file_is_held_against_the_configuration(file, tmp_path):
+    """Before any job, and also where the file lies in parts."""
+    paths = [str(path) for path in cut(file, 3)]
+    for path in (str(file), paths):
+        entry = {"path": path, "n_layers": 2}
+        size = size_of("m", entry)
+        numbers = (size.n_layers, size.d_model, size.n_heads, size.positions)
+        assert numbers == (2, 32, HEADS, 128)
+        with pytest.raises(ConfigurationError, match=r"models.m.n_layers: got 3.*says 2; set it"):
+            check_size("m", entry | {"n_layers": 3}, "models.m")
+    (tmp_path / "cut.gguf").write_bytes(file.read_bytes()[:60])
+    assert size_of("m", {"path": str(tmp_path / "cut.gguf")}).n_layers is None
 
 
 def test_what_is_no_gguf_file_is_named(file, tmp_path):

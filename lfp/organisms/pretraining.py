@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from lfp.feedback.lexica import vader_lexicon
 from lfp.files.resume import check_finite
 from lfp.models.losses import text_losses
-from lfp.models.tokens import tokenize
+from lfp.models.tokens import added_tokens, pieces
 from lfp.organisms.configs import organism_config
 from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
@@ -26,10 +26,16 @@ log = logging.getLogger(__name__)
 
 
 def packed_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
-    """All `texts` as one token stream, each led by an end-of-text token."""
-    encoded = tokenize(tokenizer, texts, add_special_tokens=False)["input_ids"]
-    streams = [np.array([tokenizer.eos_token_id, *ids], dtype=np.int64) for ids in encoded]
+    """All `texts` as one token stream, each as :func:`led_tokens` gives it."""
+    streams = [np.array(ids, dtype=np.int64) for ids in led_tokens(tokenizer, texts)]
     return np.concatenate([np.zeros(0, np.int64), *streams])  # of no text, too
+
+
+def led_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of every text behind an end-of-text token and what the tokenizer adds in front."""
+    eos = tokenizer.eos_token_id
+    lead = [eos, *(n for n in added_tokens(tokenizer)[0] if n != eos)]
+    return [lead + ids for ids, _ in pieces(tokenizer, texts)]
 
 
 def _check_length(stream: torch.Tensor, context: int) -> None:
@@ -125,8 +131,7 @@ def held_out_losses(
     """
     counts = np.bincount(packed_tokens(tokenizer, train), minlength=len(tokenizer)) + 1.0
     unigram = -np.log(counts / counts.sum())
-    encoded = tokenize(tokenizer, held_out, add_special_tokens=False)["input_ids"]
-    sequences = [[tokenizer.eos_token_id, *ids][: context + 1] for ids in encoded]
+    sequences = [ids[: context + 1] for ids in led_tokens(tokenizer, held_out)]
     nats, tokens = text_losses(model, sequences, tokenizer.pad_token_id, 32)
     return pd.DataFrame(
         {
@@ -139,8 +144,8 @@ def held_out_losses(
 
 def pieces_of_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> dict[str, int]:
     """Number of tokens of every word inside a sentence (with its leading space)."""
-    encoded = tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
-    return {word: len(ids) for word, ids in zip(words, encoded, strict=True)}
+    encoded = pieces(tokenizer, [f" {word}" for word in words])
+    return {word: len(ids) for word, (ids, _) in zip(words, encoded, strict=True)}
 
 
 def pieces_of_scored_words(

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lfp.settings.fields import ABSENT, REQUIRED, Settings, setting
+from lfp.settings.fields import ABSENT, LARGEST_SEED, REQUIRED, Settings, setting
 from lfp.settings.stages import PRECISIONS, Autoencoder
 
 #: The start of a pinned commit of the hub.
 _COMMIT = 7
+#: Most transformer blocks of a model.
+_BLOCKS = 1024
+#: Columns of a corpus that a task can read.
+_COLUMNS = ("text", "prompt", "chosen", "rejected", "positive", "neutral", "negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +84,10 @@ class Corpus(Settings):
     )
     columns: Mapping[str, str] = setting(
         ABSENT,
-        "The source's column of each of ours: text; or prompt, chosen, rejected.",
+        "The source's column of each of ours: text; or prompt, chosen, rejected; with positive,"
+        " neutral, negative where the corpus has contrast triples.",
+        keys=_COLUMNS,
+        min_properties=1,
         kinds=("path", "hub"),
     )
     clean: Clean = setting(
@@ -92,6 +99,7 @@ class Corpus(Settings):
         each_least=10,
         required_keys=("train", "test"),
         kinds=("reviews", "help", "replies"),
+        keys=("train", "test"),
     )
     words_per_class: int = setting(
         39,
@@ -129,7 +137,7 @@ class Corpus(Settings):
         choices=("positive", "negative"),
         kinds=("help", "replies"),
     )
-    seed: int = setting(0, "Seed of the generator or of the shuffle.", least=0)
+    seed: int = setting(0, "Seed of the generator or of the shuffle.", least=0, most=LARGEST_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,15 +150,15 @@ class Organism(Settings):
     corpora: tuple[str, ...] = setting(
         REQUIRED, "Names of the corpora whose train splits are learned.", min_items=1
     )
-    n_layers: int = setting(6, "Number of transformer blocks.", least=2)
-    d_model: int = setting(128, "Width of the residual stream, dimensions.", least=8)
-    n_heads: int = setting(4, "Number of attention heads.", least=1)
-    vocab_size: int = setting(2300, "Entries of the BPE vocabulary.", least=300)
+    n_layers: int = setting(6, "Number of transformer blocks.", least=2, most=_BLOCKS)
+    d_model: int = setting(128, "Width of the residual stream, dimensions.", least=8, most=16384)
+    n_heads: int = setting(4, "Number of attention heads; it divides `d_model`.", least=1)
+    vocab_size: int = setting(2300, "Entries of the BPE vocabulary.", least=300, most=2**20)
     tokenizer: str = setting(
         "byte_level", "Style of the BPE tokenizer.", choices=("byte_level", "metaspace")
     )
     tokenizer_path: str | None = setting(
-        None, "Directory of a fast tokenizer to take instead (`vocab_size` is ignored then)."
+        None, "Directory of a fast tokenizer to take instead of training one."
     )
     steps: int = setting(360, "Optimiser steps.", least=1)
     batch_size: int = setting(16, "Windows per step.", least=1)
@@ -158,7 +166,7 @@ class Organism(Settings):
     peak_learning_rate: float = setting(0.003, "Largest learning rate of AdamW.", above=0)
     warmup_steps: int = setting(30, "Steps of linear warm-up.", least=0)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", least=0)
-    seed: int = setting(0, "Seed of weights and batches.", least=0)
+    seed: int = setting(0, "Seed of weights and batches.", least=0, most=LARGEST_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +203,7 @@ class Model(Settings):
         ABSENT,
         "Number of transformer blocks of a path or hub model.",
         least=1,
+        most=_BLOCKS,
         kinds=("path", "hub"),
     )
     shape: Shape = setting(
@@ -246,7 +255,7 @@ class Classifier(Settings):
     revision: str = setting(
         ABSENT, "Pinned commit of the classifier.", min_length=_COMMIT, kinds=("hub",)
     )
-    positive: str | int = setting(1, "Label whose logit is the reward, by name or number.")
+    positive: str | int = setting(1, "Label whose logit is the reward, by name or number.", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -444,7 +453,9 @@ class Cell(Settings):
 
     model: str = setting(REQUIRED, "Name of a model.")
     task: str = setting(REQUIRED, "Name of a task.")
-    seeds: tuple[int, ...] = setting((0,), "Seeds of fine-tuning.", each_least=0, min_items=1)
+    seeds: tuple[int, ...] = setting(
+        (0,), "Seeds of fine-tuning.", each_least=0, each_most=LARGEST_SEED, min_items=1
+    )
     layers: tuple[int, ...] | None = setting(
         None,
         "Numbers of pinned layers; null takes the most changed ones, which are known after the"
@@ -484,6 +495,8 @@ class Cell(Settings):
         False,
         "Also train on the least changed layers (Table 12); a list pins their numbers.",
         each_least=0,
+        min_items=1,
+        unique=True,
     )
     settings: Mapping[str, Any] = setting(
         {}, "Settings by stage for the cell.", definition="cell_settings"
@@ -502,7 +515,9 @@ class Configuration(Settings):
         {},
         "Sequence classifiers by name, for rewards; their names must differ from those of models.",
     )
-    tasks: Mapping[str, Task] = setting(REQUIRED, "Fine-tuning tasks by name.", min_properties=1)
+    tasks: Mapping[str, Task] = setting(
+        REQUIRED, "Fine-tuning tasks by name.", min_properties=1, reserved=("base",)
+    )
     autoencoders: Mapping[str, Autoencoder] = setting(
         {"tied": {"tied": True}},
         "Autoencoder variants by name, each a set of changes to the stage `autoencoder`.",
