@@ -13,6 +13,7 @@ import yaml
 
 from lfp.configuration import ConfigurationError
 from lfp.files.checkpoints import INDEX
+from lfp.files.hub import matching_files
 from lfp.grid import Grid
 from lfp.planning import Planner, importable
 from lfp.running import sources
@@ -157,6 +158,14 @@ def test_files_behind_links_are_known_by_what_they_say(folder):
     (folder / "data-elsewhere" / "a.jsonl").write_text('{"text": "b film"}\n')
     (folder / "local-elsewhere" / "model.safetensors").write_bytes(b"others")
     assert settings("corpus") != before[0] and settings("model") != before[1]
+
+
+def test_a_pattern_of_any_depth_reaches_folders_behind_links(folder):
+    (folder / "disk" / "deep").mkdir(parents=True)
+    (folder / "disk" / "deep" / "b.jsonl").write_text('{"text": "b"}\n')
+    (folder / "data" / "more").symlink_to(folder / "disk")
+    names = [str(path) for path in matching_files(".", "data/**/*.jsonl", "corpora")]
+    assert names == ["data/a.jsonl", "data/more/deep/b.jsonl"]
 
 
 def test_large_files_are_read_once(folder, monkeypatch):
