@@ -86,13 +86,15 @@ def test_a_tensor_file_goes_on_only_under_the_same_header(tmp_path):
         assert (array == 0).all()
 
 
-def test_a_resumable_directory_stays_until_it_is_whole(tmp_path):
-    target, state = tmp_path / "out", tmp_path / ".out.state-1"
-    with pytest.raises(RuntimeError), writing.resumable_directory(target, state, {}) as folder:
+def test_a_resumable_directory_stays_until_it_is_whole_and_has_what_was_asked_for(tmp_path):
+    target, state, how = tmp_path / "out", tmp_path / ".out.state-1", (["half"], {"code": "1"})
+    with pytest.raises(RuntimeError), writing.resumable_directory(target, state, *how) as folder:
         (folder / "half").write_text("1")
+        (folder / "of another attempt").write_text("2")
+        (folder / "folder").mkdir()
         raise RuntimeError
     assert not target.exists()
-    with writing.resumable_directory(target, state, {"code": "1"}) as folder:
+    with writing.resumable_directory(target, state, *how) as folder:
         assert (folder / "half").read_text() == "1"
     assert sorted(path.name for path in target.iterdir()) == ["half", "stamp.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -54,8 +54,8 @@ class Job:
     """One job of the workflow.
 
     It has the ``settings`` of its stage, the paths of its ``input`` and ``output`` by name, the
-    ``stamp`` of its outputs, the numbers of ``threads`` and ``gpus``, and the time at which it
-    ``started``.
+    ``stamp`` of its outputs, the number of ``threads``, the kind of ``hardware`` (a GPU's name, or
+    ``cpu``), the digest of every input when it ``started``, and that time.
     """
 
     settings: dict[str, Any]
@@ -64,8 +64,9 @@ class Job:
     stamp: dict[str, Any]
     threads: int
     gpus: int
+    hardware: str
+    digests: dict[str, str]
     started: datetime
-    _device: str = "cpu"
 
     @property
     def seed(self) -> int:
@@ -87,11 +88,10 @@ class Job:
         import torch
 
         torch.set_num_threads(self.threads)
-        if not (self.gpus and torch.cuda.is_available()):
+        if self.hardware == "cpu":
             glibc.keep_freed()
             return "cpu"
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        self._device = torch.cuda.get_device_name()
         return "cuda"
 
     @property
@@ -102,10 +102,23 @@ class Job:
     def state_path(self, output: str | Path) -> Path:
         """Path of a long job's resume point.
 
-        It is a sibling of `output`, named by the digest of the settings.
+        It is a sibling of `output`, named by the digest of all that decides the result: settings
+        with the job's own values, code, versions, the inputs by name and content, threads, GPUs.
         """
-        digest = hashlib.sha256(json.dumps(self.stamp, sort_keys=True).encode()).hexdigest()[:12]
+        decides = {
+            **self.stamp,
+            "inputs": {name: self._contents(paths) for name, paths in vars(self.input).items()},
+            "threads": self.threads,
+            "gpus": self.gpus,
+            "hardware": self.hardware,
+        }
+        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
         return Path(output).parent / f".{Path(output).name}.state-{digest}"
+
+    def _contents(self, paths: str | list[str]) -> list[list[str]]:
+        """Path and digest of one input, or of those of a list in its order."""
+        listed = paths if isinstance(paths, list) else [paths]
+        return [[path, self.digests[path]] for path in listed]
 
     @staticmethod
     def answer_cache(service: Mapping[str, Any]) -> str:
@@ -115,16 +128,17 @@ class Job:
     def finish(self, headline: str) -> None:
         """Record where the outputs come from, and log the `headline`, the result in one line.
 
-        Every process of a job may call it; the first process alone does the work.
+        The resume points go: the outputs are there. Every process of a job may call it; the first
+        process alone does the work.
         """
         if not self.is_main:
             return
         seconds = (datetime.now(UTC) - self.started).total_seconds()
         record = {
             **self.stamp,
-            "device": self._device,
+            "device": self.hardware,
             "threads": self.threads,
-            "inputs": input_digests(self.input.all()),
+            "inputs": self.digests,
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(seconds, 2),
         }
@@ -133,6 +147,7 @@ class Job:
                 temporary.write_text(
                     json.dumps(record | {"files": file_digests(output)}, indent=1) + "\n"
                 )
+            one_writer.remove(self.state_path(output))
         address = Path(self.output.all()[0]).with_suffix("").as_posix().removeprefix("results/")
         line = f"{stage_name()} {address}: {headline} ({seconds:.0f} s)"
         logging.getLogger("job").info("finished: %s", line)
@@ -197,18 +212,41 @@ def start(description: str | None) -> Job:
         options.gpus,
         stamp["versions"],
     )
+    is_main, started = os.environ.get("RANK", "0") == "0", datetime.now(UTC)
+    if is_main:
+        one_writer.claim(outputs.all())
+    lease.take(options.gpus)
     job = Job(
-        options.settings, inputs, outputs, stamp, options.threads, options.gpus, datetime.now(UTC)
+        settings=options.settings,
+        input=inputs,
+        output=outputs,
+        stamp=stamp,
+        threads=options.threads,
+        gpus=options.gpus,
+        hardware=_hardware(options.gpus),
+        digests=input_digests(inputs.all()),
+        started=started,
     )
-    if job.is_main:
-        written = outputs.all()
-        one_writer.claim(written, [job.state_path(output) for output in written])
+    states = [job.state_path(output) for output in outputs.all()]
+    if is_main:
+        one_writer.clear(outputs.all(), keep=states)
     if os.environ.get("LFP_TENSORBOARD") and options.log:
         # One folder for each log: results/logs/x.log has its events in results/tensorboard/x.
         folder = Path(options.log.replace("/logs/", "/tensorboard/")).with_suffix("")
         os.environ[tensorboard.FOLDER] = str(folder)
-    lease.take(options.gpus)
+        if is_main and not any(state.exists() for state in states):
+            one_writer.remove(folder)  # the curves of another attempt
     return job
+
+
+def _hardware(gpus: int) -> str:
+    """The name of a job's first GPU, or ``cpu``."""
+    if gpus:
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name(0)
+    return "cpu"
 
 
 def _versions() -> dict[str, str]:
