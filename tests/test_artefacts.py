@@ -72,6 +72,17 @@ def test_a_tensor_file_is_filled_in_place_and_is_ordinary_safetensors(tmp_path):
         artefacts.open_tensor(path, "y")
 
 
+def test_equal_tensors_make_equal_files(tmp_path):
+    path, strings = tmp_path / "a.safetensors", {"a": 'caf\u00e9 \x1f"', "layers": "[0]", "z": "1"}
+    contents = set()
+    for _ in range(12):
+        artefacts.write_tensors(path, {"x": np.arange(3), "y": np.ones(2)}, {"code": "1"}, strings)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    assert strings.items() <= artefacts.read_metadata(path).items()
+    np.testing.assert_array_equal(artefacts.read_tensors(path)["x"], np.arange(3))
+
+
 def test_a_tensor_file_goes_on_only_under_the_same_header(tmp_path):
     path = tmp_path / "a.safetensors"
     with (

@@ -67,19 +67,16 @@ def harvest(
         The part of the layers that is read.
     """
     rng, clock = np.random.default_rng(seed), Clock()
-    kept, done, layers = _windows_kept(progress_path), 0, sorted(outputs)
+    filled, done, layers = _Filled(progress_path), 0, sorted(outputs)
     bar = Progress(total=sum(map(len, sequences)), desc="tokens")
     windows = _windows(sequences, rng.permutation(len(sequences)), window_tokens)
     for number, window in enumerate(windows):
         rows = sum(len(sequence) for sequence in window)
         place = rng.permutation(rows)
-        if number < len(kept):
-            if _digest(outputs[n][done : done + rows] for n in layers) == kept[number]["digest"]:
-                done += rows
-                bar.update(rows)
-                continue
-            log.warning("the resume point is damaged behind %d tokens; they are read again", done)
-            del kept[number:]
+        if filled.holds(number, [outputs[n][done : done + rows] for n in layers]):
+            done += rows
+            bar.update(rows)
+            continue
         held = {
             n: np.empty((rows, array.shape[1]), dtype=array.dtype) for n, array in outputs.items()
         }
@@ -89,29 +86,50 @@ def harvest(
             outputs[layer][done : done + rows] = array
         done += rows
         bar.update(rows)
-        digest = _digest(held[n] for n in layers) if progress_path else ""
-        kept.append({"digest": digest, "cut": cut})
+        filled.add([held[n] for n in layers], cut)
         if progress_path and clock.due():
-            write_json(progress_path, {"windows": kept}, {})
+            write_json(progress_path, {"windows": filled.windows}, {})
     bar.close()
-    cut = sum(window["cut"] for window in kept)
+    cut = sum(window["cut"] for window in filled.windows)
     log.info(
         "%d tokens of %d layers, %d values cut to the range of float16", done, len(layers), cut
     )
 
 
-def _windows_kept(progress_path: str | Path | None) -> list[dict[str, Any]]:
-    """The windows that an interrupted harvest filled, with their digests and cut values."""
-    if progress_path is None or not Path(progress_path).exists():
-        return []
-    try:
-        return read_json(progress_path)["windows"]
-    except (ArtefactError, KeyError):
-        log.warning("%s: a damaged resume point; the work starts again", progress_path)
-        return []
+class _Filled:
+    """The windows that a harvest has filled: the digest of each, and how many values were cut.
+
+    Those of an interrupted harvest are in the file `path`, if there is one.
+    """
+
+    def __init__(self, path: str | Path | None) -> None:
+        self.windows: list[dict[str, Any]] = []
+        self.path = path
+        if path and Path(path).exists():
+            try:
+                self.windows = read_json(path)["windows"]
+            except (ArtefactError, KeyError):
+                log.warning("%s: a damaged resume point; the work starts again", path)
+
+    def holds(self, number: int, arrays: Sequence[np.ndarray]) -> bool:
+        """Whether the window `number` is filled, and `arrays`, its rows by layer, are as then.
+
+        Where they are not, it and all windows behind it are filled again.
+        """
+        if number >= len(self.windows):
+            return False
+        intact = _digest(arrays) == self.windows[number]["digest"]
+        if not intact:
+            log.warning("%s: damaged in window %d; it is read again", self.path, number)
+            del self.windows[number:]
+        return intact
+
+    def add(self, arrays: Sequence[np.ndarray], cut: int) -> None:
+        """Note that the next window is filled with `arrays`, its rows by layer."""
+        self.windows.append({"digest": _digest(arrays) if self.path else "", "cut": cut})
 
 
-def _digest(arrays: Iterable[np.ndarray]) -> str:
+def _digest(arrays: Sequence[np.ndarray]) -> str:
     """SHA-256 over the rows of all layers."""
     sha = hashlib.sha256()
     for array in arrays:
