@@ -14,12 +14,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.utils import memory
 from trl.trainer.base_trainer import _BaseTrainer as BaseTrainer
 
 from lfp.files import artefacts, provenance, resume
@@ -89,7 +91,7 @@ _PPO = PPO().as_json() | {
     "evaluation_prompts": 8, "min_characters": 1, "seed": 3,
 }  # fmt: skip
 _DPO = DPO().as_json() | {
-    "steps": 5, "batch_size": 4, "learning_rate": 1e-2, "warmup_steps": 1, "max_length": 48,
+    "steps": 6, "batch_size": 8, "learning_rate": 1e-2, "warmup_steps": 1, "max_length": 48,
     "max_prompt_length": 24, "evaluate_every": 4, "evaluation_pairs": 8, "save_every": 1, "seed": 3,
 }  # fmt: skip
 _GROUP = Group().as_json() | {"num_generations": 2}
@@ -124,9 +126,11 @@ STAGES = {
     "ppo": Stage("ppo", _PPO, _REWARDED, _POLICY, {"learning_rate": 2e-3, "seed": 4}),
     "ppo with adapters": Stage("ppo", _PPO | {"lora": _LORA}, _REWARDED, _POLICY, {"lora": None}),
     "dpo": Stage("dpo", _DPO, _PAIRS, _POLICY, {"beta": 0.3, "seed": 4}),
-    "dpo with adapters": Stage("dpo", _DPO | {"lora": _LORA}, _PAIRS, _POLICY, {"lora": None}),
+    "dpo with adapters": Stage(
+        "dpo", _DPO | {"lora": _LORA, "steps": 7}, _PAIRS, _POLICY, {"lora": None}
+    ),
     "dpo with accumulation": Stage(
-        "dpo", _DPO | {"gradient_accumulation_steps": 2, "steps": 4}, _PAIRS, _POLICY
+        "dpo", _DPO | {"gradient_accumulation_steps": 3, "batch_size": 4}, _PAIRS, _POLICY
     ),
     "rloo": group("rloo"),
     "rloo with two updates on a batch": group(
@@ -273,12 +277,14 @@ def write_tables(folder: Path, rng: np.random.Generator) -> None:
 @contextmanager
 def process(arguments: list[str]) -> Iterator[None]:
     """Run a block as a process of its own would: what a job does to its process goes with it."""
-    before = sys.argv, sys.excepthook, logging.getLogger().handlers[:]
+    log = logging.getLogger()
+    before = sys.argv, sys.excepthook, log.handlers[:], log.level
     sys.argv = arguments
     try:
         yield
     finally:
-        sys.argv, sys.excepthook, logging.getLogger().handlers[:] = before
+        sys.argv, sys.excepthook, log.handlers[:], level = before
+        log.setLevel(level)
         while one_writer._locks:
             os.close(one_writer._locks.pop())
         torch.set_num_threads(1)
@@ -331,7 +337,9 @@ class Attempts:
             patch.setattr(resume, "SAVE_SECONDS", 0.0)
             patch.setattr(harvest, "_windows", small_windows)
             count_resume_points(patch, count)
-            patch.setattr(BaseTrainer, "create_model_card", lambda *a, **o: None)  # half a save
+            # Most of the time of a trainer on so little data.
+            patch.setattr(BaseTrainer, "create_model_card", lambda *a, **o: None)
+            patch.setattr(memory, "gc", SimpleNamespace(collect=lambda: None))
             importlib.import_module(f"workflow_scripts.{stage.script}").main()
             digests = {path: provenance.file_digests(path) for path in paths.values()}
             for path in paths.values():

@@ -2,8 +2,8 @@
 where anything upstream changed.
 """
 
-import gc
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lfp.running import one_writer
 from tests.language_service import LanguageService
-from tests.stages import STAGES, Attempts, reply, write_files
+from tests.stages import STAGES, Attempts, KilledError, reply, write_files
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +21,8 @@ def attempts(tokenizer, tmp_path_factory):
     files = folder / "before", folder / "after"
     for seed, path in enumerate(files):
         write_files(path, seed, tokenizer)
-    gc.freeze()  # trainers collect garbage, among all that the tests before have loaded
     with LanguageService(reply) as server:
         yield Attempts(files, folder, {"name": "s", "base_url": server.url, "model": "m"})
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -57,6 +55,55 @@ def starts_anew(attempts, name, kill, change):
 def test_another_input_starts_a_killed_job_anew(name, attempts):
     _, written = attempts.undisturbed(name)
     assert starts_anew(attempts, name, written - 1, STAGES[name].files()[0])
+
+
+@pytest.mark.parametrize(
+    "name", ["ppo", "dpo", "grpo with adapters", "pretraining", "harvest", "features", "ablation"]
+)
+@pytest.mark.parametrize("damage", ["flipped", "cut short"])
+def test_a_damaged_resume_point_costs_work_and_no_result(name, damage, attempts):
+    """Every file of the newest resume point is damaged, as by a disk or a loss of power."""
+    digests, written = attempts.undisturbed(name)
+    folder = attempts.killed(name, written - 1)
+    [state] = (folder / "results").glob(".*.state-*")
+    newest = max(state.glob("checkpoint-*"), default=state)
+    for path in [newest] if newest.is_file() else sorted(newest.rglob("*")):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content if damage == "flipped" else content[:-3])
+    assert attempts.run(folder, name)[0] == digests
+    assert "damaged" in log_of(folder)
+
+
+def test_a_harvest_has_the_layers_that_were_asked_for_and_no_other(attempts, monkeypatch):
+    """The configuration says four layers of a checkpoint that has three, and then two."""
+    stage = STAGES["harvest"]
+
+    def asked(*layers):
+        changed = replace(stage, settings={**stage.settings, "layers": layers})
+        monkeypatch.setitem(STAGES, "harvest", changed)
+
+    folder = attempts.prepared("harvest")
+    asked(0, 1, 2, 3)
+    with pytest.raises(IndexError):
+        attempts.run(folder, "harvest")
+    asked(0, 1)
+    digests, _ = attempts.run(folder, "harvest")
+    files = {"layer0.safetensors", "layer1.safetensors", "stamp.json"}
+    assert set(digests["results/activations"]) == files
+
+
+def test_curves_of_another_attempt_are_not_drawn_with_this_one(attempts, monkeypatch):
+    monkeypatch.setenv("LFP_TENSORBOARD", "1")
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "")
+    folder = attempts.killed("pretraining", 2)
+    events = folder / "results/tensorboard/job/events"
+    for change, is_there in (("", True), ("code", False)):
+        events.parent.mkdir(parents=True, exist_ok=True)
+        events.write_text("of the killed attempt")
+        with pytest.raises(KilledError):
+            attempts.run(folder, "pretraining", change, kill=1)
+        assert events.exists() is is_there
 
 
 @settings(

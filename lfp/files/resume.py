@@ -68,9 +68,9 @@ class Clock:
         return is_due
 
 
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names and contents."""
-    sha = hashlib.sha256()
+def _digest(tensors: Mapping[str, torch.Tensor], counters: str) -> str:
+    """SHA-256 over the counters, and the names and contents of the tensors."""
+    sha = hashlib.sha256(counters.encode())
     for name, value in sorted(tensors.items()):
         sha.update(name.encode())
         sha.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -82,8 +82,9 @@ def save_tensors(
 ) -> None:
     """Write `tensors` and the JSON-able `counters` to `path`, with a digest that finds damage."""
     kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    text = json.dumps(counters)
     with aside(path) as temporary:
-        save_file(kept, temporary, {"counters": json.dumps(counters), "digest": _digest(kept)})
+        save_file(kept, temporary, {"counters": text, "digest": _digest(kept, text)})
 
 
 def load_tensors(path: str | Path | None) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
@@ -98,7 +99,7 @@ def load_tensors(path: str | Path | None) -> tuple[dict[str, torch.Tensor], dict
             tensors, metadata = load_file(file), read_metadata(file)
     except ArtefactError as error:
         tensors, metadata = {}, {"digest": str(error)}
-    if metadata.get("digest") != _digest(tensors):
+    if metadata.get("digest") != _digest(tensors, metadata.get("counters", "")):
         logging.getLogger("training").warning(
             "%s: a damaged resume point; the work starts again", path
         )
