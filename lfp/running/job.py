@@ -79,7 +79,7 @@ class Job:
 
     @property
     def device(self) -> str:
-        """``cuda`` where the workflow granted a GPU and there is one, else ``cpu``.
+        """``cuda`` where the workflow granted a GPU, else ``cpu``.
 
         The property also sets threads and memory for the device.
 
@@ -223,7 +223,7 @@ def start(description: str | None) -> Job:
         stamp=stamp,
         threads=options.threads,
         gpus=options.gpus,
-        hardware=_hardware(options.gpus),
+        hardware=hardware(options.gpus),
         digests=input_digests(inputs.all()),
         started=started,
     )
@@ -239,13 +239,24 @@ def start(description: str | None) -> Job:
     return job
 
 
-def _hardware(gpus: int) -> str:
-    """The name of a job's first GPU, or ``cpu``."""
-    if gpus:
-        import torch
+def hardware(gpus: int) -> str:
+    """The name of the first GPU of a job that asks for some, else ``cpu``.
 
-        if torch.cuda.is_available():
-            return torch.cuda.get_device_name(0)
+    Raises LeaseError where a GPU was granted and torch sees none, unless the configuration allows
+    the CPU.
+    """
+    if not gpus:
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    build = torch.version.cuda or "no CUDA"
+    lease.need_gpu(
+        gpus,
+        f"torch {torch.__version__} (built for {build}) sees none: install a build for the"
+        " machine's driver",
+    )
     return "cpu"
 
 
