@@ -6,6 +6,8 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -355,6 +357,31 @@ def test_a_name_with_a_number_is_a_list(monkeypatch, tmp_path):
     assert vars(run.output) == outputs
     assert run.input.all() == ["a", "b", "c", "d"]
     assert run.output.all() == [str(tmp_path / "e"), str(tmp_path / "f")]
+
+
+def test_a_resume_point_is_named_by_all_that_decides_the_result():
+    stamp = {"settings": {"layers": [0, 1]}, "code": "1", "versions": {"torch": "2"}}
+    one = job.Job(
+        settings={}, input=job.Paths(base="a", saes=["b", "c"]), output=job.Paths(policy="p"),
+        stamp=stamp, threads=1, gpus=1, hardware="H100", digests={"a": "1", "b": "2", "c": "3"},
+        started=datetime.now(UTC),
+    )  # fmt: skip
+    others = [
+        {"stamp": stamp | {"settings": {"layers": [1, 0]}}},
+        {"stamp": stamp | {"code": "2"}},
+        {"stamp": stamp | {"versions": {"torch": "3"}}},
+        {"digests": one.digests | {"c": "4"}},
+        {"digests": one.digests | {"b": "3", "c": "2"}},
+        {"input": job.Paths(base="a", saes=["c", "b"])},
+        {"input": job.Paths(policy="a", saes=["b", "c"])},
+        {"input": job.Paths(base="a", saes=["b"])},
+        {"threads": 2},
+        {"gpus": 2},
+        {"hardware": "A100"},
+    ]
+    names = {replace(one, **other).state_path("p") for other in [{}, *others]}
+    assert len(names) == 1 + len(others)
+    assert one.state_path("p") == replace(one, started=datetime.now(UTC)).state_path("p")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,12 @@ STAMPED = (
     "spacy",
     "vaderSentiment",
     "openai",
+    "accelerate",
+    "datasets",
+    "numba",
+    "pandas",
+    "peft",
+    "tokenizers",
 )
 
 
