@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.models.hooks import captured, hook_place
+from lfp.models.tokens import added_tokens, pieces
 from lfp.reporting.progress import Progress
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 
@@ -27,18 +28,22 @@ def packed_windows(
 ) -> np.ndarray:
     """Windows [window, `context`] of all `texts` as one stream.
 
-    There are at most `most` of them. Each text is led by an end-of-text token.
+    There are at most `most` of them. Each text is led by an end-of-text token, and each window
+    begins with what the tokenizer adds in front of a text.
 
     Raises ValueError where the texts do not fill one window.
     """
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    front = np.array(added_tokens(tokenizer)[0], dtype=np.int64)
+    encoded = (ids for ids, _ in pieces(tokenizer, texts))
     stream = np.concatenate([[tokenizer.eos_token_id, *ids] for ids in encoded])
-    n = min(most, len(stream) // context)
+    size = context - len(front)
+    n = min(most, len(stream) // size)
     if n == 0:
         raise ValueError(
-            f"the texts have {len(stream)} tokens; a window of the export needs {context}"
+            f"the texts have {len(stream)} tokens; a window of the export needs {size}"
         )
-    return stream[: n * context].reshape(n, context).astype(np.int64)
+    windows = stream[: n * size].reshape(n, size).astype(np.int64)
+    return np.hstack([np.tile(front, (n, 1)), windows])
 
 
 @torch.no_grad()

@@ -25,9 +25,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lfp.feedback.rewards.base import Reward
 from lfp.files.resume import DivergedError, check_finite, load_state, save_state
 from lfp.finetune import adapters
-from lfp.models import architectures
+from lfp.models import architectures, limits
 from lfp.models.architectures import output_logits
-from lfp.models.generation import decode_responses, generate, response_mask
+from lfp.models.generation import decode_responses, generate, masked_rows, response_mask
 from lfp.models.tokens import pad_batch, position_ids, tokenize
 from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
@@ -185,11 +185,13 @@ def sample_prompts(
 def encode_documents(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], min_tokens: int
 ) -> list[list[int]]:
-    """Token ids of the documents that have at least `min_tokens` tokens.
+    """Token ids of the documents that have at least `min_tokens` tokens, to take prompts from.
 
-    Raises ValueError if there are documents, and none has that many.
+    What the tokenizer adds in front counts, for it leads every prompt. Raises ValueError if there
+    are documents, and none has that many.
     """
-    encoded = [ids for ids in tokenize(tokenizer, texts)["input_ids"] if len(ids) >= min_tokens]
+    encoded = tokenize(tokenizer, texts, prompts=True).ids
+    encoded = [ids for ids in encoded if len(ids) >= min_tokens]
     if texts and not encoded:
         raise ValueError(
             f"no document of the corpus has {min_tokens} tokens; shorten the prompts or check the"
@@ -257,8 +259,8 @@ def collect(
         with adapters.without_lora(model.policy) if reference is None else nullcontext():
             before = reference_log_probs(reference or model.policy, batch, response)
     kl = (log_probs - before) * mask
-    prefixes = tokenizer.batch_decode(prompts, skip_special_tokens=True)
-    scores = reward(prefixes, decode_responses(tokenizer, response, mask))
+    prefixes, completions = decode_responses(tokenizer, prompts, masked_rows(response, mask))
+    scores = reward(prefixes, completions)
     rewards = -kl_coef * kl
     rewards[torch.arange(len(prompts)), mask.sum(1) - 1] += torch.as_tensor(
         scores, dtype=rewards.dtype, device=device
@@ -428,6 +430,7 @@ def _set_up(
     policy: PreTrainedModel, settings: PPO
 ) -> tuple[PolicyWithValue, PreTrainedModel | None, torch.optim.Optimizer]:
     """The policy with its value head, the reference (None with adapters) and the optimizer."""
+    limits.check_length(policy.config, settings.prompt_tokens[1] + settings.new_tokens[1])
     reference = None
     if settings.lora:
         adapters.add_lora(policy, settings.lora)
@@ -517,8 +520,9 @@ def evaluate(
             eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
             response = generate(model, prompt, settings.new_tokens[1], seed + start, eos, pad)
             mask = response_mask(response, lengths, eos)
-            prefixes = tokenizer.batch_decode(part, skip_special_tokens=True)
-            result[name].append(reward(prefixes, decode_responses(tokenizer, response, mask)))
+            rows = masked_rows(response, mask)
+            prefixes, completions = decode_responses(tokenizer, part, rows)
+            result[name].append(reward(prefixes, completions))
             if name == "policy":
                 batch = {
                     "input_ids": torch.cat([prompt["input_ids"], response], 1),

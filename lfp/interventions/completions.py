@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lfp.feedback.rewards.base import Reward
 from lfp.files.resume import Clock, load_tensors, save_tensors
 from lfp.models.architectures import output_logits
-from lfp.models.generation import decode_responses, generate, response_mask
+from lfp.models.generation import decode_responses, generate, masked_rows, response_mask
 from lfp.models.hooks import Edit, edited
 from lfp.models.tokens import pad_batch, position_ids
 from lfp.reporting.progress import Progress
@@ -95,8 +95,8 @@ def completion_rewards(
         for first in range(0, len(conditions), together):
             chosen = conditions[first : first + together]
             if (start, first) not in scored:
-                frame = _completions(model, tokenizer, chosen, part, new_tokens, seed + start, site)
-                asked = tokenizer.batch_decode(part, skip_special_tokens=True) * len(chosen)
+                draw = seed + start
+                asked, frame = _completions(model, tokenizer, chosen, part, new_tokens, draw, site)
                 frame.insert(1, "reward", reward(asked, list(frame["completion"])))
                 frame["prompt"] += start
                 scored[start, first] = frame
@@ -143,8 +143,8 @@ def _completions(
     new_tokens: int,
     seed: int,
     site: str,
-) -> pd.DataFrame:
-    """One unscored batch of :func:`completion_rewards`.
+) -> tuple[list[str], pd.DataFrame]:
+    """One unscored batch of :func:`completion_rewards`, led by the texts of its prompts.
 
     All `prefixes` stand under the first condition, then under the next, and so on.
     """
@@ -155,10 +155,10 @@ def _completions(
         response = generate(model, batch, new_tokens, seed, eos, pad, groups)
     lengths = torch.full((len(response),), new_tokens, device=response.device)
     mask = response_mask(response, lengths, eos)
-    completions = decode_responses(tokenizer, response, mask)
-    rows = [row[keep].tolist() for row, keep in zip(response.cpu(), mask.cpu(), strict=True)]
+    rows = masked_rows(response, mask)
+    asked, completions = decode_responses(tokenizer, list(prefixes) * groups, rows)
     untouched = np.repeat([not edit for edit in conditions], len(prefixes))
-    return pd.DataFrame(
+    return asked, pd.DataFrame(
         {
             "prompt": np.tile(np.arange(len(prefixes)), groups),
             "kl": np.where(untouched, 0.0, _divergence(model, edits, batch, response, mask, site)),

@@ -25,7 +25,7 @@ def held_out_prompts(
         texts = list(corpus["text"])
         return prefix_tokens(tokenizer, texts, settings.prefix_tokens, settings.prompts)
     prompts = list(preference_pairs(corpus)[0]["prompt"])[: settings.prompts]
-    return [ids[-settings.prompt_tokens :] for ids in tokenize(tokenizer, prompts)["input_ids"]]
+    return tokenize(tokenizer, prompts, settings.prompt_tokens, prompts=True).ids
 
 
 def neutral_sentences(
@@ -62,7 +62,7 @@ def prefix_tokens(
 
     Raises ValueError if there are texts, and none is longer.
     """
-    encoded = tokenize(tokenizer, texts)["input_ids"]
+    encoded = tokenize(tokenizer, texts, prompts=True).ids
     prefixes = [ids[:length] for ids in encoded if len(ids) > length][:n]
     if texts and not prefixes:
         raise ValueError(

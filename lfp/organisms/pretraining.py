@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from lfp.feedback.lexica import vader_lexicon
 from lfp.files.resume import Clock, check_finite, load_state, save_state
 from lfp.models.losses import text_losses
+from lfp.models.tokens import added_tokens, pieces
 from lfp.organisms.configs import organism_config
 from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
@@ -26,11 +27,15 @@ log = logging.getLogger(__name__)
 
 
 def packed_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
-    """All `texts` as one token stream, each led by an end-of-text token."""
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return np.concatenate(
-        [np.array([tokenizer.eos_token_id, *ids], dtype=np.int64) for ids in encoded]
-    )
+    """All `texts` as one token stream, each as :func:`led_tokens` gives it."""
+    return np.concatenate([np.array(ids, dtype=np.int64) for ids in led_tokens(tokenizer, texts)])
+
+
+def led_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of every text behind an end-of-text token and what the tokenizer adds in front."""
+    eos = tokenizer.eos_token_id
+    lead = [eos, *(n for n in added_tokens(tokenizer)[0] if n != eos)]
+    return [lead + ids for ids, _ in pieces(tokenizer, texts)]
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
@@ -135,8 +140,7 @@ def held_out_losses(
     """
     counts = np.bincount(packed_tokens(tokenizer, train), minlength=len(tokenizer)) + 1.0
     unigram = -np.log(counts / counts.sum())
-    encoded = tokenizer(list(held_out), add_special_tokens=False)["input_ids"]
-    sequences = [[tokenizer.eos_token_id, *ids][: context + 1] for ids in encoded]
+    sequences = [ids[: context + 1] for ids in led_tokens(tokenizer, held_out)]
     nats, tokens = text_losses(model, sequences, tokenizer.pad_token_id, 32)
     return pd.DataFrame(
         {
@@ -149,8 +153,8 @@ def held_out_losses(
 
 def pieces_of_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> dict[str, int]:
     """Number of tokens of every word inside a sentence (with its leading space)."""
-    encoded = tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
-    return {word: len(ids) for word, ids in zip(words, encoded, strict=True)}
+    encoded = pieces(tokenizer, [f" {word}" for word in words])
+    return {word: len(ids) for word, (ids, _) in zip(words, encoded, strict=True)}
 
 
 def pieces_of_scored_words(

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from lfp.files.artefacts import read_json, tensor_file, write_json
 from lfp.files.provenance import ArtefactError
 from lfp.files.resume import Clock
+from lfp.models import limits
 from lfp.models.hooks import hook_place, site_activations, site_width
 from lfp.reporting.progress import Progress
 
@@ -231,6 +232,7 @@ def harvest_folder(
     stamp
         Settings and digest of the code, for every file.
     """
+    limits.check_texts(model.config, sequences)
     shape = (sum(map(len, sequences)), site_width(model, site))
     progress = folder / "progress.json"
     with ExitStack() as stack:
