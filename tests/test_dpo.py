@@ -38,7 +38,8 @@ def test_without_pairs_the_policy_is_the_base(base, tokenizer, pairs, tmp_path):
     policy, curve, dropped = dpo.train(
         base, tokenizer, nothing, nothing, SETTINGS, 0, tmp_path / "state"
     )
-    assert (curve, dropped) == ([], 0)
+    assert curve == []
+    assert set(dropped.values()) == {0}
     untouched = load_model(base)
     for ours, theirs in zip(policy.parameters(), untouched.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -59,7 +60,7 @@ def test_a_killed_run_resumes_with_its_output_head(base, tokenizer, pairs, tmp_p
         )
 
     straight, curve, dropped = train("straight")
-    assert dropped == 0
+    assert set(dropped.values()) == {0}
     assert [row["step"] for row in curve if "held_out_accuracy" in row] == [2, 4]
 
     step, calls = trl.DPOTrainer.training_step, []
@@ -133,5 +134,7 @@ def test_prompts_are_cut_from_the_left(tokenizer, pairs):
 
 def test_pairs_without_any_common_prompt_are_an_error(tokenizer):
     frame = pd.DataFrame({"chosen": ["a"], "rejected": ["b"]})
-    with pytest.raises(ValueError, match="no preference pair has a prompt"):
+    with pytest.raises(
+        ValueError, match="none of 1 rows gives a preference pair .*1 no assistant turn"
+    ):
         dpo.preference_dataset(frame, tokenizer, 10)

@@ -3,6 +3,7 @@
 from lfp.files import artefacts
 from lfp.running import job
 from lfp.settings import DPO
+from lfp.texts.corpora import dropped_in_words
 
 
 def main() -> None:
@@ -25,7 +26,8 @@ def main() -> None:
     summary = dpo.summary(margins)
     scores, record = {"margin": margins}, summary | {"dropped_pairs": dropped}
     write_policy(run.output.policy, run.stamp, policy, tokenizer, curve, scores, record)
-    run.finish(dpo.headline(summary, len(margins)))
+    rows = dropped_in_words(dropped)
+    run.finish(f"{dpo.headline(summary, len(margins))}; training rows dropped: {rows}")
 
 
 if __name__ == "__main__":

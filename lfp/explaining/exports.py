@@ -35,12 +35,14 @@ def packed_windows(
     """
     front = np.array(added_tokens(tokenizer)[0], dtype=np.int64)
     encoded = (ids for ids, _ in pieces(tokenizer, texts))
-    stream = np.concatenate([[tokenizer.eos_token_id, *ids] for ids in encoded])
+    streams = [[tokenizer.eos_token_id, *ids] for ids in encoded]
+    stream = np.concatenate([np.zeros(0, np.int64), *streams])  # of no text, too
     size = context - len(front)
     n = min(most, len(stream) // size)
     if n == 0:
         raise ValueError(
-            f"the texts have {len(stream)} tokens; a window of the export needs {size}"
+            f"the held-out texts have {len(stream)} tokens, and a window needs {size}: lower"
+            " export.context, or give the corpus more held-out texts"
         )
     windows = stream[: n * size].reshape(n, size).astype(np.int64)
     return np.hstack([np.tile(front, (n, 1)), windows])

@@ -31,7 +31,7 @@ from lfp.models.loading import load_model, pure_sampling
 from lfp.models.tokens import added_tokens, pad_batch, pieces
 from lfp.reporting import tensorboard
 from lfp.settings import DPO
-from lfp.texts.corpora import preference_pairs
+from lfp.texts.corpora import check_pairs, dropped_in_words, preference_pairs
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +39,14 @@ log = logging.getLogger(__name__)
 def preference_dataset(
     frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_prompt_length: int
 ):
-    """A ``datasets.Dataset`` of :func:`encode_pairs`, and the number of dropped pairs."""
+    """A ``datasets.Dataset`` of :func:`encode_pairs`, and the dropped rows by reason.
+
+    Raises ValueError where there are rows and none gives a pair.
+    """
     from datasets import Dataset
 
+    check_pairs(frame, "DPO")
     pairs, dropped = preference_pairs(frame)
-    if dropped and pairs.empty:
-        raise ValueError(
-            "no preference pair has a prompt that both answers share; check the corpus' columns"
-        )
     return Dataset.from_list(encode_pairs(tokenizer, pairs, max_prompt_length)), dropped
 
 
@@ -84,7 +84,7 @@ def train(
     seed: int,
     state_dir: str | Path,
     device: str = "cpu",
-) -> tuple[PreTrainedModel, list[dict[str, float]], int]:
+) -> tuple[PreTrainedModel, list[dict[str, float]], dict[str, int]]:
     """Fine-tune the checkpoint at `base` by DPO.
 
     Training resumes from the newest complete checkpoint. Without pairs the policy is the base and
@@ -106,7 +106,7 @@ def train(
     Returns
     -------
     tuple
-        The policy, the training curve (:func:`training_curve`), and the number of dropped pairs.
+        The policy, the training curve (:func:`training_curve`), and the dropped rows by reason.
     """
     train_set, dropped = preference_dataset(pairs, tokenizer, settings.max_prompt_length)
     eval_set, _ = preference_dataset(
@@ -128,7 +128,10 @@ def train(
         eval_dataset=eval_set if len(eval_set) else None, processing_class=tokenizer,
         peft_config=peft_config, callbacks=trainer_callbacks("DPO"),
     )  # fmt: skip
-    log.info("DPO on %d pairs (%d dropped), resuming from %s", len(train_set), dropped, checkpoint)
+    log.info(
+        "DPO on %d pairs (rows dropped: %s), resuming from %s",
+        len(train_set), dropped_in_words(dropped), checkpoint,
+    )  # fmt: skip
     model = run_trainer(trainer, checkpoint, settings.lora)
     return model, training_curve(trainer.state.log_history), dropped
 

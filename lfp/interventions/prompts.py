@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lfp.models.tokens import tokenize
 from lfp.settings import Ablation
-from lfp.texts.corpora import preference_pairs
+from lfp.texts.corpora import preference_pairs, taken
 from lfp.texts.words import WORD, Lexicon
 
 
@@ -24,7 +24,8 @@ def held_out_prompts(
     if "text" in corpus:
         texts = list(corpus["text"])
         return prefix_tokens(tokenizer, texts, settings.prefix_tokens, settings.prompts)
-    prompts = list(preference_pairs(corpus)[0]["prompt"])[: settings.prompts]
+    prompts = list(preference_pairs(corpus)[0]["prompt"])
+    prompts = taken(prompts, settings.prompts, "ablation.prompts")
     return tokenize(tokenizer, prompts, settings.prompt_tokens, prompts=True).ids
 
 
@@ -52,7 +53,8 @@ def neutral_sentences(
         raise ValueError(
             f"no held-out sentence has {min_words} words; the cross-entropy needs neutral text"
         )
-    return [sentence for _, sentence in sorted(scored, key=lambda pair: pair[0])[:n]]
+    scored.sort(key=lambda pair: pair[0])
+    return [sentence for _, sentence in taken(scored, n, "ablation.neutral_texts")]
 
 
 def prefix_tokens(
@@ -63,7 +65,8 @@ def prefix_tokens(
     Raises ValueError if there are texts, and none is longer.
     """
     encoded = tokenize(tokenizer, texts, prompts=True).ids
-    prefixes = [ids[:length] for ids in encoded if len(ids) > length][:n]
+    prefixes = [ids[:length] for ids in encoded if len(ids) > length]
+    prefixes = list(taken(prefixes, n, "ablation.prompts"))
     if texts and not prefixes:
         raise ValueError(
             f"no held-out text is longer than {length} tokens; lower ablation.prefix_tokens"

@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 
 def packed_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
     """All `texts` as one token stream, each as :func:`led_tokens` gives it."""
-    return np.concatenate([np.array(ids, dtype=np.int64) for ids in led_tokens(tokenizer, texts)])
+    streams = [np.array(ids, dtype=np.int64) for ids in led_tokens(tokenizer, texts)]
+    return np.concatenate([np.zeros(0, np.int64), *streams])  # of no text, too
 
 
 def led_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -36,6 +37,15 @@ def led_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list
     eos = tokenizer.eos_token_id
     lead = [eos, *(n for n in added_tokens(tokenizer)[0] if n != eos)]
     return [lead + ids for ids, _ in pieces(tokenizer, texts)]
+
+
+def _check_length(stream: torch.Tensor, context: int) -> None:
+    """Raise ValueError where a stream of tokens is shorter than a window and a token behind it."""
+    if len(stream) < context + 2:
+        raise ValueError(
+            f"organism: the train splits of its `corpora` have {len(stream)} tokens, and a window"
+            f" needs {context + 2}: give them more text, or lower organism.context ({context})"
+        )
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
@@ -87,6 +97,7 @@ def pretrain(
         fused=True,
     )
     stream = torch.from_numpy(packed_tokens(tokenizer, texts))
+    _check_length(stream, context)
     counters = load_state(state_path, model, optimizer) or {"step": 0, "curve": []}
     first, curve, tracker, clock = counters["step"], counters["curve"], Tracker(), Clock()
     for _ in range(first):
