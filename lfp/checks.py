@@ -88,23 +88,28 @@ def check_cell(grid: Grid, cell: Cell) -> None:
     _check_arms(cell)
 
 
-def source_digest(name: str) -> str:
+def source_digest(where: str, name: str) -> str:
     """Digest of the module of a reward ``module:function`` and of what it imports beside it.
 
     The files are looked for as the jobs will; nothing is imported.
 
-    Raises ConfigurationError where there is no such module, or one that is no Python.
+    Raises ConfigurationError, with the key `where` in front, where there is no such module, or one
+    that is no Python.
     """
     module, folder = name.partition(":")[0], Path.cwd()
     if module_file(module, folder) is None:
         raise ConfigurationError(
-            f"tasks: the reward {name!r} needs {Path(*module.split('.'))}.py in the working"
+            f"{where}: the reward {name!r} needs {Path(*module.split('.'))}.py in the working"
             f" directory {folder}"
         )
     try:
         return module_digest(module, folder)
     except (SyntaxError, ValueError) as error:
-        raise ConfigurationError(f"tasks: the reward {name!r} cannot be read: {error}") from error
+        file = getattr(error, "filename", None) or module_file(module, folder)
+        raise ConfigurationError(
+            f"{where}: {Path(file).relative_to(folder)} is not valid Python, and the reward"
+            f" {name!r} reads it: {error}"
+        ) from error
 
 
 # ------------------------------------------------------------------------------------------ entries
@@ -194,7 +199,7 @@ def _check_reward(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
     if task["reward"] == "callable":
         if task["callable"] is None:
             raise ConfigurationError(f"tasks.{name}.callable: give the reward as module:function")
-        source_digest(task["callable"])
+        source_digest(f"tasks.{name}.callable", task["callable"])
         _check_function(f"tasks.{name}.callable", task["callable"])
 
 
@@ -203,11 +208,7 @@ def _check_function(where: str, name: str) -> None:
     module, _, function = name.partition(":")
     path = module_file(module, Path())
     names: set[str] = set()
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError) as error:
-        raise ConfigurationError(f"{where}: {path} is not valid Python: {error}") from error
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):

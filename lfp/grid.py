@@ -387,10 +387,11 @@ class Grid:
             entry["reward"] == kind for kind in ("classifier", "callable")
         )
         classifier = self.classifiers[entry["classifier"]] if is_classifier else {}
+        where = f"tasks.{task}.callable"
         return {key: entry[key] for key in REWARD_KEYS} | {
             "feedback": self.feedback(task),
             "positive": classifier.get("positive"),
-            "callable_sha": source_digest(entry["callable"]) if is_callable else None,
+            "callable_sha": source_digest(where, entry["callable"]) if is_callable else None,
         }
 
     def contrast_settings(self, task: str) -> dict[str, Any]:

@@ -46,8 +46,9 @@ def test_what_is_written_may_be_read_by_whom_the_umask_says(umask, tmp_path):
         for name in ("d", "d"):  # the second replaces the first
             with writing.directory_aside(tmp_path / name, STAMP) as inside:
                 write(inside)
+        written = ["deep", "a.safetensors"]
         with writing.resumable_directory(
-            tmp_path / "r", tmp_path / ".r.state", stamp=STAMP
+            tmp_path / "r", tmp_path / ".r.state", written, STAMP
         ) as inside:
             write(inside)
     finally:
@@ -100,6 +101,17 @@ def test_a_tensor_file_is_filled_in_place_and_is_ordinary_safetensors(tmp_path):
         artefacts.open_tensor(path, "y")
 
 
+def test_equal_tensors_make_equal_files(tmp_path):
+    path, strings = tmp_path / "a.safetensors", {"a": 'caf\u00e9 \x1f"', "layers": "[0]", "z": "1"}
+    contents = set()
+    for _ in range(12):
+        artefacts.write_tensors(path, {"x": np.arange(3), "y": np.ones(2)}, {"code": "1"}, strings)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    assert strings.items() <= artefacts.read_metadata(path).items()
+    np.testing.assert_array_equal(artefacts.read_tensors(path)["x"], np.arange(3))
+
+
 def test_a_tensor_file_goes_on_only_under_the_same_header(tmp_path):
     path = tmp_path / "a.safetensors"
     with (
@@ -114,13 +126,15 @@ def test_a_tensor_file_goes_on_only_under_the_same_header(tmp_path):
         assert (array == 0).all()
 
 
-def test_a_resumable_directory_stays_until_it_is_whole(tmp_path):
-    target, state = tmp_path / "out", tmp_path / ".out.state-1"
-    with pytest.raises(RuntimeError), writing.resumable_directory(target, state, {}) as folder:
+def test_a_resumable_directory_stays_until_it_is_whole_and_has_what_was_asked_for(tmp_path):
+    target, state, how = tmp_path / "out", tmp_path / ".out.state-1", (["half"], {"code": "1"})
+    with pytest.raises(RuntimeError), writing.resumable_directory(target, state, *how) as folder:
         (folder / "half").write_text("1")
+        (folder / "of another attempt").write_text("2")
+        (folder / "folder").mkdir()
         raise RuntimeError
     assert not target.exists()
-    with writing.resumable_directory(target, state, {"code": "1"}) as folder:
+    with writing.resumable_directory(target, state, *how) as folder:
         assert (folder / "half").read_text() == "1"
     assert sorted(path.name for path in target.iterdir()) == ["half", "stamp.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lfp.finetune import dpo
+from lfp.finetune import dpo, trainer_state
 from lfp.models.loading import load_model, save_model
 from lfp.organisms.generate import generate_corpus
 from lfp.settings import DPO
@@ -78,7 +78,7 @@ def test_a_killed_run_resumes_with_its_output_head(base, tokenizer, pairs, tmp_p
     (
         tmp_path / "killed" / "checkpoint-3"
     ).mkdir()  # a checkpoint that was cut off while it was written
-    assert dpo.newest_complete_checkpoint(tmp_path / "killed").name == "checkpoint-2"
+    assert trainer_state.newest_complete_checkpoint(tmp_path / "killed").name == "checkpoint-2"
     resumed, _, _ = train("killed")
     for (name, ours), theirs in zip(straight.named_parameters(), resumed.parameters(), strict=True):
         assert torch.equal(ours, theirs), name

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -192,13 +191,11 @@ def test_a_machine_without_gpus_runs_on_the_cpu_where_that_is_allowed(machine, m
 @pytest.mark.parametrize("gpus", [0, 1])
 def test_a_job_whose_torch_sees_no_gpu_says_so(gpus, machine, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    now = datetime.now(UTC)
-    one = job.Job({}, job.Paths(), job.Paths(), {}, threads=1, gpus=gpus, started=now)
     if gpus:
         with pytest.raises(lease.LeaseError, match=r"torch .* sees none.*allow_cpu: true"):
-            assert one.device
+            job.hardware(gpus)
         monkeypatch.setenv(lease.ALLOW_CPU, "1")
-    assert one.device == "cpu"
+    assert job.hardware(gpus) == "cpu"
 
 
 def test_parts_of_a_divided_device_are_leased_instead_of_the_whole(machine, monkeypatch):

@@ -218,7 +218,7 @@ def test_a_reward_is_known_by_all_of_its_modules(folder):
         (folder / name).write_text(text)
     assert feedback() == before
     (folder / "rewards" / "top.py").write_text("x = (\n")
-    with pytest.raises(ConfigurationError, match=r"'judge_words:f' cannot be read.*top\.py"):
+    with pytest.raises(ConfigurationError, match=r"top\.py is not valid.*'judge_words:f' reads it"):
         feedback()
 
 

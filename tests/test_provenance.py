@@ -13,8 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lfp.files import artefacts, provenance, ro_crate, writing
-from lfp.finetune import trainer_state
+from lfp.files import artefacts, provenance, resume, ro_crate, writing
 from lfp.models.loading import load_model, load_tokenizer, save_model
 from lfp.sae import store
 from lfp.sae.architectures.standard import Standard
@@ -121,15 +120,15 @@ def test_a_damaged_resume_point_is_left_aside(tmp_path):
     module(torch.ones(3)).sum().backward()
     optimizer.step()
     path = tmp_path / "state"
-    trainer_state.save_state(path, module, optimizer, {"step": 7})
-    assert trainer_state.load_state(path, module, optimizer) == {"step": 7}
+    resume.save_state(path, module, optimizer, {"step": 7})
+    assert resume.load_state(path, module, optimizer) == {"step": 7}
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[-5] ^= 1
     before = module.weight.clone()
     for content in (whole[:100], b"", bytes(flipped)):
         path.write_bytes(content)
-        assert trainer_state.load_state(path, module, optimizer) is None
+        assert resume.load_state(path, module, optimizer) is None
         assert torch.equal(before, module.weight)
 
 

@@ -36,7 +36,6 @@ def main() -> None:
     )  # fmt: skip
     artefacts.write_table(run.output.completions, result.completions, run.stamp)
     artefacts.write_table(run.output.neutral, result.neutral, run.stamp)
-    run.state_path(state).unlink(missing_ok=True)
     run.finish(result.headline())
 
 

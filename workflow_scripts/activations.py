@@ -11,7 +11,7 @@ def main() -> None:
     device, layers, site = run.device, run.settings["layers"], run.settings["site"]
     from lfp.models.hooks import site_width
     from lfp.models.loading import load_model, load_tokenizer
-    from lfp.sae.harvest import disk_bytes, harvest_folder
+    from lfp.sae.harvest import disk_bytes, harvest_folder, layer_file
     from lfp.sae.reading import encoded, split_texts
 
     settings = Activations.of(run.settings)
@@ -23,7 +23,8 @@ def main() -> None:
     size = disk_bytes(sequences, n, site_width(model, site), settings.max_disk_gb)
     print(f"activations: {tokens} tokens, {n} layers, {size / 1e9:.3g} GB on disk")
     state = run.state_path(run.output.activations)
-    with writing.resumable_directory(run.output.activations, state, run.stamp) as folder:
+    output, files = run.output.activations, [layer_file(n) for n in layers]
+    with writing.resumable_directory(output, state, files, run.stamp) as folder:
         harvest_folder(
             model, sequences, folder, layers, tokenizer.pad_token_id, settings.batch_size, run.seed,
             run.stamp, site,

@@ -1,7 +1,5 @@
 """Fine-tune a base model by DPO on preference pairs, and evaluate it on held-out pairs."""
 
-import shutil
-
 from lfp.files import artefacts
 from lfp.running import job
 from lfp.settings import DPO
@@ -28,7 +26,6 @@ def main() -> None:
     summary = dpo.summary(margins)
     scores, record = {"margin": margins}, summary | {"dropped_pairs": dropped}
     write_policy(run.output.policy, run.stamp, policy, tokenizer, curve, scores, record)
-    shutil.rmtree(state, ignore_errors=True)
     rows = dropped_in_words(dropped)
     run.finish(f"{dpo.headline(summary, len(margins))}; training rows dropped: {rows}")
 

@@ -37,7 +37,6 @@ def main() -> None:
     artefacts.write_table(outputs.explanations, result.explanations, run.stamp)
     artefacts.write_table(outputs.excerpts, result.excerpts, run.stamp)
     artefacts.write_table(outputs.evidence, result.evidence, run.stamp)
-    states.remove()
     run.finish(classification.headline(result.explanations))
 
 

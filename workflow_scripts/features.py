@@ -30,7 +30,6 @@ def main() -> None:
     )  # fmt: skip
     layers = {"layers": json.dumps(sorted(autoencoders))}
     artefacts.write_tensors(run.output.features, arrays, run.stamp, layers)
-    state.unlink(missing_ok=True)
     run.finish(f"{len(autoencoders)} layers, {len(arrays)} arrays")
 
 

@@ -1,7 +1,5 @@
 """Fine-tune a base model by RLOO or GRPO on the task's reward; the evaluation is that of PPO."""
 
-import shutil
-
 from lfp.feedback.rewards.base import scale_of, task_reward
 from lfp.files import artefacts
 from lfp.running import job
@@ -34,7 +32,6 @@ def main() -> None:
     scores = ppo.evaluate(policy, base, tokenizer, held_out, reward, settings, n, run.seed)
     summary = ppo.summary(scores)
     write_policy(run.output.policy, run.stamp, policy, tokenizer, curve, scores, summary)
-    shutil.rmtree(state, ignore_errors=True)
     run.finish(ppo.headline(summary))
 
 

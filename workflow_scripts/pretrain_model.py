@@ -21,7 +21,8 @@ def main() -> None:
         run.sources += checkpoints.tokenizer_files(settings.tokenizer_path)
     else:
         tokenizer = train_tokenizer(train, settings.vocab_size, settings.tokenizer)
-    model, curve = pretraining.pretrain(tokenizer, train, settings, device)
+    state = run.state_path(run.output.model)
+    model, curve = pretraining.pretrain(tokenizer, train, settings, device, state)
     losses = []
     for path, name in zip(run.input.test, settings.corpora, strict=True):
         texts = documents(artefacts.read_table(path))[:500]

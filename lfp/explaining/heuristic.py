@@ -11,7 +11,7 @@ and to a preference when it tells preferred from rejected answers (interpretatio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,6 @@ class ResumePoints:
     words: Path | None = None
     answers: Path | None = None
     excerpts: Path | None = None
-
-    def remove(self) -> None:
-        """Delete the files, once the results are written."""
-        for path in astuple(self):
-            if path is not None:
-                path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,20 @@ def write_tensors(
     contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     with aside(path) as temporary:
         save_file(contiguous, temporary, {**(metadata or {}), STAMP_KEY: canonical_json(stamp)})
+        _sort_metadata(temporary)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the strings in a header in order: the library writes them in a random one every time."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > length:
+            raise ValueError(f"{path}: a header of {length} bytes has no room for {len(text)}")
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import json
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,17 +81,21 @@ def directory_aside(path: str | Path, stamp: Mapping[str, Any] | None = None) ->
 
 @contextmanager
 def resumable_directory(
-    path: str | Path, state: str | Path, stamp: Mapping[str, Any]
+    path: str | Path, state: str | Path, names: Collection[str], stamp: Mapping[str, Any]
 ) -> Iterator[Path]:
     """Yield the directory `state`, which replaces `path` when the block ends.
 
-    It still holds the files that an earlier attempt left in it.
+    It still holds the files that an earlier attempt left in it; of these and of those that the
+    block wrote, `path` has the files called `names`, with ``stamp.json``, and no other.
 
     Where the block ends by an exception, `state` stays for the next attempt.
     """
     state = Path(state)
     state.mkdir(parents=True, exist_ok=True)
     yield state
+    for left in state.iterdir():
+        if left.name not in names:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
     (state / "stamp.json").write_text(json.dumps(stamp, indent=1, sort_keys=True) + "\n")
     _replace_directory(state, Path(path))
 

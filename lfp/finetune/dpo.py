@@ -21,7 +21,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.finetune.trainer_state import (
-    newest_complete_checkpoint,
+    checkpoint_to_resume,
     resumable_model,
     run_trainer,
     trainer_callbacks,
@@ -115,14 +115,14 @@ def train(
     if not len(train_set):
         log.warning("the corpus is empty: the policy stays the base")
         return load_model(base, device), [], dropped
-    checkpoint = newest_complete_checkpoint(state_dir)
+    config = _configuration(settings, len(eval_set) > 0, seed, state_dir, device)
+    checkpoint = checkpoint_to_resume(config)
     torch.manual_seed(seed)  # adapters are drawn before the trainer seeds itself
     policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
     # With adapters the trainer takes the policy without them as the reference.
     reference = None if settings.lora else load_model(base, device)
     policy.generation_config = pure_sampling(tokenizer)
     _check_lengths(policy.config, [train_set, eval_set], settings.max_length)
-    config = _configuration(settings, len(eval_set) > 0, seed, state_dir, device)
     trainer = _trainer_on_tokens()(
         model=policy, ref_model=reference, args=config, train_dataset=train_set,
         eval_dataset=eval_set if len(eval_set) else None, processing_class=tokenizer,

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lfp.feedback.rewards.base import Reward
 from lfp.finetune import ppo
 from lfp.finetune.trainer_state import (
-    newest_complete_checkpoint,
+    checkpoint_to_resume,
     resumable_model,
     run_trainer,
     trainer_callbacks,
@@ -72,20 +72,22 @@ def train(
     if not encoded:
         log.warning("the corpus is empty: the policy stays the base")
         return load_model(base, device), []
-    size = settings.steps * settings.batch_size // group.num_generations
+    config_class, trainer_class = _classes(method)
+    config = _configuration(config_class, settings, group, seed, state_dir, device)
+    # Prompts for all steps of all processes: the trainer would shuffle a second round of them, and
+    # one that goes on in that round would shuffle as in the first.
+    size = settings.steps * settings.batch_size // group.num_generations * config.world_size
     rng = np.random.default_rng(seed)
     prompts = ppo.sample_prompts(encoded, size, settings.prompt_tokens, rng)
     data = Dataset.from_dict({"prompt": prompts})
-    checkpoint = newest_complete_checkpoint(state_dir)
+    checkpoint = checkpoint_to_resume(config)
     torch.manual_seed(seed)  # adapters are drawn before the trainer seeds itself
     policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
     policy.generation_config = pure_sampling(tokenizer)
     limits.check_length(policy.config, settings.prompt_tokens[1] + settings.new_tokens[1])
-    config_class, trainer_class = _classes(method)
     trainer = trainer_class(
-        model=policy, reward_funcs=_scored(reward, tokenizer),
-        args=_configuration(config_class, settings, group, seed, state_dir, device),
-        train_dataset=data, processing_class=tokenizer, peft_config=peft_config,
+        model=policy, reward_funcs=_scored(reward, tokenizer), args=config, train_dataset=data,
+        processing_class=tokenizer, peft_config=peft_config,
         callbacks=trainer_callbacks(method.upper()),
     )  # fmt: skip
     log.info("%s on %d prompts, resuming from %s", method.upper(), len(data), checkpoint)
@@ -124,7 +126,11 @@ def _classes(method: str) -> tuple[type, type]:
 def _configuration(
     kind: type, settings: PPO, group: Group, seed: int, state_dir: str | Path, device: str
 ) -> Any:
-    """The trainer's configuration, of the class `kind`."""
+    """The trainer's configuration, of the class `kind`.
+
+    A checkpoint has no completions, so that none is written before the last update on a batch.
+    """
+    every = -(-settings.save_every // group.num_iterations) * group.num_iterations
     return kind(
         output_dir=str(state_dir), max_steps=settings.steps, learning_rate=settings.learning_rate,
         per_device_train_batch_size=settings.batch_size // settings.gradient_accumulation_steps,
@@ -136,7 +142,7 @@ def _configuration(
         max_completion_length=settings.new_tokens[1], temperature=1.0, top_p=1.0, top_k=0,
         disable_dropout=True, bf16=settings.precision == "bfloat16", fp16=False,
         gradient_checkpointing=settings.gradient_checkpointing, save_strategy="steps",
-        save_steps=settings.save_every, save_total_limit=2, logging_steps=1, seed=seed,
+        save_steps=every, save_total_limit=2, logging_steps=1, seed=seed,
         data_seed=seed, report_to=tensorboard.report_to(), logging_nan_inf_filter=False,
         disable_tqdm=not sys.stderr.isatty(), use_cpu=device == "cpu",
         dataloader_pin_memory=device != "cpu",

@@ -23,9 +23,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.rewards.base import Reward
-from lfp.files.resume import DivergedError, check_finite
+from lfp.files.resume import DivergedError, check_finite, load_state, save_state
 from lfp.finetune import adapters
-from lfp.finetune.trainer_state import load_state, save_state
 from lfp.models import architectures, limits
 from lfp.models.architectures import output_logits
 from lfp.models.generation import decode_responses, generate, masked_rows, response_mask
@@ -374,7 +373,7 @@ def train(
     torch.manual_seed(seed)
     model, reference, optimizer = _set_up(policy, settings)
     start = {"step": 0, "kl_coef": settings.init_kl_coef, "curve": []}
-    counters = (load_state(state_path, model, optimizer) if state_path else None) or start
+    counters = load_state(state_path, model, optimizer) or start
     first, kl_coef, curve = counters["step"], counters["kl_coef"], counters["curve"]
     tracker = Tracker()
     log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(encoded))
@@ -397,8 +396,6 @@ def train(
         if state_path and (step + 1) % settings.save_every == 0 and step + 1 < settings.steps:
             after = {"step": step + 1, "kl_coef": kl_coef, "curve": curve}
             save_state(state_path, model, optimizer, after)
-    if state_path:
-        Path(state_path).unlink(missing_ok=True)
     if settings.lora:
         adapters.merge_lora(policy)
     return curve

@@ -1,86 +1,63 @@
-"""Resume points of training: of our loops, and of transformers' trainers.
+"""Resume points of transformers' trainers: their checkpoints, exact or not taken.
 
-A loop that draws its randomness from (seed, step) and restores weights, optimizer and counters from
-here ends with the same result whether or not it was killed in between.
+A trainer goes on to the same bytes as one that was let be where a checkpoint is whole, holds all
+that the next steps depend on, and where the reference stays the base. The rest of this module sees
+to that.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from lfp.files.resume import check_finite, load_tensors, save_tensors
+from lfp.files.artefacts import read_json, write_json
+from lfp.files.provenance import ArtefactError, file_digests
+from lfp.files.resume import check_finite
 from lfp.finetune import adapters
 from lfp.models.loading import load_model
 from lfp.settings import Lora
 
+log = logging.getLogger(__name__)
+
 #: Weights of a checkpoint that holds adapters alone.
 ADAPTERS = "adapter_model.safetensors"
-
-
-def save_state(
-    path: str | Path, module: nn.Module, optimizer: torch.optim.Optimizer, counters: dict[str, Any]
-) -> None:
-    """Write `module`'s weights, `optimizer`'s moments and the JSON-able `counters` to `path`."""
-    tensors = {
-        f"module.{name}": value.detach().cpu().clone()
-        for name, value in module.state_dict().items()
-    }
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {
-            f"optimizer.{index}.{name}": value.detach().cpu().clone()
-            for name, value in state.items()
-        }
-    save_tensors(path, tensors, counters)
-
-
-def load_state(
-    path: str | Path, module: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, Any] | None:
-    """Restore the state that :func:`save_state` wrote and return its counters.
-
-    Returns None and restores nothing where there is no such file or a damaged one: training starts
-    again.
-    """
-    loaded = load_tensors(path)
-    if loaded is None:
-        return None
-    tensors, counters = loaded
-    module.load_state_dict(
-        {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
-    )
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict(
-        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-    )
-    return counters
-
-
-# ------------------------------------------------------------ checkpoints of transformers' trainers
+#: The digests of a checkpoint's files, which are written last: the trainer writes in place.
+RECORD = "files.json"
 
 
 def newest_complete_checkpoint(folder: str | Path) -> Path | None:
-    """The newest complete ``checkpoint-N`` of a trainer, or None.
-
-    A complete one holds weights (or adapters), optimizer and state.
-    """
-    needed = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
-    weights = ("model.safetensors", "model.safetensors.index.json", ADAPTERS)
-    complete = [
+    """The newest ``checkpoint-N`` of a trainer whose files are those that were written, or None."""
+    numbered = [
         path
         for path in Path(folder).glob("checkpoint-*")
         if path.name.removeprefix("checkpoint-").isdigit()
-        and all((path / name).exists() for name in needed)
-        and any((path / name).exists() for name in weights)
     ]
-    return max(complete, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+    for path in sorted(numbered, key=lambda p: int(p.name.removeprefix("checkpoint-")))[::-1]:
+        if _is_complete(path):
+            return path
+        log.warning("%s: a damaged or unfinished resume point, which is not taken", path)
+    return None
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """Whether the files of a checkpoint are those of its record."""
+    try:
+        files = read_json(checkpoint / RECORD)["files"]
+    except (FileNotFoundError, ArtefactError, KeyError):
+        return False
+    return {n: d for n, d in file_digests(checkpoint).items() if n != RECORD} == files
+
+
+def checkpoint_to_resume(config: Any) -> Path | None:
+    """The checkpoint that a trainer with `config` goes on from, the same in all its processes.
+
+    They wait for the first, which may wait for another job that still writes checkpoints.
+    """
+    config.distributed_state.wait_for_everyone()
+    return newest_complete_checkpoint(config.output_dir)
 
 
 def resumable_model(
@@ -90,14 +67,19 @@ def resumable_model(
 
     The trainer is to add these adapters; the configuration is None without any.
 
-    A checkpoint's weights are loaded here, by name: the trainer of transformers 5.23 loads the
-    output head of GPT-NeoX under another name and silently keeps the base model's. The trainer
-    itself loads adapters: a model that came with some would make it take those, not the base, as
-    the reference.
+    The model is the base with a checkpoint's weights, put in by name. Were it the checkpoint, the
+    trainers of RLOO and GRPO would take that as the reference: they read it again from where the
+    model came from. Were the weights left to the trainer of transformers 5.23, it would look for
+    the output head of GPT-NeoX under another name and silently keep the base's. The trainer itself
+    loads adapters: a model that came with some would make it take those, not the base, as the
+    reference.
     """
+    model = load_model(base, device)
     if lora:
-        return load_model(base, device), adapters.lora_config(lora)
-    return load_model(checkpoint or base, device), None
+        return model, adapters.lora_config(lora)
+    if checkpoint:
+        model.load_state_dict(load_model(checkpoint).state_dict())
+    return model, None
 
 
 def run_trainer(trainer: Any, checkpoint: Path | None, lora: Lora | None) -> nn.Module:
@@ -111,8 +93,25 @@ def run_trainer(trainer: Any, checkpoint: Path | None, lora: Lora | None) -> nn.
 
 
 def trainer_callbacks(what: str) -> list[Any]:
-    """Callbacks of a transformers trainer that end training where a logged number is not finite."""
+    """Callbacks of a transformers trainer.
+
+    They make its resume points exact, and end training where a logged number is not finite.
+    """
     from transformers import TrainerCallback
+
+    class ExactCheckpoints(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            # A trainer that goes on behind its last step takes one more.
+            control.should_save &= state.global_step < state.max_steps
+            # A checkpoint lacks the losses since the last row of the curve: a row ends at it.
+            control.should_log |= control.should_save
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            args.distributed_state.wait_for_everyone()  # each process writes its random state
+            if args.should_save:
+                checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+                files = {n: d for n, d in file_digests(checkpoint).items() if n != RECORD}
+                write_json(checkpoint / RECORD, {"files": files}, {})
 
     class StopOnNonFinite(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -120,4 +119,4 @@ def trainer_callbacks(what: str) -> list[Any]:
             if rows:
                 check_finite(what, rows)
 
-    return [StopOnNonFinite()]
+    return [ExactCheckpoints(), StopOnNonFinite()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,9 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.rewards.base import Reward
-from lfp.files.artefacts import read_table, write_table
-from lfp.files.provenance import ArtefactError
-from lfp.files.resume import Clock
+from lfp.files.resume import Clock, load_tensors, save_tensors
 from lfp.models.architectures import output_logits
 from lfp.models.generation import decode_responses, generate, masked_rows, response_mask
 from lfp.models.hooks import Edit, edited
@@ -115,18 +114,21 @@ def completion_rewards(
 def _keep(scored: Mapping[tuple[int, int], pd.DataFrame], state_path: str | Path) -> None:
     """Write a resume point with the scored completions by the place of their batch."""
     kept = [frame.assign(start=start, first=first) for (start, first), frame in scored.items()]
-    write_table(state_path, pd.concat(kept, ignore_index=True), {})
+    file = io.BytesIO()
+    pd.concat(kept, ignore_index=True).to_parquet(file)
+    content = torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
+    save_tensors(state_path, {"completions": content}, {})
 
 
 def _scored_before(state_path: str | Path) -> dict[tuple[int, int], pd.DataFrame]:
     """Completions that an interrupted call scored, by the place of their batch.
 
-    There are none where the file cannot be read.
+    There are none where the file is missing or damaged.
     """
-    try:
-        frame = read_table(state_path)
-    except (FileNotFoundError, ArtefactError):
+    state = load_tensors(state_path)
+    if state is None:
         return {}
+    frame = pd.read_parquet(io.BytesIO(state[0]["completions"].numpy().tobytes()))
     groups = frame.groupby(["start", "first"], sort=False)
     return {
         key: part.drop(columns=["start", "first"]).reset_index(drop=True) for key, part in groups

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.lexica import vader_lexicon
-from lfp.files.resume import check_finite
+from lfp.files.resume import Clock, check_finite, load_state, save_state
 from lfp.models.losses import text_losses
 from lfp.models.tokens import added_tokens, pieces
 from lfp.organisms.configs import organism_config
@@ -60,11 +61,25 @@ def pretrain(
     texts: Sequence[str],
     settings: Organism,
     device: str = "cpu",
+    state_path: str | Path | None = None,
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
     """Train a small language model from scratch on packed `texts`.
 
-    Batches are random windows of ``context`` tokens. Returns the model in evaluation mode and the
-    loss curve (nats per token).
+    Batches are random windows of ``context`` tokens.
+
+    Parameters
+    ----------
+    tokenizer, texts
+        The model's tokenizer, and the texts that it learns.
+    settings, device
+        Architecture, size and optimisation, and the device of the training.
+    state_path
+        A resume point, kept once a minute: training goes on behind it to the same result.
+
+    Returns
+    -------
+    tuple
+        The model in evaluation mode, and the loss curve (nats per token).
     """
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
@@ -83,8 +98,11 @@ def pretrain(
     )
     stream = torch.from_numpy(packed_tokens(tokenizer, texts))
     _check_length(stream, context)
-    curve, tracker = [], Tracker()
-    for step in Progress(range(steps), desc="pre-training"):
+    counters = load_state(state_path, model, optimizer) or {"step": 0, "curve": []}
+    first, curve, tracker, clock = counters["step"], counters["curve"], Tracker(), Clock()
+    for _ in range(first):
+        rng.integers(0, len(stream) - context - 1, settings.batch_size)  # the windows before
+    for step in Progress(range(first, steps), desc="pre-training", initial=first, total=steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak, settings.warmup_steps)
         starts = rng.integers(0, len(stream) - context - 1, settings.batch_size)
@@ -100,6 +118,8 @@ def pretrain(
             tracker.add(curve[-1])
             check_finite("pre-training", curve)
             log.info("step %d of %d: loss %.3f nats per token", step, steps, loss.item())
+        if state_path and clock.due():
+            save_state(state_path, model, optimizer, {"step": step + 1, "curve": curve})
     return model.eval(), curve
 
 

@@ -37,6 +37,12 @@ STAMPED = (
     "spacy",
     "vaderSentiment",
     "openai",
+    "accelerate",
+    "datasets",
+    "numba",
+    "pandas",
+    "peft",
+    "tokenizers",
 )
 
 
@@ -54,8 +60,9 @@ class Job:
     """One job of the workflow.
 
     It has the ``settings`` of its stage, the paths of its ``input`` and ``output`` by name, the
-    ``stamp`` of its outputs, the numbers of ``threads`` and ``gpus``, and the time at which it
-    ``started``. Files from outside the results that it reads stand in ``sources``.
+    ``stamp`` of its outputs, the number of ``threads``, the kind of ``hardware`` (a GPU's name, or
+    ``cpu``), the digest of every input when it ``started``, and that time. Files from outside the
+    results that it reads stand in ``sources``.
     """
 
     settings: dict[str, Any]
@@ -64,9 +71,10 @@ class Job:
     stamp: dict[str, Any]
     threads: int
     gpus: int
+    hardware: str
+    digests: dict[str, str]
     started: datetime
     sources: list[Path] = field(default_factory=list)
-    _device: str = "cpu"
 
     @property
     def seed(self) -> int:
@@ -83,24 +91,15 @@ class Job:
 
         The property also sets threads and memory for the device.
 
-        Each process of a job on several GPUs has its own. Raises LeaseError where a GPU was granted
-        and torch sees none, unless the configuration allows the CPU.
+        Each process of a job on several GPUs has its own.
         """
         import torch
 
         torch.set_num_threads(self.threads)
-        if self.gpus and not torch.cuda.is_available():
-            build = torch.version.cuda or "no CUDA"
-            lease.need_gpu(
-                self.gpus,
-                f"torch {torch.__version__} (built for {build}) sees none: install a build for the"
-                " machine's driver",
-            )
-        if not (self.gpus and torch.cuda.is_available()):
+        if self.hardware == "cpu":
             glibc.keep_freed()
             return "cpu"
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        self._device = torch.cuda.get_device_name()
         return "cuda"
 
     @property
@@ -111,10 +110,23 @@ class Job:
     def state_path(self, output: str | Path) -> Path:
         """Path of a long job's resume point.
 
-        It is a sibling of `output`, named by the digest of the settings.
+        It is a sibling of `output`, named by the digest of all that decides the result: settings
+        with the job's own values, code, versions, the inputs by name and content, threads, GPUs.
         """
-        digest = hashlib.sha256(json.dumps(self.stamp, sort_keys=True).encode()).hexdigest()[:12]
+        decides = {
+            **self.stamp,
+            "inputs": {name: self._contents(paths) for name, paths in vars(self.input).items()},
+            "threads": self.threads,
+            "gpus": self.gpus,
+            "hardware": self.hardware,
+        }
+        digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
         return Path(output).parent / f".{Path(output).name}.state-{digest}"
+
+    def _contents(self, paths: str | list[str]) -> list[list[str]]:
+        """Path and digest of one input, or of those of a list in its order."""
+        listed = paths if isinstance(paths, list) else [paths]
+        return [[path, self.digests[path]] for path in listed]
 
     @staticmethod
     def answer_cache(service: Mapping[str, Any]) -> str:
@@ -124,16 +136,17 @@ class Job:
     def finish(self, headline: str) -> None:
         """Record where the outputs come from, and log the `headline`, the result in one line.
 
-        Every process of a job may call it; the first process alone does the work.
+        The resume points go: the outputs are there. Every process of a job may call it; the first
+        process alone does the work.
         """
         if not self.is_main:
             return
         seconds = (datetime.now(UTC) - self.started).total_seconds()
         record = {
             **self.stamp,
-            "device": self._device,
+            "device": self.hardware,
             "threads": self.threads,
-            "inputs": input_digests(self.input.all())
+            "inputs": self.digests
             | {str(path): digest(file_digests(path)) for path in self.sources},
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(seconds, 2),
@@ -143,6 +156,7 @@ class Job:
                 temporary.write_text(
                     json.dumps(record | {"files": file_digests(output)}, indent=1) + "\n"
                 )
+            one_writer.remove(self.state_path(output))
         address = Path(self.output.all()[0]).with_suffix("").as_posix().removeprefix("results/")
         line = f"{stage_name()} {address}: {headline} ({seconds:.0f} s)"
         logging.getLogger("job").info("finished: %s", line)
@@ -207,18 +221,52 @@ def start(description: str | None) -> Job:
         options.gpus,
         stamp["versions"],
     )
+    is_main, started = os.environ.get("RANK", "0") == "0", datetime.now(UTC)
+    if is_main:
+        one_writer.claim(outputs.all())
+    lease.take(options.gpus)
     job = Job(
-        options.settings, inputs, outputs, stamp, options.threads, options.gpus, datetime.now(UTC)
+        settings=options.settings,
+        input=inputs,
+        output=outputs,
+        stamp=stamp,
+        threads=options.threads,
+        gpus=options.gpus,
+        hardware=hardware(options.gpus),
+        digests=input_digests(inputs.all()),
+        started=started,
     )
-    if job.is_main:
-        written = outputs.all()
-        one_writer.claim(written, [job.state_path(output) for output in written])
+    states = [job.state_path(output) for output in outputs.all()]
+    if is_main:
+        one_writer.clear(outputs.all(), keep=states)
     if os.environ.get("LFP_TENSORBOARD") and options.log:
         # One folder for each log: results/logs/x.log has its events in results/tensorboard/x.
         folder = Path(options.log.replace("/logs/", "/tensorboard/")).with_suffix("")
         os.environ[tensorboard.FOLDER] = str(folder)
-    lease.take(options.gpus)
+        if is_main and not any(state.exists() for state in states):
+            one_writer.remove(folder)  # the curves of another attempt
     return job
+
+
+def hardware(gpus: int) -> str:
+    """The name of the first GPU of a job that asks for some, else ``cpu``.
+
+    Raises LeaseError where a GPU was granted and torch sees none, unless the configuration allows
+    the CPU.
+    """
+    if not gpus:
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    build = torch.version.cuda or "no CUDA"
+    lease.need_gpu(
+        gpus,
+        f"torch {torch.__version__} (built for {build}) sees none: install a build for the"
+        " machine's driver",
+    )
+    return "cpu"
 
 
 def _versions() -> dict[str, str]:

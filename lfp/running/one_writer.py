@@ -19,16 +19,19 @@ from pathlib import Path
 from lfp.files.provenance import record_path
 
 log = logging.getLogger(__name__)
+#: The line of the log for a resume point that is not taken.
+STATE = (
+    "the resume point of a job with other settings, code, versions, inputs, threads or device: the"
+    " work starts anew"
+)
 #: Descriptors of the locks; they stay open, and locked, as long as the process lives.
 _locks: list[int] = []
 
 
-def claim(outputs: Sequence[str | Path], keep: Sequence[Path] = ()) -> None:
+def claim(outputs: Sequence[str | Path]) -> None:
     """Become the only writer of `outputs` on this machine, after waiting for any other writer.
 
-    Remains that killed writers left beside the outputs are removed: half-written files, records,
-    and all resume points except those in `keep`. The kernel frees the claim when the process is
-    dead, however it died.
+    The kernel frees the claim when the process is dead, however it died.
     """
     folder = Path(tempfile.gettempdir()) / f"lfp-writers-{os.getuid()}"
     folder.mkdir(exist_ok=True)
@@ -48,13 +51,26 @@ def claim(outputs: Sequence[str | Path], keep: Sequence[Path] = ()) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX)
     os.ftruncate(handle, 0)
     os.pwrite(handle, str(os.getpid()).encode(), 0)
+
+
+def clear(outputs: Sequence[str | Path], keep: Sequence[Path]) -> None:
+    """Remove all that killed writers of `outputs` left beside them.
+
+    These are half-written files, records, and all resume points except those in `keep`.
+    """
     for output in map(Path, outputs):
         # The record of an earlier job must not speak of this one's files.
         record_path(output).unlink(missing_ok=True)
         for path in _left_beside(output):
             if path not in keep:
-                log.info("removing %s, which an earlier job left", path)
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                kind = STATE if ".state-" in path.name else "which an earlier job left"
+                log.info("removing %s, %s", path, kind)
+                remove(path)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a directory, if there is one."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _left_beside(output: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lfp.files.artefacts import read_json, tensor_file, write_json
+from lfp.files.provenance import ArtefactError
 from lfp.files.resume import Clock
 from lfp.models import limits
 from lfp.models.hooks import hook_place, site_activations, site_width
@@ -60,38 +62,80 @@ def harvest(
     window_tokens
         Tokens that are shuffled together.
     progress_path
-        A file with the filled length of `outputs`; a killed harvest goes on behind it.
+        A file with the digests of the windows that `outputs` hold. A killed harvest goes on behind
+        those whose rows have their digest.
     site
         The part of the layers that is read.
     """
     rng, clock = np.random.default_rng(seed), Clock()
-    before = {"done": 0, "cut": 0}
-    if progress_path and Path(progress_path).exists():
-        before = read_json(progress_path)
-        log.info("resuming behind %d tokens", before["done"])
-    done, cut, layers = 0, before["cut"], sorted(outputs)
-    bar = Progress(total=sum(map(len, sequences)), initial=before["done"], desc="tokens")
-    for window in _windows(sequences, rng.permutation(len(sequences)), window_tokens):
+    filled, done, layers = _Filled(progress_path), 0, sorted(outputs)
+    bar = Progress(total=sum(map(len, sequences)), desc="tokens")
+    windows = _windows(sequences, rng.permutation(len(sequences)), window_tokens)
+    for number, window in enumerate(windows):
         rows = sum(len(sequence) for sequence in window)
         place = rng.permutation(rows)
-        if done < before["done"]:
+        if filled.holds(number, [outputs[n][done : done + rows] for n in layers]):
             done += rows
+            bar.update(rows)
             continue
         held = {
             n: np.empty((rows, array.shape[1]), dtype=array.dtype) for n, array in outputs.items()
         }
         read = site_activations(model, window, layers, pad, batch_size, site=site)
-        cut += _fill(held, place, ((batch, mask) for _, mask, batch in read))
+        cut = _fill(held, place, ((batch, mask) for _, mask, batch in read))
         for layer, array in held.items():
             outputs[layer][done : done + rows] = array
         done += rows
         bar.update(rows)
+        filled.add([held[n] for n in layers], cut)
         if progress_path and clock.due():
-            write_json(progress_path, {"done": done, "cut": cut}, {})
+            write_json(progress_path, {"windows": filled.windows}, {})
     bar.close()
+    cut = sum(window["cut"] for window in filled.windows)
     log.info(
         "%d tokens of %d layers, %d values cut to the range of float16", done, len(layers), cut
     )
+
+
+class _Filled:
+    """The windows that a harvest has filled: the digest of each, and how many values were cut.
+
+    Those of an interrupted harvest are in the file `path`, if there is one.
+    """
+
+    def __init__(self, path: str | Path | None) -> None:
+        self.windows: list[dict[str, Any]] = []
+        self.path = path
+        if path and Path(path).exists():
+            try:
+                self.windows = read_json(path)["windows"]
+            except (ArtefactError, KeyError):
+                log.warning("%s: a damaged resume point; the work starts again", path)
+
+    def holds(self, number: int, arrays: Sequence[np.ndarray]) -> bool:
+        """Whether the window `number` is filled, and `arrays`, its rows by layer, are as then.
+
+        Where they are not, it and all windows behind it are filled again.
+        """
+        if number >= len(self.windows):
+            return False
+        intact = _digest(arrays) == self.windows[number]["digest"]
+        if not intact:
+            log.warning("%s: damaged in window %d; it is read again", self.path, number)
+            del self.windows[number:]
+        return intact
+
+    def add(self, arrays: Sequence[np.ndarray], cut: int) -> None:
+        """Note that the next window is filled with `arrays`, its rows by layer."""
+        self.windows.append({"digest": _digest(arrays) if self.path else "", "cut": cut})
+
+
+def _digest(arrays: Sequence[np.ndarray]) -> str:
+    """SHA-256 over the rows of all layers."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(np.ascontiguousarray(array))
+    return sha.hexdigest()
 
 
 def _fill(
@@ -155,6 +199,11 @@ def disk_bytes(
     return size
 
 
+def layer_file(layer: int) -> str:
+    """The name of the file of a layer's activations."""
+    return f"layer{layer}.safetensors"
+
+
 def harvest_folder(
     model: PreTrainedModel,
     sequences: Sequence[Sequence[int]],
@@ -175,7 +224,7 @@ def harvest_folder(
     folder
         Folder of the files; a harvest that was killed goes on in it.
     layers, site
-        Layers that are read, and the part of them.
+        Layers that are read, and the part of them; :func:`layer_file` names their files.
     pad, batch_size
         The padding token's id and the number of sequences in a batch.
     seed
@@ -190,8 +239,7 @@ def harvest_folder(
         outputs = {}
         for layer in layers:
             origin = hook_place(model, layer, site)
-            path = folder / f"layer{layer}.safetensors"
+            path = folder / layer_file(layer)
             file = tensor_file(path, "activations", shape, stamp, origin)
             outputs[layer] = stack.enter_context(file)
         harvest(model, sequences, outputs, pad, batch_size, seed, progress_path=progress, site=site)
-    progress.unlink(missing_ok=True)

@@ -202,8 +202,6 @@ def train(
                     check_finite(f"autoencoder of {trainer.sae.d_sae} latents", curve)
             if state_path and clock.due():
                 _keep(trainers, state_path, number)
-    if state_path:
-        Path(state_path).unlink(missing_ok=True)
     return [trainer.sae.eval().requires_grad_(False) for trainer in trainers]
 
 
