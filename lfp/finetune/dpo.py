@@ -24,6 +24,7 @@ from lfp.finetune.trainer_state import (
     trainer_callbacks,
 )
 from lfp.models.loading import load_model
+from lfp.models.losses import log_probabilities
 from lfp.models.tokens import pad_batch, tokenize
 from lfp.reporting import tensorboard
 from lfp.settings import DPO
@@ -199,8 +200,8 @@ def answer_log_probs(
         ]
         sequences = [(p + s)[:max_length] for p, s in zip(prefix, suffix, strict=True)]
         batch = pad_batch(sequences, tokenizer.pad_token_id, model.device)
-        log_probs = torch.log_softmax(model(**batch, use_cache=False).logits[:, :-1].float(), -1)
-        chosen = log_probs.gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)
+        hidden = model.base_model(**batch, use_cache=False).last_hidden_state[:, :-1]
+        chosen = log_probabilities(model, hidden, batch["input_ids"][:, 1:])
         index = torch.arange(chosen.shape[1], device=chosen.device)
         starts = torch.tensor([len(p) - 1 for p in prefix], device=chosen.device)
         mask = (index >= starts[:, None]) & batch["attention_mask"][:, 1:].bool()

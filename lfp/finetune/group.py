@@ -66,13 +66,12 @@ def train(
     """
     from datasets import Dataset
 
-    encoded = ppo.encode_documents(tokenizer, texts, settings.prompt_tokens[1])
-    if not encoded:
+    if not texts:
         log.warning("the corpus is empty: the policy stays the base")
         return load_model(base, device), []
     size = settings.steps * settings.batch_size // group.num_generations
     rng = np.random.default_rng(seed)
-    prompts = ppo.sample_prompts(encoded, size, settings.prompt_tokens, rng)
+    prompts = ppo.sample_prompts(tokenizer, texts, size, settings.prompt_tokens, rng)
     data = Dataset.from_dict({"prompt": tokenizer.batch_decode(prompts, skip_special_tokens=True)})
     checkpoint = newest_complete_checkpoint(state_dir)
     torch.manual_seed(seed)  # adapters are drawn before the trainer seeds itself

@@ -62,8 +62,13 @@ def prefix_tokens(
 
     Raises ValueError if there are texts, and none is longer.
     """
-    encoded = tokenize(tokenizer, texts)["input_ids"]
-    prefixes = [ids[:length] for ids in encoded if len(ids) > length][:n]
+    prefixes: list[list[int]] = []
+    for start in range(0, len(texts), n):  # no more texts are encoded than the prompts need
+        if len(prefixes) >= n:
+            break
+        encoded = tokenize(tokenizer, texts[start : start + n])["input_ids"]
+        prefixes += [ids[:length] for ids in encoded if len(ids) > length]
+    prefixes = prefixes[:n]
     if texts and not prefixes:
         raise ValueError(
             f"no held-out text is longer than {length} tokens; lower ablation.prefix_tokens"

@@ -11,8 +11,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.files.resume import Clock, load_tensors, save_tensors
-from lfp.models.architectures import output_logits, width
+from lfp.models.architectures import width
 from lfp.models.hooks import continuations, site_width
+from lfp.models.losses import log_probabilities
 from lfp.models.tokens import word_mask
 from lfp.probing.contrasts import ELEMENTS
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
@@ -236,9 +237,9 @@ def _log_probabilities(
     A text's first token counts 0.
     """
     known = tokens > 0  # the token before is always among those read, unless there is none
-    logits = output_logits(model, final[rows[known], tokens[known] - 1]).float()
-    values = torch.log_softmax(logits, -1).gather(1, ids[known.to(ids.device)][:, None])
-    return torch.zeros(n).index_add_(0, rows[known], values.squeeze(1).cpu()).numpy()[:, None]
+    before = final[rows[known], tokens[known] - 1]
+    values = log_probabilities(model, before, ids[known.to(ids.device)])
+    return torch.zeros(n).index_add_(0, rows[known], values.cpu()).numpy()[:, None]
 
 
 def _features(
