@@ -11,24 +11,25 @@ def main() -> None:
     device, layers, site = run.device, run.settings["layers"], run.settings["site"]
     from lfp.models.hooks import site_width
     from lfp.models.loading import load_model, load_tokenizer
-    from lfp.models.tokens import encode
-    from lfp.sae.harvest import disk_bytes, harvest_folder
+    from lfp.models.tokens import added_tokens, encode
+    from lfp.sae.harvest import disk_bytes, harvest_folder, harvested_tokens
 
     settings = Activations.of(run.settings)
     tokenizer = load_tokenizer(run.input.model)
     model = load_model(run.input.model, device, run.settings["dtype"])
     texts = documents(artefacts.read_table(run.input.corpus))[: -settings.held_out_texts]
     sequences = encode(tokenizer, texts[: settings.texts], settings.max_tokens)
-    tokens, n = sum(map(len, sequences)), len(layers)
-    size = disk_bytes(sequences, n, site_width(model, site), settings.max_disk_gb)
+    added, n = len(added_tokens(tokenizer)[0]), len(layers)
+    tokens = harvested_tokens(sequences, added)
+    size = disk_bytes(tokens, n, site_width(model, site), settings.max_disk_gb)
     print(f"activations: {tokens} tokens, {n} layers, {size / 1e9:.3g} GB on disk")
     state = run.state_path(run.output.activations)
     with writing.resumable_directory(run.output.activations, state, run.stamp) as folder:
-        harvest_folder(
+        outliers = harvest_folder(
             model, sequences, folder, layers, tokenizer.pad_token_id, settings.batch_size, run.seed,
-            run.stamp, site,
+            run.stamp, site, added, settings.outlier_norm,
         )  # fmt: skip
-    run.finish(f"{tokens} tokens of {n} layers, {size / 1e9:.3g} GB")
+    run.finish(f"{tokens} tokens of {n} layers, {size / 1e9:.3g} GB, {outliers} outliers")
 
 
 if __name__ == "__main__":

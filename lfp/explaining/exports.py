@@ -57,7 +57,7 @@ def active_features(
             ids = torch.from_numpy(windows[start : start + batch_size]).to(model.device)
             model.base_model(input_ids=ids, use_cache=False)
             for layer, sae in autoencoders.items():
-                code = sae.encode(outputs[layer].reshape(*ids.shape, -1).float())
+                code = sae.latents(outputs[layer].reshape(*ids.shape, -1).float())
                 places = code.nonzero()
                 values = code[tuple(places.T)].cpu().numpy()
                 yield layer, places.cpu().numpy() + np.array([start, 0, 0]), values

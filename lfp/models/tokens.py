@@ -53,6 +53,16 @@ def encode(
     return [ids for ids in encoded["input_ids"] if ids]
 
 
+def added_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Ids of the tokens that `tokenizer` adds in front of every text, and behind it."""
+    for text in ("a", "0", ".", *tokenizer.get_vocab()):
+        [encoding] = tokenizer([text]).encodings
+        places = [i for i, added in enumerate(encoding.special_tokens_mask) if not added]
+        if places:
+            return encoding.ids[: places[0]], encoding.ids[places[-1] + 1 :]
+    raise ValueError(f"{tokenizer.name_or_path}: this tokenizer gives no text any token")
+
+
 def word_mask(offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
     """Indices of the tokens whose characters overlap [`start`, `end`): the pieces of one word."""
     return [

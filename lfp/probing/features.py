@@ -171,6 +171,8 @@ def element_features(
     done, clock, pad = counters["batches"], Clock(), tokenizer.pad_token_id
     rows_at_once = max(1, batch_size // len(elements))
     random = {n: sae.untrained(n) for n, sae in autoencoders.items() if "random_code" in kinds}
+    for n, sae in random.items():
+        sae.largest_norm = autoencoders[n].largest_norm  # the activations are the same
     for rows, outputs, final in continuations(
         model, texts.sequences, texts.shared, sorted(autoencoders), pad, rows_at_once, first=done,
         site=site_of(autoencoders),
@@ -256,7 +258,7 @@ def _features(
     if kind == "raw":
         return torch.cat(list(inputs.values()), 1)
     saes = random if kind == "random_code" else autoencoders
-    codes = {layer: saes[layer].encode(x) for layer, x in inputs.items()}
+    codes = {layer: saes[layer].latents(x) for layer, x in inputs.items()}
     if kind == "reconstruction":
         return torch.cat([saes[layer].decode(code) for layer, code in codes.items()], 1)
     return torch.cat(list(codes.values()), 1)

@@ -41,19 +41,25 @@ class Reconstruction:
 
     ``l0``: mean number of active latents per token; ``mse``: mean over tokens and dimensions;
     ``fvu``: squared error over the variance about the mean (0 for a perfect autoencoder, 1 for the
-    mean); ``dead_fraction``: share of latents that are active on no token.
+    mean); ``dead_fraction``: share of latents that are active on no token. Outliers
+    (:mod:`lfp.sae.outliers`) count in none of them.
     """
 
     def __init__(self, sae: SparseAutoencoder) -> None:
         self.sae = sae
-        self.tokens, self.active, self.error = 0, 0.0, 0.0
+        self.tokens, self.left_out, self.active, self.error = 0, 0, 0.0, 0.0
         self.alive = torch.zeros(sae.d_sae, dtype=torch.bool, device=sae.b_dec.device)
         self.origin = self.shift = self.square = None
 
     @torch.no_grad()
     def add(self, x: torch.Tensor) -> None:
-        """Take in `x` [token, d_in]."""
+        """Take in `x` [token, d_in], and count its outliers as ``left_out``."""
         x = x.float()
+        inside = self.sae.within(x)
+        self.left_out += int((~inside).sum())
+        x = x[inside]
+        if not len(x):
+            return
         code = self.sae.encode(x)
         active = code > 0
         self.tokens += len(x)
@@ -85,6 +91,11 @@ class Reconstruction:
         }
 
 
+def _zeroed(sae: SparseAutoencoder) -> Edit:
+    """An edit that sets the activations to 0 that `sae` stands for."""
+    return lambda x: sae.spliced(x, torch.zeros_like(x))
+
+
 #: Metrics that are None where no text was read.
 CROSS_ENTROPIES = ("ce_clean", "ce_reconstructed", "ce_zero", "loss_recovered")
 
@@ -95,6 +106,7 @@ def evaluate(
     sequences: Sequence[Sequence[int]],
     pad: int,
     batch_size: int,
+    added: int = 0,
 ) -> dict[int, list[dict[str, float | None]]]:
     """Fidelity of autoencoders to a model's activations, and the cross-entropy that they keep.
 
@@ -102,6 +114,9 @@ def evaluate(
     / (CE_zero - CE_clean), with the activations replaced by 0 and by the reconstruction: 1 for a
     perfect autoencoder. ``layer_needed`` is false where taking the activations away raises the
     cross-entropy by less than 1 %: a ratio of two such small numbers says nothing.
+
+    Outliers, and the tokens that the tokenizer adds in front, count in no metric of activations but
+    in ``left_out``. Where activations are replaced, outliers stay as they are.
 
     Parameters
     ----------
@@ -113,6 +128,8 @@ def evaluate(
         Token ids of held-out texts; without any, all metrics are None.
     pad, batch_size
         The padding token's id and the number of sequences in a batch.
+    added
+        Number of tokens that the tokenizer adds in front of a text.
 
     Returns
     -------
@@ -126,11 +143,15 @@ def evaluate(
     for _, mask, outputs in site_activations(
         model, sequences, sorted(autoencoders), pad, batch_size, site=site
     ):
+        ordinary = mask.clone()
+        ordinary[:, :added] = False
         for layer, group in read.items():
             for reconstruction in group:
-                reconstruction.add(outputs[layer][mask])
+                reconstruction.add(outputs[layer][ordinary])
+                reconstruction.left_out += int(mask[:, :added].sum())
     if not sequences:
-        nothing = dict.fromkeys(CROSS_ENTROPIES) | {"layer_needed": False, "tokens": 0}
+        nothing = dict.fromkeys(CROSS_ENTROPIES)
+        nothing |= {"layer_needed": False, "tokens": 0, "left_out": 0}
         return {layer: [r.metrics() | nothing for r in group] for layer, group in read.items()}
 
     def loss(edits: dict[int, Edit]) -> float:
@@ -139,7 +160,7 @@ def evaluate(
     clean = loss({})
     result = {}
     for layer, group in read.items():
-        zero = loss({layer: torch.zeros_like})
+        zero = loss({layer: _zeroed(group[0].sae)})
         kept = [loss({layer: reconstruction.sae.reconstruct}) for reconstruction in group]
         result[layer] = [
             {
@@ -150,6 +171,7 @@ def evaluate(
                 "loss_recovered": (zero - remaining) / (zero - clean) if zero != clean else 1.0,
                 "layer_needed": zero > 1.01 * clean,
                 "tokens": reconstruction.tokens,
+                "left_out": reconstruction.left_out,
             }
             for reconstruction, remaining in zip(group, kept, strict=True)
         ]

@@ -149,6 +149,7 @@ def train(
     device: str = "cpu",
     threads: int = 1,
     state_path: str | Path | None = None,
+    rows: np.ndarray | None = None,
 ) -> list[SparseAutoencoder]:
     """Train autoencoders of several sizes on the same activations with Adam (paper section 3.2).
 
@@ -170,6 +171,8 @@ def train(
         Device of the training, and threads of the sparse kernels on a CPU.
     state_path
         A resume point, kept once a minute: training goes on behind it to the same result.
+    rows
+        Indices of the activations that are learned from, ascending; None for all of them.
 
     Returns
     -------
@@ -181,17 +184,20 @@ def train(
     DivergedError
         Where a loss is not finite at the end of an epoch.
     """
-    trainers = _trainers(activations.shape, sizes, settings, seed, device, threads)
-    starts = np.arange(0, len(activations), settings.batch_size)
+    tokens = len(activations) if rows is None else len(rows)
+    shape = (tokens, activations.shape[1])
+    trainers = _trainers(shape, sizes, settings, seed, device, threads)
+    starts = np.arange(0, tokens, settings.batch_size)
     rng, clock, curve, tracker = np.random.default_rng(seed), Clock(), [], Tracker()
     order = [start for _ in range(settings.epochs) for start in rng.permutation(starts)]
     first = _restore(trainers, state_path) if state_path else 0
     title = f"autoencoders of {', '.join(map(str, sizes))}"
     with Progress(total=len(order), initial=first, desc=title) as bar:
         for number, start in enumerate(order[first:], first + 1):
-            rows = np.array(activations[start : start + settings.batch_size])
+            part = slice(start, start + settings.batch_size)
+            read = np.array(activations[part] if rows is None else activations[rows[part]])
             # A GPU receives float16 as on disk, half the bytes.
-            batch = torch.from_numpy(rows).to(device).float()
+            batch = torch.from_numpy(read).to(device).float()
             for trainer in trainers:
                 trainer.step(batch)
             bar.update()
