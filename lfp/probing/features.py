@@ -170,9 +170,7 @@ def element_features(
     result = {name: value.numpy() for name, value in tensors.items()}
     done, clock, pad = counters["batches"], Clock(), tokenizer.pad_token_id
     rows_at_once = max(1, batch_size // len(elements))
-    random = {n: sae.untrained(n) for n, sae in autoencoders.items() if "random_code" in kinds}
-    for n, sae in random.items():
-        sae.largest_norm = autoencoders[n].largest_norm  # the activations are the same
+    random = _untrained(autoencoders) if "random_code" in kinds else {}
     for rows, outputs, final in continuations(
         model, texts.sequences, texts.shared, sorted(autoencoders), pad, rows_at_once, first=done,
         site=site_of(autoencoders),
@@ -189,6 +187,15 @@ def element_features(
             kept = {name: torch.from_numpy(value) for name, value in result.items()}
             save_tensors(state_path, kept, {"batches": done})
     return result | texts.lengths(triples)
+
+
+def _untrained(autoencoders: Mapping[int, SparseAutoencoder]) -> dict[int, SparseAutoencoder]:
+    """Untrained autoencoders by layer, of the same activations and thus of the same outliers."""
+    result = {}
+    for layer, sae in autoencoders.items():
+        result[layer] = sae.untrained(layer)
+        result[layer].largest_norm = sae.largest_norm
+    return result
 
 
 def _put(

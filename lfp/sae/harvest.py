@@ -81,9 +81,7 @@ def harvest(
         if done < before["done"]:
             done += rows
             continue
-        held = {
-            n: np.empty((rows, array.shape[1]), dtype=array.dtype) for n, array in outputs.items()
-        }
+        held = {n: np.empty((rows, a.shape[1]), dtype=a.dtype) for n, a in outputs.items()}
         read = site_activations(model, window, layers, pad, batch_size, site=site)
         cut += _fill(held, place, read, added)
         for layer, array in held.items():
@@ -93,9 +91,7 @@ def harvest(
         if progress_path and clock.due():
             write_json(progress_path, {"done": done, "cut": cut}, {})
     bar.close()
-    log.info(
-        "%d tokens of %d layers, %d values cut to the range of float16", done, len(layers), cut
-    )
+    log.info("%d tokens, %d layers, %d values cut to the range of float16", done, len(layers), cut)
 
 
 def _fill(

@@ -75,25 +75,48 @@ class Reconstruction:
         self.shift += centred.sum(0)
         self.square += centred.pow(2).sum().item()
 
+    def add_texts(self, x: torch.Tensor, mask: torch.Tensor, added: int) -> None:
+        """Take in the tokens of texts `x` [text, token, d_in] under their `mask`.
+
+        The first `added` of each are counted as left out.
+        """
+        ordinary = mask.clone()
+        ordinary[:, :added] = False
+        self.left_out += int(mask.sum() - ordinary.sum())
+        self.add(x[ordinary])
+
     def metrics(self) -> dict[str, float | None]:
         """The metrics of all tokens so far.
 
         There are none of no token, and no ``fvu`` where all activations are equal.
         """
+        counts = {"tokens": self.tokens, "left_out": self.left_out}
         if not self.tokens:
-            return dict.fromkeys(("l0", "mse", "fvu", "dead_fraction"))
+            return dict.fromkeys(("l0", "mse", "fvu", "dead_fraction")) | counts
         variance = self.square - (self.shift.pow(2).sum() / self.tokens).item()
         return {
             "l0": self.active / self.tokens,
             "mse": self.error / (self.tokens * self.sae.d_in),
             "fvu": self.error / variance if variance > 0 else None,
             "dead_fraction": (~self.alive).double().mean().item(),
+            **counts,
         }
 
 
 def _zeroed(sae: SparseAutoencoder) -> Edit:
     """An edit that sets the activations to 0 that `sae` stands for."""
     return lambda x: sae.spliced(x, torch.zeros_like(x))
+
+
+def _recovered(clean: float, reconstructed: float, zero: float) -> dict[str, float | bool]:
+    """The cross-entropies of an autoencoder and what follows from them."""
+    return {
+        "ce_clean": clean,
+        "ce_reconstructed": reconstructed,
+        "ce_zero": zero,
+        "loss_recovered": (zero - reconstructed) / (zero - clean) if zero != clean else 1.0,
+        "layer_needed": zero > 1.01 * clean,
+    }
 
 
 #: Metrics that are None where no text was read.
@@ -143,15 +166,11 @@ def evaluate(
     for _, mask, outputs in site_activations(
         model, sequences, sorted(autoencoders), pad, batch_size, site=site
     ):
-        ordinary = mask.clone()
-        ordinary[:, :added] = False
         for layer, group in read.items():
             for reconstruction in group:
-                reconstruction.add(outputs[layer][ordinary])
-                reconstruction.left_out += int(mask[:, :added].sum())
+                reconstruction.add_texts(outputs[layer], mask, added)
     if not sequences:
-        nothing = dict.fromkeys(CROSS_ENTROPIES)
-        nothing |= {"layer_needed": False, "tokens": 0, "left_out": 0}
+        nothing = dict.fromkeys(CROSS_ENTROPIES) | {"layer_needed": False}
         return {layer: [r.metrics() | nothing for r in group] for layer, group in read.items()}
 
     def loss(edits: dict[int, Edit]) -> float:
@@ -163,16 +182,7 @@ def evaluate(
         zero = loss({layer: _zeroed(group[0].sae)})
         kept = [loss({layer: reconstruction.sae.reconstruct}) for reconstruction in group]
         result[layer] = [
-            {
-                **reconstruction.metrics(),
-                "ce_clean": clean,
-                "ce_reconstructed": remaining,
-                "ce_zero": zero,
-                "loss_recovered": (zero - remaining) / (zero - clean) if zero != clean else 1.0,
-                "layer_needed": zero > 1.01 * clean,
-                "tokens": reconstruction.tokens,
-                "left_out": reconstruction.left_out,
-            }
+            reconstruction.metrics() | _recovered(clean, remaining, zero)
             for reconstruction, remaining in zip(group, kept, strict=True)
         ]
     return result

@@ -153,8 +153,7 @@ def train(
 ) -> list[SparseAutoencoder]:
     """Train autoencoders of several sizes on the same activations with Adam (paper section 3.2).
 
-    The activations are read as they lie, a batch at a time and once for all sizes. Every epoch
-    takes the batches in another order.
+    Activations are read a batch at a time, once for all sizes; an epoch has its order of batches.
 
     Parameters
     ----------
@@ -184,9 +183,8 @@ def train(
     DivergedError
         Where a loss is not finite at the end of an epoch.
     """
-    tokens = len(activations) if rows is None else len(rows)
-    shape = (tokens, activations.shape[1])
-    trainers = _trainers(shape, sizes, settings, seed, device, threads)
+    tokens = len(activations if rows is None else rows)
+    trainers = _trainers((tokens, activations.shape[1]), sizes, settings, seed, device, threads)
     starts = np.arange(0, tokens, settings.batch_size)
     rng, clock, curve, tracker = np.random.default_rng(seed), Clock(), [], Tracker()
     order = [start for _ in range(settings.epochs) for start in rng.permutation(starts)]
@@ -194,10 +192,7 @@ def train(
     title = f"autoencoders of {', '.join(map(str, sizes))}"
     with Progress(total=len(order), initial=first, desc=title) as bar:
         for number, start in enumerate(order[first:], first + 1):
-            part = slice(start, start + settings.batch_size)
-            read = np.array(activations[part] if rows is None else activations[rows[part]])
-            # A GPU receives float16 as on disk, half the bytes.
-            batch = torch.from_numpy(read).to(device).float()
+            batch = _batch(activations, rows, slice(start, start + settings.batch_size), device)
             for trainer in trainers:
                 trainer.step(batch)
             bar.update()
@@ -211,6 +206,15 @@ def train(
     if state_path:
         Path(state_path).unlink(missing_ok=True)
     return [trainer.sae.eval().requires_grad_(False) for trainer in trainers]
+
+
+def _batch(
+    activations: np.ndarray, rows: np.ndarray | None, part: slice, device: str
+) -> torch.Tensor:
+    """A part of the activations, or of their `rows`, in float32."""
+    read = np.array(activations[part] if rows is None else activations[rows[part]])
+    # A GPU receives float16 as on disk, half the bytes.
+    return torch.from_numpy(read).to(device).float()
 
 
 def _trainers(
