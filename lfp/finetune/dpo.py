@@ -125,7 +125,8 @@ def _configuration(
     return DPOConfig(
         output_dir=str(state_dir), max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size * 4, learning_rate=settings.learning_rate,
+        # The trainer holds all logits of a batch: no more in evaluation than in training.
+        per_device_eval_batch_size=settings.batch_size, learning_rate=settings.learning_rate,
         lr_scheduler_type="linear", warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
