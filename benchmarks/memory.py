@@ -85,9 +85,9 @@ def grid(folder: Path, shape: dict[str, int], vocabulary: int) -> dict[str, Any]
                 "evaluation_pairs": 16, "max_length": 64, "max_prompt_length": 32, "save_every": 1,
             },
             "divergence": {"n_layers": 4, "texts": 32, "max_tokens": 64},
-            "activations": {"texts": 120, "max_tokens": 128, "held_out_texts": 32},
+            "activations": {"texts": 120, "max_tokens": 128, "held_out_texts": 16},
             "contrasts": {"contexts_per_word": 2, "words_per_class": 10, "triples": 40},
-            "features": {"subjects": ["policy"]},
+            "features": {"subjects": ["policy"], "max_tokens": 48},
             "probes": {"folds": 3, "label_shuffles": 0, "xavier_draws": 2},
             "explanations": {
                 "texts": 60, "max_tokens": 64, "permutations": 99, "scored_texts": 40,
@@ -117,8 +117,10 @@ def measured(tree: Path, config: dict[str, Any], targets: list[str]) -> dict[str
         [sys.executable, "-m", *command, "--", *targets], cwd=tree, check=True, env=environment
     )
     lines = [json.loads(line) for line in peaks.read_text().splitlines()]
-    frame = pd.DataFrame(lines, columns=["path", "gb"])
-    return frame.groupby(frame["path"].map(lambda path: Path(path).stem))["gb"].max().to_dict()
+    frame = pd.DataFrame(lines, columns=["module", "gb"])
+    return (
+        frame.groupby(frame["module"].str.removeprefix("workflow_scripts."))["gb"].max().to_dict()
+    )
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Log-probabilities of tokens, cross-entropy of texts: all that is made of logits.
 
-No stage holds more logits than :data:`HELD_LOGITS` at once: those of a batch of Gemma's vocabulary
-would take more memory than the model. Hidden states, which are hundreds of times smaller, are held
-of a whole batch, and go through the output head in parts.
+No stage holds more logits than :data:`~lfp.models.HELD_LOGITS` at once: those of a batch of Gemma's
+vocabulary would take more memory than the model. Hidden states, which are hundreds of times
+smaller, are held of a whole batch, and go through the output head in parts.
 """
 
 from __future__ import annotations
@@ -15,17 +15,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
+from lfp.models import HELD_LOGITS
 from lfp.models.architectures import output_logits
 from lfp.models.tokens import length_batches, pad_batch
-
-#: Logits that are held at once, 128 MB in float32: of 667 tokens of a vocabulary of 50,304, of 131
-#: tokens of Gemma's.
-HELD_LOGITS = 2**25
-
-
-def tokens_at_once(vocabulary: int) -> int:
-    """The number of tokens whose logits are held together."""
-    return max(1, HELD_LOGITS // vocabulary)
 
 
 def token_values(
@@ -51,7 +43,7 @@ def token_values(
     """
     shape = hidden.shape[:-1]
     entries = beside.reshape(-1, *beside.shape[len(shape) :])
-    size = tokens_at_once(model.get_output_embeddings().weight.shape[0])
+    size = max(1, HELD_LOGITS // model.get_output_embeddings().weight.shape[0])
 
     def values(states: torch.Tensor, entry: torch.Tensor) -> torch.Tensor:
         return values_of(output_logits(model, states).float(), entry)
@@ -85,7 +77,7 @@ def log_probabilities_and_entropies(
         log_p = torch.log_softmax(logits, -1)
         likely = log_p.gather(-1, tokens[..., None]).squeeze(-1)
         log_p = log_p.detach()
-        return torch.stack([likely, -(log_p.exp() * log_p).sum(-1)], -1)
+        return torch.stack([likely, -log_p.exp().mul_(log_p).sum(-1)], -1)
 
     likely, entropies = token_values(model, hidden, tokens, values).unbind(-1)
     return likely, entropies
@@ -94,13 +86,15 @@ def log_probabilities_and_entropies(
 def divergences(model: PreTrainedModel, hidden: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """KL [...] of the next token after `hidden` to that after `other` states, both [..., d_model].
 
-    The values are exact sums over the vocabulary, in nats.
+    The values are exact sums over the vocabulary, in nats, without gradients.
     """
 
     def values(logits: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         ours = torch.log_softmax(logits, -1)
-        clean = torch.log_softmax(output_logits(model, states).float(), -1)
-        return (ours.exp() * (ours - clean)).sum(-1)
+        del logits  # three such tensors are held at once, and no more
+        weights = ours.exp()
+        ours -= torch.log_softmax(output_logits(model, states).float(), -1)
+        return weights.mul_(ours).sum(-1)
 
     return token_values(model, hidden, other, values)
 

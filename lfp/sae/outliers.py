@@ -21,7 +21,7 @@ from lfp.files.artefacts import read_json
 #: The file beside harvested activations that has the limit and the counts of every layer.
 RECORD = "outliers.json"
 #: Rows whose norms are taken at once.
-_ROWS = 65_536
+_ROWS = 4096
 
 
 def row_norms(activations: np.ndarray) -> np.ndarray:
