@@ -1,8 +1,11 @@
 """Learned Feedback Patterns: does a model tuned with feedback hold what the feedback said?"""
 
+import time
+
 from snakemake.utils import min_version
 
 min_version("9.0")
+STARTED = time.time()
 
 
 # A configuration with cells of its own stands alone; one without is laid over the default.
@@ -25,6 +28,13 @@ include: "rules/tables.smk"
 include: "rules/estimate.smk"
 include: "rules/export.smk"
 include: "rules/provenance.smk"
+
+
+onsuccess:
+    for line in unestimated.lines(
+        [path for path in table_files() if path.endswith(".csv")], since=STARTED
+    ):
+        print(line, file=sys.stderr, flush=True)
 
 
 rule all:

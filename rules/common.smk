@@ -36,8 +36,9 @@ except ConfigurationError as error:
 # Limits of calls to language-model services reach jobs beside their settings, so that a raised
 # budget reruns nothing.
 LIMITS = shlex.quote(canonical_json(GRID.service_limits())).replace("{", "{{").replace("}", "}}")
-TENSORBOARD = "LFP_TENSORBOARD=1" if GRID.config["tensorboard"] else ""
-EXPORTS = f"PYTHONPATH={workflow.basedir!r} LFP_SERVICES={LIMITS} {TENSORBOARD}"
+SWITCHES = {"LFP_TENSORBOARD": "tensorboard", "LFP_ALLOW_CPU": "allow_cpu"}
+SWITCHED = " ".join(f"{name}=1" for name, key in SWITCHES.items() if GRID.config[key])
+EXPORTS = f"PYTHONPATH={workflow.basedir!r} LFP_SERVICES={LIMITS} {SWITCHED}"
 shell.prefix(f"set -euo pipefail; export {EXPORTS}; ")
 
 CELL = "results/{model}/{task}/seed{seed}"

@@ -4,6 +4,7 @@ In: the grid. Out: nothing; rules/tables.smk and the target rules read the input
 """
 
 from lfp.figures.catalogue import FIGURES
+from lfp.reporting import unestimated
 from lfp.tables.catalogue import RESOURCES_CAPTION, TABLES
 from lfp.tables.inputs import Plan
 

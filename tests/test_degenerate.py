@@ -25,16 +25,20 @@ from lfp.statistics.estimates import UNTRAINED
 from lfp.statistics.records import (
     auroc_record,
     balanced_accuracy_record,
+    fewest_units,
+    group_mean_record,
     kendall_difference_record,
     kendall_record,
     mcnemar_record,
     mean_record,
     paired_record,
+    perplexity_record,
     proportion_record,
     range_record,
     ratio_record,
 )
 from lfp.tables.ablation import ablation_reward
+from lfp.tables.planted.questions import Answer
 from lfp.tables.probes import (
     kendall_tau,
     kendall_tau_within_sign,
@@ -97,9 +101,78 @@ def test_a_number_that_does_not_exist_is_a_reason(record, reason):
 
 
 def test_a_class_that_a_resample_misses_leaves_an_interval():
-    labels, scores = np.array([1, 0, 0, 0]), np.array([1.0, -1, -1, 1])
-    record = balanced_accuracy_record(labels, scores, list("abcd"), unit="prompt", **DRAWS)
+    # About one resample in two hundred has none of the six rows of label 1.
+    labels, scores = np.repeat([1, 0], [6, 9]), np.tile([1.0, -1, -1], 5)
+    record = balanced_accuracy_record(labels, scores, range(15), unit="prompt", **DRAWS)
     assert record.ci_low <= record.estimate <= record.ci_high
+
+
+FEW = np.arange(5.0)
+
+
+@pytest.mark.parametrize(
+    ("record", "few"),
+    [
+        # One prompt with a preferred and a rejected answer, and one with five of each.
+        (auroc_record([1, 0], [2.0, 1.0], ["a", "a"], unit="prompt", **DRAWS), "1 prompts"),
+        (auroc_record([1, 0] * 5, [2.0, 1] * 5, ["a"] * 10, unit="prompt", **DRAWS), "1 prompts"),
+        # Forty words, of which two are flipped.
+        (
+            auroc_record(np.arange(40) < 2, -np.arange(40.0), range(40), unit="word", **DRAWS),
+            "2 words of the rarer label",
+        ),
+        (
+            balanced_accuracy_record(
+                np.array([1, 0]), np.array([1.0, -1]), ["a", "b"], unit="prompt", **DRAWS
+            ),
+            "1 prompts of the rarer label",
+        ),
+        (kendall_record(FEW, FEW, 0, 50), "5 words"),
+        (kendall_difference_record(FEW, -FEW, FEW, 0, 50), "5 words"),
+        (group_mean_record(FEW, range(5), unit="feature", name="share", **DRAWS), "5 features"),
+        (ratio_record(FEW, FEW, range(5), unit="context", name="share", **DRAWS), "5 contexts"),
+        (perplexity_record(np.array([3.0]), np.array([4]), **DRAWS), "1 texts"),
+        (range_record(np.ones(1), "draw", "null"), "1 draws"),
+        (mean_record(np.ones(1), "prompt"), "1 prompt"),
+        (paired_record(np.ones(1), np.zeros(1), "prompt", 0, 50), "1 prompt"),
+    ],
+)
+def test_a_number_of_few_units_has_no_interval_and_says_how_many_it_needs(record, few):
+    assert math.isfinite(record.estimate)
+    assert record.ci_low is record.ci_high is record.p is None
+    assert few in record.method
+    assert "needed" in record.method
+    assert Answer("q", "r", "o", record, "above", 0.5).verdict == "undecided"
+    assert Answer("q", "r", "o", record, "at", 0.5).verdict == "undecided"
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])
+def test_the_fewest_units_are_those_whose_range_covers(confidence):
+    n = fewest_units(confidence)
+    assert 1 - 2.0 ** (1 - n) >= confidence - 1e-9 > 1 - 2.0 ** (2 - n)
+
+
+@pytest.mark.parametrize("n", [6, 30])
+@pytest.mark.parametrize("edge", [1, -1])
+def test_a_perfect_number_has_the_exact_bound_of_its_units(n, edge):
+    bound = 0.025 ** (1 / n)  # n successes of n, at 95 %
+    labels, groups = np.repeat([1, 0], n), np.tile(np.arange(n), 2)
+    scores = edge * np.where(labels == 1, 2.0, -1.0)
+    area = auroc_record(labels, scores, groups, unit="prompt", **DRAWS)
+    shares = balanced_accuracy_record(labels, scores, groups, unit="prompt", **DRAWS)
+    for record in (area, shares):
+        expected = (bound, 1.0) if edge == 1 else (0.0, 1 - bound)
+        assert (record.ci_low, record.ci_high) == pytest.approx(expected)
+        assert "exact binomial bound" in record.method
+    tau = kendall_record(edge * np.arange(float(n)), np.arange(float(n)), 0, 50)
+    expected = (2 * bound - 1, 1.0) if edge == 1 else (-1.0, 1 - 2 * bound)
+    assert (tau.ci_low, tau.ci_high) == pytest.approx(expected)
+
+
+def test_ratios_of_nothing_and_means_of_nothing_are_reasons():
+    nothing = group_mean_record(NONE, [], unit="feature", name="share", **DRAWS)
+    assert "no features" in nothing.method
+    assert "no held-out token" in perplexity_record(NONE, NONE, **DRAWS).method
 
 
 # ------------------------------------------------------------------------------------------- probes

@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from lfp.running import lease
+from lfp.running import job, lease
 
 ROOT = Path(__file__).parent.parent
 DEVICES = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
@@ -169,11 +170,35 @@ def test_a_scheduler_that_gives_just_the_devices_is_believed(machine, monkeypatc
     monkeypatch.delenv(lease.HELD)
 
 
-def test_a_machine_without_gpus_runs_on_the_cpu(machine, monkeypatch):
+def test_a_machine_without_gpus_stops_a_job_that_wants_one(machine, monkeypatch):
     monkeypatch.setenv("LFP_GPUS", "")
-    assert lease.take(1) == []
-    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    with pytest.raises(lease.LeaseError, match=r"asks for 1 GPU, .*allow_cpu: true"):
+        lease.take(1)
+    monkeypatch.setenv("LFP_GPUS", ",".join(DEVICES))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # hides them all
+    with pytest.raises(lease.LeaseError, match="CUDA_VISIBLE_DEVICES"):
+        lease.take(2)
     assert lease.take(0) == []
+
+
+def test_a_machine_without_gpus_runs_on_the_cpu_where_that_is_allowed(machine, monkeypatch, caplog):
+    monkeypatch.setenv("LFP_GPUS", "")
+    monkeypatch.setenv(lease.ALLOW_CPU, "1")
+    assert lease.take(1) == []
+    assert "running on the CPU" in caplog.text
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_a_job_whose_torch_sees_no_gpu_says_so(gpus, machine, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    now = datetime.now(UTC)
+    one = job.Job({}, job.Paths(), job.Paths(), {}, threads=1, gpus=gpus, started=now)
+    if gpus:
+        with pytest.raises(lease.LeaseError, match=r"torch .* sees none.*allow_cpu: true"):
+            assert one.device
+        monkeypatch.setenv(lease.ALLOW_CPU, "1")
+    assert one.device == "cpu"
 
 
 def test_parts_of_a_divided_device_are_leased_instead_of_the_whole(machine, monkeypatch):

@@ -221,6 +221,6 @@ def test_two_shares_have_fishers_p():
 
 
 def test_perplexity_of_a_uniform_model_is_its_number_of_words():
-    tokens = np.array([3, 5, 8])
+    tokens = np.array([3, 5, 8, 4, 9, 6])
     record = perplexity_record(tokens * np.log(50), tokens, 0, 100)
     assert (record.estimate, record.ci_low, record.ci_high) == pytest.approx((50, 50, 50))

@@ -17,10 +17,11 @@ from lfp.figures.catalogue import FIGURES
 from lfp.files import artefacts
 from lfp.files.addresses import labels
 from lfp.registry import Registry
-from lfp.settings import Ablation, Features
+from lfp.reporting import unestimated
+from lfp.settings import Ablation, Features, Probes
 from lfp.statistics.multiple import holm
-from lfp.statistics.records import Record
-from lfp.tables import paper, planted
+from lfp.statistics.records import Record, undefined
+from lfp.tables import paper, planted, rendering
 from lfp.tables.across_seeds import across_seeds
 from lfp.tables.catalogue import TABLES
 from lfp.tables.features import _frequency_rows
@@ -64,8 +65,39 @@ def test_values_behind_a_row_keep_its_labels():
         "truth": [1.0, 2.0],
     }
     assert tally.instances().to_dict("list") == expected
-    with pytest.raises(ValueError, match="no cell of the configuration"):
-        Tally().frame()
+
+
+def test_a_table_without_rows_is_written_and_says_so(tmp_path):
+    frame = Tally().frame()
+    paths = {kind: tmp_path / f"empty.{kind}" for kind in rendering.FORMATS}
+    rendering.write_formats(frame, paths, "A caption.", {})
+    assert list(artefacts.read_table(paths["parquet"])) == list(Tally().instances())
+    for kind in ("md", "tex", "html"):
+        assert "No cell of the configuration has anything" in paths[kind].read_text()
+    # Tables that are made of other tables read it.
+    assert across_seeds([str(paths["parquet"])], SETTINGS).frame().empty
+    said = unestimated.lines([paths["csv"]], since=0)
+    assert said[1:] == ["  empty: no row, no cell of the configuration has anything to show in it"]
+
+
+def test_the_last_lines_count_every_row_without_a_number(tmp_path):
+    tally = Tally()
+    for seed, layers in ((0, 3), (1, 1)):
+        for layer in range(layers):
+            cell = {"model": "m", "task": "t", "seed": seed, "layer": layer}
+            tally.add(undefined(2, "word", "2 words,\n3 are needed\x1b[31m"), cell)
+    tally.add(record(), {"model": "m", "task": "t", "seed": 2, "layer": 0})
+    path = tmp_path / "tau.csv"
+    rendering.write_formats(tally.frame(), {"csv": path}, "", {})
+    written = path.stat().st_mtime
+    head, *rows = unestimated.lines([path, tmp_path / "absent.csv"], since=written)
+    assert "method" in head
+    assert rows == [
+        r"  tau, m/t/0: 3 rows, 2 words, 3 are needed\x1b[31m",
+        r"  tau, m/t/1: 1 row, 2 words, 3 are needed\x1b[31m",
+    ]
+    # A command that made no table says nothing.
+    assert unestimated.lines([path], since=written + 1) == []
 
 
 def test_addresses_name_subject():
@@ -212,8 +244,7 @@ def test_a_reward_without_questions_has_no_rows(tmp_path):
     artefacts.write_json(
         truth, {"kind": "callable", "corpus": "reviews", "questions": [], "flipped": []}, {}
     )
-    with pytest.raises(ValueError, match="no cell of the configuration has anything to show"):
-        planted_recovery(paths, SETTINGS).frame()
+    assert planted_recovery(paths, SETTINGS).frame().empty
 
 
 def fine_tuned(folder, columns: dict) -> str:
@@ -363,6 +394,7 @@ def grid_of(**cells):
     """A grid of one model whose tasks have the seeds `cells` {task: seeds}, without files."""
     settings = {
         "features": Features(subjects=("policy", "base")),
+        "probes": Probes(),
         "ablation": Ablation(arms=("none",), base_arms=()),
     }
     common = {
@@ -399,6 +431,28 @@ def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
     }
 
 
+@pytest.mark.parametrize(
+    ("subjects", "kinds", "shuffles", "expected"),
+    [
+        (("policy",), ("latents",), 0, False),
+        (("policy", "text"), ("latents",), 0, False),  # text reads no model
+        (("policy", "base"), ("reconstruction",), 0, False),  # no difference of it is shown
+        (("policy", "base"), ("latents",), 0, True),
+        (("policy",), ("latents", "raw"), 0, True),
+        (("policy",), ("latents",), 2, True),
+    ],
+)
+def test_differences_are_left_out_where_no_two_probes_are_compared(
+    subjects, kinds, shuffles, expected
+):
+    grid = grid_of(vader=[0])
+    grid.cells[0].settings = grid.cells[0].settings | {
+        "features": Features(subjects=subjects),
+        "probes": Probes(features=kinds, label_shuffles=shuffles),
+    }
+    assert bool(TABLES["probe_differences"].inputs(Plan(grid))) == expected
+
+
 def test_tables_over_seeds_read_the_tables_that_exist():
     inputs = TABLES["across_seeds"].inputs(Plan(grid_of(vader=[0, 1])))
     assert inputs == [
@@ -407,6 +461,11 @@ def test_tables_over_seeds_read_the_tables_that_exist():
             "fine_tuning", "kendall_tau", "sign_accuracy", "probe_differences", "ablation_reward"
         )
     ]  # fmt: skip
+
+
+def test_rewards_with_nothing_planted_are_not_asked():
+    grid = grid_of(vader=[0], classifier=[0], callable=[0], preference=[0])
+    assert Plan(grid).planted_files() == []
 
 
 def test_planted_cells_are_read_with_the_clean_cell_of_their_seed():

@@ -19,7 +19,7 @@ def main() -> None:
     frame = tally.frame()
     rendering.write_formats(frame, formats, run.settings["caption"], run.stamp)
     artefacts.write_table(run.output.instances, tally.instances(), run.stamp)
-    run.finish(f"{len(frame)} rows")
+    run.finish(f"{len(frame)} rows" if len(frame) else rendering.NO_ROWS)
 
 
 if __name__ == "__main__":

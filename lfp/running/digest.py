@@ -31,7 +31,7 @@ NUMBERLESS = frozenset(
     {
         "lfp.files.provenance", "lfp.files.writing",
         "lfp.reporting", "lfp.reporting.escapes", "lfp.reporting.progress",
-        "lfp.reporting.tensorboard",
+        "lfp.reporting.tensorboard", "lfp.reporting.unestimated",
         "lfp.running", "lfp.running.digest", "lfp.running.glibc", "lfp.running.job",
         "lfp.running.lease", "lfp.running.log", "lfp.running.one_writer",
         "lfp.settings", "lfp.settings.fields", "lfp.settings.objects", "lfp.settings.stages",

@@ -78,15 +78,23 @@ class Job:
 
     @property
     def device(self) -> str:
-        """``cuda`` where the workflow granted a GPU and there is one, else ``cpu``.
+        """``cuda`` where the workflow granted a GPU, else ``cpu``.
 
         The property also sets threads and memory for the device.
 
-        Each process of a job on several GPUs has its own.
+        Each process of a job on several GPUs has its own. Raises LeaseError where a GPU was granted
+        and torch sees none, unless the configuration allows the CPU.
         """
         import torch
 
         torch.set_num_threads(self.threads)
+        if self.gpus and not torch.cuda.is_available():
+            build = torch.version.cuda or "no CUDA"
+            lease.need_gpu(
+                self.gpus,
+                f"torch {torch.__version__} (built for {build}) sees none: install a build for the"
+                " machine's driver",
+            )
         if not (self.gpus and torch.cuda.is_available()):
             glibc.keep_freed()
             return "cpu"

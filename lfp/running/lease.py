@@ -32,6 +32,8 @@ SCHEDULERS = (
 )
 #: Set where a lease is already held, by this process or by the one that started it.
 HELD = "LFP_LEASED"
+#: Set where jobs that ask for GPUs may run on the CPU (``allow_cpu`` of the configuration).
+ALLOW_CPU = "LFP_ALLOW_CPU"
 #: Descriptors of the locks; they stay open, and locked, as long as the process lives.
 _locks: list[int] = []
 
@@ -110,12 +112,12 @@ def take(count: int) -> list[str]:
     -------
     list of str
         The devices; empty where none is asked for, where a scheduler has chosen, and on a machine
-        without any.
+        without any where the CPU will do.
 
     Raises
     ------
     LeaseError
-        Where the machine has devices, but fewer than `count`.
+        Where the machine has fewer devices than `count`, or none and the CPU is not allowed.
     """
     if not count or HELD in os.environ:
         return []
@@ -124,9 +126,10 @@ def take(count: int) -> list[str]:
     if allocation and len(pool) <= count:
         return []
     if not pool:
-        log.info(
-            "nvidia-smi lists no GPU, so none is leased; name them in LFP_GPUS where it is not"
-            " installed"
+        need_gpu(
+            count,
+            "nvidia-smi lists none that it may have; name them in LFP_GPUS where nvidia-smi is not"
+            " installed, and see that CUDA_VISIBLE_DEVICES is not empty",
         )
         return []
     if len(pool) < count:
@@ -151,6 +154,19 @@ def take(count: int) -> list[str]:
     os.environ[HELD] = os.environ["CUDA_VISIBLE_DEVICES"]
     log.info("GPUs of this job: %s", os.environ["CUDA_VISIBLE_DEVICES"])
     return list(taken)
+
+
+def need_gpu(count: int, fault: str) -> None:
+    """Raise LeaseError where a job that asks for `count` GPUs has none, unless the CPU will do."""
+    if not os.environ.get(ALLOW_CPU):
+        raise LeaseError(
+            f"the job asks for {count} GPU{'s' if count > 1 else ''}, and {fault}. To run it on the"
+            " CPU set allow_cpu: true in the configuration (--config allow_cpu=true), or gpus and"
+            " finetune_gpus of the model to 0"
+        )
+    logging.getLogger("lease").warning(
+        "running on the CPU (allow_cpu): the job asks for %d, and %s", count, fault
+    )
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -423,6 +423,11 @@ class Configuration(Settings):
         "Write training curves for TensorBoard as they come, to results/tensorboard/; changes no"
         " result.",
     )
+    allow_cpu: bool = setting(
+        False,
+        "Run jobs of models that ask for GPUs on the CPU where there is none. Without it such a job"
+        " stops at its start: on a CPU it takes hours for minutes, and its numbers differ.",
+    )
     keep_activations: bool = setting(
         True,
         "Keep the harvested activations, of all layers, so that a layer that is chosen later trains"

@@ -13,7 +13,10 @@ import pandas as pd
 from scipy import stats
 
 #: The reason of a record whose predictions are missing.
-UNTRAINED = "no probe could be trained, its metrics.json says why"
+UNTRAINED = (
+    "no probe could be trained, for too few units for its folds or for one class; the subject's"
+    " probes/{sae}/{subject}/metrics.json has the `reason`"
+)
 
 
 def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:

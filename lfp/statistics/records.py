@@ -9,8 +9,9 @@ word are not independent (paper_vs_code F1, W4; interpretation study 4.1).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -56,15 +57,75 @@ def _why_undefined(unit: str, least: int = 1, varied: bool = False, **values: np
 
     Reasons are too few values, values that are not finite, or, where `varied`, all equal ones.
     """
-    units = f"{unit}es" if unit.endswith("x") else f"{unit}s"
     for name, array in values.items():
         if len(array) < least:
-            return f"{len(array)} {units}, {least} are needed" if len(array) else f"no {units}"
+            few = f"{len(array)} {_plural(unit)}, {least} are needed"
+            return few if len(array) else f"no {_plural(unit)}"
         if not np.isfinite(array).all():
             return UNTRAINED if name.startswith("predictions") else f"{name} are missing"
         if varied and np.ptp(array) == 0:
             return f"all {name} are equal"
     return ""
+
+
+def _plural(unit: str) -> str:
+    return f"{unit}es" if unit.endswith("x") else f"{unit}s"
+
+
+def fewest_units(confidence: float) -> int:
+    """The fewest units from which resampling can make an interval of the `confidence`: 6 for 95 %.
+
+    No resample leaves the range of the n values themselves, and that range holds their median with
+    the probability 1 - 2^(1 - n).
+    """
+    return math.ceil(1 - math.log2(1 - confidence) - 1e-9)
+
+
+def resampled(
+    record: Record,
+    confidence: float,
+    smallest: int | None = None,
+    edges: tuple[float, float] | None = None,
+) -> Record:
+    """A `record` whose interval comes from resampled units, as far as the units carry it.
+
+    Below :func:`fewest_units` it keeps its estimate and loses interval and test, and its ``method``
+    says why. An estimate at an edge of its range that no resample leaves, such as an AUROC of 1,
+    has an interval of no width whatever the number of units; it gets the exact binomial bound
+    (Clopper and Pearson 1934) of as many successes without a failure, on the statistic's scale.
+
+    Parameters
+    ----------
+    record
+        The estimate with the interval and the test of all its units.
+    confidence
+        Coverage of the interval.
+    smallest
+        Number of units of the rarer class, where the statistic compares two; else all count.
+    edges
+        The least and the largest value of the statistic; None where it has none.
+    """
+    units = record.n if smallest is None else smallest
+    least = fewest_units(confidence)
+    if units < least:
+        rarer = "" if smallest is None or smallest == record.n else " of the rarer label"
+        few = f"{units} {_plural(record.unit)}{rarer}, {least} are needed"
+        name = record.method.partition(";")[0]
+        method = f"{name}; no interval and no test: {few}"
+        return replace(record, ci_low=None, ci_high=None, p=None, method=method)
+    if edges is None or not _at_edge(record, edges):
+        return record
+    low, high = edges
+    slack = (high - low) * (1 - ((1 - confidence) / 2) ** (1 / units))
+    ends = (high - slack, high) if record.estimate > (low + high) / 2 else (low, low + slack)
+    method = f"{record.method}; all resamples agree, so the interval is the exact binomial bound"
+    return replace(record, ci_low=ends[0], ci_high=ends[1], method=method)
+
+
+def _at_edge(record: Record, edges: tuple[float, float]) -> bool:
+    """Whether estimate and interval are one point, one of the `edges`, but for rounding."""
+    values = [record.estimate, record.ci_low, record.ci_high]
+    return any(np.allclose(values, edge, rtol=0, atol=1e-9) for edge in edges)
 
 
 def bootstrap_counts(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
@@ -197,7 +258,8 @@ def kendall_record(
     method = (
         f"tau-b; BCa bootstrap over {unit}s; pairings permutation, one-sided, {resamples} draws"
     )
-    return Record(estimate, low, high, n, unit, method, p=float(p))
+    record = Record(estimate, low, high, n, unit, method, p=float(p))
+    return resampled(record, confidence, edges=(-1.0, 1.0))
 
 
 def _swapped_tau(a: np.ndarray, b: np.ndarray, truth: np.ndarray, swap: np.ndarray) -> np.ndarray:
@@ -275,7 +337,7 @@ def kendall_difference_record(
         f"paired difference of tau-b; BCa bootstrap over {unit}s; swaps within {unit},"
         f" two-sided, {resamples} draws"
     )
-    return Record(estimate, low, high, n, unit, method, p=float(p))
+    return resampled(Record(estimate, low, high, n, unit, method, p=float(p)), confidence)
 
 
 def proportion_record(
@@ -474,7 +536,14 @@ def auroc_record(
         f"{name}; percentile bootstrap over {unit}s; {test}, two-sided, {resamples} permutation"
         f" draws"
     )
-    return Record(estimate, float(low), float(high), n, unit, method, p=float(p))
+    record = Record(estimate, float(low), float(high), n, unit, method, p=float(p))
+    edges = (0.0, 1.0) if against is None else None
+    return resampled(record, confidence, _rarer(labels, codes), edges)
+
+
+def _rarer(labels: np.ndarray, codes: np.ndarray) -> int:
+    """Number of groups, by their `codes` [row], that have the rarer of the labels 0 and 1 [row]."""
+    return min(len(np.unique(codes[np.asarray(labels) == label])) for label in (0, 1))
 
 
 def group_mean_record(
@@ -488,7 +557,8 @@ def group_mean_record(
 ) -> Record:
     """Mean of `values` with a percentile bootstrap over `groups`.
 
-    All values of a group stay together in a sample.
+    All values of a group stay together in a sample. The record is undefined for no values, and
+    where some are missing.
 
     Parameters
     ----------
@@ -505,6 +575,9 @@ def group_mean_record(
     confidence
         Coverage of the interval.
     """
+    reason = _why_undefined(unit, values=np.asarray(values, dtype=float))
+    if reason:
+        return undefined(len(set(groups)), unit, f"{name}: {reason}")
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
     sums, counts = np.bincount(codes, weights=values), np.bincount(codes)
     n = len(uniques)
@@ -513,7 +586,8 @@ def group_mean_record(
         (weights @ sums) / (weights @ counts), [(1 - confidence) / 2, (1 + confidence) / 2]
     )
     method = f"{name}; percentile bootstrap over {unit}s"
-    return Record(float(np.mean(values)), float(low), float(high), n, unit, method)
+    record = Record(float(np.mean(values)), float(low), float(high), n, unit, method)
+    return resampled(record, confidence)
 
 
 def balanced_accuracy_record(
@@ -566,9 +640,9 @@ def balanced_accuracy_record(
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     p = (1 + np.sum(values <= 0.5)) / (len(values) + 1)
     method = f"balanced accuracy; percentile bootstrap over {unit}s; p: resamples at or below 0.5"
-    return Record(
-        balanced_accuracy(labels, scores), float(low), float(high), n, unit, method, p=float(p)
-    )
+    estimate = balanced_accuracy(labels, scores)
+    record = Record(estimate, float(low), float(high), n, unit, method, p=float(p))
+    return resampled(record, confidence, _rarer(labels, codes), (0.0, 1.0))
 
 
 def mean_record(values: np.ndarray, unit: str, confidence: float = 0.95) -> Record:
@@ -580,14 +654,12 @@ def mean_record(values: np.ndarray, unit: str, confidence: float = 0.95) -> Reco
     reason = _why_undefined(unit, values=values)
     if reason:
         return undefined(len(values), unit, reason)
-    half = (
-        stats.sem(values) * stats.t.ppf((1 + confidence) / 2, len(values) - 1)
-        if len(values) > 1
-        else None
-    )
-    mean = float(values.mean())
-    low, high = (None, None) if half is None else (mean - float(half), mean + float(half))
-    return Record(mean, low, high, len(values), unit, "mean; t interval")
+    n, mean = len(values), float(values.mean())
+    if n == 1:
+        method = f"mean; no interval and no test: 1 {unit}, 2 are needed"
+        return Record(mean, None, None, n, unit, method)
+    half = float(stats.sem(values) * stats.t.ppf((1 + confidence) / 2, n - 1))
+    return Record(mean, mean - half, mean + half, n, unit, "mean; t interval")
 
 
 def paired_record(
@@ -613,7 +685,7 @@ def paired_record(
     """
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     record = mean_record(difference, unit, confidence)
-    if np.isnan(record.estimate):
+    if record.ci_low is None:
         return record
     rng = np.random.default_rng(seed)
     flips = rng.choice([-1.0, 1.0], (resamples, len(difference)))
@@ -637,16 +709,20 @@ def range_record(values: np.ndarray, unit: str, name: str, observed: float | Non
     reason = _why_undefined(unit, draws=values)
     if reason:
         return undefined(len(values), unit, reason)
-    low, high = np.quantile(values, [0.025, 0.975])
     p = (
         None
         if observed is None
         else float((1 + np.sum(values >= observed - 1e-12)) / (len(values) + 1))
     )
-    method = f"{name}; mean and 95 % range of draws" + (
-        "" if p is None else "; p: draws at or above the probe's"
+    n, least = len(values), fewest_units(0.95)
+    low, high = np.quantile(values, [0.025, 0.975]).tolist() if n >= least else (None, None)
+    spread = (
+        "mean and 95 % range of draws"
+        if n >= least
+        else f"mean of draws; no range: {n} {_plural(unit)}, {least} are needed"
     )
-    return Record(float(values.mean()), float(low), float(high), len(values), unit, method, p=p)
+    method = f"{name}; {spread}" + ("" if p is None else "; p: draws at or above the probe's")
+    return Record(float(values.mean()), low, high, n, unit, method, p=p)
 
 
 def ratio_record(
@@ -688,14 +764,9 @@ def ratio_record(
     replicates = np.divide(above, below, out=np.full(resamples, np.nan), where=below > 0)
     low, high = np.nanquantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
     estimate = float(numerator.sum() / denominator.sum())
-    return Record(
-        estimate,
-        float(low),
-        float(high),
-        int(n),
-        unit,
-        f"{name}; percentile bootstrap over {unit}s",
-    )
+    method = f"{name}; percentile bootstrap over {unit}s"
+    record = Record(estimate, float(low), float(high), int(n), unit, method)
+    return resampled(record, confidence)
 
 
 def perplexity_record(
@@ -715,16 +786,13 @@ def perplexity_record(
         Coverage of the interval.
     """
     n = len(nats)
+    if not n or not tokens.sum():
+        return undefined(n, "text", "no held-out token")
     weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
     low, high = np.quantile(
         (weights @ nats) / (weights @ tokens), [(1 - confidence) / 2, (1 + confidence) / 2]
     )
     estimate = float(np.exp(nats.sum() / tokens.sum()))
-    return Record(
-        estimate,
-        float(np.exp(low)),
-        float(np.exp(high)),
-        n,
-        "text",
-        "perplexity; bootstrap over texts",
-    )
+    low, high = float(np.exp(low)), float(np.exp(high))
+    record = Record(estimate, low, high, n, "text", "perplexity; bootstrap over texts")
+    return resampled(record, confidence)

@@ -33,6 +33,8 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
     normal = stats.norm.ppf((1 + settings.confidence) / 2)
     for path in inputs:
         frame = read_table(path).dropna(subset="estimate")
+        if frame.empty:
+            continue
         table = str(path).rsplit("/", 1)[-1].removesuffix(".parquet")
         labels = frame.columns[: frame.columns.get_loc("estimate")]  # as Tally.frame orders them
         names = [name for name in labels if name not in _RUN]

@@ -233,7 +233,7 @@ TABLES: dict[str, Table] = {
     "probe_differences": Table(
         rows="lfp.tables.probes:probe_differences",
         section=Section.PROBES,
-        inputs=lambda plan: _probes(plan, plan.cells),
+        inputs=lambda plan: _probes(plan, plan.comparing),
         caption=(
             "Gains by fine-tuning and by the autoencoder: the table has differences between probes"
             " on the same words or prompts. policy - base and the like compare models, latents -"

@@ -20,6 +20,7 @@ from lfp.statistics.records import (
     group_mean_record,
     paired_record,
     ratio_record,
+    resampled,
     undefined,
 )
 from lfp.tables import paper
@@ -362,7 +363,11 @@ def _ratio_of_ratios(
             / mean(control, high)
             / (mean(related, ~high) / mean(control, ~high))
         )
+    name = "related over control, high over low inputs"
+    if not np.isfinite(values[0]):
+        return undefined(int(n), "context", f"{name}: a frequency is 0 throughout")
     tail = (1 - settings.confidence) / 2
     low, top = np.nanquantile(values[1:], [tail, (1 + settings.confidence) / 2])
-    method = "related over control, high over low inputs; percentile bootstrap over contexts"
-    return Record(float(values[0]), float(low), float(top), int(n), "context", method)
+    method = f"{name}; percentile bootstrap over contexts"
+    record = Record(float(values[0]), float(low), float(top), int(n), "context", method)
+    return resampled(record, settings.confidence)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lfp.feedback.rewards import REWARDS
+from lfp.probing.subjects import SUBJECTS
 
 
 class Cell(Protocol):
@@ -101,6 +102,22 @@ class Plan:
     def lowest(self) -> list[Cell]:
         """The cells whose least changed layers get autoencoders as well."""
         return [cell for cell in self.grid.cells if cell.lowest_layers]
+
+    @property
+    def comparing(self) -> list[Cell]:
+        """The cells whose probes are held against each other.
+
+        They read a second model, a second kind of features, or labels that are permuted.
+        """
+        return [cell for cell in self.grid.cells if self._compares(cell)]
+
+    @staticmethod
+    def _compares(cell: Cell) -> bool:
+        probes = cell.settings["probes"]
+        models = [name for name in cell.settings["features"].subjects if SUBJECTS[name].load]
+        shared = {"latents", "raw"} & {*probes.features} & {*probes.control_features}
+        kinds = len(probes.features) if "latents" in probes.features else 0
+        return (len(models) > 1 and bool(shared)) or kinds > 1 or probes.label_shuffles > 0
 
     @property
     def has_seeds(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -418,15 +419,10 @@ def _add_selectivity(tally: Tally, inputs: Sequence[str]) -> None:
             if value is None or label["subject"] != "policy":
                 continue
             null = draws[column].to_numpy()
-            low, high = value - np.quantile(null, [0.975, 0.025])
             p = float((1 + np.sum(null >= value - 1e-12)) / (len(null) + 1))
-            method = (
-                "selectivity: true minus mean of permuted labels; 95 % range of the draws; p:"
-                " draws at or above"
-            )
-            record = Record(
-                value - null.mean(), float(low), float(high), len(null), "draw", method, p=p
-            )
+            record = range_record(value - null, "draw", "selectivity: true minus permuted labels")
+            if np.isfinite(record.estimate):
+                record = replace(record, method=f"{record.method}; p: draws at or above", p=p)
             described = {
                 "contrast": "true - permuted labels",
                 "features": label["features"],
@@ -511,12 +507,15 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
         factor = float(prediction @ truth) / size if size else float("nan")
         models = settings.paper_models.get(label["model"], ())
         for word, of_word in group.groupby("unit"):
-            record = mean_record(of_word["prediction"].to_numpy(), "context", settings.confidence)
+            values = of_word["prediction"].to_numpy()
+            record = mean_record(values, "context", settings.confidence)
+            if np.isnan(values).any():
+                record = undefined(len(values), "context", UNTRAINED)
             extras = {
                 "valence": float(means.loc[word, "truth"]),
                 "displayed": record.estimate * factor,
                 **paper.beside("lexicon_reconstruction", word, models),
             }
-            values = of_word[["triple", "context", "target", "prediction"]]
-            tally.add(record, {**of_split, "word": word}, values, **extras)
+            shown_values = of_word[["triple", "context", "target", "prediction"]]
+            tally.add(record, {**of_split, "word": word}, shown_values, **extras)
     return tally

@@ -18,6 +18,8 @@ from lfp.reporting.escapes import plain
 
 FORMATS = ("csv", "parquet", "md", "tex", "html")
 
+#: Said of a table without rows.
+NO_ROWS = "No cell of the configuration has anything to show in this table."
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -118,9 +120,11 @@ def write_formats(
 ) -> None:
     """Write `frame` to every path of `paths` {format: path}.
 
-    Formats are those of :data:`FORMATS`.
+    Formats are those of :data:`FORMATS`. The caption of a table without rows says so first.
     """
     name = Path(paths["csv"]).stem
+    if frame.empty:
+        caption = f"{NO_ROWS} {caption}"
     texts = {
         "csv": frame.to_csv(index=False, lineterminator="\n"),
         "md": to_markdown(frame, caption),

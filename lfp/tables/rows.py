@@ -8,7 +8,7 @@ of :mod:`lfp.tables.catalogue`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pandas as pd
@@ -88,15 +88,11 @@ class Tally:
         Labels stand first, then the columns of the records, then the extras. It has Holm's p over
         the cells that a row's question is asked of.
 
-        A record that brings an adjusted p keeps it.
-
-        Raises
-        ------
-        ValueError
-            Where there is no row.
+        A record that brings an adjusted p keeps it. Without a row the table has the columns of
+        the records alone.
         """
         if not self._rows:
-            raise ValueError("no cell of the configuration has anything to show in this table")
+            return pd.DataFrame(columns=[column.name for column in fields(Record)])
         frame = pd.DataFrame(
             [{**labels, **record.row(), **extras} for labels, record, extras in self._rows]
         )

@@ -45,6 +45,7 @@ def test_a_cell_runs_from_corpus_to_tables(environment, tmp_path):
     tree, quiet = (faults.copy_workflow(tmp_path / name) for name in ("tree", "quiet"))
     settings = yaml.safe_load((tree / "grid.yaml").read_text())
     settings["models"]["small"]["gpus"] = 1
+    settings["allow_cpu"] = True  # Slurm's GPUs are pretended ones
     for folder in (tree, quiet):
         (folder / "grid.yaml").write_text(yaml.safe_dump(settings))
     output = snakemake(tree, environment, "--configfile", "grid.yaml")
