@@ -35,6 +35,11 @@ STAGES = {
     "evaluate_autoencoders": "evaluation", "features": "features", "explanations": "explanations",
     "ablation": "ablation",
 }  # fmt: skip
+#: The last files of the two cells: all stages of one, fine-tuning and divergence of the other.
+TARGETS = (
+    "results/model/vader/seed0/ablation/tied/policy.parquet",
+    "results/model/helpful/seed0/divergence.json",
+)
 #: The ``python`` of the jobs: it runs their module, and writes the peak of the process to a file.
 PYTHON = """#!{python}
 import json, re, runpy, sys
@@ -50,11 +55,11 @@ finally:
 """
 
 
-def grid(folder: Path, shape: dict[str, int], vocabulary: int) -> dict[str, Any]:
-    """The configuration: one model, a task that rewards text and one of preferences."""
+def grid(path: str, shape: dict[str, int], vocabulary: int) -> dict[str, Any]:
+    """The configuration: the model at `path`, a task that rewards text and one of preferences."""
     d, layers = shape["d_model"], shape["n_layers"]
     model = {
-        "path": make_model(folder / "model", shape, vocabulary),
+        "path": path,
         "n_layers": layers,
         "shape": {
             "parameters": 12 * layers * d * d + 2 * d * vocabulary,
@@ -104,7 +109,7 @@ def grid(folder: Path, shape: dict[str, int], vocabulary: int) -> dict[str, Any]
     }  # fmt: skip
 
 
-def measured(tree: Path, config: dict[str, Any], targets: list[str]) -> dict[str, float]:
+def measured(tree: Path, config: dict[str, Any]) -> dict[str, float]:
     """The largest peak in GB of the jobs of every script of a run in `tree`."""
     (tree / "grid.yaml").write_text(yaml.safe_dump(config))
     python, peaks = tree / "bin" / "python", tree / "peaks.jsonl"
@@ -114,7 +119,7 @@ def measured(tree: Path, config: dict[str, Any], targets: list[str]) -> dict[str
     environment = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
     command = ["snakemake", "--cores", "2", "--quiet", "progress", "--configfile", "grid.yaml"]
     subprocess.run(
-        [sys.executable, "-m", *command, "--", *targets], cwd=tree, check=True, env=environment
+        [sys.executable, "-m", *command, "--", *TARGETS], cwd=tree, check=True, env=environment
     )
     lines = [json.loads(line) for line in peaks.read_text().splitlines()]
     frame = pd.DataFrame(lines, columns=["module", "gb"])
@@ -123,35 +128,43 @@ def measured(tree: Path, config: dict[str, Any], targets: list[str]) -> dict[str
     )
 
 
+def estimated(config: dict[str, Any]) -> dict[str, float]:
+    """The estimate in GB for the jobs of every script without a GPU."""
+    cells = {
+        row["address"].split("/")[1]: {
+            cost.stage: cost.cpu_memory_gb
+            for cost in estimate.cell_costs(
+                estimate.Shape(**row["shape"]), row["settings"], row["about"],
+                Machine(**config["machine"]),
+            )
+        }
+        for row in Grid(config).estimate_settings()["cells"]
+    }  # fmt: skip
+    return {
+        script: cells["helpful" if script == "dpo" else "vader"][stage]
+        for script, stage in STAGES.items()
+    }
+
+
 def main() -> None:
     """Print the table and write it beside the other results."""
     rows = []
     for name, shape, vocabulary in SHAPES:
         with tempfile.TemporaryDirectory() as folder:
             tree = copy_workflow(Path(folder) / "tree")
-            config = grid(Path(folder), shape, vocabulary)
-            targets = [
-                f"results/model/vader/seed0/ablation/tied/{who}.parquet" for who in ("policy",)
-            ]
-            targets += ["results/model/helpful/seed0/divergence.json"]
-            peaks = measured(tree, config, targets)
-        cells = {
-            row["address"].split("/")[1]: {
-                cost.stage: cost
-                for cost in estimate.cell_costs(
-                    estimate.Shape(**row["shape"]), row["settings"], row["about"],
-                    Machine(**config["machine"]),
-                )
+            model = make_model(Path(folder) / "model", shape, vocabulary)
+            config = grid(model, shape, vocabulary)
+            peaks, estimates = measured(tree, config), estimated(config)
+        rows += [
+            {
+                "shape": name,
+                "job": script,
+                "measured_gb": round(peaks[script], 3),
+                "estimate_gb": round(estimates[script], 3),
+                "ratio": round(estimates[script] / peaks[script], 2),
             }
-            for row in Grid(config).estimate_settings()["cells"]
-        }  # fmt: skip
-        for script, stage in STAGES.items():
-            cost = cells["helpful" if script == "dpo" else "vader"][stage]
-            rows.append({
-                "shape": name, "job": script, "measured_gb": round(peaks[script], 3),
-                "estimate_gb": round(cost.cpu_memory_gb, 3),
-                "ratio": round(cost.cpu_memory_gb / peaks[script], 2),
-            })  # fmt: skip
+            for script in STAGES
+        ]
     print(pd.DataFrame(rows).to_string(index=False))
     (RESULTS / "memory.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lfp.files.artefacts import write_json, write_table
 from lfp.files.writing import directory_aside
 from lfp.models.loading import load_model, save_model
+from lfp.running import glibc
 
 #: Columns with a value per held-out prefix or pair.
 Scores = Mapping[str, Any]
@@ -59,6 +61,8 @@ def write_policy(
     with directory_aside(path, stamp) as folder:
         save_model(policy, tokenizer, folder)
         policy.to("meta")
+        gc.collect()  # a trainer and its callbacks, with the optimizer, refer to each other
+        glibc.give_back()
         write_table(folder / "training_curve.parquet", pd.DataFrame(curve or {"step": []}), stamp)
         scores = evaluate(load_model(folder, device), load_model(base, device))
         summary = summarise(scores)
