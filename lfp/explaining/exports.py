@@ -21,6 +21,9 @@ from lfp.models.hooks import captured, hook_place
 from lfp.reporting.progress import Progress
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 
+#: Texts that are encoded at once.
+_TOGETHER = 256
+
 
 def packed_windows(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], context: int, most: int
@@ -31,8 +34,14 @@ def packed_windows(
 
     Raises ValueError where the texts do not fill one window.
     """
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    stream = np.concatenate([[tokenizer.eos_token_id, *ids] for ids in encoded])
+    pieces: list[int] = []
+    for start in range(0, len(texts), _TOGETHER):
+        if len(pieces) >= most * context:  # no more texts are encoded than the windows need
+            break
+        part = list(texts[start : start + _TOGETHER])
+        for ids in tokenizer(part, add_special_tokens=False)["input_ids"]:
+            pieces += [tokenizer.eos_token_id, *ids]
+    stream = np.array(pieces)
     n = min(most, len(stream) // context)
     if n == 0:
         raise ValueError(

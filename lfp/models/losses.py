@@ -68,6 +68,17 @@ def log_probabilities(
     return token_values(model, hidden, tokens, _likely)
 
 
+def cross_entropies(
+    model: PreTrainedModel, hidden: torch.Tensor, tokens: torch.Tensor
+) -> torch.Tensor:
+    """Cross-entropies (nats) [...] of `tokens` after final hidden states [..., d_model]."""
+
+    def values(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits, tokens, reduction="none")
+
+    return token_values(model, hidden, tokens, values)
+
+
 def log_probabilities_and_entropies(
     model: PreTrainedModel, hidden: torch.Tensor, tokens: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,11 +141,7 @@ def text_losses(
         batch = pad_batch([sequences[i] for i in index], pad, model.device)
         hidden = model.base_model(**batch, use_cache=False).last_hidden_state[:, :-1]
         mask = batch["attention_mask"][:, 1:]
-        losses = token_values(model, hidden, batch["input_ids"][:, 1:], _cross_entropies)
+        losses = cross_entropies(model, hidden, batch["input_ids"][:, 1:])
         nats[index] = (losses * mask).sum(1).double().cpu().numpy()
         counts[index] = mask.sum(1).cpu().numpy()
     return nats, counts
-
-
-def _cross_entropies(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(logits, tokens, reduction="none")
