@@ -23,6 +23,8 @@ from lfp.settings import Machine
 GB = 1e9
 #: Different words of the texts that explanations read: more than those of a thousand reviews.
 WORDS = 20_000
+#: Pieces of a word, at most.
+PIECES = 8
 FLOAT, HALF = 4, 2  # bytes of a float32 and of a float16
 #: Bytes of Python and the libraries of a job: of one that runs a model, of one that trains by TRL,
 #: and of one that trains autoencoders.
@@ -32,7 +34,7 @@ LIBRARIES, TRAINERS, KERNELS = 0.45 * GB, 0.6 * GB, 0.32 * GB
 READ, KEPT = 30, 24
 #: Copies of the held logits: with a second model's or with the sum over the vocabulary, and with
 #: gradients.
-COPIES, TRAINED_COPIES = 3.5, 6
+COPIES, TRAINED_COPIES = 3, 6
 #: Tokens of activations that a harvest shuffles together (:mod:`lfp.sae.harvest`).
 WINDOW = 65_536
 
@@ -372,12 +374,14 @@ def _features_cost(
     sizes = [cell["autoencoders"][name]["sizes"][0] for name in cell["probed"]]
     widths = [cell["layers"] * shape.d_model * (2 * size + 3) for size in sizes]
     in_flight = settings["batch_size"] * settings["max_tokens"]
+    # Logits are those of the elements: answers, or the pieces of a word.
+    predicted = in_flight if cell["preference"] else settings["batch_size"] * PIECES
     return _cost(
         "features",
         machine,
         read * shape.forward,
         Memory(
-            reading_memory(shape, in_flight, weight, cell["layers"], in_flight),
+            reading_memory(shape, in_flight, weight, cell["layers"], predicted),
             arrays=3 * cell["triples"] * max(widths) * FLOAT,
             passing=FLOAT * shape.parameters,
         ),
