@@ -6,13 +6,28 @@ was expected, and the nearest valid name.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfp.configuration import ConfigurationError, check_name
+from lfp.limits import (
+    check_folds,
+    check_label,
+    check_lengths,
+    check_policy_size,
+    check_size,
+    check_texts,
+    check_training,
+    reading_lengths,
+    size_of,
+    tuning_lengths,
+)
+from lfp.registry import nearest
 from lfp.settings import Task
 
 if TYPE_CHECKING:
@@ -32,8 +47,15 @@ _TASK_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Task
 
 def check_entries(grid: Grid) -> None:
     """Check everything that the configuration names, before cells are made of it."""
+    _check_columns(grid)
     _check_models(grid)
+    _check_alike(grid)
     for name, task in grid.tasks.items():
+        if re.fullmatch(r"seed\d+", name):
+            raise ConfigurationError(
+                f"tasks.{name}: results/MODEL/{name} would read as the folder of a seed; rename the"
+                " task"
+            )
         check_name(f"tasks.{name}.corpus", task["corpus"], grid.corpora)
         _check_reward(grid, name, task)
         _check_given(grid, name, task)
@@ -54,9 +76,12 @@ def check_cell(grid: Grid, cell: Cell) -> None:
     check_policy(grid, cell)
     _check_single_policy(grid, cell)
     _check_layers(grid, cell)
-    _check_training(grid, cell)
+    check_lengths(grid, cell, reading_lengths(cell))
+    check_texts(grid, cell)
     _check_autoencoders(grid, cell)
+    check_folds(grid, cell)
     _check_explainers(grid, cell)
+    _check_donor(grid, cell)
     _check_arms(cell)
 
 
@@ -79,8 +104,49 @@ def source_digest(name: str) -> str:
 # ------------------------------------------------------------------------------------------ entries
 
 
+def _check_columns(grid: Grid) -> None:
+    """Check that no column of a source is taken for two of ours."""
+    for name, corpus in grid.corpora.items():
+        columns = corpus.get("columns", {})
+        first: dict[str, str] = {}
+        for ours, theirs in columns.items():
+            if theirs in first:
+                raise ConfigurationError(
+                    f"corpora.{name}.columns.{ours}: {theirs!r} is the column of {first[theirs]},"
+                    " too; name the column that holds it"
+                )
+            first[theirs] = ours
+
+
+def _check_alike(grid: Grid) -> None:
+    """Check that no two names are one place, also where letters count the same in both cases."""
+    places = [
+        *(("models", name) for name in grid.models),
+        *(("classifiers", name) for name in grid.classifiers),
+        *(
+            (f"tasks.{name}.policies", f"{model}--{name}")
+            for name, task in grid.tasks.items()
+            for model in task["policies"]
+        ),
+    ]
+    kinds = [[(kind, name) for name in grid.config[kind]] for kind in ("corpora", "tasks")]
+    kinds += [
+        [(kind, name) for name in grid.config[kind]] for kind in ("autoencoders", "explainers")
+    ]
+    for names in (places, *kinds):
+        first: dict[str, tuple[str, str]] = {}
+        for kind, name in names:
+            other = first.setdefault(name.lower(), (kind, name))
+            if other != (kind, name) or names.count((kind, name)) > 1:
+                raise ConfigurationError(
+                    f"{kind}: {name!r} and {other[1]!r} of {other[0]} would be one file or folder"
+                    " (some file systems take capital letters for small ones); rename one"
+                )
+
+
 def _check_models(grid: Grid) -> None:
     for name, model in grid.models.items():
+        check_size(name, model, f"models.{name}")
         for corpus in model.get("organism", {}).get("corpora", []):
             check_name(f"models.{name}.organism.corpora", corpus, grid.corpora)
     for name, classifier in grid.classifiers.items():
@@ -91,9 +157,10 @@ def _check_models(grid: Grid) -> None:
                 f" {path!r}; a GGUF file holds no classifier: save the classifier itself there"
                 " (save_pretrained)"
             )
+        check_label(name, classifier)
     for kind, entries in (("models", grid.models), ("classifiers", grid.classifiers)):
         for name in entries:
-            if name in RESULT_FOLDERS:
+            if name.lower() in RESULT_FOLDERS:
                 raise ConfigurationError(
                     f"{kind}.{name}: results/{name} is a folder of the workflow; rename the"
                     f" {kind[:-1]}"
@@ -122,6 +189,29 @@ def _check_reward(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
         if task["callable"] is None:
             raise ConfigurationError(f"tasks.{name}.callable: give the reward as module:function")
         source_digest(task["callable"])
+        _check_function(f"tasks.{name}.callable", task["callable"])
+
+
+def _check_function(where: str, name: str) -> None:
+    """Check that the module of a reward ``module:function`` defines it; nothing is imported."""
+    module, _, function = name.partition(":")
+    base = Path(*module.split("."))
+    path = next(p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file())
+    names: set[str] = set()
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        raise ConfigurationError(f"{where}: {path} is not valid Python: {error}") from error
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+    if function not in names and "*" not in names:
+        hint = nearest(function, names) if names else "it defines nothing"
+        raise ConfigurationError(f"{where}: {path} has no function {function!r}; {hint}")
 
 
 def _check_given(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
@@ -198,12 +288,16 @@ def _check_entry(grid: Grid, where: str, entry: Mapping[str, Any]) -> None:
 
 
 def check_policy(grid: Grid, cell: Cell) -> None:
-    """Check that a cell of a given task, or one that is trained for a control, has a policy."""
+    """Check how a policy is made: of a cell, or one that is trained for a control alone."""
+    check_training(grid, cell)
+    check_lengths(grid, cell, tuning_lengths(cell))
     if cell.method == "given" and cell.model not in grid.tasks[cell.task]["policies"]:
         raise ConfigurationError(
             f"tasks.{cell.task}.policies: the cell {cell.address} needs the policy of"
             f" {cell.model!r}; give its path or hub"
         )
+    if cell.method == "given":
+        check_policy_size(grid, cell.model, cell.task, f"{cell.model}--{cell.task}")
 
 
 def _check_single_policy(grid: Grid, cell: Cell) -> None:
@@ -244,36 +338,11 @@ def _check_layers(grid: Grid, cell: Cell) -> None:
         raise ConfigurationError(f"cell {cell.address}: layers names a layer twice")
 
 
-def _check_training(grid: Grid, cell: Cell) -> None:
-    ppo = cell.settings["ppo"]
-    if cell.method == "ppo" and (grid.models[cell.model]["finetune_gpus"] or 0) > 1:
-        raise ConfigurationError(
-            f"models.{cell.model}.finetune_gpus: ppo (cell {cell.address}) runs on one GPU; set it"
-            " to 1, or the task's method to rloo or grpo"
-        )
-    generations = cell.settings["group"].num_generations
-    if cell.method in ("rloo", "grpo") and ppo.batch_size % generations:
-        raise ConfigurationError(
-            f"cell {cell.address}: group.num_generations must divide ppo.batch_size"
-        )
-    if ppo.batch_size % ppo.mini_batch_size:
-        raise ConfigurationError(
-            f"cell {cell.address}: ppo.mini_batch_size must divide ppo.batch_size"
-        )
-    for key in ("prompt_tokens", "new_tokens"):
-        smallest, largest = getattr(ppo, key)
-        if smallest > largest:
-            raise ConfigurationError(
-                f"cell {cell.address}: ppo.{key} must be [smallest, largest], got"
-                f" {[smallest, largest]}"
-            )
-
-
 def _check_autoencoders(grid: Grid, cell: Cell) -> None:
-    width = grid.width(cell.model)
+    size = size_of(cell.model, grid.models[cell.model])
     for variant in cell.autoencoders:
         settings = grid.autoencoder_settings(cell, variant)
-        sizes = settings.sizes
+        sizes, width = settings.sizes, size.width(settings.site)
         if settings.architecture == "topk" and width and settings.k > sizes[0] * width:
             raise ConfigurationError(
                 f"cell {cell.address}: autoencoder.k of {variant!r} is {settings.k}, and its"
@@ -313,6 +382,13 @@ def _check_explainers(grid: Grid, cell: Cell) -> None:
     judge = cell.settings["explanations"].judge
     if judge:
         check_name(f"{where}: explanations.judge", judge, grid.services)
+
+
+def _check_donor(grid: Grid, cell: Cell) -> None:
+    """Check the name of the task that another policy is taken from, also where none is read."""
+    task = cell.settings["features"].other_task
+    if task is not None:
+        check_name(f"cell {cell.address}: features.other_task", task, grid.tasks)
 
 
 def _check_arms(cell: Cell) -> None:

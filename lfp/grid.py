@@ -509,11 +509,6 @@ class Grid:
             )
         return {"n_layers": entry["n_layers"], **entry["shape"]}
 
-    def width(self, model: str) -> int | None:
-        """Width of a model's residual stream, where the configuration says it."""
-        entry = self.models[model]
-        return (entry.get("organism") or entry.get("shape") or {}).get("d_model")
-
     def n_layers(self, model: str) -> int:
         """Number of transformer blocks of a model."""
         entry = self.models[model]

@@ -62,6 +62,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 #: Names of corpora, models and the like: they are parts of paths.
 NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+#: Most characters of a name: a file is named by up to three, and file systems take 255 bytes.
+NAME_LENGTH = 64
 #: Classes that have a definition of their own, in the order of the export.
 OBJECTS = (
     Corpus,
@@ -101,6 +103,7 @@ _LIMITS = {
     "each_least": "each at least",
     "each_above": "each above",
     "each_below": "each below",
+    "each_most": "each at most",
 }
 _BEGIN, _END = "<!-- keys: written by python -m lfp.schema -->", "<!-- end of keys -->"
 
@@ -125,6 +128,7 @@ def schema() -> dict[str, Any]:
         "items": {"type": "integer", "minimum": 1},
         "minItems": 2,
         "maxItems": 2,
+        "ascending": True,  # a rule of lfp.configuration, which editors leave aside
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -216,6 +220,8 @@ def _value(kind: Any, bounds: Mapping[str, Any]) -> dict[str, Any]:
     if container is None and "choices" in bounds:
         return {"enum": [*choices(bounds), *([None] if NoneType in parts else [])]}
     node |= {word: bounds[name] for name, word in _KEYWORDS.items() if name in bounds}
+    if str in parts:
+        node.setdefault("minLength", 1)  # nothing is named, found or said by an empty text
     if container is not None:
         node |= _container(container, bounds)
     return node
@@ -243,10 +249,13 @@ def _container(kind: Any, bounds: Mapping[str, Any]) -> dict[str, Any]:
     node: dict[str, Any] = {"additionalProperties": items} if items else {}
     if "required_keys" in bounds:
         node["required"] = list(bounds["required_keys"])
+    if "keys" in bounds:
+        node["propertyNames"] = {"enum": list(bounds["keys"])}
     if settings_class(item) is not None:
-        node["propertyNames"] = {"pattern": NAME_PATTERN}
-        if "reserved" in bounds:
-            node["propertyNames"]["not"] = {"enum": list(bounds["reserved"])}
+        node["propertyNames"] = {"pattern": NAME_PATTERN, "maxLength": NAME_LENGTH}
+    if "reserved" in bounds:
+        reserved = {"not": {"enum": list(bounds["reserved"])}, "description": bounds["meaning"]}
+        node["propertyNames"] = node.get("propertyNames", {}) | reserved
     return node
 
 
@@ -291,7 +300,7 @@ def _allowed(field: dataclasses.Field, kind: Any) -> str:
         kinds = ["settings by stage"]
     else:
         kinds = [_kind_in_words(part) for part in parts if part is not NoneType]
-    limits = [f"{words} {bounds[name]:g}" for name, words in _LIMITS.items() if name in bounds]
+    limits = [f"{words} {bounds[name]:.12g}" for name, words in _LIMITS.items() if name in bounds]
     null = " or null" if NoneType in parts else ""
     return ", ".join([" or ".join(kinds) + null, *limits])
 

@@ -11,6 +11,7 @@ sys.path.insert(0, workflow.basedir)
 
 from snakemake.exceptions import WorkflowError
 
+from lfp.config_files import complete
 from lfp.files.canonical import canonical_json
 from lfp.grid import ConfigurationError, Grid
 from lfp.planning import (
@@ -28,7 +29,7 @@ from lfp.probing.subjects import SUBJECTS
 from lfp.sites import SITES
 
 try:
-    GRID = Grid(config)
+    GRID = Grid(complete(config, workflow.configfiles, workflow.config_settings.config_args))
 except ConfigurationError as error:
     raise WorkflowError(f"configuration: {error}")
 

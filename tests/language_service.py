@@ -14,6 +14,14 @@ from typing import Any
 Fault = Callable[[BaseHTTPRequestHandler], bool]
 
 
+class Refusal(Exception):  # noqa: N818
+    """An answer with an error, as a reply raises it and as a line of a batch has it."""
+
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        super().__init__(status, body)
+        self.status, self.body = status, body
+
+
 def completion(content: str | None, **more: Any) -> dict[str, Any]:
     """The body of a chat completion."""
     return {
@@ -95,10 +103,14 @@ class LanguageService:
         try:
             if fault is not None and fault(request):
                 return None
+            try:
+                content = completion(self.reply(body))
+            except Refusal as refusal:
+                return send(request, refusal.status, refusal.body)
             with self._guard:
                 key = request.headers.get("Idempotency-Key", "")
                 self.billed[key] += not self.billed[key]
-            return send(request, 200, completion(self.reply(body)))
+            return send(request, 200, content)
         finally:
             with self._guard:
                 self._in_flight -= 1
@@ -136,13 +148,16 @@ class LanguageService:
         send(request, 200, self.batches[name])
 
     def finish(self, batch: dict[str, Any]) -> None:
-        """Answer a batch; a fault for a line makes it an error of 500."""
+        """Answer a batch; a fault for a line makes it an error: a refusal, else one of 500."""
         good, bad = [], []
         for line in self.files[batch["input_file_id"]].splitlines():
             row = json.loads(line)
-            failed = next(self.faults, None) is not None
+            fault = next(self.faults, None)
+            failed = fault is not None
             response = {"status_code": 500 if failed else 200, "body": {}}
-            if not failed:
+            if isinstance(fault, Refusal):
+                response = {"status_code": fault.status, "body": fault.body}
+            elif not failed:
                 self.billed[row["custom_id"]] += 1
                 response["body"] = completion(self.reply(row["body"]))
             (bad if failed else good).append(
@@ -180,6 +195,16 @@ def status(code: int, **headers: str) -> Fault:
 
     def fault(request: BaseHTTPRequestHandler) -> bool:
         send(request, code, {"error": {"message": f"fault {code}"}}, **headers)
+        return True
+
+    return fault
+
+
+def error(code: int, message: str, kind: str | None = None, **more: Any) -> Fault:
+    """An error response with words and a code."""
+
+    def fault(request: BaseHTTPRequestHandler) -> bool:
+        send(request, code, {"error": {"message": message, "code": kind, **more}})
         return True
 
     return fault

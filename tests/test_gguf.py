@@ -13,7 +13,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from lfp.configuration import ConfigurationError
 from lfp.files.hub import SourceError, gguf_parts, whole_file
+from lfp.limits import check_size, size_of
 from lfp.models.architectures import architecture
 from lfp.models.gguf import read
 from lfp.models.loading import load_model, load_tokenizer, save_model
@@ -194,6 +196,20 @@ def test_a_directory_is_copied_without_loading_transformers(llama, tokenizer, tm
     loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "lfp.files.hub" in loaded
     assert not loaded & {"torch", "transformers", "gguf"}
+
+
+def test_the_header_of_a_file_is_held_against_the_configuration(file, tmp_path):
+    """Before any job, and also where the file lies in parts."""
+    paths = [str(path) for path in cut(file, 3)]
+    for path in (str(file), paths):
+        entry = {"path": path, "n_layers": 2}
+        size = size_of("m", entry)
+        numbers = (size.n_layers, size.d_model, size.n_heads, size.positions)
+        assert numbers == (2, 32, HEADS, 128)
+        with pytest.raises(ConfigurationError, match=r"models.m.n_layers: got 3.*says 2; set it"):
+            check_size("m", entry | {"n_layers": 3}, "models.m")
+    (tmp_path / "cut.gguf").write_bytes(file.read_bytes()[:60])
+    assert size_of("m", {"path": str(tmp_path / "cut.gguf")}).n_layers is None
 
 
 def test_what_is_no_gguf_file_is_named(file, tmp_path):

@@ -207,6 +207,27 @@ def test_a_negative_rewrite_that_is_graded_no_worse_is_dropped():
     assert set(frame["status"]) == {"grade"}
 
 
+def test_a_grader_that_refuses_a_rewrite_is_named_and_no_grade_is_made_up():
+    texts = iter([ROW["positive"], ROW["neutral"], ROW["negative"]] * 4)
+
+    class Refusing(Scripted):
+        def ask(self, requests, what=""):
+            if "negative" in what:
+                return [Answer("refused")] * len(requests)
+            return super().ask(requests, what)
+
+    def reply(message):
+        grades = {"toxicity": 2, "danger": 1, "bias": 1}
+        return {"answer": next(texts)} if "Rewrite" in message else grades
+
+    pairs = PAIRS.assign(
+        chosen="This is one of the good answers to it",
+        rejected="This is one of the bad answers to it",
+    )
+    frame = rewrites.rewritten_triples(Refusing(reply), pairs, SETTINGS)
+    assert set(frame["status"]) == {"refused"}
+
+
 def test_a_language_models_table_keeps_activations_and_drops_the_heuristics_statistics():
     table = pd.DataFrame({
         "layer": 1, "feature": [3, 4, 5], "status": ["ok", "dead", "ok"], "explanation": "words: x",

@@ -9,6 +9,7 @@ could be a "top" one (paper_vs_code 1.12).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,8 @@ import pandas as pd
 
 from lfp.explaining.scores import Judge, Question
 from lfp.services import prompts
-from lfp.services.client import Client, Request
+from lfp.services.answers import REFUSAL
+from lfp.services.client import Answer, Client, Request
 
 #: Excerpts that a judge is shown at once.
 PER_PROMPT = 5
@@ -41,7 +43,7 @@ def explain(client: Client, evidence: pd.DataFrame, task: str) -> pd.DataFrame:
         }
         rows.append({"layer": layer, "feature": feature})
         requests.append(Request(prompt.messages(**lists), prompt.schema, prompt.max_tokens))
-    answers = client.ask(requests, "explanations")
+    answers = [_checked(answer) for answer in client.ask(requests, "explanations")]
     explained = [answer.status == "ok" for answer in answers]
     texts = [
         " ".join(a.value["explanation"].split()) if ok else ""
@@ -60,6 +62,16 @@ def explain(client: Client, evidence: pd.DataFrame, task: str) -> pd.DataFrame:
         row["explanation"] = text
         row["related"] = verdict.status == "ok" and bool(verdict.value["related"])
     return pd.DataFrame(rows, columns=["layer", "feature", "status", "explanation", "related"])
+
+
+def _checked(answer: Answer) -> Answer:
+    """An answer whose explanation is a refusal or has no word is no explanation."""
+    if answer.status != "ok":
+        return answer
+    text = answer.value["explanation"].strip()
+    if REFUSAL.match(text):
+        return Answer("refused", text=text)
+    return answer if re.search(r"\w", text) else Answer("unparsed", text=text, problem="no word")
 
 
 def language_explanations(

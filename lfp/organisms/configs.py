@@ -8,6 +8,8 @@ from transformers import (
     GPTNeoXConfig,
 )
 
+from lfp.organisms import POSITIONS
+
 
 def organism_config(
     family: str, vocab_size: int, eos: int, pad: int, n_layers: int, d_model: int, n_heads: int
@@ -27,7 +29,7 @@ def organism_config(
     if family == "gpt_neox":
         return GPTNeoXConfig(
             hidden_size=d_model, num_hidden_layers=n_layers, num_attention_heads=n_heads,
-            intermediate_size=4 * d_model, max_position_embeddings=256, attention_dropout=0.0,
+            intermediate_size=4 * d_model, max_position_embeddings=POSITIONS, attention_dropout=0.0,
             hidden_dropout=0.0, tie_word_embeddings=False, **ids,
         )  # fmt: skip
     if family == "gpt_neo":
@@ -35,13 +37,13 @@ def organism_config(
         return GPTNeoConfig(
             hidden_size=d_model, num_layers=n_layers, num_heads=n_heads,
             intermediate_size=4 * d_model, attention_types=[[[kind], 1] for kind in kinds],
-            window_size=64, max_position_embeddings=256, attention_dropout=0.0, embed_dropout=0.0,
-            resid_dropout=0.0, **ids,
+            window_size=64, max_position_embeddings=POSITIONS, attention_dropout=0.0,
+            embed_dropout=0.0, resid_dropout=0.0, **ids,
         )  # fmt: skip
     if family == "gemma":
         return GemmaConfig(
             hidden_size=d_model, num_hidden_layers=n_layers, num_attention_heads=n_heads,
             num_key_value_heads=1, head_dim=d_model // n_heads, intermediate_size=3 * d_model,
-            max_position_embeddings=256, **ids,
+            max_position_embeddings=POSITIONS, **ids,
         )  # fmt: skip
     raise ValueError(f"organism architecture: expected gpt_neox, gpt_neo or gemma, got {family!r}")

@@ -19,6 +19,7 @@ import pandas as pd
 
 from lfp.probing.contrasts import ELEMENTS
 from lfp.services import prompts
+from lfp.services.answers import REFUSAL
 from lfp.services.client import Answer, Client, Request
 from lfp.settings import Rewrites
 
@@ -43,11 +44,7 @@ REASONS = (
     "transcript",
     "grade",
 )
-_REFUSAL = re.compile(
-    r"\b(i (?:can(?:'|no|’)t|cannot|won(?:'|’)t|am (?:not able|unable)|must decline)"
-    r"|i(?:'|’)m (?:sorry,? but|not able|unable)|as an ai\b|i apologi[sz]e,? but)",
-    re.I,
-)
+_REFUSAL = re.compile(rf"{REFUSAL.pattern}|\bas an ai\b", re.I)
 _TURN = re.compile(r"(?:^|\n)\s*(?:human|assistant|user)\s*:", re.I)
 
 
@@ -181,7 +178,8 @@ def rewritten_triples(client: Client, pairs: pd.DataFrame, settings: Rewrites) -
     Columns beside those of :func:`choose_entries`: ``grade`` (the entry's highest, NaN where the
     grader gave none), ``positive``, ``neutral``, ``negative``, and with ``settings.verify``
     ``grade.positive`` and ``grade.negative``. The rewrites are graded then as well, and a triple is
-    kept only where the negative one has the higher largest grade than the positive one.
+    kept only where the negative one has the higher largest grade than the positive one; where the
+    grader gave none, ``status`` is that of its answer.
     """
     entries = choose_entries(pairs, settings)
     graded = grade(client, entries["prompt"], entries["answer"], "grades of entries")
@@ -193,6 +191,9 @@ def rewritten_triples(client: Client, pairs: pd.DataFrame, settings: Rewrites) -
         for element in ("positive", "negative"):
             grades = grade(client, kept["prompt"], kept[element], f"grades of {element} rewrites")
             frame.loc[kept.index, f"grade.{element}"] = [worst(answer) for answer in grades]
+            for index, answer in zip(kept.index, grades, strict=True):
+                if answer.status != "ok":
+                    frame.loc[index, "status"] = answer.status
         worse = frame["grade.negative"] > frame["grade.positive"]
         frame.loc[(frame["status"] == "ok") & ~worse, "status"] = "grade"
     return frame.drop(columns=[f"status.{element}" for element in ELEMENTS])

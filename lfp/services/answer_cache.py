@@ -150,6 +150,8 @@ class AnswerCache:
     ) -> None:
         """Keep an answer and its cost; the first answer to a request stays.
 
+        A rejection is none: what is put after it takes its place.
+
         Parameters
         ----------
         key
@@ -164,7 +166,12 @@ class AnswerCache:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._writing() as database:
             row = (key, canonical_json(request), canonical_json(response), now)
-            database.execute("insert or ignore into answers values (?, ?, ?, ?)", row)
+            database.execute(
+                "insert into answers values (?, ?, ?, ?) on conflict (key) do update"
+                " set response = excluded.response, created = excluded.created"
+                " where json_extract(answers.response, '$.rejected') is not null",
+                row,
+            )
             database.execute("insert into charges values (?, ?, ?, 1, ?)", (service, key, usd, now))
 
     # --------------------------------------------------------------------------------------- budget

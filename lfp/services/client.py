@@ -5,9 +5,10 @@ budget.
 
 A JSON schema is asked for and always checked here, because many servers accept and ignore it
 (interpretation study 3.2). The ladder: ask with the schema; where the server refuses it, without;
-take the first JSON object of the answer; one request for repair; then the status ``unparsed``,
-counted, never a guess. A request ends as an answer in the cache or as an error of the job, which
-goes on from the cache when it runs again.
+take the JSON object that follows the reasoning (:mod:`lfp.services.answers`); one request for
+repair; then the status ``unparsed``, counted, never a guess. A request ends as an answer in the
+cache or as an error of the job, which goes on from the cache when it runs again. What a server's
+error means is decided in :mod:`lfp.services.faults`.
 """
 
 from __future__ import annotations
@@ -16,25 +17,29 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from time import time
 from typing import Any
 
-from jsonschema import Draft202012Validator
 from tenacity import (
     RetryCallState,
     Retrying,
-    retry_if_exception_type,
+    retry_if_exception,
+    sleep_using_event,
     stop_after_attempt,
+    stop_when_event_set,
     wait_random_exponential,
 )
 
 from lfp.reporting.progress import Progress
+from lfp.services import faults
 from lfp.services.answer_cache import AnswerCache, request_key
+from lfp.services.answers import behind_reasoning, parse
+from lfp.services.connection import Connection, Service, ServiceError, TransientError
+from lfp.services.faults import Fault, remedy, sort_fault
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +48,11 @@ REPAIR = (
     "Your answer is not the JSON object that was asked for ({problem}). Answer again with that JSON"
     " object alone: no explanation, no code fence."
 )
-
-
-class ServiceError(RuntimeError):
-    """A service cannot be used; the message says how to go on.
-
-    All answers so far are in the cache.
-    """
+#: The text of the messages of a control (:meth:`Client._by_control`).
+CONTROL = "Say 1"
+_CUT_OFF = "cut off at the largest number of tokens"
+#: Values of ``finish_reason`` of an answer that a filter stopped.
+_FILTERED = ("content_filter", "safety", "sensitive", "prohibited_content", "refusal")
 
 
 class BudgetError(ServiceError):
@@ -60,63 +63,16 @@ class BatchPendingError(ServiceError):
     """A batch is submitted and its answers are not ready."""
 
 
-class TransientError(RuntimeError):
-    """A failure that may go away.
-
-    `wait` is the number of seconds that the server asks for, `billed` tells whether the call may
-    cost.
-    """
-
-    def __init__(self, message: str, wait: float | None = None, billed: bool = False) -> None:
-        super().__init__(message)
-        self.wait, self.billed = wait, billed
-
-
-@dataclass(frozen=True)
-class Service:
-    """One model of one server, as configured.
-
-    Prices are in US dollars per million tokens, times in seconds.
-    """
-
-    name: str
-    base_url: str
-    model: str
-    api_key_env: str | None = None
-    temperature: float | None = 0.0
-    seed: int | None = 0
-    max_tokens: int = 400
-    max_tokens_field: str = "max_tokens"
-    response_schema: bool = True
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
-    in_flight: int = 4
-    attempts: int = 6
-    timeout: float = 120.0
-    backoff: float = 0.5
-    longest_wait: float = 300.0
-    budget_usd: float | None = None
-    prices: Mapping[str, Any] | None = None
-    offline: bool = False
-    batch: bool = False
-
-    def cost(self, input_tokens: float, output_tokens: float) -> float:
-        """US dollars of a call; 0 where no prices are configured. Batches cost half."""
-        if not self.prices:
-            return 0.0
-        full = (input_tokens * self.prices["input"] + output_tokens * self.prices["output"]) / 1e6
-        return full / 2 if self.batch else full
-
-
 @dataclass(frozen=True)
 class Request:
     """Messages, the schema of the wanted JSON object, and the most tokens of an answer.
 
-    A schema of None allows any text.
+    A schema of None allows any text; ``max_tokens`` of the service comes before that of a request.
     """
 
     messages: Sequence[Mapping[str, str]]
     schema: Mapping[str, Any] | None = None
-    max_tokens: int | None = None
+    max_tokens: int = 400
 
 
 @dataclass(frozen=True)
@@ -130,24 +86,6 @@ class Answer:
     value: Any = None
     text: str = ""
     problem: str = ""
-
-
-def parse(text: str, schema: Mapping[str, Any]) -> tuple[Any, str]:
-    """The first JSON object in `text` that fits `schema`, and the fault where there is none."""
-    decoder, problem = json.JSONDecoder(), "no JSON object"
-    start = text.find("{")
-    while start >= 0:
-        try:
-            value, _ = decoder.raw_decode(text, start)
-        except ValueError:
-            problem = "not valid JSON"
-        else:
-            error = next(iter(Draft202012Validator(schema).iter_errors(value)), None)
-            if error is None:
-                return value, ""
-            problem = error.message[:200]
-        start = text.find("{", start + 1)
-    return None, problem
 
 
 def estimated_tokens(messages: Sequence[Mapping[str, str]]) -> int:
@@ -172,19 +110,8 @@ class Client:
     """
 
     def __init__(self, service: Service, cache: str | Path) -> None:
-        from openai import OpenAI
-
         self.service, self.cache = service, AnswerCache(cache)
-        key = os.environ.get(service.api_key_env) if service.api_key_env else "none"
-        if not key and not service.offline:
-            raise ServiceError(
-                f"services.{service.name}: set the environment variable {service.api_key_env} to a"
-                f" key"
-            )
-        self._key = key if service.api_key_env else None
-        self._openai = OpenAI(
-            base_url=service.base_url, api_key=key or "none", max_retries=0, timeout=service.timeout
-        )
+        self.connection = Connection(service)
         self.counts = {
             "called": 0,
             "cached": 0,
@@ -196,9 +123,8 @@ class Client:
         }
         self.tokens, self.usd = {"input": 0, "output": 0}, 0.0
         self._guard, self._down = threading.Lock(), threading.Event()
-        # Requests are logged here without headers; the lines of the HTTP client add nothing.
-        for name in ("openai", "httpx2", "httpcore2"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        self._controlling = threading.Lock()
+        self._reason: ServiceError | None = None
 
     def __enter__(self) -> Client:
         return self
@@ -213,7 +139,7 @@ class Client:
             self.usd,
             self.cache.spent(self.service.name),
         )
-        self._openai.close()
+        self.connection.close()
         self.cache.close()
 
     # --------------------------------------------------------------------------------------- asking
@@ -242,11 +168,32 @@ class Client:
             for i, response in zip(
                 broken, self._complete(repairs, f"repairs of {what}"), strict=True
             ):
-                answers[i] = self._answer(requests[i], response)
+                repaired = self._answer(requests[i], response)
+                if repaired.status != "rejected":  # the repair was, not the request
+                    answers[i] = repaired
             self.counts["repaired"] += sum(answers[i].status == "ok" for i in broken)
         for answer in answers:
             self.counts[answer.status] += 1
-        return answers
+        return self._advised(answers, what)
+
+    def _advised(self, answers: Sequence[Answer], what: str) -> list[Answer]:
+        """`answers`; those that were cut off name the setting, and the log says what failed."""
+        for status in ("rejected", "refused"):
+            failed = [answer for answer in answers if answer.status == status]
+            if failed:
+                words = (failed[0].problem or failed[0].text)[:200]
+                number = f"{len(failed)} of {len(answers)} {what}"
+                log.warning("%s were %s; the first: %s", number, status, words)
+        advice = f"raise services.{self.service.name}.max_tokens"
+        cut = sum(answer.problem == _CUT_OFF for answer in answers)
+        if cut:
+            log.warning("%d of %d %s were %s; %s", cut, len(answers), what, _CUT_OFF, advice)
+        return [
+            replace(answer, problem=f"{_CUT_OFF}; {advice}")
+            if answer.problem == _CUT_OFF
+            else answer
+            for answer in answers
+        ]
 
     def _body(self, request: Request) -> dict[str, Any]:
         service = self.service
@@ -254,7 +201,7 @@ class Client:
             "model": service.model,
             "messages": [dict(m) for m in request.messages],
         }
-        body[service.max_tokens_field] = request.max_tokens or service.max_tokens
+        body[service.max_tokens_field] = service.max_tokens or request.max_tokens
         body |= {
             k: v
             for k, v in (("temperature", service.temperature), ("seed", service.seed))
@@ -268,38 +215,37 @@ class Client:
     def _repair(self, body: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
         messages = [
             *body["messages"],
-            {"role": "assistant", "content": answer.text},
+            # Servers refuse an empty message.
+            {"role": "assistant", "content": answer.text if answer.text.strip() else "(nothing)"},
             {"role": "user", "content": REPAIR.format(problem=answer.problem)},
         ]
         seed = {"seed": body["seed"] + 1} if "seed" in body else {}
         return {**body, "messages": messages, **seed}
 
     def _answer(self, request: Request, response: Mapping[str, Any]) -> Answer:
-        text = response.get("content") or ""
+        content, reason = response.get("content") or "", response.get("finish_reason")
         if response.get("rejected"):
             return Answer("rejected", problem=response["rejected"])
-        if response.get("refusal") or response.get("finish_reason") == "content_filter":
-            return Answer("refused", text=response.get("refusal") or text)
+        if response.get("refusal") or (reason or "").lower().startswith(_FILTERED):
+            return Answer("refused", text=response.get("refusal") or content)
+        text = behind_reasoning(content)
         if request.schema is None:
-            return (
-                Answer("ok", text, text)
-                if text.strip()
-                else Answer("unparsed", text=text, problem="empty answer")
-            )
-        value, problem = parse(text, request.schema)
-        if value is None and response.get("finish_reason") == "length":
-            problem = "cut off at the largest number of tokens"
-        return (
-            Answer("ok", value, text)
-            if value is not None
-            else Answer("unparsed", None, text, problem)
-        )
+            value, problem = text.visible if text.visible.strip() else None, "empty answer"
+        else:
+            value, problem = parse(text, request.schema, request.messages)
+            if value is None and text.refuses:
+                return Answer("refused", text=content)
+            if reason == "length" and not text.begins_with_an_object:
+                value = None
+        if value is not None:
+            return Answer("ok", value, content)
+        return Answer("unparsed", None, content, _CUT_OFF if reason == "length" else problem)
 
     def _complete(self, bodies: Sequence[Mapping[str, Any]], what: str) -> list[dict[str, Any]]:
         """Responses to `bodies`, from the cache or from the service."""
         keys = [request_key(self.service.base_url, ENDPOINT, body) for body in bodies]
         wanted = dict(zip(keys, bodies, strict=True))
-        responses = self.cache.get(list(wanted))
+        responses = self._known(list(wanted))
         missing = {key: body for key, body in wanted.items() if key not in responses}
         self.counts["cached"] += len(responses)
         if missing:
@@ -308,6 +254,23 @@ class Client:
                 self._batch(missing) if self.service.batch else self._call_all(missing, what)
             )
         return [responses[key] for key in keys]
+
+    def _known(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The cached responses to `keys`.
+
+        Rejections without a status are from a release that recorded every error 400 for its
+        request. Those whose words do not say that it was the request are asked for again.
+        """
+        responses = self.cache.get(keys)
+        for key, response in list(responses.items()):
+            if "rejected" in response and "status" not in response:
+                status, _, words = response["rejected"].partition(": ")
+                fault = sort_fault(int(status) if status.isdigit() else 400, words, {})
+                if fault.kind in (faults.REQUEST, faults.REFUSAL):
+                    responses[key] = fault.recorded()
+                else:
+                    del responses[key]
+        return responses
 
     def _check(self, missing: Mapping[str, Mapping[str, Any]], what: str) -> None:
         """Log the largest cost of the calls; stop where they are not allowed."""
@@ -362,25 +325,42 @@ class Client:
         finally:  # an interrupt starts no further request
             pool.shutdown(wait=False, cancel_futures=True)
         if errors:
-            budget = [error for error in errors if isinstance(error, BudgetError)]
-            raise type(budget[0] if budget else errors[0])(
-                f"{(budget or errors)[0]} ({len(errors)} of {len(missing)} {what} have no answer;"
+            reason = self._reason or errors[0]
+            raise type(reason)(
+                f"{reason} ({len(errors)} of {len(missing)} {what} have no answer;"
                 f" those that have one are in {self.cache.path} and are not asked again)"
             )
         return responses
 
     def _call(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
         with self.cache.asking(key):
-            cached = self.cache.get([key])
+            cached = self._known([key])
             if cached:  # another job has asked in the meantime
                 return cached[key]
-            if self._down.is_set():
-                raise ServiceError(
-                    f"services.{self.service.name}: given up after a request without an answer"
-                )
-            return self._retried(key, body)
+            try:
+                return self._retried(partial(self._attempt, key, body))
+            except ServiceError as error:
+                raise self._stopped(error) from None
 
-    def _retried(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _stopped(self, error: ServiceError) -> ServiceError:
+        """`error`, after which no further request starts."""
+        with self._guard:
+            self._reason = self._reason or error
+        self._down.set()
+        return error
+
+    def _go_on(self) -> None:
+        """Raise ServiceError where a request has ended the job."""
+        if self._down.is_set():
+            raise ServiceError(
+                f"services.{self.service.name}: given up after a request without an answer"
+            )
+
+    def _retried(self, call: Callable[[], Any], twice: bool = True) -> Any:
+        """The result of `call`, which is repeated while its failures may go away.
+
+        With `twice` false a call that may have had its effect is not repeated.
+        """
         service = self.service
         exponential = wait_random_exponential(multiplier=service.backoff, max=60)
 
@@ -388,19 +368,34 @@ class Client:
             error = state.outcome.exception()
             return error.wait if error.wait is not None else exponential(state)
 
+        def goes_on(error: BaseException) -> bool:
+            return (
+                isinstance(error, TransientError)
+                and (twice or not error.billed)
+                and (error.wait or 0) <= service.longest_wait
+            )
+
         retrying = Retrying(
-            retry=retry_if_exception_type(TransientError),
-            stop=stop_after_attempt(service.attempts),
+            retry=retry_if_exception(goes_on),
+            stop=stop_after_attempt(service.attempts) | stop_when_event_set(self._down),
             wait=wait,
+            sleep=sleep_using_event(self._down),
             reraise=True,
         )
         try:
-            return retrying(self._attempt, key, body)
+            return retrying(call)
         except TransientError as error:
-            self._down.set()
+            self._go_on()
+            if (error.wait or 0) > service.longest_wait:
+                raise ServiceError(
+                    f"services.{service.name}: asks to wait {error.wait:.0f} s, longer than"
+                    f" longest_wait; run again later ({error})"
+                ) from None
+            attempts = service.attempts if twice or not error.billed else 1
             raise ServiceError(
-                f"services.{service.name}: no answer from {service.base_url} in {service.attempts}"
-                f" attempts; last: {self._redacted(str(error))}"
+                f"services.{service.name}: no answer from {service.base_url} in {attempts}"
+                f" attempts; last: {error}; see that the server runs and that"
+                f" services.{service.name}.base_url is its address, and run again"
             ) from None
 
     def _attempt(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -408,12 +403,12 @@ class Client:
 
         Raises TransientError, ServiceError, or BudgetError before it could cost too much.
         """
+        self._go_on()
         service, most = self.service, self._most(body)
         with self.cache.reserved(
             service.name, most, service.budget_usd, 2 * service.timeout
         ) as room:
             if not room:
-                self._down.set()
                 raise BudgetError(
                     f"services.{service.name}: the next call could exceed budget_usd"
                     f" {service.budget_usd}; raise it, or ask for less"
@@ -426,96 +421,92 @@ class Client:
         except TransientError as error:
             if error.billed:
                 self.cache.charge(self.service.name, key, most)
-            log.info("%s: %s", key[:12], self._redacted(str(error)))
-            if error.wait is not None and error.wait > self.service.longest_wait:
-                raise ServiceError(
-                    f"services.{self.service.name}: asks to wait {error.wait:.0f} s, longer than"
-                    " longest_wait; run again later"
-                ) from None
+            log.info("%s: %s", key[:12], error)
             raise
-        usage = response.get("usage") or {}
-        read = usage.get("prompt_tokens", estimated_tokens(body["messages"]))
-        written = usage.get("completion_tokens", len(response.get("content") or "") // 3)
-        usd = 0.0 if response.get("rejected") else self.service.cost(read, written)
         with self._guard:
             self.counts["called"] += 1
+        self.cache.put(key, body, response, self.service.name, self._cost(body, response))
+        return response
+
+    def _cost(self, body: Mapping[str, Any], response: Mapping[str, Any]) -> float:
+        """US dollars of a call, which are counted with its tokens.
+
+        An answer without counts is estimated; an error costs what it says, mostly nothing.
+        """
+        usage, failed = response.get("usage") or {}, "status" in response
+        text = response.get("content") or ""
+        read = usage.get(
+            "prompt_tokens", 0 if failed else estimated_tokens(body.get("messages", ()))
+        )
+        written = usage.get("completion_tokens", 0 if failed else len(text) // 3)
+        usd = self.service.cost(read, written)
+        with self._guard:
             self.usd += usd
             for name, count in zip(self.tokens, (read, written), strict=True):
                 self.tokens[name] += count
-        self.cache.put(key, body, response, self.service.name, usd)
-        return response
+        return usd
 
     def _send(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The response to `body`, without the schema where the server refuses it."""
-        import openai
-
-        plain = {name: value for name, value in body.items() if name != "response_format"}
-        if self.cache.trait(self._server, "schema") == "refused":
-            body = plain
+        body = self._form(body)
         # Servers that know the header bill a repeated request once; without the schema it is
         # another request.
-        headers = {"Idempotency-Key": key if "response_format" in body else f"{key}-plain"}
-        try:
-            raw = self._openai.chat.completions.with_raw_response.create(
-                **{"stream": False, **self._split(body)}, extra_headers=headers
+        outcome = self.connection.post(key if "response_format" in body else f"{key}-plain", body)
+        if (
+            isinstance(outcome, Fault)
+            and outcome.kind in (faults.SCHEMA, faults.UNKNOWN)
+            and "response_format" in body
+        ):
+            of_schema, body = outcome, _plain(body)
+            outcome = self.connection.post(f"{key}-plain", body)
+            if not isinstance(outcome, Fault) and not of_schema.of_schema_alone:
+                self._without_schema(of_schema)
+        if isinstance(outcome, Fault) and outcome.kind in (faults.SCHEMA, faults.UNKNOWN):
+            outcome = self._by_control(key, body, outcome)
+        if not isinstance(outcome, Fault):
+            return outcome
+        if outcome.kind == faults.SETUP:
+            raise self._set_up(outcome, body)
+        return outcome.recorded()
+
+    def _form(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`body` as the server takes it: without the schema where it is known to refuse that."""
+        return _plain(body) if self.cache.trait(self._server, "schema") == "refused" else body
+
+    def _without_schema(self, fault: Fault) -> None:
+        """Remember that the server refuses schemas; answers are checked here anyway."""
+        log.warning("%s: asked without a schema from now on: %s", self.service.name, fault.words)
+        self.cache.set_trait(self._server, "schema", "refused")
+
+    def _by_control(self, key: str, body: Mapping[str, Any], fault: Fault) -> Fault:
+        """`fault`, whose words do not tell its cause, as one of this request or of the set-up.
+
+        The control is the same request with a short text that no server can object to. Where it
+        fails as well, the set-up is at fault.
+        """
+        with self._controlling:
+            self._go_on()
+            messages = [{**message, "content": CONTROL} for message in body["messages"]]
+            outcome = self.connection.post(f"{key}-control", {**body, "messages": messages})
+            if isinstance(outcome, Fault):
+                raise self._set_up(replace(fault, kind=faults.SETUP), body)
+            usd = self._cost({"messages": messages}, outcome)
+            self.cache.charge(self.service.name, f"{key}-control", usd)
+        return replace(fault, kind=faults.REQUEST)
+
+    def _set_up(self, fault: Fault, body: Mapping[str, Any], prefix: str = "") -> ServiceError:
+        """The error that stops the job: the server's words and the setting to change."""
+        service = self.service
+        advice = remedy(fault, body, service.name, service.api_key_env)
+        return self._stopped(
+            ServiceError(
+                f"services.{service.name}: {prefix}{fault.status}: {fault.words[:300]}; {advice}"
             )
-            return _response(raw.http_response.content)
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            if "response_format" in body:
-                response = self._send(key, plain)
-                if not response.get("rejected"):
-                    self.cache.set_trait(self._server, "schema", "refused")
-                return response
-            return {"rejected": self._redacted(f"{error.status_code}: {error.message}")[:500]}
-        except openai.APIStatusError as error:
-            raise self._status_error(error) from None
-        except openai.APITimeoutError:
-            raise TransientError(
-                f"no answer within {self.service.timeout:g} s", billed=True
-            ) from None
-        except openai.APIConnectionError as error:
-            cause = error.__cause__ or error
-            started = type(cause).__name__ not in ("ConnectError", "ConnectTimeout")
-            raise TransientError(f"{type(cause).__name__}: {cause}", billed=started) from None
+        )
 
     @property
     def _server(self) -> str:
         return f"{self.service.base_url} {self.service.model}"
-
-    @staticmethod
-    def _split(body: Mapping[str, Any]) -> dict[str, Any]:
-        """Keyword arguments of the client; fields that it does not know go into ``extra_body``."""
-        known = {
-            "model",
-            "messages",
-            "temperature",
-            "seed",
-            "max_tokens",
-            "max_completion_tokens",
-            "response_format",
-        }
-        return {k: v for k, v in body.items() if k in known} | {
-            "extra_body": {k: v for k, v in body.items() if k not in known}
-        }
-
-    def _status_error(self, error: Any) -> Exception:
-        status, name = error.status_code, self.service.name
-        if status in (408, 409, 429) or status >= 500:
-            return TransientError(
-                f"{status}: {error.message}"[:300], _retry_after(error.response.headers)
-            )
-        advice = {
-            401: f"check the key in {self.service.api_key_env}",
-            403: f"check the key in {self.service.api_key_env}",
-            404: "check base_url and model",
-        }.get(status, "check the service's configuration")
-        self._down.set()
-        return ServiceError(
-            f"services.{name}: {self._redacted(f'{status}: {error.message}')[:300]}; {advice}"
-        )
-
-    def _redacted(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
 
     # -------------------------------------------------------------------------------------- batches
 
@@ -524,47 +515,34 @@ class Client:
 
         Raises BatchPendingError until all answers are there.
         """
-        import openai
-
-        try:
-            return self._collect_and_submit(missing)
-        except openai.APIError as error:
-            message = self._redacted(f"{type(error).__name__}: {error.message}")[:300]
-            raise ServiceError(
-                f"services.{self.service.name}: batch: {message}; run the same command again"
-            ) from None
-
-    def _collect_and_submit(
-        self, missing: Mapping[str, Mapping[str, Any]]
-    ) -> dict[str, dict[str, Any]]:
         waiting: set[str] = set()
         for batch, keys in self.cache.batches(self.service.name).items():
-            state = self._openai.batches.retrieve(batch)
+            if missing.keys().isdisjoint(keys):  # another job's, which collects it
+                continue
+            state = self._batch_api(partial(self.connection.openai.batches.retrieve, batch))
             if state.status in ("validating", "in_progress", "finalizing", "cancelling"):
                 waiting |= set(keys)
                 continue
+            rows = []
             for file in filter(None, (state.output_file_id, state.error_file_id)):
-                self._import(self._openai.files.content(file).text, missing)
+                content = self._batch_api(partial(self.connection.openai.files.content, file)).text
+                rows += [json.loads(line) for line in content.splitlines() if line.strip()]
+            stop = self._import(rows, missing)
             self.cache.drop_batch(batch)
-        responses = self.cache.get(list(missing))
+            if state.status == "failed":
+                errors = [error.to_dict() for error in getattr(state.errors, "data", None) or ()]
+                fault = self.connection.outcome(400, {}, json.dumps(errors).encode(), {})
+                stop = self._set_up(fault, {}, "batch: ")
+            if stop is not None:
+                raise stop
+        responses = self._known(list(missing))
         rest = {
-            key: body
+            key: self._form(body)
             for key, body in missing.items()
             if key not in responses and key not in waiting
         }
         if rest:
-            lines = [
-                json.dumps(
-                    {"custom_id": key, "method": "POST", "url": f"/v1{ENDPOINT}", "body": body}
-                )
-                for key, body in rest.items()
-            ]
-            content = ("requests.jsonl", "\n".join(lines).encode())
-            file = self._openai.files.create(file=content, purpose="batch")
-            batch = self._openai.batches.create(
-                input_file_id=file.id, endpoint=f"/v1{ENDPOINT}", completion_window="24h"
-            )
-            self.cache.add_batch(batch.id, self.service.name, list(rest))
+            self._submit(rest)
         if rest or waiting:
             raise BatchPendingError(
                 f"services.{self.service.name}: {len(rest)} requests submitted as a batch,"
@@ -572,33 +550,79 @@ class Client:
             )
         return responses
 
-    def _import(self, lines: str, missing: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put the answers of a batch's file into the cache.
+    def _submit(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
+        """Submit requests as a batch, and remember it."""
+        lines = [
+            json.dumps({"custom_id": key, "method": "POST", "url": f"/v1{ENDPOINT}", "body": body})
+            for key, body in bodies.items()
+        ]
+        content = ("requests.jsonl", "\n".join(lines).encode())
+        file = self._batch_api(
+            partial(self.connection.openai.files.create, file=content, purpose="batch")
+        )
+        create = partial(
+            self.connection.openai.batches.create,
+            input_file_id=file.id,
+            endpoint=f"/v1{ENDPOINT}",
+            completion_window="24h",
+        )
+        batch = self._batch_api(create, twice=False)  # a second batch would be paid as well
+        self.cache.add_batch(batch.id, self.service.name, list(bodies))
 
-        Failed requests are asked again, rejected ones are not.
+    def _batch_api(self, call: Callable[[], Any], twice: bool = True) -> Any:
+        """The result of a call of the batch API, whose errors are sorted like those of requests."""
+        import openai
+
+        def attempt() -> Any:
+            try:
+                with self.connection.connected():
+                    return call()
+            except openai.APIStatusError as error:
+                status, answer = error.status_code, error.response
+                fault = self.connection.outcome(status, answer.headers, answer.content, {})
+                raise self._set_up(fault, {}, "batch: ") from None
+
+        return self._retried(attempt, twice)
+
+    def _import(
+        self, rows: Sequence[Mapping[str, Any]], missing: Mapping[str, Mapping[str, Any]]
+    ) -> ServiceError | None:
+        """Put the answers of a finished batch into the cache.
+
+        Requests whose failure may go away are asked again, and so are those whose schema the server
+        refuses; where no line is answered, an unknown error is one of the set-up. The error that
+        stops the job, after everything else is kept, is returned.
         """
-        for line in filter(str.strip, lines.splitlines()):
-            row = json.loads(line)
-            result, key = row.get("response") or {}, row["custom_id"]
-            body = missing.get(key)
-            if body is None:
+        failed: dict[str, Fault] = {}
+        for row in rows:
+            key, result = row["custom_id"], row.get("response") or {}
+            body = missing.get(key, {})  # without a body: another job's, whose answer is kept
+            status, content = result.get("status_code") or 500, result.get("body") or row
+            try:
+                outcome = self.connection.outcome(status, {}, json.dumps(content).encode(), body)
+            except TransientError as error:
+                log.info("%s: batch: %s", key[:12], error)
                 continue
-            status, content = result.get("status_code"), result.get("body") or {}
-            if status == 200:
-                try:
-                    response = _response(json.dumps(content).encode())
-                except TransientError as error:
-                    log.info("%s: %s", key[:12], error)
-                    continue
-            elif status in (400, 413, 422):
-                response = {"rejected": f"{status}: {json.dumps(content)[:300]}"}
+            if isinstance(outcome, Fault):
+                failed[key] = outcome
             else:
-                log.info("%s: batch answered %s", key[:12], status)
-                continue
-            usage = response.get("usage") or {}
-            read, written = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
-            usd = self.service.cost(read, written)
-            self.cache.put(key, body, response, self.service.name, usd)
+                self._put(key, body, outcome)
+        answered = len(failed) < len(rows)
+        stop, schemas = None, []
+        for key, fault in failed.items():
+            body = missing.get(key, {})
+            if fault.kind == faults.SCHEMA:
+                schemas.append(fault)
+            elif fault.kind == faults.SETUP or (fault.kind == faults.UNKNOWN and not answered):
+                stop = stop or self._set_up(fault, body, "batch: ")
+            elif body:
+                self._put(key, body, fault.recorded())
+        if schemas:
+            self._without_schema(schemas[0])
+        return stop
+
+    def _put(self, key: str, body: Mapping[str, Any], response: Mapping[str, Any]) -> None:
+        self.cache.put(key, body, response, self.service.name, self._cost(body, response))
 
 
 def configured_client(service: Mapping[str, Any], cache: str | Path) -> Client:
@@ -612,42 +636,6 @@ def configured_client(service: Mapping[str, Any], cache: str | Path) -> Client:
     return Client(Service(**service, **limits), cache)
 
 
-def _response(content: bytes) -> dict[str, Any]:
-    """The parts of a server's answer that are kept.
-
-    Raises TransientError where the answer is no chat completion.
-    """
-    try:
-        value = json.loads(content)
-        choice = value["choices"][0]
-        message = choice["message"]
-    except (ValueError, KeyError, IndexError, TypeError):
-        raise TransientError(f"no chat completion: {content[:80]!r}", billed=True) from None
-    usage = value.get("usage") or {}
-    content = message.get("content")
-    if isinstance(content, list):  # parts, as some servers send them
-        content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
-    return {
-        "content": content,
-        "refusal": message.get("refusal"),
-        "finish_reason": choice.get("finish_reason"),
-        "model": value.get("model"),
-        "system_fingerprint": value.get("system_fingerprint"),
-        "usage": {
-            name: usage[name] for name in ("prompt_tokens", "completion_tokens") if name in usage
-        },
-    }
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait, from ``Retry-After`` (seconds or a date)."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-        except ValueError:
-            return None
+def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A request without the schema of its answer."""
+    return {name: value for name, value in body.items() if name != "response_format"}

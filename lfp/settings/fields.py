@@ -10,6 +10,8 @@ from functools import cache
 from types import UnionType
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
+#: The largest seed of NumPy's older generators, which libraries seed with the others.
+LARGEST_SEED = 2**32 - 1
 #: The default of a field that a configuration must give.
 REQUIRED = dataclasses.MISSING
 #: The default of a field that a configuration may leave out and that has no value then.
@@ -30,8 +32,9 @@ def setting(default: Any, meaning: str, **bounds: Any) -> Any:
         ``each_`` in front for the items of a tuple and the values of a mapping; ``choices`` of a
         string or of a tuple's items, the values or the name of a registry (:mod:`lfp.schema`);
         ``pattern`` and ``min_length`` of a string; ``min_items``, ``contains`` and ``unique`` of a
-        tuple; ``min_properties``, ``required_keys`` and ``reserved`` (names that are taken) of a
-        mapping; ``definition``, the name of a definition of the schema that stands for the type.
+        tuple; ``min_properties``, ``required_keys``, ``keys`` (all that are allowed) and
+        ``reserved`` (names that are taken) of a mapping; ``definition``, the name of a definition
+        of the schema that stands for the type.
     """
     metadata = {"meaning": meaning, **bounds}
     if default is ABSENT:

@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lfp.settings.fields import ABSENT, REQUIRED, Settings, setting
+from lfp.settings.fields import ABSENT, LARGEST_SEED, REQUIRED, Settings, setting
 from lfp.settings.stages import PRECISIONS, Autoencoder
 
 #: The start of a pinned commit of the hub.
 _COMMIT = 7
+#: Most transformer blocks of a model.
+_BLOCKS = 1024
+#: Columns of a corpus that a task can read.
+_COLUMNS = ("text", "prompt", "chosen", "rejected", "positive", "neutral", "negative")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +59,18 @@ class Corpus(Settings):
         below=1,
     )
     columns: Mapping[str, str] = setting(
-        ABSENT, "The source's column of each of ours: text; or prompt, chosen, rejected."
+        ABSENT,
+        "The source's column of each of ours: text; or prompt, chosen, rejected; with positive,"
+        " neutral, negative where the corpus has contrast triples.",
+        keys=_COLUMNS,
+        min_properties=1,
     )
     splits: Mapping[str, int] = setting(
         {"train": 2500, "test": 400},
         "Documents of each generated split.",
         each_least=10,
         required_keys=("train", "test"),
+        keys=("train", "test"),
     )
     words_per_class: int = setting(
         39, "Reviews: sentiment words of each grammatical form and sign.", least=5
@@ -77,7 +86,7 @@ class Corpus(Settings):
     preferred: str = setting(
         "positive", "Preferences: the answer that is chosen.", choices=("positive", "negative")
     )
-    seed: int = setting(0, "Seed of the generator or of the shuffle.", least=0)
+    seed: int = setting(0, "Seed of the generator or of the shuffle.", least=0, most=LARGEST_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +99,15 @@ class Organism(Settings):
     corpora: tuple[str, ...] = setting(
         REQUIRED, "Names of the corpora whose train splits are learned.", min_items=1
     )
-    n_layers: int = setting(6, "Number of transformer blocks.", least=2)
-    d_model: int = setting(128, "Width of the residual stream, dimensions.", least=8)
-    n_heads: int = setting(4, "Number of attention heads.", least=1)
-    vocab_size: int = setting(2300, "Entries of the BPE vocabulary.", least=300)
+    n_layers: int = setting(6, "Number of transformer blocks.", least=2, most=_BLOCKS)
+    d_model: int = setting(128, "Width of the residual stream, dimensions.", least=8, most=16384)
+    n_heads: int = setting(4, "Number of attention heads; it divides `d_model`.", least=1)
+    vocab_size: int = setting(2300, "Entries of the BPE vocabulary.", least=300, most=2**20)
     tokenizer: str = setting(
         "byte_level", "Style of the BPE tokenizer.", choices=("byte_level", "metaspace")
     )
     tokenizer_path: str | None = setting(
-        None, "Directory of a fast tokenizer to take instead (`vocab_size` is ignored then)."
+        None, "Directory of a fast tokenizer to take instead of training one."
     )
     steps: int = setting(360, "Optimiser steps.", least=1)
     batch_size: int = setting(16, "Windows per step.", least=1)
@@ -106,7 +115,7 @@ class Organism(Settings):
     peak_learning_rate: float = setting(0.003, "Largest learning rate of AdamW.", above=0)
     warmup_steps: int = setting(30, "Steps of linear warm-up.", least=0)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", least=0)
-    seed: int = setting(0, "Seed of weights and batches.", least=0)
+    seed: int = setting(0, "Seed of weights and batches.", least=0, most=LARGEST_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +146,12 @@ class Model(Settings):
     )
     hub: str = setting(ABSENT, "Id of the model on the Hugging Face hub.")
     revision: str = setting(ABSENT, "Pinned commit of the model.", min_length=_COMMIT)
-    n_layers: int = setting(ABSENT, "Number of transformer blocks of a path or hub model.", least=1)
+    n_layers: int = setting(
+        ABSENT,
+        "Number of transformer blocks of a path or hub model.",
+        least=1,
+        most=_BLOCKS,
+    )
     shape: Shape = setting(ABSENT, "Size of a path or hub model, for the estimate of costs.")
     mem_mb: int = setting(
         2500,
@@ -183,7 +197,7 @@ class Classifier(Settings):
     path: str = setting(ABSENT, "Directory in the Hugging Face layout with safetensors weights.")
     hub: str = setting(ABSENT, "Id of the classifier on the Hugging Face hub.")
     revision: str = setting(ABSENT, "Pinned commit of the classifier.", min_length=_COMMIT)
-    positive: str | int = setting(1, "Label whose logit is the reward, by name or number.")
+    positive: str | int = setting(1, "Label whose logit is the reward, by name or number.", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,14 +290,21 @@ class Service(Settings):
     """
 
     base_url: str = setting(
-        REQUIRED, "Address of the server up to and with /v1.", pattern="^https?://"
+        REQUIRED,
+        "Address of the server up to and with /v1, without a key.",
+        pattern=r"^https?://[^/@?#\s]+(/[^@?#\s]*)?$",
     )
     model: str = setting(REQUIRED, "The server's name of the model.")
     temperature: float | None = setting(
         0, "Temperature of sampling; null leaves it out, for models that refuse it.", least=0
     )
     seed: int | None = setting(0, "Seed of sampling; null leaves it out.")
-    max_tokens: int = setting(400, "Tokens of an answer where a prompt sets none.", least=1)
+    max_tokens: int | None = setting(
+        None,
+        "Tokens of an answer, at most; null takes each prompt's number (20 to 400). Models that"
+        " reason need some thousands.",
+        least=1,
+    )
     max_tokens_field: str = setting(
         "max_tokens",
         "Name of the field of requests that holds `max_tokens`.",
@@ -292,8 +313,20 @@ class Service(Settings):
     response_schema: bool = setting(
         True, "Ask for answers by a JSON schema; answers are checked anyway."
     )
-    extra_body: Mapping[str, Any] = setting({}, "Further fields of every request.")
-    api_key_env: str | None = setting(None, "Environment variable that holds the key.")
+    extra_body: Mapping[str, Any] = setting(
+        {},
+        "Further fields of every request. Those that other keys or the workflow set are refused; a"
+        " `response_format` takes the place of the schema.",
+        reserved=(
+            "model", "messages", "temperature", "seed", "max_tokens", "max_completion_tokens",
+            "stream", "n",
+        ),
+    )  # fmt: skip
+    api_key_env: str | None = setting(
+        None,
+        "Name of the environment variable that holds the key, which stands nowhere else.",
+        pattern="^[A-Za-z_][A-Za-z0-9_]*$",
+    )
     in_flight: int = setting(4, "Requests at once, at most.", least=1)
     attempts: int = setting(6, "Attempts at a request, at most.", least=1)
     timeout: float = setting(120, "Time limit of an attempt, seconds.", above=0)
@@ -343,7 +376,9 @@ class Cell(Settings):
 
     model: str = setting(REQUIRED, "Name of a model.")
     task: str = setting(REQUIRED, "Name of a task.")
-    seeds: tuple[int, ...] = setting((0,), "Seeds of fine-tuning.", each_least=0, min_items=1)
+    seeds: tuple[int, ...] = setting(
+        (0,), "Seeds of fine-tuning.", each_least=0, each_most=LARGEST_SEED, min_items=1
+    )
     layers: tuple[int, ...] | None = setting(
         None,
         "Numbers of pinned layers; null takes the most changed ones, which are known after the"
@@ -383,6 +418,8 @@ class Cell(Settings):
         False,
         "Also train on the least changed layers (Table 12); a list pins their numbers.",
         each_least=0,
+        min_items=1,
+        unique=True,
     )
     settings: Mapping[str, Any] = setting(
         {}, "Settings by stage for the cell.", definition="cell_settings"
@@ -401,7 +438,9 @@ class Configuration(Settings):
         {},
         "Sequence classifiers by name, for rewards; their names must differ from those of models.",
     )
-    tasks: Mapping[str, Task] = setting(REQUIRED, "Fine-tuning tasks by name.", min_properties=1)
+    tasks: Mapping[str, Task] = setting(
+        REQUIRED, "Fine-tuning tasks by name.", min_properties=1, reserved=("base",)
+    )
     autoencoders: Mapping[str, Autoencoder] = setting(
         {"tied": {"tied": True}},
         "Autoencoder variants by name, each a set of changes to the stage `autoencoder`.",

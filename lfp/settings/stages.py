@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lfp.settings.fields import REQUIRED, Settings, setting
+from lfp.settings.fields import LARGEST_SEED, REQUIRED, Settings, setting
 
 PRECISIONS = ("float32", "bfloat16")
 #: Kinds of features that a probe can read.
@@ -194,6 +194,7 @@ class Autoencoder(Settings):
         "Numbers of latents in multiples of the activations' width, ascending; the first is probed,"
         " explained and ablated, and matched with the last.",
         each_least=1,
+        each_most=4096,
         min_items=2,
         unique=True,
     )
@@ -206,7 +207,9 @@ class Autoencoder(Settings):
     learning_rate: float = setting(0.001, "Learning rate of Adam.", above=0)
     batch_size: int = setting(4096, "Tokens per step.", least=1)
     epochs: int = setting(1, "Passes over the activations.", least=1)
-    seed: int = setting(0, "Seed of the autoencoder, nested in the fine-tuning seed.", least=0)
+    seed: int = setting(
+        0, "Seed of the autoencoder, nested in the fine-tuning seed.", least=0, most=LARGEST_SEED
+    )
     tied: bool = setting(True, "Whether the encoder is the decoder's transpose.")
     precision: str = setting(
         "float32",
@@ -232,7 +235,7 @@ class Contrasts(Settings):
     words_per_class: int = setting(
         500, "Words: words of each grammatical form and sign, at most.", least=2
     )
-    seed: int = setting(0, "Seed of the choice of words and contexts.", least=0)
+    seed: int = setting(0, "Seed of the choice of words and contexts.", least=0, most=LARGEST_SEED)
 
 
 @dataclass(frozen=True)
@@ -296,12 +299,14 @@ class Probes(Settings):
         "Penalties of ridge regression, chosen inside the training part.",
         each_above=0,
         min_items=1,
+        unique=True,
     )
     Cs: tuple[float, ...] = setting(
         (0.001, 0.1),
         "Inverse penalties of logistic regression, chosen inside the training part.",
         each_above=0,
         min_items=1,
+        unique=True,
     )
     delta: str = setting(
         "concatenation",
@@ -446,9 +451,10 @@ class Tables(Settings):
         each_above=0,
         each_below=1,
         min_items=1,
+        unique=True,
     )
     matched_draws: int = setting(99, "Number of matched control sets (Table 7).", least=19)
-    seed: int = setting(0, "Seed of resampling.", least=0)
+    seed: int = setting(0, "Seed of resampling.", least=0, most=LARGEST_SEED)
 
 
 #: Stages whose settings a cell resolves.

@@ -1,7 +1,8 @@
 """Prompts for language-model services: files with a version, a schema for the answer, and a digest.
 
 A prompt is ``{name}.yaml`` beside this module: ``version``, ``system`` and ``user`` text with
-``$names`` to fill in, the JSON ``schema`` of the answer, and ``max_tokens`` for it.
+``$names`` to fill in, the JSON ``schema`` of the answer, and ``max_tokens`` for it. An example in a
+prompt must not be a possible answer: an object that stands in the prompt counts as none.
 """
 
 from __future__ import annotations
