@@ -55,7 +55,7 @@ def base(tokenizer, tmp_path):
 
 
 @torch.no_grad()
-def test_values_of_every_family_are_those_of_its_logits_however_they_are_parted(tiny, monkeypatch):  # noqa: F811
+def test_values_are_those_of_the_logits_in_any_parts(tiny, monkeypatch):  # noqa: F811
     """Also where logits are soft-capped; and a cross-entropy is that of the model's forward."""
     rng = np.random.default_rng(0)
     ids = torch.from_numpy(rng.integers(5, 50, (3, 9)))

@@ -343,11 +343,28 @@ def _dictionary_costs(
         ),
         disk_gb=sum(trained[name] * 2 * d * latents[name] * FLOAT for name in latents),
     )
+    evaluation = _evaluation_cost(shape, reading, cell, machine, weight)
+    return [activations, autoencoders, evaluation]
+
+
+def _evaluation_cost(
+    shape: Shape,
+    reading: Mapping[str, Any],
+    cell: Mapping[str, Any],
+    machine: Machine,
+    weight: int,
+) -> Cost:
+    """Cost of measuring all autoencoders on held-out texts: a pass for every replacement."""
+    d, variants = shape.d_model, cell["autoencoders"]
+    trained = {
+        name: cell["trained_layers" if name == cell["main"] else "layers"] for name in variants
+    }
+    in_flight = reading["batch_size"] * reading["max_tokens"]
     held_out = reading["held_out_texts"] * reading["max_tokens"]
-    passes = sum(2 + trained[name] * (1 + len(variants[name]["sizes"])) for name in latents)
-    weights = max(trained[name] * 2 * d * latents[name] for name in latents)
+    passes = sum(2 + trained[name] * (1 + len(sae["sizes"])) for name, sae in variants.items())
+    weights = max(trained[name] * 2 * d * d * sum(sae["sizes"]) for name, sae in variants.items())
     largest = max(sae["sizes"][-1] for sae in variants.values()) * d
-    evaluation = _cost(
+    return _cost(
         "evaluation",
         machine,
         passes * held_out * shape.forward,
@@ -357,7 +374,6 @@ def _dictionary_costs(
             passing=FLOAT * shape.parameters,
         ),
     )
-    return [activations, autoencoders, evaluation]
 
 
 def _features_cost(
