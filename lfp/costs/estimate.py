@@ -310,9 +310,10 @@ def _dictionary_costs(
         machine,
         harvests * tokens * shape.forward,
         Memory(
-            reading_memory(shape, in_flight, weight, layers),
-            # The file, which the system may put aside, and a window of it.
-            arrays=layers * d * HALF * (tokens + min(tokens, WINDOW)),
+            # A batch of every layer as it is read, and of its real tokens alone.
+            reading_memory(shape, in_flight, weight, 2 * layers),
+            # A window; the files behind it are mapped, and the system puts them aside at need.
+            arrays=layers * d * HALF * min(tokens, WINDOW),
             passing=FLOAT * shape.parameters,
             unread=weight * shape.head,
         ),
@@ -359,8 +360,10 @@ def _evaluation_cost(
     trained = {
         name: cell["trained_layers" if name == cell["main"] else "layers"] for name in variants
     }
-    in_flight = reading["batch_size"] * reading["max_tokens"]
     held_out = reading["held_out_texts"] * reading["max_tokens"]
+    in_flight = min(reading["batch_size"] * reading["max_tokens"], held_out)
+    # The passes of many replacements leave both in the memory that a process keeps.
+    logits = (COPIES + 1) * min(in_flight * shape.vocab_size, HELD_LOGITS)
     passes = sum(2 + trained[name] * (1 + len(sae["sizes"])) for name, sae in variants.items())
     weights = max(trained[name] * 2 * d * d * sum(sae["sizes"]) for name, sae in variants.items())
     largest = max(sae["sizes"][-1] for sae in variants.values()) * d
@@ -369,8 +372,8 @@ def _evaluation_cost(
         machine,
         passes * held_out * shape.forward,
         Memory(
-            reading_memory(shape, in_flight, weight, cell["trained_layers"], in_flight)
-            + FLOAT * (weights + 3 * in_flight * largest),
+            reading_memory(shape, in_flight, weight, cell["trained_layers"])
+            + FLOAT * (weights + 3 * in_flight * largest + logits),
             passing=FLOAT * shape.parameters,
         ),
     )
@@ -445,13 +448,18 @@ def _explained_costs(
     )
     sampled = draws * ablating["prompts"] * length * shape.forward
     neutral = draws * ablating["neutral_texts"] * ablating["neutral_tokens"] * shape.forward
-    in_flight = ablating["batch_size"] * max(length, ablating["neutral_tokens"])
+    batch, texts = ablating["batch_size"], min(ablating["batch_size"], ablating["neutral_texts"])
+    in_flight = max(batch * length, texts * ablating["neutral_tokens"])
+    # Of divergences, and of the tokens that are sampled at once.
+    logits = (COPIES + 1) * min(in_flight * shape.vocab_size, HELD_LOGITS)
+    logits += (COPIES + 1) * batch * shape.vocab_size
     ablated = _cost(
         "ablation",
         machine,
         2 * sampled + neutral,
         Memory(
-            reading_memory(shape, in_flight, weight, 2 * shape.n_layers, in_flight),
+            # The cache of keys and values counts as two layers' activations for each.
+            reading_memory(shape, in_flight, weight, 2 * shape.n_layers) + FLOAT * logits,
             passing=FLOAT * shape.parameters,
         ),
         sampling=sampled,
