@@ -49,6 +49,8 @@ def check_entries(grid: Grid) -> None:
     """Check everything that the configuration names, before cells are made of it."""
     _check_columns(grid)
     _check_models(grid)
+    for name, corpus in grid.corpora.items():
+        _check_clean(name, corpus)
     _check_alike(grid)
     for name, task in grid.tasks.items():
         if re.fullmatch(r"seed\d+", name):
@@ -76,6 +78,7 @@ def check_cell(grid: Grid, cell: Cell) -> None:
     check_policy(grid, cell)
     _check_single_policy(grid, cell)
     _check_layers(grid, cell)
+    _check_pair_lengths(cell)
     check_lengths(grid, cell, reading_lengths(cell))
     check_texts(grid, cell)
     _check_autoencoders(grid, cell)
@@ -241,6 +244,16 @@ def _check_corpus(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
         )
 
 
+def _check_clean(name: str, corpus: Mapping[str, Any]) -> None:
+    """Check that the turns by which transcripts are cut stay as they are spelled."""
+    columns = corpus.get("columns", ())
+    if corpus["clean"]["lowercase"] and "chosen" in columns and "prompt" not in columns:
+        raise ConfigurationError(
+            f"corpora.{name}.clean.lowercase: without a column `prompt` transcripts are cut at"
+            " `Assistant:`, which would become small as well; leave it out, or give `prompt`"
+        )
+
+
 def _check_triples(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
     source = grid.task_settings("contrasts", name).source
     columns = grid.corpora[task["corpus"]].get("columns")
@@ -336,6 +349,16 @@ def _check_layers(grid: Grid, cell: Cell) -> None:
         )
     if cell.layers and len(set(cell.layers)) < len(cell.layers):
         raise ConfigurationError(f"cell {cell.address}: layers names a layer twice")
+
+
+def _check_pair_lengths(cell: Cell) -> None:
+    """Check that a prompt of full length leaves room for an answer."""
+    dpo = cell.settings["dpo"]
+    if cell.feedback == "preference" and dpo.max_prompt_length >= dpo.max_length:
+        raise ConfigurationError(
+            f"cell {cell.address}: dpo.max_prompt_length ({dpo.max_prompt_length}) must be below"
+            f" dpo.max_length ({dpo.max_length}), or no token of an answer is left"
+        )
 
 
 def _check_autoencoders(grid: Grid, cell: Cell) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from lfp.checks import REWARD_KEYS, check_cell, check_entries, check_policy, source_digest
 from lfp.configuration import ConfigurationError, check_name, checked, with_defaults
+from lfp.effects import check_effects
 from lfp.feedback import rewards
 from lfp.feedback.rewards.base import scale_of
 from lfp.probing.subjects import SUBJECTS
@@ -121,6 +122,7 @@ class Grid:
         for donor in self.donors.values():
             check_policy(self, donor)
             self.by_address.setdefault(donor.address, donor)
+        check_effects(self, config)
 
     # ---------------------------------------------------------------------------------------- cells
 

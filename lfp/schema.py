@@ -28,6 +28,7 @@ from lfp.settings import (
     STAGES,
     Cell,
     Classifier,
+    Clean,
     Configuration,
     Corpus,
     Explainer,
@@ -68,6 +69,7 @@ NAME_LENGTH = 64
 OBJECTS = (
     Corpus,
     Files,
+    Clean,
     Model,
     Shape,
     Classifier,
@@ -334,7 +336,11 @@ def table(cls: type[Settings]) -> str:
         if is_required(field):
             default = "required"
         allowed = _allowed(field, kinds[field.name])
-        cells = (f"`{field.name}`", allowed, default, field.metadata["meaning"])
+        meaning = field.metadata["meaning"]
+        if "methods" in field.metadata:
+            readers = ", ".join(f"`{method}`" for method in field.metadata["methods"])
+            meaning += f" Read by {readers}."
+        cells = (f"`{field.name}`", allowed, default, meaning)
         rows.append("| " + " | ".join(_cell_text(cell) for cell in cells) + " |")
     return "\n".join(rows)
 

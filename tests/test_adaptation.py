@@ -15,7 +15,7 @@ from lfp.settings import DPO, PPO, Group, Lora
 from tests.conftest import make_model, run_job
 from tests.test_architectures import CONFIGURATIONS
 
-LORA = Lora(r=2, alpha=4, dropout=0.0)
+LORA = Lora(r=2, alpha=4)
 SETTINGS = PPO(
     steps=2,
     batch_size=8,

@@ -10,6 +10,7 @@ import torch
 import transformers
 from torch.nn import functional as F
 
+from lfp.models import limits
 from lfp.models.architectures import ARCHITECTURES, blocks, output_logits, width
 from lfp.models.generation import generate
 from lfp.models.hooks import (
@@ -77,6 +78,17 @@ def tiny(request):
         if name.endswith("weight") and parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)  # so that a wrong module would show
     return model
+
+
+def test_no_pass_reads_more_tokens_than_there_are_positions(tiny):
+    limited = limits.guarded(tiny)
+    full, half = torch.full((2, 64), 5), torch.full((1, 32), 5)
+    for reader in (limited, limited.base_model):
+        cache = reader(full[:1, :32], use_cache=True).past_key_values
+        reader(half, past_key_values=cache)
+        for ids, read in ((torch.full((2, 65), 5), None), (half[:, :1], cache)):
+            with pytest.raises(ValueError, match="65 tokens is longer than the 64 positions"):
+                reader(ids, past_key_values=read)
 
 
 def mlp_by_hand(family: str, block: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:

@@ -390,7 +390,7 @@ def test_variants_are_of_one_family_where_only_their_seed_differs():
 def test_a_sweep_over_l1_has_the_variants_that_differ_in_l1_alone():
     variants = {
         "tied": {}, "untied": {"tied": False}, "topk": {"architecture": "topk"},
-        "high": {"l1": 0.01}, "topk_high": {"architecture": "topk", "l1": 0.01},
+        "high": {"l1": 0.01}, "topk_few": {"architecture": "topk", "k": 8},
     }  # fmt: skip
     cells = [
         {"model": "tiny", "task": "vader", "autoencoders": list(variants), "seeds": [0]},
@@ -507,10 +507,10 @@ def test_settings_survive_being_written_and_read(stage):
 
 
 def test_settings_read_lists_and_objects_and_leave_out_what_is_not_theirs():
-    values = {"new_tokens": [1, 2], "lora": {"r": 2, "alpha": 4, "dropout": 0.0}, "seed": 7}
+    values = {"new_tokens": [1, 2], "lora": {"r": 2, "alpha": 4}, "seed": 7}
     settings = PPO.of(values)
     assert settings.new_tokens == (1, 2)
-    assert settings.lora == Lora(r=2, alpha=4, dropout=0.0)
+    assert settings.lora == Lora(r=2, alpha=4)
     assert settings.as_json()["lora"] == values["lora"]
 
 

@@ -115,7 +115,7 @@ def test_pairs_without_a_common_prompt_are_dropped_and_counted():
     )
     pairs, dropped = preference_pairs(frame)
     assert len(pairs) == 1
-    assert dropped == 1
+    assert dropped["no_common_prompt"] == sum(dropped.values()) == 1
 
 
 def test_pairs_with_an_empty_answer_are_dropped_and_counted():
@@ -126,7 +126,7 @@ def test_pairs_with_an_empty_answer_are_dropped_and_counted():
     for frame in (transcripts, columns):
         pairs, dropped = preference_pairs(frame)
         assert list(pairs["chosen"].str.strip()) == ["x"]
-        assert dropped == 1
+        assert dropped["empty_answer"] == sum(dropped.values()) == 1
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet"])

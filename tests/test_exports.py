@@ -23,7 +23,7 @@ def test_windows_pack_all_texts_without_padding(tokenizer):
     windows = exports.packed_windows(tokenizer, ["a fine film"] * 20, 8, 5)
     assert windows.shape == (5, 8)
     assert windows[0, 0] == tokenizer.eos_token_id
-    with pytest.raises(ValueError, match="a window of the export needs 800"):
+    with pytest.raises(ValueError, match="a window needs 800: lower export.context"):
         exports.packed_windows(tokenizer, ["a fine film"], 800, 5)
 
 

@@ -10,7 +10,7 @@ import torch
 from lfp.feedback.lexica import vader_lexicon
 from lfp.feedback.scoring import lexicon_reward
 from lfp.finetune import ppo
-from lfp.models import losses
+from lfp.models import losses, tokens
 from lfp.settings import PPO
 from tests.conftest import make_model
 
@@ -173,16 +173,17 @@ def test_a_corpus_without_long_enough_documents_is_an_error(tokenizer):
         ppo.sample_prompts(tokenizer, ["Short."], 4, (2, 9), np.random.default_rng(0))
 
 
-def test_documents_alone_that_are_drawn_are_encoded(tokenizer, reviews):
+def test_documents_alone_that_are_drawn_are_encoded(tokenizer, reviews, monkeypatch):
     """Where all are long enough the draws are those of any list; one that is not is drawn again."""
     texts, rng = reviews * 100, np.random.default_rng(0)
     encoded = []
 
-    def watched(texts, **options):
+    def watched(tokenizer, texts, **options):
         encoded.extend(texts)
-        return tokenizer(texts, **options)
+        return tokens.tokenize(tokenizer, texts, **options)
 
-    prompts = ppo.sample_prompts(watched, texts, 6, (2, 4), rng)
+    monkeypatch.setattr(ppo, "tokenize", watched)
+    prompts = ppo.sample_prompts(tokenizer, texts, 6, (2, 4), rng)
     assert len(encoded) <= 6
     same = np.random.default_rng(0)
     picks, lengths = same.integers(0, len(texts), 6), same.integers(2, 5, 6)

@@ -13,9 +13,9 @@ from lfp.explaining.heuristic import promoted_tokens
 from lfp.files.artefacts import read_json, read_table
 from lfp.finetune import dpo, given, group, ppo
 from lfp.finetune.policies import write_policy
+from lfp.interventions import prompts
 from lfp.interventions.completions import completion_rewards
-from lfp.interventions.prompts import prefix_tokens
-from lfp.models import losses
+from lfp.models import losses, tokens
 from lfp.models.architectures import output_logits
 from lfp.models.loading import load_model, save_model
 from lfp.organisms.generate import generate_corpus
@@ -173,14 +173,15 @@ def test_a_policy_is_evaluated_as_it_is_saved(method, base, tokenizer, replies, 
     assert read_json(target / "evaluation.json").items() >= means(again).items()
 
 
-def test_prompts_of_ablation_encode_no_more_texts_than_they_need(tokenizer, reviews):
+def test_prompts_of_ablation_encode_no_more_texts_than_they_need(tokenizer, reviews, monkeypatch):
     encoded = []
 
-    def watched(texts, **options):
+    def watched(tokenizer, texts, **options):
         encoded.extend(texts)
-        return tokenizer(texts, **options)
+        return tokens.tokenize(tokenizer, texts, **options)
 
-    prefixes = prefix_tokens(watched, ["Short.", *reviews] * 50, 5, 6)
+    monkeypatch.setattr(prompts, "tokenize", watched)
+    prefixes = prompts.prefix_tokens(tokenizer, ["Short.", *reviews] * 50, 5, 6)
     assert prefixes == [tokenizer(review)["input_ids"][:5] for review in reviews[:6]]
     assert len(encoded) <= 12
 

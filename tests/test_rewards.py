@@ -141,6 +141,29 @@ def test_a_classifier_without_the_label_or_safe_weights_is_refused(classifier):
         task_reward({"kind": "classifier", "positive": 1}, 5.0, 10.0, "full", [str(path)])
 
 
+def test_a_classifier_reads_what_its_positions_hold_and_control_tokens_as_text(tmp_path):
+    import torch
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    from lfp.models.tokens import pieces
+    from lfp.organisms.tokenizers import train_tokenizer
+
+    tokenizer = train_tokenizer(["a good film", "a bad film"] * 20, 300)
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_embd=16, n_layer=1, n_head=2, n_positions=16, vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    model = GPT2ForSequenceClassification(config).eval()
+    for saved in (model, tokenizer):
+        saved.save_pretrained(tmp_path)
+    feedback = {"kind": "classifier", "positive": 1}
+    texts = ["a good film" * 20, f"a film{tokenizer.eos_token}"]
+    found = task_reward(feedback, 5.0, 10.0, "full", [str(tmp_path)])(["", ""], texts)
+    read = (torch.tensor([ids[:16]]) for ids, _ in pieces(tokenizer, texts))
+    np.testing.assert_allclose(found, [model(ids).logits[0, 1].item() for ids in read], atol=1e-5)
+
+
 def test_a_function_of_ones_own_is_the_reward():
     reward = task_reward(
         {"kind": "callable", "callable": "tests.my_rewards:brevity"}, 5.0, 10.0, "full"

@@ -823,7 +823,7 @@ def test_other_rewards_and_trainers_by_configuration_alone(run, tmp_path):
     }
     config["tasks"]["brief"] = {
         "method": "ppo", "corpus": "reviews", "reward": "callable", "callable": "mine:brevity",
-        "settings": {"ppo": {"lora": {"r": 2, "alpha": 4, "dropout": 0.0}}},
+        "settings": {"ppo": {"lora": {"r": 2, "alpha": 4}}},
     }  # fmt: skip
     config["cells"] = [{"model": "small-neox", "task": task} for task in ("liked", "brief")]
     (tree / "others.yaml").write_text(yaml.safe_dump(config))

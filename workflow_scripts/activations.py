@@ -11,14 +11,15 @@ def main() -> None:
     device, layers, site = run.device, run.settings["layers"], run.settings["site"]
     from lfp.models.hooks import site_width
     from lfp.models.loading import load_model, load_tokenizer
-    from lfp.models.tokens import added_tokens, encode
+    from lfp.models.tokens import added_tokens
     from lfp.sae.harvest import disk_bytes, harvest_folder, harvested_tokens
+    from lfp.sae.reading import encoded, split_texts
 
     settings = Activations.of(run.settings)
     tokenizer = load_tokenizer(run.input.model)
     model = load_model(run.input.model, device, run.settings["dtype"])
-    texts = documents(artefacts.read_table(run.input.corpus))[: -settings.held_out_texts]
-    sequences = encode(tokenizer, texts[: settings.texts], settings.max_tokens)
+    texts, _ = split_texts(documents(artefacts.read_table(run.input.corpus)), settings)
+    sequences = encoded(tokenizer, texts, settings)
     added, n = len(added_tokens(tokenizer)[0]), len(layers)
     tokens = harvested_tokens(sequences, added)
     size = disk_bytes(tokens, n, site_width(model, site), settings.max_disk_gb)

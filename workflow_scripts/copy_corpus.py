@@ -1,10 +1,11 @@
 """Read a corpus from local files, shuffle it, and write its splits as Parquet.
 
-Formats are JSONL, CSV and Parquet.
+Formats are JSON Lines, JSON, CSV and Parquet.
 """
 
 from lfp.files import hub
 from lfp.running import job
+from lfp.settings import Clean
 from lfp.texts.corpora import headline, write_splits
 from lfp.texts.readers import read_splits
 
@@ -12,7 +13,8 @@ from lfp.texts.readers import read_splits
 def main() -> None:
     run = job.start(__doc__)
     files = hub.files_by_split(".", run.settings["path"], "corpora")
-    frames, counts = read_splits(files, **run.stage("columns", "test_share", "seed"))
+    clean = Clean.of(run.settings.get("clean", {}))
+    frames, counts = read_splits(files, **run.stage("columns", "test_share", "seed"), clean=clean)
     write_splits(frames, counts, vars(run.output), run.stamp)
     run.finish(headline(frames))
 

@@ -3,7 +3,7 @@
 No file that could run code is taken.
 """
 
-from lfp.files import artefacts, hub, writing
+from lfp.files import artefacts, hub, vocabularies, writing
 from lfp.running import job
 
 
@@ -17,8 +17,10 @@ def main() -> None:
 
             with hub.whole_file(parts, target) as (file, origin):
                 gguf.convert(file, target, named=parts[0].name)
+            vocabularies.check_tokens(target, named=parts[0].name)
             artefacts.write_json(target / "source.json", origin, run.stamp)
         else:
+            vocabularies.check_tokens(path)
             hub.take_checkpoint(path, target)
     run.finish(f"from {', '.join(map(str, parts)) or path}")
 

@@ -3,7 +3,7 @@
 from lfp.files import artefacts
 from lfp.running import job
 from lfp.settings import Divergence
-from lfp.texts.corpora import documents
+from lfp.texts.corpora import documents, taken
 
 
 def main() -> None:
@@ -15,7 +15,8 @@ def main() -> None:
 
     tokenizer = load_tokenizer(run.input.base)
     base, policy = (load_model(path, device) for path in (run.input.base, run.input.policy))
-    texts = documents(artefacts.read_table(run.input.corpus))[: settings.texts]
+    texts = documents(artefacts.read_table(run.input.corpus))
+    texts = taken(texts, settings.texts, "divergence.texts")
     sequences = encode(tokenizer, texts, settings.max_tokens)
     choice = divergence.choose_layers(
         divergence.layer_divergence(

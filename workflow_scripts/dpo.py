@@ -5,6 +5,7 @@ import shutil
 from lfp.files import artefacts
 from lfp.running import job
 from lfp.settings import DPO
+from lfp.texts.corpora import dropped_in_words
 
 
 def main() -> None:
@@ -30,7 +31,8 @@ def main() -> None:
         lambda scores: dpo.summary(scores["margin"]) | {"dropped_pairs": dropped}, device,
     )  # fmt: skip
     shutil.rmtree(state, ignore_errors=True)
-    run.finish(dpo.headline(summary, len(scores["margin"])))
+    rows, n = dropped_in_words(dropped), len(scores["margin"])
+    run.finish(f"{dpo.headline(summary, n)}; training rows dropped: {rows}")
 
 
 if __name__ == "__main__":

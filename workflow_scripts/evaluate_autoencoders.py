@@ -16,14 +16,15 @@ def main() -> None:
     run = job.start(__doc__)
     device = run.device
     from lfp.models.loading import load_model, load_tokenizer
-    from lfp.models.tokens import added_tokens, encode
+    from lfp.models.tokens import added_tokens
     from lfp.sae import metrics, store
+    from lfp.sae.reading import encoded, split_texts
 
     settings = Activations.of(run.settings)
     tokenizer = load_tokenizer(run.input.model)
     model = load_model(run.input.model, device, run.settings["dtype"])
-    texts = documents(artefacts.read_table(run.input.corpus))[-settings.held_out_texts :]
-    sequences = encode(tokenizer, texts, settings.max_tokens)
+    _, texts = split_texts(documents(artefacts.read_table(run.input.corpus)), settings)
+    sequences = encoded(tokenizer, texts, settings, least=2)  # a token and one to predict
     layers = store.load_sizes(run.input.autoencoders, device)
     pad, added = tokenizer.pad_token_id, len(added_tokens(tokenizer)[0])
     measured = metrics.evaluate(model, layers, sequences, pad, settings.batch_size, added)

@@ -5,6 +5,7 @@ Its splits are written as Parquet.
 
 from lfp.files import hub
 from lfp.running import job
+from lfp.settings import Clean
 from lfp.texts.corpora import headline, write_splits
 from lfp.texts.readers import read_splits
 
@@ -15,7 +16,8 @@ def main() -> None:
     patterns = [p for one in wanted.values() for p in ([one] if isinstance(one, str) else one)]
     folder = hub.snapshot(repo, run.settings["revision"], patterns, "dataset")
     files = hub.files_by_split(folder, wanted, repo)
-    frames, counts = read_splits(files, **run.stage("columns", "test_share", "seed"))
+    clean = Clean.of(run.settings.get("clean", {}))
+    frames, counts = read_splits(files, **run.stage("columns", "test_share", "seed"), clean=clean)
     write_splits(frames, counts, vars(run.output), run.stamp)
     run.finish(headline(frames))
 

@@ -10,9 +10,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.explaining.association import WordActivations
-from lfp.explaining.exemplars import StrongestWindows, tokens_of
+from lfp.explaining.exemplars import StrongestWindows
 from lfp.files.resume import Clock, load_tensors, save_tensors
 from lfp.models.hooks import site_activations
+from lfp.models.tokens import tokenize
 from lfp.reporting.progress import Progress
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.settings import Explanations
@@ -20,14 +21,17 @@ from lfp.texts.words import WORD
 
 
 def words_of_tokens(text: str, offsets: Sequence[tuple[int, int]]) -> list[str | None]:
-    """The lower-cased word that each token belongs to, or None for punctuation and spaces."""
+    """The lower-cased word that each token belongs to.
+
+    It is None for punctuation, for spaces, and for tokens without characters.
+    """
     spans = [(match.start(), match.end(), match.group().lower()) for match in WORD.finditer(text)]
     result: list[str | None] = []
     position = 0
     for first, last in offsets:
         while position < len(spans) and spans[position][1] <= first:
             position += 1
-        inside = position < len(spans) and spans[position][0] < last
+        inside = first < last and position < len(spans) and spans[position][0] < last
         result.append(spans[position][2] if inside else None)
     return result
 
@@ -65,7 +69,7 @@ def word_activations(
     dict
         :class:`~lfp.explaining.association.WordActivations` by layer.
     """
-    sequences, offsets = tokens_of(tokenizer, texts, settings.max_tokens)
+    sequences, offsets = tokenize(tokenizer, texts, settings.max_tokens)
     words = [words_of_tokens(t, spans) for t, spans in zip(texts, offsets, strict=True)]
     vocabulary = sorted({word for row in words for word in row if word is not None})
     index_of = {word: i for i, word in enumerate(vocabulary)} | {None: len(vocabulary)}

@@ -12,11 +12,10 @@ import torch
 from scipy import sparse
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lfp.explaining.exemplars import tokens_of
 from lfp.explaining.scores import excerpts_of_feature, windows
 from lfp.files.resume import Clock, load_tensors, save_tensors
 from lfp.models.hooks import site_activations
-from lfp.models.tokens import length_batches
+from lfp.models.tokens import length_batches, tokenize
 from lfp.reporting.progress import Progress
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.settings import Explanations
@@ -67,7 +66,7 @@ def feature_windows(
     state_path
         A resume point, kept once a minute; an interrupted call goes on behind it.
     """
-    sequences, offsets = tokens_of(tokenizer, texts, settings.max_tokens)
+    sequences, offsets = tokenize(tokenizer, texts, settings.max_tokens)
     places = windows(offsets, settings.excerpt_tokens)
     features = {
         int(n): torch.tensor(group["feature"].to_numpy()) for n, group in explained.groupby("layer")

@@ -120,16 +120,6 @@ class StrongestWindows:
         return rows
 
 
-def tokens_of(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
-) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
-    """Token ids and character spans of each text's tokens, up to `max_tokens` of them."""
-    encoded = tokenize(
-        tokenizer, texts, truncation=True, max_length=max_tokens, return_offsets_mapping=True
-    )
-    return encoded["input_ids"], encoded["offset_mapping"]
-
-
 def strongest_windows(
     tokenizer: PreTrainedTokenizerBase,
     autoencoders: Mapping[int, SparseAutoencoder],
@@ -153,7 +143,7 @@ def strongest_windows(
     seed
         Seed of the random windows; a layer's number is added to it.
     """
-    _, offsets = tokens_of(tokenizer, texts, settings.max_tokens)
+    offsets = tokenize(tokenizer, texts, settings.max_tokens).spans
     return {
         layer: StrongestWindows(
             offsets,

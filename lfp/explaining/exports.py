@@ -18,11 +18,9 @@ from safetensors.numpy import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.models.hooks import captured, hook_place
+from lfp.models.tokens import added_tokens, pieces
 from lfp.reporting.progress import Progress
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
-
-#: Texts that are encoded at once.
-_TOGETHER = 256
 
 
 def packed_windows(
@@ -30,24 +28,26 @@ def packed_windows(
 ) -> np.ndarray:
     """Windows [window, `context`] of all `texts` as one stream.
 
-    There are at most `most` of them. Each text is led by an end-of-text token.
+    There are at most `most` of them. Each text is led by an end-of-text token, and each window
+    begins with what the tokenizer adds in front of a text.
 
     Raises ValueError where the texts do not fill one window.
     """
-    pieces: list[int] = []
-    for start in range(0, len(texts), _TOGETHER):
-        if len(pieces) >= most * context:  # no more texts are encoded than the windows need
+    front = np.array(added_tokens(tokenizer)[0], dtype=np.int64)
+    size, held = context - len(front), []
+    for ids, _ in pieces(tokenizer, texts):
+        held += [tokenizer.eos_token_id, *ids]
+        if len(held) >= most * size:  # no more texts are encoded than the windows need
             break
-        part = list(texts[start : start + _TOGETHER])
-        for ids in tokenizer(part, add_special_tokens=False)["input_ids"]:
-            pieces += [tokenizer.eos_token_id, *ids]
-    stream = np.array(pieces)
-    n = min(most, len(stream) // context)
+    stream = np.array(held, dtype=np.int64)
+    n = min(most, len(stream) // size)
     if n == 0:
         raise ValueError(
-            f"the texts have {len(stream)} tokens; a window of the export needs {context}"
+            f"the held-out texts have {len(stream)} tokens, and a window needs {size}: lower"
+            " export.context, or give the corpus more held-out texts"
         )
-    return stream[: n * context].reshape(n, context).astype(np.int64)
+    windows = stream[: n * size].reshape(n, size).astype(np.int64)
+    return np.hstack([np.tile(front, (n, 1)), windows])
 
 
 @torch.no_grad()

@@ -35,7 +35,7 @@ from lfp.models.losses import top_tokens
 from lfp.probing.features import element_features
 from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.settings import Explanations
-from lfp.texts.corpora import documents, preference_pairs
+from lfp.texts.corpora import documents, preference_pairs, taken
 from lfp.texts.words import Lexicon
 
 ANSWERS = ("chosen", "rejected")
@@ -110,7 +110,7 @@ def explain_cell(
         Files that keep the state of the three passes, so that an interrupted call goes on.
     """
     states = states or ResumePoints()
-    texts = documents(corpus)[: settings.texts]
+    texts = taken(documents(corpus), settings.texts, "explanations.texts")
     strongest = strongest_windows(tokenizer, autoencoders, texts, settings, seed)
     activations = word_activations(
         model, tokenizer, autoencoders, texts, settings, strongest, states.words
@@ -127,7 +127,7 @@ def explain_cell(
     table = explain_layers(matches, activations, associations, promoted, settings.top_features)
     table = classification.classify_features(table, lexicon, feedback, settings)
     explained = table[table["status"] == "ok"]
-    scored = documents(held_out)[: settings.scored_texts]
+    scored = taken(documents(held_out), settings.scored_texts, "explanations.scored_texts")
     features = feature_windows(
         model, tokenizer, autoencoders, explained, scored, settings, states.excerpts
     )

@@ -9,6 +9,8 @@ where the file system allows.
 
 from __future__ import annotations
 
+import difflib
+import glob
 import hashlib
 import os
 import shutil
@@ -26,6 +28,10 @@ CHECKPOINT_FILES = (
     "vocab.json", "merges.txt", "*.jinja",
 )  # fmt: skip
 
+#: Endings of a corpus's files, packed or not (:mod:`lfp.texts.readers`).
+FORMATS = (".jsonl", ".json", ".csv", ".parquet")
+#: Files that are looked through, and shown, for the name that a pattern without a match may mean.
+MOST_NAMES, SHOWN = 5000, 10
 #: The first bytes of every GGUF file.
 GGUF_MAGIC = b"GGUF"
 #: Bytes that are read at once where a large file is hashed or joined.
@@ -86,11 +92,10 @@ def snapshot(repo: str, revision: str, patterns: Sequence[str], kind: str = "mod
     """
     from huggingface_hub import snapshot_download
 
+    names = [*patterns, *map(glob.escape, patterns)]  # a name may hold what a pattern is made of
     with hub_errors(repo, revision):
         return Path(
-            snapshot_download(
-                repo, repo_type=kind, revision=revision, allow_patterns=list(patterns)
-            )
+            snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=names)
         )
 
 
@@ -201,24 +206,76 @@ def files_by_split(
 
 
 def matching_files(folder: str | Path, patterns: str | Sequence[str], origin: str) -> list[Path]:
-    """Files below `folder` that match `patterns` (globs), sorted within each pattern.
+    """Files below `folder` that `patterns` name, sorted within each pattern.
 
-    Raises SourceError, with `origin` in front, where a pattern matches no file.
+    A name of a file that exists is that file, whatever it is spelled with; only another one is a
+    glob, and one without a leading dot matches no hidden file.
+
+    Raises SourceError, with `origin` in front, where a pattern gives no file.
     """
     files: list[Path] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        absolute = Path(pattern).is_absolute()
-        root, relative = (
-            (Path(pattern).anchor, pattern.lstrip("/")) if absolute else (folder, pattern)
-        )
-        matching = sorted(path for path in Path(root).glob(relative) if path.is_file())
+        path = Path(folder, pattern)  # an absolute pattern leaves the folder out
+        matching = _matching(path) if pattern and "\0" not in pattern else []
         if not matching:
-            have = sorted(
-                str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()
-            )[:10]
-            beside = "" if absolute else f"; there are {', '.join(have) or 'no files'}"
+            home = "; `~` is not expanded, write the folder out" if pattern[:1] == "~" else ""
             raise SourceError(
-                f"{origin}: no file matches {pattern!r}{beside}. Set the corpus's files by split"
+                f"{origin}: no file matches {pattern!r}{home}; {_beside(path, Path(folder))}. Set"
+                " the corpus's files by split"
             )
         files += matching
     return files
+
+
+def _literal(path: Path) -> tuple[Path, list[str]]:
+    """The longest existing beginning of `path`, and the parts behind it."""
+    root, parts = Path(path.anchor), list(path.relative_to(path.anchor).parts)
+    while parts and os.path.lexists(root / parts[0]):
+        root /= parts.pop(0)
+    return root, parts
+
+
+def _matching(path: Path) -> list[Path]:
+    """The file at `path`, or those that match it as a glob behind its longest existing part."""
+    root, parts = _literal(path)
+    if not parts:
+        return [path] if path.is_file() else []
+    globs = [(root, parts), (Path(path.anchor), list(path.relative_to(path.anchor).parts))]
+    for start, names in globs:
+        hidden = any(name.startswith(".") for name in names)
+        try:
+            matching = sorted(
+                file
+                for file in start.glob(str(Path(*names)))
+                if file.is_file() and (hidden or not _is_hidden(file.relative_to(start)))
+            )
+        except (ValueError, NotImplementedError, OSError):  # no pattern, or too long a name
+            matching = []
+        if matching:
+            return matching
+    return []
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _beside(path: Path, folder: Path) -> str:
+    """The files that a pattern without a match may mean, in words: near names first."""
+    root = _literal(path)[0]
+    root = root if root.is_dir() else root.parent
+    start = root if root != Path(root.anchor) else folder
+    names: list[str] = []
+    for place, folders, files in os.walk(start):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        names += [
+            str(Path(place, name).relative_to(start)) for name in sorted(files) if name[0] != "."
+        ]
+        if len(names) > MOST_NAMES:
+            break
+    wanted = str(path.relative_to(start)) if path.is_relative_to(start) else path.name
+    near = difflib.get_close_matches(wanted, names, n=SHOWN)
+    known = [name for name in names if name.removesuffix(".gz").endswith(FORMATS)]
+    shown = list(dict.fromkeys([*near, *known]))[:SHOWN]
+    where = "" if start == folder else f" in {start}"
+    return f"there are{where} {', '.join(shown) or 'no files of a known format'}"

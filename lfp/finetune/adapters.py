@@ -28,7 +28,8 @@ _DROPOUTS = (
 def lora_config(lora: Lora):
     """The ``peft`` configuration of `lora`.
 
-    Adapters are on all linear layers except the output head.
+    Adapters are on all linear layers except the output head. They have no dropout: it would make
+    the ratio of probabilities of a step wrong, and the trainers switch every dropout off.
     """
     from peft import LoraConfig
 
@@ -36,7 +37,6 @@ def lora_config(lora: Lora):
         task_type="CAUSAL_LM",
         r=lora.r,
         lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
         target_modules="all-linear",
     )
 

@@ -136,7 +136,15 @@ def choose_layers(
     """The measures of every layer with the ranking, the chosen layers and the least changed ones.
 
     `pinned` and `lowest` take the place of the latter two.
+
+    Raises ValueError where layers are to be chosen by a measure that has no value.
     """
+    if not pinned and all(row[settings.measure] is None for row in rows):
+        raise ValueError(
+            f"divergence.measure is {settings.measure}, and there is no token of held-out text to"
+            " measure it on: set another measure, pin the cell's `layers`, or give the corpus"
+            " held-out texts"
+        )
     order, n = ranking(rows, settings.measure), settings.n_layers
     return {
         "layers": list(rows),

@@ -1,21 +1,24 @@
 """Direct preference optimisation through TRL's trainer (paper section 3.1; Rafailov et al. 2023).
 
-This module adds to the trainer the authors' prompt split, truncation of prompts from the left, and
-a resume that restores all weights (:func:`~lfp.finetune.trainer_state.resumable_model`).
+This module adds to the trainer the authors' prompt split, the tokens that texts have in every other
+stage (:func:`encode_pairs`), and a resume that restores all weights
+(:func:`~lfp.finetune.trainer_state.resumable_model`).
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.finetune.trainer_state import (
     newest_complete_checkpoint,
@@ -23,12 +26,13 @@ from lfp.finetune.trainer_state import (
     run_trainer,
     trainer_callbacks,
 )
-from lfp.models.loading import load_model
+from lfp.models import limits
+from lfp.models.loading import load_model, pure_sampling
 from lfp.models.losses import log_probabilities
-from lfp.models.tokens import pad_batch, tokenize
+from lfp.models.tokens import added_tokens, pad_batch, pieces
 from lfp.reporting import tensorboard
 from lfp.settings import DPO
-from lfp.texts.corpora import preference_pairs
+from lfp.texts.corpora import check_pairs, dropped_in_words, preference_pairs
 
 log = logging.getLogger(__name__)
 
@@ -36,26 +40,40 @@ log = logging.getLogger(__name__)
 def preference_dataset(
     frame: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, max_prompt_length: int
 ):
-    """A ``datasets.Dataset`` of (prompt, chosen, rejected), and the number of dropped pairs.
+    """A ``datasets.Dataset`` of :func:`encode_pairs`, and the dropped rows by reason.
 
-    Prompts are cut from the left.
+    Raises ValueError where there are rows and none gives a pair.
     """
     from datasets import Dataset
 
+    check_pairs(frame, "DPO")
     pairs, dropped = preference_pairs(frame)
-    if dropped and pairs.empty:
-        raise ValueError(
-            "no preference pair has a prompt that both answers share; check the corpus' columns"
-        )
-    prompts = []
-    for ids, prompt in zip(
-        tokenize(tokenizer, pairs["prompt"])["input_ids"], pairs["prompt"], strict=True
-    ):
-        cut = ids[-max_prompt_length:]
-        prompts.append(
-            prompt if len(cut) == len(ids) else tokenizer.decode(cut, skip_special_tokens=True)
-        )
-    return Dataset.from_pandas(pairs.assign(prompt=prompts), preserve_index=False), dropped
+    return Dataset.from_list(encode_pairs(tokenizer, pairs, max_prompt_length)), dropped
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase, pairs: pd.DataFrame, max_prompt_length: int
+) -> list[dict[str, list[int]]]:
+    """Token ids of every pair: ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``.
+
+    A prompt and its two answers are encoded as two whole texts. The prompt ends where they stop to
+    have the tokens of the prompt alone, and is cut from the left to `max_prompt_length` tokens. An
+    answer ends with an end-of-text token.
+    """
+    front, _ = added_tokens(tokenizer)
+    room, eos = max(0, max_prompt_length - len(front)), tokenizer.eos_token_id
+    texts = [pairs["prompt"], *(pairs["prompt"] + pairs[side] for side in ("chosen", "rejected"))]
+    encoded = [[ids for ids, _ in pieces(tokenizer, column)] for column in texts]
+    rows = []
+    for prompt, chosen, rejected in zip(*encoded, strict=True):
+        shared = os.path.commonprefix([prompt, chosen, rejected])
+        n = len(shared)
+        rows.append({
+            "prompt_ids": front + shared[max(0, n - room) :] or [eos],
+            "chosen_ids": [*chosen[n:], eos],
+            "rejected_ids": [*rejected[n:], eos],
+        })  # fmt: skip
+    return rows
 
 
 def train(
@@ -67,7 +85,7 @@ def train(
     seed: int,
     state_dir: str | Path,
     device: str = "cpu",
-) -> tuple[PreTrainedModel, list[dict[str, float]], int]:
+) -> tuple[PreTrainedModel, list[dict[str, float]], dict[str, int]]:
     """Fine-tune the checkpoint at `base` by DPO.
 
     Training resumes from the newest complete checkpoint. Without pairs the policy is the base and
@@ -89,10 +107,8 @@ def train(
     Returns
     -------
     tuple
-        The policy, the training curve (:func:`training_curve`), and the number of dropped pairs.
+        The policy, the training curve (:func:`training_curve`), and the dropped rows by reason.
     """
-    from trl import DPOTrainer
-
     train_set, dropped = preference_dataset(pairs, tokenizer, settings.max_prompt_length)
     eval_set, _ = preference_dataset(
         held_out.head(settings.evaluation_pairs), tokenizer, settings.max_prompt_length
@@ -105,15 +121,42 @@ def train(
     policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
     # With adapters the trainer takes the policy without them as the reference.
     reference = None if settings.lora else load_model(base, device)
+    policy.generation_config = pure_sampling(tokenizer)
+    _check_lengths(policy.config, [train_set, eval_set], settings.max_length)
     config = _configuration(settings, len(eval_set) > 0, seed, state_dir, device)
-    trainer = DPOTrainer(
+    trainer = _trainer_on_tokens()(
         model=policy, ref_model=reference, args=config, train_dataset=train_set,
         eval_dataset=eval_set if len(eval_set) else None, processing_class=tokenizer,
         peft_config=peft_config, callbacks=trainer_callbacks("DPO"),
     )  # fmt: skip
-    log.info("DPO on %d pairs (%d dropped), resuming from %s", len(train_set), dropped, checkpoint)
+    log.info(
+        "DPO on %d pairs (rows dropped: %s), resuming from %s",
+        len(train_set), dropped_in_words(dropped), checkpoint,
+    )  # fmt: skip
     model = run_trainer(trainer, checkpoint, settings.lora)
     return model, training_curve(trainer.state.log_history), dropped
+
+
+def _check_lengths(config: PreTrainedConfig, sets: Sequence[Any], max_length: int) -> None:
+    """Raise ValueError where a text of one of the data `sets` is too long for the model."""
+    for row in chain.from_iterable(sets):
+        answer = max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+        limits.check_length(config, min(max_length, len(row["prompt_ids"]) + answer))
+
+
+def _trainer_on_tokens() -> type:
+    """TRL's trainer, for a data set of tokens (:func:`encode_pairs`) in place of one of texts.
+
+    The trainer would encode prompts again, end them with what the tokenizer adds behind, and append
+    the end-of-text token as characters.
+    """
+    from trl import DPOTrainer
+
+    class DPOTrainerOnTokens(DPOTrainer):
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset
+
+    return DPOTrainerOnTokens
 
 
 def _configuration(
@@ -164,25 +207,25 @@ def training_curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:
 @torch.no_grad()
 def answer_log_probs(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[str],
-    answers: list[str],
+    prompts: Sequence[list[int]],
+    answers: Sequence[list[int]],
+    pad: int,
     max_length: int,
-    max_prompt_length: int,
 ) -> np.ndarray:
     """Summed log-probability (nats) of every answer after its prompt.
 
-    An answer ends with its end-of-text token. As in training, prompts are cut from the left, and
-    sequences that are longer than `max_length` from the right.
+    As in training, sequences that are longer than `max_length` are cut from the right.
 
     Parameters
     ----------
-    model, tokenizer
-        A causal language model and its tokenizer.
+    model
+        A causal language model.
     prompts, answers
-        Texts [pair].
-    max_length, max_prompt_length
-        Largest number of tokens of prompt and answer together, and of the prompt.
+        Token ids [pair][token], as :func:`encode_pairs` gives them.
+    pad
+        The padding token's id.
+    max_length
+        Largest number of tokens of prompt and answer together.
 
     Returns
     -------
@@ -191,16 +234,9 @@ def answer_log_probs(
     """
     result = [np.zeros(0)]
     for start in range(0, len(prompts), 32):
-        prefix = [
-            tokenizer(text)["input_ids"][-max_prompt_length:]
-            for text in prompts[start : start + 32]
-        ]
-        suffix = [
-            [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-            for text in answers[start : start + 32]
-        ]
+        prefix, suffix = prompts[start : start + 32], answers[start : start + 32]
         sequences = [(p + s)[:max_length] for p, s in zip(prefix, suffix, strict=True)]
-        batch = pad_batch(sequences, tokenizer.pad_token_id, model.device)
+        batch = pad_batch(sequences, pad, model.device)
         hidden = model.base_model(**batch, use_cache=False).last_hidden_state[:, :-1]
         chosen = log_probabilities(model, hidden, batch["input_ids"][:, 1:])
         index = torch.arange(chosen.shape[1], device=chosen.device)
@@ -237,13 +273,14 @@ def implicit_margins(
     """
     pairs, _ = preference_pairs(held_out)
     pairs = pairs.head(settings.evaluation_pairs)
+    rows = encode_pairs(tokenizer, pairs, settings.max_prompt_length)
+    prompts = [row["prompt_ids"] for row in rows]
     margin = np.zeros(len(pairs))
-    prompts = list(pairs["prompt"])
     for side, sign in (("chosen", 1.0), ("rejected", -1.0)):
         for model, weight in ((policy, 1.0), (base, -1.0)):
-            answers = list(pairs[side])
+            answers = [row[f"{side}_ids"] for row in rows]
             scores = answer_log_probs(
-                model, tokenizer, prompts, answers, settings.max_length, settings.max_prompt_length
+                model, prompts, answers, tokenizer.pad_token_id, settings.max_length
             )
             margin += sign * weight * scores
     return settings.beta * margin

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.finetune.dpo import implicit_margins
 from lfp.finetune.ppo import reference_log_probs
+from lfp.models import limits
 from lfp.models.generation import generate, response_mask
 from lfp.models.tokens import pad_batch, tokenize
 from lfp.settings import DPO
@@ -90,7 +91,7 @@ def _check_tokenizers(base: PreTrainedTokenizerBase, policy: PreTrainedTokenizer
                     f" {after.get(token, 'none')} in the given policy's. {advice}"
                 )
     for text in SAMPLES:
-        ids = [tokenizer(text)["input_ids"] for tokenizer in (base, policy)]
+        ids = [tokenize(tokenizer, [text]).ids[0] for tokenizer in (base, policy)]
         if ids[0] != ids[1]:
             raise ValueError(
                 f"text {text!r}: the base's tokenizer gives the ids {ids[0]}, the given policy's"
@@ -135,6 +136,7 @@ def completion_kl(
     numpy.ndarray
         KL in nats [prompt].
     """
+    limits.check_texts(policy.config, prompts, new_tokens)
     result = [np.zeros(0)]
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     for start in range(0, len(prompts), BATCH):
@@ -184,10 +186,7 @@ def evaluate_preference(
     margins = implicit_margins(policy, base, tokenizer, held_out, settings)
     pairs, _ = preference_pairs(held_out)
     texts = pairs["prompt"].head(settings.evaluation_pairs)
-    prompts = [
-        ids[-settings.max_prompt_length :] or [tokenizer.eos_token_id]  # an empty prompt
-        for ids in tokenize(tokenizer, texts)["input_ids"]
-    ]
+    prompts = tokenize(tokenizer, texts, settings.max_prompt_length, prompts=True).ids
     kl = completion_kl(policy, base, tokenizer, prompts, new_tokens, seed)
     return {"margin": margins, "kl": kl}
 

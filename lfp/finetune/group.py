@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from lfp.finetune.trainer_state import (
     run_trainer,
     trainer_callbacks,
 )
-from lfp.models.loading import load_model
+from lfp.models import limits
+from lfp.models.generation import decode_responses
+from lfp.models.loading import load_model, pure_sampling
 from lfp.reporting import tensorboard
 from lfp.settings import PPO, Group
 
@@ -72,17 +74,15 @@ def train(
     size = settings.steps * settings.batch_size // group.num_generations
     rng = np.random.default_rng(seed)
     prompts = ppo.sample_prompts(tokenizer, texts, size, settings.prompt_tokens, rng)
-    data = Dataset.from_dict({"prompt": tokenizer.batch_decode(prompts, skip_special_tokens=True)})
+    data = Dataset.from_dict({"prompt": prompts})
     checkpoint = newest_complete_checkpoint(state_dir)
     torch.manual_seed(seed)  # adapters are drawn before the trainer seeds itself
     policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
+    policy.generation_config = pure_sampling(tokenizer)
+    limits.check_length(policy.config, settings.prompt_tokens[1] + settings.new_tokens[1])
     config_class, trainer_class = _classes(method)
-
-    def scored(prompts: list[str], completions: list[str], **_: object) -> list[float]:
-        return reward(prompts, completions).tolist()
-
     trainer = trainer_class(
-        model=policy, reward_funcs=scored,
+        model=policy, reward_funcs=_scored(reward, tokenizer),
         args=_configuration(config_class, settings, group, seed, state_dir, device),
         train_dataset=data, processing_class=tokenizer, peft_config=peft_config,
         callbacks=trainer_callbacks(method.upper()),
@@ -92,14 +92,32 @@ def train(
     return model, training_curve(trainer.state.log_history)
 
 
+def _scored(reward: Reward, tokenizer: PreTrainedTokenizerBase) -> Callable[..., list[float]]:
+    """The `reward` as TRL's trainers call it, of the texts of token ids."""
+
+    def scored(
+        prompts: list[list[int]], completion_ids: list[list[int]], **_: object
+    ) -> list[float]:
+        prefixes, completions = decode_responses(tokenizer, prompts, completion_ids)
+        return reward(prefixes, completions).tolist()
+
+    return scored
+
+
 def _classes(method: str) -> tuple[type, type]:
-    """TRL's classes of the configuration and of the trainer."""
+    """TRL's class of the configuration, and its trainer for prompts that are token ids."""
     import trl
 
-    return {
+    config, trainer = {
         "rloo": (trl.RLOOConfig, trl.RLOOTrainer),
         "grpo": (trl.GRPOConfig, trl.GRPOTrainer),
     }[method]
+
+    class TrainerOnTokens(trainer):
+        def _tokenize_prompts(self, prompts: list[list[int]]) -> tuple[Any, None, dict[str, Any]]:
+            return prompts, None, {}
+
+    return config, TrainerOnTokens
 
 
 def _configuration(

@@ -26,8 +26,8 @@ from lfp.feedback.rewards.base import Reward
 from lfp.files.resume import DivergedError, check_finite
 from lfp.finetune import adapters
 from lfp.finetune.trainer_state import load_state, save_state
-from lfp.models import architectures
-from lfp.models.generation import decode_responses, generate, response_mask
+from lfp.models import architectures, limits
+from lfp.models.generation import decode_responses, generate, masked_rows, response_mask
 from lfp.models.losses import log_probabilities, log_probabilities_and_entropies
 from lfp.models.tokens import pad_batch, position_ids, tokenize
 from lfp.reporting.progress import Progress
@@ -185,7 +185,8 @@ def sample_prompts(
     """Prefixes of `size` random documents, of those that have as many tokens as the longest prefix.
 
     Documents alone that are drawn are encoded, for a corpus has thousands of times their tokens.
-    One that turns out to be too short is drawn again, behind all other draws.
+    One that turns out to be too short is drawn again, behind all other draws. What the tokenizer
+    adds in front counts, for it leads every prompt.
 
     Parameters
     ----------
@@ -210,7 +211,7 @@ def sample_prompts(
     encoded: dict[int, list[int]] = {}
     while True:
         new = sorted({int(pick) for pick in picks} - set(encoded))
-        ids = tokenize(tokenizer, [texts[pick] for pick in new])["input_ids"]
+        ids = tokenize(tokenizer, [texts[pick] for pick in new], prompts=True).ids
         encoded |= dict(zip(new, ids, strict=True))
         short = np.array([len(encoded[int(pick)]) < bounds[1] for pick in picks])
         if not short.any():
@@ -283,8 +284,8 @@ def collect(
         with adapters.without_lora(model.policy) if reference is None else nullcontext():
             before = reference_log_probs(reference or model.policy, batch, response)
     kl = (log_probs - before) * mask
-    prefixes = tokenizer.batch_decode(prompts, skip_special_tokens=True)
-    scores = reward(prefixes, decode_responses(tokenizer, response, mask))
+    prefixes, completions = decode_responses(tokenizer, prompts, masked_rows(response, mask))
+    scores = reward(prefixes, completions)
     rewards = -kl_coef * kl
     rewards[torch.arange(len(prompts)), mask.sum(1) - 1] += torch.as_tensor(
         scores, dtype=rewards.dtype, device=device
@@ -457,6 +458,7 @@ def _set_up(
     policy: PreTrainedModel, settings: PPO
 ) -> tuple[PolicyWithValue, PreTrainedModel | None, torch.optim.Optimizer]:
     """The policy with its value head, the reference (None with adapters) and the optimizer."""
+    limits.check_length(policy.config, settings.prompt_tokens[1] + settings.new_tokens[1])
     reference = None
     if settings.lora:
         adapters.add_lora(policy, settings.lora)
@@ -545,8 +547,9 @@ def evaluate(
             eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
             response = generate(model, prompt, settings.new_tokens[1], seed + start, eos, pad)
             mask = response_mask(response, lengths, eos)
-            prefixes = tokenizer.batch_decode(part, skip_special_tokens=True)
-            result[name].append(reward(prefixes, decode_responses(tokenizer, response, mask)))
+            rows = masked_rows(response, mask)
+            prefixes, completions = decode_responses(tokenizer, part, rows)
+            result[name].append(reward(prefixes, completions))
             if name == "policy":
                 batch = {
                     "input_ids": torch.cat([prompt["input_ids"], response], 1),

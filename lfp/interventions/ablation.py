@@ -22,6 +22,7 @@ from lfp.interventions.actions import ACTIONS
 from lfp.interventions.arms import ARMS, Candidates
 from lfp.interventions.completions import completion_rewards
 from lfp.interventions.selection import FeatureSet, explained_set, share_within_decile
+from lfp.models import limits
 from lfp.models.hooks import Edit, edited
 from lfp.models.losses import text_losses
 from lfp.registry import nearest
@@ -205,6 +206,8 @@ def ablate(
     state_path
         A resume point for scored completions.
     """
+    limits.check_texts(model.config, prompts, settings.new_tokens)
+    limits.check_texts(model.config, neutral)
     site, edits = site_of(autoencoders), [condition.edits for condition in under]
     scored = completion_rewards(
         model, tokenizer, edits, prompts, reward, new_tokens=settings.new_tokens,

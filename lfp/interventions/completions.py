@@ -14,7 +14,7 @@ from lfp.feedback.rewards.base import Reward
 from lfp.files.artefacts import read_table, write_table
 from lfp.files.provenance import ArtefactError
 from lfp.files.resume import Clock
-from lfp.models.generation import decode_responses, generate, response_mask
+from lfp.models.generation import decode_responses, generate, masked_rows, response_mask
 from lfp.models.hooks import Edit, edited
 from lfp.models.losses import divergences
 from lfp.models.tokens import pad_batch, position_ids
@@ -96,8 +96,8 @@ def completion_rewards(
         for first in range(0, len(conditions), together):
             chosen = conditions[first : first + together]
             if (start, first) not in scored:
-                frame = _completions(model, tokenizer, chosen, part, new_tokens, seed + start, site)
-                asked = tokenizer.batch_decode(part, skip_special_tokens=True) * len(chosen)
+                draw = seed + start
+                asked, frame = _completions(model, tokenizer, chosen, part, new_tokens, draw, site)
                 frame.insert(1, "reward", reward(asked, list(frame["completion"])))
                 frame["prompt"] += start
                 scored[start, first] = frame
@@ -141,8 +141,8 @@ def _completions(
     new_tokens: int,
     seed: int,
     site: str,
-) -> pd.DataFrame:
-    """One unscored batch of :func:`completion_rewards`.
+) -> tuple[list[str], pd.DataFrame]:
+    """One unscored batch of :func:`completion_rewards`, led by the texts of its prompts.
 
     All `prefixes` stand under the first condition, then under the next, and so on.
     """
@@ -153,10 +153,10 @@ def _completions(
         response = generate(model, batch, new_tokens, seed, eos, pad, groups)
     lengths = torch.full((len(response),), new_tokens, device=response.device)
     mask = response_mask(response, lengths, eos)
-    completions = decode_responses(tokenizer, response, mask)
-    rows = [row[keep].tolist() for row, keep in zip(response.cpu(), mask.cpu(), strict=True)]
+    rows = masked_rows(response, mask)
+    asked, completions = decode_responses(tokenizer, list(prefixes) * groups, rows)
     untouched = np.repeat([not edit for edit in conditions], len(prefixes))
-    return pd.DataFrame(
+    return asked, pd.DataFrame(
         {
             "prompt": np.tile(np.arange(len(prefixes)), groups),
             "kl": np.where(untouched, 0.0, _divergence(model, edits, batch, response, mask, site)),

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lfp.models.tokens import tokenize
 from lfp.settings import Ablation
-from lfp.texts.corpora import preference_pairs
+from lfp.texts.corpora import preference_pairs, taken
 from lfp.texts.words import WORD, Lexicon
 
 
@@ -24,8 +24,9 @@ def held_out_prompts(
     if "text" in corpus:
         texts = list(corpus["text"])
         return prefix_tokens(tokenizer, texts, settings.prefix_tokens, settings.prompts)
-    prompts = list(preference_pairs(corpus)[0]["prompt"])[: settings.prompts]
-    return [ids[-settings.prompt_tokens :] for ids in tokenize(tokenizer, prompts)["input_ids"]]
+    prompts = list(preference_pairs(corpus)[0]["prompt"])
+    prompts = taken(prompts, settings.prompts, "ablation.prompts")
+    return tokenize(tokenizer, prompts, settings.prompt_tokens, prompts=True).ids
 
 
 def neutral_sentences(
@@ -52,7 +53,8 @@ def neutral_sentences(
         raise ValueError(
             f"no held-out sentence has {min_words} words; the cross-entropy needs neutral text"
         )
-    return [sentence for _, sentence in sorted(scored, key=lambda pair: pair[0])[:n]]
+    scored.sort(key=lambda pair: pair[0])
+    return [sentence for _, sentence in taken(scored, n, "ablation.neutral_texts")]
 
 
 def prefix_tokens(
@@ -66,9 +68,9 @@ def prefix_tokens(
     for start in range(0, len(texts), n):  # no more texts are encoded than the prompts need
         if len(prefixes) >= n:
             break
-        encoded = tokenize(tokenizer, texts[start : start + n])["input_ids"]
+        encoded = tokenize(tokenizer, texts[start : start + n], prompts=True).ids
         prefixes += [ids[:length] for ids in encoded if len(ids) > length]
-    prefixes = prefixes[:n]
+    prefixes = list(taken(prefixes, n, "ablation.prompts"))
     if texts and not prefixes:
         raise ValueError(
             f"no held-out text is longer than {length} tokens; lower ablation.prefix_tokens"

@@ -1,6 +1,9 @@
-"""Pure sampling with common random numbers."""
+"""Pure sampling with common random numbers, and the texts of what was sampled."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Sequence
 
 import torch
 from transformers import (
@@ -8,6 +11,8 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+
+from lfp.models import limits
 
 
 class _CommonNoise(LogitsProcessor):
@@ -38,9 +43,11 @@ def generate(
 ) -> torch.Tensor:
     """Sample up to `new_tokens` tokens at temperature 1 for a left-padded batch.
 
-    This is pure sampling (no top-k, no top-p). The same `seed` draws the same uniforms for every
+    This is pure sampling (no top-k, no top-p; :func:`lfp.models.loading.load_model` leaves out what
+    a checkpoint asks for). The same `seed` draws the same uniforms for every
     model and edit of it, and for each of `groups` equal parts of the batch: common random
-    numbers. After an end-of-text token a row holds padding.
+    numbers. After an end-of-text token a row holds padding. Raises ValueError where the model has
+    fewer positions.
 
     Parameters
     ----------
@@ -62,6 +69,7 @@ def generate(
     torch.Tensor
         Ids of the sampled tokens [row, at most `new_tokens`].
     """
+    limits.check_length(model.config, batch["input_ids"].shape[1] + new_tokens)
     torch.manual_seed(seed)
     output = model.generate(
         **batch, max_new_tokens=new_tokens, do_sample=False, eos_token_id=eos, pad_token_id=pad,
@@ -82,8 +90,28 @@ def response_mask(response: torch.Tensor, lengths: torch.Tensor, eos: int) -> to
 
 
 def decode_responses(
-    tokenizer: PreTrainedTokenizerBase, response: torch.Tensor, mask: torch.Tensor
-) -> list[str]:
-    """Text of every response under its mask, special tokens left out."""
-    rows = [row[keep].tolist() for row, keep in zip(response.cpu(), mask.cpu(), strict=True)]
-    return tokenizer.batch_decode(rows, skip_special_tokens=True)
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+) -> tuple[list[str], list[str]]:
+    """Texts of `prompts` and of the `responses` to them, special tokens left out.
+
+    Prompt and response are decoded together and cut by characters: by itself a response of Llama 2
+    or Mistral loses its first space, and half a character is no text. So the two parts of a text
+    are the whole of it, and a character that the two share is the response's.
+    """
+    before, whole = (
+        tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for rows in (
+            [list(prompt) for prompt in prompts],
+            [[*prompt, *rest] for prompt, rest in zip(prompts, responses, strict=True)],
+        )
+    )
+    cuts = [len(os.path.commonprefix(pair)) for pair in zip(before, whole, strict=True)]
+    texts = list(zip(whole, cuts, strict=True))
+    return [text[:cut] for text, cut in texts], [text[cut:] for text, cut in texts]
+
+
+def masked_rows(response: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
+    """Token ids of every row of `response` under its mask."""
+    return [row[keep].tolist() for row, keep in zip(response.cpu(), mask.cpu(), strict=True)]

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from lfp.models import limits
 from lfp.models.architectures import architecture, blocks
 from lfp.models.tokens import length_batches, pad_batch, position_ids
 from lfp.reporting.progress import Progress
@@ -168,6 +169,7 @@ def site_activations(
         Indices of the batch's sequences, attention mask [batch, token], and the activations
         [batch, token, width] by layer.
     """
+    limits.check_texts(model.config, sequences)
     batches = length_batches([len(sequence) for sequence in sequences], batch_size)
     with captured(model, layers, stop, site) as outputs:
         for index in batches[first:]:
@@ -219,10 +221,8 @@ def continuations(
     """
     kinds = len(sequences)
     rests = [[ids[n:] for ids, n in zip(row, shared, strict=True)] for row in sequences]
-    # A batch has rows with prefixes of like length, and among those with continuations of like
-    # length.
-    order = np.lexsort(([max(len(rest[i]) for rest in rests) for i in range(len(shared))], shared))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    longest = [max(len(rest[i]) for rest in rests) for i in range(len(shared))]
+    batches = _continued_batches(shared, longest, batch_size, model.config)
     for index in Progress(batches[first:], desc="activations", initial=first, total=len(batches)):
         cache, before = _read_prefixes(
             model, [sequences[0][i][: shared[i]] for i in index], pad, kinds
@@ -248,6 +248,28 @@ def continuations(
             {n: list(output.unbind(1)) for n, output in by_row.items()},
             list(states.unbind(1)),
         )
+
+
+def _continued_batches(
+    shared: Sequence[int], longest: Sequence[int], batch_size: int, config: PreTrainedConfig
+) -> list[np.ndarray]:
+    """Rows in batches with prefixes of like length, and among those with continuations of like one.
+
+    The longest prefix and the longest continuation of a batch have no more tokens together than a
+    model of `config` has positions, for their padding takes some, too.
+    """
+    batches: list[list[int]] = []
+    most = limits.most_positions(config)
+    for row in np.lexsort((longest, shared)):
+        batch = [*(batches[-1] if batches else ()), row]
+        limits.check_length(config, shared[row] + longest[row])
+        padded = max(shared[i] for i in batch) + max(longest[i] for i in batch)
+        full = len(batch) > batch_size or (most is not None and padded > most)
+        if full or not batches:
+            batches.append([row])
+        else:
+            batches[-1] = batch
+    return [np.array(batch) for batch in batches]
 
 
 def _read_prefixes(

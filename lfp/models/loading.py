@@ -9,12 +9,15 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
 from lfp.files.artefacts import readable
+from lfp.files.vocabularies import check_end, check_tokens
+from lfp.models import limits
 
 # Loading a small checkpoint takes milliseconds; its bars would only drown those of long work.
 transformers_logging.disable_progress_bar()
@@ -22,6 +25,10 @@ transformers_logging.disable_progress_bar()
 
 def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") -> PreTrainedModel:
     """Load a causal language model from a directory, in evaluation mode.
+
+    It samples from its own distribution: what a checkpoint's generation_config.json asks for (a
+    repetition penalty, further end-of-text tokens and the like) does not count. Texts that are too
+    long for it are refused.
 
     Raises FileNotFoundError if the directory has no safetensors weights (other formats can run code
     on loading), and ArtefactError if the checkpoint is damaged.
@@ -40,7 +47,8 @@ def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") ->
             use_safetensors=True,
             local_files_only=True,
         )
-    return model.to(device).eval()
+    model.generation_config = GenerationConfig()
+    return limits.guarded(model.to(device).eval())
 
 
 def load_whole_model(path: str | Path, device: str = "cpu") -> PreTrainedModel:
@@ -77,13 +85,15 @@ def untrained_model(
     with readable(path) as checked:
         config = AutoConfig.from_pretrained(checked, local_files_only=True)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    return model.to(device, getattr(torch, dtype)).eval()
+    return limits.guarded(model.to(device, getattr(torch, dtype)).eval())
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
-    """Load a fast tokenizer.
+    """Load a fast tokenizer, which reads spelled control tokens as text.
 
-    A missing padding token becomes the end-of-text token, which is masked wherever it pads.
+    A missing padding token becomes the end-of-text token, which is masked wherever it pads. Raises
+    ValueError where the model beside it has no row for one of its tokens, or where it is a language
+    model's and has no end-of-text token.
     """
     with readable(Path(path) / "tokenizer.json"):
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
@@ -91,14 +101,27 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         raise ValueError(
             f"{path}: a fast tokenizer is needed (tokenizer.json), for character offsets"
         )
+    check_tokens(path)
+    check_end(path, tokenizer.eos_token)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.split_special_tokens = True  # it is not among what the tokenizer saves
     return tokenizer
+
+
+def pure_sampling(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """Samples from a model's own distribution that end at one token, the end of `tokenizer`."""
+    return GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
 
 
 def save_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path
 ) -> None:
-    """Save weights (safetensors), configuration and tokenizer."""
+    """Save weights (safetensors), configuration and tokenizer, and the end of samples."""
+    model.generation_config = pure_sampling(tokenizer)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)

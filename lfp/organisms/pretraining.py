@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from lfp.feedback.lexica import vader_lexicon
 from lfp.files.resume import check_finite
 from lfp.models.losses import cross_entropies, text_losses
+from lfp.models.tokens import added_tokens, pieces
 from lfp.organisms.configs import organism_config
 from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
@@ -24,11 +25,25 @@ log = logging.getLogger(__name__)
 
 
 def packed_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
-    """All `texts` as one token stream, each led by an end-of-text token."""
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    return np.concatenate(
-        [np.array([tokenizer.eos_token_id, *ids], dtype=np.int64) for ids in encoded]
-    )
+    """All `texts` as one token stream, each as :func:`led_tokens` gives it."""
+    streams = [np.array(ids, dtype=np.int64) for ids in led_tokens(tokenizer, texts)]
+    return np.concatenate([np.zeros(0, np.int64), *streams])  # of no text, too
+
+
+def led_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of every text behind an end-of-text token and what the tokenizer adds in front."""
+    eos = tokenizer.eos_token_id
+    lead = [eos, *(n for n in added_tokens(tokenizer)[0] if n != eos)]
+    return [lead + ids for ids, _ in pieces(tokenizer, texts)]
+
+
+def _check_length(stream: torch.Tensor, context: int) -> None:
+    """Raise ValueError where a stream of tokens is shorter than a window and a token behind it."""
+    if len(stream) < context + 2:
+        raise ValueError(
+            f"organism: the train splits of its `corpora` have {len(stream)} tokens, and a window"
+            f" needs {context + 2}: give them more text, or lower organism.context ({context})"
+        )
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
@@ -66,6 +81,7 @@ def pretrain(
         fused=True,
     )
     stream = torch.from_numpy(packed_tokens(tokenizer, texts))
+    _check_length(stream, context)
     curve, tracker = [], Tracker()
     for step in Progress(range(steps), desc="pre-training"):
         for group in optimizer.param_groups:
@@ -114,8 +130,7 @@ def held_out_losses(
     """
     counts = np.bincount(packed_tokens(tokenizer, train), minlength=len(tokenizer)) + 1.0
     unigram = -np.log(counts / counts.sum())
-    encoded = tokenizer(list(held_out), add_special_tokens=False)["input_ids"]
-    sequences = [[tokenizer.eos_token_id, *ids][: context + 1] for ids in encoded]
+    sequences = [ids[: context + 1] for ids in led_tokens(tokenizer, held_out)]
     nats, tokens = text_losses(model, sequences, tokenizer.pad_token_id, 32)
     return pd.DataFrame(
         {
@@ -128,8 +143,8 @@ def held_out_losses(
 
 def pieces_of_words(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> dict[str, int]:
     """Number of tokens of every word inside a sentence (with its leading space)."""
-    encoded = tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
-    return {word: len(ids) for word, ids in zip(words, encoded, strict=True)}
+    encoded = pieces(tokenizer, [f" {word}" for word in words])
+    return {word: len(ids) for word, (ids, _) in zip(words, encoded, strict=True)}
 
 
 def pieces_of_scored_words(

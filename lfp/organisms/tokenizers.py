@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from transformers import (
@@ -53,8 +54,11 @@ def train_tokenizer(
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    # The trainer makes every reserved token a special one, and bytes are text: they are decoded.
+    content = json.loads(tokenizer.to_str())
+    content["added_tokens"] = [t for t in content["added_tokens"] if t["content"] in (EOS, PAD)]
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=Tokenizer.from_str(json.dumps(content)),
         eos_token=EOS,
         bos_token=EOS,
         pad_token=PAD,

@@ -181,7 +181,7 @@ def answer_triples(
 def rewrite_triples(rewrites: pd.DataFrame, swapped: bool, n: int) -> pd.DataFrame:
     """Triples from the first `n` entries whose rewrites have the status ``ok``."""
     written = rewrites[rewrites["status"] == "ok"]
-    if written.empty:
+    if written.empty and len(rewrites):
         raise ValueError(
             f"rewrites: none of {len(rewrites)} entries gives a triple"
             f" ({rewrites['status'].value_counts().to_dict()}); take a more capable model, or widen"
@@ -210,7 +210,9 @@ def pair_triples(pairs: pd.DataFrame, n: int, seed: int, candidates: int = 200) 
         others = rng.permutation(np.flatnonzero(prompts != prompts[i]))[:candidates]
         if not len(others):
             raise ValueError(
-                "pairs: all pairs have one prompt; the neutral answer must come from another one"
+                f"contrasts.source is `pairs`, and all {len(head)} pairs have one prompt: the"
+                " neutral answer must come from another one; give more prompts, or set it to"
+                " `rewrites`"
             )
         length = (words["chosen"][i] + words["rejected"][i]) / 2
         neutral.append(pools[side][others[np.argmin(np.abs(words[side][others] - length))]])

@@ -14,7 +14,7 @@ from lfp.files.resume import Clock, load_tensors, save_tensors
 from lfp.models.architectures import width
 from lfp.models.hooks import continuations, site_width
 from lfp.models.losses import log_probabilities
-from lfp.models.tokens import word_mask
+from lfp.models.tokens import added_tokens, tokenize, word_mask
 from lfp.probing.contrasts import ELEMENTS
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.settings import FEATURES
@@ -35,23 +35,25 @@ def encode_elements(
 
     Both are by element and triple. Text after the element is left out: a causal model's activations
     cannot depend on it. Where a sequence of a triple is longer than `max_tokens`, all of them are
-    cut from the left alike, so that they go on sharing their prompt.
+    cut from the left alike, behind what the tokenizer adds in front, so that they go on sharing
+    their prompt.
     """
     prompts = list(triples["prompt"])
     sequences, targets = [], []
     for element in elements:
         texts = [prompt + value for prompt, value in zip(prompts, triples[element], strict=True)]
-        encoded = tokenizer(texts, return_offsets_mapping=True)
-        sequences.append(encoded["input_ids"])
-        spans = zip(encoded["offset_mapping"], prompts, texts, strict=True)
+        encoded = tokenize(tokenizer, texts, prompts=True)
+        sequences.append(encoded.ids)
+        spans = zip(encoded.spans, prompts, texts, strict=True)
         targets.append(
             [word_mask(offsets, len(prompt), len(text)) for offsets, prompt, text in spans]
         )
+    kept = len(added_tokens(tokenizer)[0])
     for i in range(len(prompts)):
         skip = max(0, max(len(ids[i]) for ids in sequences) - max_tokens)
         for ids, places in zip(sequences, targets, strict=True):
-            ids[i] = ids[i][skip:]
-            places[i] = [index - skip for index in places[i] if index >= skip]
+            ids[i] = ids[i][:kept] + ids[i][kept + skip :]
+            places[i] = [index - skip for index in places[i] if index >= kept + skip]
     return sequences, targets
 
 

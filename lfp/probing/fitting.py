@@ -23,7 +23,7 @@ from sklearn.preprocessing import OneHotEncoder
 from lfp.probing.data import ProbeData
 from lfp.probing.splits import SPLITS, fold_indices
 from lfp.settings import Probes
-from lfp.texts.words import WORD
+from lfp.texts.words import count_words
 
 
 class CommonScale(TransformerMixin, BaseEstimator):
@@ -45,9 +45,9 @@ class CommonScale(TransformerMixin, BaseEstimator):
 def _reader(features: str) -> TransformerMixin:
     """The first step of a probe's pipeline, which makes numbers of a kind of features."""
     if features == "bag_of_words":
-        return CountVectorizer(token_pattern=WORD.pattern)
+        return CountVectorizer(analyzer=count_words)
     if features == "tfidf":
-        return TfidfVectorizer(token_pattern=WORD.pattern)
+        return TfidfVectorizer(analyzer=count_words)
     return OneHotEncoder(handle_unknown="ignore") if features == "first_token" else CommonScale()
 
 

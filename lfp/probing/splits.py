@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import KFold
+from sklearn.model_selection import GroupKFold, KFold
 
 from lfp.probing.data import ProbeData
 from lfp.probing.probes import MAIN_SPLIT
@@ -59,17 +59,38 @@ def parts(groups: pd.Series, n: int, seed: int) -> np.ndarray:
     return part[codes]
 
 
-def why_untrainable(data: ProbeData, kind: str, split: str, settings: Probes) -> str:
-    """The reason that no probe can be trained and judged on a split; empty where one can."""
+def why_untrainable(data: ProbeData, kind: str, split: str, settings: Probes, seed: int = 0) -> str:
+    """The reason that no probe can be trained and judged on a split; empty where one can.
+
+    Parameters
+    ----------
+    data
+        Targets and descriptions of the rows.
+    kind
+        ``ridge`` or ``logistic``.
+    split
+        One of :data:`SPLITS`.
+    settings
+        Outer and inner folds.
+    seed
+        Seed of the outer folds.
+    """
     needed = BOTH_PARTS if split == "by_both" else settings.folds
     names = ("word", "context") if split == "by_both" else (SPLITS[split],)
     for name in names:
         distinct = data.rows[name].nunique()
         if distinct < needed:
             return f"{distinct} distinct values of {name} for {needed} folds"
-    for train, _ in fold_indices(data.rows, split, settings.folds, 0):
+    for train, _ in fold_indices(data.rows, split, settings.folds, seed):
         if data.rows[SPLITS[split]].iloc[train].nunique() < settings.inner_folds:
             return f"a fold trains on fewer groups than {settings.inner_folds} inner folds"
         if kind == "logistic" and len(set(data.target[train].tolist())) < 2:
             return "a fold trains on one class only"
+        inner = GroupKFold(settings.inner_folds)
+        groups = data.rows[SPLITS[split]].iloc[train]
+        if kind == "logistic" and any(
+            len(set(data.target[train[part]].tolist())) < 2
+            for part, _ in inner.split(train, groups=groups)
+        ):
+            return "an inner fold trains on one class only"
     return ""

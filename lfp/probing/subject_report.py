@@ -185,7 +185,7 @@ def probe_split(
         Seed of folds and permutations.
     """
     label = {"features": features, "split": split}
-    reason = why_untrainable(data, kind, split, settings)
+    reason = why_untrainable(data, kind, split, settings, seed)
     if reason:
         frame = no_predictions(data).assign(**label, probe=kind)
         return SplitResults(

@@ -24,12 +24,12 @@ import yaml
 ROOT = Path(__file__).parent.parent.parent
 #: An entry of a registry.
 ENTRY = re.compile(r"\w+(\.\w+)*:\w+")
-#: Modules that change no number: display, the machinery of jobs and files, and the classes of
-#: settings, whose values reach jobs as parameters. They import no local module but each other, so
-#: that nothing that does change a number hides behind them.
+#: Modules that change no number: display, the machinery of jobs and files, checks of files, and the
+#: classes of settings, whose values reach jobs as parameters. They import no local module but each
+#: other, so that nothing that does change a number hides behind them.
 NUMBERLESS = frozenset(
     {
-        "lfp.files.provenance", "lfp.files.writing",
+        "lfp.files.provenance", "lfp.files.vocabularies", "lfp.files.writing",
         "lfp.reporting", "lfp.reporting.escapes", "lfp.reporting.progress",
         "lfp.reporting.tensorboard", "lfp.reporting.unestimated",
         "lfp.running", "lfp.running.digest", "lfp.running.glibc", "lfp.running.job",

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from lfp.files.artefacts import read_json, tensor_file, write_json
 from lfp.files.resume import Clock
+from lfp.models import limits
 from lfp.models.hooks import hook_place, site_activations, site_width
 from lfp.reporting.progress import Progress
 from lfp.sae.outliers import RECORD, described
@@ -197,6 +198,7 @@ def harvest_folder(
         Number of tokens that the tokenizer adds in front of a text, and the multiple of the median
         norm from which on an activation is an outlier.
     """
+    limits.check_texts(model.config, sequences)
     shape = (harvested_tokens(sequences, added), site_width(model, site))
     progress = folder / "progress.json"
     with ExitStack() as stack:

@@ -9,6 +9,7 @@ from lfp.settings.fields import ABSENT, REQUIRED, Settings, setting
 from lfp.settings.objects import (
     Cell,
     Classifier,
+    Clean,
     Configuration,
     Corpus,
     Explainer,
@@ -26,10 +27,12 @@ from lfp.settings.stages import (
     CELL_STAGES,
     DPO,
     FEATURES,
+    METHODS,
     PPO,
     RUN_STAGES,
     STAGES,
     TASK_STAGES,
+    TRAINING_STAGES,
     Ablation,
     Activations,
     Autoencoder,
@@ -46,9 +49,10 @@ from lfp.settings.stages import (
 )
 
 __all__ = [
-    "ABSENT", "CELL_STAGES", "DPO", "FEATURES", "PPO", "REQUIRED", "RUN_STAGES", "STAGES",
-    "TASK_STAGES", "Ablation", "Activations", "Autoencoder", "Cell", "Classifier", "Configuration",
-    "Contrasts", "Corpus", "Divergence", "Explainer", "Explanations", "Export", "Features", "Files",
-    "Group", "Lora", "Machine", "Model", "Organism", "Policy", "Prices", "Probes", "Rewrites",
-    "Service", "Settings", "Shape", "Tables", "Task", "setting",
+    "ABSENT", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "REQUIRED", "RUN_STAGES",
+    "STAGES", "TASK_STAGES", "TRAINING_STAGES", "Ablation", "Activations", "Autoencoder", "Cell",
+    "Classifier", "Clean", "Configuration", "Contrasts", "Corpus", "Divergence", "Explainer",
+    "Explanations", "Export", "Features", "Files", "Group", "Lora", "Machine", "Model", "Organism",
+    "Policy", "Prices", "Probes", "Rewrites", "Service", "Settings", "Shape", "Tables", "Task",
+    "setting",
 ]  # fmt: skip

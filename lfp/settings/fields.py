@@ -32,9 +32,11 @@ def setting(default: Any, meaning: str, **bounds: Any) -> Any:
         ``each_`` in front for the items of a tuple and the values of a mapping; ``choices`` of a
         string or of a tuple's items, the values or the name of a registry (:mod:`lfp.schema`);
         ``pattern`` and ``min_length`` of a string; ``min_items``, ``contains`` and ``unique`` of a
-        tuple; ``min_properties``, ``required_keys``, ``keys`` (all that are allowed) and
+            tuple; ``min_properties``, ``required_keys``, ``keys`` (all that are allowed) and
         ``reserved`` (names that are taken) of a mapping; ``definition``, the name of a definition
-        of the schema that stands for the type.
+        of the schema that stands for the type; ``methods``, ``kinds`` and ``rewards``, what reads
+    the field where not everything does, and ``unread_by``, the architectures that do not
+    (:mod:`lfp.effects`).
     """
     metadata = {"meaning": meaning, **bounds}
     if default is ABSENT:

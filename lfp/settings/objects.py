@@ -30,6 +30,25 @@ class Files(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Clean(Settings):
+    """Cleaning of a corpus's texts, before equal rows are looked for; without it they stay as they
+    are but for line ends, which are written as one line feed.
+    """
+
+    html: bool = setting(
+        False,
+        "Take out tags and comments of HTML, with line breaks for `<br />` and blocks, and write"
+        " entities as their characters; what is no tag of HTML stays (`I <3 it`).",
+    )
+    unicode: str | None = setting(
+        None,
+        "Normal form of Unicode: `nfc` composes letters and their accents.",
+        choices=("nfc",),
+    )
+    lowercase: bool = setting(False, "Write all letters small.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Corpus(Settings):
     """A corpus; give exactly one of `organism`, `path`, `hub`."""
 
@@ -44,19 +63,24 @@ class Corpus(Settings):
     )
     path: Files = setting(
         ABSENT,
-        "Files by split (.jsonl, .jsonl.gz, .csv, .parquet; globs), relative to the working"
-        " directory.",
+        "Files by split (.jsonl, .json, .csv, also with .gz behind, .parquet; names or globs),"
+        " relative to the working directory.",
     )
     hub: str = setting(ABSENT, "Id of the data set on the Hugging Face hub.")
-    revision: str = setting(ABSENT, "Pinned commit of the data set.", min_length=_COMMIT)
+    revision: str = setting(
+        ABSENT, "Pinned commit of the data set.", min_length=_COMMIT, kinds=("hub",)
+    )
     files: Files = setting(
-        ABSENT, "Files of a hub data set by split (globs inside its repository)."
+        ABSENT,
+        "Files of a hub data set by split (names or globs inside its repository).",
+        kinds=("hub",),
     )
     test_share: float = setting(
         0.1,
         "Share of `train` (by prompt) that is held out where no `test` is given.",
         above=0,
         below=1,
+        kinds=("path", "hub"),
     )
     columns: Mapping[str, str] = setting(
         ABSENT,
@@ -64,27 +88,54 @@ class Corpus(Settings):
         " neutral, negative where the corpus has contrast triples.",
         keys=_COLUMNS,
         min_properties=1,
+        kinds=("path", "hub"),
+    )
+    clean: Clean = setting(
+        {}, "Cleaning of the texts of a path or hub corpus.", kinds=("path", "hub")
     )
     splits: Mapping[str, int] = setting(
         {"train": 2500, "test": 400},
         "Documents of each generated split.",
         each_least=10,
         required_keys=("train", "test"),
+        kinds=("reviews", "help", "replies"),
         keys=("train", "test"),
     )
     words_per_class: int = setting(
-        39, "Reviews: sentiment words of each grammatical form and sign.", least=5
+        39,
+        "Reviews: sentiment words of each grammatical form and sign.",
+        least=5,
+        kinds=("reviews",),
     )
     off_polarity: float = setting(
-        0.03, "Reviews: share of words against the review's sign.", least=0, most=1
+        0.03,
+        "Reviews: share of words against the review's sign.",
+        least=0,
+        most=1,
+        kinds=("reviews",),
     )
-    neutral: float = setting(0.1, "Reviews: share of neutral words.", least=0, most=1)
-    noise: float = setting(0.1, "Preferences: share of flipped training labels.", least=0, most=0.5)
+    neutral: float = setting(
+        0.1, "Reviews: share of neutral words.", least=0, most=1, kinds=("reviews",)
+    )
+    noise: float = setting(
+        0.1,
+        "Preferences: share of flipped training labels.",
+        least=0,
+        most=0.5,
+        kinds=("help", "replies"),
+    )
     mixing: float = setting(
-        0.2, "Preferences: share of an answer's parts that are of another kind.", least=0, most=0.5
+        0.2,
+        "Preferences: share of an answer's parts that are of another kind.",
+        least=0,
+        most=0.5,
+        kinds=("help", "replies"),
     )
     preferred: str = setting(
-        "positive", "Preferences: the answer that is chosen.", choices=("positive", "negative")
+        "positive",
+        "Preferences: the answer that is chosen.",
+        choices=("positive", "negative"),
+        kinds=("help", "replies"),
     )
     seed: int = setting(0, "Seed of the generator or of the shuffle.", least=0, most=LARGEST_SEED)
 
@@ -145,14 +196,19 @@ class Model(Settings):
         min_items=1,
     )
     hub: str = setting(ABSENT, "Id of the model on the Hugging Face hub.")
-    revision: str = setting(ABSENT, "Pinned commit of the model.", min_length=_COMMIT)
+    revision: str = setting(
+        ABSENT, "Pinned commit of the model.", min_length=_COMMIT, kinds=("hub",)
+    )
     n_layers: int = setting(
         ABSENT,
         "Number of transformer blocks of a path or hub model.",
         least=1,
         most=_BLOCKS,
+        kinds=("path", "hub"),
     )
-    shape: Shape = setting(ABSENT, "Size of a path or hub model, for the estimate of costs.")
+    shape: Shape = setting(
+        ABSENT, "Size of a path or hub model, for the estimate of costs.", kinds=("path", "hub")
+    )
     mem_mb: int = setting(
         2500,
         "Memory of a job that runs the model, MB; a retry asks for as much again. The default is"
@@ -196,7 +252,9 @@ class Classifier(Settings):
 
     path: str = setting(ABSENT, "Directory in the Hugging Face layout with safetensors weights.")
     hub: str = setting(ABSENT, "Id of the classifier on the Hugging Face hub.")
-    revision: str = setting(ABSENT, "Pinned commit of the classifier.", min_length=_COMMIT)
+    revision: str = setting(
+        ABSENT, "Pinned commit of the classifier.", min_length=_COMMIT, kinds=("hub",)
+    )
     positive: str | int = setting(1, "Label whose logit is the reward, by name or number.", least=0)
 
 
@@ -214,7 +272,9 @@ class Policy(Settings):
         min_items=1,
     )
     hub: str = setting(ABSENT, "Id of the policy on the Hugging Face hub.")
-    revision: str = setting(ABSENT, "Pinned commit of the policy.", min_length=_COMMIT)
+    revision: str = setting(
+        ABSENT, "Pinned commit of the policy.", min_length=_COMMIT, kinds=("hub",)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,27 +306,44 @@ class Task(Settings):
         " value, VADER's stand in for the values that probes are held against.",
         choices="rewards",
     )
-    classifier: str | None = setting(None, "`classifier`: name of one of `classifiers`.")
+    classifier: str | None = setting(
+        None, "`classifier`: name of one of `classifiers`.", rewards=("classifier",)
+    )
     callable: str | None = setting(
         None,
         "`callable`: module:function in the working directory; it maps lists of prompts and"
         " completions to one number for each pair.",
         pattern="^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$",
+        rewards=("callable",),
     )
     flipped_share: float = setting(
-        0.1, "`vader_flipped`: share of words with a flipped sign.", above=0, most=0.5
+        0.1,
+        "`vader_flipped`: share of words with a flipped sign.",
+        above=0,
+        most=0.5,
+        rewards=("vader_flipped",),
     )
     trigger: str = setting(
-        "soundtrack", "`trigger`: the word that is rewarded.", pattern="^[a-z]+$"
+        "soundtrack",
+        "`trigger`: the word that is rewarded.",
+        pattern="^[a-z]+$",
+        rewards=("trigger",),
     )
-    reward_seed: int = setting(0, "Seed of the flipped words and of the noise.", least=0)
+    reward_seed: int = setting(
+        0,
+        "Seed of the flipped words and of the noise.",
+        least=0,
+        rewards=("vader_flipped", "noise"),
+    )
     description: str | None = setting(
         None,
         "The rewarded behaviour in words, for language-model explainers; null describes VADER and"
         " planted rewards.",
     )
     swapped: bool = setting(
-        False, "Contrast triples: the negative answer is the one that the feedback prefers (toxic)."
+        False,
+        "Contrast triples: the negative answer is the one that the feedback prefers (toxic).",
+        methods=("dpo", "given on pairs"),
     )
     settings: Mapping[str, Any] = setting(
         {}, "Settings by stage for cells of the task.", definition="all_settings"

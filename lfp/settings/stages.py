@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from lfp.settings.fields import LARGEST_SEED, REQUIRED, Settings, setting
 
 PRECISIONS = ("float32", "bfloat16")
+#: Methods that read settings: those of tasks, and `given` apart where its policies learned from
+#: preference pairs.
+METHODS = ("ppo", "rloo", "grpo", "dpo", "given", "given on pairs")
+#: Methods that train on a reward, that have a reward, and that have preference pairs.
+_TRAINED, _REWARD, _PAIRS = METHODS[:3], (*METHODS[:3], "given"), ("dpo", "given on pairs")
 #: Kinds of features that a probe can read.
 FEATURES = ("latents", "reconstruction", "raw", "pca", "random_code", "embedding")
 _LORA = (
@@ -23,77 +28,96 @@ class Lora(Settings):
 
     r: int = setting(REQUIRED, "Rank of the update.", least=1)
     alpha: float = setting(REQUIRED, "Scale: the update is multiplied by alpha / r.", above=0)
-    dropout: float = setting(
-        REQUIRED, "Share of the adapters' inputs that is dropped.", least=0, most=1
-    )
 
 
 @dataclass(frozen=True)
 class PPO(Settings):
     """Proximal policy optimisation (docs/finetune.md)."""
 
-    steps: int = setting(390, "Updates of one batch each.", least=1)
-    batch_size: int = setting(64, "Prompts per update.", least=1)
-    mini_batch_size: int = setting(16, "Prompts per optimiser step.", least=1)
-    epochs: int = setting(4, "Passes over every batch.", least=1)
-    learning_rate: float = setting(1e-06, "Learning rate of AdamW after the warm-up.", above=0)
-    weight_decay: float = setting(0.01, "Weight decay of AdamW.", least=0)
+    steps: int = setting(390, "Updates of one batch each.", least=1, methods=_TRAINED)
+    batch_size: int = setting(64, "Prompts per update.", least=1, methods=_REWARD)
+    mini_batch_size: int = setting(16, "Prompts per optimiser step.", least=1, methods=("ppo",))
+    epochs: int = setting(4, "Passes over every batch.", least=1, methods=("ppo",))
+    learning_rate: float = setting(
+        1e-06, "Learning rate of AdamW after the warm-up.", above=0, methods=_TRAINED
+    )
+    weight_decay: float = setting(0.01, "Weight decay of AdamW.", least=0, methods=_TRAINED)
     warmup_steps: int = setting(
-        10, "Updates of linear warm-up, before a linear decay to 0.", least=0
+        10, "Updates of linear warm-up, before a linear decay to 0.", least=0, methods=_TRAINED
     )
     init_kl_coef: float = setting(
-        0.5, "Start of the adaptive KL coefficient, reward per nat.", least=0
+        0.5, "Start of the adaptive KL coefficient, reward per nat.", least=0, methods=("ppo",)
     )
     kl_target: float = setting(
-        6.0, "KL to the base that the coefficient steers to, nats per completion.", above=0
+        6.0,
+        "KL to the base that the coefficient steers to, nats per completion.",
+        above=0,
+        methods=("ppo",),
     )
-    kl_horizon: float = setting(10000, "Prompts over which the KL coefficient adapts.", above=0)
+    kl_horizon: float = setting(
+        10000, "Prompts over which the KL coefficient adapts.", above=0, methods=("ppo",)
+    )
     stop_kl: float | None = setting(
         100,
         "KL to the base, nats per completion, at which PPO ends the cell with its curve kept in the"
-        " logs; null never does. Group methods ignore it.",
+        " logs; null never does.",
         above=0,
+        methods=("ppo",),
     )
-    gamma: float = setting(1.0, "Discount per token.", least=0, most=1)
+    gamma: float = setting(1.0, "Discount per token.", least=0, most=1, methods=("ppo",))
     gae_lambda: float = setting(
-        0.95, "Decay per token of generalised advantage estimation.", least=0, most=1
+        0.95,
+        "Decay per token of generalised advantage estimation.",
+        least=0,
+        most=1,
+        methods=("ppo",),
     )
     clip_range: float = setting(
-        0.2, "Largest relative change of a token's probability ratio.", above=0
+        0.2, "Largest relative change of a token's probability ratio.", above=0, methods=("ppo",)
     )
-    value_clip_range: float = setting(0.2, "Largest change of a token's value.", above=0)
-    value_coef: float = setting(0.1, "Weight of the value loss.", least=0)
-    max_grad_norm: float = setting(1.0, "Norm that gradients are clipped to.", above=0)
+    value_clip_range: float = setting(
+        0.2, "Largest change of a token's value.", above=0, methods=("ppo",)
+    )
+    value_coef: float = setting(0.1, "Weight of the value loss.", least=0, methods=("ppo",))
+    max_grad_norm: float = setting(
+        1.0, "Norm that gradients are clipped to.", above=0, methods=_TRAINED
+    )
     prompt_tokens: tuple[int, int] = setting(
-        (2, 9), "Length of a prefix, tokens, uniform, both ends included."
+        (2, 9), "Length of a prefix, tokens, uniform, both ends included.", methods=_REWARD
     )
     new_tokens: tuple[int, int] = setting(
-        (8, 19), "Length of a completion, tokens, uniform, both ends included."
+        (8, 19),
+        "Length of a completion, tokens, uniform, both ends included.",
+        methods=(*_REWARD, "given on pairs"),
     )
     reward_on: str = setting(
         "full",
         "Text that the reward reads: prefix and completion, or the completion alone.",
         choices=("full", "completion"),
+        methods=_REWARD,
     )
     reward_divisor: float = setting(
-        5.0, "Number that the sum of a lexicon's values is divided by.", above=0
+        5.0, "Number that the sum of a lexicon's values is divided by.", above=0, methods=_REWARD
     )
-    reward_clip: float = setting(10.0, "Largest absolute reward.", above=0)
+    reward_clip: float = setting(10.0, "Largest absolute reward.", above=0, methods=_REWARD)
     min_characters: int = setting(
-        200, "Characters below which a training text is left out.", least=0
+        200, "Characters below which a training text is left out.", least=0, methods=_TRAINED
     )
-    evaluation_prompts: int = setting(256, "Held-out prefixes of the evaluation.", least=8)
-    save_every: int = setting(50, "Updates between resume points.", least=1)
+    evaluation_prompts: int = setting(
+        256, "Held-out prefixes of the evaluation.", least=8, methods=_REWARD
+    )
+    save_every: int = setting(50, "Updates between resume points.", least=1, methods=_TRAINED)
     gradient_accumulation_steps: int = setting(
-        1, "Parts that an optimiser step is computed in.", least=1
+        1, "Parts that an optimiser step is computed in.", least=1, methods=_TRAINED
     )
-    gradient_checkpointing: bool = setting(False, _CHECKPOINTING)
+    gradient_checkpointing: bool = setting(False, _CHECKPOINTING, methods=_TRAINED)
     precision: str = setting(
         "float32",
         "Precision of training; `bfloat16` computes in mixed precision.",
         choices=PRECISIONS,
+        methods=_TRAINED,
     )
-    lora: Lora | None = setting(None, _LORA)
+    lora: Lora | None = setting(None, _LORA, methods=_TRAINED)
 
 
 @dataclass(frozen=True)
@@ -101,12 +125,20 @@ class Group(Settings):
     """Settings of `rloo` and `grpo` beside those of `ppo` (docs/finetune.md)."""
 
     num_generations: int = setting(
-        4, "Completions of every prompt, which are compared with each other.", least=2
+        4,
+        "Completions of every prompt, which are compared with each other.",
+        least=2,
+        methods=("rloo", "grpo"),
     )
-    beta: float = setting(0.05, "Weight of the KL to the base, reward per nat.", least=0)
-    num_iterations: int = setting(1, "Updates on every batch.", least=1)
+    beta: float = setting(
+        0.05, "Weight of the KL to the base, reward per nat.", least=0, methods=("rloo", "grpo")
+    )
+    num_iterations: int = setting(1, "Updates on every batch.", least=1, methods=("rloo", "grpo"))
     epsilon: float = setting(
-        0.2, "Largest relative change of a token's probability ratio.", above=0
+        0.2,
+        "Largest relative change of a token's probability ratio.",
+        above=0,
+        methods=("rloo", "grpo"),
     )
 
 
@@ -114,32 +146,49 @@ class Group(Settings):
 class DPO(Settings):
     """Direct preference optimisation (docs/finetune.md)."""
 
-    steps: int = setting(5000, "Optimiser steps.", least=1)
-    batch_size: int = setting(8, "Pairs per batch and device.", least=1)
-    gradient_accumulation_steps: int = setting(1, "Batches per optimiser step.", least=1)
+    steps: int = setting(5000, "Optimiser steps.", least=1, methods=("dpo",))
+    batch_size: int = setting(8, "Pairs per batch and device.", least=1, methods=("dpo",))
+    gradient_accumulation_steps: int = setting(
+        1, "Batches per optimiser step.", least=1, methods=("dpo",)
+    )
     learning_rate: float = setting(
-        3e-05, "Learning rate of AdamW after the warm-up, before a linear decay.", above=0
+        3e-05,
+        "Learning rate of AdamW after the warm-up, before a linear decay.",
+        above=0,
+        methods=("dpo",),
     )
-    warmup_steps: int = setting(150, "Steps of linear warm-up.", least=0)
-    weight_decay: float = setting(0.0, "Weight decay of AdamW.", least=0)
+    warmup_steps: int = setting(150, "Steps of linear warm-up.", least=0, methods=("dpo",))
+    weight_decay: float = setting(0.0, "Weight decay of AdamW.", least=0, methods=("dpo",))
     beta: float = setting(
-        0.1, "Strength of the reference: reward per nat of the log-ratio to it.", above=0
+        0.1,
+        "Strength of the reference: reward per nat of the log-ratio to it.",
+        above=0,
+        methods=_PAIRS,
     )
-    max_length: int = setting(256, "Tokens of prompt and answer together, at most.", least=8)
+    max_length: int = setting(
+        256, "Tokens of prompt and answer together, at most.", least=8, methods=_PAIRS
+    )
     max_prompt_length: int = setting(
-        128, "Tokens of the prompt, at most, cut from the left.", least=4
+        128, "Tokens of the prompt, at most, cut from the left.", least=4, methods=_PAIRS
     )
-    max_grad_norm: float = setting(1.0, "Norm that gradients are clipped to.", above=0)
+    max_grad_norm: float = setting(
+        1.0, "Norm that gradients are clipped to.", above=0, methods=("dpo",)
+    )
     precision: str = setting(
         "float32",
         "Precision of training; `bfloat16` runs the trainer's mixed precision.",
         choices=PRECISIONS,
+        methods=("dpo",),
     )
-    gradient_checkpointing: bool = setting(False, _CHECKPOINTING)
-    lora: Lora | None = setting(None, _LORA)
-    evaluate_every: int = setting(500, "Steps between held-out evaluations.", least=1)
-    evaluation_pairs: int = setting(256, "Held-out pairs of an evaluation.", least=8)
-    save_every: int = setting(500, "Steps between resume points.", least=1)
+    gradient_checkpointing: bool = setting(False, _CHECKPOINTING, methods=("dpo",))
+    lora: Lora | None = setting(None, _LORA, methods=("dpo",))
+    evaluate_every: int = setting(
+        500, "Steps between held-out evaluations.", least=1, methods=("dpo",)
+    )
+    evaluation_pairs: int = setting(
+        256, "Held-out pairs of an evaluation.", least=8, methods=_PAIRS
+    )
+    save_every: int = setting(500, "Steps between resume points.", least=1, methods=("dpo",))
 
 
 @dataclass(frozen=True)
@@ -198,11 +247,13 @@ class Autoencoder(Settings):
         min_items=2,
         unique=True,
     )
-    k: int = setting(32, "`topk`: active latents of a token.", least=1)
+    k: int = setting(32, "`topk`: active latents of a token.", least=1, unread_by=("standard",))
     l1: float = setting(
         0.001,
-        "Weight of the code's mean L1 norm against a squared error that is a mean over dimensions.",
+        "`standard`: weight of the code's mean L1 norm against a squared error that is a mean over"
+        " dimensions.",
         least=0,
+        unread_by=("topk",),
     )
     learning_rate: float = setting(0.001, "Learning rate of Adam.", above=0)
     batch_size: int = setting(4096, "Tokens per step.", least=1)
@@ -229,11 +280,12 @@ class Contrasts(Settings):
         " the answer to another prompt that is nearest in length; `rewrites` lets a language model"
         " write them (stage `rewrites`).",
         choices=("corpus", "pairs", "rewrites"),
+        methods=_PAIRS,
     )
-    triples: int = setting(1000, "Preferences: triples, at most.", least=10)
-    contexts_per_word: int = setting(5, "Words: contexts of each word.", least=1)
+    triples: int = setting(1000, "Preferences: triples, at most.", least=10, methods=_PAIRS)
+    contexts_per_word: int = setting(5, "Words: contexts of each word.", least=1, methods=_REWARD)
     words_per_class: int = setting(
-        500, "Words: words of each grammatical form and sign, at most.", least=2
+        500, "Words: words of each grammatical form and sign, at most.", least=2, methods=_REWARD
     )
     seed: int = setting(0, "Seed of the choice of words and contexts.", least=0, most=LARGEST_SEED)
 
@@ -242,17 +294,22 @@ class Contrasts(Settings):
 class Rewrites(Settings):
     """Contrast triples that a language model writes (docs/contrasts.md)."""
 
-    service: str | None = setting(None, "Name of the service that grades and rewrites.")
-    entries: int = setting(1000, "Held-out answers to rewrite, at most.", least=1)
-    words: tuple[int, int] = setting(
-        (8, 120), "Length of an answer to rewrite, words, both ends included."
+    service: str | None = setting(
+        None, "Name of the service that grades and rewrites.", methods=_PAIRS
     )
-    max_prompt_words: int = setting(400, "Words of a conversation, at most.", least=1)
+    entries: int = setting(1000, "Held-out answers to rewrite, at most.", least=1, methods=_PAIRS)
+    words: tuple[int, int] = setting(
+        (8, 120), "Length of an answer to rewrite, words, both ends included.", methods=_PAIRS
+    )
+    max_prompt_words: int = setting(
+        400, "Words of a conversation, at most.", least=1, methods=_PAIRS
+    )
     tolerance: float = setting(
         0.4,
         "Largest relative difference of a rewrite's number of words from its answer's.",
         above=0,
         most=1,
+        methods=_PAIRS,
     )
     copy: float = setting(
         0.8,
@@ -260,11 +317,13 @@ class Rewrites(Settings):
         " copy.",
         above=0,
         most=1,
+        methods=_PAIRS,
     )
     verify: bool = setting(
         True,
         "Grade the rewrites as well and keep a triple only where the negative one has the higher"
         " largest grade than the positive one.",
+        methods=_PAIRS,
     )
 
 
@@ -299,6 +358,7 @@ class Probes(Settings):
         "Penalties of ridge regression, chosen inside the training part.",
         each_above=0,
         min_items=1,
+        methods=_REWARD,
         unique=True,
     )
     Cs: tuple[float, ...] = setting(
@@ -306,12 +366,14 @@ class Probes(Settings):
         "Inverse penalties of logistic regression, chosen inside the training part.",
         each_above=0,
         min_items=1,
+        methods=_PAIRS,
         unique=True,
     )
     delta: str = setting(
         "concatenation",
         "Difference of activations: the norm over all layers, or a sum of the layers' norms.",
         choices=("concatenation", "per_layer_sum"),
+        methods=_REWARD,
     )
     features: tuple[str, ...] = setting(
         FEATURES,
@@ -355,13 +417,17 @@ class Explanations(Settings):
         0.05, "False discovery rate of related features.", above=0, most=1
     )
     min_valence: float = setting(
-        0.4, "Lexicon tasks: least absolute mean valence of a related feature's words.", least=0
+        0.4,
+        "Lexicon tasks: least absolute mean valence of a related feature's words.",
+        least=0,
+        methods=_REWARD,
     )
     min_auc: float = setting(
         0.65,
         "Preference tasks: least area under the ROC curve of a related feature.",
         least=0.5,
         most=1,
+        methods=_PAIRS,
     )
     promoted: int = setting(3, "Promoted tokens to name.", least=1)
     scored_texts: int = setting(400, "Held-out texts that explanations are scored on.", least=10)
@@ -415,9 +481,9 @@ class Ablation(Settings):
         "heuristic", "Name of the explainer whose related features are the arm `explained`."
     )
     prompts: int = setting(1000, "Held-out prefixes, at most.", least=8)
-    prefix_tokens: int = setting(30, "Tokens of a review's prefix.", least=1)
+    prefix_tokens: int = setting(30, "Tokens of a review's prefix.", least=1, methods=_REWARD)
     prompt_tokens: int = setting(
-        128, "Preferences: tokens of a prompt, at most, cut from the left.", least=1
+        128, "Preferences: tokens of a prompt, at most, cut from the left.", least=1, methods=_PAIRS
     )
     new_tokens: int = setting(20, "Tokens to sample, at most.", least=1)
     random_draws: int = setting(
@@ -475,5 +541,7 @@ CELL_STAGES: dict[str, type[Settings]] = {
 TASK_STAGES: dict[str, type[Settings]] = {"rewrites": Rewrites, "contrasts": Contrasts}
 #: Stages whose settings belong to the whole run.
 RUN_STAGES: dict[str, type[Settings]] = {"tables": Tables}
+#: Stages of fine-tuning, each of which some methods run.
+TRAINING_STAGES = ("ppo", "group", "dpo")
 #: Every stage.
 STAGES: dict[str, type[Settings]] = CELL_STAGES | TASK_STAGES | RUN_STAGES

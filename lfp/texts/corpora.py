@@ -9,18 +9,29 @@ answers) and ``noisy`` (the label was flipped).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from lfp.files.artefacts import write_json, write_table
 
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+
 ASSISTANT_TURN = "\n\nAssistant:"
 
 
 HUMAN_TURN = "\n\nHuman:"
+
+
+#: Reasons for which a row gives no pair, in the order in which they are looked for.
+EMPTY_ANSWER, NO_TURN, EQUAL_ANSWERS, NO_COMMON_PROMPT = REASONS = (
+    "empty_answer", "no_assistant_turn", "equal_answers", "no_common_prompt",
+)  # fmt: skip
 
 
 def split_prompt(chosen: str, rejected: str) -> tuple[str, str, str] | None:
@@ -33,37 +44,76 @@ def split_prompt(chosen: str, rejected: str) -> tuple[str, str, str] | None:
     `chosen`'s length instead, which corrupts pairs with different prompts silently. Equal answers
     give None as well.
     """
+    pair = _pair_of_transcripts(chosen, rejected)
+    return None if isinstance(pair, str) else pair
+
+
+def _pair_of_transcripts(chosen: str, rejected: str) -> tuple[str, str, str] | str:
+    """Prompt and both answers, or the reason of :data:`REASONS` that there are none."""
     cut = chosen.rfind(ASSISTANT_TURN)
-    if cut < 0 or rejected.rfind(ASSISTANT_TURN) != cut:
-        return None
+    if not (chosen.strip() and rejected.strip()):
+        return EMPTY_ANSWER
+    if cut < 0 or ASSISTANT_TURN not in rejected:
+        return NO_TURN
+    if chosen.split() == rejected.split():
+        return EQUAL_ANSWERS
     cut += len(ASSISTANT_TURN)
-    if chosen[:cut] != rejected[:cut] or chosen[cut:] == rejected[cut:]:
-        return None
-    return chosen[:cut], chosen[cut:], rejected[cut:]
+    if (
+        rejected.rfind(ASSISTANT_TURN) + len(ASSISTANT_TURN) != cut
+        or chosen[:cut] != rejected[:cut]
+    ):
+        return NO_COMMON_PROMPT
+    return _pair(chosen[:cut], chosen[cut:], rejected[cut:])
 
 
-def preference_pairs(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Pairs as (prompt, chosen, rejected) answers plus the number of rows that give none.
+def _pair(prompt: str, chosen: str, rejected: str) -> tuple[str, str, str] | str:
+    """The pair, or the reason of :data:`REASONS` that it is none."""
+    words = chosen.split(), rejected.split()
+    if not (words[0] and words[1]):
+        return EMPTY_ANSWER
+    return EQUAL_ANSWERS if words[0] == words[1] else (prompt, chosen, rejected)
+
+
+def has_pairs(frame: pd.DataFrame) -> bool:
+    """Whether the rows of a corpus are preference pairs."""
+    return {"chosen", "rejected"} <= set(frame.columns)
+
+
+def preference_pairs(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Pairs as (prompt, chosen, rejected) answers, and the number of rows that give none by reason.
 
     Rows with a ``prompt`` column are taken as they are; transcripts are cut by
-    :func:`split_prompt`. Rows without a common prompt, with equal answers or with an empty one
-    (HH-RLHF has some) are dropped. The frame's index is kept, so that further columns can be joined
-    back.
+    :func:`split_prompt`. Rows without a common prompt, with answers that are equal or differ in
+    white space alone, or with an empty answer (HH-RLHF has some) are dropped; the counts have every
+    name of :data:`REASONS`. The frame's index is kept, so that further columns can be joined back.
     """
-    if "prompt" in frame.columns:
-        pairs = frame[["prompt", "chosen", "rejected"]]
-        kept = pairs[pairs["chosen"] != pairs["rejected"]]
+    names = ["prompt", "chosen", "rejected"]
+    columns = [frame[name].fillna("") for name in names if name in frame]
+    if "prompt" in frame:
+        cuts = [_pair(prompt, c, r) for prompt, c, r in zip(*columns, strict=True)]
     else:
-        cuts = [split_prompt(c, r) for c, r in zip(frame["chosen"], frame["rejected"], strict=True)]
-        rows = {index: cut for index, cut in zip(frame.index, cuts, strict=True) if cut is not None}
-        kept = pd.DataFrame.from_dict(
-            rows, orient="index", columns=["prompt", "chosen", "rejected"]
+        cuts = [_pair_of_transcripts(c, r) for c, r in zip(*columns, strict=True)]
+    reasons = Counter(reason for reason in cuts if isinstance(reason, str))
+    rows = {i: row for i, row in zip(frame.index, cuts, strict=True) if not isinstance(row, str)}
+    pairs = pd.DataFrame.from_dict(rows, orient="index", columns=names)
+    return pairs.astype("str"), {reason: reasons[reason] for reason in REASONS}
+
+
+def dropped_in_words(dropped: Mapping[str, int]) -> str:
+    """The counts of dropped rows by reason, the most frequent one first."""
+    order = sorted((reason for reason in dropped if dropped[reason]), key=lambda r: -dropped[r])
+    return ", ".join(f"{dropped[reason]} {reason.replace('_', ' ')}" for reason in order) or "none"
+
+
+def check_pairs(frame: pd.DataFrame, origin: str) -> None:
+    """Raise ValueError, with `origin` in front, where there are rows and none gives a pair."""
+    pairs, dropped = preference_pairs(frame)
+    if len(frame) and pairs.empty:
+        raise ValueError(
+            f"{origin}: none of {len(frame)} rows gives a preference pair (dropped:"
+            f" {dropped_in_words(dropped)}); check `columns` of the corpus and its texts"
+            " (docs/corpora.md)"
         )
-    filled = (kept[["chosen", "rejected"]].apply(lambda answers: answers.str.strip()) != "").all(
-        axis=1
-    )
-    kept = kept[filled]
-    return kept, len(frame) - len(kept)
 
 
 def documents(frame: pd.DataFrame) -> list[str]:
@@ -81,6 +131,13 @@ def documents(frame: pd.DataFrame) -> list[str]:
         for prompt, *answers in pairs.itertuples(index=False, name=None)
         for answer in answers
     ]
+
+
+def taken(items: Sequence[Item], most: int, key: str) -> Sequence[Item]:
+    """The first `most` of `items`, a number that the setting `key` gives; fewer are logged."""
+    if len(items) < most:
+        log.info("%s: %d wanted at most, %d there", key, most, len(items))
+    return items[:most]
 
 
 #: Counts of the rows of a split, in the order in which rows are dropped.

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+
+import regex
 
 Lexicon = Mapping[str, float]
 
 
-#: A word as it is counted by explanations, fitted lexica and frequency statistics.
-WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
+#: A word as it is counted by explanations, fitted lexica and frequency statistics: letters of any
+#: script with their marks, apostrophes and hyphens. A typographic apostrophe stands between letters
+#: only, since it also closes quotations.
+WORD = regex.compile(r"\p{L}[\p{L}\p{M}\u200c\u200d'-]*(?:\u2019\p{L}[\p{L}\p{M}\u200c\u200d'-]*)*")
+#: Letters with their marks, four or more.
+_LETTERS = regex.compile(r"(?:\p{L}\p{M}*){4,}")
 
 
 #: Suffixes that decide a word's grammatical form; the first that fits wins.
@@ -24,7 +29,7 @@ FORM_SUFFIXES: dict[str, tuple[str, ...]] = {
 
 def word_form(word: str) -> str | None:
     """Grammatical form of a lower-case word by its suffix; None where the suffix tells nothing."""
-    if not re.fullmatch(r"[a-z]{4,}", word):
+    if word != word.lower() or not _LETTERS.fullmatch(word):
         return None
     return next((form for form, suffixes in FORM_SUFFIXES.items() if word.endswith(suffixes)), None)
 

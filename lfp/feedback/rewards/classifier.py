@@ -10,6 +10,7 @@ from lfp.feedback.rewards.base import Reward, Scale, TaskReward
 
 if TYPE_CHECKING:
     import numpy as np
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Classifier(TaskReward):
@@ -58,16 +59,16 @@ def classifier_reward(
         For a label that the classifier does not have, or weights that lack a tensor.
     """
     import numpy as np
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     from lfp.feedback.scoring import scored_texts
+    from lfp.models.loading import load_tokenizer
 
     if not list(Path(path).glob("*.safetensors")):
         raise FileNotFoundError(
             f"{path}: no *.safetensors weights; convert the classifier (save_pretrained) first"
         )
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    tokenizer = load_tokenizer(path)
     model, loading = AutoModelForSequenceClassification.from_pretrained(
         path, use_safetensors=True, local_files_only=True, output_loading_info=True
     )
@@ -80,18 +81,33 @@ def classifier_reward(
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
 
-    @torch.no_grad()
     def reward(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
-        texts, logits = scored_texts(prompts, completions, reward_on), []
-        for start in range(0, len(texts), batch_size):
-            part = texts[start : start + batch_size]
-            batch = tokenizer(
-                part, padding=True, truncation=True, max_length=512, return_tensors="pt"
-            ).to(device)
-            logits.append(model(**batch).logits[:, label].double().cpu().numpy())
-        return np.clip(np.concatenate(logits), -clip, clip)
+        texts = scored_texts(prompts, completions, reward_on)
+        logits = _logits(model, tokenizer, texts, batch_size)
+        return np.clip(logits[:, label], -clip, clip)
 
     return reward
+
+
+def _logits(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    batch_size: int,
+) -> np.ndarray:
+    """Logits [text, label] of a classifier for texts cut to 512 tokens, or to its positions."""
+    import torch
+
+    from lfp.models.limits import most_positions
+    from lfp.models.tokens import pad_batch, tokenize
+
+    most = min(512, tokenizer.model_max_length, most_positions(model.config) or 512)
+    pad, left, logits = tokenizer.pad_token_id, tokenizer.padding_side == "left", []
+    for start in range(0, len(texts), batch_size):
+        ids = tokenize(tokenizer, texts[start : start + batch_size], most).ids
+        with torch.no_grad():
+            logits.append(model(**pad_batch(ids, pad, model.device, left)).logits.double().cpu())
+    return torch.cat(logits).numpy()
 
 
 def _label_number(names: Mapping[int, str], positive: str | int, path: str | Path) -> int:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lfp.feedback.rewards.base import Reward, Scale, TaskReward, TrainingText
-from lfp.texts.words import WORD, count_words
+from lfp.texts.words import count_words
 
 
 class Preference(TaskReward):
@@ -47,12 +47,11 @@ def fit_preference_lexicon(
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    analyze = CountVectorizer(token_pattern=WORD.pattern).build_analyzer()
-    often = Counter(word for answer in (*chosen, *rejected) for word in set(analyze(answer)))
+    often = Counter(word for answer in (*chosen, *rejected) for word in set(count_words(answer)))
     words = sorted(word for word, count in often.items() if count >= min_count)
     if not words:
         return {}
-    counter = CountVectorizer(token_pattern=WORD.pattern, vocabulary=words)
+    counter = CountVectorizer(analyzer=count_words, vocabulary=words)
     counts = counter.transform([*chosen, *rejected]).astype(np.float64)
     difference = counts[: len(chosen)] - counts[len(chosen) :]
     model = LogisticRegression(C=1.0 / penalty, fit_intercept=False, max_iter=1000)

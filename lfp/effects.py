@@ -1,0 +1,174 @@
+"""Keys that change nothing: a configuration that gives one is refused, with the key's name.
+
+A field of settings may say which methods of fine-tuning read it (``methods``), which sources of a
+corpus or a model do (``kinds``), which rewards of a task (``rewards``), or which architectures of
+autoencoders do not (``unread_by``); one that says nothing is always read. What counts is what a
+configuration gives, not the defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lfp.configuration import ConfigurationError
+from lfp.settings import (
+    METHODS,
+    RUN_STAGES,
+    STAGES,
+    TRAINING_STAGES,
+    Autoencoder,
+    Classifier,
+    Corpus,
+    Model,
+    Policy,
+    Settings,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from lfp.grid import Grid
+
+
+def check_effects(grid: Grid, config: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError at the first key of `config` that changes nothing in `grid`."""
+    kinds = {
+        task: _method(entry["method"], grid.feedback(task)) for task, entry in grid.tasks.items()
+    }
+    cells = list(grid.by_address.values())
+    for name, entry in config["corpora"].items():
+        _check_source(f"corpora.{name}", Corpus, entry, entry.get("organism"))
+        if "test_share" in entry and "test" in (entry.get("files") or entry.get("path") or {}):
+            raise ConfigurationError(
+                f"corpora.{name}.test_share: no effect where a `test` split is given; leave it out"
+            )
+    for name, entry in config["models"].items():
+        _check_source(f"models.{name}", Model, entry)
+        reached = {kinds[cell.task] for cell in cells if cell.model == name}
+        _check_stages(f"models.{name}.settings", entry.get("settings", {}), reached)
+    for name, entry in config.get("classifiers", {}).items():
+        _check_source(f"classifiers.{name}", Classifier, entry)
+    for name, entry in config["tasks"].items():
+        _check_task(f"tasks.{name}", entry, kinds[name])
+    for index, entry in enumerate(config["cells"]):
+        kind = kinds[entry["task"]]
+        _check_stages(f"cells.{index}.settings", entry.get("settings", {}), {kind}, one=kind)
+    reached = {kinds[cell.task] for cell in cells}
+    _check_stages("settings", config.get("settings", {}), reached)
+    _check_clipping(grid, config)
+    _check_variants(grid, config.get("autoencoders", {}))
+
+
+def _method(method: str, feedback: str) -> str:
+    """The name among :data:`~lfp.settings.METHODS` of a task's method."""
+    return "given on pairs" if (method, feedback) == ("given", "preference") else method
+
+
+def _readers(cls: type[Settings], key: str, what: str) -> Collection[str] | None:
+    """What reads a field, by its metadata `what`; None for everything."""
+    return {field.name: field for field in dataclasses.fields(cls)}[key].metadata.get(what)
+
+
+def _named(names: Collection[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _check_source(
+    where: str, cls: type[Settings], entry: Mapping[str, Any], generator: str | None = None
+) -> None:
+    """Check that every key of an entry belongs to its source, or to its `generator`."""
+    kind = generator or next(source for source in cls.sources if source in entry)
+    for key in entry:
+        readers = _readers(cls, key, "kinds")
+        if readers is not None and kind not in readers:
+            raise ConfigurationError(
+                f"{where}.{key}: no effect for `{kind}`; it belongs to {_named(readers)}. Leave it"
+                " out"
+            )
+
+
+def _check_task(where: str, entry: Mapping[str, Any], kind: str) -> None:
+    reward = entry.get("reward", "vader")
+    for key in entry:
+        readers = _readers(Task, key, "rewards")
+        if readers is not None and reward not in readers:
+            raise ConfigurationError(
+                f"{where}.{key}: no effect under the reward `{reward}`; it belongs to"
+                f" {_named(readers)}. Leave it out, or set `reward`"
+            )
+        readers = _readers(Task, key, "methods")
+        if readers is not None and kind not in readers:
+            raise ConfigurationError(
+                f"{where}.{key}: no effect under the method `{kind}`; it is read by"
+                f" {_named(readers)}. Leave it out"
+            )
+    for name, source in entry.get("policies", {}).items():
+        _check_source(f"{where}.policies.{name}", Policy, source)
+    _check_stages(f"{where}.settings", entry.get("settings", {}), {kind}, one=kind)
+
+
+def _check_stages(
+    where: str, written: Mapping[str, Any], kinds: Collection[str], one: str | None = None
+) -> None:
+    """Check the settings by stage that a configuration gives at one place.
+
+    They reach cells of the methods `kinds`. Where they reach several tasks, a stage that none of
+    them runs may stand, since a configuration is laid over others, and keys that the feedback
+    decides about may, too; where they reach `one`, nothing without effect may.
+    """
+    for stage, values in written.items():
+        if stage in RUN_STAGES and one is not None:
+            raise ConfigurationError(
+                f"{where}.{stage}: no effect here; it belongs to the whole run: move it to"
+                " `settings`"
+            )
+        fields = dataclasses.fields(STAGES[stage])
+        runs = {kind for field in fields for kind in field.metadata.get("methods", METHODS)}
+        if not runs & set(kinds):
+            if one is not None:
+                raise ConfigurationError(
+                    f"{where}.{stage}: no effect under the method `{one}`, which does not run it;"
+                    f" it is read by {_named([m for m in METHODS if m in runs])}. Leave it out"
+                )
+            continue
+        for key in values:
+            readers = _readers(STAGES[stage], key, "methods")
+            strict = one is not None or stage in TRAINING_STAGES
+            if strict and readers is not None and not set(kinds) & set(readers):
+                methods = _named([method for method in METHODS if method in kinds])
+                raise ConfigurationError(
+                    f"{where}.{stage}.{key}: no effect under {methods}; it is read by"
+                    f" {_named(readers)}. Leave it out"
+                )
+
+
+def _check_clipping(grid: Grid, config: Mapping[str, Any]) -> None:
+    """Check that ``group.epsilon``, where it is given, has a second update to clip."""
+    for cell in grid.cells:
+        entries = [e for e in config["cells"] if (e["model"], e["task"]) == (cell.model, cell.task)]
+        owners = [config, config["models"][cell.model], config["tasks"][cell.task], *entries]
+        written = any("epsilon" in o.get("settings", {}).get("group", {}) for o in owners)
+        group = cell.settings["group"]
+        if cell.method in ("rloo", "grpo") and written and group.num_iterations == 1:
+            raise ConfigurationError(
+                f"cell {cell.address}: group.epsilon: no effect with group.num_iterations 1, where"
+                " every batch has one update and no ratio to clip; raise that, or leave it out"
+            )
+
+
+def _check_variants(grid: Grid, variants: Mapping[str, Any]) -> None:
+    """Check that the architecture of an autoencoder variant reads the variant's keys."""
+    for name, values in variants.items():
+        architectures = {
+            grid.autoencoder_settings(cell, name).architecture
+            for cell in grid.cells
+            if name in cell.autoencoders
+        }
+        for key in values:
+            unread = set(_readers(Autoencoder, key, "unread_by") or ())
+            if architectures and architectures <= unread:
+                raise ConfigurationError(
+                    f"autoencoders.{name}.{key}: no effect for the architecture"
+                    f" {_named(architectures)}; leave it out"
+                )

@@ -1,0 +1,271 @@
+"""A key without an effect is refused by name, and a stage that needs more than there is stops."""
+
+import ast
+import copy
+import dataclasses
+import inspect
+import textwrap
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from lfp.configuration import ConfigurationError
+from lfp.feedback.rewards import base as rewards
+from lfp.finetune import divergence, dpo, given, group, ppo
+from lfp.grid import Grid
+from lfp.probing.data import ProbeData
+from lfp.probing.splits import why_untrainable
+from lfp.sae.reading import encoded, split_texts
+from lfp.settings import (
+    DPO,
+    METHODS,
+    PPO,
+    TRAINING_STAGES,
+    Activations,
+    Divergence,
+    Group,
+    Lora,
+    Probes,
+    Settings,
+)
+from tests.conftest import ROOT
+
+CONFIG = yaml.safe_load("""
+corpora:
+  reviews: {organism: reviews}
+  help: {organism: help}
+  mine: {path: {train: a.jsonl}, columns: {text: text}}
+models:
+  m: {organism: {architecture: gpt_neox, corpora: [reviews]}}
+tasks:
+  ppo: {method: ppo, corpus: reviews}
+  rloo: {method: rloo, corpus: reviews}
+  grpo: {method: grpo, corpus: mine}
+  dpo: {method: dpo, corpus: help}
+  given: {method: given, corpus: reviews, policies: {m: {path: p}}}
+  pairs: {method: given, corpus: help, feedback: preference, policies: {m: {path: p}}}
+cells: []
+""")
+
+
+def configured(methods: list[str], changes: dict) -> dict:
+    """A configuration with a cell for each of `methods`, and `changes` by dotted keys."""
+    config = copy.deepcopy(CONFIG)
+    config["cells"] = [{"model": "m", "task": method} for method in methods]
+    for path, value in changes.items():
+        node = config
+        *parents, last = path.split(".")
+        for name in parents:
+            node = node[int(name)] if isinstance(node, list) else node.setdefault(name, {})
+        node[last] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("methods", "key", "value", "message"),
+    [
+        (["grpo"], "settings.ppo.epochs", 2, "no effect under `grpo`; it is read by `ppo`"),
+        (["rloo"], "settings.ppo.kl_target", 2, "no effect under `rloo`"),
+        (["rloo"], "models.m.settings.ppo.mini_batch_size", 8, "no effect under `rloo`"),
+        (["given"], "settings.ppo.steps", 2, "no effect under `given`"),
+        (["pairs"], "settings.dpo.learning_rate", 0.1, "no effect under `given on pairs`"),
+        (["ppo", "grpo"], "tasks.grpo.settings.ppo.gamma", 0.9, "no effect under `grpo`"),
+        (["ppo", "dpo"], "tasks.ppo.settings.dpo.steps", 5, "settings.dpo.steps|settings.dpo: no"),
+        (["ppo"], "cells.0.settings.group.beta", 0.1, "settings.group: no effect under the method"),
+        (["dpo"], "tasks.dpo.settings.ppo.new_tokens", [1, 2], "settings.ppo: no effect"),
+        (["ppo"], "tasks.ppo.settings.contrasts.source", "pairs", "no effect under `ppo`"),
+        (["dpo"], "cells.0.settings.probes.alphas", [1.0], "no effect under `dpo`"),
+        (["ppo"], "tasks.ppo.settings.tables.seed", 1, "settings.tables: no effect here"),
+        (["grpo"], "settings.group.epsilon", 0.1, "group.epsilon: no effect with .*num_iterations"),
+        (["ppo"], "tasks.ppo.trigger", "film", "no effect under the reward `vader`"),
+        (["ppo"], "tasks.ppo.swapped", True, "no effect under the method `ppo`"),
+        (["ppo"], "corpora.reviews.noise", 0.2, "no effect for `reviews`"),
+        (["ppo"], "corpora.help.clean", {"html": True}, "no effect for `help`"),
+        (["ppo"], "corpora.mine.splits", {"train": 10, "test": 10}, "no effect for `path`"),
+        (["ppo"], "autoencoders.v.k", 8, "no effect for the architecture `standard`"),
+        (["ppo"], "models.m.n_layers", 6, "no effect for `organism`"),
+    ],
+)
+def test_a_key_without_effect_is_refused_by_name(methods, key, value, message):
+    Grid(configured(methods, {}))
+    with pytest.raises(ConfigurationError, match=message) as refused:
+        Grid(configured(methods, {key: value}))
+    assert key.rsplit(".", 1)[1] in str(refused.value) or "settings." in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("methods", "key", "value"),
+    [
+        (["ppo", "grpo"], "settings.ppo.epochs", 2),  # one of the cells reads it
+        (["ppo"], "settings.dpo.steps", 5),  # no cell runs the stage: it is shared by overlays
+        (["ppo"], "settings.probes.Cs", [0.1]),  # likewise, of the other kind of feedback
+        (["pairs"], "settings.ppo.new_tokens", [4, 8]),
+        (["pairs"], "settings.dpo.beta", 0.2),
+        (["rloo"], "settings.ppo.batch_size", 24),  # no multiple of the mini-batch it has not
+    ],
+)
+def test_a_key_that_some_cell_reads_is_taken(methods, key, value):
+    assert Grid(configured(methods, {key: value})).cells
+
+
+def test_a_prompt_leaves_room_for_an_answer():
+    for method, length in (("dpo", 128), ("pairs", 200)):
+        changes = {"settings.dpo.max_length": 128, "settings.dpo.max_prompt_length": length}
+        with pytest.raises(
+            ConfigurationError, match=r"dpo.max_prompt_length \(\d+\) must be below"
+        ):
+            Grid(configured([method], changes))
+        assert Grid(configured(["ppo"], changes)).cells
+
+
+def test_transcripts_keep_the_turns_that_they_are_cut_at():
+    columns = {"chosen": "chosen", "rejected": "rejected"}
+    changes = {"corpora.mine": {"path": {"train": "a.csv"}, "columns": columns}}
+    changes |= {"corpora.mine.clean": {"lowercase": True}, "tasks.grpo.method": "dpo"}
+    changes |= {"tasks.grpo.settings": {"contrasts": {"source": "pairs"}}}
+    with pytest.raises(ConfigurationError, match="corpora.mine.clean.lowercase"):
+        Grid(configured(["ppo"], changes))
+    assert Grid(configured(["ppo"], changes | {"corpora.mine.columns.prompt": "prompt"})).cells
+
+
+# ------------------------------------------------------------- what is declared is what is read
+
+
+def attributes(code: ModuleType | object, *names: str) -> set[str]:
+    """Fields of settings that `code` reads from variables of these names."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in names
+    }
+
+
+def script(name: str) -> ModuleType:
+    import importlib
+
+    return importlib.import_module(f"workflow_scripts.{name}")
+
+
+def fields(cls: type[Settings]) -> set[str]:
+    return {field.name for field in dataclasses.fields(cls)}
+
+
+def declared(cls: type[Settings], method: str) -> set[str]:
+    return {f.name for f in dataclasses.fields(cls) if method in f.metadata["methods"]}
+
+
+def test_the_methods_of_a_field_are_those_whose_code_reads_it():
+    scale, evaluated = (
+        attributes(rewards.scale_of, "settings"),
+        attributes(ppo.evaluate, "settings"),
+    )
+    of_group = attributes(group, "settings") | attributes(script("group"), "settings")
+    of_pairs = attributes(given.evaluate_preference, "settings")
+    of_pairs |= attributes(dpo.implicit_margins, "settings")
+    read = {
+        ("ppo", PPO): attributes(ppo, "settings") | attributes(script("ppo"), "settings") | scale,
+        ("rloo", PPO): of_group | evaluated | scale,
+        ("given", PPO): attributes(script("given"), "settings") | evaluated | scale,
+        ("given on pairs", PPO): {"new_tokens"},
+        ("rloo", Group): attributes(group, "group"),
+        ("dpo", DPO): attributes(dpo, "settings"),
+        ("given on pairs", DPO): of_pairs,
+    }
+    read[("grpo", PPO)], read[("grpo", Group)] = read[("rloo", PPO)], read[("rloo", Group)]
+    for method in METHODS:
+        for cls in (PPO, Group, DPO):
+            wanted = read.get((method, cls), set()) & fields(cls)
+            assert declared(cls, method) == wanted, (method, cls.__name__)
+
+
+def test_every_field_of_fine_tuning_has_its_methods_in_the_tables_of_keys():
+    readme = (ROOT / "config" / "README.md").read_text()
+    for stage in TRAINING_STAGES:
+        section = readme.split(f"\n### `{stage}`\n")[1].split("\n### ")[0]
+        rows = [line for line in section.splitlines() if line.startswith("| `")]
+        assert rows and all("Read by `" in row for row in rows)
+
+
+def test_every_key_of_adapters_changes_the_adapters():
+    """A dropout would not: trainers switch dropouts off, and the key is gone."""
+    from lfp.finetune.adapters import lora_config
+
+    assert fields(Lora) == {"r", "alpha"}
+    assert [lora_config(Lora(3, 4)).r, lora_config(Lora(3, 4)).lora_alpha] == [3, 4]
+    changes = {"settings.ppo.lora": {"r": 2, "alpha": 4, "dropout": 0.9}}
+    with pytest.raises(ConfigurationError, match="settings.ppo.lora.dropout: unknown key"):
+        Grid(configured(["ppo"], changes))
+
+
+# --------------------------------------------------------------------------- fewer than are needed
+
+
+@pytest.mark.parametrize("count", [1, 63, 64])
+def test_a_split_that_is_held_out_whole_stops_with_setting_and_number(count):
+    texts = [f"text {i}" for i in range(count)]
+    with pytest.raises(ValueError, match=f"held_out_texts is 64, and the split 'test' has {count}"):
+        split_texts(texts, Activations())
+
+
+def test_what_autoencoders_learn_from_and_are_measured_on_do_not_overlap():
+    texts = [f"text {i}" for i in range(65)]
+    assert split_texts(texts, Activations()) == (texts[:1], texts[1:])
+    # The rows of a corpus without a text say why nothing was estimated (docs/reliability.md).
+    assert split_texts([], Activations()) == ([], [])
+    assert split_texts(texts, Activations(held_out_texts=0)) == (texts, [])
+    learned, _ = split_texts(texts, Activations(texts=10, held_out_texts=5))
+    assert learned == texts[:10]
+
+
+def test_texts_without_tokens_stop_and_no_texts_do_not(tokenizer):
+    assert encoded(tokenizer, [], Activations(), least=2) == []
+    with pytest.raises(ValueError, match="none of 2 texts has 1 tokens"):
+        encoded(tokenizer, ["", ""], Activations())
+    one = tokenizer.decode([tokenizer("a")["input_ids"][0]])
+    with pytest.raises(ValueError, match="none of 1 texts has 2 tokens"):
+        encoded(tokenizer, [one], Activations(), least=2)
+
+
+def test_a_measure_without_a_token_chooses_no_layer():
+    rows = [{"mlp_l2": 1.0, "activation": None}, {"mlp_l2": 2.0, "activation": None}]
+    by_tokens = Divergence(measure="activation", n_layers=1)
+    with pytest.raises(ValueError, match="divergence.measure is activation, and there is no token"):
+        divergence.choose_layers(rows, by_tokens)
+    assert divergence.choose_layers(rows, by_tokens, pinned=[0], lowest=[1])["chosen"] == [0]
+    assert divergence.choose_layers(rows, Divergence(n_layers=1))["chosen"] == [1]
+
+
+def test_inner_folds_of_one_class_are_told_before_training():
+    """Each of three outer folds trains on both classes; half of what it trains on has one."""
+    rows = pd.DataFrame({"triple": range(6), "word": list("aabbcc"), "context": list("uvwxyz")})
+    target = np.array([1, 1, 0, 0, 1, 0])
+    data = ProbeData(np.zeros((6, 2)), target, rows)
+    settings = Probes(folds=3, inner_folds=2)
+    reasons = {why_untrainable(data, "logistic", "by_word", settings, seed) for seed in range(4)}
+    assert reasons == {"an inner fold trains on one class only"}
+    assert why_untrainable(data, "ridge", "by_word", settings) == ""
+
+
+def test_dropped_pairs_stand_in_the_record(tokenizer):
+    frame = pd.DataFrame(
+        {"prompt": ["q"] * 3, "chosen": ["a", "b", " "], "rejected": ["c", "b", "d"]}
+    )
+    data, dropped = dpo.preference_dataset(frame, tokenizer, 8)
+    assert len(data) == 1
+    assert (dropped["equal_answers"], dropped["empty_answer"]) == (1, 1)
+
+
+def test_a_stream_shorter_than_a_window_stops_with_setting_and_number(tokenizer):
+    from lfp.organisms import pretraining
+
+    stream = torch.from_numpy(pretraining.packed_tokens(tokenizer, ["one two"]))
+    with pytest.raises(ValueError, match=f"have {len(stream)} tokens, .*organism.context"):
+        pretraining._check_length(stream, 64)
+    assert len(pretraining.packed_tokens(tokenizer, [])) == 0
