@@ -18,7 +18,7 @@ from lfp.schema import SCHEMA_PATH
 from lfp.settings import Autoencoder
 from tests.conftest import make_model, run_job
 
-LORA = {"r": 8, "alpha": 16, "dropout": 0.0}
+LORA = {"r": 8, "alpha": 16}
 MACHINE = estimate.Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)
 
 

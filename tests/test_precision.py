@@ -63,8 +63,8 @@ def test_values_are_those_of_the_logits_in_any_parts(tiny, monkeypatch):  # noqa
     hidden = tiny.base_model(ids, use_cache=False).last_hidden_state
     log_p = torch.log_softmax(logits[:, :-1], -1)
     likely = log_p.gather(-1, ids[:, 1:, None]).squeeze(-1)
-    for tokens in (1, 5, 1000):
-        monkeypatch.setattr(losses, "HELD_LOGITS", tokens * VOCABULARY)
+    for at_once in (1, 5, 1000):
+        monkeypatch.setattr(losses, "HELD_LOGITS", at_once * VOCABULARY)
         ours, entropies = losses.log_probabilities_and_entropies(tiny, hidden[:, :-1], ids[:, 1:])
         torch.testing.assert_close(ours, likely)
         torch.testing.assert_close(entropies, -(log_p.exp() * log_p).sum(-1))
