@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from lfp.limits import (
     tuning_lengths,
 )
 from lfp.registry import nearest
+from lfp.running.sources import module_digest, module_file
 from lfp.settings import Task
 
 if TYPE_CHECKING:
@@ -89,19 +89,22 @@ def check_cell(grid: Grid, cell: Cell) -> None:
 
 
 def source_digest(name: str) -> str:
-    """Digest of the file of a reward ``module:function``.
+    """Digest of the module of a reward ``module:function`` and of what it imports beside it.
 
-    The file is looked for as the jobs will; nothing is imported.
+    The files are looked for as the jobs will; nothing is imported.
 
-    Raises ConfigurationError where there is none.
+    Raises ConfigurationError where there is no such module, or one that is no Python.
     """
-    relative = Path(*name.partition(":")[0].split("."))
-    for path in (relative.with_suffix(".py"), relative / "__init__.py"):
-        if path.is_file():
-            return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    raise ConfigurationError(
-        f"tasks: the reward {name!r} needs {relative}.py in the working directory {Path.cwd()}"
-    )
+    module, folder = name.partition(":")[0], Path.cwd()
+    if module_file(module, folder) is None:
+        raise ConfigurationError(
+            f"tasks: the reward {name!r} needs {Path(*module.split('.'))}.py in the working"
+            f" directory {folder}"
+        )
+    try:
+        return module_digest(module, folder)
+    except (SyntaxError, ValueError) as error:
+        raise ConfigurationError(f"tasks: the reward {name!r} cannot be read: {error}") from error
 
 
 # ------------------------------------------------------------------------------------------ entries
@@ -198,8 +201,7 @@ def _check_reward(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
 def _check_function(where: str, name: str) -> None:
     """Check that the module of a reward ``module:function`` defines it; nothing is imported."""
     module, _, function = name.partition(":")
-    base = Path(*module.split("."))
-    path = next(p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file())
+    path = module_file(module, Path())
     names: set[str] = set()
     try:
         tree = ast.parse(path.read_bytes())

@@ -96,6 +96,12 @@ class Grid:
             for name, task in self.tasks.items()
             for model, source in task["policies"].items()
         }
+        #: Their keys below `tasks` by the same names.
+        self.policy_keys: dict[str, str] = {
+            policy_name(model, name): f"{name}.policies.{model}"
+            for name, task in self.tasks.items()
+            for model in task["policies"]
+        }
         #: Everything that is fetched or copied to results/models/.
         self.checkpoints: dict[str, Any] = self.models | self.classifiers | self.policies
         self.autoencoders: dict[str, Any] = self.config["autoencoders"]

@@ -7,27 +7,33 @@ and resources. Planning a run loads no library of science.
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lfp.configuration import ConfigurationError
 from lfp.feedback.rewards import REWARDS
+from lfp.files import checkpoints, hub
 from lfp.files.canonical import canonical_json
 from lfp.grid import Cell, Grid
 from lfp.interventions.arms import ARMS
 from lfp.probing.subjects import SUBJECTS
 from lfp.running.digest import code_digest, registries_of
+from lfp.running.sources import content_digest
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.settings import Autoencoder
 
 #: The launcher of a job in one process.
 LAUNCHER = "python -m"
-#: The command of every job: paths reach the script by the names that they have in the rule.
+#: The command of every job: paths reach the script by the names that they have in the rule, and no
+#: library can ask a question.
 JOB = (
     "{params.launcher} workflow_scripts.{params.script} --settings {params.settings:q}"
     " --code {params.code} --threads {threads} --log {log:q} --names {params.names:q}"
-    " --paths {input:q} {output:q}"
+    " --paths {input:q} {output:q} < /dev/null"
 )
 #: The command of a job that may have GPUs.
 MODEL_JOB = JOB.replace("--log", "--gpus {resources.gpu} --log")
@@ -36,6 +42,26 @@ MODEL_JOB = JOB.replace("--log", "--gpus {resources.gpu} --log")
 def names(values: Iterable[object]) -> str:
     """A wildcard pattern that admits exactly `values`, or nothing where there are none."""
     return "|".join(re.escape(str(value)) for value in sorted(set(values))) or "(?!)"
+
+
+def literal(text: str) -> str:
+    """`text` for a place where Snakemake takes braces for names: it stands there as it is."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def importable(folder: str | Path) -> str:
+    """The path by which jobs in the working directory find the package in `folder`.
+
+    Raises ConfigurationError where Python cannot be told of it: a colon ends a path of its list.
+    Seen from within, the folder has no name, so that there it may have any.
+    """
+    path = os.path.relpath(folder)
+    if os.pathsep in path:
+        raise ConfigurationError(
+            f"{path}: Python finds no package below a folder with `{os.pathsep}` in its name; start"
+            " Snakemake in the folder of the workflow, or give the folder another name"
+        )
+    return path
 
 
 def log_of(address: str) -> str:
@@ -96,6 +122,16 @@ def growing(mem_mb: int, runtime: int, **others: Any) -> dict[str, Any]:
         "runtime": lambda wildcards, attempt: runtime * attempt,
         **others,
     }
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Name the `key` of the configuration in errors about the files that it speaks of."""
+    try:
+        yield
+    except (hub.SourceError, OSError) as error:
+        text = str(error).removeprefix(f"{key}: ")
+        raise ConfigurationError(f"{key}: {text}") from error
 
 
 class Planner:
@@ -230,6 +266,45 @@ class Planner:
             f"results/corpora/{corpus}/{split}.parquet"
             for corpus in self.grid.models[wildcards.model]["organism"]["corpora"]
         ]
+
+    def copied_corpus(self, wildcards: Any) -> dict[str, Any]:
+        """Settings of a corpus on disk, with the digest of its files."""
+        key, entry = f"corpora.{wildcards.corpus}.path", self.grid.corpora[wildcards.corpus]
+        with _naming(key):
+            files = hub.files_by_split(".", entry["path"], key)
+            named = [(f"{split} {path}", path) for split in files for path in files[split]]
+            return entry | {"sources": content_digest(named)}
+
+    def copied_model(self, wildcards: Any) -> dict[str, Any]:
+        """Settings of the copy of a checkpoint on disk, with the digest of its files."""
+        key, head = self._origin(wildcards.model)
+        path = self.grid.checkpoints[wildcards.model]["path"]
+        with _naming(f"{key}.path"):
+            files = hub.gguf_parts(path) or checkpoints.checkpoint_files(path, **head)
+            digest = content_digest((file.name, file) for file in files)
+        return {"path": path, "sources": digest} | head
+
+    def fetched_model(self, wildcards: Any) -> dict[str, Any]:
+        """Settings of the copy of a checkpoint of the hub."""
+        entry, (_, head) = self.grid.checkpoints[wildcards.model], self._origin(wildcards.model)
+        return {"hub": entry["hub"], "revision": entry["revision"]} | head
+
+    def _origin(self, name: str) -> tuple[str, dict[str, bool]]:
+        """The key of a checkpoint in the configuration, and whether it is a classifier's."""
+        if name in self.grid.models:
+            return f"models.{name}", {}
+        if name in self.grid.classifiers:
+            return f"classifiers.{name}", {"classifier": True}
+        return f"tasks.{self.grid.policy_keys[name]}", {}
+
+    def organism(self, wildcards: Any) -> dict[str, Any]:
+        """Settings of a model that is grown here, with the digest of a tokenizer that is given."""
+        entry = self.grid.models[wildcards.model]["organism"]
+        if not entry["tokenizer_path"]:
+            return entry
+        with _naming(f"models.{wildcards.model}.organism.tokenizer_path"):
+            files = checkpoints.tokenizer_files(entry["tokenizer_path"])
+            return entry | {"sources": content_digest((file.name, file) for file in files)}
 
     def rewrites(self, wildcards: Any) -> list[str]:
         """The rewrites of a task, where its triples are made of them."""

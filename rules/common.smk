@@ -21,7 +21,9 @@ from lfp.planning import (
     benchmark_of,
     code_with,
     growing,
+    importable,
     job,
+    literal,
     log_of,
     names,
 )
@@ -30,20 +32,22 @@ from lfp.sites import SITES
 
 try:
     GRID = Grid(complete(config, workflow.configfiles, workflow.config_settings.config_args))
+    HOME = importable(workflow.basedir)
 except ConfigurationError as error:
     raise WorkflowError(f"configuration: {error}")
 
-# Jobs find the package from any working directory; an absolute path here is no parameter of a job.
-# Limits of calls to language-model services reach jobs beside their settings, so that a raised
-# budget reruns nothing.
-LIMITS = shlex.quote(canonical_json(GRID.service_limits())).replace("{", "{{").replace("}", "}}")
+# Jobs find the package from any working directory; a path here is no parameter of a job. Limits of
+# calls to language-model services reach jobs beside their settings, so that a raised budget reruns
+# nothing.
+EXPORTS = {"PYTHONPATH": HOME, "LFP_SERVICES": canonical_json(GRID.service_limits())}
 SWITCHES = {"LFP_TENSORBOARD": "tensorboard", "LFP_ALLOW_CPU": "allow_cpu"}
-SWITCHED = " ".join(f"{name}=1" for name, key in SWITCHES.items() if GRID.config[key])
-EXPORTS = f"PYTHONPATH={workflow.basedir!r} LFP_SERVICES={LIMITS} {SWITCHED}"
-shell.prefix(f"set -euo pipefail; export {EXPORTS}; ")
+EXPORTS |= {name: "1" for name, key in SWITCHES.items() if GRID.config[key]}
+EXPORTED = " ".join(f"{name}={shlex.quote(value)}" for name, value in EXPORTS.items())
+shell.prefix(literal(f"set -euo pipefail; export {EXPORTED}; "))
 
 CELL = "results/{model}/{task}/seed{seed}"
-MODEL, ANALYSIS = "../envs/model.yaml", "../envs/analysis.yaml"
+ENVS = literal(os.path.join(workflow.basedir, "envs"))
+MODEL, ANALYSIS = f"{ENVS}/model.yaml", f"{ENVS}/analysis.yaml"
 
 
 def divergence_of(cell):

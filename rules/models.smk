@@ -41,7 +41,7 @@ use rule generate_corpus as copy_corpus with:
     resources:
         **growing(4000, 60),
     params:
-        **job("copy_corpus", lambda w: GRID.corpora[w.corpus]),
+        **job("copy_corpus", PLAN.copied_corpus),
 
 
 use rule generate_corpus as fetch_corpus with:
@@ -75,7 +75,7 @@ rule pretrain_model:
     resources:
         **PLAN.resources(),
     params:
-        **job("pretrain_model", lambda w: GRID.models[w.model]["organism"]),
+        **job("pretrain_model", PLAN.organism),
     shell:
         MODEL_JOB
 
@@ -90,7 +90,7 @@ rule copy_model:
     conda:
         MODEL
     params:
-        **job("copy_model", lambda w: {"path": GRID.checkpoints[w.model]["path"]}),
+        **job("copy_model", PLAN.copied_model),
     shell:
         JOB
 
@@ -100,10 +100,7 @@ use rule copy_model as fetch_model with:
         model=PLAN.from_source(GRID.checkpoints, "hub"),
     retries: 2
     params:
-        **job(
-            "fetch_model",
-            lambda w: {key: GRID.checkpoints[w.model][key] for key in ("hub", "revision")},
-        ),
+        **job("fetch_model", PLAN.fetched_model),
 
 
 rule lexicon:

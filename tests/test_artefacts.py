@@ -1,6 +1,8 @@
 """Results are written whole or not at all, and carry what they were made with."""
 
 import json
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 from lfp.files import artefacts, writing
 
@@ -27,6 +30,31 @@ def test_a_failed_writer_leaves_the_old_file_and_no_rubbish(tmp_path):
         (folder / "half").write_text("")
         raise RuntimeError
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o027, 0o002])
+def test_what_is_written_may_be_read_by_whom_the_umask_says(umask, tmp_path):
+    def write(inside: Path) -> None:
+        (inside / "deep").mkdir()
+        (inside / "deep" / "private").touch(0o600)
+        save_file({"x": np.zeros(2)}, inside / "a.safetensors")
+
+    before = os.umask(umask)
+    try:
+        artefacts.write_json(tmp_path / "a.json", {}, STAMP)
+        artefacts.write_tensors(tmp_path / "new" / "a.safetensors", {"x": np.zeros(2)}, STAMP)
+        for name in ("d", "d"):  # the second replaces the first
+            with writing.directory_aside(tmp_path / name, STAMP) as inside:
+                write(inside)
+        with writing.resumable_directory(
+            tmp_path / "r", tmp_path / ".r.state", stamp=STAMP
+        ) as inside:
+            write(inside)
+    finally:
+        os.umask(before)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert len(modes) == 13
+    assert modes == {path: (0o777 if path.is_dir() else 0o666) & ~umask for path in modes}
 
 
 def test_every_kind_of_artefact_carries_its_stamp(tmp_path):

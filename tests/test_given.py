@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from lfp.files import artefacts
 from lfp.finetune import given, ppo
 from lfp.models.hooks import site_modules
-from lfp.models.loading import load_model, load_tokenizer, load_whole_model, save_model
+from lfp.models.loading import load_model, load_tokenizer, save_model
 from lfp.organisms.generate import generate_corpus
 from lfp.organisms.tokenizers import train_tokenizer
 from lfp.settings import DPO, PPO
@@ -105,14 +105,14 @@ def test_other_tensors_are_named(neox, tokenizer):
 
 def test_weights_without_a_tensor_are_not_drawn_at_random(neox, tokenizer, tmp_path):
     save_model(neox, tokenizer, tmp_path)
-    whole = load_whole_model(tmp_path)
+    whole = load_model(tmp_path)
     for ours, theirs in zip(whole.parameters(), neox.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     weights = load_file(tmp_path / "model.safetensors")
     del weights["gpt_neox.layers.1.mlp.dense_4h_to_h.bias"]
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match=r"weights lack gpt_neox.layers.1.mlp.dense_4h_to_h.bias"):
-        load_whole_model(tmp_path)
+        load_model(tmp_path)
 
 
 def test_a_policy_that_is_its_base_does_not_differ(neox, tokenizer, pairs):

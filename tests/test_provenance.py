@@ -5,6 +5,7 @@ against its record.
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,38 @@ def test_verify_tells_changed_from_missing(results):
     assert verify(results).returncode == 1
 
 
+def test_a_linked_or_renamed_folder_is_verified(results, tmp_path, monkeypatch):
+    """Results on another disk, in a folder of another name, and parts of them on a third."""
+    disk = results.rename(tmp_path / "lfp-run-7")
+    results.symlink_to(disk)
+    (disk / "tables").rename(tmp_path / "disk3")
+    (disk / "tables").symlink_to(tmp_path / "disk3")
+    for folder in (results, disk):
+        answer = verify(folder)
+        assert answer.returncode == 0 and "missing" not in answer.stdout, answer.stdout
+        target = tmp_path / "crate.zip"
+        ro_crate.pack(folder / "provenance.json", ROOT, [], target)
+        assert {"results/tables/t.csv", "results/provenance.json"} <= set(
+            zipfile.ZipFile(target).namelist()
+        )
+    (tmp_path / "disk3" / "t.csv").write_text("x\n2\n")
+    assert "results/tables/t.csv: changed" in verify(results).stdout
+    with pytest.raises(provenance.ArtefactError, match=r"tables/t\.csv"):
+        ro_crate.pack(results / "provenance.json", ROOT, [], target)
+
+
+def test_files_of_a_linked_folder_inside_an_artefact_count(tmp_path):
+    artefact, disk = tmp_path / "artefact", tmp_path / "disk"
+    artefact.mkdir()
+    disk.mkdir()
+    (disk / "x").write_text("1")
+    (artefact / "layer0").symlink_to(disk)
+    before = provenance.file_digests(artefact)
+    assert list(before) == ["layer0/x"]
+    (disk / "x").write_text("2")
+    assert provenance.file_digests(artefact) != before
+
+
 def test_verify_finds_a_table_made_of_another_input(results):
     path = results / "provenance.json"
     content = json.loads(path.read_text())
@@ -191,8 +224,6 @@ def test_lineage_goes_back_to_the_corpora(results, monkeypatch):
 
 
 def test_a_crate_holds_the_run_and_its_workflow(results, tmp_path):
-    import zipfile
-
     target = tmp_path / "crate.zip"
     ro_crate.pack(results / "provenance.json", ROOT, [], target)
     with zipfile.ZipFile(target) as archive:

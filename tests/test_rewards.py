@@ -133,7 +133,7 @@ def test_a_classifier_without_the_label_or_safe_weights_is_refused(classifier):
         task_reward({"kind": "classifier", "positive": "JOY"}, 5.0, 10.0, "full", [str(path)])
     model.model.save_pretrained(path)  # the language model without its head
     with pytest.raises(
-        ValueError, match=r"the weights lack score\.weight, which would be random; save"
+        ValueError, match=r"the weights lack score\.weight \(1 tensors in all do not fit Llama"
     ):
         task_reward({"kind": "classifier", "positive": 1}, 5.0, 10.0, "full", [str(path)])
     (path / "model.safetensors").rename(path / "weights.bin")

@@ -9,29 +9,28 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import save_file
 
-from lfp.files.hub import SourceError, take_checkpoint
+from lfp.files import provenance
+from lfp.files.checkpoints import take_checkpoint
+from lfp.files.hub import SourceError
+from lfp.models.loading import save_model
+from lfp.organisms.configs import organism_config
 from tests.conftest import run_job
 from tests.hub import COMMIT, Hub
 
 
 @pytest.fixture
-def repositories(tmp_path):
+def repositories(tmp_path, neox, tokenizer):
     """A checkpoint, one without safetensors, and data sets laid out as IMDb, HH-RLHF and toxic-dpo
     are.
     """
     good, pickled = tmp_path / "good", tmp_path / "pickled"
     for folder in (good, pickled):
-        folder.mkdir()
-        (folder / "config.json").write_text("{}")
-        (folder / "tokenizer.json").write_text("{}")
+        save_model(neox, tokenizer, folder)
         (folder / "modeling_evil.py").write_text("raise SystemExit")
-    rng = np.random.default_rng(0)
-    save_file({"x": rng.random((2500, 3000), dtype=np.float32)}, good / "model.safetensors")
+    (pickled / "model.safetensors").unlink()
     (pickled / "pytorch_model.bin").write_bytes(b"\x80\x04")
     imdb, hh, toxic = tmp_path / "imdb", tmp_path / "hh", tmp_path / "toxic"
     (imdb / "plain_text").mkdir(parents=True)
@@ -95,7 +94,10 @@ def test_a_checkpoint_is_fetched_without_code_and_again_without_network(hub, tmp
     result = job("fetch_model", settings, tmp_path, hub.url)
     assert result.returncode == 0, result.stderr
     files = {path.name for path in (tmp_path / "o" / "model").iterdir()}
-    assert files == {"config.json", "model.safetensors", "tokenizer.json", "stamp.json"}
+    assert files == {
+        "config.json", "generation_config.json", "model.safetensors", "stamp.json",
+        "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
     hub.close()
     (tmp_path / "o" / "model" / "config.json").unlink()
     result = job("fetch_model", settings, tmp_path, hub.url)
@@ -104,7 +106,11 @@ def test_a_checkpoint_is_fetched_without_code_and_again_without_network(hub, tmp
     assert result.returncode == 0, result.stderr
 
 
-def test_a_download_that_is_cut_off_goes_on_where_it_stopped(hub, tmp_path):
+def test_a_download_that_is_cut_off_goes_on_where_it_stopped(hub, tmp_path, tokenizer):
+    from transformers import AutoModelForCausalLM
+
+    config = organism_config("gpt_neox", len(tokenizer), 0, 1, 2, 512, 2)
+    save_model(AutoModelForCausalLM.from_config(config), tokenizer, tmp_path / "good")
     settings = {"hub": "org/good", "revision": COMMIT}
     hub.cut = 15_000_000  # the client writes pieces of 10 MB
     result = job("fetch_model", settings, tmp_path, hub.url)
@@ -217,6 +223,11 @@ def test_a_corpus_is_copied_from_files_of_the_working_directory(repositories, tm
     assert kept == [15, 5]
     counts = json.loads((tmp_path / "o" / "counts.json").read_text())
     assert [counts[split]["kept"] for split in ("train", "test")] == kept
+    record = provenance.read_record(tmp_path / "o" / "train.parquet")
+    assert record["inputs"] == {
+        name: provenance.digest(provenance.file_digests(tmp_path / name))
+        for name in ("hh/harmless-base/train.jsonl.gz", "hh/helpful-base/train.jsonl.gz")
+    }
     absolute = str(tmp_path / "hh" / "harmless-base" / "test.jsonl.gz")
     result = job(
         "copy_corpus", settings | {"path": {"train": absolute, "test": absolute}}, tmp_path, ""
@@ -241,18 +252,13 @@ def test_a_local_checkpoint_without_tokenizer_is_refused(repositories, tmp_path)
 
 
 @pytest.mark.workflow
-def test_a_configuration_alone_takes_models_and_corpora_from_the_hub(
-    hub, repositories, tmp_path, tokenizer
-):
+def test_a_configuration_alone_takes_models_and_corpora_from_the_hub(hub, tmp_path):
     """Through Snakemake's local rules: a checkpoint that loads, and a corpus."""
     import yaml
 
-    from lfp.models.loading import load_model, load_tokenizer, save_model
-    from tests.conftest import make_model
+    from lfp.models.loading import load_model, load_tokenizer
     from tests.test_workflow import copy_tree
 
-    folder = repositories["models", "org/good"]
-    save_model(make_model("gpt_neox", tokenizer), tokenizer, folder)
     config = {
         "corpora": {"imdb": {
             "hub": "org/imdb", "revision": COMMIT, "columns": {"text": "text"},

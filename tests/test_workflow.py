@@ -297,8 +297,11 @@ def test_every_table_is_traced_back_to_its_corpora(run, tmp_path):
             record
         ), name
         assert record["files"], name
-        # Every input is an artefact of the run too: nothing comes from nowhere.
-        assert set(record["inputs"]) <= set(artefacts), name
+        # Every input is an artefact of the run or a file beside it: nothing comes from nowhere.
+        outside = {path for path in record["inputs"] if not path.startswith("results/")}
+        assert set(record["inputs"]) - outside <= set(artefacts), name
+        assert all((run / path).is_file() for path in outside), name
+        assert bool(outside) == (record["settings"].get("path") is not None), name
     policy = artefacts["results/small-neox/vader/seed0/policy"]
     assert policy["settings"]["learning_rate"] == 0.001
     assert isinstance(policy["settings"]["seed"], int)

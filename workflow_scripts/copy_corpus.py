@@ -15,6 +15,7 @@ def main() -> None:
     files = hub.files_by_split(".", run.settings["path"], "corpora")
     clean = Clean.of(run.settings.get("clean", {}))
     frames, counts = read_splits(files, **run.stage("columns", "test_share", "seed"), clean=clean)
+    run.sources += [path for paths in files.values() for path in paths]
     write_splits(frames, counts, vars(run.output), run.stamp)
     run.finish(headline(frames))
 

@@ -3,25 +3,30 @@
 No file that could run code is taken.
 """
 
-from lfp.files import artefacts, hub, vocabularies, writing
+from lfp.files import artefacts, checkpoints, hub, vocabularies, writing
 from lfp.running import job
 
 
 def main() -> None:
     run = job.start(__doc__)
-    path = run.settings["path"]
+    path, classifier = run.settings["path"], run.settings.get("classifier", False)
+    from lfp.models.loading import check_weights
+
     parts = hub.gguf_parts(path)
+    named = str(parts[0]) if parts else path
     with writing.directory_aside(run.output.model, run.stamp) as target:
         if parts:
-            from lfp.models import gguf  # it loads transformers, which a mere copy does not need
+            from lfp.models import gguf
 
             with hub.whole_file(parts, target) as (file, origin):
                 gguf.convert(file, target, named=parts[0].name)
-            vocabularies.check_tokens(target, named=parts[0].name)
             artefacts.write_json(target / "source.json", origin, run.stamp)
+            checkpoints.check_finite(target, named)
         else:
-            vocabularies.check_tokens(path)
-            hub.take_checkpoint(path, target)
+            checkpoints.take_checkpoint(path, target, classifier)
+        vocabularies.check_tokens(target, named=named)
+        check_weights(target, named, classifier)
+    run.sources += parts or checkpoints.checkpoint_files(path, classifier)
     run.finish(f"from {', '.join(map(str, parts)) or path}")
 
 

@@ -3,17 +3,21 @@
 Safetensors, configuration and tokenizer are taken, and no code.
 """
 
-from lfp.files import hub, vocabularies, writing
+from lfp.files import checkpoints, hub, vocabularies, writing
 from lfp.running import job
 
 
 def main() -> None:
     run = job.start(__doc__)
-    folder = hub.snapshot(run.settings["hub"], run.settings["revision"], hub.CHECKPOINT_FILES)
-    origin = f"{run.settings['hub']} at {run.settings['revision']}"
-    vocabularies.check_tokens(folder, named=origin)
+    repo, classifier = run.settings["hub"], run.settings.get("classifier", False)
+    folder = hub.snapshot(repo, run.settings["revision"], checkpoints.FILES)
+    origin = f"{repo} at {run.settings['revision']}"
+    from lfp.models.loading import check_weights
+
     with writing.directory_aside(run.output.model, run.stamp) as target:
-        hub.take_checkpoint(folder, target)
+        checkpoints.take_checkpoint(folder, target, classifier)
+        vocabularies.check_tokens(target, named=origin)
+        check_weights(target, origin, classifier)
     run.finish(origin)
 
 

@@ -13,11 +13,11 @@ def main() -> None:
     device, settings = run.device, PPO.of(run.settings["ppo"])
     from lfp.finetune import given, ppo
     from lfp.finetune.policies import write_policy
-    from lfp.models.loading import load_tokenizer, load_whole_model
+    from lfp.models.loading import load_model, load_tokenizer
 
-    policy = load_whole_model(run.input.given, device)
+    policy = load_model(run.input.given, device)
     tokenizer, policy_tokenizer = map(load_tokenizer, (run.input.base, run.input.given))
-    given.check_pair(load_whole_model(run.input.base), policy, tokenizer, policy_tokenizer)
+    given.check_pair(load_model(run.input.base), policy, tokenizer, policy_tokenizer)
     held_out = artefacts.read_table(run.input.test)
     if run.settings["feedback"] == "preference":
         evaluate = partial(

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lfp.files import artefacts, writing
+from lfp.files import artefacts, checkpoints, writing
 from lfp.running import job
 from lfp.settings import Organism
 from lfp.texts.corpora import documents
@@ -18,6 +18,7 @@ def main() -> None:
     train = [text for path in run.input.train for text in documents(artefacts.read_table(path))]
     if settings.tokenizer_path:
         tokenizer = load_tokenizer(settings.tokenizer_path)
+        run.sources += checkpoints.tokenizer_files(settings.tokenizer_path)
     else:
         tokenizer = train_tokenizer(train, settings.vocab_size, settings.tokenizer)
     model, curve = pretraining.pretrain(tokenizer, train, settings, device)

@@ -16,7 +16,7 @@ from lfp.files import artefacts, provenance
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "provenance", help="results/provenance.json, beside or in the folder that it speaks of"
+        "provenance", help="provenance.json in the folder of results that it speaks of"
     )
     path = Path(parser.parse_args().provenance)
     try:
@@ -27,8 +27,7 @@ def main() -> None:
             f"error: {path}: not a provenance file ({error}); make it with: snakemake --cores all"
             f" {path}"
         )
-    # Paths in it begin with the results folder's own name.
-    problems = list(provenance.problems(records, path.resolve().parent.parent))
+    problems = list(provenance.problems(records, path.parent))
     wrong = [(name, what) for name, what in problems if what != "missing" or name in targets]
     for name, what in problems:
         print(f"{name}: {what}")

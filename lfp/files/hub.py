@@ -3,8 +3,7 @@
 Errors say what to do.
 
 A snapshot comes through the client's own cache (``HF_HOME``): a download that was cut off goes on
-where it stopped, a cache that is already filled needs no network, and files are linked from there
-where the file system allows.
+where it stopped, and a cache that is already filled needs no network.
 """
 
 from __future__ import annotations
@@ -19,14 +18,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-#: Files of a checkpoint that are taken, here and from a local directory: weights, configuration,
-#: tokenizer; no code.
-CHECKPOINT_FILES = (
-    "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
-    "tokenizer*.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt", "*.jinja",
-)  # fmt: skip
 
 #: Endings of a corpus's files, packed or not (:mod:`lfp.texts.readers`).
 FORMATS = (".jsonl", ".json", ".csv", ".parquet")
@@ -99,33 +90,6 @@ def snapshot(repo: str, revision: str, patterns: Sequence[str], kind: str = "mod
         )
 
 
-def take_checkpoint(source: str | Path, target: str | Path) -> None:
-    """Link or copy the safe files of a checkpoint from `source` into the directory `target`.
-
-    Raises SourceError where the weights are not safetensors, or configuration or fast tokenizer are
-    missing.
-    """
-    source, target = Path(source), Path(target)
-    if not source.is_dir():
-        raise SourceError(
-            f"{source} is not a directory; `path` of a model names one in the Hugging Face layout"
-        )
-    if not list(source.glob("*.safetensors")):
-        raise SourceError(
-            f"{source} has no *.safetensors weights: other formats can run code. Pin a revision"
-            " that has them, or load the checkpoint where you trust it, save_pretrained() it, and"
-            " give that directory by `path`"
-        )
-    for name, what in (("config.json", "configuration"), ("tokenizer.json", "fast tokenizer")):
-        if not (source / name).exists():
-            raise SourceError(
-                f"{source} has no {name} ({what}); save model and tokenizer there with"
-                f" save_pretrained()"
-            )
-    for path in sorted({path for pattern in CHECKPOINT_FILES for path in source.glob(pattern)}):
-        place(path.resolve(), target / path.name)
-
-
 def gguf_parts(path: str | Sequence[str]) -> list[Path]:
     """The parts, in order, of the GGUF file that the `path` of a model names.
 
@@ -190,14 +154,6 @@ def whole_file(parts: Sequence[Path], scratch: str | Path) -> Iterator[tuple[Pat
         yield file, {"sha256": whole.hexdigest(), "files": files}
 
 
-def place(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, or a copy where the file system does not link."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 def files_by_split(
     folder: str | Path, patterns: Mapping[str, str | Sequence[str]], origin: str
 ) -> dict[str, list[Path]]:
@@ -246,7 +202,7 @@ def _matching(path: Path) -> list[Path]:
         try:
             matching = sorted(
                 file
-                for file in start.glob(str(Path(*names)))
+                for file in _following_links(start, Path(*names), hidden)
                 if file.is_file() and (hidden or not _is_hidden(file.relative_to(start)))
             )
         except (ValueError, NotImplementedError, OSError):  # no pattern, or too long a name
@@ -254,6 +210,13 @@ def _matching(path: Path) -> list[Path]:
         if matching:
             return matching
     return []
+
+
+def _following_links(start: Path, pattern: Path, hidden: bool) -> list[Path]:
+    """What matches `pattern` below `start`; `**` also stands for folders behind links."""
+    # Path.glob follows none for `**`.
+    names = glob.glob(str(pattern), root_dir=start, recursive=True, include_hidden=hidden)  # noqa: PTH207
+    return [start / name for name in names]
 
 
 def _is_hidden(path: Path) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,12 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def files_below(folder: str | Path) -> list[Path]:
+    """All files below `folder`, also behind symbolic links to folders."""
+    paths = (Path(here, n) for here, _, ns in os.walk(folder, followlinks=True) for n in ns)
+    return [path for path in paths if path.is_file()]
+
+
 def file_digests(artefact: str | Path) -> dict[str, str]:
     """SHA-256 of every file of an artefact by its path inside it; a file's own path is ``.``.
 
@@ -42,9 +49,7 @@ def file_digests(artefact: str | Path) -> dict[str, str]:
     artefact = Path(artefact)
     if artefact.is_file():
         return {".": file_digest(artefact)}
-    files = sorted(
-        p for p in artefact.rglob("*") if p.is_file() and not p.name.startswith(".snakemake")
-    )
+    files = sorted(p for p in files_below(artefact) if not p.name.startswith(".snakemake"))
     return {path.relative_to(artefact).as_posix(): file_digest(path) for path in files}
 
 
@@ -138,15 +143,23 @@ def lineage(targets: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
     return dict(sorted(records.items()))
 
 
+def in_folder(path: str | Path, results: str | Path) -> Path:
+    """The place of a recorded `path`, which begins with ``results/``, in the folder `results`.
+
+    That folder may have another name, or be a symbolic link to one.
+    """
+    return Path(results) / Path(path).relative_to("results")
+
+
 def problems(
-    artefacts: Mapping[str, Mapping[str, Any]], root: str | Path = "."
+    artefacts: Mapping[str, Mapping[str, Any]], results: str | Path
 ) -> Iterator[tuple[str, str]]:
-    """Deviations of artefacts under `root` from their records.
+    """Deviations of artefacts in the folder `results` from their records.
 
     Yields the path and ``missing``, ``changed`` or ``made of another {input}``.
     """
     for path, record in artefacts.items():
-        here = Path(root) / path
+        here = in_folder(path, results)
         if not here.exists():
             yield path, "missing"
         elif file_digests(here) != record["files"]:

@@ -13,7 +13,7 @@ from rocrate.model import ContextEntity
 from rocrate.rocrate import ROCrate
 
 from lfp.files.artefacts import read_json
-from lfp.files.provenance import verified
+from lfp.files.provenance import files_below, in_folder, verified
 from lfp.files.writing import aside
 
 #: Files and folders of the workflow that go into a crate.
@@ -32,10 +32,15 @@ SOURCES = (
 RESULTS = ("instances", "logs", "benchmarks")
 
 
-def _add_files(crate: ROCrate, files: Iterable[Path], root: Path) -> list[ContextEntity]:
-    """Add files under their paths relative to `root`."""
+def _add_files(
+    crate: ROCrate, files: Iterable[Path], root: Path, folder: Path = Path()
+) -> list[ContextEntity]:
+    """Add files below `root` to the `folder` of the crate."""
     kept = [path for path in sorted(files) if path.is_file() and "__pycache__" not in path.parts]
-    return [crate.add_file(path, dest_path=path.relative_to(root).as_posix()) for path in kept]
+    return [
+        crate.add_file(path, dest_path=(folder / path.relative_to(root)).as_posix())
+        for path in kept
+    ]
 
 
 def pack(
@@ -54,8 +59,8 @@ def pack(
         Where a table or figure is not what the run wrote.
     """
     provenance, workflow = Path(provenance), Path(workflow)
-    recorded, root = read_json(provenance), provenance.resolve().parent.parent
-    targets = [root / verified(root / path).relative_to(root) for path in recorded["targets"]]
+    recorded, root = read_json(provenance), provenance.parent
+    targets = [verified(in_folder(path, root)) for path in recorded["targets"]]
     crate = ROCrate()
     crate.name = "Learned Feedback Patterns: a run"
     crate.description = (
@@ -65,14 +70,12 @@ def pack(
     engine = crate.add_workflow(workflow / "Snakefile", "Snakefile", main=True, lang="snakemake")
     for name in SOURCES:
         source = workflow / name
-        _add_files(crate, source.rglob("*") if source.is_dir() else [source], workflow)
+        _add_files(crate, files_below(source) if source.is_dir() else [source], workflow)
     for path in map(Path, configfiles):
         if not path.resolve().is_relative_to((workflow / "config").resolve()):
             crate.add_file(path, dest_path=f"config/used/{path.name}")
-    results = _add_files(crate, targets, root)
-    results += _add_files(crate, [provenance.resolve()], root)
-    for name in RESULTS:
-        results += _add_files(crate, (provenance.resolve().parent / name).rglob("*"), root)
+    files = [*targets, provenance, *(path for name in RESULTS for path in files_below(root / name))]
+    results = _add_files(crate, files, root, Path("results"))
     times = [
         (datetime.fromisoformat(r["started"]), r["seconds"]) for r in recorded["artefacts"].values()
     ]

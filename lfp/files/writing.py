@@ -1,16 +1,16 @@
 """Writing aside and moving, so that nobody ever reads half of a file.
 
 A killed Snakemake leaves its job running and a restart starts a second writer of the same file, so
-every writer fills a temporary sibling and moves it. Nothing here knows what is written, so nothing
-here changes a number.
+every writer fills a temporary sibling and moves it. What is written may be read by whom the umask
+says. Nothing here knows what is written, so nothing here changes a number.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,18 +32,27 @@ def naming(path: str | Path) -> Iterator[None]:
         raise OSError(f"{path}: cannot be written ({what}); nothing of it was kept") from error
 
 
+def _sibling(path: Path) -> Path:
+    """A path beside `path` that nothing has; the system gives what is made there its mode."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
 @contextmanager
 def aside(path: str | Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path`, which replaces it when the block ends without error."""
     path = Path(path)
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _sibling(path)
+        temporary.touch(exist_ok=False)
+        mode = _mode(temporary)
         try:
             yield temporary
-            temporary.chmod(0o644)
+            temporary.chmod(mode)  # some writers leave a file that its owner alone can read
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -57,14 +66,14 @@ def directory_aside(path: str | Path, stamp: Mapping[str, Any] | None = None) ->
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = _sibling(path)
+    temporary.mkdir()
     try:
         yield temporary
         if stamp is not None:
             (temporary / "stamp.json").write_text(
                 json.dumps(stamp, indent=1, sort_keys=True) + "\n"
             )
-        temporary.chmod(0o755)
         _replace_directory(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -90,11 +99,17 @@ def resumable_directory(
 def _replace_directory(new: Path, path: Path) -> None:
     """Move `new` to `path`.
 
-    An older directory goes aside first, so that the path is missing for a moment only.
+    An older directory goes aside first, so that the path is missing for a moment only. All in it
+    may be read as `new` itself may, which the system made by the umask.
     """
+    mode = _mode(new)
+    for inside in new.rglob("*"):
+        if not inside.is_symlink():
+            inside.chmod(mode if inside.is_dir() else mode & 0o666)
     old = None
     if path.exists():
-        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        old = _sibling(path)
+        old.mkdir()
         path.rename(old / path.name)
     new.rename(path)
     if old:

@@ -34,7 +34,7 @@ from transformers.utils.import_utils import is_gguf_available
 
 from lfp.files.hub import SourceError
 from lfp.models.architectures import ARCHITECTURES
-from lfp.models.loading import save_model
+from lfp.models.loading import SAFE, save_model
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def read(file: Path, named: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
         )
     with _damage(named):
         metadata, tensors = read_gguf_metadata(str(file))
-    options = {"gguf_file": file.name, "local_files_only": True}
+    options = {"gguf_file": file.name, **SAFE}
     _check_metadata(metadata, named)
     with _damage(named):
         model, loading = AutoModelForCausalLM.from_pretrained(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
@@ -16,11 +19,22 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lfp.files.artefacts import readable
+from lfp.files.checkpoints import refuse_code
+from lfp.files.hub import SourceError
+from lfp.files.provenance import ArtefactError
 from lfp.files.vocabularies import check_end, check_tokens
 from lfp.models import limits
+from lfp.models.architectures import architecture
 
 # Loading a small checkpoint takes milliseconds; its bars would only drown those of long work.
 transformers_logging.disable_progress_bar()
+
+#: Options of every reader of transformers: nothing comes from the network, no code that comes with
+#: a checkpoint runs, and nobody is asked whether it may.
+SAFE = {"local_files_only": True, "trust_remote_code": False}
+#: What checkpoints hold beside the weights of their class, and what changes none of its outputs:
+#: causal masks of older releases, and the pooler of an encoder whose classifier has none.
+_UNUSED = re.compile(r"\.(attn|attention|attn\.attention)\.(masked_)?bias$|\bpooler\.dense\.")
 
 
 def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") -> PreTrainedModel:
@@ -30,48 +44,86 @@ def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") ->
     repetition penalty, further end-of-text tokens and the like) does not count. Texts that are too
     long for it are refused.
 
+    Raises FileNotFoundError and ArtefactError as :func:`load_whole` does, and ValueError for a
+    family of architectures that the workflow does not know.
+    """
+    # Eager attention: for sequences of a few dozen tokens it is as fast as any kernel, and the same
+    # everywhere.
+    model = load_whole(
+        AutoModelForCausalLM, path, dtype=getattr(torch, dtype), attn_implementation="eager"
+    )
+    architecture(model)
+    model.generation_config = GenerationConfig()
+    return limits.guarded(model.to(device).eval())
+
+
+def load_whole(auto: type, path: str | Path, **options: Any) -> PreTrainedModel:
+    """The model at `path` by the class `auto` of transformers, with all of its weights.
+
+    transformers draws at random, after no more than a warning, weights that the files lack or hold
+    in another shape, and leaves out those that the architecture has no place for. Either way it
+    would be another model under the same name. Weights that are tied to others, and those that a
+    class declares to be no weights, are not among them.
+
     Raises FileNotFoundError if the directory has no safetensors weights (other formats can run code
-    on loading), and ArtefactError if the checkpoint is damaged.
+    on loading), and ArtefactError if the checkpoint is damaged or has not all the weights of its
+    architecture and no others; the message names the first.
     """
     if not list(Path(path).glob("*.safetensors")):
         raise FileNotFoundError(
             f"{path}: no *.safetensors weights; convert the checkpoint (save_pretrained) first"
         )
-    # Eager attention: for sequences of a few dozen tokens it is as fast as any kernel, and the same
-    # everywhere.
     with readable(path) as checked:
-        model = AutoModelForCausalLM.from_pretrained(
-            checked,
-            dtype=getattr(torch, dtype),
-            attn_implementation="eager",
-            use_safetensors=True,
-            local_files_only=True,
+        try:
+            model, report = auto.from_pretrained(
+                checked,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # the report has them, with both shapes
+                **SAFE,
+                **options,
+            )
+        except RuntimeError as error:
+            raise ArtefactError(f"{path}: the weights cannot be loaded ({error})") from error
+    faults = [
+        *(f"lack {name}" for name in sorted(report["missing_keys"])),
+        *(
+            f"hold {name} in the shape {list(files)}, which is {list(built)} by config.json"
+            for name, files, built in sorted(report["mismatched_keys"])
+        ),
+        *(
+            f"hold {name}, which the architecture does not have"
+            for name in sorted(report["unexpected_keys"])
+            if not _UNUSED.search(name)
+        ),
+    ]
+    if faults:
+        raise ArtefactError(
+            f"{path}: the weights {faults[0]} ({len(faults)} tensors in all do not fit"
+            f" {type(model).__name__}); save the complete model at its source (save_pretrained)"
         )
-    model.generation_config = GenerationConfig()
-    return limits.guarded(model.to(device).eval())
+    return model
 
 
-def load_whole_model(path: str | Path, device: str = "cpu") -> PreTrainedModel:
-    """Load a model as :func:`load_model` does, in float32, once its files are known to be complete.
+def check_weights(path: str | Path, named: str | Path, classifier: bool = False) -> None:
+    """Check that a checkpoint is one that :func:`load_whole` loads; its weights are not read.
 
-    Raises ValueError where the weights lack a tensor, which transformers would draw at random
-    after no more than a warning.
+    Raises SourceError otherwise, which calls the checkpoint at `path` by the name of its source.
     """
-    # On the device "meta" tensors have names and shapes alone, so that this takes no memory.
-    with readable(path) as checked:
-        _, loading = AutoModelForCausalLM.from_pretrained(
-            checked,
-            device_map="meta",
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    if missing := sorted(loading["missing_keys"]):
-        raise ValueError(
-            f"{path}: the weights lack {missing[0]} ({len(missing)} tensors in all); save the"
-            " complete model there (save_pretrained)"
-        )
-    return load_model(path, device)
+    auto = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
+    try:
+        AutoConfig.from_pretrained(path, **SAFE)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise SourceError(
+            f"{named}: transformers cannot read its config.json ({str(error).splitlines()[0]})"
+        ) from error
+    try:
+        # On the device "meta" tensors have names and shapes alone.
+        model = load_whole(auto, path, device_map="meta")
+        if not classifier:
+            architecture(model)
+    except ValueError as error:
+        raise SourceError(f"{named}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
 def untrained_model(
@@ -83,7 +135,7 @@ def untrained_model(
     """
     torch.manual_seed(seed)
     with readable(path) as checked:
-        config = AutoConfig.from_pretrained(checked, local_files_only=True)
+        config = AutoConfig.from_pretrained(checked, **SAFE)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     return limits.guarded(model.to(device, getattr(torch, dtype)).eval())
 
@@ -95,8 +147,9 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     ValueError where the model beside it has no row for one of its tokens, or where it is a language
     model's and has no end-of-text token.
     """
+    refuse_code(path)
     with readable(Path(path) / "tokenizer.json"):
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(path, **SAFE)
     if not tokenizer.is_fast:
         raise ValueError(
             f"{path}: a fast tokenizer is needed (tokenizer.json), for character offsets"

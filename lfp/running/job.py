@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from lfp.files.provenance import file_digests, input_digests, record_path
+from lfp.files.provenance import digest, file_digests, input_digests, record_path
 from lfp.files.writing import aside
 from lfp.reporting import tensorboard
 from lfp.reporting.escapes import plain
@@ -55,7 +55,7 @@ class Job:
 
     It has the ``settings`` of its stage, the paths of its ``input`` and ``output`` by name, the
     ``stamp`` of its outputs, the numbers of ``threads`` and ``gpus``, and the time at which it
-    ``started``.
+    ``started``. Files from outside the results that it reads stand in ``sources``.
     """
 
     settings: dict[str, Any]
@@ -65,6 +65,7 @@ class Job:
     threads: int
     gpus: int
     started: datetime
+    sources: list[Path] = field(default_factory=list)
     _device: str = "cpu"
 
     @property
@@ -132,7 +133,8 @@ class Job:
             **self.stamp,
             "device": self._device,
             "threads": self.threads,
-            "inputs": input_digests(self.input.all()),
+            "inputs": input_digests(self.input.all())
+            | {str(path): digest(file_digests(path)) for path in self.sources},
             "started": self.started.isoformat(timespec="seconds"),
             "seconds": round(seconds, 2),
         }

@@ -32,7 +32,7 @@ def claim(outputs: Sequence[str | Path], keep: Sequence[Path] = ()) -> None:
     """
     folder = Path(tempfile.gettempdir()) / f"lfp-writers-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    name = hashlib.sha256(str(Path(outputs[0]).absolute()).encode()).hexdigest()[:24]
+    name = hashlib.sha256(str(Path(outputs[0]).resolve()).encode()).hexdigest()[:24]
     handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)
     _locks.append(handle)
     try:

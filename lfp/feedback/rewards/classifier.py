@@ -53,29 +53,20 @@ def classifier_reward(
 
     Raises
     ------
-    FileNotFoundError
-        Without safetensors weights.
+    FileNotFoundError, ArtefactError
+        As :func:`lfp.models.loading.load_whole`: without safetensors weights, or with weights that
+        are not those of the classifier.
     ValueError
-        For a label that the classifier does not have, or weights that lack a tensor.
+        For a label that the classifier does not have.
     """
     import numpy as np
     from transformers import AutoModelForSequenceClassification
 
     from lfp.feedback.scoring import scored_texts
-    from lfp.models.loading import load_tokenizer
+    from lfp.models.loading import load_tokenizer, load_whole
 
-    if not list(Path(path).glob("*.safetensors")):
-        raise FileNotFoundError(
-            f"{path}: no *.safetensors weights; convert the classifier (save_pretrained) first"
-        )
     tokenizer = load_tokenizer(path)
-    model, loading = AutoModelForSequenceClassification.from_pretrained(
-        path, use_safetensors=True, local_files_only=True, output_loading_info=True
-    )
-    if missing := sorted(loading["missing_keys"]):
-        raise ValueError(
-            f"{path}: the weights lack {missing[0]}, which would be random; save a whole classifier"
-        )
+    model = load_whole(AutoModelForSequenceClassification, path)
     model = model.to(device).eval()
     label = _label_number(model.config.id2label, positive, path)
     if model.config.pad_token_id is None:
