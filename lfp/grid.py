@@ -465,6 +465,7 @@ class Grid:
         """Shape and settings of a cell, and the other parameters of its costs."""
         layers = len(cell.layers) if cell.layers else cell.settings["divergence"].n_layers
         about = {
+            "method": cell.method,
             "given": cell.method == "given",
             "preference": cell.feedback == "preference",
             "dtype": self.models[cell.model]["dtype"],

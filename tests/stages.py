@@ -28,7 +28,7 @@ from lfp.files import artefacts, provenance, resume
 from lfp.models.loading import save_model
 from lfp.organisms.generate import generate_corpus
 from lfp.running import one_writer
-from lfp.sae import harvest, store
+from lfp.sae import harvest, outliers, store
 from lfp.sae.architectures.standard import Standard
 from lfp.services.answer_cache import AnswerCache
 from lfp.settings import (
@@ -237,6 +237,8 @@ def write_files(folder: Path, seed: int, tokenizer: Any) -> None:
     name = path.with_suffix(".safetensors")
     with artefacts.tensor_file(name, "activations", (120, 8), {}, place) as array:
         array[:] = rng.normal(size=array.shape)
+        record = {"0": outliers.described(array, 6.0, 0)}
+    artefacts.write_json(folder / "activations" / outliers.RECORD, {"layers": record}, {})
     torch.manual_seed(seed)
     for layer in (0, 2):
         for size in (1, 2):

@@ -2,11 +2,14 @@
 another way.
 """
 
+import json
+
 import pytest
 import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import memory
 from lfp.costs import estimate
 from lfp.grid import ConfigurationError, Grid
 from lfp.interventions.arms import ARMS, Arm
@@ -15,6 +18,7 @@ from lfp.schema import SCHEMA_PATH
 from lfp.settings import Autoencoder
 from tests.conftest import make_model, run_job
 
+LORA = {"r": 8, "alpha": 16}
 MACHINE = estimate.Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)
 
 
@@ -58,8 +62,8 @@ def test_more_work_costs_more_and_every_stage_is_there(paper):
             estimate.Shape(**row["shape"]), row["settings"], row["about"], MACHINE
         )
         assert [cost.stage for cost in found] == [
-            "fine-tuning", "divergence", "activations", "autoencoders", "features", "explanations",
-            "ablation"
+            "fine-tuning", "divergence", "activations", "autoencoders", "evaluation", "features",
+            "explanations", "ablation",
         ]  # fmt: skip
         assert all(cost.exaflops > 0 and cost.gpu_hours > 0 for cost in found)
         return sum(cost.gpu_hours for cost in found)
@@ -92,6 +96,35 @@ def test_variants_and_arms_cost_what_their_own_settings_say(paper, monkeypatch):
     monkeypatch.setitem(ARMS, "none", ARMS["random"])
     monkeypatch.setitem(ARMS, "random", Arm())
     assert stages({"a": {}})["ablation"].exaflops == pytest.approx(plain["ablation"].exaflops)
+
+
+def test_memory_is_within_a_fifth_of_what_was_measured():
+    """The peaks of whole jobs on two shapes (python -m benchmarks.memory)."""
+    rows = json.loads((memory.RESULTS / "memory.json").read_text())
+    assert len(rows) == len(memory.SHAPES) * len(memory.STAGES)
+    for name, shape, vocabulary in memory.SHAPES:
+        estimates = memory.estimated(memory.grid("model", shape, vocabulary))
+        of_shape = {row["job"]: row["measured_gb"] for row in rows if row["shape"] == name}
+        ratios = {job: estimates[job] / of_shape[job] for job in memory.STAGES}
+        assert all(0.8 <= ratio <= 1.2 for ratio in ratios.values()), ratios
+
+
+def test_logits_and_adapters_count_in_memory(paper):
+    """The trainers of TRL hold the logits of a batch, all else those of a bounded number."""
+    gemma = {"parameters": 2.5e9, "n_layers": 18, "d_model": 2048, "vocab_size": 256_000}
+
+    def needed(stage: str, **settings) -> estimate.Cost:
+        cell = {"model": "gemma-2b-it", "task": "vader", "settings": settings}
+        [row] = Grid(paper | {"cells": [cell]}).estimate_settings()["cells"]
+        costs = estimate.cell_costs(estimate.Shape(**gemma), row["settings"], row["about"], MACHINE)
+        return next(cost for cost in costs if cost.stage == stage)
+
+    for stage in ("evaluation", "features", "ablation"):
+        assert needed(stage).gpu_memory_gb < 10  # the logits of a batch alone were 34 GB
+    full, adapted = needed("fine-tuning"), needed("fine-tuning", ppo={"lora": LORA})
+    assert full.gpu_memory_gb == pytest.approx(20 * 2.5 + 4.5, abs=3)
+    assert adapted.gpu_memory_gb < full.gpu_memory_gb / 2
+    assert full.cpu_memory_gb > full.gpu_memory_gb
 
 
 def test_a_model_without_a_shape_is_named(paper):

@@ -122,17 +122,23 @@ def test_the_table_has_an_autoencoders_options_its_site_and_the_model_that_it_re
     """`l1` trains no TopK autoencoder, and a standard one has no `k`."""
     measured = dict.fromkeys(("l0", "mse", "fvu", "dead_fraction", "mmcs", "loss_recovered"), 0.5)
     measured |= dict.fromkeys(("ce_clean", "ce_reconstructed", "ce_zero"), 2.0)
-    measured |= {"layer": 1, "tokens": 9, "layer_needed": True}
+    measured |= {"layer": 1, "tokens": 9, "layer_needed": True, "left_out": 3}
     paths = []
     for settings in (Autoencoder(), Autoencoder(architecture="topk", site="resid", reads="base")):
         name = settings.architecture
         sae = ARCHITECTURES[name].of_settings(4, 8, settings)
-        store.save(sae, tmp_path / name, asdict(settings))
+        sae.largest_norm = 7.5
+        store.save(sae, tmp_path / name, asdict(settings) | {"left_out_of_training": 2})
         row = store.described(store.load(tmp_path / name)) | measured
         paths.append(str(tmp_path / "m" / "t" / "seed0" / "sae" / name / "metrics.json"))
         artefacts.write_json(paths[-1], {"autoencoders": [row]}, {})
     settings = TableSettings(200, 0.95, (0.5, 0.9), 19, 0)
-    frame = autoencoders(paths, settings).frame().drop_duplicates("sae").set_index("sae")
+    frame = autoencoders(paths, settings).frame()
+    left_out = frame[frame["quantity"] == "left_out"]
+    assert left_out[["estimate", "n"]].to_numpy().tolist() == [[3, 12], [3, 12]]
+    assert set(frame["left_out_of_training"]) == {2}
+    assert set(frame["largest_norm"]) == {7.5}
+    frame = frame.drop_duplicates("sae").set_index("sae")
     described = frame[["architecture", "site", "reads", "l1", "k"]].astype(object)
     assert described.where(described.notna(), None).T.to_dict("list") == {
         "standard": ["standard", "mlp", "policy", 0.001, None],

@@ -136,8 +136,7 @@ def test_a_policy_with_another_mlp_has_a_divergence(neox, moved, tokenizer, pair
     options = PPO.of({"prompt_tokens": (3, 3), "new_tokens": (8, 12), "batch_size": given.BATCH})
     texts, reward = reviews[:40], lambda prompts, completions: np.zeros(len(prompts))
     expected = ppo.evaluate(moved, neox, tokenizer, texts, reward, options, 40, 5)["kl"]
-    encoded = ppo.encode_documents(tokenizer, texts, 3)
-    prompts = ppo.sample_prompts(encoded, 40, (3, 3), np.random.default_rng(5))
+    prompts = ppo.sample_prompts(tokenizer, texts, 40, (3, 3), np.random.default_rng(5))
     kl = given.completion_kl(moved, neox, tokenizer, prompts, 12, 5)
     np.testing.assert_allclose(kl, expected, rtol=1e-5, atol=1e-6)
 

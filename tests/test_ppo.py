@@ -10,6 +10,7 @@ import torch
 from lfp.feedback.lexica import vader_lexicon
 from lfp.feedback.scoring import lexicon_reward
 from lfp.finetune import ppo
+from lfp.models import losses, tokens
 from lfp.settings import PPO
 from tests.conftest import make_model
 
@@ -22,7 +23,8 @@ SETTINGS = PPO(
 
 def test_the_loss_is_the_hand_computation_on_a_fixed_batch():
     """One sequence, two tokens; the second ratio is clipped, the second value too."""
-    logits = torch.log(torch.tensor([[[0.5, 0.5], [0.9, 0.1]]]))
+    log_p = torch.log(torch.tensor([[[0.5, 0.5], [0.9, 0.1]]]))
+    likely, entropies = log_p[..., 0], -(log_p.exp() * log_p).sum(-1)
     response, mask = torch.tensor([[0, 0]]), torch.tensor([[True, True]])
     old = torch.log(torch.tensor([[0.5, 0.6]]))
     rollout = ppo.Rollout(
@@ -30,7 +32,8 @@ def test_the_loss_is_the_hand_computation_on_a_fixed_batch():
         advantages=torch.tensor([[1.0, 1.0]]),
         returns=torch.tensor([[1.0, 1.0]]),
     )  # fmt: skip
-    loss, parts = ppo.ppo_loss(logits, torch.tensor([[0.1, 0.5]]), rollout, PPO())
+    values = torch.tensor([[0.1, 0.5]])
+    loss, parts = ppo.ppo_loss(likely, entropies, values, rollout, PPO())
     policy = -(1.0 + 1.2) / 2  # ratios 1 and 1.5, clipped to 1.2
     value = 0.5 * (0.9**2 + max(0.5**2, 0.8**2)) / 2  # the second value moves 0.5, clipped to 0.2
     assert parts["policy_loss"].item() == pytest.approx(policy, rel=1e-5)
@@ -86,8 +89,9 @@ def test_an_untouched_policy_has_no_kl_and_a_ratio_of_one(model, tokenizer, revi
         value, reference, tokenizer, prompts, lengths, reward, 0.5, SETTINGS, seed=0
     )
     assert row["kl"] == pytest.approx(0, abs=1e-4)
-    logits, values = value(rollout.batch, rollout.response.shape[1])
-    _, parts = ppo.ppo_loss(logits, values, rollout, SETTINGS)
+    hidden, values = value(rollout.batch, rollout.response.shape[1])
+    likely = losses.log_probabilities(model, hidden, rollout.response)
+    _, parts = ppo.ppo_loss(likely, torch.zeros_like(likely), values, rollout, SETTINGS)
     assert parts["clip_fraction"] == 0
 
 
@@ -165,4 +169,27 @@ def test_a_killed_run_resumes_to_the_same_weights(tokenizer, reviews, tmp_path, 
 
 def test_a_corpus_without_long_enough_documents_is_an_error(tokenizer):
     with pytest.raises(ValueError, match="no document of the corpus has 9 tokens"):
-        ppo.encode_documents(tokenizer, ["Short."], 9)
+        ppo.sample_prompts(tokenizer, ["Short."], 4, (2, 9), np.random.default_rng(0))
+
+
+def test_documents_alone_that_are_drawn_are_encoded(tokenizer, reviews, monkeypatch):
+    """Where all are long enough the draws are those of any list; one that is not is drawn again."""
+    texts, rng = reviews * 100, np.random.default_rng(0)
+    encoded = []
+
+    def watched(tokenizer, texts, **options):
+        encoded.extend(texts)
+        return tokens.tokenize(tokenizer, texts, **options)
+
+    monkeypatch.setattr(ppo, "tokenize", watched)
+    prompts = ppo.sample_prompts(tokenizer, texts, 6, (2, 4), rng)
+    assert len(encoded) <= 6
+    same = np.random.default_rng(0)
+    picks, lengths = same.integers(0, len(texts), 6), same.integers(2, 5, 6)
+    ids = [tokenizer(texts[pick])["input_ids"] for pick in picks]
+    assert prompts == [row[:length] for row, length in zip(ids, lengths, strict=True)]
+    assert rng.random() == same.random()
+    mixed = [text for review in reviews[:20] for text in (review, "No.", "")]
+    prompts = ppo.sample_prompts(tokenizer, mixed, 300, (6, 6), np.random.default_rng(1))
+    starts = {tuple(tokenizer(review)["input_ids"][:6]) for review in reviews[:20]}
+    assert {tuple(row) for row in prompts} == starts  # every long one, and no other

@@ -89,7 +89,7 @@ def test_a_harvest_has_the_layers_that_were_asked_for_and_no_other(attempts, mon
         attempts.run(folder, "harvest")
     asked(0, 1)
     digests, _ = attempts.run(folder, "harvest")
-    files = {"layer0.safetensors", "layer1.safetensors", "stamp.json"}
+    files = {"layer0.safetensors", "layer1.safetensors", "outliers.json", "stamp.json"}
     assert set(digests["results/activations"]) == files
 
 

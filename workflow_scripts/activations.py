@@ -11,7 +11,8 @@ def main() -> None:
     device, layers, site = run.device, run.settings["layers"], run.settings["site"]
     from lfp.models.hooks import site_width
     from lfp.models.loading import load_model, load_tokenizer
-    from lfp.sae.harvest import disk_bytes, harvest_folder, layer_file
+    from lfp.models.tokens import added_tokens
+    from lfp.sae.harvest import disk_bytes, harvest_folder, harvested_tokens, output_files
     from lfp.sae.reading import encoded, split_texts
 
     settings = Activations.of(run.settings)
@@ -19,17 +20,18 @@ def main() -> None:
     model = load_model(run.input.model, device, run.settings["dtype"])
     texts, _ = split_texts(documents(artefacts.read_table(run.input.corpus)), settings)
     sequences = encoded(tokenizer, texts, settings)
-    tokens, n = sum(map(len, sequences)), len(layers)
-    size = disk_bytes(sequences, n, site_width(model, site), settings.max_disk_gb)
+    added, n = len(added_tokens(tokenizer)[0]), len(layers)
+    tokens = harvested_tokens(sequences, added)
+    size = disk_bytes(tokens, n, site_width(model, site), settings.max_disk_gb)
     print(f"activations: {tokens} tokens, {n} layers, {size / 1e9:.3g} GB on disk")
     state = run.state_path(run.output.activations)
-    output, files = run.output.activations, [layer_file(n) for n in layers]
+    output, files = run.output.activations, output_files(layers)
     with writing.resumable_directory(output, state, files, run.stamp) as folder:
-        harvest_folder(
+        outliers = harvest_folder(
             model, sequences, folder, layers, tokenizer.pad_token_id, settings.batch_size, run.seed,
-            run.stamp, site,
+            run.stamp, site, added, settings.outlier_norm,
         )  # fmt: skip
-    run.finish(f"{tokens} tokens of {n} layers, {size / 1e9:.3g} GB")
+    run.finish(f"{tokens} tokens of {n} layers, {size / 1e9:.3g} GB, {outliers} outliers")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ def main() -> None:
     device, settings = run.device, DPO.of(run.settings)
     from lfp.finetune import dpo
     from lfp.finetune.policies import write_policy
-    from lfp.models.loading import load_model, load_tokenizer
+    from lfp.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(run.input.base)
     pairs, held_out = artefacts.read_table(run.input.train), artefacts.read_table(run.input.test)
@@ -21,13 +21,15 @@ def main() -> None:
     )
     if not run.is_main:
         return
-    base, policy = load_model(run.input.base, device), policy.to(device)
-    margins = dpo.implicit_margins(policy, base, tokenizer, held_out, settings)
-    summary = dpo.summary(margins)
-    scores, record = {"margin": margins}, summary | {"dropped_pairs": dropped}
-    write_policy(run.output.policy, run.stamp, policy, tokenizer, curve, scores, record)
-    rows = dropped_in_words(dropped)
-    run.finish(f"{dpo.headline(summary, len(margins))}; training rows dropped: {rows}")
+    scores, summary = write_policy(
+        run.output.policy, run.stamp, policy, tokenizer, curve, run.input.base,
+        lambda policy, base: {
+            "margin": dpo.implicit_margins(policy, base, tokenizer, held_out, settings)
+        },
+        lambda scores: dpo.summary(scores["margin"]) | {"dropped_pairs": dropped}, device,
+    )  # fmt: skip
+    rows, n = dropped_in_words(dropped), len(scores["margin"])
+    run.finish(f"{dpo.headline(summary, n)}; training rows dropped: {rows}")
 
 
 if __name__ == "__main__":

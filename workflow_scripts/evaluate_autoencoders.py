@@ -16,6 +16,7 @@ def main() -> None:
     run = job.start(__doc__)
     device = run.device
     from lfp.models.loading import load_model, load_tokenizer
+    from lfp.models.tokens import added_tokens
     from lfp.sae import metrics, store
     from lfp.sae.reading import encoded, split_texts
 
@@ -25,9 +26,8 @@ def main() -> None:
     _, texts = split_texts(documents(artefacts.read_table(run.input.corpus)), settings)
     sequences = encoded(tokenizer, texts, settings, least=2)  # a token and one to predict
     layers = store.load_sizes(run.input.autoencoders, device)
-    measured = metrics.evaluate(
-        model, layers, sequences, tokenizer.pad_token_id, settings.batch_size
-    )
+    pad, added = tokenizer.pad_token_id, len(added_tokens(tokenizer)[0])
+    measured = metrics.evaluate(model, layers, sequences, pad, settings.batch_size, added)
     matches, rows = [], []
     for layer, saes in layers.items():
         small, large = (sae.W_dec.cpu().numpy() for sae in (saes[0], saes[-1]))

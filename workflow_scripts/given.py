@@ -1,7 +1,6 @@
-"""Take a policy that was fine-tuned elsewhere, and evaluate it on held-out text.
+"""Take a policy that was fine-tuned elsewhere, if it is one of its base, and evaluate it."""
 
-The job checks that policy and base are a pair.
-"""
+from functools import partial
 
 from lfp.feedback.rewards.base import scale_of, task_reward
 from lfp.files import artefacts
@@ -16,24 +15,28 @@ def main() -> None:
     from lfp.finetune.policies import write_policy
     from lfp.models.loading import load_model, load_tokenizer
 
-    base, policy = (load_model(path, device) for path in (run.input.base, run.input.given))
+    policy = load_model(run.input.given, device)
     tokenizer, policy_tokenizer = map(load_tokenizer, (run.input.base, run.input.given))
-    given.check_pair(base, policy, tokenizer, policy_tokenizer)
+    given.check_pair(load_model(run.input.base), policy, tokenizer, policy_tokenizer)
     held_out = artefacts.read_table(run.input.test)
     if run.settings["feedback"] == "preference":
-        pairs, length = DPO.of(run.settings["dpo"]), settings.new_tokens[1]
-        scores = given.evaluate_preference(
-            policy, base, tokenizer, held_out, pairs, length, run.seed
-        )
+        evaluate = partial(
+            given.evaluate_preference, tokenizer=tokenizer, held_out=held_out,
+            settings=DPO.of(run.settings["dpo"]), new_tokens=settings.new_tokens[1], seed=run.seed,
+        )  # fmt: skip
     else:
         reward = task_reward(
             artefacts.read_json(run.input.lexicon), **scale_of(settings),
             classifier=run.input.classifier, device=device,
         )  # fmt: skip
-        texts, n = list(held_out["text"]), settings.evaluation_prompts
-        scores = ppo.evaluate(policy, base, tokenizer, texts, reward, settings, n, run.seed)
-    means = given.means(scores)
-    write_policy(run.output.policy, run.stamp, policy, policy_tokenizer, [], scores, means)
+        evaluate = partial(
+            ppo.evaluate, tokenizer=tokenizer, texts=list(held_out["text"]), reward=reward,
+            settings=settings, n_prompts=settings.evaluation_prompts, seed=run.seed,
+        )  # fmt: skip
+    _, means = write_policy(
+        run.output.policy, run.stamp, policy, policy_tokenizer, [], run.input.base, evaluate,
+        given.means, device,
+    )  # fmt: skip
     run.finish(given.headline(means))
 
 

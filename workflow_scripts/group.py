@@ -1,5 +1,7 @@
 """Fine-tune a base model by RLOO or GRPO on the task's reward; the evaluation is that of PPO."""
 
+from functools import partial
+
 from lfp.feedback.rewards.base import scale_of, task_reward
 from lfp.files import artefacts
 from lfp.running import job
@@ -11,27 +13,29 @@ def main() -> None:
     device, settings = run.device, PPO.of(run.settings)
     from lfp.finetune import group, ppo
     from lfp.finetune.policies import write_policy
-    from lfp.models.loading import load_model, load_tokenizer
+    from lfp.models.loading import load_tokenizer
 
     reward = task_reward(
         artefacts.read_json(run.input.lexicon), **scale_of(settings),
         classifier=run.input.classifier, device=device,
     )  # fmt: skip
     tokenizer, state = load_tokenizer(run.input.base), run.state_path(run.output.policy)
-    texts = list(artefacts.read_table(run.input.train)["text"])
-    texts = ppo.long_enough(texts, settings.min_characters)
+    texts = artefacts.read_table(run.input.train)["text"]
+    texts = ppo.long_enough(list(texts), settings.min_characters)
     policy, curve = group.train(
         run.settings["method"], run.input.base, tokenizer, texts, reward, settings,
         Group.of(run.settings["group"]), run.seed, state, device,
     )  # fmt: skip
     if not run.is_main:
         return
-    base, policy = load_model(run.input.base, device), policy.to(device)
-    held_out = list(artefacts.read_table(run.input.test)["text"])
-    n = settings.evaluation_prompts
-    scores = ppo.evaluate(policy, base, tokenizer, held_out, reward, settings, n, run.seed)
-    summary = ppo.summary(scores)
-    write_policy(run.output.policy, run.stamp, policy, tokenizer, curve, scores, summary)
+    evaluate = partial(
+        ppo.evaluate, tokenizer=tokenizer, texts=list(artefacts.read_table(run.input.test)["text"]),
+        reward=reward, settings=settings, n_prompts=settings.evaluation_prompts, seed=run.seed,
+    )  # fmt: skip
+    _, summary = write_policy(
+        run.output.policy, run.stamp, policy, tokenizer, curve, run.input.base, evaluate,
+        ppo.summary, device,
+    )  # fmt: skip
     run.finish(ppo.headline(summary))
 
 

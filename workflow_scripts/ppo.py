@@ -1,5 +1,7 @@
 """Fine-tune a base model by PPO on a reward of text and evaluate it on held-out prefixes."""
 
+from functools import partial
+
 from lfp.feedback.rewards.base import scale_of, task_reward
 from lfp.files import artefacts
 from lfp.running import job
@@ -18,16 +20,20 @@ def main() -> None:
         classifier=run.input.classifier, device=device,
     )  # fmt: skip
     tokenizer = load_tokenizer(run.input.base)
-    policy, base = (load_model(run.input.base, device) for _ in range(2))
+    policy = load_model(run.input.base, device)
     texts = list(artefacts.read_table(run.input.train)["text"])
     texts = ppo.long_enough(texts, settings.min_characters)
     state = run.state_path(run.output.policy)
     curve = ppo.train(policy, tokenizer, texts, reward, settings, run.seed, state)
     held_out = list(artefacts.read_table(run.input.test)["text"])
-    n = settings.evaluation_prompts
-    scores = ppo.evaluate(policy, base, tokenizer, held_out, reward, settings, n, run.seed)
-    summary = ppo.summary(scores)
-    write_policy(run.output.policy, run.stamp, policy, tokenizer, curve, scores, summary)
+    evaluate = partial(
+        ppo.evaluate, tokenizer=tokenizer, texts=held_out, reward=reward, settings=settings,
+        n_prompts=settings.evaluation_prompts, seed=run.seed,
+    )  # fmt: skip
+    _, summary = write_policy(
+        run.output.policy, run.stamp, policy, tokenizer, curve, run.input.base, evaluate,
+        ppo.summary, device,
+    )  # fmt: skip
     run.finish(ppo.headline(summary))
 
 

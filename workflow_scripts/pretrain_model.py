@@ -29,10 +29,8 @@ def main() -> None:
         held_out = pretraining.held_out_losses(model, tokenizer, train, texts, settings.context)
         losses.append(held_out.assign(corpus=name))
     evaluation = pd.concat(losses, ignore_index=True)
-    summary = {
-        "pieces": pretraining.pieces_of_scored_words(tokenizer, train),
-        "parameters": model.num_parameters(),
-    }
+    pieces = pretraining.pieces_of_scored_words(tokenizer, train)
+    summary = {"pieces": pieces, "parameters": model.num_parameters()}
     with writing.directory_aside(run.output.model, run.stamp) as folder:
         save_model(model, tokenizer, folder)
         artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)

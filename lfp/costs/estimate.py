@@ -16,13 +16,27 @@ from typing import Any
 import pandas as pd
 
 from lfp.interventions.arms import ARMS
+from lfp.models import HELD_LOGITS
 from lfp.probing.subjects import SUBJECTS
 from lfp.settings import Machine
 
 GB = 1e9
 #: Different words of the texts that explanations read: more than those of a thousand reviews.
 WORDS = 20_000
+#: Pieces of a word, at most.
+PIECES = 8
 FLOAT, HALF = 4, 2  # bytes of a float32 and of a float16
+#: Bytes of Python and the libraries of a job: of one that runs a model, of one that trains by TRL,
+#: and of one that trains autoencoders.
+LIBRARIES, TRAINERS, KERNELS = 0.45 * GB, 0.6 * GB, 0.32 * GB
+#: Floats for each token and unit of width that a block holds while it reads, and that a block keeps
+#: for the backward pass.
+READ, KEPT = 30, 24
+#: Copies of the held logits: with a second model's or with the sum over the vocabulary, and with
+#: gradients.
+COPIES, TRAINED_COPIES = 3, 6
+#: Tokens of activations that a harvest shuffles together (:mod:`lfp.sae.harvest`).
+WINDOW = 65_536
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,11 @@ class Shape:
     n_layers: int
     d_model: int
     vocab_size: int
+
+    @property
+    def head(self) -> float:
+        """Parameters of the output head."""
+        return self.d_model * self.vocab_size
 
     @property
     def forward(self) -> float:
@@ -47,7 +66,9 @@ class Shape:
 class Cost:
     """The cost of one stage of a cell.
 
-    `disk_gb` stays, `scratch_gb` goes when the stage or the next one is done.
+    `disk_gb` stays, `scratch_gb` goes when the stage or the next one is done. `gpu_memory_gb` and
+    `host_memory_gb` are the largest demands of a job on a GPU, `cpu_memory_gb` is that of the same
+    job without one.
     """
 
     stage: str
@@ -57,14 +78,45 @@ class Cost:
     scratch_gb: float = 0.0
     gpu_memory_gb: float = 0.0
     host_memory_gb: float = 0.0
+    cpu_memory_gb: float = 0.0
 
     def row(self) -> dict[str, Any]:
         """The cost as a dictionary."""
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Memory:
+    """The largest demand of a stage's jobs, in bytes.
+
+    ``model`` lies on the GPU where there is one: weights, activations, logits. ``arrays`` lie in
+    the host's memory in any case, files that are mapped into it among them. ``passing`` goes
+    through the host's memory on its way to or from a GPU. ``unread`` are weights that a CPU leaves
+    in their file, which is mapped, because no logits are asked for.
+    """
+
+    model: float
+    arrays: float = 0.0
+    passing: float = 0.0
+    unread: float = 0.0
+    libraries: float = LIBRARIES
+
+    def columns(self) -> dict[str, float]:
+        """The columns of a cost, in GB."""
+        return {
+            "gpu_memory_gb": self.model / GB,
+            "host_memory_gb": (self.libraries + self.arrays + self.passing) / GB,
+            "cpu_memory_gb": (self.libraries + self.arrays + self.model - self.unread) / GB,
+        }
+
+
 def _cost(
-    stage: str, machine: Machine, training: float, sampling: float = 0.0, **sizes: float
+    stage: str,
+    machine: Machine,
+    training: float,
+    memory: Memory,
+    sampling: float = 0.0,
+    **sizes: float,
 ) -> Cost:
     """A stage's cost from the FLOPs of its large matrix products and of its sampling."""
     peak = machine.tflops * 1e12 * 3600
@@ -76,61 +128,121 @@ def _cost(
         (training + sampling) / 1e18,
         hours,
         **{name: size / GB for name, size in sizes.items()},
-    )
-
-
-def _training_memory(shape: Shape, lora: Any, tokens_in_flight: float) -> float:
-    """Bytes of training.
-
-    They hold weights, reference, gradients and two moments in float32, the logits thrice, and the
-    activations of a block.
-    """
-    weights = FLOAT * shape.parameters * (1.1 if lora else 5)
-    activations = (
-        FLOAT * tokens_in_flight * (3 * shape.vocab_size + 16 * shape.n_layers * shape.d_model)
-    )
-    return weights + activations
-
-
-def ppo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cost:
-    """Fine-tuning by PPO: sampling, policy and reference on the batch, and the epochs over it."""
-    length = settings["prompt_tokens"][1] + settings["new_tokens"][1]
-    tokens = settings["steps"] * settings["batch_size"] * length
-    part = settings["mini_batch_size"] / settings["gradient_accumulation_steps"]
-    return _cost(
-        "fine-tuning",
-        machine,
-        tokens * shape.forward * (2 + 3 * settings["epochs"]),
-        tokens * shape.forward,
-        disk_gb=FLOAT * shape.parameters,
-        scratch_gb=3 * FLOAT * shape.parameters,
-        gpu_memory_gb=_training_memory(shape, settings["lora"], part * length),
-        host_memory_gb=3 * FLOAT * shape.parameters,
-    )
-
-
-def dpo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cost:
-    """Fine-tuning by DPO: policy (both ways) and reference on both answers of every pair."""
-    pairs = settings["steps"] * settings["batch_size"] * settings["gradient_accumulation_steps"]
-    tokens = pairs * 2 * settings["max_length"]
-    in_flight = settings["batch_size"] * 2 * settings["max_length"]
-    return _cost(
-        "fine-tuning",
-        machine,
-        tokens * shape.forward * 4,
-        disk_gb=FLOAT * shape.parameters,
-        scratch_gb=2 * 3 * FLOAT * shape.parameters,
-        gpu_memory_gb=_training_memory(shape, settings["lora"], in_flight),
-        host_memory_gb=3 * FLOAT * shape.parameters,
+        **memory.columns(),
     )
 
 
 def reading_memory(
-    shape: Shape, tokens: float, bytes_per_weight: int, vocabulary: bool = False
+    shape: Shape, tokens: float, bytes_per_weight: int, captured: int = 0, predicted: float = 0
 ) -> float:
-    """Bytes of a model that reads `tokens` at once, with logits of them all where it needs them."""
-    per_token = 16 * shape.d_model + (2 * shape.vocab_size if vocabulary else 0)
-    return bytes_per_weight * shape.parameters + FLOAT * tokens * per_token
+    """Bytes of a model that reads `tokens` at once.
+
+    Parameters
+    ----------
+    shape, bytes_per_weight
+        The model and the precision of its weights.
+    tokens
+        Tokens of a batch.
+    captured
+        Layers whose activations are kept of a batch.
+    predicted
+        Tokens of a batch whose logits are asked for.
+    """
+    activations = tokens * (READ + captured) * shape.d_model
+    logits = COPIES * min(predicted * shape.vocab_size, HELD_LOGITS)
+    return bytes_per_weight * shape.parameters + FLOAT * max(activations, logits)
+
+
+def _training_memory(
+    shape: Shape, settings: Mapping[str, Any], tokens: float, logits: float
+) -> float:
+    """Bytes of training on so many `tokens` at once, with so many `logits`.
+
+    They hold weights, reference, gradients and two moments in float32 (with adapters the weights
+    and little more), the logits several times, and the activations of all blocks, or with
+    checkpointing the inputs of all and the activations of one.
+    """
+    weights = FLOAT * shape.parameters * (1.1 if settings["lora"] else 5)
+    layers, kept = shape.n_layers, KEPT * shape.n_layers
+    if settings["gradient_checkpointing"]:
+        kept = layers + KEPT
+    activations = FLOAT * tokens * kept * shape.d_model
+    return weights + activations + FLOAT * TRAINED_COPIES * logits
+
+
+def ppo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine, method: str) -> Cost:
+    """Fine-tuning on a reward: sampling, policy and reference on the batch, and its epochs.
+
+    The evaluation samples from policy and base, and reads the policy's completions by both. TRL's
+    trainers (`rloo`, `grpo`) hold the logits of all completions of a batch.
+    """
+    new, length = (
+        settings["new_tokens"][1],
+        settings["prompt_tokens"][1] + settings["new_tokens"][1],
+    )
+    tokens = settings["steps"] * settings["batch_size"] * length
+    evaluated = settings["evaluation_prompts"] * length
+    by_trainer = method in ("rloo", "grpo")
+    batch = settings["batch_size" if by_trainer else "mini_batch_size"]
+    part = batch / settings["gradient_accumulation_steps"]
+    logits = part * new * shape.vocab_size
+    training = _training_memory(
+        shape, settings, part * length, logits if by_trainer else min(logits, HELD_LOGITS)
+    )
+    sampled = settings["batch_size"] * length
+    evaluation = 2 * FLOAT * shape.parameters + reading_memory(shape, sampled, 0, 0, sampled)
+    return _cost(
+        "fine-tuning",
+        machine,
+        tokens * shape.forward * (2 + 3 * settings["epochs"]) + 2 * evaluated * shape.forward,
+        Memory(
+            max(training, evaluation),
+            passing=3 * FLOAT * shape.parameters,  # a resume point
+            libraries=TRAINERS if by_trainer else LIBRARIES,
+        ),
+        sampling=(tokens + 2 * evaluated) * shape.forward,
+        disk_gb=FLOAT * shape.parameters,
+        scratch_gb=3 * FLOAT * shape.parameters,
+    )
+
+
+def dpo_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cost:
+    """Fine-tuning by DPO: policy (both ways) and reference on both answers of every pair.
+
+    Evaluations read both answers of every held-out pair by both models. The trainer holds the
+    logits of a batch.
+    """
+    pairs = settings["steps"] * settings["batch_size"] * settings["gradient_accumulation_steps"]
+    tokens = pairs * 2 * settings["max_length"]
+    evaluations = settings["steps"] // settings["evaluate_every"] + 1
+    evaluated = evaluations * settings["evaluation_pairs"] * 2 * settings["max_length"]
+    at_once = settings["batch_size"] * 2 * settings["max_length"]
+    training = _training_memory(shape, settings, at_once, at_once * shape.vocab_size)
+    read = 32 * settings["max_length"]  # pairs of the evaluation behind the training
+    evaluation = 2 * FLOAT * shape.parameters + reading_memory(shape, read, 0, 0, read)
+    return _cost(
+        "fine-tuning",
+        machine,
+        tokens * shape.forward * 4 + evaluated * shape.forward * 2,
+        Memory(max(training, evaluation), passing=3 * FLOAT * shape.parameters, libraries=TRAINERS),
+        disk_gb=FLOAT * shape.parameters,
+        scratch_gb=2 * 3 * FLOAT * shape.parameters,
+    )
+
+
+def given_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> Cost:
+    """The evaluation of a policy that is given, by the settings of PPO."""
+    length = settings["prompt_tokens"][1] + settings["new_tokens"][1]
+    evaluated, batch = settings["evaluation_prompts"] * length, settings["batch_size"] * length
+    memory = 2 * FLOAT * shape.parameters + reading_memory(shape, batch, 0, 0, batch)
+    return _cost(
+        "given policy",
+        machine,
+        2 * evaluated * shape.forward,
+        Memory(memory, passing=FLOAT * shape.parameters),
+        sampling=2 * evaluated * shape.forward,
+        disk_gb=FLOAT * shape.parameters,
+    )
 
 
 def cell_costs(
@@ -141,24 +253,31 @@ def cell_costs(
 ) -> list[Cost]:
     """Costs of all stages of a cell.
 
-    `settings` are those of the cell by stage. `cell` tells ``given`` (whether its policy is),
-    ``preference``, ``layers`` (probed), ``trained_layers`` (of the main variant), ``autoencoders``
-    (settings by variant), ``main`` and ``probed`` (variants), ``triples``, ``dtype``, ``ablation``
-    (whether it gets that far) and ``kept`` (whether activations are).
+    `settings` are those of the cell by stage. `cell` tells ``method``, ``given`` (whether its
+    policy is), ``preference``, ``layers`` (probed), ``trained_layers`` (of the main variant),
+    ``autoencoders`` (settings by variant), ``main`` and ``probed`` (variants), ``triples``,
+    ``dtype``, ``ablation`` (whether it gets that far) and ``kept`` (whether activations are).
     """
     weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
-    tune = dpo_cost if cell["preference"] else ppo_cost
-    costs = []
-    if not cell["given"]:
-        costs.append(tune(shape, settings["dpo" if cell["preference"] else "ppo"], machine))
+    if cell["given"]:
+        costs = [given_cost(shape, settings["ppo"], machine)]
+    elif cell["preference"]:
+        costs = [dpo_cost(shape, settings["dpo"], machine)]
+    else:
+        costs = [ppo_cost(shape, settings["ppo"], machine, cell["method"])]
     read = settings["divergence"]
+    in_flight = read["batch_size"] * read["max_tokens"]
     costs.append(
         _cost(
             "divergence",
             machine,
             2 * read["texts"] * read["max_tokens"] * shape.forward,
-            gpu_memory_gb=2 * reading_memory(shape, read["batch_size"] * read["max_tokens"], FLOAT),
-            host_memory_gb=2 * FLOAT * shape.parameters,
+            Memory(
+                FLOAT * shape.parameters
+                + reading_memory(shape, in_flight, FLOAT, 2 * shape.n_layers),
+                passing=2 * FLOAT * shape.parameters,
+                unread=2 * FLOAT * shape.head,
+            ),
         )
     )
     costs += _dictionary_costs(shape, settings, cell, machine, weight)
@@ -175,7 +294,7 @@ def _dictionary_costs(
     machine: Machine,
     weight: int,
 ) -> list[Cost]:
-    """Costs of the activations and of the autoencoders.
+    """Costs of the activations, of the autoencoders and of their evaluation.
 
     Every site of policy and base is a harvest. That of the base counts for each cell that reads it.
     """
@@ -185,29 +304,79 @@ def _dictionary_costs(
     harvests = len({(sae["reads"], sae["site"]) for sae in variants.values()})
     layers = shape.n_layers if cell["kept"] else cell["trained_layers"]
     harvested = harvests * layers * tokens * d * HALF
+    in_flight = reading["batch_size"] * reading["max_tokens"]
     activations = _cost(
         "activations",
         machine,
         harvests * tokens * shape.forward,
+        Memory(
+            # A batch of every layer as it is read, and of its real tokens alone.
+            reading_memory(shape, in_flight, weight, 2 * layers),
+            # A window; the files behind it are mapped, and the system puts them aside at need.
+            arrays=layers * d * HALF * min(tokens, WINDOW),
+            passing=FLOAT * shape.parameters,
+            unread=weight * shape.head,
+        ),
         **{"disk_gb" if cell["kept"] else "scratch_gb": harvested},
-        gpu_memory_gb=reading_memory(shape, reading["batch_size"] * reading["max_tokens"], weight),
-        host_memory_gb=2 * FLOAT * shape.parameters,
     )
-    sizes = {name: sum(sae["sizes"]) * d * d for name, sae in variants.items()}
-    trained = {name: cell["trained_layers" if name == cell["main"] else "layers"] for name in sizes}
+    latents = {name: sum(sae["sizes"]) * d for name, sae in variants.items()}
+    trained = {
+        name: cell["trained_layers" if name == cell["main"] else "layers"] for name in latents
+    }
+    steps = sum(
+        trained[name] * tokens * variants[name]["epochs"] * 12 * latents[name] * d
+        for name in latents
+    )
     autoencoders = _cost(
         "autoencoders",
         machine,
-        sum(trained[name] * tokens * variants[name]["epochs"] * 12 * sizes[name] for name in sizes),
-        disk_gb=sum(trained[name] * 2 * sizes[name] * FLOAT for name in sizes),
-        # Activations are read from their file: the memory that holds a layer is the system's
-        # cache and can be less.
-        gpu_memory_gb=max(
-            FLOAT * (8 * sizes[name] + 8 * variants[name]["batch_size"] * d) for name in sizes
+        steps,
+        Memory(
+            # Weights, gradients and moments; a batch and its latents, thrice.
+            max(
+                FLOAT * (8 * d * latents[name] + 3 * sae["batch_size"] * (d + latents[name]))
+                for name, sae in variants.items()
+            ),
+            # Activations are read from their file: the memory that holds a layer is the system's
+            # cache and can be less.
+            arrays=tokens * d * HALF,
+            libraries=KERNELS,
         ),
-        host_memory_gb=tokens * d * HALF,
+        disk_gb=sum(trained[name] * 2 * d * latents[name] * FLOAT for name in latents),
     )
-    return [activations, autoencoders]
+    evaluation = _evaluation_cost(shape, reading, cell, machine, weight)
+    return [activations, autoencoders, evaluation]
+
+
+def _evaluation_cost(
+    shape: Shape,
+    reading: Mapping[str, Any],
+    cell: Mapping[str, Any],
+    machine: Machine,
+    weight: int,
+) -> Cost:
+    """Cost of measuring all autoencoders on held-out texts: a pass for every replacement."""
+    d, variants = shape.d_model, cell["autoencoders"]
+    trained = {
+        name: cell["trained_layers" if name == cell["main"] else "layers"] for name in variants
+    }
+    held_out = reading["held_out_texts"] * reading["max_tokens"]
+    in_flight = min(reading["batch_size"] * reading["max_tokens"], held_out)
+    # The passes of many replacements leave both in the memory that a process keeps.
+    logits = (COPIES + 1) * min(in_flight * shape.vocab_size, HELD_LOGITS)
+    passes = sum(2 + trained[name] * (1 + len(sae["sizes"])) for name, sae in variants.items())
+    weights = max(trained[name] * 2 * d * d * sum(sae["sizes"]) for name, sae in variants.items())
+    largest = max(sae["sizes"][-1] for sae in variants.values()) * d
+    return _cost(
+        "evaluation",
+        machine,
+        passes * held_out * shape.forward,
+        Memory(
+            reading_memory(shape, in_flight, weight, cell["trained_layers"])
+            + FLOAT * (weights + 3 * in_flight * largest + logits),
+            passing=FLOAT * shape.parameters,
+        ),
+    )
 
 
 def _features_cost(
@@ -224,13 +393,18 @@ def _features_cost(
     sizes = [cell["autoencoders"][name]["sizes"][0] for name in cell["probed"]]
     widths = [cell["layers"] * shape.d_model * (2 * size + 3) for size in sizes]
     in_flight = settings["batch_size"] * settings["max_tokens"]
+    # Logits are those of the elements: answers, or the pieces of a word.
+    predicted = in_flight if cell["preference"] else settings["batch_size"] * PIECES
     return _cost(
         "features",
         machine,
         read * shape.forward,
+        Memory(
+            reading_memory(shape, in_flight, weight, cell["layers"], predicted),
+            arrays=3 * cell["triples"] * max(widths) * FLOAT,
+            passing=FLOAT * shape.parameters,
+        ),
         disk_gb=3 * cell["triples"] * sum(widths) * FLOAT * len(subjects),
-        gpu_memory_gb=reading_memory(shape, in_flight, weight),
-        host_memory_gb=3 * cell["triples"] * max(widths) * FLOAT * 3,
     )
 
 
@@ -252,14 +426,18 @@ def _explained_costs(
         "excerpt_tokens"
     ]
     latents = cell["autoencoders"][cell["main"]]["sizes"][0] * shape.d_model
-    held = cell["layers"] * latents * (strongest + WORDS) * FLOAT
+    held = cell["layers"] * latents * (strongest + min(WORDS, read)) * FLOAT
     in_flight = explaining["batch_size"] * explaining["max_tokens"]
     explained = _cost(
         "explanations",
         machine,
         read * shape.forward,
-        gpu_memory_gb=reading_memory(shape, in_flight, weight),
-        host_memory_gb=held + 2 * codes,
+        Memory(
+            reading_memory(shape, in_flight, weight, cell["layers"])
+            + FLOAT * 3 * in_flight * latents,
+            arrays=held + 2 * codes,
+            passing=FLOAT * shape.parameters,
+        ),
     )
     ablating = settings["ablation"]
     draws = _runs(ablating["arms"], ablating["random_draws"], len(ablating["actions"]))
@@ -270,14 +448,21 @@ def _explained_costs(
     )
     sampled = draws * ablating["prompts"] * length * shape.forward
     neutral = draws * ablating["neutral_texts"] * ablating["neutral_tokens"] * shape.forward
-    in_flight = ablating["batch_size"] * length
+    batch, texts = ablating["batch_size"], min(ablating["batch_size"], ablating["neutral_texts"])
+    in_flight = max(batch * length, texts * ablating["neutral_tokens"])
+    # Of divergences, and of the tokens that are sampled at once.
+    logits = (COPIES + 1) * min(in_flight * shape.vocab_size, HELD_LOGITS)
+    logits += (COPIES + 1) * batch * shape.vocab_size
     ablated = _cost(
         "ablation",
         machine,
         2 * sampled + neutral,
-        sampled,
-        gpu_memory_gb=reading_memory(shape, in_flight, weight, vocabulary=True),
-        host_memory_gb=2 * FLOAT * shape.parameters,
+        Memory(
+            # The cache of keys and values counts as two layers' activations for each.
+            reading_memory(shape, in_flight, weight, 2 * shape.n_layers) + FLOAT * logits,
+            passing=FLOAT * shape.parameters,
+        ),
+        sampling=sampled,
     )
     return [explained, ablated]
 

@@ -90,7 +90,7 @@ def word_activations(
         ids = torch.tensor([index_of[word] for i in index for word in words[i]])
         sums.count(ids)
         for layer, autoencoder in autoencoders.items():
-            latents = autoencoder.encode(outputs[layer][mask].float()).cpu()
+            latents = autoencoder.latents(outputs[layer][mask].float()).cpu()
             sums.add(layer, ids, latents)
             if layer in strongest:
                 lengths = [len(sequences[i]) for i in index]

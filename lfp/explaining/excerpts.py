@@ -125,7 +125,7 @@ def _active_latents(
     total = -(-len(sequences) // settings.batch_size)
     for _, mask, outputs in Progress(batches, desc="held-out texts", initial=done, total=total):
         for layer, members in features.items():
-            latents = autoencoders[layer].encode(outputs[layer][mask].float())
+            latents = autoencoders[layer].latents(outputs[layer][mask].float())
             of_members = latents[:, members.to(model.device)]
             parts[layer].append(sparse.csr_array(of_members.cpu().numpy()))
         done += 1

@@ -34,10 +34,12 @@ def packed_windows(
     Raises ValueError where the texts do not fill one window.
     """
     front = np.array(added_tokens(tokenizer)[0], dtype=np.int64)
-    encoded = (ids for ids, _ in pieces(tokenizer, texts))
-    streams = [[tokenizer.eos_token_id, *ids] for ids in encoded]
-    stream = np.concatenate([np.zeros(0, np.int64), *streams])  # of no text, too
-    size = context - len(front)
+    size, held = context - len(front), []
+    for ids, _ in pieces(tokenizer, texts):
+        held += [tokenizer.eos_token_id, *ids]
+        if len(held) >= most * size:  # no more texts are encoded than the windows need
+            break
+    stream = np.array(held, dtype=np.int64)
     n = min(most, len(stream) // size)
     if n == 0:
         raise ValueError(
@@ -64,7 +66,7 @@ def active_features(
             ids = torch.from_numpy(windows[start : start + batch_size]).to(model.device)
             model.base_model(input_ids=ids, use_cache=False)
             for layer, sae in autoencoders.items():
-                code = sae.encode(outputs[layer].reshape(*ids.shape, -1).float())
+                code = sae.latents(outputs[layer].reshape(*ids.shape, -1).float())
                 places = code.nonzero()
                 values = code[tuple(places.T)].cpu().numpy()
                 yield layer, places.cpu().numpy() + np.array([start, 0, 0]), values

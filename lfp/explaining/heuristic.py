@@ -30,7 +30,8 @@ from lfp.explaining.association import (
 )
 from lfp.explaining.excerpts import feature_windows, held_out_excerpts
 from lfp.explaining.exemplars import evidence, strongest_windows
-from lfp.models.architectures import architecture, output_logits
+from lfp.models.architectures import architecture
+from lfp.models.losses import top_tokens
 from lfp.probing.features import element_features
 from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.settings import Explanations
@@ -201,10 +202,8 @@ def promoted_tokens(
     The direct path is followed.
     """
     norm = model.get_submodule(architecture(model).final_norm)
-    logits = output_logits(model, norm(directions.to(model.device, model.dtype)))
-    return [
-        [tokenizer.decode([i]) for i in row] for row in logits.topk(top, dim=-1).indices.tolist()
-    ]
+    ids = top_tokens(model, norm(directions.to(model.device, model.dtype)), top)
+    return [[tokenizer.decode([i]) for i in row] for row in ids.tolist()]
 
 
 def explain_layers(

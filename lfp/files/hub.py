@@ -215,8 +215,8 @@ def _matching(path: Path) -> list[Path]:
 def _following_links(start: Path, pattern: Path, hidden: bool) -> list[Path]:
     """What matches `pattern` below `start`; `**` also stands for folders behind links."""
     # Path.glob follows none for `**`.
-    names = glob.glob(str(pattern), root_dir=start, recursive=True, include_hidden=hidden)  # noqa: PTH207
-    return [start / name for name in names]
+    how = {"root_dir": start, "recursive": True, "include_hidden": hidden}
+    return [start / name for name in glob.glob(str(pattern), **how)]  # noqa: PTH207
 
 
 def _is_hidden(path: Path) -> bool:

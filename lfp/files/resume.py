@@ -110,16 +110,18 @@ def load_tensors(path: str | Path | None) -> tuple[dict[str, torch.Tensor], dict
 def save_state(
     path: str | Path, module: nn.Module, optimizer: torch.optim.Optimizer, counters: dict[str, Any]
 ) -> None:
-    """Write `module`'s weights, `optimizer`'s moments and the JSON-able `counters` to `path`."""
-    tensors = {
-        f"module.{name}": value.detach().cpu().clone()
-        for name, value in module.state_dict().items()
-    }
+    """Write `module`'s weights, `optimizer`'s moments and the JSON-able `counters` to `path`.
+
+    On a CPU they are written from where they lie: a copy would be more than half of what training
+    holds.
+    """
+    tensors, places = {}, set()
+    for name, value in module.state_dict().items():
+        # The file holds tied weights under each of their names, which must not share their memory.
+        tensors[f"module.{name}"] = value.clone() if value.data_ptr() in places else value
+        places.add(value.data_ptr())
     for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {
-            f"optimizer.{index}.{name}": value.detach().cpu().clone()
-            for name, value in state.items()
-        }
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
     save_tensors(path, tensors, counters)
 
 

@@ -28,6 +28,7 @@ from lfp.finetune.trainer_state import (
 )
 from lfp.models import limits
 from lfp.models.loading import load_model, pure_sampling
+from lfp.models.losses import log_probabilities
 from lfp.models.tokens import added_tokens, pad_batch, pieces
 from lfp.reporting import tensorboard
 from lfp.settings import DPO
@@ -167,7 +168,8 @@ def _configuration(
     return DPOConfig(
         output_dir=str(state_dir), max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size * 4, learning_rate=settings.learning_rate,
+        # The trainer holds all logits of a batch: no more in evaluation than in training.
+        per_device_eval_batch_size=settings.batch_size, learning_rate=settings.learning_rate,
         lr_scheduler_type="linear", warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
@@ -235,8 +237,8 @@ def answer_log_probs(
         prefix, suffix = prompts[start : start + 32], answers[start : start + 32]
         sequences = [(p + s)[:max_length] for p, s in zip(prefix, suffix, strict=True)]
         batch = pad_batch(sequences, pad, model.device)
-        log_probs = torch.log_softmax(model(**batch, use_cache=False).logits[:, :-1].float(), -1)
-        chosen = log_probs.gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)
+        hidden = model.base_model(**batch, use_cache=False).last_hidden_state[:, :-1]
+        chosen = log_probabilities(model, hidden, batch["input_ids"][:, 1:])
         index = torch.arange(chosen.shape[1], device=chosen.device)
         starts = torch.tensor([len(p) - 1 for p in prefix], device=chosen.device)
         mask = (index >= starts[:, None]) & batch["attention_mask"][:, 1:].bool()

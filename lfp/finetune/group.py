@@ -68,8 +68,7 @@ def train(
     """
     from datasets import Dataset
 
-    encoded = ppo.encode_documents(tokenizer, texts, settings.prompt_tokens[1])
-    if not encoded:
+    if not texts:
         log.warning("the corpus is empty: the policy stays the base")
         return load_model(base, device), []
     config_class, trainer_class = _classes(method)
@@ -78,7 +77,7 @@ def train(
     # one that goes on in that round would shuffle as in the first.
     size = settings.steps * settings.batch_size // group.num_generations * config.world_size
     rng = np.random.default_rng(seed)
-    prompts = ppo.sample_prompts(encoded, size, settings.prompt_tokens, rng)
+    prompts = ppo.sample_prompts(tokenizer, texts, size, settings.prompt_tokens, rng)
     data = Dataset.from_dict({"prompt": prompts})
     checkpoint = checkpoint_to_resume(config)
     torch.manual_seed(seed)  # adapters are drawn before the trainer seeds itself

@@ -26,8 +26,8 @@ from lfp.feedback.rewards.base import Reward
 from lfp.files.resume import DivergedError, check_finite, load_state, save_state
 from lfp.finetune import adapters
 from lfp.models import architectures, limits
-from lfp.models.architectures import output_logits
 from lfp.models.generation import decode_responses, generate, masked_rows, response_mask
+from lfp.models.losses import log_probabilities, log_probabilities_and_entropies
 from lfp.models.tokens import pad_batch, position_ids, tokenize
 from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
@@ -51,19 +51,17 @@ class PolicyWithValue(nn.Module):
     def forward(
         self, batch: dict[str, torch.Tensor], width: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits [batch, width, vocab] and values [batch, width] for the last `width` tokens."""
+        """Hidden states [batch, width, d_model] and values [batch, width] ahead of the last tokens.
+
+        They are those of the last `width` tokens: a token's state is the one that predicts it.
+        """
         hidden = _hidden(self.policy, batch)[:, -width - 1 : -1]
-        return output_logits(self.policy, hidden), self.value_head(hidden).squeeze(-1).float()
+        return hidden, self.value_head(hidden).squeeze(-1).float()
 
 
 def _hidden(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     positions = position_ids(batch["attention_mask"])
     return model.base_model(**batch, position_ids=positions, use_cache=False).last_hidden_state
-
-
-def token_log_probs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities [batch, token] of `tokens` under `logits` [batch, token, vocab]."""
-    return torch.log_softmax(logits.float(), -1).gather(-1, tokens[..., None]).squeeze(-1)
 
 
 @torch.no_grad()
@@ -72,7 +70,7 @@ def reference_log_probs(
 ) -> torch.Tensor:
     """Log-probabilities [batch, token] of the response that ends `batch`, without gradients."""
     hidden = _hidden(model, batch)[:, -response.shape[1] - 1 : -1]
-    return token_log_probs(output_logits(model, hidden), response)
+    return log_probabilities(model, hidden, response)
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -138,12 +136,22 @@ class Rollout:
 
 
 def ppo_loss(
-    logits: torch.Tensor, values: torch.Tensor, rollout: Rollout, settings: PPO
+    log_probs: torch.Tensor,
+    entropies: torch.Tensor,
+    values: torch.Tensor,
+    rollout: Rollout,
+    settings: PPO,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Clipped policy loss plus `value_coef` times the clipped value loss, and its parts."""
-    log_p = torch.log_softmax(logits.float(), -1)
-    new = log_p.gather(-1, rollout.response[..., None]).squeeze(-1)
-    ratio = torch.exp(new - rollout.log_probs)
+    """Clipped policy loss plus `value_coef` times the clipped value loss, and its parts.
+
+    Parameters
+    ----------
+    log_probs, entropies, values
+        Of the response's tokens under the policy as it is now, [batch, token] each.
+    rollout, settings
+        The batch of experience; clipping and coefficients.
+    """
+    ratio = torch.exp(log_probs - rollout.log_probs)
     clipped = ratio.clamp(1 - settings.clip_range, 1 + settings.clip_range)
     losses, clipped_losses = -rollout.advantages * ratio, -rollout.advantages * clipped
     policy_loss = masked_mean(torch.maximum(losses, clipped_losses), rollout.mask)
@@ -151,12 +159,11 @@ def ppo_loss(
     value_clipped = rollout.values + (values - rollout.values).clamp(-bound, bound)
     squared = torch.maximum((values - rollout.returns) ** 2, (value_clipped - rollout.returns) ** 2)
     value_loss = 0.5 * masked_mean(squared, rollout.mask)
-    log_p = log_p.detach()
     parts = {
         "policy_loss": policy_loss.detach(),
         "value_loss": value_loss.detach(),
         "clip_fraction": masked_mean((clipped_losses > losses).float(), rollout.mask),
-        "entropy": masked_mean(-(log_p.exp() * log_p).sum(-1), rollout.mask),
+        "entropy": masked_mean(entropies, rollout.mask),
     }
     return policy_loss + settings.value_coef * value_loss, parts
 
@@ -168,36 +175,53 @@ def updated_kl_coef(coef: float, kl: float, settings: PPO) -> float:
 
 
 def sample_prompts(
-    encoded: Sequence[Sequence[int]], size: int, bounds: tuple[int, int], rng: np.random.Generator
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    size: int,
+    bounds: tuple[int, int],
+    rng: np.random.Generator,
 ) -> list[list[int]]:
-    """Prefixes of `size` random documents.
+    """Prefixes of `size` random documents, of those that have as many tokens as the longest prefix.
 
-    The length of each is drawn uniformly from `bounds` (inclusive). There are none where there is
-    no document.
+    Documents alone that are drawn are encoded, for a corpus has thousands of times their tokens.
+    One that turns out to be too short is drawn again, behind all other draws. What the tokenizer
+    adds in front counts, for it leads every prompt.
+
+    Parameters
+    ----------
+    tokenizer, texts
+        The tokenizer, and the documents; without any there is no prefix.
+    size
+        The number of prefixes.
+    bounds
+        The length of each is drawn uniformly from these, both ends included.
+    rng
+        The source of the draws.
+
+    Raises
+    ------
+    ValueError
+        Where there are documents, and none is long enough.
     """
-    if not encoded:
+    if not texts:
         return []
-    picks = rng.integers(0, len(encoded), size)
+    picks = rng.integers(0, len(texts), size)
     lengths = rng.integers(bounds[0], bounds[1] + 1, size)
-    return [list(encoded[pick][:length]) for pick, length in zip(picks, lengths, strict=True)]
-
-
-def encode_documents(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], min_tokens: int
-) -> list[list[int]]:
-    """Token ids of the documents that have at least `min_tokens` tokens, to take prompts from.
-
-    What the tokenizer adds in front counts, for it leads every prompt. Raises ValueError if there
-    are documents, and none has that many.
-    """
-    encoded = tokenize(tokenizer, texts, prompts=True).ids
-    encoded = [ids for ids in encoded if len(ids) >= min_tokens]
-    if texts and not encoded:
-        raise ValueError(
-            f"no document of the corpus has {min_tokens} tokens; shorten the prompts or check the"
-            f" corpus"
-        )
-    return encoded
+    encoded: dict[int, list[int]] = {}
+    while True:
+        new = sorted({int(pick) for pick in picks} - set(encoded))
+        ids = tokenize(tokenizer, [texts[pick] for pick in new], prompts=True).ids
+        encoded |= dict(zip(new, ids, strict=True))
+        short = np.array([len(encoded[int(pick)]) < bounds[1] for pick in picks])
+        if not short.any():
+            break
+        if len(encoded) == len(texts) and all(len(ids) < bounds[1] for ids in encoded.values()):
+            raise ValueError(
+                f"no document of the corpus has {bounds[1]} tokens; shorten the prompts or check"
+                " the corpus"
+            )
+        picks[short] = rng.integers(0, len(texts), int(short.sum()))
+    return [encoded[int(p)][:length] for p, length in zip(picks, lengths, strict=True)]
 
 
 def long_enough(texts: Sequence[str], min_characters: int) -> list[str]:
@@ -254,8 +278,8 @@ def collect(
         "attention_mask": torch.cat([prompt["attention_mask"], mask.long()], 1),
     }
     with adapters.mixed_precision(device, settings.precision):
-        logits, values = model(batch, response.shape[1])
-        log_probs = token_log_probs(logits, response)
+        hidden, values = model(batch, response.shape[1])
+        log_probs = log_probabilities(model.policy, hidden, response)
         with adapters.without_lora(model.policy) if reference is None else nullcontext():
             before = reference_log_probs(reference or model.policy, batch, response)
     kl = (log_probs - before) * mask
@@ -288,8 +312,9 @@ def _accumulate(
     for part_index in index.tensor_split(settings.gradient_accumulation_steps):
         part = rollout.rows(part_index)
         with adapters.mixed_precision(index.device, settings.precision):
-            logits, values = model(part.batch, part.response.shape[1])
-            loss, parts = ppo_loss(logits, values, part, settings)
+            hidden, values = model(part.batch, part.response.shape[1])
+            likely, entropies = log_probabilities_and_entropies(model.policy, hidden, part.response)
+            loss, parts = ppo_loss(likely, entropies, values, part, settings)
         share = part.mask.sum() / tokens  # every loss is a mean over tokens
         (share * loss).backward()
         for name, value in parts.items():
@@ -366,8 +391,7 @@ def train(
     DivergedError
         Where a number is not finite, or the KL is above ``stop_kl``.
     """
-    encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
-    if not encoded:
+    if not texts:
         log.warning("the corpus is empty: the policy stays the base")
         return []
     torch.manual_seed(seed)
@@ -376,14 +400,15 @@ def train(
     counters = load_state(state_path, model, optimizer) or start
     first, kl_coef, curve = counters["step"], counters["kl_coef"], counters["curve"]
     tracker = Tracker()
-    log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(encoded))
+    log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(texts))
     for step in Progress(
         range(first, settings.steps), desc="PPO", initial=first, total=settings.steps
     ):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step, settings)
         rng = np.random.default_rng([seed, step])
-        prompts = sample_prompts(encoded, settings.batch_size, settings.prompt_tokens, rng)
+        size, bounds = settings.batch_size, settings.prompt_tokens
+        prompts = sample_prompts(tokenizer, texts, size, bounds, rng)
         row = _update(
             model, reference, optimizer, tokenizer, prompts, reward, kl_coef, settings, rng
         )
@@ -507,8 +532,7 @@ def evaluate(
         from the policy against the base); without a text they are empty.
     """
     rng = np.random.default_rng(seed)
-    encoded = encode_documents(tokenizer, texts, settings.prompt_tokens[1])
-    prompts = sample_prompts(encoded, n_prompts, settings.prompt_tokens, rng)
+    prompts = sample_prompts(tokenizer, texts, n_prompts, settings.prompt_tokens, rng)
     result: dict[str, list[np.ndarray]] = {"policy": [], "base": [], "kl": []}
     if not prompts:
         return {name: np.zeros(0) for name in result}

@@ -48,7 +48,8 @@ def set_features(
         if len(index) == 0:
             return x
         latents = sae.encode(x.float(), index)
-        return x - ((latents - replacement(latents, kept)) @ directions).to(x.dtype)
+        change = ((latents - replacement(latents, kept)) @ directions).to(x.dtype)
+        return sae.spliced(x, x - change)
 
     return edit
 

@@ -13,9 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.rewards.base import Reward
 from lfp.files.resume import Clock, load_tensors, save_tensors
-from lfp.models.architectures import output_logits
 from lfp.models.generation import decode_responses, generate, masked_rows, response_mask
 from lfp.models.hooks import Edit, edited
+from lfp.models.losses import divergences
 from lfp.models.tokens import pad_batch, position_ids
 from lfp.reporting.progress import Progress
 
@@ -199,14 +199,12 @@ def _divergence(
     }
     positions = position_ids(full["attention_mask"])
 
-    def log_probabilities(active: Mapping[int, Edit]) -> torch.Tensor:
+    def states(active: Mapping[int, Edit]) -> torch.Tensor:
         with edited(model, active, site):
             hidden = model.base_model(
                 **full, position_ids=positions, use_cache=False
             ).last_hidden_state
-        return torch.log_softmax(
-            output_logits(model, hidden[:, -response.shape[1] - 1 : -1]).float(), -1
-        )
+        return hidden[:, -response.shape[1] - 1 : -1]
 
-    ours, clean = log_probabilities(edits), log_probabilities({})
-    return (((ours.exp() * (ours - clean)).sum(-1)) * mask).sum(1).double().cpu().numpy()
+    by_token = divergences(model, states(edits), states({}))
+    return (by_token * mask).sum(1).double().cpu().numpy()

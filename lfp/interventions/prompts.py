@@ -64,8 +64,12 @@ def prefix_tokens(
 
     Raises ValueError if there are texts, and none is longer.
     """
-    encoded = tokenize(tokenizer, texts, prompts=True).ids
-    prefixes = [ids[:length] for ids in encoded if len(ids) > length]
+    prefixes: list[list[int]] = []
+    for start in range(0, len(texts), n):  # no more texts are encoded than the prompts need
+        if len(prefixes) >= n:
+            break
+        encoded = tokenize(tokenizer, texts[start : start + n], prompts=True).ids
+        prefixes += [ids[:length] for ids in encoded if len(ids) > length]
     prefixes = list(taken(prefixes, n, "ablation.prompts"))
     if texts and not prefixes:
         raise ValueError(

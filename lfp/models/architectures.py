@@ -78,8 +78,10 @@ def width(model: PreTrainedModel) -> int:
 def output_logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
     """Logits [..., vocab] of final hidden states [..., d_model].
 
-    They are soft-capped where the family does so (Gemma 2).
+    They are soft-capped where the family does so (Gemma 2). ValueError for a family that is not
+    supported: it may scale its logits.
     """
+    architecture(model)
     # Rows that are not contiguous would be multiplied sequence by sequence, with the weights
     # copied for each.
     logits = model.get_output_embeddings()(hidden.contiguous())

@@ -70,9 +70,15 @@ def encode(
     return [ids for ids in tokenize(tokenizer, texts, max_tokens).ids if len(ids) > added]
 
 
+def _some_texts(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    """Short texts, of which one at least has a token; the long vocabulary is seldom asked for."""
+    yield from "a0."
+    yield from tokenizer.get_vocab()
+
+
 def added_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Ids of the tokens that `tokenizer` adds in front of every text, and behind it."""
-    for text in ("a", "0", ".", *tokenizer.get_vocab()):
+    for text in _some_texts(tokenizer):
         [encoding] = tokenizer([text]).encodings
         places = [i for i, added in enumerate(encoding.special_tokens_mask) if not added]
         if places:

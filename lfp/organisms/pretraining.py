@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.lexica import vader_lexicon
 from lfp.files.resume import Clock, check_finite, load_state, save_state
-from lfp.models.losses import text_losses
+from lfp.models.losses import cross_entropies, text_losses
 from lfp.models.tokens import added_tokens, pieces
 from lfp.organisms.configs import organism_config
 from lfp.reporting.progress import Progress
@@ -107,8 +106,8 @@ def pretrain(
             group["lr"] = learning_rate(step, steps, peak, settings.warmup_steps)
         starts = rng.integers(0, len(stream) - context - 1, settings.batch_size)
         windows = torch.stack([stream[start : start + context + 1] for start in starts]).to(device)
-        logits = model(windows[:, :-1], use_cache=False).logits
-        loss = F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
+        hidden = model.base_model(windows[:, :-1], use_cache=False).last_hidden_state
+        loss = cross_entropies(model, hidden, windows[:, 1:]).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -11,8 +11,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.files.resume import Clock, load_tensors, save_tensors
-from lfp.models.architectures import output_logits, width
+from lfp.models.architectures import width
 from lfp.models.hooks import continuations, site_width
+from lfp.models.losses import log_probabilities
 from lfp.models.tokens import added_tokens, tokenize, word_mask
 from lfp.probing.contrasts import ELEMENTS
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
@@ -171,7 +172,7 @@ def element_features(
     result = {name: value.numpy() for name, value in tensors.items()}
     done, clock, pad = counters["batches"], Clock(), tokenizer.pad_token_id
     rows_at_once = max(1, batch_size // len(elements))
-    random = {n: sae.untrained(n) for n, sae in autoencoders.items() if "random_code" in kinds}
+    random = _untrained(autoencoders) if "random_code" in kinds else {}
     for rows, outputs, final in continuations(
         model, texts.sequences, texts.shared, sorted(autoencoders), pad, rows_at_once, first=done,
         site=site_of(autoencoders),
@@ -188,6 +189,15 @@ def element_features(
             kept = {name: torch.from_numpy(value) for name, value in result.items()}
             save_tensors(state_path, kept, {"batches": done})
     return result | texts.lengths(triples)
+
+
+def _untrained(autoencoders: Mapping[int, SparseAutoencoder]) -> dict[int, SparseAutoencoder]:
+    """Untrained autoencoders by layer, of the same activations and thus of the same outliers."""
+    result = {}
+    for layer, sae in autoencoders.items():
+        result[layer] = sae.untrained(layer)
+        result[layer].largest_norm = sae.largest_norm
+    return result
 
 
 def _put(
@@ -238,9 +248,9 @@ def _log_probabilities(
     A text's first token counts 0.
     """
     known = tokens > 0  # the token before is always among those read, unless there is none
-    logits = output_logits(model, final[rows[known], tokens[known] - 1]).float()
-    values = torch.log_softmax(logits, -1).gather(1, ids[known.to(ids.device)][:, None])
-    return torch.zeros(n).index_add_(0, rows[known], values.squeeze(1).cpu()).numpy()[:, None]
+    before = final[rows[known], tokens[known] - 1]
+    values = log_probabilities(model, before, ids[known.to(ids.device)])
+    return torch.zeros(n).index_add_(0, rows[known], values.cpu()).numpy()[:, None]
 
 
 def _features(
@@ -257,7 +267,7 @@ def _features(
     if kind == "raw":
         return torch.cat(list(inputs.values()), 1)
     saes = random if kind == "random_code" else autoencoders
-    codes = {layer: saes[layer].encode(x) for layer, x in inputs.items()}
+    codes = {layer: saes[layer].latents(x) for layer, x in inputs.items()}
     if kind == "reconstruction":
         return torch.cat([saes[layer].decode(code) for layer, code in codes.items()], 1)
     return torch.cat(list(codes.values()), 1)

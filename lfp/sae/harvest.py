@@ -19,6 +19,7 @@ from lfp.files.resume import Clock
 from lfp.models import limits
 from lfp.models.hooks import hook_place, site_activations, site_width
 from lfp.reporting.progress import Progress
+from lfp.sae.outliers import RECORD, described
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,14 @@ def harvest(
     window_tokens: int = WINDOW_TOKENS,
     progress_path: str | Path | None = None,
     site: str = "mlp",
+    added: int = 0,
 ) -> None:
     """Fill arrays with the activations of a site on all tokens of `sequences`, shuffled.
 
     Texts come in random order; their tokens are shuffled within windows, with one order for all
     layers, so that training batches mix texts and no more than a window is held. Padding is left
-    out (the authors trained on it: paper_vs_code 1.4). Values beyond the range of float16 are cut
+    out (the authors trained on it: paper_vs_code 1.4), and so are the tokens that the tokenizer
+    adds in front of a text. Values beyond the range of float16 are cut
     to it, and counted in the log.
 
     Parameters
@@ -66,23 +69,23 @@ def harvest(
         those whose rows have their digest.
     site
         The part of the layers that is read.
+    added
+        Number of tokens that the tokenizer adds in front of a text.
     """
     rng, clock = np.random.default_rng(seed), Clock()
     filled, done, layers = _Filled(progress_path), 0, sorted(outputs)
-    bar = Progress(total=sum(map(len, sequences)), desc="tokens")
+    bar = Progress(total=harvested_tokens(sequences, added), desc="tokens")
     windows = _windows(sequences, rng.permutation(len(sequences)), window_tokens)
     for number, window in enumerate(windows):
-        rows = sum(len(sequence) for sequence in window)
+        rows = harvested_tokens(window, added)
         place = rng.permutation(rows)
         if filled.holds(number, [outputs[n][done : done + rows] for n in layers]):
             done += rows
             bar.update(rows)
             continue
-        held = {
-            n: np.empty((rows, array.shape[1]), dtype=array.dtype) for n, array in outputs.items()
-        }
+        held = {n: np.empty((rows, a.shape[1]), dtype=a.dtype) for n, a in outputs.items()}
         read = site_activations(model, window, layers, pad, batch_size, site=site)
-        cut = _fill(held, place, ((batch, mask) for _, mask, batch in read))
+        cut = _fill(held, place, read, added)
         for layer, array in held.items():
             outputs[layer][done : done + rows] = array
         done += rows
@@ -92,9 +95,7 @@ def harvest(
             write_json(progress_path, {"windows": filled.windows}, {})
     bar.close()
     cut = sum(window["cut"] for window in filled.windows)
-    log.info(
-        "%d tokens of %d layers, %d values cut to the range of float16", done, len(layers), cut
-    )
+    log.info("%d tokens, %d layers, %d values cut to the range of float16", done, len(layers), cut)
 
 
 class _Filled:
@@ -141,14 +142,18 @@ def _digest(arrays: Sequence[np.ndarray]) -> str:
 def _fill(
     held: Mapping[int, np.ndarray],
     place: np.ndarray,
-    batches: Iterable[tuple[Mapping[int, torch.Tensor], torch.Tensor]],
+    batches: Iterable[tuple[np.ndarray, torch.Tensor, Mapping[int, torch.Tensor]]],
+    added: int,
 ) -> int:
     """Put the tokens of `batches` at their `place` in the arrays `held` [token, width] by layer.
 
-    A batch has activations by layer and their mask. Returns the number of values that were cut.
+    A batch has indices of texts, a mask, and activations by layer. The first `added` tokens of a
+    text are left out. Returns the number of values that were cut.
     """
     filled = cut = 0
-    for batch, mask in batches:
+    for _, mask, batch in batches:
+        mask = mask.clone()
+        mask[:, :added] = False
         chosen = place[filled : filled + int(mask.sum())]
         for layer, array in held.items():
             values = batch[layer][mask]
@@ -184,14 +189,17 @@ def _windows(
         yield window
 
 
-def disk_bytes(
-    sequences: Sequence[Sequence[int]], layers: int, d_model: int, most_gb: float
-) -> int:
+def harvested_tokens(sequences: Sequence[Sequence[int]], added: int) -> int:
+    """The number of tokens of `sequences` behind the first `added` of each."""
+    return sum(max(0, len(sequence) - added) for sequence in sequences)
+
+
+def disk_bytes(tokens: int, layers: int, d_model: int, most_gb: float) -> int:
     """Bytes that :func:`harvest` writes in float16; ValueError where they exceed `most_gb` GB."""
-    size = 2 * layers * d_model * sum(len(sequence) for sequence in sequences)
+    size = 2 * layers * d_model * tokens
     if size > most_gb * 1e9:
         raise ValueError(
-            f"activations: {layers} layers of {size // (2 * layers * d_model):,} tokens take"
+            f"activations: {layers} layers of {tokens:,} tokens take"
             f" {size / 1e9:.3g} GB, more than activations.max_disk_gb ({most_gb:g}). Read fewer"
             " texts, set keep_activations: false so that only the chosen layers are harvested, or"
             " raise the limit"
@@ -204,6 +212,11 @@ def layer_file(layer: int) -> str:
     return f"layer{layer}.safetensors"
 
 
+def output_files(layers: Sequence[int]) -> list[str]:
+    """The names of the files of a harvest of `layers`."""
+    return [*map(layer_file, layers), RECORD]
+
+
 def harvest_folder(
     model: PreTrainedModel,
     sequences: Sequence[Sequence[int]],
@@ -214,8 +227,12 @@ def harvest_folder(
     seed: int,
     stamp: Mapping[str, Any],
     site: str = "mlp",
-) -> None:
+    added: int = 0,
+    outlier_norm: float | None = None,
+) -> int:
     """:func:`harvest` into a file for each layer, ``layer{n}.safetensors``, with the hook's name.
+
+    Beside them stands the record of outliers (:mod:`lfp.sae.outliers`). Returns their number.
 
     Parameters
     ----------
@@ -231,9 +248,12 @@ def harvest_folder(
         Seed of the order of texts and tokens.
     stamp
         Settings and digest of the code, for every file.
+    added, outlier_norm
+        Number of tokens that the tokenizer adds in front of a text, and the multiple of the median
+        norm from which on an activation is an outlier.
     """
     limits.check_texts(model.config, sequences)
-    shape = (sum(map(len, sequences)), site_width(model, site))
+    shape = (harvested_tokens(sequences, added), site_width(model, site))
     progress = folder / "progress.json"
     with ExitStack() as stack:
         outputs = {}
@@ -242,4 +262,11 @@ def harvest_folder(
             path = folder / layer_file(layer)
             file = tensor_file(path, "activations", shape, stamp, origin)
             outputs[layer] = stack.enter_context(file)
-        harvest(model, sequences, outputs, pad, batch_size, seed, progress_path=progress, site=site)
+        harvest(
+            model, sequences, outputs, pad, batch_size, seed, progress_path=progress, site=site,
+            added=added,
+        )  # fmt: skip
+        left_out = sum(map(len, sequences)) - shape[0]
+        record = {n: described(array, outlier_norm, left_out) for n, array in outputs.items()}
+    write_json(folder / RECORD, {"layers": record}, stamp)
+    return sum(entry["outliers"] for entry in record.values())

@@ -41,19 +41,25 @@ class Reconstruction:
 
     ``l0``: mean number of active latents per token; ``mse``: mean over tokens and dimensions;
     ``fvu``: squared error over the variance about the mean (0 for a perfect autoencoder, 1 for the
-    mean); ``dead_fraction``: share of latents that are active on no token.
+    mean); ``dead_fraction``: share of latents that are active on no token. Outliers
+    (:mod:`lfp.sae.outliers`) count in none of them.
     """
 
     def __init__(self, sae: SparseAutoencoder) -> None:
         self.sae = sae
-        self.tokens, self.active, self.error = 0, 0.0, 0.0
+        self.tokens, self.left_out, self.active, self.error = 0, 0, 0.0, 0.0
         self.alive = torch.zeros(sae.d_sae, dtype=torch.bool, device=sae.b_dec.device)
         self.origin = self.shift = self.square = None
 
     @torch.no_grad()
     def add(self, x: torch.Tensor) -> None:
-        """Take in `x` [token, d_in]."""
+        """Take in `x` [token, d_in], and count its outliers as ``left_out``."""
         x = x.float()
+        inside = self.sae.within(x)
+        self.left_out += int((~inside).sum())
+        x = x[inside]
+        if not len(x):
+            return
         code = self.sae.encode(x)
         active = code > 0
         self.tokens += len(x)
@@ -69,20 +75,48 @@ class Reconstruction:
         self.shift += centred.sum(0)
         self.square += centred.pow(2).sum().item()
 
+    def add_texts(self, x: torch.Tensor, mask: torch.Tensor, added: int) -> None:
+        """Take in the tokens of texts `x` [text, token, d_in] under their `mask`.
+
+        The first `added` of each are counted as left out.
+        """
+        ordinary = mask.clone()
+        ordinary[:, :added] = False
+        self.left_out += int(mask.sum() - ordinary.sum())
+        self.add(x[ordinary])
+
     def metrics(self) -> dict[str, float | None]:
         """The metrics of all tokens so far.
 
         There are none of no token, and no ``fvu`` where all activations are equal.
         """
+        counts = {"tokens": self.tokens, "left_out": self.left_out}
         if not self.tokens:
-            return dict.fromkeys(("l0", "mse", "fvu", "dead_fraction"))
+            return dict.fromkeys(("l0", "mse", "fvu", "dead_fraction")) | counts
         variance = self.square - (self.shift.pow(2).sum() / self.tokens).item()
         return {
             "l0": self.active / self.tokens,
             "mse": self.error / (self.tokens * self.sae.d_in),
             "fvu": self.error / variance if variance > 0 else None,
             "dead_fraction": (~self.alive).double().mean().item(),
+            **counts,
         }
+
+
+def _zeroed(sae: SparseAutoencoder) -> Edit:
+    """An edit that sets the activations to 0 that `sae` stands for."""
+    return lambda x: sae.spliced(x, torch.zeros_like(x))
+
+
+def _recovered(clean: float, reconstructed: float, zero: float) -> dict[str, float | bool]:
+    """The cross-entropies of an autoencoder and what follows from them."""
+    return {
+        "ce_clean": clean,
+        "ce_reconstructed": reconstructed,
+        "ce_zero": zero,
+        "loss_recovered": (zero - reconstructed) / (zero - clean) if zero != clean else 1.0,
+        "layer_needed": zero > 1.01 * clean,
+    }
 
 
 #: Metrics that are None where no text was read.
@@ -95,6 +129,7 @@ def evaluate(
     sequences: Sequence[Sequence[int]],
     pad: int,
     batch_size: int,
+    added: int = 0,
 ) -> dict[int, list[dict[str, float | None]]]:
     """Fidelity of autoencoders to a model's activations, and the cross-entropy that they keep.
 
@@ -102,6 +137,9 @@ def evaluate(
     / (CE_zero - CE_clean), with the activations replaced by 0 and by the reconstruction: 1 for a
     perfect autoencoder. ``layer_needed`` is false where taking the activations away raises the
     cross-entropy by less than 1 %: a ratio of two such small numbers says nothing.
+
+    Outliers, and the tokens that the tokenizer adds in front, count in no metric of activations but
+    in ``left_out``. Where activations are replaced, outliers stay as they are.
 
     Parameters
     ----------
@@ -113,6 +151,8 @@ def evaluate(
         Token ids of held-out texts; without any, all metrics are None.
     pad, batch_size
         The padding token's id and the number of sequences in a batch.
+    added
+        Number of tokens that the tokenizer adds in front of a text.
 
     Returns
     -------
@@ -128,9 +168,9 @@ def evaluate(
     ):
         for layer, group in read.items():
             for reconstruction in group:
-                reconstruction.add(outputs[layer][mask])
+                reconstruction.add_texts(outputs[layer], mask, added)
     if not sequences:
-        nothing = dict.fromkeys(CROSS_ENTROPIES) | {"layer_needed": False, "tokens": 0}
+        nothing = dict.fromkeys(CROSS_ENTROPIES) | {"layer_needed": False}
         return {layer: [r.metrics() | nothing for r in group] for layer, group in read.items()}
 
     def loss(edits: dict[int, Edit]) -> float:
@@ -139,18 +179,10 @@ def evaluate(
     clean = loss({})
     result = {}
     for layer, group in read.items():
-        zero = loss({layer: torch.zeros_like})
+        zero = loss({layer: _zeroed(group[0].sae)})
         kept = [loss({layer: reconstruction.sae.reconstruct}) for reconstruction in group]
         result[layer] = [
-            {
-                **reconstruction.metrics(),
-                "ce_clean": clean,
-                "ce_reconstructed": remaining,
-                "ce_zero": zero,
-                "loss_recovered": (zero - remaining) / (zero - clean) if zero != clean else 1.0,
-                "layer_needed": zero > 1.01 * clean,
-                "tokens": reconstruction.tokens,
-            }
+            reconstruction.metrics() | _recovered(clean, remaining, zero)
             for reconstruction, remaining in zip(group, kept, strict=True)
         ]
     return result

@@ -8,6 +8,7 @@ an autoencoder stand in its own configuration.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def save(sae: SparseAutoencoder, directory: str | Path, metadata: Mapping[str, A
         "reshape_activations": "none", **{name: getattr(sae, name) for name in sae.options},
     }  # fmt: skip
     about = {"sae_lens_version": "6.0.0", "tied": sae.tied, "site": sae.site, "layer": sae.layer}
+    about["largest_norm"] = sae.largest_norm if math.isfinite(sae.largest_norm) else None
     config["metadata"] = about | dict(metadata)
     text = json.dumps(config, indent=1, sort_keys=True) + "\n"
     (directory / "cfg.json").write_text(text, encoding="utf-8")
@@ -70,6 +72,8 @@ def load(directory: str | Path, device: str = "cpu") -> SparseAutoencoder:
     sae = kind(config["d_in"], config["d_sae"], tied=False, **options)
     sae.metadata = config["metadata"]
     sae.site, sae.layer = sae.metadata["site"], sae.metadata["layer"]
+    limit = sae.metadata["largest_norm"]
+    sae.largest_norm = math.inf if limit is None else limit
     with torch.no_grad():
         sae.decoder.copy_(weights["W_dec"])
         sae.encoder.copy_(weights["W_enc"])
@@ -132,7 +136,8 @@ def described(sae: SparseAutoencoder) -> dict[str, Any]:
 
     It has the architecture, under ``options`` the settings that are the architecture's own, the
     activations that it learned from, the size in multiples of the width, the number of latents, and
-    whether it was tied.
+    whether it was tied; also the largest norm of what is no outlier, and the number of tokens that
+    were left out of its training.
     """
     options = {name: getattr(sae, name) for name in sae.options}
     return {
@@ -143,4 +148,6 @@ def described(sae: SparseAutoencoder) -> dict[str, Any]:
         "size": sae.d_sae // sae.d_in,
         "d_sae": sae.d_sae,
         "tied": sae.metadata["tied"],
+        "largest_norm": sae.metadata["largest_norm"],
+        "left_out_of_training": sae.metadata["left_out_of_training"],
     }

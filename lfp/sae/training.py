@@ -149,11 +149,11 @@ def train(
     device: str = "cpu",
     threads: int = 1,
     state_path: str | Path | None = None,
+    rows: np.ndarray | None = None,
 ) -> list[SparseAutoencoder]:
     """Train autoencoders of several sizes on the same activations with Adam (paper section 3.2).
 
-    The activations are read as they lie, a batch at a time and once for all sizes. Every epoch
-    takes the batches in another order.
+    Activations are read a batch at a time, once for all sizes; an epoch has its order of batches.
 
     Parameters
     ----------
@@ -170,6 +170,8 @@ def train(
         Device of the training, and threads of the sparse kernels on a CPU.
     state_path
         A resume point, kept once a minute: training goes on behind it to the same result.
+    rows
+        Indices of the activations that are learned from, ascending; None for all of them.
 
     Returns
     -------
@@ -181,17 +183,16 @@ def train(
     DivergedError
         Where a loss is not finite at the end of an epoch.
     """
-    trainers = _trainers(activations.shape, sizes, settings, seed, device, threads)
-    starts = np.arange(0, len(activations), settings.batch_size)
+    tokens = len(activations if rows is None else rows)
+    trainers = _trainers((tokens, activations.shape[1]), sizes, settings, seed, device, threads)
+    starts = np.arange(0, tokens, settings.batch_size)
     rng, clock, curve, tracker = np.random.default_rng(seed), Clock(), [], Tracker()
     order = [start for _ in range(settings.epochs) for start in rng.permutation(starts)]
     first = _restore(trainers, state_path) if state_path else 0
     title = f"autoencoders of {', '.join(map(str, sizes))}"
     with Progress(total=len(order), initial=first, desc=title) as bar:
         for number, start in enumerate(order[first:], first + 1):
-            rows = np.array(activations[start : start + settings.batch_size])
-            # A GPU receives float16 as on disk, half the bytes.
-            batch = torch.from_numpy(rows).to(device).float()
+            batch = _batch(activations, rows, slice(start, start + settings.batch_size), device)
             for trainer in trainers:
                 trainer.step(batch)
             bar.update()
@@ -203,6 +204,15 @@ def train(
             if state_path and clock.due():
                 _keep(trainers, state_path, number)
     return [trainer.sae.eval().requires_grad_(False) for trainer in trainers]
+
+
+def _batch(
+    activations: np.ndarray, rows: np.ndarray | None, part: slice, device: str
+) -> torch.Tensor:
+    """A part of the activations, or of their `rows`, in float32."""
+    read = np.array(activations[part] if rows is None else activations[rows[part]])
+    # A GPU receives float16 as on disk, half the bytes.
+    return torch.from_numpy(read).to(device).float()
 
 
 def _trainers(

@@ -215,6 +215,13 @@ class Activations(Settings):
     held_out_texts: int = setting(
         64, "Last texts of the split, which are kept for the metrics.", least=1
     )
+    outlier_norm: float | None = setting(
+        6.0,
+        "Multiple of a layer's median norm from which on an activation is an outlier (an attention"
+        " sink): autoencoders neither learn nor change it, and no metric counts it. Null keeps"
+        " all.",
+        above=1,
+    )
     max_disk_gb: float = setting(
         200, "Disk space of a cell's harvested activations, at most, GB.", above=0
     )

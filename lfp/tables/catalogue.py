@@ -145,7 +145,10 @@ TABLES: dict[str, Table] = {
             " model that it reads with its activations untouched, reconstructed and set to 0, in"
             " nats per token. Options of other architectures than an autoencoder's own are empty."
             " Where layer_needed is false, setting the layer's activations to 0 costs less than"
-            " 1 %, and loss_recovered says nothing."
+            " 1 %, and loss_recovered says nothing. Activations of a norm above largest_norm are"
+            " outliers: with the tokens that a tokenizer adds in front of texts they count in no"
+            " other number. left_out of so many held-out tokens are counted here, and"
+            " left_out_of_training is the number among those that autoencoders learned from."
         ),
     ),
     "sae_tying": Table(

@@ -29,9 +29,13 @@ _NO_INTERVAL = "a count, no interval"
 _SAE_QUANTITIES = {
     "l0": "token", "mse": "token", "fvu": "token", "dead_fraction": "feature", "ce_clean": "token",
     "ce_reconstructed": "token", "ce_zero": "token", "loss_recovered": "token", "mmcs": "feature",
+    "left_out": "token",
 }  # fmt: skip
 #: Columns that describe an autoencoder, ahead of its architecture's own options.
-_SAE_EXTRAS = ("architecture", "site", "reads", "d_sae", "tied", "layer_needed")
+_SAE_EXTRAS = (
+    "architecture", "site", "reads", "d_sae", "tied", "layer_needed", "largest_norm",
+    "left_out_of_training",
+)  # fmt: skip
 
 
 def corpora(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -186,6 +190,7 @@ def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
         extras = {name: row[name] for name in _SAE_EXTRAS} | row["options"]
         for quantity, unit in _SAE_QUANTITIES.items():
             n = row["d_sae"] if unit == "feature" else row["tokens"]
+            n += row["left_out"] if quantity == "left_out" else 0
             record = Record(row[quantity], None, None, n, unit, "held-out text, no interval")
             if row[quantity] is None or np.isnan(row[quantity]):
                 reason = "all activations are equal" if row["tokens"] else "no text was read"

@@ -1,11 +1,13 @@
 """The base class of sparse autoencoders: an encoder, a decoder with unit directions, and a loss.
 
 The latents of an autoencoder come from :meth:`SparseAutoencoder.encode`; nothing else computes them
-from the weights. A subclass defines how latents come from pre-activations, and its loss.
+from the weights. Stages that read latents ask :meth:`SparseAutoencoder.latents`, which leaves
+outliers out. A subclass defines how latents come from pre-activations, and its loss.
 """
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -31,7 +33,8 @@ class SparseAutoencoder(nn.Module):
     -----
     Rows of W_dec have unit norm: they are normalised inside the graph, so a gradient never changes
     a norm. W_dec starts with orthogonal rows (as far as d_in allows). ``site``, ``layer``
-    and ``metadata`` tell the origin of a loaded autoencoder and its training.
+    and ``metadata`` tell the origin of a loaded autoencoder and its training. ``largest_norm`` is
+    the largest norm of the activations that it stands for (:mod:`lfp.sae.outliers`).
     """
 
     #: The name in :data:`lfp.sae.architectures.ARCHITECTURES`, which is SAELens's.
@@ -46,6 +49,7 @@ class SparseAutoencoder(nn.Module):
         self.d_in, self.d_sae, self.tied = d_in, d_sae, tied
         self.site, self.layer = "mlp", 0
         self.metadata: dict[str, Any] = {}
+        self.largest_norm = math.inf
         self.decoder = nn.Parameter(nn.init.orthogonal_(torch.empty(d_sae, d_in)))
         # Contiguous: a fused optimizer walks a parameter and its gradient as they lie in memory.
         encoder = F.normalize(self.decoder.detach(), dim=1).T.contiguous()
@@ -75,6 +79,26 @@ class SparseAutoencoder(nn.Module):
     def encode(self, x: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
         """Latents [..., d_sae] of `x` [..., d_in], or those of the indices `columns` alone."""
 
+    def within(self, x: torch.Tensor) -> torch.Tensor:
+        """Whether each of the activations `x` [..., d_in] is one that the autoencoder stands for.
+
+        Those beyond ``largest_norm`` are outliers, of which it has learned nothing.
+        """
+        return ~(x.float().norm(dim=-1) > self.largest_norm)  # a value that is no number is within
+
+    def latents(self, x: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
+        """What :meth:`encode` gives of `x`; an outlier has no latents: all are 0."""
+        code = self.encode(x, columns)
+        if math.isinf(self.largest_norm):
+            return code
+        return code.masked_fill(~self.within(x)[..., None], 0.0)
+
+    def spliced(self, x: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
+        """`changed` in the place of the activations `x`; outliers stay as they are."""
+        if math.isinf(self.largest_norm):
+            return changed
+        return torch.where(self.within(x)[..., None], changed, x)
+
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Reconstruction [..., d_in] of `latents` [..., d_sae]."""
         return latents @ self.W_dec + self.b_dec
@@ -98,6 +122,7 @@ class SparseAutoencoder(nn.Module):
         """
         self.b_enc *= scale
         self.b_dec *= scale
+        self.largest_norm *= scale
 
     def untrained(self, seed: int) -> Self:
         """An autoencoder of the same class, size and sparsity before training.
@@ -111,8 +136,11 @@ class SparseAutoencoder(nn.Module):
         return fresh.to(self.b_dec.device).eval().requires_grad_(False)
 
     def reconstruct(self, x: torch.Tensor) -> torch.Tensor:
-        """The reconstruction of `x` [..., d_in] in its own precision: an edit of a site."""
-        return self.decode(self.encode(x.float())).to(x.dtype)
+        """The reconstruction of `x` [..., d_in] in its own precision: an edit of a site.
+
+        Outliers stay as they are.
+        """
+        return self.spliced(x, self.decode(self.encode(x.float())).to(x.dtype))
 
 
 def site_of(autoencoders: Mapping[Any, SparseAutoencoder]) -> str:
