@@ -156,7 +156,7 @@ def test_a_name_that_would_be_another_path_is_refused(name):
         "tasks": {"vader": {"method": "ppo", "corpus": "reviews"}},
         "cells": [{"model": name, "task": "vader"}],
     }  # fmt: skip
-    with pytest.raises(ConfigurationError, match="models"):
+    with pytest.raises(ConfigurationError, match="model"):
         Grid(config)
 
 
