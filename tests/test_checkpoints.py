@@ -128,6 +128,13 @@ def test_masks_of_older_releases_and_poolers_are_no_weights(tokenizer, tmp_path)
     load_model(take(source))
 
 
+def test_the_infinite_masks_of_checkpoints_in_half_precision_are_no_weights(source):
+    mask = {"gpt_neox.layers.0.attention.masked_bias": torch.tensor(-1e9).half()}  # as Pythia's
+    assert torch.isinf(*mask.values())
+    rewrite(source, lambda weights: {n: w.half() for n, w in weights.items()} | mask)
+    load_model(take(source))
+
+
 WRONG = {
     "missing": (
         lambda weights: {name: value for name, value in weights.items() if name != BIAS},

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -39,6 +40,8 @@ PREFIXES = ("module", "pretrained_model")
 INSERTED = (
     "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module",
 )  # fmt: skip
+#: Buffers of older releases that hold causal masks. In half precision -1e9 is minus infinity there.
+MASKS = re.compile(r"\.(attn|attention|attn\.attention)\.(masked_)?bias$")
 #: TRL's value head, which stands beside a language model and is no part of it.
 VALUE_HEAD = "v_head."
 #: Bits of the exponent, all of which are set in NaN and infinity, by safetensors' name of a type.
@@ -237,7 +240,7 @@ def check_finite(folder: str | Path, named: str | Path) -> None:
             header = json.loads(file.read(start - 8))
         for name, entry in header.items():
             kind, mask = EXPONENTS.get(entry.get("dtype"), ("", 0))
-            if name == "__metadata__" or not kind or 0 in entry["shape"]:
+            if name == "__metadata__" or not kind or 0 in entry["shape"] or MASKS.search(name):
                 continue
             values = np.memmap(
                 path, kind, "r", start + entry["data_offsets"][0], (int(np.prod(entry["shape"])),)

@@ -19,7 +19,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lfp.files.artefacts import readable
-from lfp.files.checkpoints import refuse_code
+from lfp.files.checkpoints import MASKS, refuse_code
 from lfp.files.hub import SourceError
 from lfp.files.provenance import ArtefactError
 from lfp.files.vocabularies import check_end, check_tokens
@@ -34,7 +34,7 @@ transformers_logging.disable_progress_bar()
 SAFE = {"local_files_only": True, "trust_remote_code": False}
 #: What checkpoints hold beside the weights of their class, and what changes none of its outputs:
 #: causal masks of older releases, and the pooler of an encoder whose classifier has none.
-_UNUSED = re.compile(r"\.(attn|attention|attn\.attention)\.(masked_)?bias$|\bpooler\.dense\.")
+_UNUSED = re.compile(rf"{MASKS.pattern}|\bpooler\.dense\.")
 
 
 def load_model(path: str | Path, device: str = "cpu", dtype: str = "float32") -> PreTrainedModel:
