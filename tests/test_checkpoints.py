@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lfp.files.checkpoints import INDEX, check_finite, plain_name, take_checkpoint
+from lfp.files.checkpoints import INDEX, check_values, plain_name, take_checkpoint
 from lfp.files.hub import SourceError
 from lfp.files.provenance import ArtefactError
 from lfp.models.loading import check_weights, load_model, load_tokenizer, save_model
@@ -184,13 +184,13 @@ def test_values_that_are_not_finite_are_named(value, dtype, tmp_path):
     fine = torch.tensor([0.0, largest, -largest, torch.finfo(dtype).tiny], dtype=dtype)
     weights = {"fine": fine, "empty": torch.zeros(0, dtype=dtype), "whole": torch.tensor([7])}
     save_file(weights, tmp_path / "model.safetensors", {"dtype": "F32"})
-    check_finite(tmp_path, "m")
+    check_values(tmp_path, "m")
     wrong = torch.tensor([0.0, value, 1.0], dtype=dtype)
     save_file(weights | {"wrong": wrong}, tmp_path / "model.safetensors")
     with pytest.raises(
         SourceError, match="m: 1 of 3 values of the tensor wrong are NaN or infinite"
     ):
-        check_finite(tmp_path, "m")
+        check_values(tmp_path, "m")
 
 
 def test_a_copy_with_values_that_are_not_finite_is_refused(source):
@@ -213,6 +213,43 @@ def test_a_language_model_is_no_classifier(source):
     configure(source, architectures=None)
     with pytest.raises(SourceError, match=r"the weights lack score\.weight"):
         take(source, classifier=True)
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "gptq", "one that transformers does not know"])
+def test_quantised_weights_are_refused_by_name(method, source):
+    configure(source, quantization_config={"quant_method": method, "bits": 4})
+    with pytest.raises(SourceError, match=rf"config\.json: .*quantised .*{method}"):
+        take(source)
+
+
+def test_integers_are_no_weights(source):
+    name = BIAS.replace("bias", "weight")
+    rewrite(source, lambda weights: weights | {name: (weights[name] * 100).to(torch.int8)})
+    with pytest.raises(SourceError, match=rf"the tensor {name} has integers \(I8\) for weights"):
+        take(source)
+
+
+def test_the_attention_that_a_checkpoint_asks_for_does_not_count(source):
+    configure(source, attn_implementation="flash_attention_2")
+    load_model(take(source))
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"]
+)
+def test_pointers_of_git_lfs_are_named(name, source):
+    (source / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4\n")
+    with pytest.raises(SourceError, match=rf"{source / name} is .*run `git lfs pull` there"):
+        take(source)
+
+
+def test_values_of_other_types_are_named(source):
+    configure(source, vocab_size="600")
+    with pytest.raises(SourceError, match=r"cannot read its config\.json .*vocab_size"):
+        take(source)
+    (source / "tokenizer.json").write_text("[]")
+    with pytest.raises(SourceError, match=r"source/tokenizer\.json: expected a JSON object"):
+        take(source)
 
 
 def test_adapters_are_to_be_merged_first(source):

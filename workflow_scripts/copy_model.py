@@ -21,7 +21,7 @@ def main() -> None:
             with hub.whole_file(parts, target) as (file, origin):
                 gguf.convert(file, target, named=parts[0].name)
             artefacts.write_json(target / "source.json", origin, run.stamp)
-            checkpoints.check_finite(target, named)
+            checkpoints.check_values(target, named)
         else:
             checkpoints.take_checkpoint(path, target, classifier)
         vocabularies.check_tokens(target, named=named)

@@ -51,6 +51,8 @@ EXPONENTS = {
 }  # fmt: skip
 #: Values that are checked at once.
 PIECE = 1 << 24
+#: The beginning of a file that Git LFS has not fetched, and stands for the content.
+POINTER = b"version https://git-lfs.github.com/"
 #: The remedy where a checkpoint has adapters in place of weights.
 MERGE = "load it with peft, merge_and_unload(), and give what save_pretrained() writes then"
 
@@ -60,8 +62,8 @@ def checkpoint_files(source: str | Path, classifier: bool = False) -> list[Path]
 
     The checkpoint is the directory `source`.
 
-    Raises SourceError where the weights are not whole or not safetensors, configuration or fast
-    tokenizer are missing, or the model is of another kind.
+    Raises SourceError where the weights are not whole, not safetensors or quantised, configuration
+    or fast tokenizer are missing, or the model is of another kind.
     """
     source = Path(source)
     if not source.is_dir():
@@ -75,7 +77,15 @@ def checkpoint_files(source: str | Path, classifier: bool = False) -> list[Path]
                 f"{source} has no {name} ({what}); save model and tokenizer there with"
                 f" save_pretrained()"
             )
-    classes = _read(source / "config.json").get("architectures") or []
+    config = _read(source / "config.json")
+    if quantised := config.get("quantization_config"):
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+        raise SourceError(
+            f"{source / 'config.json'}: the weights are quantised (quantization_config: {method}),"
+            " and such models are neither trained nor read here; give the checkpoint that they were"
+            " made from"
+        )
+    classes = config.get("architectures") or []
     classes = classes if isinstance(classes, list) else [classes]
     heads = CLASSIFIER if classifier else LANGUAGE_MODEL
     if classes and not any(str(name).endswith(heads) for name in classes):
@@ -136,10 +146,18 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SourceError(f"{path} is not JSON ({error}); copy or fetch it again") from error
+        raise SourceError(f"{path} is not JSON ({error}): {_damage(path)}") from error
     if not isinstance(value, dict):
         raise SourceError(f"{path}: expected a JSON object; copy or fetch it again")
     return value
+
+
+def _damage(path: Path) -> str:
+    """What has become of a file that cannot be read, and what to do."""
+    with path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            return "it is a pointer of Git LFS, which has not fetched it; run `git lfs pull` there"
+    return "it is damaged or cut short; copy or fetch it again"
 
 
 def take_checkpoint(source: str | Path, target: str | Path, classifier: bool = False) -> None:
@@ -149,7 +167,7 @@ def take_checkpoint(source: str | Path, target: str | Path, classifier: bool = F
     out, and the log tells of both.
 
     Raises SourceError where :func:`checkpoint_files` does, and where the checkpoint needs code of
-    its own, is damaged, has adapters that are not merged, or holds values that are not finite.
+    its own, is damaged, has adapters that are not merged, or fails in :func:`check_values`.
     """
     source, target = Path(source), Path(target)
     files = checkpoint_files(source, classifier)
@@ -168,8 +186,10 @@ def take_checkpoint(source: str | Path, target: str | Path, classifier: bool = F
             kept = {names[name]: file for name, file in places.items() if _kept(names.get(name))}
             (target / INDEX).write_text(json.dumps(_read(path) | {"weight_map": kept}, indent=1))
         else:
+            if path.suffix == ".json":
+                _read(path)
             shutil.copyfile(path, target / path.name)
-    check_finite(target, source)
+    check_values(target, source)
 
 
 def plain_name(name: str) -> str:
@@ -227,8 +247,8 @@ def take_weights(source: Path, target: Path, names: Mapping[str, str]) -> None:
         save_file(values, target, handle.metadata())
 
 
-def check_finite(folder: str | Path, named: str | Path) -> None:
-    """Raise SourceError where a tensor of a checkpoint holds a value that is not finite.
+def check_values(folder: str | Path, named: str | Path) -> None:
+    """Raise SourceError where a tensor holds a value that is not finite, or integers for weights.
 
     The error calls the checkpoint in `folder` by the name of its source.
     """
@@ -239,7 +259,14 @@ def check_finite(folder: str | Path, named: str | Path) -> None:
             start = 8 + int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(start - 8))
         for name, entry in header.items():
-            kind, mask = EXPONENTS.get(entry.get("dtype"), ("", 0))
+            dtype = entry.get("dtype", "")
+            if dtype.startswith(("I", "U")) and name.endswith(".weight"):
+                raise SourceError(
+                    f"{named}: the tensor {name} has integers ({dtype}) for weights, as a quantised"
+                    " model does, and they would be read as its weights; give the checkpoint that"
+                    " it was made from"
+                )
+            kind, mask = EXPONENTS.get(dtype, ("", 0))
             if name == "__metadata__" or not kind or 0 in entry["shape"] or MASKS.search(name):
                 continue
             values = np.memmap(
@@ -287,6 +314,5 @@ def _intact(path: Path) -> Iterator[None]:
         yield
     except SafetensorError as error:
         raise SourceError(
-            f"{path} is no whole safetensors file ({error}): it is damaged or cut short; copy or"
-            " fetch it again"
+            f"{path} is no whole safetensors file ({error}): {_damage(path)}"
         ) from error

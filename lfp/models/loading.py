@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -113,16 +114,23 @@ def check_weights(path: str | Path, named: str | Path, classifier: bool = False)
     auto = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
     try:
         AutoConfig.from_pretrained(path, **SAFE)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise SourceError(
-            f"{named}: transformers cannot read its config.json ({str(error).splitlines()[0]})"
-        ) from error
+    except (
+        StrictDataclassError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OSError,
+    ) as error:
+        text = " ".join(" ".join(str(error).splitlines()[:2]).split())
+        raise SourceError(f"{named}: transformers cannot read its config.json ({text})") from error
     try:
         # On the device "meta" tensors have names and shapes alone.
-        model = load_whole(auto, path, device_map="meta")
+        eager = {} if classifier else {"attn_implementation": "eager"}  # as in load_model
+        model = load_whole(auto, path, device_map="meta", **eager)
         if not classifier:
             architecture(model)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         raise SourceError(f"{named}: {str(error).removeprefix(f'{path}: ')}") from error
 
 
