@@ -114,8 +114,8 @@ FEW = np.arange(5.0)
     ("record", "few"),
     [
         # One prompt with a preferred and a rejected answer, and one with five of each.
-        (auroc_record([1, 0], [2.0, 1.0], ["a", "a"], unit="prompt", **DRAWS), "1 prompts"),
-        (auroc_record([1, 0] * 5, [2.0, 1] * 5, ["a"] * 10, unit="prompt", **DRAWS), "1 prompts"),
+        (auroc_record([1, 0], [2.0, 1.0], ["a", "a"], unit="prompt", **DRAWS), "1 prompt,"),
+        (auroc_record([1, 0] * 5, [2.0, 1] * 5, ["a"] * 10, unit="prompt", **DRAWS), "1 prompt,"),
         # Forty words, of which two are flipped.
         (
             auroc_record(np.arange(40) < 2, -np.arange(40.0), range(40), unit="word", **DRAWS),
@@ -125,16 +125,19 @@ FEW = np.arange(5.0)
             balanced_accuracy_record(
                 np.array([1, 0]), np.array([1.0, -1]), ["a", "b"], unit="prompt", **DRAWS
             ),
-            "1 prompts of the rarer label",
+            "1 prompt of the rarer label",
         ),
         (kendall_record(FEW, FEW, 0, 50), "5 words"),
         (kendall_difference_record(FEW, -FEW, FEW, 0, 50), "5 words"),
         (group_mean_record(FEW, range(5), unit="feature", name="share", **DRAWS), "5 features"),
         (ratio_record(FEW, FEW, range(5), unit="context", name="share", **DRAWS), "5 contexts"),
-        (perplexity_record(np.array([3.0]), np.array([4]), **DRAWS), "1 texts"),
-        (range_record(np.ones(1), "draw", "null"), "1 draws"),
+        (perplexity_record(np.array([3.0]), np.array([4]), **DRAWS), "1 text,"),
+        (range_record(np.ones(1), "draw", "null"), "1 draw,"),
         (mean_record(np.ones(1), "prompt"), "1 prompt"),
         (paired_record(np.ones(1), np.zeros(1), "prompt", 0, 50), "1 prompt"),
+        # Two fine-tuning seeds, both of which end at a perfect share.
+        (mean_record(np.ones(2), "fine-tuning seed"), "2 fine-tuning seeds of one value"),
+        (paired_record(np.ones(5), np.zeros(5), "prompt", 0, 50), "5 prompts of one value"),
     ],
 )
 def test_a_number_of_few_units_has_no_interval_and_says_how_many_it_needs(record, few):
@@ -167,6 +170,26 @@ def test_a_perfect_number_has_the_exact_bound_of_its_units(n, edge):
     tau = kendall_record(edge * np.arange(float(n)), np.arange(float(n)), 0, 50)
     expected = (2 * bound - 1, 1.0) if edge == 1 else (-1.0, 1 - 2 * bound)
     assert (tau.ci_low, tau.ci_high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("n", [6, 30])
+@pytest.mark.parametrize("edge", [1, -1])
+def test_a_perfect_difference_has_the_exact_bound_of_its_units(n, edge):
+    bound = 0.025 ** (1 / n)
+    labels, groups = np.repeat([1, 0], n), np.tile(np.arange(n), 2)
+    scores = edge * np.where(labels == 1, 2.0, -1.0)
+    area = auroc_record(labels, scores, groups, unit="prompt", against=-scores, **DRAWS)
+    assert sorted(np.abs([area.ci_low, area.ci_high])) == pytest.approx([2 * bound - 1, 1])
+    truth = np.arange(float(n))
+    tau = kendall_difference_record(edge * truth, -edge * truth, truth, 0, 50)
+    assert sorted(np.abs([tau.ci_low, tau.ci_high])) == pytest.approx([4 * bound - 2, 2])
+
+
+def test_an_area_of_equal_scores_has_no_interval():
+    record = auroc_record([1, 0] * 8, np.ones(16), range(16), unit="prompt", **DRAWS)
+    assert record.estimate == 0.5
+    assert record.ci_low is record.ci_high is record.p is None
+    assert "all scores are equal" in record.method
 
 
 def test_ratios_of_nothing_and_means_of_nothing_are_reasons():

@@ -59,7 +59,7 @@ def _why_undefined(unit: str, least: int = 1, varied: bool = False, **values: np
     """
     for name, array in values.items():
         if len(array) < least:
-            few = f"{len(array)} {_plural(unit)}, {least} are needed"
+            few = f"{_counted(len(array), unit)}, {least} are needed"
             return few if len(array) else f"no {_plural(unit)}"
         if not np.isfinite(array).all():
             return UNTRAINED if name.startswith("predictions") else f"{name} are missing"
@@ -70,6 +70,10 @@ def _why_undefined(unit: str, least: int = 1, varied: bool = False, **values: np
 
 def _plural(unit: str) -> str:
     return f"{unit}es" if unit.endswith("x") else f"{unit}s"
+
+
+def _counted(n: int, unit: str) -> str:
+    return f"1 {unit}" if n == 1 else f"{n} {_plural(unit)}"
 
 
 def fewest_units(confidence: float) -> int:
@@ -109,7 +113,7 @@ def resampled(
     least = fewest_units(confidence)
     if units < least:
         rarer = "" if smallest is None or smallest == record.n else " of the rarer label"
-        few = f"{units} {_plural(record.unit)}{rarer}, {least} are needed"
+        few = f"{_counted(units, record.unit)}{rarer}, {least} are needed"
         name = record.method.partition(";")[0]
         method = f"{name}; no interval and no test: {few}"
         return replace(record, ci_low=None, ci_high=None, p=None, method=method)
@@ -337,7 +341,8 @@ def kendall_difference_record(
         f"paired difference of tau-b; BCa bootstrap over {unit}s; swaps within {unit},"
         f" two-sided, {resamples} draws"
     )
-    return resampled(Record(estimate, low, high, n, unit, method, p=float(p)), confidence)
+    record = Record(estimate, low, high, n, unit, method, p=float(p))
+    return resampled(record, confidence, edges=(-2.0, 2.0))
 
 
 def proportion_record(
@@ -537,7 +542,10 @@ def auroc_record(
         f" draws"
     )
     record = Record(estimate, float(low), float(high), n, unit, method, p=float(p))
-    edges = (0.0, 1.0) if against is None else None
+    if against is None and np.ptp(scores) == 0:
+        method = f"{name}; no interval and no test: all scores are equal"
+        return replace(record, ci_low=None, ci_high=None, p=None, method=method)
+    edges = (0.0, 1.0) if against is None else (-1.0, 1.0)
     return resampled(record, confidence, _rarer(labels, codes), edges)
 
 
@@ -648,7 +656,8 @@ def balanced_accuracy_record(
 def mean_record(values: np.ndarray, unit: str, confidence: float = 0.95) -> Record:
     """Mean of independent values with its t interval.
 
-    The record is undefined for no values, and where some are missing.
+    The record is undefined for no values, and where some are missing. Equal values have an interval
+    of no width, which fewer than :func:`fewest_units` do not carry.
     """
     values = np.asarray(values, dtype=float)
     reason = _why_undefined(unit, values=values)
@@ -658,6 +667,10 @@ def mean_record(values: np.ndarray, unit: str, confidence: float = 0.95) -> Reco
     if n == 1:
         method = f"mean; no interval and no test: 1 {unit}, 2 are needed"
         return Record(mean, None, None, n, unit, method)
+    least = fewest_units(confidence)
+    if n < least and np.ptp(values) == 0:
+        few = f"{_counted(n, unit)} of one value, {least} are needed"
+        return Record(mean, None, None, n, unit, f"mean; no interval and no test: {few}")
     half = float(stats.sem(values) * stats.t.ppf((1 + confidence) / 2, n - 1))
     return Record(mean, mean - half, mean + half, n, unit, "mean; t interval")
 
@@ -719,7 +732,7 @@ def range_record(values: np.ndarray, unit: str, name: str, observed: float | Non
     spread = (
         "mean and 95 % range of draws"
         if n >= least
-        else f"mean of draws; no range: {n} {_plural(unit)}, {least} are needed"
+        else f"mean of draws; no range: {_counted(n, unit)}, {least} are needed"
     )
     method = f"{name}; {spread}" + ("" if p is None else "; p: draws at or above the probe's")
     return Record(float(values.mean()), low, high, n, unit, method, p=p)

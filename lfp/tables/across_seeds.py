@@ -47,7 +47,7 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
             if len(means) < 2:
                 continue
             record = mean_record(means.to_numpy(), "fine-tuning seed", settings.confidence)
-            method = "mean; t interval over fine-tuning seeds"
+            method = record.method.replace("t interval", "t interval over fine-tuning seeds")
             record = replace(record, method=method, seeds=record.n)
             parts = variance_components(group, "seed", "estimate")
             errors = ((group["ci_high"] - group["ci_low"]).astype(float) / (2 * normal)) ** 2
