@@ -113,10 +113,9 @@ def resampled(
     least = fewest_units(confidence)
     if units < least:
         rarer = "" if smallest is None or smallest == record.n else " of the rarer label"
-        few = f"{_counted(units, record.unit)}{rarer}, {least} are needed"
-        name = record.method.partition(";")[0]
-        method = f"{name}; no interval and no test: {few}"
-        return replace(record, ci_low=None, ci_high=None, p=None, method=method)
+        return _without_interval(
+            record, f"{_counted(units, record.unit)}{rarer}, {least} are needed"
+        )
     if edges is None or not _at_edge(record, edges):
         return record
     low, high = edges
@@ -124,6 +123,12 @@ def resampled(
     ends = (high - slack, high) if record.estimate > (low + high) / 2 else (low, low + slack)
     method = f"{record.method}; all resamples agree, so the interval is the exact binomial bound"
     return replace(record, ci_low=ends[0], ci_high=ends[1], method=method)
+
+
+def _without_interval(record: Record, reason: str) -> Record:
+    """The `record` with its estimate alone, and the `reason` in its method."""
+    method = f"{record.method.partition(';')[0]}; no interval and no test: {reason}"
+    return replace(record, ci_low=None, ci_high=None, p=None, method=method)
 
 
 def _at_edge(record: Record, edges: tuple[float, float]) -> bool:
@@ -317,13 +322,8 @@ def kendall_difference_record(
             f"a difference needs three aligned sequences, got {len(a)}, {len(b)} and {len(truth)}"
             f" {unit}s"
         )
-    reason = _why_undefined(
-        unit,
-        3,
-        varied=True,
-        truths=truth,
-        **{"predictions of the first": a, "predictions of the second": b},
-    )
+    both = {"predictions of the first": a, "predictions of the second": b}
+    reason = _why_undefined(unit, 3, varied=True, truths=truth, **both)
     if reason:
         return undefined(len(truth), unit, reason)
     n, rng = len(truth), np.random.default_rng(seed)
@@ -515,9 +515,8 @@ def auroc_record(
         Scores to compare with [row]; None for a single area.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
-    missing = _why_undefined(
-        unit, predictions=scores if against is None else np.hstack([scores, against])
-    )
+    needed = scores if against is None else np.hstack([scores, against])
+    missing = _why_undefined(unit, predictions=needed)
     if missing or len(set(labels.tolist())) != 2:
         return undefined(len(set(groups)), unit, missing or "all rows have one label")
     rng = np.random.default_rng(seed)
@@ -543,8 +542,7 @@ def auroc_record(
     )
     record = Record(estimate, float(low), float(high), n, unit, method, p=float(p))
     if against is None and np.ptp(scores) == 0:
-        method = f"{name}; no interval and no test: all scores are equal"
-        return replace(record, ci_low=None, ci_high=None, p=None, method=method)
+        return _without_interval(record, "all scores are equal")
     edges = (0.0, 1.0) if against is None else (-1.0, 1.0)
     return resampled(record, confidence, _rarer(labels, codes), edges)
 
