@@ -168,6 +168,17 @@ def test_a_pattern_of_any_depth_reaches_folders_behind_links(folder):
     assert names == ["data/a.jsonl", "data/more/deep/b.jsonl"]
 
 
+def test_circles_of_links_give_every_file_once(folder):
+    (folder / "data" / "2024").mkdir()
+    (folder / "data" / "2024" / "b.jsonl").write_text('{"text": "b"}\n')
+    (folder / "data" / "latest").symlink_to("2024")
+    for name in ("here", "up"):
+        (folder / "data" / name).symlink_to("." if name == "here" else "../data")
+    for pattern in ("data/**/*.jsonl", "data/**", "**/*.jsonl", "data/**/**/*.jsonl"):
+        names = [str(path) for path in matching_files(".", pattern, "corpora")]
+        assert names == ["data/2024/b.jsonl", "data/a.jsonl"], pattern
+
+
 def test_large_files_are_read_once(folder, monkeypatch):
     monkeypatch.setattr(sources, "TICK", 0)
     before, read = settings("model"), []

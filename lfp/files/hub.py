@@ -202,7 +202,7 @@ def _matching(path: Path) -> list[Path]:
         try:
             matching = sorted(
                 file
-                for file in _following_links(start, Path(*names), hidden)
+                for file in set(_following_links(start, Path(*names), hidden))
                 if file.is_file() and (hidden or not _is_hidden(file.relative_to(start)))
             )
         except (ValueError, NotImplementedError, OSError):  # no pattern, or too long a name
@@ -214,9 +214,28 @@ def _matching(path: Path) -> list[Path]:
 
 def _following_links(start: Path, pattern: Path, hidden: bool) -> list[Path]:
     """What matches `pattern` below `start`; `**` also stands for folders behind links."""
-    # Path.glob follows none for `**`.
-    how = {"root_dir": start, "recursive": True, "include_hidden": hidden}
-    return [start / name for name in glob.glob(str(pattern), **how)]  # noqa: PTH207
+    if "**" not in pattern.parts:
+        names = glob.glob(str(pattern), root_dir=start, include_hidden=hidden)  # noqa: PTH207
+        return [start / name for name in names]
+    place = pattern.parts.index("**")
+    above, below = Path(*pattern.parts[:place]), Path(*(pattern.parts[place + 1 :] or ["*"]))
+    tops = _following_links(start, above, hidden) if above.parts else [start]
+    folders = [folder for top in tops for folder in _folders(top, hidden)]
+    return [path for folder in folders for path in _following_links(folder, below, hidden)]
+
+
+def _folders(top: Path, hidden: bool) -> Iterator[Path]:
+    """The folder `top` and all below it, also behind links; each of them once, by one path."""
+    # Path.glob follows no link for `**`, and glob.glob runs in circles of them.
+    seen: set[str] = set()
+    for place, folders, _ in os.walk(top, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield Path(place)
 
 
 def _is_hidden(path: Path) -> bool:
