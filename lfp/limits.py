@@ -8,7 +8,6 @@ of science is loaded.
 from __future__ import annotations
 
 import dataclasses
-import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lfp.configuration import ConfigurationError
+from lfp.files.checkpoints import read_object
+from lfp.files.hub import SourceError
 from lfp.files.provenance import read_record
 from lfp.organisms import POSITIONS
 from lfp.settings import Organism
@@ -241,16 +242,13 @@ def _config(name: str, folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise ConfigurationError(
-            f"{name}: expected a directory in the Hugging Face layout, and {folder} has no"
-            " config.json; save the whole model there (save_pretrained)"
+            f"checkpoint of {name}: expected a directory in the Hugging Face layout, and {folder}"
+            " has no config.json; save the whole model there (save_pretrained)"
         )
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{name}: {path} is not valid JSON ({error})") from error
-    if not isinstance(config, dict):
-        raise ConfigurationError(f"{name}: {path} holds no JSON object; save the model again")
-    return config
+        return read_object(path)
+    except (OSError, SourceError) as error:
+        raise ConfigurationError(f"checkpoint of {name}: {error}") from error
 
 
 def _folder(name: str, entry: Mapping[str, Any]) -> Path | None:

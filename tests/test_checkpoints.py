@@ -243,6 +243,11 @@ def test_pointers_of_git_lfs_are_named(name, source):
         take(source)
 
 
+def test_a_home_that_a_shell_would_write_out_is_named():
+    with pytest.raises(SourceError, match="~/model is not a directory; `~` is not expanded"):
+        take_checkpoint("~/model", "target")
+
+
 def test_values_of_other_types_are_named(source):
     configure(source, vocab_size="600")
     with pytest.raises(SourceError, match=r"cannot read its config\.json .*vocab_size"):

@@ -247,9 +247,15 @@ def test_a_checkpoint_that_fits_is_taken_and_one_that_is_none_is_named(checkpoin
     config.write_text(json.dumps({"text_config": GPT2 | {"n_layer": 3}}))
     with pytest.raises(ConfigurationError, match=r"models\.tiny\.n_layers: got 2.*says 3"):
         Grid(local())
-    for content, message in (("{", "is not valid JSON"), ("[]", "holds no JSON object")):
+    for content, message in (
+        ("{", "is not JSON"),
+        ("[]", "expected a JSON object"),
+        ("version https://git-lfs.github.com/", ".*git lfs pull"),
+    ):
         config.write_text(content)
-        with pytest.raises(ConfigurationError, match=f"tiny: checkpoint/config.json {message}"):
+        with pytest.raises(
+            ConfigurationError, match=f"checkpoint of tiny: checkpoint/config.json:? {message}"
+        ):
             Grid(local())
     config.unlink()
     with pytest.raises(ConfigurationError, match=r"tiny: .*checkpoint has no config\.json"):

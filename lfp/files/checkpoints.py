@@ -68,7 +68,8 @@ def checkpoint_files(source: str | Path, classifier: bool = False) -> list[Path]
     source = Path(source)
     if not source.is_dir():
         raise SourceError(
-            f"{source} is not a directory; `path` of a model names one in the Hugging Face layout"
+            f"{source} is not a directory{_home(source)}; `path` of a model names one in the"
+            " Hugging Face layout"
         )
     weights = _weights(source)
     for name, what in (("config.json", "configuration"), ("tokenizer.json", "fast tokenizer")):
@@ -77,7 +78,7 @@ def checkpoint_files(source: str | Path, classifier: bool = False) -> list[Path]
                 f"{source} has no {name} ({what}); save model and tokenizer there with"
                 f" save_pretrained()"
             )
-    config = _read(source / "config.json")
+    config = read_object(source / "config.json")
     if quantised := config.get("quantization_config"):
         method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
         raise SourceError(
@@ -98,12 +99,18 @@ def checkpoint_files(source: str | Path, classifier: bool = False) -> list[Path]
     return sorted({*weights, *(path for name in others for path in source.glob(name))})
 
 
+def _home(path: Path) -> str:
+    """A remark on a `path` that begins as a shell's does."""
+    return "; `~` is not expanded, write the folder out" if str(path).startswith("~") else ""
+
+
 def tokenizer_files(source: str | Path) -> list[Path]:
     """The files of the fast tokenizer in the directory `source`; SourceError where it has none."""
     source = Path(source)
     if not (source / "tokenizer.json").is_file():
         raise SourceError(
-            f"{source} has no tokenizer.json (fast tokenizer); save one there (save_pretrained)"
+            f"{source} has no tokenizer.json (fast tokenizer){_home(source)}; save one there"
+            " (save_pretrained)"
         )
     return sorted({path for name in TOKENIZER_FILES for path in source.glob(name)})
 
@@ -117,7 +124,7 @@ def _weights(source: Path) -> list[Path]:
         return [source / WEIGHTS]
     index = source / INDEX
     if index.is_file():
-        places = _read(index).get("weight_map")
+        places = read_object(index).get("weight_map")
         shards = sorted(set(map(str, places.values()))) if isinstance(places, dict) else []
         missing = [
             name for name in shards if Path(name).name != name or not (source / name).is_file()
@@ -141,7 +148,7 @@ def _weights(source: Path) -> list[Path]:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file of a checkpoint."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -182,12 +189,14 @@ def take_checkpoint(source: str | Path, target: str | Path, classifier: bool = F
         if path.suffix == ".safetensors":
             take_weights(path, target / path.name, names)
         elif path.name == INDEX:
-            places = _read(path)["weight_map"]
+            places = read_object(path)["weight_map"]
             kept = {names[name]: file for name, file in places.items() if _kept(names.get(name))}
-            (target / INDEX).write_text(json.dumps(_read(path) | {"weight_map": kept}, indent=1))
+            (target / INDEX).write_text(
+                json.dumps(read_object(path) | {"weight_map": kept}, indent=1)
+            )
         else:
             if path.suffix == ".json":
-                _read(path)
+                read_object(path)
             shutil.copyfile(path, target / path.name)
     check_values(target, source)
 
@@ -290,7 +299,7 @@ def refuse_code(source: str | Path) -> None:
     """
     for file, reader in (("config.json", "AutoConfig"), ("tokenizer_config.json", "AutoTokenizer")):
         path = Path(source) / file
-        code = _read(path).get("auto_map") if path.is_file() else None
+        code = read_object(path).get("auto_map") if path.is_file() else None
         if not code:
             continue
         import transformers  # it alone knows what it can read by itself
