@@ -222,6 +222,17 @@ def test_lineage_goes_back_to_the_corpora(results, monkeypatch):
         provenance.lineage(["results/tables/t.csv"])
 
 
+def test_lineage_ends_at_the_results_of_another_run(results, tmp_path, monkeypatch):
+    monkeypatch.chdir(results.parent)
+    corpus, other = "results/corpora/c.parquet", tmp_path / "other" / "results" / "c.parquet"
+    artefacts.write_table(other, pd.DataFrame({"x": [1]}), {})
+    recorded(other)
+    recorded(Path(corpus), {"../other/results/c.parquet": "0" * 64, str(other): "0" * 64})
+    records = provenance.lineage(["results/tables/t.csv"])
+    assert set(records) == {"results/tables/t.csv", corpus}
+    assert list(provenance.problems(records, results)) == []
+
+
 def test_a_crate_holds_the_run_and_its_workflow(results, tmp_path):
     target = tmp_path / "crate.zip"
     ro_crate.pack(results / "provenance.json", ROOT, [], target)

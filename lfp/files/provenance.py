@@ -120,7 +120,9 @@ def verified(path: str | Path) -> Path:
 
 
 def lineage(targets: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
-    """The records of `targets` and of everything that they were made of, by path.
+    """The records of `targets` and of everything in the results that they were made of, by path.
+
+    A file from outside may have a record, too, where it is a result of another run.
 
     Raises
     ------
@@ -139,7 +141,7 @@ def lineage(targets: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
         record = None if path in records else read_record(path)
         if record is not None:
             records[path] = record
-            waiting += record["inputs"]
+            waiting += [name for name in record["inputs"] if Path(name).parts[0] == "results"]
     return dict(sorted(records.items()))
 
 
