@@ -144,16 +144,25 @@ def _check_stages(
 
 
 def _check_clipping(grid: Grid, config: Mapping[str, Any]) -> None:
-    """Check that ``group.epsilon``, where it is given, has a second update to clip."""
-    for cell in grid.cells:
-        entries = [e for e in config["cells"] if (e["model"], e["task"]) == (cell.model, cell.task)]
-        owners = [config, config["models"][cell.model], config["tasks"][cell.task], *entries]
-        written = any("epsilon" in o.get("settings", {}).get("group", {}) for o in owners)
-        group = cell.settings["group"]
-        if cell.method in ("rloo", "grpo") and written and group.num_iterations == 1:
+    """Check that ``group.epsilon``, where it is given, has a second update to clip in some cell."""
+    places: list[tuple[str, Mapping[str, Any], dict[str, str]]] = [("", config, {})]
+    places += [(f"models.{name}.", e, {"model": name}) for name, e in config["models"].items()]
+    places += [(f"tasks.{name}.", e, {"task": name}) for name, e in config["tasks"].items()]
+    places += [
+        (f"cells.{index}.", e, {"model": e["model"], "task": e["task"]})
+        for index, e in enumerate(config["cells"])
+    ]
+    for where, entry, names in places:
+        reached = [
+            cell.settings["group"].num_iterations
+            for cell in grid.cells
+            if cell.method in ("rloo", "grpo")
+            and all(getattr(cell, key) == name for key, name in names.items())
+        ]
+        if "epsilon" in entry.get("settings", {}).get("group", {}) and set(reached) == {1}:
             raise ConfigurationError(
-                f"cell {cell.address}: group.epsilon: no effect with group.num_iterations 1, where"
-                " every batch has one update and no ratio to clip; raise that, or leave it out"
+                f"{where}settings.group.epsilon: no effect with group.num_iterations 1, where every"
+                " batch has one update and no ratio to clip; raise that, or leave it out"
             )
 
 

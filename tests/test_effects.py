@@ -112,6 +112,17 @@ def test_a_key_that_some_cell_reads_is_taken(methods, key, value):
     assert Grid(configured(methods, {key: value})).cells
 
 
+def test_a_ratio_is_clipped_where_any_cell_has_one():
+    """The cells of one place may differ in the updates of a batch."""
+    changes = {"settings.group.epsilon": 0.1, "tasks.grpo.settings.group.num_iterations": 2}
+    assert Grid(configured(["rloo", "grpo"], changes)).cells
+    with pytest.raises(ConfigurationError, match="^settings.group.epsilon: no effect"):
+        Grid(configured(["rloo"], changes))
+    changes["tasks.rloo.settings.group.epsilon"] = 0.3
+    with pytest.raises(ConfigurationError, match="^tasks.rloo.settings.group.epsilon: no effect"):
+        Grid(configured(["rloo", "grpo"], changes))
+
+
 def test_a_prompt_leaves_room_for_an_answer():
     for method, length in (("dpo", 128), ("pairs", 200)):
         changes = {"settings.dpo.max_length": 128, "settings.dpo.max_prompt_length": length}
