@@ -105,6 +105,11 @@ GOOD = b'{"text": "a"}\n'
         ("a.csv", b"text,text\na,b\n", "line 1: two columns 'text'"),
         ("a.csv", b"", "empty, expected a line with the names of columns"),
         ("a.csv", b"review\na\n", "no column 'text'; it has review. Set `columns`"),
+        ("a.csv", b'n;"text"\n1;a\n', "values are parted by semicolons, expected commas"),
+        ("a.csv", b"n\ttext, with commas\ttext\n", "values are parted by tabs"),
+        ("a.csv", "text\na\n".encode("utf-16-le"), "begins with .* NUL.*iconv -f UTF-16LE"),
+        ("a.json", b'{\n"data": [{"text": "a"}]}', "line 1 is not JSON.*one array of objects"),
+        ("a.json", b'["a"]', "row 1 of the array is text.*write every text as such an object"),
         ("a.parquet", GOOD, "not a whole Parquet file .*correct its ending"),
         ("a.parquet", b"", "not a whole Parquet file"),
         ("a.parquet", parquet(pa.array([4, 5])), "column 'text' is of type int64, expected str"),
@@ -121,6 +126,13 @@ def test_a_file_that_is_no_text_is_refused_with_its_place_and_a_remedy(
     path.write_bytes(data)
     with pytest.raises(CorpusError, match=f"^{re.escape(str(path))}: {message}"):
         read_file(path, TEXT)
+
+
+def test_blank_lines_of_a_table_are_no_rows(tmp_path):
+    """Also in front of the header, where some exports have one."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"\r\n\ntext,n\n\na,1\n\n")
+    assert list(read_file(path, TEXT)["text"]) == ["a"]
 
 
 @pytest.mark.parametrize("name", ["folder.jsonl", "folder.csv", "folder.parquet", "absent.json"])

@@ -203,6 +203,11 @@ def _content(path: Path) -> str:
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
             raise CorpusError(f"{path}: begins as {kind}")
+    if b"\0" in data[:2]:
+        raise CorpusError(
+            f"{path}: begins with the character NUL, as UTF-16 without a mark does: convert the"
+            " file, e.g. by iconv -f UTF-16LE -t UTF-8"
+        )
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
         return data.decode()
@@ -235,34 +240,37 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _object(value: Any, path: Path, place: str) -> Row:
+def _object(value: Any, path: Path, place: str, remedy: str) -> Row:
     if not isinstance(value, dict):
         raise CorpusError(
             f"{path}: {place} is {_JSON_TYPES.get(type(value), 'text or null')}, expected an object"
-            ' such as {"text": "..."}; a file that is one array must have the ending .json'
+            f' such as {{"text": "..."}}; {remedy}'
         )
     return place, value
 
 
 def _json_lines(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
-    return _lines(path, _content(path))
+    return _lines(path, _content(path), "a file that is one array must have the ending .json")
 
 
-def _lines(path: Path, text: str) -> Iterator[Row]:
-    remedy = "correct the line; a file of JSON Lines has one object on every line"
+def _lines(path: Path, text: str, form: str) -> Iterator[Row]:
+    """The objects on the lines of a file; `form` says which form another file has."""
+    remedy = f"correct the line; a file of JSON Lines has one object on every line, and {form}"
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            yield _object(_parsed(line, path, number, remedy), path, f"line {number}")
+            yield _object(_parsed(line, path, number, remedy), path, f"line {number}", form)
 
 
 def _json(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
     """One array of objects, or JSON Lines."""
     text = _content(path)
     if not text.lstrip().startswith("["):
-        yield from _lines(path, text)
+        form = "another .json is one array of objects, without an object around it"
+        yield from _lines(path, text, form)
         return
     for number, value in enumerate(_parsed(text, path, 1, "correct the array"), 1):
-        yield _object(value, path, f"row {number} of the array")
+        remedy = "write every text as such an object"
+        yield _object(value, path, f"row {number} of the array", remedy)
 
 
 def _csv(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
@@ -282,21 +290,35 @@ def _csv(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
             ) from None
         if values is None:
             break
+        if not values:
+            continue
         if header is None:
             header = values
+            _check_commas(path, header, wanted)
             twice = [name for name, count in Counter(header).items() if count > 1]
             if set(twice) & set(wanted):
                 raise CorpusError(f"{path}: line {line}: two columns {twice[0]!r}: rename one")
             _check_columns(path, dict.fromkeys(header), wanted)
-        elif values and len(values) != len(header):
+        elif len(values) != len(header):
             raise CorpusError(
                 f"{path}: the row at line {line} has {len(values)} values, and the header names"
                 f" {len(header)}: put texts with commas or line ends in quotes"
             )
-        elif values:
+        else:
             yield f"the row at line {line}", dict(zip(header, values, strict=True))
     if header is None:
         raise CorpusError(f"{path}: empty, expected a line with the names of columns")
+
+
+def _check_commas(path: Path, header: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raise CorpusError where the names of a header are parted by another sign than commas."""
+    for sign, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        parts = [part.strip('" ') for part in ",".join(header).split(sign)]
+        if len(parts) > 1 and set(wanted) <= set(parts) - set(header):
+            raise CorpusError(
+                f"{path}: values are parted by {name}, expected commas: write the file anew, e.g."
+                f" by pandas: read_csv({path.name!r}, sep={sign!r}).to_csv(..., index=False)"
+            )
 
 
 # ---------------------------------------------------------------------------------------- Parquet
