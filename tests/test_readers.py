@@ -307,6 +307,9 @@ def test_reasons_are_told_with_the_most_frequent_one_first():
         ("a</p>b<td>c</td>d", "a\nb\nc\nd"),
         ("<a href='x>y'>link</a> <!-- note -->end", "link end"),
         ("&lt;b&gt; is a tag", "<b> is a tag"),
+        ("a<br / >b<hr noshade>c<td nowrap width=3>d</td>e", "a\nb\nc\nd\ne"),
+        ("<title>T</title>a<iframe src='x'></iframe>b", "T\na\nb"),
+        ("a&#13;&#10;b&#xD;c", "a\nb\nc"),
         *[(text, text) for text in (
             "I <3 it", "a < b and c > d", "if a <b and c> d", "<sarcasm>sure</sarcasm>", "10 <br",
             "AT&T, R&D; &unknown;", "a?x=1&lt=2", "open <script> and <!-- it", "\n\nHuman: hi <",

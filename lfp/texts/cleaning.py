@@ -27,15 +27,26 @@ _INLINE = frozenset((
 ))  # fmt: skip
 #: Tags that part words, beside those that Beautiful Soup lists as blocks.
 _PARTING = frozenset((
-    "audio", "body", "button", "caption", "center", "col", "colgroup", "details", "embed", "head",
-    "html", "img", "input", "legend", "link", "meta", "object", "optgroup", "option", "select",
-    "source", "summary", "tbody", "td", "th", "thead", "tr",
+    "area", "audio", "base", "body", "button", "caption", "center", "col", "colgroup", "details",
+    "dialog", "dir", "embed", "frame", "frameset", "head", "hgroup", "html", "iframe", "img",
+    "input", "legend", "link", "map", "menu", "meta", "object", "optgroup", "option", "param",
+    "picture", "select", "source", "summary", "tbody", "td", "textarea", "th", "thead", "title",
+    "tr", "track",
 ))  # fmt: skip
-_ATTRIBUTE = r"""\s+[A-Za-z_:][\w:.-]*\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>=]+)"""
+#: Attributes that stand without a value. Another word behind a name is text: ``a <b and c> d``.
+_FLAGS = (
+    "allowfullscreen|async|autofocus|autoplay|border|checked|compact|controls|default|defer"
+    "|disabled|hidden|ismap|loop|multiple|muted|noshade|novalidate|nowrap|open|readonly|required"
+    "|reversed|selected"
+)
+_ATTRIBUTE = (
+    r"""\s+(?:[A-Za-z_:][\w:.-]*\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>=]+)"""
+    rf"|(?:{_FLAGS})(?=[\s/>]))"
+)
 #: What may be a tag, comments, and scripts with what they hold. Another ``<`` is text.
 _MARKUP = re.compile(
     r"<!--.*?-->|<!doctype\s[^<>]*>|<(?P<raw>script|style)\b[^<>]*>.*?</(?P=raw)\s*>"
-    rf"|</?(?P<name>[A-Za-z][A-Za-z0-9]*)(?:{_ATTRIBUTE})*\s*/?>",
+    rf"|</?(?P<name>[A-Za-z][A-Za-z0-9]*)(?:{_ATTRIBUTE})*\s*(?:/\s*)?>",
     re.DOTALL | re.IGNORECASE,
 )
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]*);")
@@ -81,7 +92,8 @@ def without_html(text: str) -> str:
     """
     if "<" in text:
         text = _without_tags(text)
-    return _ENTITY.sub(lambda match: html.unescape(match.group()), text)
+    text = _ENTITY.sub(lambda match: html.unescape(match.group()), text)
+    return text.replace("\r\n", "\n").replace("\r", "\n")  # ``&#13;`` writes a line end
 
 
 def _without_tags(text: str) -> str:
