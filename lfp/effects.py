@@ -91,17 +91,17 @@ def _check_source(
 def _check_task(where: str, entry: Mapping[str, Any], kind: str) -> None:
     reward = entry.get("reward", "vader")
     for key in entry:
-        readers = _readers(Task, key, "rewards")
-        if readers is not None and reward not in readers:
-            raise ConfigurationError(
-                f"{where}.{key}: no effect under the reward `{reward}`; it belongs to"
-                f" {_named(readers)}. Leave it out, or set `reward`"
-            )
         readers = _readers(Task, key, "methods")
         if readers is not None and kind not in readers:
             raise ConfigurationError(
                 f"{where}.{key}: no effect under the method `{kind}`; it is read by"
                 f" {_named(readers)}. Leave it out"
+            )
+        readers = _readers(Task, key, "rewards")
+        if readers is not None and reward not in readers:
+            raise ConfigurationError(
+                f"{where}.{key}: no effect under the reward `{reward}`; it belongs to"
+                f" {_named(readers)}. Leave it out, or set `reward`"
             )
     for name, source in entry.get("policies", {}).items():
         _check_source(f"{where}.policies.{name}", Policy, source)
@@ -137,9 +137,10 @@ def _check_stages(
             strict = one is not None or stage in TRAINING_STAGES
             if strict and readers is not None and not set(kinds) & set(readers):
                 methods = _named([method for method in METHODS if method in kinds])
+                move = "" if one else ", or move it to the `settings` of a task that reads it"
                 raise ConfigurationError(
                     f"{where}.{stage}.{key}: no effect under {methods}; it is read by"
-                    f" {_named(readers)}. Leave it out"
+                    f" {_named(readers)}. Leave it out{move}"
                 )
 
 
