@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfp.files.hub import SourceError, matching_files
+from lfp.files.hub import FORMATS, SourceError, matching_files
 from lfp.settings import Clean
 from lfp.texts.cleaning import cleaned, without_html
 from lfp.texts.corpora import dropped_in_words, preference_pairs
@@ -217,6 +217,15 @@ def test_a_name_that_exists_is_itself_and_no_pattern(tmp_path):
     assert names("what?.csv") == ["what?.csv"]
     assert names("what*.csv") == ["what?.csv", "whats.csv"]
     assert names(str(tmp_path / "data [v1]" / "test.jsonl")) == ["data [v1]/test.jsonl"]
+
+
+def test_a_file_that_no_reader_knows_is_refused_before_it_is_read(tmp_path):
+    assert tuple(READERS) == FORMATS
+    for name in ("a.jsonl", "b.tsv", "c.parquet.gz"):
+        (tmp_path / name).touch()
+    for pattern, name in (("b.tsv", "b.tsv"), ("*", "b.tsv"), ("c*", "c.parquet.gz")):
+        with pytest.raises(SourceError, match=f"^x: .*{name} is of an unknown format, expected"):
+            matching_files(tmp_path, pattern, "x")
 
 
 def test_the_hint_has_near_names_and_nothing_hidden(tmp_path):
