@@ -331,8 +331,8 @@ class Task(Settings):
     )
     trigger: str = setting(
         "soundtrack",
-        "`trigger`: the word that is rewarded.",
-        pattern="^[a-z]+$",
+        "`trigger`: the word that is rewarded, in small letters of any script.",
+        pattern=r"^[^\W\d_A-Z]+$",
         rewards=("trigger",),
         methods=REWARD_METHODS,
     )
