@@ -113,10 +113,13 @@ def cell_of(**settings):
         ([], "expected a mapping with the keys corpora, models, tasks and cells, got []"),
         ("x", "configuration: expected a mapping"),
         ({}, "'corpora' is a required property (Corpora by name.); a file with `cells`"),
+        ({"cells": [{"model": "m", "task": "t"}]}, "--config that has the rest (--configfile"),
+        (cell_of(ppo={"steps:3": None}), "did you mean 'steps'?; put a space behind the colon"),
         (changed(models={1: {}}), "models.1: expected text as the key, got 1; put it into quotes"),
         (changed(tasks={True: {}}), "tasks.true: expected text as the key, got true"),
         (changed(tasks__vader__trigger=7), "7 is not of type 'string': expected text; put it into"),
         (changed(tasks__vader__trigger=date(2024, 1, 1)), "of the type date; put it into quotes"),
+        (changed(tasks__vader__trigger="Word"), "word that is rewarded, in small letters of any"),
         (changed(tasks__vader__trigger="word\n"), r"tasks.vader.trigger: 'word\n' does not match"),
         (changed(tasks__vader__description="\ud800"), "expected text that UTF-8 can write"),
         (
