@@ -90,6 +90,9 @@ def configured(methods: list[str], changes: dict) -> dict:
         (["ppo"], "corpora.help.clean", {"html": True}, "no effect for `help`"),
         (["ppo"], "corpora.mine.splits", {"train": 10, "test": 10}, "no effect for `path`"),
         (["ppo"], "autoencoders.v.k", 8, "no effect for the architecture `standard`"),
+        (["ppo"], "settings.autoencoder.k", 8, "^settings.autoencoder.k: no effect for the arch"),
+        (["ppo", "dpo"], "cells.1.settings.autoencoder.k", 8, "^cells.1.settings.autoencoder.k"),
+        (["ppo"], "tasks.ppo.settings.autoencoder", {"architecture": "topk", "l1": 0.1}, "l1: no"),
         (["ppo"], "models.m.n_layers", 6, "no effect for `organism`"),
     ],
 )
@@ -106,6 +109,8 @@ def test_a_key_without_effect_is_refused_by_name(methods, key, value, message):
         (["ppo", "grpo"], "settings.ppo.epochs", 2),  # one of the cells reads it
         (["ppo"], "settings.dpo.steps", 5),  # no cell runs the stage: it is shared by overlays
         (["ppo"], "settings.probes.Cs", [0.1]),  # likewise, of the other kind of feedback
+        # An architecture may be chosen in a file that is laid over settings of another one.
+        (["ppo"], "settings.autoencoder", {"architecture": "topk", "l1": 0.1}),
         (["pairs"], "settings.ppo.new_tokens", [4, 8]),
         (["pairs"], "settings.dpo.beta", 0.2),
         (["rloo"], "settings.ppo.batch_size", 24),  # no multiple of the mini-batch it has not
