@@ -273,6 +273,11 @@ def _check_triples(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
             " positive, neutral and negative; set it to `pairs` (offline) or `rewrites` (a"
             " language-model service)"
         )
+    if source == "pairs" and task["swapped"]:
+        raise ConfigurationError(
+            f"tasks.{name}.swapped: no effect with contrasts.source `pairs`, whose positive answer"
+            " is always the one that the feedback prefers; leave it out, or set it to false"
+        )
 
 
 def _check_services(grid: Grid) -> None:

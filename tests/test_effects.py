@@ -141,6 +141,14 @@ def test_a_prompt_leaves_room_for_an_answer():
         assert Grid(configured(["ppo"], changes)).cells
 
 
+def test_triples_of_pairs_are_never_swapped():
+    changes = {"tasks.dpo.swapped": True, "tasks.dpo.settings.contrasts.source": "pairs"}
+    with pytest.raises(ConfigurationError, match="^tasks.dpo.swapped: no effect with contrasts"):
+        Grid(configured(["dpo"], changes))
+    assert Grid(configured(["dpo"], changes | {"tasks.dpo.swapped": False})).cells
+    assert Grid(configured(["dpo"], {"tasks.dpo.swapped": True})).cells
+
+
 def test_transcripts_keep_the_turns_that_they_are_cut_at():
     columns = {"chosen": "chosen", "rejected": "rejected"}
     changes = {"corpora.mine": {"path": {"train": "a.csv"}, "columns": columns}}
