@@ -207,7 +207,8 @@ def _check_divides(cell: Cell, divisor: str, number: str) -> None:
     small, large = (getattr(cell.settings[stage], key) for stage, key in pairs)
     if large % small:
         raise ConfigurationError(
-            f"cell {cell.address}: {divisor} must divide {number}, got {small} and {large}"
+            f"cell {cell.address}: {divisor} must divide {number}, got {small} and {large}; change"
+            f" one of them, such as the latter to {large + small - large % small}"
         )
 
 

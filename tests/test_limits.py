@@ -31,7 +31,8 @@ def cell_of(**settings):
             changed(
                 tasks__vader__method="rloo", settings={"ppo": {"gradient_accumulation_steps": 3}}
             ),
-            "ppo.gradient_accumulation_steps must divide ppo.batch_size, got 3 and 64",
+            "ppo.gradient_accumulation_steps must divide ppo.batch_size, got 3 and 64; change one"
+            " of them, such as the latter to 66",
         ),
         (
             cell_of(features={"max_tokens": 300}, ablation={"new_tokens": 400}),
@@ -96,6 +97,21 @@ def cell_of(**settings):
         (
             changed(corpora__more={"path": {"train": "a"}, "columns": {"txt": "c"}}),
             "corpora.more.columns.txt: unknown key; did you mean 'text'?",
+        ),
+        (
+            changed(corpora__more={"path": {"train": "a"}, "columns": {"chosen": "c"}}),
+            "corpora.more.columns: expected `text`, or `chosen` and `rejected`, got chosen; name",
+        ),
+        (
+            changed(corpora__more={
+                "path": {"train": "a"}, "columns": {"text": "t", "positive": "p", "neutral": "n"},
+            }),
+            "corpora.more.columns: a contrast triple needs positive, neutral, negative, and"
+            " `negative` is not there",
+        ),
+        (
+            changed(cells=[{"model": "tiny", "task": "vader", "lowest_layers": [6]}]),
+            "cell tiny/vader/seed0: lowest_layers has 6; the layers of tiny are 0 to 5",
         ),
         (cell_of(ppo={"steps": 3.0}), "expected whole number; write 3"),
         (cell_of(ppo={"learning_rate": "1e-5"}), "write it as 1.0e-5"),
