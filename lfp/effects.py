@@ -199,7 +199,7 @@ def _check_read(
     grid: Grid, where: str, values: Mapping[str, Any], variants: list[tuple[Cell, str]]
 ) -> None:
     """Check that some of the `variants`, by cell and name, reads each of the keys `values`."""
-    architectures = {grid.autoencoder_settings(*variant).architecture for variant in variants}
+    architectures = {grid.autoencoder_settings(cell, name).architecture for cell, name in variants}
     for key in values:
         unread = set(_readers(Autoencoder, key, "unread_by") or ())
         if architectures and architectures <= unread:
