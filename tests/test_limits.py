@@ -320,6 +320,20 @@ def test_a_key_that_is_written_twice_is_an_error_with_both_lines(tmp_path, name,
         check_keys(tmp_path / name)
 
 
+@pytest.mark.parametrize("number", ["010", "-007", "1:30", "1:30.5"])
+def test_a_number_that_yaml_reads_as_another_is_refused(tmp_path, number):
+    """010 is 8, and 1:30 is 90."""
+    (tmp_path / "a.yaml").write_text(f"a: ['{number}', {{b: {number}}}]\n")
+    with pytest.raises(ConfigurationError, match=f"a.yaml: a.1.b: YAML reads {number} in base 8"):
+        check_keys(tmp_path / "a.yaml")
+    with pytest.raises(ConfigurationError, match=f"^--config a: 0: YAML reads {number} in base 8"):
+        command_line([f"a=[{number}, '{number}']"])
+    with pytest.raises(ConfigurationError, match=f"^--config a: YAML reads {number} in base 8"):
+        command_line([f"a={number}"])
+    (tmp_path / "a.yaml").write_text("a: [0, 0.5, -1, 1.0e-5, 100, 0x10, x:y, 1_000]\n")
+    check_keys(tmp_path / "a.yaml")
+
+
 def test_merged_keys_may_be_written_again_and_every_shipped_file_has_its_keys_once(tmp_path):
     (tmp_path / "a.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, x: 2}\nc: {<<: *a, y: *a}\n")
     for path in (tmp_path / "a.yaml", *SCHEMA_PATH.parent.glob("*.yaml")):
