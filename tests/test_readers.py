@@ -354,6 +354,10 @@ def test_nothing_is_cleaned_that_is_not_asked_for_and_changes_are_counted(tmp_pa
     assert sorted(frames["train"]["text"]) == ["a\n", "b"]  # equal rows are looked for behind it
     assert counts["train"]["cleaned"] == 2
     assert counts["train"]["duplicates"] == 1
+    # Rows that are held out count where they are.
+    path.write_text("".join(f'{{"text": "{i}<br>"}}\n' for i in range(20)))
+    _, counts = read_splits({"train": [path]}, TEXT, 0.25, 0, Clean(html=True))
+    assert [counts[split]["cleaned"] for split in ("train", "test")] == [15, 5]
 
 
 # ----------------------------------------------------------------------------------------- words

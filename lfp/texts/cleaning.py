@@ -63,12 +63,14 @@ def cleaned(frame: pd.DataFrame, clean: Clean) -> tuple[pd.DataFrame, int]:
     for name, step in steps.items():
         before = result
         result = result.apply(lambda texts, step=step: texts.map(step, na_action="ignore"))
-        log.info("clean.%s changed %d of %d rows", name, _changed(before, result), len(frame))
-    return result, _changed(frame, result)
+        changed = int(changed_rows(before, result).sum())
+        log.info("clean.%s changed %d of %d rows", name, changed, len(frame))
+    return result, int(changed_rows(frame, result).sum())
 
 
-def _changed(before: pd.DataFrame, after: pd.DataFrame) -> int:
-    return int((before.fillna("") != after.fillna("")).any(axis=1).sum())
+def changed_rows(before: pd.DataFrame, after: pd.DataFrame) -> pd.Series:
+    """Whether a text of each row is another one behind a step of cleaning."""
+    return (before.fillna("") != after.fillna("")).any(axis=1)
 
 
 def _steps(clean: Clean) -> dict[str, Callable[[str], str]]:

@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from lfp.settings import Clean
-from lfp.texts.cleaning import cleaned
+from lfp.texts.cleaning import changed_rows, cleaned
 from lfp.texts.corpora import check_pairs, deduplicated, has_pairs, preference_pairs
 
 log = logging.getLogger(__name__)
@@ -73,10 +73,11 @@ def read_splits(
     clean
         What is done to every text before rows are compared; None does nothing.
     """
-    frames, changed = {}, {}
+    frames = {}
     for split, paths in files.items():
-        frame = pd.concat([read_file(path, columns) for path in paths], ignore_index=True)
-        frame, changed[split] = cleaned(frame, clean or Clean())
+        read = pd.concat([read_file(path, columns) for path in paths], ignore_index=True)
+        frame, _ = cleaned(read, clean or Clean())
+        frame = frame.assign(cleaned=changed_rows(read, frame))
         frames[split] = frame.sample(frac=1, random_state=seed, ignore_index=True)
     if "test" not in frames:
         whole = frames["train"]
@@ -84,9 +85,10 @@ def read_splits(
         held_out = groups >= len(units) * (1 - test_share)
         frames = {"train": whole[~held_out], "test": whole[held_out]}
     frames = {"train": frames["train"], "test": frames["test"]}
-    result, counts = deduplicated(frames, sorted(columns))
+    texts = {split: frame.drop(columns="cleaned") for split, frame in frames.items()}
+    result, counts = deduplicated(texts, sorted(columns))
     for split, frame in result.items():
-        counts[split]["cleaned"] = changed.get(split, 0)
+        counts[split]["cleaned"] = int(frames[split]["cleaned"].sum())
         if has_pairs(frame):
             counts[split] |= preference_pairs(frame)[1]
             _check_pairs(frame, files.get(split) or files["train"])
