@@ -275,6 +275,14 @@ def test_a_checkpoint_that_fits_is_taken_and_one_that_is_none_is_named(checkpoin
         Grid(local())
 
 
+def test_labels_without_names_are_counted_as_transformers_does(checkpoint):
+    (checkpoint / "config.json").write_text(json.dumps({"num_labels": 3}))
+    for label in (2, "LABEL_2"):
+        assert Grid(changed(classifiers={"c": {"path": "checkpoint", "positive": label}}))
+    with pytest.raises(ConfigurationError, match=r"2 \(LABEL_2\); set it to one of them, by its"):
+        Grid(changed(classifiers={"c": {"path": "checkpoint", "positive": 3}}))
+
+
 def test_a_fetched_checkpoint_counts_where_it_is_the_one_that_is_asked_for(checkpoint):
     source = {"hub": "a/b", "revision": "1234567"}
     folder = checkpoint.parent / "results" / "models" / "tiny"
