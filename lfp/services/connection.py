@@ -219,9 +219,11 @@ def _response(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
         choice = value["choices"][0]
-        message = choice["message"]
+        reason, message = choice.get("finish_reason"), choice.get("message")
+        if message is None and reason not in (None, "stop"):
+            message = {}  # a filter, or the largest number of tokens, left none
         content, refusal = message.get("content"), message.get("refusal")
-        failed = choice.get("error") or choice.get("finish_reason") == "error"
+        failed = choice.get("error") or reason == "error"
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     if isinstance(content, list):  # parts, as some servers send them
@@ -230,7 +232,6 @@ def _response(text: str) -> dict[str, Any] | None:
         content = _joined(parts, "text", ("text", "output_text", None))
     if failed or not isinstance(content, str | None):
         return None
-    reason = choice.get("finish_reason")
     return {
         # Half a surrogate pair can be sent to no server again.
         "content": content and content.encode("utf-8", "replace").decode(),
