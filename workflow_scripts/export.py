@@ -11,6 +11,7 @@ def main() -> None:
     device, settings = run.device, Export.of(run.settings)
     from lfp.explaining import exports
     from lfp.models.loading import load_model, load_tokenizer
+    from lfp.models.tokens import added_tokens
     from lfp.sae import store
 
     tokenizer = load_tokenizer(run.input.policy)
@@ -18,7 +19,9 @@ def main() -> None:
     autoencoders = store.load_layers(run.input.autoencoders, device)
     texts = documents(artefacts.read_table(run.input.corpus))
     windows = exports.packed_windows(tokenizer, texts, settings.context, settings.windows)
-    active = exports.active_features(policy, autoencoders, windows, settings.batch_size)
+    active = exports.active_features(
+        policy, autoencoders, windows, settings.batch_size, len(added_tokens(tokenizer)[0])
+    )
     origin = {
         "model_name": str(run.input.policy),
         "dataset_repo": str(run.input.corpus),
