@@ -165,6 +165,16 @@ SET_UPS = {
 }  # fmt: skip
 
 
+def test_a_limit_that_stays_names_the_keys_that_keep_within_it(tmp_path):
+    limit = faulty.error(429, "Rate limit reached", "rate_limit_exceeded")
+    with (
+        LanguageService(echo, itertools.repeat(limit)) as server,
+        Client(service(server.url, attempts=2), tmp_path / "c.sqlite") as client,
+        pytest.raises(ServiceError, match=r"Rate limit reached; lower services\.test\.in_flight"),
+    ):
+        client.ask(requests(1))
+
+
 @pytest.mark.parametrize("name", SET_UPS)
 def test_a_fault_of_the_set_up_stops_the_job_and_leaves_nothing_behind(tmp_path, name):
     fault, message = SET_UPS[name]

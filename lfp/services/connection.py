@@ -33,12 +33,18 @@ class TransientError(RuntimeError):
     """A failure that may go away.
 
     `wait` is the number of seconds that the server asks for, `billed` tells whether the call may
-    cost.
+    cost, and `limited` whether the server takes so many calls no more for now.
     """
 
-    def __init__(self, message: str, wait: float | None = None, billed: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        wait: float | None = None,
+        billed: bool = False,
+        limited: bool = False,
+    ) -> None:
         super().__init__(message)
-        self.wait, self.billed = wait, billed
+        self.wait, self.billed, self.limited = wait, billed, limited
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,9 @@ class Connection:
             return replace(fault, kind=faults.SETUP)
         if fault.kind == faults.RETRY:
             what = "no chat completion" if fault.status == 200 else fault.status
-            raise TransientError(f"{what}: {fault.words}"[:300], fault.wait, billed=status < 300)
+            raise TransientError(
+                f"{what}: {fault.words}"[:300], fault.wait, status < 300, fault.status in (400, 429)
+            )
         return fault
 
     @staticmethod
