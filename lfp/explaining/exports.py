@@ -60,8 +60,19 @@ def active_features(
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Locations and values of all active features, by layer and batch.
 
-    The first `added` tokens of a window, which the tokenizer adds, have none.
-    Yields the layer, locations [n, 3] (window, position, feature) and activations [n] above 0.
+    Parameters
+    ----------
+    model, autoencoders
+        The language model whose activations are read, and autoencoders by layer.
+    windows, batch_size
+        Token ids [window, token], and windows in a batch.
+    added
+        Number of tokens that the tokenizer adds in front of a window; they have no features.
+
+    Yields
+    ------
+    tuple
+        The layer, locations [n, 3] (window, position, feature) and activations [n] above 0.
     """
     with captured(model, sorted(autoencoders), site=site_of(autoencoders)) as outputs:
         for start in Progress(range(0, len(windows), batch_size), desc="export"):
