@@ -42,6 +42,8 @@ RESULT_FOLDERS = (
 REWARD_KEYS = ("reward", "classifier", "callable", "flipped_share", "trigger", "reward_seed")
 #: Columns of a corpus that a task learns from, by its feedback.
 _LEARNED = {"reward": ("text",), "preference": ("chosen", "rejected")}
+#: Columns of a corpus that has contrast triples.
+_TRIPLE = ("positive", "neutral", "negative")
 _TASK_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Task)}
 
 
@@ -64,6 +66,7 @@ def check_entries(grid: Grid) -> None:
         _check_corpus(grid, name, task)
         if grid.feedback(name) == "preference":
             _check_triples(grid, name, task)
+    _check_documents(grid)
     if not grid.autoencoders:
         raise ConfigurationError(
             "autoencoders: expected at least one variant; leave the key out for the default"
@@ -116,9 +119,15 @@ def source_digest(where: str, name: str) -> str:
 
 
 def _check_columns(grid: Grid) -> None:
-    """Check that no column of a source is taken for two of ours."""
+    """Check that triples are whole, and that no column of a source is taken for two of ours."""
     for name, corpus in grid.corpora.items():
         columns = corpus.get("columns", {})
+        missing = [column for column in _TRIPLE if column not in columns]
+        if 0 < len(missing) < len(_TRIPLE):
+            raise ConfigurationError(
+                f"corpora.{name}.columns: a contrast triple needs {', '.join(_TRIPLE)}, and"
+                f" `{missing[0]}` is not there; name its column, or leave the others out"
+            )
         first: dict[str, str] = {}
         for ours, theirs in columns.items():
             if theirs in first:
@@ -247,6 +256,17 @@ def _check_corpus(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
         )
 
 
+def _check_documents(grid: Grid) -> None:
+    """Check that every corpus has texts or pairs, also one that only organisms learn."""
+    for name, corpus in grid.corpora.items():
+        columns = corpus.get("columns")
+        if columns and not any(set(learned) <= set(columns) for learned in _LEARNED.values()):
+            raise ConfigurationError(
+                f"corpora.{name}.columns: expected `text`, or `chosen` and `rejected`, got"
+                f" {', '.join(columns)}; name the source's column of each"
+            )
+
+
 def _check_clean(name: str, corpus: Mapping[str, Any]) -> None:
     """Check that the turns by which transcripts are cut stay as they are spelled."""
     columns = corpus.get("columns", ())
@@ -272,6 +292,11 @@ def _check_triples(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
             f"tasks.{name}: contrasts.source is `corpus`, and {task['corpus']} has no columns"
             " positive, neutral and negative; set it to `pairs` (offline) or `rewrites` (a"
             " language-model service)"
+        )
+    if source == "pairs" and task["swapped"]:
+        raise ConfigurationError(
+            f"tasks.{name}.swapped: no effect with contrasts.source `pairs`, whose positive answer"
+            " is always the one that the feedback prefers; leave it out, or set it to false"
         )
 
 
@@ -344,12 +369,13 @@ def _check_layers(grid: Grid, cell: Cell) -> None:
             f" {available}; set it to {available} or less"
         )
     lowest = cell.lowest_layers if isinstance(cell.lowest_layers, tuple) else ()
-    too_high = [layer for layer in (*(cell.layers or ()), *lowest) if layer >= available]
-    if too_high:
-        raise ConfigurationError(
-            f"cell {cell.address}: layers has {too_high[0]}; the layers of {cell.model} are 0 to"
-            f" {available - 1}"
-        )
+    for key, layers in (("layers", cell.layers or ()), ("lowest_layers", lowest)):
+        too_high = [layer for layer in layers if layer >= available]
+        if too_high:
+            raise ConfigurationError(
+                f"cell {cell.address}: {key} has {too_high[0]}; the layers of {cell.model} are 0 to"
+                f" {available - 1}"
+            )
     if cell.layers and len(set(cell.layers)) < len(cell.layers):
         raise ConfigurationError(f"cell {cell.address}: layers names a layer twice")
 

@@ -19,6 +19,7 @@ import yaml
 from lfp.configuration import ConfigurationError, dotted
 
 _MERGE = "tag:yaml.org,2002:merge"
+_INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 
 
 class _CommandLine(yaml.SafeLoader):
@@ -44,7 +45,8 @@ def complete(
     `files` are the configuration files behind it and `assignments` the words behind ``--config``,
     ``key=value`` each, which are laid over all files.
 
-    Raises ConfigurationError for a key that is written twice.
+    Raises ConfigurationError for a key that is written twice, and for a number that YAML reads as
+    another than it looks.
     """
     for path in files:
         check_keys(path)
@@ -52,15 +54,19 @@ def complete(
 
 
 def check_keys(path: str | Path) -> None:
-    """Raise ConfigurationError where a mapping of the YAML or JSON file `path` has a key twice."""
+    """Raise ConfigurationError where the YAML or JSON file `path` has a key twice in a mapping.
+
+    A number that YAML reads as another than it looks is an error as well.
+    """
     text = Path(path).read_text(encoding="utf-8")
     if _is_json(text):
         text = text.replace("\t", " ")  # JSON may be indented with tabs, which YAML refuses
     try:
-        twice = next(_repeated(yaml.compose(text, Loader=yaml.SafeLoader)), None)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path}: not valid YAML: {_one_line(error)}") from error
-    if twice:
+    _check_numbers(root, str(path))
+    if twice := next(_repeated(root), None):
         key, first, second = twice
         raise ConfigurationError(
             f"{path}: {key} is written twice, in line {first} and in line {second}, and the second"
@@ -71,7 +77,8 @@ def check_keys(path: str | Path) -> None:
 def command_line(assignments: Iterable[str]) -> dict[str, Any]:
     """The values of ``key=value`` words, each read as YAML; an empty one is null.
 
-    Raises ConfigurationError for a value that is not YAML, and for a key that is written twice.
+    Raises ConfigurationError for a value that is not YAML, for a key that is written twice, and for
+    a number that reads as another.
     """
     values: dict[str, Any] = {}
     for assignment in assignments:
@@ -90,6 +97,7 @@ def command_line(assignments: Iterable[str]) -> dict[str, Any]:
                 f"--config {key}: not valid YAML: {_one_line(error)}; quote the whole word for the"
                 " shell and put a space behind every colon"
             ) from error
+        _check_numbers(node, f"--config {key}")
         if twice := next(_repeated(node), None):
             raise ConfigurationError(f"--config {key}: {twice[0]} is written twice; remove one")
     return values
@@ -105,28 +113,47 @@ def _laid_over(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str
     return merged
 
 
+def _nodes(root: yaml.Node | None) -> Iterator[tuple[tuple[Any, ...], yaml.Node]]:
+    """Every node of a document once, also one that anchors use again, with its path of keys."""
+    todo: list[tuple[tuple[Any, ...], yaml.Node | None]] = [((), root)]
+    visited: set[int] = set()
+    while todo:
+        path, node = todo.pop(0)
+        if node is None or id(node) in visited:
+            continue
+        visited.add(id(node))
+        yield path, node
+        if isinstance(node, yaml.SequenceNode):
+            todo += [((*path, index), item) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            todo += [((*path, key.value), item) for key, item in node.value]
+
+
 def _repeated(root: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
     """The path of every key that its mapping has twice, with both lines, counted from 1.
 
     A merge key (``<<``) adds what is not written, so what it brings may be written again.
     """
-    todo: list[tuple[tuple[Any, ...], yaml.Node | None]] = [((), root)]
-    visited: set[int] = set()
-    while todo:
-        path, node = todo.pop(0)
-        if id(node) in visited:  # an anchor that is used again
-            continue
-        visited.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            todo += [((*path, index), item) for index, item in enumerate(node.value)]
+    for path, node in _nodes(root):
         if isinstance(node, yaml.MappingNode):
             lines: dict[tuple[str, str], int] = {}
-            for key, item in node.value:
-                todo.append(((*path, key.value), item))
+            for key, _ in node.value:
                 line, identity = key.start_mark.line + 1, (key.tag, str(key.value))
                 if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE and identity in lines:
                     yield dotted((*path, key.value)), lines[identity], line
                 lines.setdefault(identity, line)
+
+
+def _check_numbers(root: yaml.Node | None, where: str) -> None:
+    """Raise ConfigurationError at a number that YAML reads otherwise than people: ``010`` is 8."""
+    for path, node in _nodes(root):
+        is_number = isinstance(node, yaml.ScalarNode) and node.tag in (_INTEGER, _FLOAT)
+        if is_number and re.match(r"[-+]?0[0-7_]+\Z|.*:", node.value):
+            place = ": ".join(filter(None, (where, dotted(path))))
+            raise ConfigurationError(
+                f"{place}: YAML reads {node.value} in base 8, or in base 60 with a colon; write the"
+                " number without leading zeros and colons, or text in quotes"
+            )
 
 
 def _is_json(text: str) -> bool:

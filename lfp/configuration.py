@@ -217,13 +217,18 @@ def _describe(error: ValidationError) -> str:
     if rule == "additionalProperties":
         known = error.schema.get("properties", {})
         unknown = next(key for key in value if key not in known)
-        return f"{dotted([*error.absolute_path, unknown])}: unknown key; {nearest(unknown, known)}"
+        colon = "; put a space behind the colon" if ":" in unknown else ""
+        where = dotted([*error.absolute_path, unknown])
+        return f"{where}: unknown key; {nearest(unknown, known)}{colon}"
     if rule == "required":
         missing = next(key for key in wanted if key not in value)
-        hint = "" if path else "; a file with `cells` stands alone and needs all of its own"
+        hint = (
+            "; a file with `cells` stands alone and needs all of its own, or another file in front"
+            " of it or of --config that has the rest (--configfile config/config.yaml FILE)"
+        )
         return (
             f"{path or 'configuration'}: {missing!r} is a required property"
-            f"{_meaning(error.schema.get('properties', {}).get(missing))}{hint}"
+            f"{_meaning(error.schema.get('properties', {}).get(missing))}{'' if path else hint}"
         )
     if rule == "oneOf":
         *first, last = [key for option in wanted for key in option["required"]]

@@ -9,7 +9,7 @@ configuration gives, not the defaults.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lfp.configuration import ConfigurationError
@@ -28,7 +28,7 @@ from lfp.settings import (
 )
 
 if TYPE_CHECKING:
-    from lfp.grid import Grid
+    from lfp.grid import Cell, Grid
 
 
 def check_effects(grid: Grid, config: Mapping[str, Any]) -> None:
@@ -57,6 +57,7 @@ def check_effects(grid: Grid, config: Mapping[str, Any]) -> None:
     reached = {kinds[cell.task] for cell in cells}
     _check_stages("settings", config.get("settings", {}), reached)
     _check_clipping(grid, config)
+    _check_architectures(grid, config)
     _check_variants(grid, config.get("autoencoders", {}))
 
 
@@ -91,17 +92,17 @@ def _check_source(
 def _check_task(where: str, entry: Mapping[str, Any], kind: str) -> None:
     reward = entry.get("reward", "vader")
     for key in entry:
-        readers = _readers(Task, key, "rewards")
-        if readers is not None and reward not in readers:
-            raise ConfigurationError(
-                f"{where}.{key}: no effect under the reward `{reward}`; it belongs to"
-                f" {_named(readers)}. Leave it out, or set `reward`"
-            )
         readers = _readers(Task, key, "methods")
         if readers is not None and kind not in readers:
             raise ConfigurationError(
                 f"{where}.{key}: no effect under the method `{kind}`; it is read by"
                 f" {_named(readers)}. Leave it out"
+            )
+        readers = _readers(Task, key, "rewards")
+        if readers is not None and reward not in readers:
+            raise ConfigurationError(
+                f"{where}.{key}: no effect under the reward `{reward}`; it belongs to"
+                f" {_named(readers)}. Leave it out, or set `reward`"
             )
     for name, source in entry.get("policies", {}).items():
         _check_source(f"{where}.policies.{name}", Policy, source)
@@ -137,38 +138,72 @@ def _check_stages(
             strict = one is not None or stage in TRAINING_STAGES
             if strict and readers is not None and not set(kinds) & set(readers):
                 methods = _named([method for method in METHODS if method in kinds])
+                move = "" if one else ", or move it to the `settings` of a task that reads it"
                 raise ConfigurationError(
                     f"{where}.{stage}.{key}: no effect under {methods}; it is read by"
-                    f" {_named(readers)}. Leave it out"
+                    f" {_named(readers)}. Leave it out{move}"
                 )
 
 
+def _written(
+    grid: Grid, config: Mapping[str, Any], stage: str
+) -> Iterator[tuple[str, Mapping[str, Any], list[Cell]]]:
+    """The settings of a stage at every place that gives some: where, their values, their cells."""
+    places: list[tuple[str, Mapping[str, Any], dict[str, str]]] = [("", config, {})]
+    places += [(f"models.{name}.", e, {"model": name}) for name, e in config["models"].items()]
+    places += [(f"tasks.{name}.", e, {"task": name}) for name, e in config["tasks"].items()]
+    places += [
+        (f"cells.{index}.", e, {"model": e["model"], "task": e["task"]})
+        for index, e in enumerate(config["cells"])
+    ]
+    for where, entry, names in places:
+        values = entry.get("settings", {}).get(stage, {})
+        reached = [c for c in grid.cells if all(getattr(c, k) == v for k, v in names.items())]
+        yield f"{where}settings.{stage}", values, reached
+
+
 def _check_clipping(grid: Grid, config: Mapping[str, Any]) -> None:
-    """Check that ``group.epsilon``, where it is given, has a second update to clip."""
-    for cell in grid.cells:
-        entries = [e for e in config["cells"] if (e["model"], e["task"]) == (cell.model, cell.task)]
-        owners = [config, config["models"][cell.model], config["tasks"][cell.task], *entries]
-        written = any("epsilon" in o.get("settings", {}).get("group", {}) for o in owners)
-        group = cell.settings["group"]
-        if cell.method in ("rloo", "grpo") and written and group.num_iterations == 1:
+    """Check that ``group.epsilon``, where it is given, has a second update to clip in some cell."""
+    for where, values, cells in _written(grid, config, "group"):
+        in_groups = [cell for cell in cells if cell.method in ("rloo", "grpo")]
+        iterations = {cell.settings["group"].num_iterations for cell in in_groups}
+        if "epsilon" in values and iterations == {1}:
             raise ConfigurationError(
-                f"cell {cell.address}: group.epsilon: no effect with group.num_iterations 1, where"
-                " every batch has one update and no ratio to clip; raise that, or leave it out"
+                f"{where}.epsilon: no effect with group.num_iterations 1, where every batch has one"
+                " update and no ratio to clip; raise that, or leave it out"
             )
+
+
+def _check_architectures(grid: Grid, config: Mapping[str, Any]) -> None:
+    """Check that the settings of autoencoders are read by an architecture that they reach.
+
+    Those that several tasks share may stand where an architecture is chosen, for it may be chosen
+    in a file that is laid over them.
+    """
+    chosen = any("architecture" in values for values in config.get("autoencoders", {}).values())
+    places = list(_written(grid, config, "autoencoder"))
+    chosen = chosen or any("architecture" in values for _, values, _ in places)
+    for where, values, cells in places:
+        if not chosen or where.startswith(("tasks.", "cells.")):
+            _check_read(grid, where, values, [(c, name) for c in cells for name in c.autoencoders])
 
 
 def _check_variants(grid: Grid, variants: Mapping[str, Any]) -> None:
     """Check that the architecture of an autoencoder variant reads the variant's keys."""
     for name, values in variants.items():
-        architectures = {
-            grid.autoencoder_settings(cell, name).architecture
-            for cell in grid.cells
-            if name in cell.autoencoders
-        }
-        for key in values:
-            unread = set(_readers(Autoencoder, key, "unread_by") or ())
-            if architectures and architectures <= unread:
-                raise ConfigurationError(
-                    f"autoencoders.{name}.{key}: no effect for the architecture"
-                    f" {_named(architectures)}; leave it out"
-                )
+        cells = [cell for cell in grid.cells if name in cell.autoencoders]
+        _check_read(grid, f"autoencoders.{name}", values, [(cell, name) for cell in cells])
+
+
+def _check_read(
+    grid: Grid, where: str, values: Mapping[str, Any], variants: list[tuple[Cell, str]]
+) -> None:
+    """Check that some of the `variants`, by cell and name, reads each of the keys `values`."""
+    architectures = {grid.autoencoder_settings(cell, name).architecture for cell, name in variants}
+    for key in values:
+        unread = set(_readers(Autoencoder, key, "unread_by") or ())
+        if architectures and architectures <= unread:
+            raise ConfigurationError(
+                f"{where}.{key}: no effect for the architecture {_named(architectures)}; leave it"
+                " out"
+            )

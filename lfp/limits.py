@@ -106,13 +106,16 @@ def check_label(name: str, entry: Mapping[str, Any]) -> None:
     folder, label = _folder(name, entry), entry["positive"]
     if folder is None:
         return
-    labels = _config(name, folder).get("id2label")
-    if not isinstance(labels, dict):
-        labels = {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers takes where none are named
+    config = _config(name, folder)
+    labels, count = config.get("id2label"), config.get("num_labels")
+    if not isinstance(labels, dict):  # what transformers takes where none are named
+        count = count if isinstance(count, int) else 2
+        labels = {str(number): f"LABEL_{number}" for number in range(count)}
     if str(label) not in labels and label not in labels.values():
         known = ", ".join(f"{number} ({of_number})" for number, of_number in labels.items())
         raise ConfigurationError(
-            f"classifiers.{name}.positive: got {label!r}, and the labels of {folder} are {known}"
+            f"classifiers.{name}.positive: got {label!r}, and the labels of {folder} are {known};"
+            " set it to one of them, by its number or name"
         )
 
 
@@ -207,7 +210,8 @@ def _check_divides(cell: Cell, divisor: str, number: str) -> None:
     small, large = (getattr(cell.settings[stage], key) for stage, key in pairs)
     if large % small:
         raise ConfigurationError(
-            f"cell {cell.address}: {divisor} must divide {number}, got {small} and {large}"
+            f"cell {cell.address}: {divisor} must divide {number}, got {small} and {large}; change"
+            f" one of them, such as the latter to {large + small - large % small}"
         )
 
 

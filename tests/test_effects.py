@@ -82,11 +82,17 @@ def configured(methods: list[str], changes: dict) -> dict:
         (["ppo"], "tasks.ppo.settings.tables.seed", 1, "settings.tables: no effect here"),
         (["grpo"], "settings.group.epsilon", 0.1, "group.epsilon: no effect with .*num_iterations"),
         (["ppo"], "tasks.ppo.trigger", "film", "no effect under the reward `vader`"),
+        (["dpo"], "tasks.dpo.reward", "vader", "no effect under the method `dpo`; it is read by"),
+        (["pairs"], "tasks.pairs.trigger", "soundtrack", "no effect under the method `given on"),
+        (["grpo"], "settings.ppo.clip_range", 0.1, "or move it to the `settings` of a task that"),
         (["ppo"], "tasks.ppo.swapped", True, "no effect under the method `ppo`"),
         (["ppo"], "corpora.reviews.noise", 0.2, "no effect for `reviews`"),
         (["ppo"], "corpora.help.clean", {"html": True}, "no effect for `help`"),
         (["ppo"], "corpora.mine.splits", {"train": 10, "test": 10}, "no effect for `path`"),
         (["ppo"], "autoencoders.v.k", 8, "no effect for the architecture `standard`"),
+        (["ppo"], "settings.autoencoder.k", 8, "^settings.autoencoder.k: no effect for the arch"),
+        (["ppo", "dpo"], "cells.1.settings.autoencoder.k", 8, "^cells.1.settings.autoencoder.k"),
+        (["ppo"], "tasks.ppo.settings.autoencoder", {"architecture": "topk", "l1": 0.1}, "l1: no"),
         (["ppo"], "models.m.n_layers", 6, "no effect for `organism`"),
     ],
 )
@@ -103,6 +109,8 @@ def test_a_key_without_effect_is_refused_by_name(methods, key, value, message):
         (["ppo", "grpo"], "settings.ppo.epochs", 2),  # one of the cells reads it
         (["ppo"], "settings.dpo.steps", 5),  # no cell runs the stage: it is shared by overlays
         (["ppo"], "settings.probes.Cs", [0.1]),  # likewise, of the other kind of feedback
+        # An architecture may be chosen in a file that is laid over settings of another one.
+        (["ppo"], "settings.autoencoder", {"architecture": "topk", "l1": 0.1}),
         (["pairs"], "settings.ppo.new_tokens", [4, 8]),
         (["pairs"], "settings.dpo.beta", 0.2),
         (["rloo"], "settings.ppo.batch_size", 24),  # no multiple of the mini-batch it has not
@@ -110,6 +118,17 @@ def test_a_key_without_effect_is_refused_by_name(methods, key, value, message):
 )
 def test_a_key_that_some_cell_reads_is_taken(methods, key, value):
     assert Grid(configured(methods, {key: value})).cells
+
+
+def test_a_ratio_is_clipped_where_any_cell_has_one():
+    """The cells of one place may differ in the updates of a batch."""
+    changes = {"settings.group.epsilon": 0.1, "tasks.grpo.settings.group.num_iterations": 2}
+    assert Grid(configured(["rloo", "grpo"], changes)).cells
+    with pytest.raises(ConfigurationError, match="^settings.group.epsilon: no effect"):
+        Grid(configured(["rloo"], changes))
+    changes["tasks.rloo.settings.group.epsilon"] = 0.3
+    with pytest.raises(ConfigurationError, match="^tasks.rloo.settings.group.epsilon: no effect"):
+        Grid(configured(["rloo", "grpo"], changes))
 
 
 def test_a_prompt_leaves_room_for_an_answer():
@@ -120,6 +139,14 @@ def test_a_prompt_leaves_room_for_an_answer():
         ):
             Grid(configured([method], changes))
         assert Grid(configured(["ppo"], changes)).cells
+
+
+def test_triples_of_pairs_are_never_swapped():
+    changes = {"tasks.dpo.swapped": True, "tasks.dpo.settings.contrasts.source": "pairs"}
+    with pytest.raises(ConfigurationError, match="^tasks.dpo.swapped: no effect with contrasts"):
+        Grid(configured(["dpo"], changes))
+    assert Grid(configured(["dpo"], changes | {"tasks.dpo.swapped": False})).cells
+    assert Grid(configured(["dpo"], {"tasks.dpo.swapped": True})).cells
 
 
 def test_transcripts_keep_the_turns_that_they_are_cut_at():

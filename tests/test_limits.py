@@ -31,7 +31,8 @@ def cell_of(**settings):
             changed(
                 tasks__vader__method="rloo", settings={"ppo": {"gradient_accumulation_steps": 3}}
             ),
-            "ppo.gradient_accumulation_steps must divide ppo.batch_size, got 3 and 64",
+            "ppo.gradient_accumulation_steps must divide ppo.batch_size, got 3 and 64; change one"
+            " of them, such as the latter to 66",
         ),
         (
             cell_of(features={"max_tokens": 300}, ablation={"new_tokens": 400}),
@@ -97,6 +98,21 @@ def cell_of(**settings):
             changed(corpora__more={"path": {"train": "a"}, "columns": {"txt": "c"}}),
             "corpora.more.columns.txt: unknown key; did you mean 'text'?",
         ),
+        (
+            changed(corpora__more={"path": {"train": "a"}, "columns": {"chosen": "c"}}),
+            "corpora.more.columns: expected `text`, or `chosen` and `rejected`, got chosen; name",
+        ),
+        (
+            changed(corpora__more={
+                "path": {"train": "a"}, "columns": {"text": "t", "positive": "p", "neutral": "n"},
+            }),
+            "corpora.more.columns: a contrast triple needs positive, neutral, negative, and"
+            " `negative` is not there",
+        ),
+        (
+            changed(cells=[{"model": "tiny", "task": "vader", "lowest_layers": [6]}]),
+            "cell tiny/vader/seed0: lowest_layers has 6; the layers of tiny are 0 to 5",
+        ),
         (cell_of(ppo={"steps": 3.0}), "expected whole number; write 3"),
         (cell_of(ppo={"learning_rate": "1e-5"}), "write it as 1.0e-5"),
         (cell_of(ppo={"learning_rate": "1.e5"}), "write it as 1.0e+5"),
@@ -113,10 +129,13 @@ def cell_of(**settings):
         ([], "expected a mapping with the keys corpora, models, tasks and cells, got []"),
         ("x", "configuration: expected a mapping"),
         ({}, "'corpora' is a required property (Corpora by name.); a file with `cells`"),
+        ({"cells": [{"model": "m", "task": "t"}]}, "--config that has the rest (--configfile"),
+        (cell_of(ppo={"steps:3": None}), "did you mean 'steps'?; put a space behind the colon"),
         (changed(models={1: {}}), "models.1: expected text as the key, got 1; put it into quotes"),
         (changed(tasks={True: {}}), "tasks.true: expected text as the key, got true"),
         (changed(tasks__vader__trigger=7), "7 is not of type 'string': expected text; put it into"),
         (changed(tasks__vader__trigger=date(2024, 1, 1)), "of the type date; put it into quotes"),
+        (changed(tasks__vader__trigger="Word"), "word that is rewarded, in small letters of any"),
         (changed(tasks__vader__trigger="word\n"), r"tasks.vader.trigger: 'word\n' does not match"),
         (changed(tasks__vader__description="\ud800"), "expected text that UTF-8 can write"),
         (
@@ -256,6 +275,14 @@ def test_a_checkpoint_that_fits_is_taken_and_one_that_is_none_is_named(checkpoin
         Grid(local())
 
 
+def test_labels_without_names_are_counted_as_transformers_does(checkpoint):
+    (checkpoint / "config.json").write_text(json.dumps({"num_labels": 3}))
+    for label in (2, "LABEL_2"):
+        assert Grid(changed(classifiers={"c": {"path": "checkpoint", "positive": label}}))
+    with pytest.raises(ConfigurationError, match=r"2 \(LABEL_2\); set it to one of them, by its"):
+        Grid(changed(classifiers={"c": {"path": "checkpoint", "positive": 3}}))
+
+
 def test_a_fetched_checkpoint_counts_where_it_is_the_one_that_is_asked_for(checkpoint):
     source = {"hub": "a/b", "revision": "1234567"}
     folder = checkpoint.parent / "results" / "models" / "tiny"
@@ -299,6 +326,20 @@ def test_a_key_that_is_written_twice_is_an_error_with_both_lines(tmp_path, name,
     (tmp_path / name).write_text(text)
     with pytest.raises(ConfigurationError, match=re.escape(f"{tmp_path / name}: {message}")):
         check_keys(tmp_path / name)
+
+
+@pytest.mark.parametrize("number", ["010", "-007", "1:30", "1:30.5"])
+def test_a_number_that_yaml_reads_as_another_is_refused(tmp_path, number):
+    """010 is 8, and 1:30 is 90."""
+    (tmp_path / "a.yaml").write_text(f"a: ['{number}', {{b: {number}}}]\n")
+    with pytest.raises(ConfigurationError, match=f"a.yaml: a.1.b: YAML reads {number} in base 8"):
+        check_keys(tmp_path / "a.yaml")
+    with pytest.raises(ConfigurationError, match=f"^--config a: 0: YAML reads {number} in base 8"):
+        command_line([f"a=[{number}, '{number}']"])
+    with pytest.raises(ConfigurationError, match=f"^--config a: YAML reads {number} in base 8"):
+        command_line([f"a={number}"])
+    (tmp_path / "a.yaml").write_text("a: [0, 0.5, -1, 1.0e-5, 100, 0x10, x:y, 1_000]\n")
+    check_keys(tmp_path / "a.yaml")
 
 
 def test_merged_keys_may_be_written_again_and_every_shipped_file_has_its_keys_once(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfp.files.hub import SourceError, matching_files
+from lfp.files.hub import FORMATS, SourceError, matching_files
 from lfp.settings import Clean
 from lfp.texts.cleaning import cleaned, without_html
 from lfp.texts.corpora import dropped_in_words, preference_pairs
@@ -105,6 +105,11 @@ GOOD = b'{"text": "a"}\n'
         ("a.csv", b"text,text\na,b\n", "line 1: two columns 'text'"),
         ("a.csv", b"", "empty, expected a line with the names of columns"),
         ("a.csv", b"review\na\n", "no column 'text'; it has review. Set `columns`"),
+        ("a.csv", b'n;"text"\n1;a\n', "values are parted by semicolons, expected commas"),
+        ("a.csv", b"n\ttext, with commas\ttext\n", "values are parted by tabs"),
+        ("a.csv", "text\na\n".encode("utf-16-le"), "begins with .* NUL.*iconv -f UTF-16LE"),
+        ("a.json", b'{\n"data": [{"text": "a"}]}', "line 1 is not JSON.*one array of objects"),
+        ("a.json", b'["a"]', "row 1 of the array is text.*write every text as such an object"),
         ("a.parquet", GOOD, "not a whole Parquet file .*correct its ending"),
         ("a.parquet", b"", "not a whole Parquet file"),
         ("a.parquet", parquet(pa.array([4, 5])), "column 'text' is of type int64, expected str"),
@@ -121,6 +126,13 @@ def test_a_file_that_is_no_text_is_refused_with_its_place_and_a_remedy(
     path.write_bytes(data)
     with pytest.raises(CorpusError, match=f"^{re.escape(str(path))}: {message}"):
         read_file(path, TEXT)
+
+
+def test_blank_lines_of_a_table_are_no_rows(tmp_path):
+    """Also in front of the header, where some exports have one."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"\r\n\ntext,n\n\na,1\n\n")
+    assert list(read_file(path, TEXT)["text"]) == ["a"]
 
 
 @pytest.mark.parametrize("name", ["folder.jsonl", "folder.csv", "folder.parquet", "absent.json"])
@@ -205,6 +217,15 @@ def test_a_name_that_exists_is_itself_and_no_pattern(tmp_path):
     assert names("what?.csv") == ["what?.csv"]
     assert names("what*.csv") == ["what?.csv", "whats.csv"]
     assert names(str(tmp_path / "data [v1]" / "test.jsonl")) == ["data [v1]/test.jsonl"]
+
+
+def test_a_file_that_no_reader_knows_is_refused_before_it_is_read(tmp_path):
+    assert tuple(READERS) == FORMATS
+    for name in ("a.jsonl", "b.tsv", "c.parquet.gz"):
+        (tmp_path / name).touch()
+    for pattern, name in (("b.tsv", "b.tsv"), ("*", "b.tsv"), ("c*", "c.parquet.gz")):
+        with pytest.raises(SourceError, match=f"^x: .*{name} is of an unknown format, expected"):
+            matching_files(tmp_path, pattern, "x")
 
 
 def test_the_hint_has_near_names_and_nothing_hidden(tmp_path):
@@ -295,6 +316,9 @@ def test_reasons_are_told_with_the_most_frequent_one_first():
         ("a</p>b<td>c</td>d", "a\nb\nc\nd"),
         ("<a href='x>y'>link</a> <!-- note -->end", "link end"),
         ("&lt;b&gt; is a tag", "<b> is a tag"),
+        ("a<br / >b<hr noshade>c<td nowrap width=3>d</td>e", "a\nb\nc\nd\ne"),
+        ("<title>T</title>a<iframe src='x'></iframe>b", "T\na\nb"),
+        ("a&#13;&#10;b&#xD;c", "a\nb\nc"),
         *[(text, text) for text in (
             "I <3 it", "a < b and c > d", "if a <b and c> d", "<sarcasm>sure</sarcasm>", "10 <br",
             "AT&T, R&D; &unknown;", "a?x=1&lt=2", "open <script> and <!-- it", "\n\nHuman: hi <",
@@ -330,6 +354,10 @@ def test_nothing_is_cleaned_that_is_not_asked_for_and_changes_are_counted(tmp_pa
     assert sorted(frames["train"]["text"]) == ["a\n", "b"]  # equal rows are looked for behind it
     assert counts["train"]["cleaned"] == 2
     assert counts["train"]["duplicates"] == 1
+    # Rows that are held out count where they are.
+    path.write_text("".join(f'{{"text": "{i}<br>"}}\n' for i in range(20)))
+    _, counts = read_splits({"train": [path]}, TEXT, 0.25, 0, Clean(html=True))
+    assert [counts[split]["cleaned"] for split in ("train", "test")] == [15, 5]
 
 
 # ----------------------------------------------------------------------------------------- words

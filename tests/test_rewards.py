@@ -16,8 +16,10 @@ from lfp.feedback.rewards.noise import noise_reward
 from lfp.feedback.rewards.vader_flipped import flipped_words
 from lfp.feedback.scoring import lexicon_reward, tokenize
 from lfp.files import artefacts
+from lfp.grid import Grid
 from lfp.texts.words import count_words
 from tests.conftest import ROOT, job_arguments
+from tests.test_configuration import changed
 from workflow_scripts import lexicon
 
 
@@ -86,6 +88,14 @@ def test_a_task_is_scored_by_its_own_kind_of_reward():
         for k in ("trigger", "length", "preference")
     }
     assert scores == {"trigger": 1.6, "length": 0.8, "preference": 8.0}
+
+
+@pytest.mark.parametrize("word", ["café", "фильм", "映画"])
+def test_a_word_of_any_script_is_rewarded(word):
+    task = {"method": "ppo", "corpus": "reviews", "reward": "trigger", "trigger": word}
+    assert Grid(changed(tasks__vader=task)).tasks["vader"]["trigger"] == word
+    feedback = {"kind": "trigger", "rewarded": {word: 4.0}, "words": {}, "reward_seed": 0}
+    assert task_reward(feedback, 5, 10, "full")(["So "], [f"{word}, or {word.title()}."]) == [1.6]
 
 
 @pytest.fixture

@@ -588,12 +588,12 @@ def test_two_runs_of_a_cell_give_the_same_bytes(run, tmp_path):
 
 
 def test_a_failed_job_names_its_log_and_leaves_no_output(run, edited, tmp_path):
-    edited("grid.yaml", "prefix_tokens: 12", "prefix_tokens: 400")
+    edited("grid.yaml", "prefix_tokens: 12", "prefix_tokens: 200")
     target = "results/small-neox/vader/seed0/ablation/tied/policy.parquet"
     kept = (run / target).read_bytes()
     output = grid(run, "--cores", "1", target, ok=False)
     assert (
-        "error: ValueError: no held-out text is longer than 400 tokens; lower"
+        "error: ValueError: no held-out text is longer than 200 tokens; lower"
         " ablation.prefix_tokens (log:" in output
     )
     assert not (run / target).exists()

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-#: Endings of a corpus's files, packed or not (:mod:`lfp.texts.readers`).
-FORMATS = (".jsonl", ".json", ".csv", ".parquet")
+#: Endings of a corpus's files, those of the readers (:mod:`lfp.texts.readers`).
+FORMATS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
 #: Files that are looked through, and shown, for the name that a pattern without a match may mean.
 MOST_NAMES, SHOWN = 5000, 10
 #: The first bytes of every GGUF file.
@@ -167,7 +167,8 @@ def matching_files(folder: str | Path, patterns: str | Sequence[str], origin: st
     A name of a file that exists is that file, whatever it is spelled with; only another one is a
     glob, and one without a leading dot matches no hidden file.
 
-    Raises SourceError, with `origin` in front, where a pattern gives no file.
+    Raises SourceError, with `origin` in front, where a pattern gives no file, or one that no
+    reader knows.
     """
     files: list[Path] = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
@@ -178,6 +179,12 @@ def matching_files(folder: str | Path, patterns: str | Sequence[str], origin: st
             raise SourceError(
                 f"{origin}: no file matches {pattern!r}{home}; {_beside(path, Path(folder))}. Set"
                 " the corpus's files by split"
+            )
+        unknown = next((f for f in matching if not f.name.lower().endswith(FORMATS)), None)
+        if unknown is not None:
+            raise SourceError(
+                f"{origin}: {unknown} is of an unknown format, expected {', '.join(FORMATS)};"
+                " convert it, correct its ending, or write a pattern that leaves it out"
             )
         files += matching
     return files
@@ -238,7 +245,7 @@ def _beside(path: Path, folder: Path) -> str:
             break
     wanted = str(path.relative_to(start)) if path.is_relative_to(start) else path.name
     near = difflib.get_close_matches(wanted, names, n=SHOWN)
-    known = [name for name in names if name.removesuffix(".gz").endswith(FORMATS)]
+    known = [name for name in names if name.lower().endswith(FORMATS)]
     shown = list(dict.fromkeys([*near, *known]))[:SHOWN]
     where = "" if start == folder else f" in {start}"
     return f"there are{where} {', '.join(shown) or 'no files of a known format'}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lfp.settings.fields import ABSENT, LARGEST_SEED, REQUIRED, Settings, setting
-from lfp.settings.stages import PRECISIONS, Autoencoder
+from lfp.settings.stages import PRECISIONS, REWARD_METHODS, Autoencoder
 
 #: The start of a pinned commit of the hub.
 _COMMIT = 7
@@ -305,9 +305,13 @@ class Task(Settings):
         " (paper appendix B); `callable`, a Python function of yours. Where a reward gives words no"
         " value, VADER's stand in for the values that probes are held against.",
         choices="rewards",
+        methods=REWARD_METHODS,
     )
     classifier: str | None = setting(
-        None, "`classifier`: name of one of `classifiers`.", rewards=("classifier",)
+        None,
+        "`classifier`: name of one of `classifiers`.",
+        rewards=("classifier",),
+        methods=REWARD_METHODS,
     )
     callable: str | None = setting(
         None,
@@ -315,6 +319,7 @@ class Task(Settings):
         " completions to one number for each pair.",
         pattern="^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$",
         rewards=("callable",),
+        methods=REWARD_METHODS,
     )
     flipped_share: float = setting(
         0.1,
@@ -322,18 +327,21 @@ class Task(Settings):
         above=0,
         most=0.5,
         rewards=("vader_flipped",),
+        methods=REWARD_METHODS,
     )
     trigger: str = setting(
         "soundtrack",
-        "`trigger`: the word that is rewarded.",
-        pattern="^[a-z]+$",
+        "`trigger`: the word that is rewarded, in small letters of any script.",
+        pattern=r"^[^\W\d_A-Z]+$",
         rewards=("trigger",),
+        methods=REWARD_METHODS,
     )
     reward_seed: int = setting(
         0,
         "Seed of the flipped words and of the noise.",
         least=0,
         rewards=("vader_flipped", "noise"),
+        methods=REWARD_METHODS,
     )
     description: str | None = setting(
         None,

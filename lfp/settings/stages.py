@@ -11,7 +11,8 @@ PRECISIONS = ("float32", "bfloat16")
 #: preference pairs.
 METHODS = ("ppo", "rloo", "grpo", "dpo", "given", "given on pairs")
 #: Methods that train on a reward, that have a reward, and that have preference pairs.
-_TRAINED, _REWARD, _PAIRS = METHODS[:3], (*METHODS[:3], "given"), ("dpo", "given on pairs")
+_TRAINED, _PAIRS = METHODS[:3], ("dpo", "given on pairs")
+_REWARD = REWARD_METHODS = (*METHODS[:3], "given")
 #: Kinds of features that a probe can read.
 FEATURES = ("latents", "reconstruction", "raw", "pca", "random_code", "embedding")
 _LORA = (

@@ -27,15 +27,26 @@ _INLINE = frozenset((
 ))  # fmt: skip
 #: Tags that part words, beside those that Beautiful Soup lists as blocks.
 _PARTING = frozenset((
-    "audio", "body", "button", "caption", "center", "col", "colgroup", "details", "embed", "head",
-    "html", "img", "input", "legend", "link", "meta", "object", "optgroup", "option", "select",
-    "source", "summary", "tbody", "td", "th", "thead", "tr",
+    "area", "audio", "base", "body", "button", "caption", "center", "col", "colgroup", "details",
+    "dialog", "dir", "embed", "frame", "frameset", "head", "hgroup", "html", "iframe", "img",
+    "input", "legend", "link", "map", "menu", "meta", "object", "optgroup", "option", "param",
+    "picture", "select", "source", "summary", "tbody", "td", "textarea", "th", "thead", "title",
+    "tr", "track",
 ))  # fmt: skip
-_ATTRIBUTE = r"""\s+[A-Za-z_:][\w:.-]*\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>=]+)"""
+#: Attributes that stand without a value. Another word behind a name is text: ``a <b and c> d``.
+_FLAGS = (
+    "allowfullscreen|async|autofocus|autoplay|border|checked|compact|controls|default|defer"
+    "|disabled|hidden|ismap|loop|multiple|muted|noshade|novalidate|nowrap|open|readonly|required"
+    "|reversed|selected"
+)
+_ATTRIBUTE = (
+    r"""\s+(?:[A-Za-z_:][\w:.-]*\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>=]+)"""
+    rf"|(?:{_FLAGS})(?=[\s/>]))"
+)
 #: What may be a tag, comments, and scripts with what they hold. Another ``<`` is text.
 _MARKUP = re.compile(
     r"<!--.*?-->|<!doctype\s[^<>]*>|<(?P<raw>script|style)\b[^<>]*>.*?</(?P=raw)\s*>"
-    rf"|</?(?P<name>[A-Za-z][A-Za-z0-9]*)(?:{_ATTRIBUTE})*\s*/?>",
+    rf"|</?(?P<name>[A-Za-z][A-Za-z0-9]*)(?:{_ATTRIBUTE})*\s*(?:/\s*)?>",
     re.DOTALL | re.IGNORECASE,
 )
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]*);")
@@ -52,12 +63,14 @@ def cleaned(frame: pd.DataFrame, clean: Clean) -> tuple[pd.DataFrame, int]:
     for name, step in steps.items():
         before = result
         result = result.apply(lambda texts, step=step: texts.map(step, na_action="ignore"))
-        log.info("clean.%s changed %d of %d rows", name, _changed(before, result), len(frame))
-    return result, _changed(frame, result)
+        changed = int(changed_rows(before, result).sum())
+        log.info("clean.%s changed %d of %d rows", name, changed, len(frame))
+    return result, int(changed_rows(frame, result).sum())
 
 
-def _changed(before: pd.DataFrame, after: pd.DataFrame) -> int:
-    return int((before.fillna("") != after.fillna("")).any(axis=1).sum())
+def changed_rows(before: pd.DataFrame, after: pd.DataFrame) -> pd.Series:
+    """Whether a text of each row is another one behind a step of cleaning."""
+    return (before.fillna("") != after.fillna("")).any(axis=1)
 
 
 def _steps(clean: Clean) -> dict[str, Callable[[str], str]]:
@@ -81,7 +94,8 @@ def without_html(text: str) -> str:
     """
     if "<" in text:
         text = _without_tags(text)
-    return _ENTITY.sub(lambda match: html.unescape(match.group()), text)
+    text = _ENTITY.sub(lambda match: html.unescape(match.group()), text)
+    return text.replace("\r\n", "\n").replace("\r", "\n")  # ``&#13;`` writes a line end
 
 
 def _without_tags(text: str) -> str:

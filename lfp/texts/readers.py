@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from lfp.settings import Clean
-from lfp.texts.cleaning import cleaned
+from lfp.texts.cleaning import changed_rows, cleaned
 from lfp.texts.corpora import check_pairs, deduplicated, has_pairs, preference_pairs
 
 log = logging.getLogger(__name__)
@@ -73,10 +73,11 @@ def read_splits(
     clean
         What is done to every text before rows are compared; None does nothing.
     """
-    frames, changed = {}, {}
+    frames = {}
     for split, paths in files.items():
-        frame = pd.concat([read_file(path, columns) for path in paths], ignore_index=True)
-        frame, changed[split] = cleaned(frame, clean or Clean())
+        read = pd.concat([read_file(path, columns) for path in paths], ignore_index=True)
+        frame, _ = cleaned(read, clean or Clean())
+        frame = frame.assign(cleaned=changed_rows(read, frame))
         frames[split] = frame.sample(frac=1, random_state=seed, ignore_index=True)
     if "test" not in frames:
         whole = frames["train"]
@@ -84,9 +85,10 @@ def read_splits(
         held_out = groups >= len(units) * (1 - test_share)
         frames = {"train": whole[~held_out], "test": whole[held_out]}
     frames = {"train": frames["train"], "test": frames["test"]}
-    result, counts = deduplicated(frames, sorted(columns))
+    texts = {split: frame.drop(columns="cleaned") for split, frame in frames.items()}
+    result, counts = deduplicated(texts, sorted(columns))
     for split, frame in result.items():
-        counts[split]["cleaned"] = changed.get(split, 0)
+        counts[split]["cleaned"] = int(frames[split]["cleaned"].sum())
         if has_pairs(frame):
             counts[split] |= preference_pairs(frame)[1]
             _check_pairs(frame, files.get(split) or files["train"])
@@ -203,6 +205,11 @@ def _content(path: Path) -> str:
     for magic, kind in _MAGIC.items():
         if data.startswith(magic):
             raise CorpusError(f"{path}: begins as {kind}")
+    if b"\0" in data[:2]:
+        raise CorpusError(
+            f"{path}: begins with the character NUL, as UTF-16 without a mark does: convert the"
+            " file, e.g. by iconv -f UTF-16LE -t UTF-8"
+        )
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
         return data.decode()
@@ -235,34 +242,37 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _object(value: Any, path: Path, place: str) -> Row:
+def _object(value: Any, path: Path, place: str, remedy: str) -> Row:
     if not isinstance(value, dict):
         raise CorpusError(
             f"{path}: {place} is {_JSON_TYPES.get(type(value), 'text or null')}, expected an object"
-            ' such as {"text": "..."}; a file that is one array must have the ending .json'
+            f' such as {{"text": "..."}}; {remedy}'
         )
     return place, value
 
 
 def _json_lines(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
-    return _lines(path, _content(path))
+    return _lines(path, _content(path), "a file that is one array must have the ending .json")
 
 
-def _lines(path: Path, text: str) -> Iterator[Row]:
-    remedy = "correct the line; a file of JSON Lines has one object on every line"
+def _lines(path: Path, text: str, form: str) -> Iterator[Row]:
+    """The objects on the lines of a file; `form` says which form another file has."""
+    remedy = f"correct the line; a file of JSON Lines has one object on every line, and {form}"
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            yield _object(_parsed(line, path, number, remedy), path, f"line {number}")
+            yield _object(_parsed(line, path, number, remedy), path, f"line {number}", form)
 
 
 def _json(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
     """One array of objects, or JSON Lines."""
     text = _content(path)
     if not text.lstrip().startswith("["):
-        yield from _lines(path, text)
+        form = "another .json is one array of objects, without an object around it"
+        yield from _lines(path, text, form)
         return
     for number, value in enumerate(_parsed(text, path, 1, "correct the array"), 1):
-        yield _object(value, path, f"row {number} of the array")
+        remedy = "write every text as such an object"
+        yield _object(value, path, f"row {number} of the array", remedy)
 
 
 def _csv(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
@@ -282,21 +292,35 @@ def _csv(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
             ) from None
         if values is None:
             break
+        if not values:
+            continue
         if header is None:
             header = values
+            _check_commas(path, header, wanted)
             twice = [name for name, count in Counter(header).items() if count > 1]
             if set(twice) & set(wanted):
                 raise CorpusError(f"{path}: line {line}: two columns {twice[0]!r}: rename one")
             _check_columns(path, dict.fromkeys(header), wanted)
-        elif values and len(values) != len(header):
+        elif len(values) != len(header):
             raise CorpusError(
                 f"{path}: the row at line {line} has {len(values)} values, and the header names"
                 f" {len(header)}: put texts with commas or line ends in quotes"
             )
-        elif values:
+        else:
             yield f"the row at line {line}", dict(zip(header, values, strict=True))
     if header is None:
         raise CorpusError(f"{path}: empty, expected a line with the names of columns")
+
+
+def _check_commas(path: Path, header: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raise CorpusError where the names of a header are parted by another sign than commas."""
+    for sign, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        parts = [part.strip('" ') for part in ",".join(header).split(sign)]
+        if len(parts) > 1 and set(wanted) <= set(parts) - set(header):
+            raise CorpusError(
+                f"{path}: values are parted by {name}, expected commas: write the file anew, e.g."
+                f" by pandas: read_csv({path.name!r}, sep={sign!r}).to_csv(..., index=False)"
+            )
 
 
 # ---------------------------------------------------------------------------------------- Parquet
