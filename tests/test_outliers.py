@@ -1,20 +1,27 @@
 """Attention sinks and added tokens: left out of training and of every metric, and counted."""
 
+import copy
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from tokenizers import processors
 
+from lfp.explaining.activations_by_word import word_activations
+from lfp.explaining.excerpts import feature_windows
+from lfp.explaining.exports import active_features, packed_windows
 from lfp.files.artefacts import open_tensor
 from lfp.interventions.ablation import set_features
 from lfp.interventions.actions import ACTIONS
 from lfp.models.hooks import edited, site_activations
+from lfp.models.tokens import tokenize
 from lfp.sae import outliers, store, training
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.harvest import harvest_folder
 from lfp.sae.metrics import Reconstruction, evaluate
-from lfp.settings import Autoencoder
+from lfp.settings import Autoencoder, Explanations
 
 PAD = 1
 
@@ -91,6 +98,31 @@ def test_tokens_that_the_tokenizer_adds_are_not_learned(neox, tokenizer, reviews
     harvested = open_tensor(tmp_path / "layer1.safetensors", "activations")
     expected = outputs[1][:, 1:][mask[:, 1:]].half().numpy()
     assert sorted(map(tuple, harvested)) == sorted(map(tuple, expected))
+
+
+def test_tokens_that_the_tokenizer_adds_have_no_latents(neox, tokenizer, reviews):
+    """Neither in explanations nor in exports: no autoencoder has learned from them."""
+    led, name = copy.deepcopy(tokenizer), tokenizer.eos_token
+    led.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        f"{name} $A", special_tokens=[(name, tokenizer.eos_token_id)]
+    )
+    torch.manual_seed(0)
+    sae = Standard(16, 6)
+    with torch.no_grad():
+        sae.b_enc += 100  # every latent is active on every token
+    texts, settings = reviews[:7], Explanations(max_tokens=30, batch_size=3, excerpt_tokens=8)
+    read = word_activations(neox, led, {1: sae}, texts, settings)[1]
+    tokens = sum(len(ids) for ids in tokenize(led, texts, 30).ids)
+    np.testing.assert_allclose(read.frequency, 1 - len(texts) / tokens)
+    for found in feature_windows(
+        neox, led, {1: sae}, pd.DataFrame({"layer": [1], "feature": [2]}), texts, settings
+    ):
+        for values, (_, start, _) in zip(found.activations, found.places, strict=True):
+            assert (values > 0).tolist() == [start + i > 0 for i in range(len(values))]
+    windows = packed_windows(led, texts, 12, 7)
+    [(_, places, _)] = active_features(neox, {1: sae}, windows, 7, 1)
+    assert len(places) == 7 * 11 * 6
+    assert places[:, 1].min() == 1
 
 
 @pytest.mark.parametrize("action", ACTIONS)

@@ -174,6 +174,29 @@ def test_a_classifier_reads_what_its_positions_hold_and_control_tokens_as_text(t
     np.testing.assert_allclose(found, [model(ids).logits[0, 1].item() for ids in read], atol=1e-5)
 
 
+def test_a_roberta_reads_as_many_tokens_as_it_has_positions_behind_that_of_padding(tmp_path):
+    import torch
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    from lfp.models.tokens import pieces
+    from lfp.organisms.tokenizers import train_tokenizer
+
+    tokenizer = train_tokenizer(["a good film", "a bad film"] * 20, 300)
+    config = RobertaConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        vocab_size=len(tokenizer), max_position_embeddings=18, pad_token_id=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = RobertaForSequenceClassification(config).eval()
+    for saved in (model, tokenizer):
+        saved.save_pretrained(tmp_path)
+    feedback, text = {"kind": "classifier", "positive": 1}, "a good film" * 20
+    found = task_reward(feedback, 5.0, 10.0, "full", [str(tmp_path)])([""], [text])
+    [(ids, _)] = pieces(tokenizer, [text])
+    logits = model(torch.tensor([ids[:16]])).logits[0, 1].item()
+    assert found == pytest.approx([logits], abs=1e-5)
+
+
 def test_a_function_of_ones_own_is_the_reward():
     reward = task_reward(
         {"kind": "callable", "callable": "tests.my_rewards:brevity"}, 5.0, 10.0, "full"

@@ -92,7 +92,22 @@ def openai_error(message: str, code: str | None = None, param: str | None = None
          REFUSAL, None),
         (403, {"error": {"code": 403, "message": "m requires moderation and your input was flagged",
                          "metadata": {"reasons": ["violence"]}}}, REFUSAL, None),
+        (403, {"code": "The caller does not have permission to execute the operation",
+               "error": "Content violates usage guidelines. API key ID: 1, Failed check: SAFETY"},
+         REFUSAL, None),
+        (400, {"contentFilter": [{"level": 1}], "error": {
+            "code": "1301", "message": "系统检测到输入或生成内容可能包含不安全或敏感内容"}},
+         REFUSAL, None),
+        (200, {"choices": [], "prompt_filter_results": [
+            {"content_filter_results": {"hate": {"filtered": True, "severity": "high"}}}]},
+         REFUSAL, None),
+        (200, {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}, REFUSAL, None),
+        (429, {"error": {"code": "1113", "message": "您的账户已欠费，请充值后重试。"}}, SETUP,
+         "settle it"),
         # Later.
+        (400, {"message": "Too many tokens per day, please wait before trying again."}, RETRY,
+         None),
+        (400, {"__type": "ThrottlingException", "message": "Too many tokens"}, RETRY, None),
         (429, openai_error("Rate limit reached", "rate_limit_exceeded"), RETRY, None),
         (429, [{"error": {"message": "You exceeded your current quota, check billing details.",
                           "details": [{"retryDelay": "30s"}]}}], RETRY, None),
@@ -118,6 +133,14 @@ def test_an_error_is_sorted_by_its_code_its_field_and_its_words(status, content,
         assert advice in remedy(fault, BODY, "s", "KEY")
 
 
+@pytest.mark.parametrize("reason", ["length", "content_filter: PROHIBITED_CONTENT"])
+def test_a_choice_without_a_message_says_why(reason):
+    choice = {"index": 0, "finish_reason": reason}
+    response = _response(json.dumps({"choices": [choice], "usage": {"prompt_tokens": 3}}))
+    assert (response["content"], response["finish_reason"]) == (None, reason)
+    assert _response(json.dumps({"choices": [choice | {"finish_reason": "stop"}]})) is None
+
+
 SET_UPS = {
     "credit": (faulty.error(400, "Your credit balance is too low"), "balance is too low; settle"),
     "quota": (faulty.error(429, "You exceeded it", "insufficient_quota"), "exceeded it; settle"),
@@ -140,6 +163,16 @@ SET_UPS = {
         "402: pay; settle it",
     ),
 }  # fmt: skip
+
+
+def test_a_limit_that_stays_names_the_keys_that_keep_within_it(tmp_path):
+    limit = faulty.error(429, "Rate limit reached", "rate_limit_exceeded")
+    with (
+        LanguageService(echo, itertools.repeat(limit)) as server,
+        Client(service(server.url, attempts=2), tmp_path / "c.sqlite") as client,
+        pytest.raises(ServiceError, match=r"Rate limit reached; lower services\.test\.in_flight"),
+    ):
+        client.ask(requests(1))
 
 
 @pytest.mark.parametrize("name", SET_UPS)

@@ -144,6 +144,16 @@ def test_every_stage_keeps_what_leads_a_text_and_closes_no_prompt(added, llama_l
     assert [
         tokenizer.decode([ids[i] for i in own]) for ids, own in zip(sequences, targets, strict=True)
     ] == ["good"] * 6
+    # An answer as long as all that may be read leaves the shorter one its tokens.
+    asked["chosen"] = " good" * 30
+    (long, short), (of_long, of_short) = encode_elements(
+        tokenizer, asked, ["chosen", "rejected"], 12
+    )
+    for ids, others, own, of_other in zip(long, short, of_long, of_short, strict=True):
+        first = max(1, n)
+        assert len(ids) == 12 and own == list(range(first, 12)) and of_other[0] == first
+        assert ids[:first] == others[:first] and ids[:n] == front
+        assert tokenizer.decode([others[i] for i in of_other]) == "bad"
     windows = exports.packed_windows(tokenizer, reviews[:6], 12, 9)
     assert windows.shape == (9, 12)
     assert (windows[:, :n] == front).all()
@@ -158,6 +168,12 @@ def test_an_empty_prompt_is_led_by_what_leads_texts(llama_like, tokenizer):
     assert tokenize(led, [""], prompts=True).ids == [[led.bos_token_id]]
     pairs = pd.DataFrame({"prompt": [""], "chosen": ["good"], "rejected": ["bad"]})
     assert dpo.encode_pairs(tokenizer, pairs, 8)[0]["prompt_ids"] == [tokenizer.eos_token_id]
+
+
+def test_an_answer_without_a_token_is_named(words):
+    asked = pd.DataFrame({"prompt": ["a film"], "chosen": [" film"], "rejected": ["\u200a"]})
+    with pytest.raises(ValueError, match=r"no token to the rejected '.u200a' behind .* 'a film'"):
+        encode_elements(words, asked, ["chosen", "rejected"], 12)
 
 
 def test_tokens_without_characters_belong_to_no_word(llama_like, reviews):

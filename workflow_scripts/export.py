@@ -11,6 +11,7 @@ def main() -> None:
     device, settings = run.device, Export.of(run.settings)
     from lfp.explaining import exports
     from lfp.models.loading import load_model, load_tokenizer
+    from lfp.models.tokens import added_tokens
     from lfp.sae import store
 
     tokenizer = load_tokenizer(run.input.policy)
@@ -18,7 +19,8 @@ def main() -> None:
     autoencoders = store.load_layers(run.input.autoencoders, device)
     texts = documents(artefacts.read_table(run.input.corpus))
     windows = exports.packed_windows(tokenizer, texts, settings.context, settings.windows)
-    active = exports.active_features(policy, autoencoders, windows, settings.batch_size)
+    size, added = settings.batch_size, len(added_tokens(tokenizer)[0])
+    active = exports.active_features(policy, autoencoders, windows, size, added)
     origin = {
         "model_name": str(run.input.policy),
         "dataset_repo": str(run.input.corpus),
@@ -30,11 +32,8 @@ def main() -> None:
         exports.write_delphi_cache(
             folder / "delphi" / "latents",
             exports.hook_places(policy, autoencoders),
-            active,
-            windows,
-            next(iter(autoencoders.values())).d_sae,
-            origin,
-        )
+            active, windows, next(iter(autoencoders.values())).d_sae, origin,
+        )  # fmt: skip
         exports.write_neuronpedia(folder / "explanations.jsonl", tables, model, source)
     explained = sum(map(len, tables))
     run.finish(f"{len(autoencoders)} layers for delphi, {explained} latents for Neuronpedia")

@@ -13,7 +13,7 @@ from lfp.explaining.association import WordActivations
 from lfp.explaining.exemplars import StrongestWindows
 from lfp.files.resume import Clock, load_tensors, save_tensors
 from lfp.models.hooks import site_activations
-from lfp.models.tokens import tokenize
+from lfp.models.tokens import added_tokens, tokenize
 from lfp.reporting.progress import Progress
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.settings import Explanations
@@ -70,6 +70,7 @@ def word_activations(
         :class:`~lfp.explaining.association.WordActivations` by layer.
     """
     sequences, offsets = tokenize(tokenizer, texts, settings.max_tokens)
+    added = len(added_tokens(tokenizer)[0])
     words = [words_of_tokens(t, spans) for t, spans in zip(texts, offsets, strict=True)]
     vocabulary = sorted({word for row in words for word in row if word is not None})
     index_of = {word: i for i, word in enumerate(vocabulary)} | {None: len(vocabulary)}
@@ -90,7 +91,7 @@ def word_activations(
         ids = torch.tensor([index_of[word] for i in index for word in words[i]])
         sums.count(ids)
         for layer, autoencoder in autoencoders.items():
-            latents = autoencoder.latents(outputs[layer][mask].float()).cpu()
+            latents = autoencoder.text_latents(outputs[layer], mask, added).cpu()
             sums.add(layer, ids, latents)
             if layer in strongest:
                 lengths = [len(sequences[i]) for i in index]

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lfp.explaining.scores import excerpts_of_feature, windows
 from lfp.files.resume import Clock, load_tensors, save_tensors
 from lfp.models.hooks import site_activations
-from lfp.models.tokens import length_batches, tokenize
+from lfp.models.tokens import added_tokens, length_batches, tokenize
 from lfp.reporting.progress import Progress
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.settings import Explanations
@@ -72,7 +72,7 @@ def feature_windows(
         int(n): torch.tensor(group["feature"].to_numpy()) for n, group in explained.groupby("layer")
     }
     latents = _active_latents(
-        model, tokenizer.pad_token_id, autoencoders, features, sequences, settings, state_path
+        model, tokenizer, autoencoders, features, sequences, settings, state_path
     )
     starts = _starts([len(sequence) for sequence in sequences], settings.batch_size)
     for layer, members in features.items():
@@ -97,7 +97,7 @@ def _starts(lengths: Sequence[int], batch_size: int) -> np.ndarray:
 
 def _active_latents(
     model: PreTrainedModel,
-    pad: int,
+    tokenizer: PreTrainedTokenizerBase,
     autoencoders: Mapping[int, SparseAutoencoder],
     features: Mapping[int, torch.Tensor],
     sequences: Sequence[Sequence[int]],
@@ -117,15 +117,16 @@ def _active_latents(
         model=model,
         sequences=sequences,
         layers=sorted(features),
-        pad=pad,
+        pad=tokenizer.pad_token_id,
         batch_size=settings.batch_size,
         first=done,
         site=site_of(autoencoders),
     )
     total = -(-len(sequences) // settings.batch_size)
+    added = len(added_tokens(tokenizer)[0])
     for _, mask, outputs in Progress(batches, desc="held-out texts", initial=done, total=total):
         for layer, members in features.items():
-            latents = autoencoders[layer].latents(outputs[layer][mask].float())
+            latents = autoencoders[layer].text_latents(outputs[layer], mask, added)
             of_members = latents[:, members.to(model.device)]
             parts[layer].append(sparse.csr_array(of_members.cpu().numpy()))
         done += 1

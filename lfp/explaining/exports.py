@@ -56,17 +56,32 @@ def active_features(
     autoencoders: Mapping[int, SparseAutoencoder],
     windows: np.ndarray,
     batch_size: int,
+    added: int = 0,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Locations and values of all active features, by layer and batch.
 
-    Yields the layer, locations [n, 3] (window, position, feature) and activations [n] above 0.
+    Parameters
+    ----------
+    model, autoencoders
+        The language model whose activations are read, and autoencoders by layer.
+    windows, batch_size
+        Token ids [window, token], and windows in a batch.
+    added
+        Number of tokens that the tokenizer adds in front of a window; they have no features.
+
+    Yields
+    ------
+    tuple
+        The layer, locations [n, 3] (window, position, feature) and activations [n] above 0.
     """
     with captured(model, sorted(autoencoders), site=site_of(autoencoders)) as outputs:
         for start in Progress(range(0, len(windows), batch_size), desc="export"):
             ids = torch.from_numpy(windows[start : start + batch_size]).to(model.device)
             model.base_model(input_ids=ids, use_cache=False)
             for layer, sae in autoencoders.items():
-                code = sae.latents(outputs[layer].reshape(*ids.shape, -1).float())
+                read = outputs[layer].reshape(*ids.shape, -1)
+                code = sae.text_latents(read, torch.ones_like(ids, dtype=torch.bool), added)
+                code = code.reshape(*ids.shape, -1)
                 places = code.nonzero()
                 values = code[tuple(places.T)].cpu().numpy()
                 yield layer, places.cpu().numpy() + np.array([start, 0, 0]), values

@@ -36,7 +36,10 @@ def encode_elements(
     Both are by element and triple. Text after the element is left out: a causal model's activations
     cannot depend on it. Where a sequence of a triple is longer than `max_tokens`, all of them are
     cut from the left alike, behind what the tokenizer adds in front, so that they go on sharing
-    their prompt.
+    their prompt. The prompt alone is cut so, up to its last token; where that is not enough, the
+    end of the element is cut.
+
+    Raises ValueError where an element has no token of its own.
     """
     prompts = list(triples["prompt"])
     sequences, targets = [], []
@@ -50,10 +53,18 @@ def encode_elements(
         )
     kept = len(added_tokens(tokenizer)[0])
     for i in range(len(prompts)):
-        skip = max(0, max(len(ids[i]) for ids in sequences) - max_tokens)
+        for element, places in zip(elements, targets, strict=True):
+            if not places[i]:
+                raise ValueError(
+                    f"the tokenizer gives no token to the {element} {triples[element].iloc[i]!r}"
+                    f" behind the prompt {prompts[i][-40:]!r}: take it out of the corpus"
+                )
+        excess = max(len(ids[i]) for ids in sequences) - max_tokens
+        ahead = min(places[i][0] for places in targets) - max(1, kept)
+        skip = max(0, min(excess, ahead))
         for ids, places in zip(sequences, targets, strict=True):
-            ids[i] = ids[i][:kept] + ids[i][kept + skip :]
-            places[i] = [index - skip for index in places[i] if index >= kept + skip]
+            ids[i] = (ids[i][:kept] + ids[i][kept + skip :])[:max_tokens]
+            places[i] = [index - skip for index in places[i] if index - skip < max_tokens]
     return sequences, targets
 
 
@@ -79,7 +90,7 @@ class Elements:
     elements
         Columns that are read.
     max_tokens
-        Tokens of a text; longer ones are cut from the left.
+        Tokens of a text; longer ones are cut (:func:`encode_elements`).
     """
 
     def __init__(
@@ -151,7 +162,7 @@ def element_features(
     kinds
         Names of :data:`KINDS`.
     max_tokens
-        Tokens of a text; longer ones are cut from the left.
+        Tokens of a text; longer ones are cut (:func:`encode_elements`).
     batch_size
         Sequences in a batch, one for each element of a triple.
     state_path

@@ -20,17 +20,23 @@ from lfp.files.canonical import canonical_json
 
 #: Phrases of refusals in English.
 REFUSAL = re.compile(
-    r"\b(i (?:can(?:'|no|’)t|cannot|won(?:'|’)t|am (?:not able|unable)|must decline)"
-    r"|i(?:(?:'|’)m| am) (?:sorry,? but|not able|unable)|i apologi[sz]e,? but)",
+    r"\b(i (?:can(?:'|no|’| no)t|cannot|won(?:'|’)t|will not|refuse to|must (?:\w+ )?decline"
+    r"|do(?: no|n(?:'|’))t feel comfortable)"
+    r"|i(?:(?:'|’)m| am) (?:sorry,? but|not able|unable|not comfortable)|i apologi[sz]e,? but)",
     re.I,
 )
-_TAG = r"(?:\w+:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad)"
+_TAG = (
+    r"\s*(?:\w+:)?(?:inner_)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis"
+    r"|scratchpad|monologue)(?:_\w+)?"
+)
 #: Marks around reasoning: tags, and the channels and tokens of models whose server leaves them in.
 _OPEN = rf"<\|?{_TAG}\b[^<>/]*>|\[THINK\]|◁think▷|<\|begin_of_thought\|>" + (
     r"|<\|channel\|>\s*(?:analysis|commentary)|\Aanalysis(?=[A-Z])"
+    r"|<\|START_THINKING\|>|<\|channel>\s*thought\b|<unused94>"
 )
 _CLOSE = rf"<\|?/{_TAG}\s*\|?>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>" + (
     r"|<\|channel\|>\s*final\b|assistantfinal(?=\W)"
+    r"|<\|END_THINKING\|>|<channel\|>|<unused95>"
 )
 _END = re.compile(_CLOSE, re.I)
 _MARK = re.compile(rf"(?P<open>{_OPEN})|(?P<close>{_CLOSE})|\{{", re.I)

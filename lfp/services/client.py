@@ -392,10 +392,16 @@ class Client:
                     f" longest_wait; run again later ({error})"
                 ) from None
             attempts = service.attempts if twice or not error.billed else 1
+            advice = (
+                f"lower services.{service.name}.in_flight, raise backoff or attempts, or wait for"
+                " the vendor's limit to pass"
+                if error.limited
+                else f"see that the server runs and that services.{service.name}.base_url is its"
+                " address"
+            )
             raise ServiceError(
                 f"services.{service.name}: no answer from {service.base_url} in {attempts}"
-                f" attempts; last: {error}; see that the server runs and that"
-                f" services.{service.name}.base_url is its address, and run again"
+                f" attempts; last: {error}; {advice}, and run again"
             ) from None
 
     def _attempt(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,12 +33,18 @@ class TransientError(RuntimeError):
     """A failure that may go away.
 
     `wait` is the number of seconds that the server asks for, `billed` tells whether the call may
-    cost.
+    cost, and `limited` whether the server takes so many calls no more for now.
     """
 
-    def __init__(self, message: str, wait: float | None = None, billed: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        wait: float | None = None,
+        billed: bool = False,
+        limited: bool = False,
+    ) -> None:
         super().__init__(message)
-        self.wait, self.billed = wait, billed
+        self.wait, self.billed, self.limited = wait, billed, limited
 
 
 @dataclass(frozen=True)
@@ -180,7 +186,9 @@ class Connection:
             return replace(fault, kind=faults.SETUP)
         if fault.kind == faults.RETRY:
             what = "no chat completion" if fault.status == 200 else fault.status
-            raise TransientError(f"{what}: {fault.words}"[:300], fault.wait, billed=status < 300)
+            raise TransientError(
+                f"{what}: {fault.words}"[:300], fault.wait, status < 300, fault.status in (400, 429)
+            )
         return fault
 
     @staticmethod
@@ -219,9 +227,11 @@ def _response(text: str) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
         choice = value["choices"][0]
-        message = choice["message"]
+        reason, message = choice.get("finish_reason"), choice.get("message")
+        if message is None and reason not in (None, "stop"):
+            message = {}  # a filter, or the largest number of tokens, left none
         content, refusal = message.get("content"), message.get("refusal")
-        failed = choice.get("error") or choice.get("finish_reason") == "error"
+        failed = choice.get("error") or reason == "error"
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     if isinstance(content, list):  # parts, as some servers send them
@@ -230,7 +240,6 @@ def _response(text: str) -> dict[str, Any] | None:
         content = _joined(parts, "text", ("text", "output_text", None))
     if failed or not isinstance(content, str | None):
         return None
-    reason = choice.get("finish_reason")
     return {
         # Half a surrogate pair can be sent to no server again.
         "content": content and content.encode("utf-8", "replace").decode(),

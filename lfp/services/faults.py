@@ -28,7 +28,7 @@ SCHEMA, UNKNOWN = "schema", "unknown"
 _REFUSAL_CODES = {
     "contentfilter", "contentpolicyviolation", "responsibleaipolicyviolation",
     "datainspectionfailed", "moderationblocked", "contentmoderation", "promptblocked",
-    "sensitivewordsdetected", "safetyviolation",
+    "sensitivewordsdetected", "safetyviolation", "prohibitedcontent",
 }  # fmt: skip
 _SETUP_CODES = {
     "insufficientquota", "insufficientbalance", "insufficientfunds", "insufficientcredits",
@@ -43,6 +43,7 @@ _REQUEST_CODES = {
     "prompttoolong",
 }  # fmt: skip
 _ACCOUNT_CODES = {code for code in _SETUP_CODES if re.search("quota|insuff|billing|arrear", code)}
+_RETRY_CODES = {"throttlingexception", "toomanyrequests"}
 _SCHEMA_CODES = {"invalidjsonschema", "jsonvalidatefailed"}
 _BANNED = re.compile(
     r"\b(account|organi[sz]ation|project)\b.{0,60}"
@@ -52,12 +53,13 @@ _BANNED = re.compile(
 _REFUSAL_WORDS = re.compile(
     r"blocked by .{0,40}(content|safety|filter)|content management policy|content exists risk"
     r"|(was|were|been|is) flagged|rejected .{0,40}safety system|inappropriate content"
-    r"|violat\w+ .{0,60}polic|(refused|rejected|blocked|filtered) .{0,40}content filter",
+    r"|violat\w+ .{0,60}(polic|guideline)|敏感内容|不安全"
+    r"|(refused|rejected|blocked|filtered) .{0,40}content filter",
     re.I | re.S,
 )
 _SETUP_WORDS = re.compile(
     r"credits?( balance)?( is| are)? too low|insufficient (funds|balance|credits?|quota)"
-    r"|(out of|not enough|no|add more) credits?\b|billing|payment required"
+    r"|(out of|not enough|no|add more) credits?\b|billing|payment required|余额不足|欠费"
     r"|(invalid|incorrect|missing|expired|no) api[ _-]?key|api[ _-]?key.{0,30}(valid|expired)"
     r"|\bmodel\b.{0,120}(not exist|not found|unknown model|no longer available|decommissioned)"
     r"|(unknown|invalid|unsupported) model\b|no such model"
@@ -78,8 +80,11 @@ _CONTEXT = re.compile(r"context (?:length|size|window)\D{0,30}(\d{2,})", re.I)
 _SCHEMA_WORDS = re.compile(
     r"response_format|json[ _]?schema|structured[ _]outputs?|guided[ _]|grammar|json[ _]mode", re.I
 )
+_THROTTLED = re.compile(r"too many requests|wait before trying|throttl", re.I)
 _LATER = re.compile(r"(try again|retry)\w*.{0,20}\b(in|after)\b", re.I)
 _WEB_PAGE = "a web page, no answer of an API"
+#: Keys that hold codes.
+_CODED = ("code", "type", "__type", "status", "reason", "error_code", "blockReason")
 #: Fields that limit an answer's length.
 _LIMITS = ("max_tokens", "max_completion_tokens")
 #: Keys of a service by the field of a request that they set.
@@ -135,8 +140,10 @@ def sort_fault(
     codes = frozenset(
         re.sub(r"[\W_]", "", item).lower()
         for name, item in pairs
-        if name in ("code", "type", "status", "reason", "error_code") and isinstance(item, str)
+        if name in _CODED and isinstance(item, str)
     )
+    if any(name == "filtered" and item is True for name, item in pairs):
+        codes |= {"contentfilter"}
     words = _words(value, pairs)
     fault = Fault(
         UNKNOWN, status, words, codes, _blamed(pairs, body), _wait(headers or {}, pairs),
@@ -162,7 +169,9 @@ def _kind(fault: Fault, body: Mapping[str, Any]) -> str:
     if status == 429:
         later = fault.wait is not None or _LATER.search(words)
         return SETUP if _SETUP_WORDS.search(words) and not later else RETRY
-    if status in (408, 409, 425) or status >= 500:
+    if status in (408, 409, 425) or status >= 500 or codes & _RETRY_CODES:
+        return RETRY
+    if status == 400 and _THROTTLED.search(words):
         return RETRY
     if status not in (200, 400, 413, 422) or (fault.field and fault.field not in _LIMITS):
         return SETUP
@@ -192,7 +201,7 @@ def remedy(fault: Fault, body: Mapping[str, Any], name: str, key_variable: str |
     service, words = f"services.{name}", fault.words
     field = fault.field or _mentioned(words, body)
     of_account = fault.status == 402 or _ACCOUNT_CODES & fault.codes
-    if of_account or re.search(r"credit|billing|balance|quota|payment", words, re.I):
+    if of_account or re.search(r"credit|billing|balance|quota|payment|余额|欠费", words, re.I):
         return (
             "settle it with the vendor (credit, quota, billing), or give the key of another account"
             f" in {key_variable or f'the variable that {service}.api_key_env names'}"

@@ -346,7 +346,11 @@ class Features(Settings):
         "Task of the subject `other_task`; null takes the first other task of the model in the"
         " grid.",
     )
-    max_tokens: int = setting(128, "Tokens of a text, at most, cut from the left.", least=8)
+    max_tokens: int = setting(
+        128,
+        "Tokens of a text, at most: its prompt is cut from the left, and then the text at its end.",
+        least=8,
+    )
     batch_size: int = setting(64, "Texts per forward pass.", least=1)
 
 

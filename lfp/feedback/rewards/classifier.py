@@ -89,16 +89,27 @@ def _logits(
     """Logits [text, label] of a classifier for texts cut to 512 tokens, or to its positions."""
     import torch
 
-    from lfp.models.limits import most_positions
     from lfp.models.tokens import pad_batch, tokenize
 
-    most = min(512, tokenizer.model_max_length, most_positions(model.config) or 512)
+    most = min(512, tokenizer.model_max_length, _positions(model) or 512)
     pad, left, logits = tokenizer.pad_token_id, tokenizer.padding_side == "left", []
     for start in range(0, len(texts), batch_size):
         ids = tokenize(tokenizer, texts[start : start + batch_size], most).ids
         with torch.no_grad():
             logits.append(model(**pad_batch(ids, pad, model.device, left)).logits.double().cpu())
     return torch.cat(logits).numpy()
+
+
+def _positions(model: PreTrainedModel) -> int | None:
+    """The largest number of tokens that a classifier reads; None where it has no limit.
+
+    RoBERTa and its kin count positions from behind that of padding.
+    """
+    from lfp.models.limits import most_positions
+
+    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding, most = getattr(table, "padding_idx", None), most_positions(model.config)
+    return most if most is None or padding is None else most - padding - 1
 
 
 def _label_number(names: Mapping[int, str], positive: str | int, path: str | Path) -> int:

@@ -93,6 +93,16 @@ class SparseAutoencoder(nn.Module):
             return code
         return code.masked_fill(~self.within(x)[..., None], 0.0)
 
+    def text_latents(self, x: torch.Tensor, mask: torch.Tensor, added: int) -> torch.Tensor:
+        """:meth:`latents` [token, d_sae] of the tokens of texts `x` [text, token, d_in] in `mask`.
+
+        The first `added` tokens of each text, which the tokenizer adds, have none: no autoencoder
+        has learned from them.
+        """
+        code, front = self.latents(x[mask].float()), torch.zeros_like(mask, dtype=torch.bool)
+        front[:, :added] = True
+        return code.masked_fill(front[mask][:, None], 0.0)
+
     def spliced(self, x: torch.Tensor, changed: torch.Tensor) -> torch.Tensor:
         """`changed` in the place of the activations `x`; outliers stay as they are."""
         if math.isinf(self.largest_norm):
