@@ -598,7 +598,7 @@ def test_a_failed_job_names_its_log_and_leaves_no_output(run, edited, tmp_path):
     )
     assert not (run / target).exists()
     (run / target).write_bytes(kept)
-    edited("grid.yaml", "prefix_tokens: 400", "prefix_tokens: 12")
+    edited("grid.yaml", "prefix_tokens: 200", "prefix_tokens: 12")
     grid(run, "--cores", "1", target)
     assert (run / target).read_bytes() == kept
 
