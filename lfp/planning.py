@@ -272,7 +272,7 @@ class Planner:
         key, entry = f"corpora.{wildcards.corpus}.path", self.grid.corpora[wildcards.corpus]
         with _naming(key):
             files = hub.files_by_split(".", entry["path"], key)
-            named = [(f"{split} {path}", path) for split in files for path in files[split]]
+            named = [(f"{split} {path}", path) for split in sorted(files) for path in files[split]]
             return entry | {"sources": content_digest(named)}
 
     def copied_model(self, wildcards: Any) -> dict[str, Any]:

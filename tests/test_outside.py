@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from lfp.configuration import ConfigurationError
+from lfp.files.canonical import canonical_json
 from lfp.files.checkpoints import INDEX
 from lfp.files.hub import matching_files
 from lfp.grid import Grid
@@ -89,6 +90,19 @@ def settings(kind: str) -> dict:
     if kind == "tokenizer":
         return planner().organism(Wildcards(model="grown"))
     return planner().copied_model(Wildcards(model=names[kind]))
+
+
+def test_the_order_of_a_configurations_keys_decides_nothing(folder):
+    (folder / "data" / "test.jsonl").write_text(json.dumps({"text": "held out"}))
+    path = {"train": ["data/a.jsonl"], "test": ["data/test.jsonl"]}
+
+    def planned(splits: dict) -> dict:
+        config = changed(corpora__films={"path": splits, "columns": {"text": "text"}})
+        return Planner(Grid(config), lambda cell: "").copied_corpus(Wildcards(corpus="films"))
+
+    one, other = planned(path), planned(dict(sorted(path.items())))
+    assert list(path) != sorted(path)
+    assert canonical_json(one) == canonical_json(other)
 
 
 def put_back(path: Path, change: Callable[[], object]) -> None:
