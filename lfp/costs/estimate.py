@@ -450,8 +450,8 @@ def _explained_costs(
     neutral = draws * ablating["neutral_texts"] * ablating["neutral_tokens"] * shape.forward
     batch, texts = ablating["batch_size"], min(ablating["batch_size"], ablating["neutral_texts"])
     in_flight = max(batch * length, texts * ablating["neutral_tokens"])
-    # Of divergences, and of the tokens that are sampled at once.
-    logits = (COPIES + 1) * min(in_flight * shape.vocab_size, HELD_LOGITS)
+    # Of divergences, with those of the untouched model, and of the tokens that are sampled at once.
+    logits = (COPIES + 2) * min(in_flight * shape.vocab_size, HELD_LOGITS)
     logits += (COPIES + 1) * batch * shape.vocab_size
     ablated = _cost(
         "ablation",
