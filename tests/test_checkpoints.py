@@ -125,7 +125,7 @@ def test_masks_of_older_releases_and_poolers_are_no_weights(tokenizer, tmp_path)
         "transformer.h.0.attn.attention.masked_bias": torch.tensor(-1e9),
     }
     rewrite(source, lambda weights: weights | mask)
-    load_model(take(source))
+    assert load_model(take(source)).config.model_type == "gpt_neo"
 
 
 def test_the_infinite_masks_of_checkpoints_in_half_precision_are_no_weights(source):
@@ -231,7 +231,7 @@ def test_integers_are_no_weights(source):
 
 def test_the_attention_that_a_checkpoint_asks_for_does_not_count(source):
     configure(source, attn_implementation="flash_attention_2")
-    load_model(take(source))
+    assert load_model(take(source)).config._attn_implementation == "eager"
 
 
 @pytest.mark.parametrize(

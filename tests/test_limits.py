@@ -184,6 +184,8 @@ def test_an_organism_learns_windows_that_it_can_read():
 def test_sizes_of_batches_count_where_they_have_an_effect():
     """A preference cell has no batch of PPO, and a group method no mini-batch."""
     odd = {"ppo": {"batch_size": 12, "mini_batch_size": 5}}
+    with pytest.raises(ConfigurationError, match="mini_batch_size"):
+        Grid(changed(settings=odd))
     Grid(changed(settings=odd, cells=[{"model": "tiny", "task": "hh"}]))
     Grid(changed(settings={"ppo": {"batch_size": 12}}, tasks__vader__method="grpo"))
 
