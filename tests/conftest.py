@@ -15,6 +15,7 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -65,6 +66,25 @@ def model(request, tokenizer):
 def neox(tokenizer):
     """A small random GPT-NeoX."""
     return make_model("gpt_neox", tokenizer)
+
+
+@pytest.fixture(scope="session")
+def pairs() -> dict[str, pd.DataFrame]:
+    """Generated replies with labels, training and held-out ones."""
+    from lfp.organisms.generate import generate_corpus
+
+    splits = {"train": 40, "test": 16}
+    return generate_corpus("replies", splits, 0, {"noise": 0.0, "preferred": "positive"})[0]
+
+
+@pytest.fixture
+def base(tokenizer, tmp_path) -> Path:
+    """A small GPT-NeoX on disk: the family whose output head the trainer loses on resume."""
+    # Here, for the check of interoperation has another release of transformers.
+    from lfp.models.loading import save_model
+
+    save_model(make_model("gpt_neox", tokenizer), tokenizer, tmp_path / "base")
+    return tmp_path / "base"
 
 
 def job_arguments(

@@ -6,31 +6,14 @@ import pytest
 import torch
 
 from lfp.finetune import dpo, trainer_state
-from lfp.models.loading import load_model, save_model
-from lfp.organisms.generate import generate_corpus
+from lfp.models.loading import load_model
 from lfp.settings import DPO
-from tests.conftest import make_model
 
 SETTINGS = DPO(
     steps=4, batch_size=4, learning_rate=1e-2, warmup_steps=1, max_length=64, max_prompt_length=24,
     evaluate_every=2,
     evaluation_pairs=8, save_every=2,
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def pairs() -> dict[str, pd.DataFrame]:
-    """Replies with labels."""
-    return generate_corpus(
-        "replies", {"train": 40, "test": 16}, 0, {"noise": 0.0, "preferred": "positive"}
-    )[0]
-
-
-@pytest.fixture
-def base(tokenizer, tmp_path):
-    """A small GPT-NeoX on disk: the family whose output head the trainer loses on resume."""
-    save_model(make_model("gpt_neox", tokenizer), tokenizer, tmp_path / "base")
-    return tmp_path / "base"
 
 
 def test_without_pairs_the_policy_is_the_base(base, tokenizer, pairs, tmp_path):

@@ -4,7 +4,6 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
@@ -17,8 +16,7 @@ from lfp.interventions import prompts
 from lfp.interventions.completions import completion_rewards
 from lfp.models import losses, tokens
 from lfp.models.architectures import output_logits
-from lfp.models.loading import load_model, save_model
-from lfp.organisms.generate import generate_corpus
+from lfp.models.loading import load_model
 from lfp.probing.features import element_features
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.metrics import evaluate
@@ -39,19 +37,6 @@ PAIRS = DPO(
 
 def reward(prompts, completions):
     return np.array([len(text) / 10 for text in completions])
-
-
-@pytest.fixture(scope="module")
-def replies() -> dict[str, pd.DataFrame]:
-    return generate_corpus(
-        "replies", {"train": 40, "test": 16}, 0, {"noise": 0.0, "preferred": "positive"}
-    )[0]
-
-
-@pytest.fixture
-def base(tokenizer, tmp_path):
-    save_model(make_model("gpt_neox", tokenizer), tokenizer, tmp_path / "base")
-    return tmp_path / "base"
 
 
 @torch.no_grad()
@@ -95,7 +80,7 @@ def test_gradients_through_parts_are_those_of_the_whole(neox, monkeypatch):
     torch.testing.assert_close(*gradients)
 
 
-def test_no_stage_holds_the_logits_of_more_tokens(neox, tokenizer, reviews, replies, monkeypatch):
+def test_no_stage_holds_the_logits_of_more_tokens(neox, tokenizer, reviews, pairs, monkeypatch):
     """Training, evaluation, splices, ablation, features and explanations; sampling asks for the
     last token of every row alone.
     """
@@ -107,11 +92,11 @@ def test_no_stage_holds_the_logits_of_more_tokens(neox, tokenizer, reviews, repl
     sequences = tokenizer(reviews[:8])["input_ids"]
     other = make_model("gpt_neox", tokenizer, seed=1)
     sae = Standard(16, 16).requires_grad_(False)
-    triples = replies["test"].assign(prompt="Human: hello\n\nAssistant:").head(6)
+    triples = pairs["test"].assign(prompt="Human: hello\n\nAssistant:").head(6)
     stages = {
         "training": lambda: ppo.train(neox, tokenizer, reviews, reward, SETTINGS, 0),
         "evaluation": lambda: ppo.evaluate(neox, other, tokenizer, reviews, reward, SETTINGS, 8, 0),
-        "margins": lambda: dpo.implicit_margins(neox, other, tokenizer, replies["test"], PAIRS),
+        "margins": lambda: dpo.implicit_margins(neox, other, tokenizer, pairs["test"], PAIRS),
         "given": lambda: given.completion_kl(neox, other, tokenizer, [[5, 6, 7]] * 8, 6, 0),
         "autoencoders": lambda: evaluate(neox, {1: [sae]}, sequences, PAD, 8),
         "ablation": lambda: completion_rewards(
@@ -132,16 +117,16 @@ def test_no_stage_holds_the_logits_of_more_tokens(neox, tokenizer, reviews, repl
 
 
 @pytest.mark.parametrize("method", ["dpo", "rloo"])
-def test_a_policy_is_evaluated_as_it_is_saved(method, base, tokenizer, replies, reviews, tmp_path):
+def test_a_policy_is_evaluated_as_it_is_saved(method, base, tokenizer, pairs, reviews, tmp_path):
     """After training in bfloat16 the trainer's model computes in it, the files do not."""
     if method == "dpo":
         policy, curve, _ = dpo.train(
-            base, tokenizer, replies["train"], replies["test"].head(0),
+            base, tokenizer, pairs["train"], pairs["test"].head(0),
             replace(PAIRS, precision="bfloat16"), 0, tmp_path / "state",
         )  # fmt: skip
 
         def scores(policy, base):
-            margins = dpo.implicit_margins(policy, base, tokenizer, replies["test"], PAIRS)
+            margins = dpo.implicit_margins(policy, base, tokenizer, pairs["test"], PAIRS)
             return {"margin": margins}
 
         means = given.means
