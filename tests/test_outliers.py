@@ -17,10 +17,11 @@ from lfp.interventions.ablation import set_features
 from lfp.interventions.actions import ACTIONS
 from lfp.models.hooks import edited, site_activations
 from lfp.models.tokens import tokenize
-from lfp.sae import outliers, store, training
+from lfp.sae import outliers, store
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.harvest import harvest_folder
 from lfp.sae.metrics import Reconstruction, evaluate
+from lfp.sae.training import loop
 from lfp.settings import Autoencoder, Explanations
 
 PAD = 1
@@ -44,7 +45,7 @@ def sink_at(place: int):
 def trained(data, rows, site):
     """An autoencoder of some rows of activations."""
     settings = Autoencoder(batch_size=64, epochs=60, learning_rate=3e-3, site=site)
-    return training.train(data, [16], settings, seed=0, rows=rows)[0]
+    return loop.train(data, [16], settings, seed=0, rows=rows).autoencoders[0]
 
 
 def measured(model, sequences, folder, outlier_norm, added=0, site="mlp"):

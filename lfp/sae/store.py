@@ -21,6 +21,10 @@ from lfp.files.provenance import ArtefactError, rebuild_hint
 from lfp.sae.architectures import ARCHITECTURES, check_registered
 from lfp.sae.architectures.base import SparseAutoencoder
 
+#: The folder of the autoencoder of the first size from another seed.
+OTHER_SEED = "other_seed"
+#: The file of the losses by step of a layer's autoencoders.
+CURVE = "curve.parquet"
 #: Weights by their names in SAELens.
 WEIGHTS = ("W_enc", "W_dec", "b_enc", "b_dec")
 
@@ -118,6 +122,12 @@ def load_sizes(
         saes = [load(size_folder(directory, size), device) for size in sizes(directory)]
         layers[saes[0].layer] = saes
     return dict(sorted(layers.items()))
+
+
+def load_other_seed(directory: str | Path, device: str = "cpu") -> SparseAutoencoder | None:
+    """The autoencoder of a layer's first size from another seed; None where none was trained."""
+    folder = Path(directory) / OTHER_SEED
+    return load(folder, device) if folder.exists() else None
 
 
 def load_layers(
