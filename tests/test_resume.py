@@ -66,7 +66,7 @@ def test_autoencoders(tied, steps, tmp_path, monkeypatch):
         loop.train(data, [6, 12], settings, seed=3, state_path=tmp_path / "state")
     assert (tmp_path / "state").exists()
     resumed = loop.train(data, [6, 12], settings, seed=3, state_path=tmp_path / "state")
-    for ours, theirs in zip(resumed, whole, strict=True):
+    for ours, theirs in zip(resumed.autoencoders, whole.autoencoders, strict=True):
         for name, value in ours.state_dict().items():
             assert torch.equal(value, theirs.state_dict()[name]), name
 
