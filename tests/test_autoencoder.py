@@ -14,9 +14,9 @@ from torch.utils._pytree import tree_leaves
 
 from lfp.sae import matching, store
 from lfp.sae.architectures.standard import Standard
+from lfp.sae.metrics import Reconstruction, cross_entropy, evaluate
 from lfp.sae.training import gradients, kernels, loop, optimizer, trainer
 from lfp.sae.training.gradients import Gradients
-from lfp.sae.metrics import Reconstruction, cross_entropy, evaluate
 from lfp.settings import Autoencoder
 
 

@@ -125,7 +125,10 @@ def test_the_table_has_an_autoencoders_options_its_site_and_the_model_that_it_re
     measured |= dict.fromkeys(("ce_clean", "ce_reconstructed", "ce_zero"), 2.0)
     measured |= {"layer": 1, "tokens": 9, "layer_needed": True, "left_out": 3}
     paths = []
-    for settings in (Autoencoder(l1=0.001), Autoencoder(architecture="topk", site="resid", reads="base")):
+    for settings in (
+        Autoencoder(l1=0.001),
+        Autoencoder(architecture="topk", site="resid", reads="base"),
+    ):
         name = settings.architecture
         sae = ARCHITECTURES[name].of_settings(4, 8, settings)
         sae.largest_norm = 7.5

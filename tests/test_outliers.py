@@ -53,9 +53,7 @@ def measured(model, sequences, folder, outlier_norm, added=0, site="mlp"):
     """The metrics of an autoencoder on the activations that it learned from, and the record."""
     folder.mkdir(exist_ok=True)
     fronts, counts = left_out(sequences, added, prompts=False)
-    harvest_folder(
-        model, sequences, folder, [1], PAD, 8, 0, {}, site, fronts, outlier_norm, counts
-    )
+    harvest_folder(model, sequences, folder, [1], PAD, 8, 0, {}, site, fronts, outlier_norm, counts)
     data = open_tensor(folder / "layer1.safetensors", "activations")
     record = outliers.record_of(folder, 1)
     sae = trained(data, outliers.ordinary_rows(data, record), site)

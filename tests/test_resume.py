@@ -24,9 +24,9 @@ from lfp.organisms import pretraining
 from lfp.probing import features
 from lfp.running import job
 from lfp.sae import harvest as harvesting
-from lfp.sae.training import loop
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.harvest import harvest
+from lfp.sae.training import loop
 from lfp.settings import PPO, Autoencoder, Explanations, Organism
 from tests.conftest import ROOT, job_arguments
 

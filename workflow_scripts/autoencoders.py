@@ -15,7 +15,7 @@ def main() -> None:
     run = job.start(__doc__)
     device, layer = run.device, run.settings["layer"]
     from lfp.sae import outliers, store
-    from lfp.sae.training import loop as training
+    from lfp.sae.training.loop import train
 
     settings = Autoencoder.of(run.settings)
     path = Path(run.input.activations) / f"layer{layer}.safetensors"
@@ -28,20 +28,17 @@ def main() -> None:
     origin["left_out_of_training"] = sum(left_out[name] for name in ("outliers", "added", "copies"))
     widths = [size * data.shape[1] for size in settings.sizes]
     state = run.state_path(run.output.layer)
-    trained = training.train(
+    trained = train(
         data, widths, settings, run.seed, device, run.threads, state_path=state, rows=rows
     )
     origin |= {"flat": trained.flat, "steps": trained.steps}
-    folders = [store.size_folder("", size) for size in settings.sizes]
-    folders += [store.OTHER_SEED] * settings.other_seed
+    for sae in trained.autoencoders:
+        sae.layer, sae.largest_norm = layer, math.inf if limit is None else limit
     with writing.directory_aside(run.output.layer, run.stamp) as folder:
-        for name, sae, l1 in zip(folders, trained.autoencoders, trained.l1, strict=True):
-            sae.layer, sae.largest_norm = layer, math.inf if limit is None else limit
-            store.save(sae, folder / name, origin | {"l1": l1})
+        store.save_layer(folder, settings.sizes, trained.autoencoders, trained.l1, origin)
         artefacts.write_table(folder / store.CURVE, pd.DataFrame(trained.curve), run.stamp)
-    tokens, flat = len(data) - left_out["outliers"], "flat" if trained.flat else "not yet flat"
-    latents = ", ".join(map(str, widths))
-    run.finish(f"layer {layer}, {latents} latents of {tokens} tokens, held-out loss {flat}")
+    flat = "flat" if trained.flat else "not yet flat"
+    run.finish(f"layer {layer}, {trained.steps} steps, held-out loss {flat}")
 
 
 if __name__ == "__main__":

@@ -60,25 +60,21 @@ def harvest(
         (:func:`~lfp.files.artefacts.tensor_file`); they are written from front to back.
     pad, batch_size
         The padding token's id and the number of sequences in a batch.
-    seed
-        Seed of the order of texts and tokens.
-    window_tokens
-        Tokens that are shuffled together.
+    seed, window_tokens
+        Seed of the order of texts and tokens, and tokens that are shuffled together.
     progress_path
-        A file with the digests of the windows that `outputs` hold. A killed harvest goes on behind
-        those whose rows have their digest.
-    site
-        The part of the layers that is read.
-    fronts
-        Number of tokens in front of each sequence that are left out; None for 0.
+        A file with the digests of the windows that `outputs` hold; a killed harvest goes on
+        behind those whose rows have their digest.
+    site, fronts
+        The part of the layers that is read, and the number of tokens in front of each sequence
+        that are left out; None for 0.
     """
     rng, clock = np.random.default_rng(seed), Clock()
     filled, done, layers = _Filled(progress_path), 0, sorted(outputs)
     fronts = [0] * len(sequences) if fronts is None else fronts
     bar = Progress(total=harvested_tokens(sequences, fronts), desc="tokens")
-    # A sequence of which nothing is left need not be read.
-    order = [i for i in rng.permutation(len(sequences)) if len(sequences[i]) > fronts[i]]
-    for number, indices in enumerate(_windows(sequences, order, window_tokens)):
+    order = rng.permutation(len(sequences))
+    for number, indices in enumerate(_windows(sequences, fronts, order, window_tokens)):
         window, left = [sequences[i] for i in indices], np.array([fronts[i] for i in indices])
         rows = harvested_tokens(window, left)
         place = rng.permutation(rows)
@@ -182,12 +178,17 @@ def behind(mask: torch.Tensor, fronts: np.ndarray) -> torch.Tensor:
 
 
 def _windows(
-    sequences: Sequence[Sequence[int]], order: Sequence[int], tokens: int
+    sequences: Sequence[Sequence[int]], fronts: Sequence[int], order: np.ndarray, tokens: int
 ) -> Iterator[list[int]]:
-    """Indices of `sequences` in `order`, in lists of at most `tokens` tokens, or of one."""
+    """Indices of `sequences` in `order`, in lists of at most `tokens` tokens, or of one sequence.
+
+    A sequence of which nothing is left behind its front need not be read.
+    """
     window: list[int] = []
     held = 0
     for i in order:
+        if len(sequences[i]) <= fronts[i]:
+            continue
         if window and held + len(sequences[i]) > tokens:
             yield window
             window, held = [], 0

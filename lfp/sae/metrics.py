@@ -139,7 +139,8 @@ def evaluate(
     perfect autoencoder. ``layer_needed`` is false where taking the activations away raises the
     cross-entropy by less than 1 %: a ratio of two such small numbers says nothing.
 
-    Outliers, and the fronts of texts, count in no metric of activations but in ``left_out``. Where activations are replaced, outliers stay as they are.
+    Outliers, and the fronts of texts, count in no metric of activations but in ``left_out``. Where
+    activations are replaced, outliers stay as they are.
 
     Parameters
     ----------

@@ -281,9 +281,7 @@ class Autoencoder(Settings):
     )
     batch_size: int = setting(4096, "Tokens per step.", least=1)
     epochs: int = setting(10, "Passes over the activations, at most.", least=1)
-    check_steps: int = setting(
-        100, "Steps between two looks at the held-out activations.", least=1
-    )
+    check_steps: int = setting(100, "Steps between two looks at the held-out activations.", least=1)
     patience: int = setting(
         5, "Looks over which the held-out loss is compared with that before them.", least=1
     )
@@ -570,6 +568,20 @@ class Tables(Settings):
     )
     matched_draws: int = setting(99, "Number of matched control sets (Table 7).", least=19)
     seed: int = setting(0, "Seed of resampling.", least=0, most=LARGEST_SEED)
+    max_l0_share: float = setting(
+        0.2, "Largest share of active latents of a healthy autoencoder.", above=0, most=1
+    )
+    max_fvu: float = setting(
+        0.5, "Largest fraction of variance unexplained of a healthy autoencoder.", above=0
+    )
+    max_dead: float = setting(
+        0.5, "Largest share of dead latents of a healthy autoencoder.", above=0, most=1
+    )
+    min_mmcs_ratio: float = setting(
+        2.0,
+        "Least MMCS of a healthy pair of autoencoders, in multiples of that of an untrained pair.",
+        above=0,
+    )
 
 
 #: Stages whose settings a cell resolves.

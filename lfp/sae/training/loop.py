@@ -110,9 +110,7 @@ def train(
             if state_path and clock.due():
                 _keep(trainers, schedule, curve, state_path, step)
         bar.total = step
-    log.info(
-        "%d steps; the held-out loss is %s", step, "flat" if schedule.flat else "not yet flat"
-    )
+    log.info("%d steps; the held-out loss is %s", step, "flat" if schedule.flat else "not yet flat")
     return _trained(trainers, data.scale, curve, schedule)
 
 
