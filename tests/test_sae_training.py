@@ -104,9 +104,7 @@ def test_another_seed_is_trained_beside_and_kept_beside(activations, tmp_path):
 
 def course(losses, settled=True, tolerance=0.1) -> Schedule:
     """A schedule of 1,000 steps that has looked at `losses` every 50 steps."""
-    settings = replace(
-        SETTINGS, patience=3, tolerance=tolerance, warm_up_steps=20, cool_down=0.25
-    )
+    settings = replace(SETTINGS, patience=3, tolerance=tolerance, warm_up_steps=20, cool_down=0.25)
     schedule = Schedule(settings, 1000)
     for i, loss in enumerate(losses, 1):
         schedule.note(50 * i, [loss, 1.0], settled)
