@@ -102,6 +102,14 @@ def test_another_seed_is_trained_beside_and_kept_beside(activations, tmp_path):
     assert not torch.allclose(other.W_dec, trained.autoencoders[0].W_dec, atol=0.1)
 
 
+def test_of_no_activation_nothing_is_trained_and_nothing_is_wrong():
+    trained = train(np.zeros((0, 12), np.float16), [12, 24], SETTINGS, seed=0)
+    assert (trained.curve, trained.flat, trained.steps) == ([], False, 0)
+    assert all(torch.isfinite(p).all() for sae in trained.autoencoders for p in sae.parameters())
+    one = train(np.ones((1, 12), np.float16), [12], SETTINGS, seed=0)
+    assert metrics_of(one.autoencoders[0], np.ones((1, 12), np.float32))["mse"] < 0.1
+
+
 def course(losses, settled=True, tolerance=0.1) -> Schedule:
     """A schedule of 1,000 steps that has looked at `losses` every 50 steps."""
     settings = replace(SETTINGS, patience=3, tolerance=tolerance, warm_up_steps=20, cool_down=0.25)
