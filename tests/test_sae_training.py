@@ -235,6 +235,9 @@ def test_a_degenerate_dictionary_is_named_in_every_row_that_depends_on_it(tmp_pa
     rows = pd.DataFrame({"model": "m", "task": "t", "seed": 0, "sae": ["good", "bad", "other"]})
     assert judged(rows, known)[COLUMN].to_list() == [HEALTHY, known["m", "t", 0, "bad"], ""]
     assert COLUMN not in judged(rows.drop(columns="sae"), known)
+    # A reason of the row's own stands in front, and a healthy dictionary does not speak over it.
+    few = judged(rows.assign(**{COLUMN: "few"}), known)[COLUMN].to_list()
+    assert few == ["few", f"few; {known['m', 't', 0, 'bad']}", "few"]
     rendering.write_formats(frame, {"csv": tmp_path / "sae_health.csv"}, "", {})
     said = unestimated.lines([tmp_path / "sae_health.csv"], since=0)
     assert "  sae_health, m/t/0/bad: l0_share 0.559, threshold 0.2 (1 row)" in said
