@@ -38,8 +38,8 @@ class Trained:
     ``autoencoders`` are in the order of the sizes; behind them is one of the first size from
     another seed, where the settings ask for it. ``l1`` has the penalty of each at the end, on
     scaled activations. Rows of the ``curve`` have losses and sparsity on held-out activations at
-    every look (:data:`COLUMNS`). ``flat`` says whether the held-out loss had become flat, and ``steps`` how many
-    steps were taken.
+    every look (:data:`COLUMNS`). ``flat`` says whether the held-out loss had become flat, and
+    ``steps`` how many steps were taken.
     """
 
     autoencoders: list[SparseAutoencoder]
