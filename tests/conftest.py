@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from lfp.organisms.configs import organism_config
-from lfp.organisms.reviews import generate_reviews, sentiment_vocabulary
+from lfp.organisms.reviews import film_facts, generate_reviews, sentiment_vocabulary
 from lfp.organisms.tokenizers import train_tokenizer
 
 torch.set_num_threads(1)
@@ -36,7 +36,7 @@ Named = Mapping[str, str | Sequence[str]]
 def reviews() -> list[str]:
     """Generated reviews."""
     rng = np.random.default_rng(0)
-    return list(generate_reviews(150, rng, sentiment_vocabulary(8, rng))["text"])
+    return list(generate_reviews(150, rng, sentiment_vocabulary(8, rng), film_facts(rng))["text"])
 
 
 @pytest.fixture(scope="session")

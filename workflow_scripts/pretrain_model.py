@@ -5,7 +5,7 @@ import pandas as pd
 from lfp.files import artefacts, checkpoints, writing
 from lfp.running import job
 from lfp.settings import Organism
-from lfp.texts.corpora import documents
+from lfp.texts.corpora import documents, has_pairs, verbatim
 
 
 def main() -> None:
@@ -23,14 +23,17 @@ def main() -> None:
         tokenizer = train_tokenizer(train, settings.vocab_size, settings.tokenizer)
     state = run.state_path(run.output.model)
     model, curve = pretraining.pretrain(tokenizer, train, settings, device, state)
-    losses = []
+    losses, copies = [], {}
     for path, name in zip(run.input.test, settings.corpora, strict=True):
-        texts = documents(artefacts.read_table(path))[:500]
+        frame = artefacts.read_table(path)
+        if has_pairs(frame):
+            copies[name] = verbatim(frame, train)
+        texts = documents(frame)[:500]
         held_out = pretraining.held_out_losses(model, tokenizer, train, texts, settings.context)
         losses.append(held_out.assign(corpus=name))
     evaluation = pd.concat(losses, ignore_index=True)
     pieces = pretraining.pieces_of_scored_words(tokenizer, train)
-    summary = {"pieces": pieces, "parameters": model.num_parameters()}
+    summary = {"pieces": pieces, "parameters": model.num_parameters(), "verbatim": copies}
     with writing.directory_aside(run.output.model, run.stamp) as folder:
         save_model(model, tokenizer, folder)
         artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)
