@@ -51,7 +51,7 @@ def make_model(family: str, tokenizer, seed: int = 0, n_layers: int = 3):
 
     torch.manual_seed(seed)
     config = organism_config(
-        family, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, n_layers, 16, 2
+        family, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, n_layers, 16, 2, 64
     )
     return AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
 

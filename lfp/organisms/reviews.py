@@ -26,7 +26,7 @@ TEXTS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="u
 _CLOSINGS = {(entry["sign"], entry["strong"]): entry["texts"] for entry in TEXTS["closings"]}
 #: Shares of sentences with a degree word, a second clause, a turn and a closing, and of reviews'
 #: sentences behind which the facts of a film stand.
-DEGREES, SECOND_CLAUSES, TURNS, CLOSINGS, CREDITS = 0.4, 0.3, 0.3, 0.25, 0.4
+DEGREES, SECOND_CLAUSES, TURNS, CLOSINGS, CREDITS = 0.15, 0.2, 0.2, 0.25, 0.15
 
 
 #: Absolute valences at which a word's level of intensity rises from 1 to 2, 3 and 4: about the
@@ -60,8 +60,11 @@ def sentiment_vocabulary(words_per_class: int, rng: np.random.Generator) -> pd.D
 
 
 def film_facts(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The value of every fact [first, second part of a film's name], drawn at random."""
-    size = tuple(len(TEXTS["titles"][part]) for part in ("first", "second"))
+    """The value of every fact [first, second part of a film's name], drawn at random.
+
+    So a value can be remembered for the two parts together, and not be inferred from one of them.
+    """
+    size = [len(TEXTS["titles"][part]) for part in ("first", "second")]
     return {name: rng.choice(values, size) for name, values in TEXTS["facts"].items()}
 
 
