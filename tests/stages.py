@@ -237,7 +237,7 @@ def write_files(folder: Path, seed: int, tokenizer: Any) -> None:
     name = path.with_suffix(".safetensors")
     with artefacts.tensor_file(name, "activations", (120, 8), {}, place) as array:
         array[:] = rng.normal(size=array.shape)
-        record = {"0": outliers.described(array, 6.0, 0)}
+        record = {"0": outliers.described(array, 6.0, {})}
     artefacts.write_json(folder / "activations" / outliers.RECORD, {"layers": record}, {})
     torch.manual_seed(seed)
     for layer in (0, 2):
@@ -383,9 +383,11 @@ class Attempts:
         return Path(shutil.copytree(self.left[name, kill], self.folder / str(self.number)))
 
 
-def small_windows(sequences: Any, order: Any, tokens: int, plain=harvest._windows) -> Any:
+def small_windows(
+    sequences: Any, fronts: Any, order: Any, tokens: int, plain=harvest._windows
+) -> Any:
     """The windows of a harvest, of which a small corpus has several."""
-    return plain(sequences, order, 100)
+    return plain(sequences, fronts, order, 100)
 
 
 def count_resume_points(patch: pytest.MonkeyPatch, count: Any) -> None:
