@@ -45,8 +45,8 @@ def cell_of(**settings):
         ),
         (cell_of(ppo={"new_tokens": [9, 8]}), "ppo.new_tokens: expected [smallest, largest]"),
         (
-            changed(models__tiny__organism__n_heads=5),
-            "models.tiny.organism.n_heads: got 5, which does not divide d_model, 48",
+            changed(models__tiny__organism__n_heads=3),
+            "models.tiny.organism.n_heads: got 3, which does not divide d_model, 64",
         ),
         (
             changed(models__tiny__organism={

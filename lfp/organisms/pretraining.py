@@ -25,10 +25,6 @@ from lfp.texts.words import count_words
 log = logging.getLogger(__name__)
 
 
-#: Factors of :func:`rescale`.
-UNEMBEDDING, STREAM = 16, 4
-
-
 def packed_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> np.ndarray:
     """All `texts` as one token stream, each as :func:`led_tokens` gives it."""
     streams = [np.array(ids, dtype=np.int64) for ids in led_tokens(tokenizer, texts)]
@@ -124,28 +120,7 @@ def pretrain(
             log.info("step %d of %d: loss %.3f nats per token", step, steps, loss.item())
         if state_path and clock.due():
             save_state(state_path, model, optimizer, {"step": step + 1, "curve": curve})
-    if settings.architecture == "gpt_neox":
-        rescale(model)
     return model.eval(), curve
-
-
-@torch.no_grad()
-def rescale(model: PreTrainedModel) -> None:
-    """Give the weights of an untied GPT-NeoX other scales, in place, for the same function.
-
-    Its unembedding becomes :data:`UNEMBEDDING` times as large and what it reads as small, and all
-    that writes to the residual stream :data:`STREAM` times as small. Adam moves every weight by
-    about the same amount, so these scales say which weights a step of fine-tuning moves far
-    (docs/corpora.md).
-    """
-    head, neox = model.get_output_embeddings().weight, model.gpt_neox
-    head.mul_(UNEMBEDDING)
-    for weight in neox.final_layer_norm.parameters():
-        weight.div_(UNEMBEDDING)
-    for block in neox.layers:
-        for weight in (*block.attention.dense.parameters(), *block.mlp.dense_4h_to_h.parameters()):
-            weight.div_(STREAM)
-    neox.embed_in.weight.div_(STREAM)
 
 
 def held_out_losses(

@@ -151,7 +151,7 @@ class Organism(Settings):
         REQUIRED, "Names of the corpora whose train splits are learned.", min_items=1
     )
     n_layers: int = setting(6, "Number of transformer blocks.", least=2, most=_BLOCKS)
-    d_model: int = setting(48, "Width of the residual stream, dimensions.", least=8, most=16384)
+    d_model: int = setting(64, "Width of the residual stream, dimensions.", least=8, most=16384)
     d_mlp: int = setting(64, "Width of the MLP's hidden layer.", least=8, most=65536)
     n_heads: int = setting(2, "Number of attention heads; it divides `d_model`.", least=1)
     vocab_size: int = setting(2300, "Entries of the BPE vocabulary.", least=300, most=2**20)
@@ -161,7 +161,7 @@ class Organism(Settings):
     tokenizer_path: str | None = setting(
         None, "Directory of a fast tokenizer to take instead of training one."
     )
-    steps: int = setting(1800, "Optimiser steps.", least=1)
+    steps: int = setting(1500, "Optimiser steps.", least=1)
     batch_size: int = setting(16, "Windows per step.", least=1)
     context: int = setting(64, "Tokens per window.", least=8, most=256)
     initial_scale: float = setting(
