@@ -53,7 +53,6 @@ def make_model(family: str, tokenizer, seed: int = 0, n_layers: int = 3):
     config = organism_config(
         family, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, n_layers, 16, 2, 64
     )
-    config.use_parallel_residual = True  # of GPT-NeoX: as Pythia has it
     return AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
 
 

@@ -38,8 +38,7 @@ def organism_config(
         return GPTNeoXConfig(
             hidden_size=d_model, num_hidden_layers=n_layers, num_attention_heads=n_heads,
             intermediate_size=d_mlp, max_position_embeddings=POSITIONS, attention_dropout=0.0,
-            hidden_dropout=0.0, tie_word_embeddings=False,
-            use_parallel_residual=False, **ids,
+            hidden_dropout=0.0, tie_word_embeddings=False, **ids,
         )  # fmt: skip
     if family == "gpt_neo":
         kinds = ["global" if layer % 2 == 0 else "local" for layer in range(n_layers)]

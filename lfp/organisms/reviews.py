@@ -26,7 +26,7 @@ TEXTS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="u
 _CLOSINGS = {(entry["sign"], entry["strong"]): entry["texts"] for entry in TEXTS["closings"]}
 #: Shares of sentences with a degree word, a second clause, a turn and a closing, and of reviews'
 #: sentences behind which the facts of a film stand.
-DEGREES, SECOND_CLAUSES, TURNS, CLOSINGS, CREDITS = 0.15, 0.2, 0.2, 0.25, 0.15
+DEGREES, SECOND_CLAUSES, TURNS, CLOSINGS, CREDITS = 0.2, 0.2, 0.2, 0.25, 0.15
 
 
 #: Absolute valences at which a word's level of intensity rises from 1 to 2, 3 and 4: about the
