@@ -128,7 +128,11 @@ def test_no_held_out_prompt_or_answer_stands_in_the_training_text(kind):
 
 
 def test_a_generator_that_has_no_unseen_pair_left_says_so():
-    draw = lambda n: pd.DataFrame({"prompt": ["q"] * n, "chosen": ["a"], "rejected": ["b"]})  # noqa: E731
+    pair = {"prompt": "q", "chosen": "a", "rejected": "b"}
+
+    def draw(n: int) -> pd.DataFrame:
+        return pd.DataFrame([pair] * n)
+
     with pytest.raises(ValueError, match=r"finds no 1 pairs beside 1 training ones: .*splits.test"):
         unseen(draw, 1, draw(1))
 
