@@ -20,8 +20,9 @@ from lfp.files import artefacts
 from lfp.models.architectures import blocks, width
 from lfp.models.loading import load_model, load_tokenizer
 from lfp.models.tokens import encode
-from lfp.sae import metrics, training
+from lfp.sae import metrics
 from lfp.sae.harvest import harvest
+from lfp.sae.training.loop import train
 from lfp.settings import Autoencoder
 from lfp.texts.corpora import documents
 
@@ -43,7 +44,7 @@ def difference(policy: Path, corpus: Path) -> dict[str, float]:
     found = {}
     for kind in (np.float32, np.float16):
         data = arrays["train"].astype(kind)
-        [sae] = training.train(data, [data.shape[1]], Autoencoder(batch_size=2048), 0)
+        sae = train(data, [data.shape[1]], Autoencoder(batch_size=2048), 0).autoencoders[0]
         reading = metrics.Reconstruction(sae)
         reading.add(torch.from_numpy(arrays["test"]))
         found[np.dtype(kind).name] = reading.metrics()["fvu"]

@@ -3,8 +3,9 @@ worth.
 
 In: policy or base, corpus, divergence. Out: below results/{model}/{task}/seed{seed}/,
 activations/{site}/ of the policy; sae/{sae}/layer{layer}/ with a folder in SAELens's layout for
-each size; matches.parquet and metrics.json beside the layers. Activations of the base are shared by
-all cells of a model and corpus: results/{model}/base/{corpus}/activations/{site}/.
+each size; matches.parquet, metrics.json and curves.parquet beside the layers. Activations of the
+base are shared by all cells of a model and corpus:
+results/{model}/base/{corpus}/activations/{site}/.
 """
 
 
@@ -74,6 +75,7 @@ rule evaluate_autoencoders:
     output:
         matches=f"{CELL}/sae/{{sae}}/matches.parquet",
         metrics=f"{CELL}/sae/{{sae}}/metrics.json",
+        curves=f"{CELL}/sae/{{sae}}/curves.parquet",
     log:
         log_of(f"{CELL}/sae/{{sae}}/evaluate"),
     benchmark:

@@ -8,6 +8,7 @@ its rows in results/instances/{table}.parquet, results/figures/{figure}.{svg,png
 rule table:
     input:
         artefacts=lambda w: TABLE_INPUTS[w.table],
+        health=lambda w: HEALTH.get(w.table, []),
     output:
         csv="results/tables/{table}.csv",
         parquet="results/tables/{table}.parquet",

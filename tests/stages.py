@@ -237,7 +237,7 @@ def write_files(folder: Path, seed: int, tokenizer: Any) -> None:
     name = path.with_suffix(".safetensors")
     with artefacts.tensor_file(name, "activations", (120, 8), {}, place) as array:
         array[:] = rng.normal(size=array.shape)
-        record = {"0": outliers.described(array, 6.0, 0)}
+        record = {"0": outliers.described(array, 6.0, {})}
     artefacts.write_json(folder / "activations" / outliers.RECORD, {"layers": record}, {})
     torch.manual_seed(seed)
     for layer in (0, 2):

@@ -11,11 +11,12 @@ from lfp.files import artefacts, provenance
 from lfp.interventions.ablation import set_features
 from lfp.interventions.actions import ACTIONS
 from lfp.models.hooks import edited, site_activations, site_width
-from lfp.sae import store, training
+from lfp.sae import store
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.sae.architectures.base import site_of
 from lfp.sae.architectures.standard import Standard
-from lfp.sae.gradients import Autograd, gradients_of
+from lfp.sae.training import loop, trainer
+from lfp.sae.training.gradients import Autograd, gradients_of
 from lfp.settings import Autoencoder
 from lfp.sites import SITES
 from lfp.tables.models import autoencoders
@@ -124,7 +125,10 @@ def test_the_table_has_an_autoencoders_options_its_site_and_the_model_that_it_re
     measured |= dict.fromkeys(("ce_clean", "ce_reconstructed", "ce_zero"), 2.0)
     measured |= {"layer": 1, "tokens": 9, "layer_needed": True, "left_out": 3}
     paths = []
-    for settings in (Autoencoder(), Autoencoder(architecture="topk", site="resid", reads="base")):
+    for settings in (
+        Autoencoder(l1=0.001),
+        Autoencoder(architecture="topk", site="resid", reads="base"),
+    ):
         name = settings.architecture
         sae = ARCHITECTURES[name].of_settings(4, 8, settings)
         sae.largest_norm = 7.5
@@ -164,7 +168,7 @@ def test_a_class_with_its_parents_name_is_neither_saved_nor_trained_as_its_paren
     with pytest.raises(TypeError, match=r"Thresholded: its architecture is 'standard'"):
         store.save(sae, tmp_path / "sae", {})
     assert not (tmp_path / "sae").exists()
-    assert isinstance(gradients_of(sae, SETTINGS, 100, 1), Autograd)
+    assert isinstance(gradients_of(sae, SETTINGS, torch.tensor(0.0), 100, 1), Autograd)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -200,8 +204,8 @@ def test_training_explains_more_than_random_directions_and_resumes(
         values = torch.from_numpy(x)
         return (sae.decode(sae.encode(values)) - values).pow(2).mean().item()
 
-    whole = training.train(x, [12, 24], settings, seed=0)
-    assert [sae.d_sae for sae in whole] == [12, 24]
+    whole = loop.train(x, [12, 24], settings, seed=0).autoencoders
+    assert [sae.d_sae for sae in whole] == [12, 24, 12]
     assert all(error(sae) < 0.7 * error(sae.untrained(1)) for sae in whole)
     state = tmp_path / "state"
     monkeypatch.setattr("lfp.files.resume.SAVE_SECONDS", 0.0)
@@ -209,20 +213,20 @@ def test_training_explains_more_than_random_directions_and_resumes(
     class KilledError(Exception):
         pass
 
-    batches, plain = 0, training._Trainer.step
+    batches, plain = 0, trainer.Trainer.step
 
-    def killed(self, batch) -> None:
+    def killed(self, *args) -> None:
         nonlocal batches
         batches += 1
         if batches == 31:
             raise KilledError
-        plain(self, batch)
+        plain(self, *args)
 
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(training._Trainer, "step", killed)
-        training.train(x, [12, 24], settings, seed=0, state_path=state)
+        patch.setattr(trainer.Trainer, "step", killed)
+        loop.train(x, [12, 24], settings, seed=0, state_path=state)
     assert state.exists()
-    resumed = training.train(x, [12, 24], settings, seed=0, state_path=state)
+    resumed = loop.train(x, [12, 24], settings, seed=0, state_path=state).autoencoders
     for one, other in zip(whole, resumed, strict=True):
         for name, value in one.named_parameters():
             assert torch.equal(value, dict(other.named_parameters())[name]), name

@@ -17,10 +17,12 @@ from lfp.interventions.ablation import set_features
 from lfp.interventions.actions import ACTIONS
 from lfp.models.hooks import edited, site_activations
 from lfp.models.tokens import tokenize
-from lfp.sae import outliers, store, training
+from lfp.sae import outliers, store
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.harvest import harvest_folder
 from lfp.sae.metrics import Reconstruction, evaluate
+from lfp.sae.reading import left_out
+from lfp.sae.training import loop
 from lfp.settings import Autoencoder, Explanations
 
 PAD = 1
@@ -44,20 +46,19 @@ def sink_at(place: int):
 def trained(data, rows, site):
     """An autoencoder of some rows of activations."""
     settings = Autoencoder(batch_size=64, epochs=60, learning_rate=3e-3, site=site)
-    return training.train(data, [16], settings, seed=0, rows=rows)[0]
+    return loop.train(data, [16], settings, seed=0, rows=rows).autoencoders[0]
 
 
 def measured(model, sequences, folder, outlier_norm, added=0, site="mlp"):
     """The metrics of an autoencoder on the activations that it learned from, and the record."""
     folder.mkdir(exist_ok=True)
-    harvest_folder(
-        model, sequences, folder, [1], PAD, 8, 0, {}, site, added, outlier_norm=outlier_norm
-    )
+    fronts, counts = left_out(sequences, added, prompts=False)
+    harvest_folder(model, sequences, folder, [1], PAD, 8, 0, {}, site, fronts, outlier_norm, counts)
     data = open_tensor(folder / "layer1.safetensors", "activations")
     record = outliers.record_of(folder, 1)
     sae = trained(data, outliers.ordinary_rows(data, record), site)
     sae.largest_norm = record["largest_norm"] or math.inf
-    [metrics] = evaluate(model, {1: [sae]}, sequences, PAD, 8, added)[1]
+    [metrics] = evaluate(model, {1: [sae]}, sequences, PAD, 8, fronts)[1]
     return metrics, record
 
 
@@ -150,13 +151,13 @@ def test_without_a_median_there_is_no_limit():
     """A layer of which most activations are 0 has no outliers; one that is no number stays."""
     rows = np.zeros((9, 4), np.float16)
     rows[:4] = 3
-    assert outliers.described(rows, 6.0, 0) == {
-        "largest_norm": None, "tokens": 9, "outliers": 0, "added": 0,
+    assert outliers.described(rows, 6.0, {}) == {
+        "largest_norm": None, "tokens": 9, "outliers": 0, "added": 0, "copies": 0,
     }  # fmt: skip
-    assert outliers.described(rows[:0], 6.0, 0)["largest_norm"] is None
+    assert outliers.described(rows[:0], 6.0, {})["largest_norm"] is None
     rows[4:], rows[0] = 1, 100
-    assert outliers.described(rows, 6.0, 2) == {
-        "largest_norm": 12.0, "tokens": 9, "outliers": 1, "added": 2,
+    assert outliers.described(rows, 6.0, {"added": 2}) == {
+        "largest_norm": 12.0, "tokens": 9, "outliers": 1, "added": 2, "copies": 0,
     }  # fmt: skip
     sae = Standard(4, 4)
     sae.largest_norm = 1.0

@@ -24,9 +24,9 @@ from lfp.organisms import pretraining
 from lfp.probing import features
 from lfp.running import job
 from lfp.sae import harvest as harvesting
-from lfp.sae import training as sae_training
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.harvest import harvest
+from lfp.sae.training import loop
 from lfp.settings import PPO, Autoencoder, Explanations, Organism
 from tests.conftest import ROOT, job_arguments
 
@@ -60,13 +60,13 @@ def killed_after(calls: int, function):
 def test_autoencoders(tied, steps, tmp_path, monkeypatch):
     data = np.random.default_rng(0).normal(size=(80, 6)).astype(np.float16)
     settings = Autoencoder(tied=tied, batch_size=8, epochs=3)
-    whole = sae_training.train(data, [6, 12], settings, seed=3)
+    whole = loop.train(data, [6, 12], settings, seed=3)
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(sae_training, "_keep", killed_after(steps, sae_training._keep))
-        sae_training.train(data, [6, 12], settings, seed=3, state_path=tmp_path / "state")
+        patch.setattr(loop, "_keep", killed_after(steps, loop._keep))
+        loop.train(data, [6, 12], settings, seed=3, state_path=tmp_path / "state")
     assert (tmp_path / "state").exists()
-    resumed = sae_training.train(data, [6, 12], settings, seed=3, state_path=tmp_path / "state")
-    for ours, theirs in zip(resumed, whole, strict=True):
+    resumed = loop.train(data, [6, 12], settings, seed=3, state_path=tmp_path / "state")
+    for ours, theirs in zip(resumed.autoencoders, whole.autoencoders, strict=True):
         for name, value in ours.state_dict().items():
             assert torch.equal(value, theirs.state_dict()[name]), name
 
@@ -226,7 +226,7 @@ def test_autoencoders_end_where_activations_are_not_numbers():
     data[5, 2] = np.nan
     settings = Autoencoder(batch_size=16, epochs=2)
     with pytest.raises(resume.DivergedError, match="autoencoder of 4 latents: loss"):
-        sae_training.train(data, [4], settings, seed=0)
+        loop.train(data, [4], settings, seed=0)
 
 
 def test_pretraining_ends_where_its_loss_explodes(tokenizer, reviews, monkeypatch):

@@ -31,7 +31,12 @@ from lfp.tables.planted.questions import Answer
 from lfp.tables.planted.recovery import planted_recovery
 from lfp.tables.rows import TableSettings, Tally
 
-SETTINGS = TableSettings(200, 0.95, (0.5, 0.9), 19, 0, {"tiny": ["Pythia-70m"]}, {})
+SETTINGS = TableSettings(
+    resamples=200,
+    quantiles=(0.5, 0.9),
+    matched_draws=19,
+    paper_models={"tiny": ["Pythia-70m"]},
+)
 
 
 def record(estimate=0.5, low=0.4, high=0.6, p=None):

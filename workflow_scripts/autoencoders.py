@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
+
 from lfp.files import artefacts, writing
 from lfp.running import job
 from lfp.settings import Autoencoder
@@ -12,7 +14,8 @@ from lfp.settings import Autoencoder
 def main() -> None:
     run = job.start(__doc__)
     device, layer = run.device, run.settings["layer"]
-    from lfp.sae import outliers, store, training
+    from lfp.sae import outliers, store
+    from lfp.sae.training.loop import train
 
     settings = Autoencoder.of(run.settings)
     path = Path(run.input.activations) / f"layer{layer}.safetensors"
@@ -22,19 +25,20 @@ def main() -> None:
     origin |= {"model_name": run.settings["model"], **asdict(settings)}
     left_out = outliers.record_of(run.input.activations, layer)
     rows, limit = outliers.ordinary_rows(data, left_out), left_out["largest_norm"]
-    origin["left_out_of_training"] = left_out["outliers"] + left_out["added"]
+    origin["left_out_of_training"] = sum(left_out[name] for name in ("outliers", "added", "copies"))
     widths = [size * data.shape[1] for size in settings.sizes]
     state = run.state_path(run.output.layer)
-    trained = training.train(
+    trained = train(
         data, widths, settings, run.seed, device, run.threads, state_path=state, rows=rows
     )
+    origin |= {"flat": trained.flat, "steps": trained.steps}
+    for sae in trained.autoencoders:
+        sae.layer, sae.largest_norm = layer, math.inf if limit is None else limit
     with writing.directory_aside(run.output.layer, run.stamp) as folder:
-        for size, sae in zip(settings.sizes, trained, strict=True):
-            sae.layer, sae.largest_norm = layer, math.inf if limit is None else limit
-            store.save(sae, store.size_folder(folder, size), origin)
-    latents = ", ".join(map(str, widths))
-    tokens = len(data) - left_out["outliers"]
-    run.finish(f"layer {layer}, {latents} latents of {tokens} tokens")
+        store.save_layer(folder, settings.sizes, trained.autoencoders, trained.l1, origin)
+        artefacts.write_table(folder / store.CURVE, pd.DataFrame(trained.curve), run.stamp)
+    flat = "flat" if trained.flat else "not yet flat"
+    run.finish(f"layer {layer}, {trained.steps} steps, held-out loss {flat}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Match the latents of every layer's smallest and largest autoencoder.
-
-All autoencoders are measured on held-out text.
-"""
+"""Measure autoencoders on held-out text, and match each layer's smallest and largest one."""
 
 import pandas as pd
 
@@ -9,7 +6,7 @@ from lfp.files import artefacts
 from lfp.running import job
 from lfp.sae import matching
 from lfp.settings import Activations
-from lfp.texts.corpora import documents
+from lfp.texts.corpora import documents, has_pairs
 
 
 def main() -> None:
@@ -18,24 +15,26 @@ def main() -> None:
     from lfp.models.loading import load_model, load_tokenizer
     from lfp.models.tokens import added_tokens
     from lfp.sae import metrics, store
-    from lfp.sae.reading import encoded, split_texts
+    from lfp.sae.reading import encoded, left_out, split_texts
 
-    settings = Activations.of(run.settings)
+    settings, corpus = Activations.of(run.settings), artefacts.read_table(run.input.corpus)
     tokenizer = load_tokenizer(run.input.model)
     model = load_model(run.input.model, device, run.settings["dtype"])
-    _, texts = split_texts(documents(artefacts.read_table(run.input.corpus)), settings)
+    _, texts = split_texts(documents(corpus), settings)
     sequences = encoded(tokenizer, texts, settings, least=2)  # a token and one to predict
     layers = store.load_sizes(run.input.autoencoders, device)
-    pad, added = tokenizer.pad_token_id, len(added_tokens(tokenizer)[0])
-    measured = metrics.evaluate(model, layers, sequences, pad, settings.batch_size, added)
-    matches, rows = [], []
+    fronts, _ = left_out(sequences, len(added_tokens(tokenizer)[0]), has_pairs(corpus))
+    pad = tokenizer.pad_token_id
+    measured = metrics.evaluate(model, layers, sequences, pad, settings.batch_size, fronts)
+    folders, matches, rows = store.by_layer(run.input.autoencoders), [], []
     for layer, saes in layers.items():
-        small, large = (sae.W_dec.cpu().numpy() for sae in (saes[0], saes[-1]))
-        matches.append(matching.match_features(small, large).assign(layer=layer))
-        mmcs = matching.mean_max_cosine(matches[-1])
+        other_seed = store.load_other_seed(folders[layer], device)
+        matched, agreement = matching.agreement(saes, other_seed)
+        matches.append(matched.assign(layer=layer))
         for sae, row in zip(saes, measured[layer], strict=True):
-            rows.append({"layer": layer, **store.described(sae), "mmcs": mmcs, **row})
+            rows.append({"layer": layer, **store.described(sae), **agreement, **row})
     artefacts.write_table(run.output.matches, pd.concat(matches, ignore_index=True), run.stamp)
+    artefacts.write_table(run.output.curves, store.curves(folders), run.stamp)
     artefacts.write_json(run.output.metrics, {"autoencoders": rows}, run.stamp)
     fvu = [row["fvu"] for row in rows if row["fvu"] is not None]
     run.finish(f"FVU {min(fvu):.3f} to {max(fvu):.3f}" if fvu else "no FVU: nothing varies")

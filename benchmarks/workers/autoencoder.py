@@ -5,8 +5,8 @@ import torch
 from benchmarks.workers.meter import serve
 from lfp.running import glibc
 from lfp.sae.architectures.standard import Standard
-from lfp.sae.gradients import Gradients, sparse_pays
-from lfp.sae.training import Adam, Captured, can_capture
+from lfp.sae.training.gradients import Gradients, sparse_pays
+from lfp.sae.training.optimizer import Adam, Captured, can_capture
 
 
 def make(case):
@@ -22,7 +22,7 @@ def make(case):
     sae.b_enc.fill_(torch.special.ndtri(torch.tensor(case["density"])).item())
     x = torch.randn(n, d).to(device)
     precision = getattr(torch, case["precision"])
-    gradients = Gradients(sae, 1e-3, precision)
+    gradients = Gradients(sae, torch.tensor(1e-3, device=device), precision)
     active = (sae.encode(x) > 0).float().mean().item()
     sparse = device == "cpu" and precision == torch.float32 and sparse_pays(active, d * m)
     optimizer = Adam(sae.parameters(), 0.0)

@@ -1,4 +1,4 @@
-"""The figure of autoencoders over their coefficient of sparsity."""
+"""Figures of autoencoders: their training, and their coefficient of sparsity."""
 
 from __future__ import annotations
 
@@ -8,9 +8,36 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lfp.figures.style import COLOURS, cell_name
+from lfp.figures.style import COLOURS, cell_name, grid, legend_of
 from lfp.files.addresses import labels
-from lfp.files.artefacts import read_json
+from lfp.files.artefacts import read_json, read_table
+
+#: Columns of a curve that are drawn, and their names.
+_COURSES = {
+    "fvu": "fraction of variance unexplained", "l0": "active latents per token",
+    "dead": "share of dead latents",
+}  # fmt: skip
+
+
+def sae_training(inputs: Sequence[str]) -> Figure:
+    """Course of training on held-out activations, a row of panels for each cell.
+
+    Lines are layers; each is the smallest autoencoder of its layer.
+    """
+    figure, axes = grid(len(_COURSES) * len(inputs), len(_COURSES), 3.6, 2.4)
+    for row, path in enumerate(inputs):
+        curve = read_table(path)
+        smallest = curve[curve["autoencoder"] == curve["autoencoder"].iloc[0]]
+        for column, (quantity, name) in enumerate(_COURSES.items()):
+            axis = axes[row * len(_COURSES) + column]
+            for i, (layer, group) in enumerate(smallest.groupby("layer")):
+                colour = COLOURS[i % len(COLOURS)]
+                axis.plot(group["step"], group[quantity], label=f"layer {layer}", color=colour)
+            axis.set(xlabel="step", ylabel=name, ylim=(0, None))
+            if quantity == "fvu":
+                axis.set_title(cell_name(path), loc="left", fontsize=10)
+    legend_of(figure, axes)
+    return figure
 
 
 def sae_l1_sweep(inputs: Sequence[str]) -> Figure:

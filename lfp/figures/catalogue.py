@@ -68,6 +68,17 @@ FIGURES: dict[str, Figure] = {
             " the chosen layers on the measure that ranks them."
         ),
     ),
+    "sae_training": Figure(
+        draw="lfp.figures.autoencoders:sae_training",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.per_cell("{cell}/sae/{sae}/curves.parquet"),
+        caption=(
+            "Training of the main variant's smallest autoencoder of every layer, on held-out"
+            " activations: the fraction of variance unexplained, active latents per token, and the"
+            " share of dead latents by step. The last part of a training, in which the learning"
+            " rate falls to 0, begins where the loss is flat, or where the epochs end."
+        ),
+    ),
     "sae_l1_sweep": Figure(
         draw="lfp.figures.autoencoders:sae_l1_sweep",
         section=Section.AUTOENCODERS,

@@ -1,9 +1,12 @@
-"""The rows of a run's tables that hold no number, as the last lines on the terminal."""
+"""The last lines of a run on the terminal: rows of its tables that hold no number, or fail a gate.
+
+A row fails its gate where its column ``passes`` is false.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lfp.reporting.escapes import plain
@@ -23,22 +26,48 @@ def lines(tables: Iterable[str | Path], since: float) -> list[str]:
     files = [path for path in map(Path, tables) if path.exists()]
     if not any(path.stat().st_mtime >= since for path in files):
         return []
-    counted = [line for path in files for line in _lines(path)]
+    rows = {path: _read(path) for path in files}
+    counted = [line for path in files for line in _lines(path, rows[path])]
+    failed = [line for path in files for line in _failures(path, rows[path])]
     head = "rows without a number; the column `method` of results/tables/ has the reason of each:"
-    return [head, *counted] if counted else []
+    gate = "below a threshold of health; rows that depend on it say so in their column `health`:"
+    return [*([head, *counted] if counted else []), *([gate, *failed] if failed else [])]
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _read(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        return list(csv.DictReader(file))
+
+
+def _cell(row: Mapping[str, str]) -> str:
+    return "/".join(row[name] for name in CELL if row.get(name)) or "all cells"
+
+
+def _failures(path: Path, rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """A line for every quantity of a cell that fails its gate somewhere, with its worst value."""
+    failed: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    for row in rows:
+        if row.get("passes") == "False":
+            failed.setdefault((_cell(row), row["quantity"]), []).append(row)
+    for (cell, quantity), group in failed.items():
+        values = [float(row["estimate"]) for row in group if row["estimate"]]
+        threshold = float(group[0]["threshold"])
+        worst = max(values, key=lambda value: abs(value - threshold), default=None)
+        value = "no value" if worst is None else f"{worst:.3g}"
+        number = "1 row" if len(group) == 1 else f"{len(group)} rows"
+        yield plain(
+            f"  {path.stem}, {cell}: {quantity} {value}, threshold {threshold:g} ({number})"
+        )
+
+
+def _lines(path: Path, rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
     if not rows:
         yield f"  {path.stem}: no row, no cell of the configuration has anything to show in it"
     counts: dict[tuple[str, str], int] = {}
     for row in rows:
         if row.get("method", "").startswith(REASON):
-            cell = "/".join(row[name] for name in CELL if row.get(name))
-            key = (cell, " ".join(row["method"].removeprefix(REASON).split()))
+            key = (_cell(row), " ".join(row["method"].removeprefix(REASON).split()))
             counts[key] = counts.get(key, 0) + 1
     for (cell, reason), count in counts.items():
         number = "1 row" if count == 1 else f"{count} rows"
-        yield plain(f"  {path.stem}, {cell or 'all cells'}: {number}, {reason}")
+        yield plain(f"  {path.stem}, {cell}: {number}, {reason}")

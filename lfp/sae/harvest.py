@@ -41,15 +41,15 @@ def harvest(
     window_tokens: int = WINDOW_TOKENS,
     progress_path: str | Path | None = None,
     site: str = "mlp",
-    added: int = 0,
+    fronts: Sequence[int] | None = None,
 ) -> None:
     """Fill arrays with the activations of a site on all tokens of `sequences`, shuffled.
 
     Texts come in random order; their tokens are shuffled within windows, with one order for all
     layers, so that training batches mix texts and no more than a window is held. Padding is left
-    out (the authors trained on it: paper_vs_code 1.4), and so are the tokens that the tokenizer
-    adds in front of a text. Values beyond the range of float16 are cut
-    to it, and counted in the log.
+    out (the authors trained on it: paper_vs_code 1.4), and so is the front of a sequence
+    (:func:`~lfp.sae.reading.left_out`). Values beyond the range of float16 are cut to it, and
+    counted in the log.
 
     Parameters
     ----------
@@ -60,24 +60,23 @@ def harvest(
         (:func:`~lfp.files.artefacts.tensor_file`); they are written from front to back.
     pad, batch_size
         The padding token's id and the number of sequences in a batch.
-    seed
-        Seed of the order of texts and tokens.
-    window_tokens
-        Tokens that are shuffled together.
+    seed, window_tokens
+        Seed of the order of texts and tokens, and tokens that are shuffled together.
     progress_path
-        A file with the digests of the windows that `outputs` hold. A killed harvest goes on behind
-        those whose rows have their digest.
-    site
-        The part of the layers that is read.
-    added
-        Number of tokens that the tokenizer adds in front of a text.
+        A file with the digests of the windows that `outputs` hold; a killed harvest goes on
+        behind those whose rows have their digest.
+    site, fronts
+        The part of the layers that is read, and the number of tokens in front of each sequence
+        that are left out; None for 0.
     """
     rng, clock = np.random.default_rng(seed), Clock()
     filled, done, layers = _Filled(progress_path), 0, sorted(outputs)
-    bar = Progress(total=harvested_tokens(sequences, added), desc="tokens")
-    windows = _windows(sequences, rng.permutation(len(sequences)), window_tokens)
-    for number, window in enumerate(windows):
-        rows = harvested_tokens(window, added)
+    fronts = [0] * len(sequences) if fronts is None else fronts
+    bar = Progress(total=harvested_tokens(sequences, fronts), desc="tokens")
+    order = rng.permutation(len(sequences))
+    for number, indices in enumerate(_windows(sequences, fronts, order, window_tokens)):
+        window, left = [sequences[i] for i in indices], np.array([fronts[i] for i in indices])
+        rows = harvested_tokens(window, left)
         place = rng.permutation(rows)
         if filled.holds(number, [outputs[n][done : done + rows] for n in layers]):
             done += rows
@@ -85,7 +84,7 @@ def harvest(
             continue
         held = {n: np.empty((rows, a.shape[1]), dtype=a.dtype) for n, a in outputs.items()}
         read = site_activations(model, window, layers, pad, batch_size, site=site)
-        cut = _fill(held, place, read, added)
+        cut = _fill(held, place, read, left)
         for layer, array in held.items():
             outputs[layer][done : done + rows] = array
         done += rows
@@ -143,17 +142,16 @@ def _fill(
     held: Mapping[int, np.ndarray],
     place: np.ndarray,
     batches: Iterable[tuple[np.ndarray, torch.Tensor, Mapping[int, torch.Tensor]]],
-    added: int,
+    fronts: np.ndarray,
 ) -> int:
     """Put the tokens of `batches` at their `place` in the arrays `held` [token, width] by layer.
 
-    A batch has indices of texts, a mask, and activations by layer. The first `added` tokens of a
-    text are left out. Returns the number of values that were cut.
+    A batch has indices of texts, a mask, and activations by layer. As many tokens as `fronts` has
+    for a text are left out. Returns the number of values that were cut.
     """
     filled = cut = 0
-    for _, mask, batch in batches:
-        mask = mask.clone()
-        mask[:, :added] = False
+    for index, mask, batch in batches:
+        mask = behind(mask, fronts[index])
         chosen = place[filled : filled + int(mask.sum())]
         for layer, array in held.items():
             values = batch[layer][mask]
@@ -173,25 +171,36 @@ def _as_float16(values: torch.Tensor) -> tuple[torch.Tensor, int]:
     return (values.float().clamp(-_LARGEST, _LARGEST).half() if beyond else low), beyond
 
 
+def behind(mask: torch.Tensor, fronts: np.ndarray) -> torch.Tensor:
+    """A mask [text, token] without as many tokens in front of every text as `fronts` says."""
+    places = torch.arange(mask.shape[1], device=mask.device)
+    return mask & (places >= torch.as_tensor(fronts, device=mask.device)[:, None])
+
+
 def _windows(
-    sequences: Sequence[Sequence[int]], order: np.ndarray, tokens: int
-) -> Iterator[list[Sequence[int]]]:
-    """`sequences` in `order`, in lists of at most `tokens` tokens (or of one sequence)."""
-    window: list[Sequence[int]] = []
+    sequences: Sequence[Sequence[int]], fronts: Sequence[int], order: np.ndarray, tokens: int
+) -> Iterator[list[int]]:
+    """Indices of `sequences` in `order`, in lists of at most `tokens` tokens, or of one sequence.
+
+    A sequence of which nothing is left behind its front need not be read.
+    """
+    window: list[int] = []
     held = 0
     for i in order:
+        if len(sequences[i]) <= fronts[i]:
+            continue
         if window and held + len(sequences[i]) > tokens:
             yield window
             window, held = [], 0
-        window.append(sequences[i])
+        window.append(i)
         held += len(sequences[i])
     if window:
         yield window
 
 
-def harvested_tokens(sequences: Sequence[Sequence[int]], added: int) -> int:
-    """The number of tokens of `sequences` behind the first `added` of each."""
-    return sum(max(0, len(sequence) - added) for sequence in sequences)
+def harvested_tokens(sequences: Sequence[Sequence[int]], fronts: Sequence[int]) -> int:
+    """The number of tokens of `sequences` behind the front of each."""
+    return sum(map(len, sequences)) - int(sum(fronts))
 
 
 def disk_bytes(tokens: int, layers: int, d_model: int, most_gb: float) -> int:
@@ -227,8 +236,9 @@ def harvest_folder(
     seed: int,
     stamp: Mapping[str, Any],
     site: str = "mlp",
-    added: int = 0,
+    fronts: Sequence[int] | None = None,
     outlier_norm: float | None = None,
+    counts: Mapping[str, int] | None = None,
 ) -> int:
     """:func:`harvest` into a file for each layer, ``layer{n}.safetensors``, with the hook's name.
 
@@ -248,12 +258,15 @@ def harvest_folder(
         Seed of the order of texts and tokens.
     stamp
         Settings and digest of the code, for every file.
-    added, outlier_norm
-        Number of tokens that the tokenizer adds in front of a text, and the multiple of the median
-        norm from which on an activation is an outlier.
+    fronts, counts
+        Number of tokens in front of each sequence that are left out (None for 0), and their counts
+        by reason, for the record.
+    outlier_norm
+        Multiple of the median norm from which on an activation is an outlier.
     """
     limits.check_texts(model.config, sequences)
-    shape = (harvested_tokens(sequences, added), site_width(model, site))
+    fronts = [0] * len(sequences) if fronts is None else fronts
+    shape = (harvested_tokens(sequences, fronts), site_width(model, site))
     progress = folder / "progress.json"
     with ExitStack() as stack:
         outputs = {}
@@ -264,9 +277,8 @@ def harvest_folder(
             outputs[layer] = stack.enter_context(file)
         harvest(
             model, sequences, outputs, pad, batch_size, seed, progress_path=progress, site=site,
-            added=added,
+            fronts=fronts,
         )  # fmt: skip
-        left_out = sum(map(len, sequences)) - shape[0]
-        record = {n: described(array, outlier_norm, left_out) for n, array in outputs.items()}
+        record = {n: described(array, outlier_norm, counts or {}) for n, array in outputs.items()}
     write_json(folder / RECORD, {"layers": record}, stamp)
     return sum(entry["outliers"] for entry in record.values())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
+
+from lfp.sae.architectures.base import SparseAutoencoder
 
 
 def match_features(small: np.ndarray, large: np.ndarray) -> pd.DataFrame:
@@ -34,3 +38,30 @@ def match_features(small: np.ndarray, large: np.ndarray) -> pd.DataFrame:
 def mean_max_cosine(matches: pd.DataFrame) -> float:
     """MMCS of a matching: the mean cosine of the matched pairs."""
     return float(matches["cosine"].mean())
+
+
+def _directions(sae: SparseAutoencoder) -> np.ndarray:
+    return sae.W_dec.detach().cpu().numpy()
+
+
+def agreement(
+    saes: Sequence[SparseAutoencoder], other_seed: SparseAutoencoder | None
+) -> tuple[pd.DataFrame, dict[str, float | None]]:
+    """The matching of a layer's smallest and largest autoencoder, and three MMCS.
+
+    ``mmcs`` is that of the matching, ``mmcs_untrained`` that of two autoencoders of the same sizes
+    before training, which is what chance gives in this width, and ``mmcs_other_seed`` that of the
+    smallest with one of its size from another seed; None without one.
+    """
+    small, large = saes[0], saes[-1]
+    matches = match_features(_directions(small), _directions(large))
+    untrained = match_features(_directions(small.untrained(0)), _directions(large.untrained(1)))
+    measured = {
+        "mmcs": mean_max_cosine(matches),
+        "mmcs_untrained": mean_max_cosine(untrained),
+        "mmcs_other_seed": None,
+    }
+    if other_seed is not None:
+        matched = match_features(_directions(small), _directions(other_seed))
+        measured["mmcs_other_seed"] = mean_max_cosine(matched)
+    return matches, measured

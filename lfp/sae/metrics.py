@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from lfp.models.hooks import Edit, edited, site_activations
 from lfp.models.losses import text_losses
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
+from lfp.sae.harvest import behind
 
 
 def cross_entropy(
@@ -75,13 +77,12 @@ class Reconstruction:
         self.shift += centred.sum(0)
         self.square += centred.pow(2).sum().item()
 
-    def add_texts(self, x: torch.Tensor, mask: torch.Tensor, added: int) -> None:
+    def add_texts(self, x: torch.Tensor, mask: torch.Tensor, fronts: np.ndarray) -> None:
         """Take in the tokens of texts `x` [text, token, d_in] under their `mask`.
 
-        The first `added` of each are counted as left out.
+        As many in front of each as `fronts` says are counted as left out.
         """
-        ordinary = mask.clone()
-        ordinary[:, :added] = False
+        ordinary = behind(mask, fronts)
         self.left_out += int(mask.sum() - ordinary.sum())
         self.add(x[ordinary])
 
@@ -129,7 +130,7 @@ def evaluate(
     sequences: Sequence[Sequence[int]],
     pad: int,
     batch_size: int,
-    added: int = 0,
+    fronts: Sequence[int] | None = None,
 ) -> dict[int, list[dict[str, float | None]]]:
     """Fidelity of autoencoders to a model's activations, and the cross-entropy that they keep.
 
@@ -138,8 +139,8 @@ def evaluate(
     perfect autoencoder. ``layer_needed`` is false where taking the activations away raises the
     cross-entropy by less than 1 %: a ratio of two such small numbers says nothing.
 
-    Outliers, and the tokens that the tokenizer adds in front, count in no metric of activations but
-    in ``left_out``. Where activations are replaced, outliers stay as they are.
+    Outliers, and the fronts of texts, count in no metric of activations but in ``left_out``. Where
+    activations are replaced, outliers stay as they are.
 
     Parameters
     ----------
@@ -151,8 +152,9 @@ def evaluate(
         Token ids of held-out texts; without any, all metrics are None.
     pad, batch_size
         The padding token's id and the number of sequences in a batch.
-    added
-        Number of tokens that the tokenizer adds in front of a text.
+    fronts
+        Number of tokens in front of each sequence that are left out
+        (:func:`~lfp.sae.reading.left_out`); None for 0.
 
     Returns
     -------
@@ -163,12 +165,13 @@ def evaluate(
     site = site_of(
         {(n, i): sae for n, group in autoencoders.items() for i, sae in enumerate(group)}
     )
-    for _, mask, outputs in site_activations(
+    left = np.zeros(len(sequences), int) if fronts is None else np.array(fronts)
+    for index, mask, outputs in site_activations(
         model, sequences, sorted(autoencoders), pad, batch_size, site=site
     ):
         for layer, group in read.items():
             for reconstruction in group:
-                reconstruction.add_texts(outputs[layer], mask, added)
+                reconstruction.add_texts(outputs[layer], mask, left[index])
     if not sequences:
         nothing = dict.fromkeys(CROSS_ENTROPIES) | {"layer_needed": False}
         return {layer: [r.metrics() | nothing for r in group] for layer, group in read.items()}

@@ -11,6 +11,7 @@ all that reads latents agree on it.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from lfp.files.artefacts import read_json
 
 #: The file beside harvested activations that has the limit and the counts of every layer.
 RECORD = "outliers.json"
+#: Reasons for which tokens are not harvested (:func:`lfp.sae.reading.left_out`).
+LEFT_OUT = ("added", "copies")
 #: Rows whose norms are taken at once.
 _ROWS = 4096
 
@@ -42,12 +45,14 @@ def largest_norm(norms: np.ndarray, multiple: float | None) -> float:
     return multiple * median if multiple and median else math.inf
 
 
-def described(activations: np.ndarray, multiple: float | None, added: int) -> dict[str, Any]:
+def described(
+    activations: np.ndarray, multiple: float | None, left_out: Mapping[str, int]
+) -> dict[str, Any]:
     """The entry of one layer in :data:`RECORD`.
 
     It has the largest norm (None for no limit), the number of activations, and the number of
-    outliers among them; beside them stands the number of tokens that the tokenizer had `added` in
-    front of texts, which were not harvested.
+    outliers among them. Beside them stand counts of the tokens that were not harvested: ``added``
+    by the tokenizer in front of texts, and ``copies`` of the beginning of another text.
     """
     norms = row_norms(activations) if multiple else np.zeros(0, np.float32)
     limit = largest_norm(norms, multiple)
@@ -55,7 +60,7 @@ def described(activations: np.ndarray, multiple: float | None, added: int) -> di
         "largest_norm": limit if math.isfinite(limit) else None,
         "tokens": len(activations),
         "outliers": int((norms > limit).sum()),
-        "added": added,
+        **{reason: left_out.get(reason, 0) for reason in LEFT_OUT},
     }
 
 

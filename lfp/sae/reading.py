@@ -1,8 +1,13 @@
-"""The texts of autoencoders: those that they learn from, and those that they are measured on."""
+"""The texts of autoencoders: those that they learn from, and those that they are measured on.
+
+The answers to a prompt are texts with one beginning. A causal model reads that beginning without
+knowing of what follows, so its activations are the same in all of them, and count once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise, takewhile
 
 from transformers import PreTrainedTokenizerBase
 
@@ -42,3 +47,27 @@ def encoded(
             " (activations.texts, activations.held_out_texts)"
         )
     return sequences
+
+
+def left_out(
+    sequences: Sequence[Sequence[int]], added: int, prompts: bool
+) -> tuple[list[int], dict[str, int]]:
+    """Number of tokens in front of each sequence that are not read, and their counts by reason.
+
+    They are the first `added`, which the tokenizer puts in front (count ``added``), and, where the
+    texts are `prompts` with answers, those with which a sequence repeats another (``copies``): of
+    sequences that begin alike, the first in the order of token ids is read from its beginning.
+    """
+    repeated = [0] * len(sequences)
+    order = sorted(range(len(sequences)), key=lambda i: list(sequences[i])) if prompts else []
+    for before, i in pairwise(order):
+        repeated[i] = _common(sequences[before], sequences[i])
+    lead = [min(added, len(sequence)) for sequence in sequences]
+    fronts = [max(pair) for pair in zip(lead, repeated, strict=True)]
+    return fronts, {"added": sum(lead), "copies": sum(fronts) - sum(lead)}
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Number of tokens with which both sequences begin."""
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return sum(1 for _ in alike)

@@ -13,14 +13,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
-from lfp.files.artefacts import readable
+from lfp.files.artefacts import read_table, readable
 from lfp.files.provenance import ArtefactError, rebuild_hint
 from lfp.sae.architectures import ARCHITECTURES, check_registered
 from lfp.sae.architectures.base import SparseAutoencoder
 
+#: The folder of the autoencoder of the first size from another seed.
+OTHER_SEED = "other_seed"
+#: The file of the losses by step of a layer's autoencoders.
+CURVE = "curve.parquet"
 #: Weights by their names in SAELens.
 WEIGHTS = ("W_enc", "W_dec", "b_enc", "b_dec")
 
@@ -50,6 +55,33 @@ def save(sae: SparseAutoencoder, directory: str | Path, metadata: Mapping[str, A
     config["metadata"] = about | dict(metadata)
     text = json.dumps(config, indent=1, sort_keys=True) + "\n"
     (directory / "cfg.json").write_text(text, encoding="utf-8")
+
+
+def save_layer(
+    directory: Path,
+    sizes: Sequence[int],
+    autoencoders: Sequence[SparseAutoencoder],
+    l1: Sequence[float],
+    metadata: Mapping[str, Any],
+) -> None:
+    """Write a layer's autoencoders of one variant, each with :func:`save`.
+
+    Parameters
+    ----------
+    directory
+        The layer's directory.
+    sizes
+        Numbers of latents in multiples of the width, in the order of the autoencoders.
+    autoencoders
+        One of each size, and behind them one of the first size from another seed, if there is one.
+    l1
+        The penalty of each at the end of its training.
+    metadata
+        Their origin and settings.
+    """
+    folders = [size_folder(directory, size) for size in sizes] + [directory / OTHER_SEED]
+    for folder, sae, penalty in zip(folders, autoencoders, l1, strict=False):
+        save(sae, folder, {**metadata, "l1": penalty})
 
 
 def load(directory: str | Path, device: str = "cpu") -> SparseAutoencoder:
@@ -101,6 +133,30 @@ def sizes(directory: str | Path) -> list[int]:
     return sorted(int(name[1:]) for name in names if name[1:].isdigit())
 
 
+def by_layer(directories: Sequence[str | Path]) -> dict[int, Path]:
+    """The directories of several layers by layer, ascending.
+
+    Raises FileNotFoundError for a directory that holds no autoencoder.
+    """
+    layers = {}
+    for directory in map(Path, directories):
+        if not sizes(directory):
+            raise FileNotFoundError(
+                f"{directory}: no autoencoder is there; {rebuild_hint(directory)}"
+            )
+        smallest = read_config(size_folder(directory, sizes(directory)[0]))
+        layers[smallest["metadata"]["layer"]] = directory
+    return dict(sorted(layers.items()))
+
+
+def curves(directories: Mapping[int, Path]) -> pd.DataFrame:
+    """The curves of training of all layers, with their column ``layer``."""
+    return pd.concat(
+        [read_table(path / CURVE).assign(layer=layer) for layer, path in directories.items()],
+        ignore_index=True,
+    )
+
+
 def load_sizes(
     directories: Sequence[str | Path], device: str = "cpu"
 ) -> dict[int, list[SparseAutoencoder]]:
@@ -109,15 +165,16 @@ def load_sizes(
     Those of a layer are in the order of their sizes. Raises FileNotFoundError for a directory that
     holds none.
     """
-    layers = {}
-    for directory in directories:
-        if not sizes(directory):
-            raise FileNotFoundError(
-                f"{directory}: no autoencoder is there; {rebuild_hint(directory)}"
-            )
-        saes = [load(size_folder(directory, size), device) for size in sizes(directory)]
-        layers[saes[0].layer] = saes
-    return dict(sorted(layers.items()))
+    return {
+        layer: [load(size_folder(directory, size), device) for size in sizes(directory)]
+        for layer, directory in by_layer(directories).items()
+    }
+
+
+def load_other_seed(directory: str | Path, device: str = "cpu") -> SparseAutoencoder | None:
+    """The autoencoder of a layer's first size from another seed; None where none was trained."""
+    folder = Path(directory) / OTHER_SEED
+    return load(folder, device) if folder.exists() else None
 
 
 def load_layers(
@@ -137,7 +194,8 @@ def described(sae: SparseAutoencoder) -> dict[str, Any]:
     It has the architecture, under ``options`` the settings that are the architecture's own, the
     activations that it learned from, the size in multiples of the width, the number of latents, and
     whether it was tied; also the largest norm of what is no outlier, and the number of tokens that
-    were left out of its training.
+    were left out of its training, whether the held-out loss had become flat, and after how many
+    steps training ended.
     """
     options = {name: getattr(sae, name) for name in sae.options}
     return {
@@ -150,4 +208,6 @@ def described(sae: SparseAutoencoder) -> dict[str, Any]:
         "tied": sae.metadata["tied"],
         "largest_norm": sae.metadata["largest_norm"],
         "left_out_of_training": sae.metadata["left_out_of_training"],
+        "flat": sae.metadata["flat"],
+        "steps": sae.metadata["steps"],
     }

@@ -249,16 +249,58 @@ class Autoencoder(Settings):
         unique=True,
     )
     k: int = setting(32, "`topk`: active latents of a token.", least=1, unread_by=("standard",))
-    l1: float = setting(
-        0.001,
+    l0: float = setting(
+        16.0,
+        "`standard`: active latents of a token, a mean that `l1` is found for where it is null.",
+        above=0,
+        unread_by=("topk",),
+    )
+    l1: float | None = setting(
+        None,
         "`standard`: weight of the code's mean L1 norm against a squared error that is a mean over"
-        " dimensions.",
+        " dimensions. Null finds it in training, so that `l0` latents are active.",
         least=0,
         unread_by=("topk",),
     )
+    normalise: bool = setting(
+        True,
+        "Whether activations are centred, and divided by one number for the layer, so that their"
+        " mean square is 1. The weights take both in.",
+    )
     learning_rate: float = setting(0.001, "Learning rate of Adam.", above=0)
+    warm_up_steps: int = setting(
+        100,
+        "Steps in which learning rate and `l1` rise; a tenth of all steps at most.",
+        least=0,
+    )
+    cool_down: float = setting(
+        0.2,
+        "Share of all steps at the end in which the learning rate falls to 0.",
+        least=0,
+        below=1,
+    )
     batch_size: int = setting(4096, "Tokens per step.", least=1)
-    epochs: int = setting(1, "Passes over the activations.", least=1)
+    epochs: int = setting(10, "Passes over the activations, at most.", least=1)
+    check_steps: int = setting(100, "Steps between two looks at the held-out activations.", least=1)
+    patience: int = setting(
+        5, "Looks over which the held-out loss is compared with that before them.", least=1
+    )
+    tolerance: float | None = setting(
+        0.01,
+        "Relative gain in the held-out loss over `patience` looks below which training cools down"
+        " and ends. Null takes all `epochs`.",
+        least=0,
+        below=1,
+    )
+    resample: bool = setting(
+        True,
+        "Whether latents that are active on no token begin anew at tokens of large error.",
+    )
+    other_seed: bool = setting(
+        True,
+        "Whether another autoencoder of the first size is trained from another seed, for the"
+        " agreement of directions between seeds.",
+    )
     seed: int = setting(
         0, "Seed of the autoencoder, nested in the fine-tuning seed.", least=0, most=LARGEST_SEED
     )
@@ -526,6 +568,20 @@ class Tables(Settings):
     )
     matched_draws: int = setting(99, "Number of matched control sets (Table 7).", least=19)
     seed: int = setting(0, "Seed of resampling.", least=0, most=LARGEST_SEED)
+    max_l0_share: float = setting(
+        0.2, "Largest share of active latents of a healthy autoencoder.", above=0, most=1
+    )
+    max_fvu: float = setting(
+        0.5, "Largest fraction of variance unexplained of a healthy autoencoder.", above=0
+    )
+    max_dead: float = setting(
+        0.5, "Largest share of dead latents of a healthy autoencoder.", above=0, most=1
+    )
+    min_mmcs_ratio: float = setting(
+        2.0,
+        "Least MMCS of a healthy pair of autoencoders, in multiples of that of an untrained pair.",
+        above=0,
+    )
 
 
 #: Stages whose settings a cell resolves.

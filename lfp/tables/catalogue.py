@@ -46,6 +46,9 @@ class Table:
         Whole sentences without line breaks; every format of the table carries them.
     over_seeds
         Whether the table `across_seeds` averages its rows over the seeds of fine-tuning.
+    judged
+        Whether its rows are read from autoencoders, so that they carry the health of these
+        (:mod:`lfp.tables.health.autoencoders`).
     """
 
     rows: str
@@ -53,6 +56,7 @@ class Table:
     inputs: Callable[[Plan], list[str]]
     caption: str
     over_seeds: bool = False
+    judged: bool = False
 
     def settings(self, name: str) -> dict[str, str]:
         """The settings of the job of the table `name`."""
@@ -151,6 +155,22 @@ TABLES: dict[str, Table] = {
             " left_out_of_training is the number among those that autoencoders learned from."
         ),
     ),
+    "sae_health": Table(
+        rows="lfp.tables.health.autoencoders:sae_health",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.variant_metrics(),
+        caption=(
+            "Are the autoencoders sparse, faithful codes whose directions mean something? The"
+            " table has, on held-out text, the share of latents that are active on a token"
+            " (l0_share), the fraction of variance unexplained of ordinary tokens, the share of"
+            " latents that are active on no token, and the recovered cross-entropy. mmcs is the"
+            " mean cosine of the matched directions of the smallest and the largest autoencoder,"
+            " mmcs_untrained that of two autoencoders before training, mmcs_ratio their ratio, and"
+            " mmcs_other_seed that of two trainings from different initial weights. flat is 1"
+            " where the held-out loss no longer fell when training ended. Where passes is false,"
+            " the rows of the cell in other tables carry the reason in their column health."
+        ),
+    ),
     "sae_tying": Table(
         rows="lfp.tables.models:sae_tying",
         section=Section.AUTOENCODERS,
@@ -192,6 +212,7 @@ TABLES: dict[str, Table] = {
             " whatever a probe knows. p_adjusted is Holm's over cells."
         ),
         over_seeds=True,
+        judged=True,
     ),
     "kendall_tau_within_sign": Table(
         rows="lfp.tables.probes:kendall_tau_within_sign",
@@ -201,6 +222,7 @@ TABLES: dict[str, Table] = {
             "Rank agreement (tau-b) among positive words alone and among negative words alone"
             " (paper Table 10). It shows whether the probe reads intensity and not only sign."
         ),
+        judged=True,
     ),
     "sign_accuracy": Table(
         rows="lfp.tables.probes:sign_accuracy",
@@ -212,6 +234,7 @@ TABLES: dict[str, Table] = {
             " Subjects, splits and nulls are those of the table kendall_tau."
         ),
         over_seeds=True,
+        judged=True,
     ),
     "probe_accuracy": Table(
         rows="lfp.tables.probes:probe_accuracy",
@@ -229,6 +252,7 @@ TABLES: dict[str, Table] = {
             " before the policy's."
         ),
         over_seeds=True,
+        judged=True,
     ),
     "probe_differences": Table(
         rows="lfp.tables.probes:probe_differences",
@@ -243,6 +267,7 @@ TABLES: dict[str, Table] = {
             " Holm's over cells."
         ),
         over_seeds=True,
+        judged=True,
     ),
     "probe_nested_r2": Table(
         rows="lfp.tables.probes:probe_nested_r2",
@@ -254,6 +279,7 @@ TABLES: dict[str, Table] = {
             " explain with the probe's held-out prediction (r2_with_probe), and the gain. The split"
             " is the main one and the features are latents; the bootstrap is over words or prompts."
         ),
+        judged=True,
     ),
     "lexicon_reconstruction": Table(
         rows="lfp.tables.probes:lexicon_reconstruction",
@@ -266,6 +292,7 @@ TABLES: dict[str, Table] = {
             " (paper Tables 2 and 9). estimate is the raw prediction with its t interval over n"
             " contexts; displayed is the same on the lexicon's scale, by one factor through 0."
         ),
+        judged=True,
     ),
     "feature_explanations": Table(
         rows="lfp.tables.features:feature_explanations",
@@ -279,6 +306,7 @@ TABLES: dict[str, Table] = {
             " the feedback, and p_adjusted is Benjamini and Hochberg's q over the cell's explained"
             " features."
         ),
+        judged=True,
     ),
     "explanation_quality": Table(
         rows="lfp.tables.features:explanation_quality",
@@ -292,6 +320,7 @@ TABLES: dict[str, Table] = {
             " commonest words of all excerpts. The judge words-v1 looks for an explanation's words"
             " and is no language model. Excerpts without a verdict (unparsed) count as wrong."
         ),
+        judged=True,
     ),
     "feature_frequency": Table(
         rows="lfp.tables.features:feature_frequency",
@@ -310,6 +339,7 @@ TABLES: dict[str, Table] = {
             " control, with p from the matched sets. ratio of ratios is high over low, and 1 where"
             " high inputs are nothing special. Intervals are from a bootstrap over contexts."
         ),
+        judged=True,
     ),
     "ablation_reward": Table(
         rows="lfp.tables.ablation:ablation_reward",
@@ -333,6 +363,7 @@ TABLES: dict[str, Table] = {
             " for preference tasks."
         ),
         over_seeds=True,
+        judged=True,
     ),
     "planted_recovery": Table(
         rows="lfp.tables.planted.recovery:planted_recovery",

@@ -175,6 +175,14 @@ class Plan:
             for sae in cell.autoencoders
         ]
 
+    def probed_metrics(self) -> list[str]:
+        """Metrics of every variant that is read for more than its own quality."""
+        return [
+            f"results/{cell.address}/sae/{sae}/metrics.json"
+            for cell in self.grid.cells
+            for sae in cell.probed
+        ]
+
     def sweep_metrics(self, setting: str) -> list[str]:
         """Metrics of each cell's main autoencoder and of those that differ in one `setting` alone.
 

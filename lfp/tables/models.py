@@ -34,7 +34,7 @@ _SAE_QUANTITIES = {
 #: Columns that describe an autoencoder, ahead of its architecture's own options.
 _SAE_EXTRAS = (
     "architecture", "site", "reads", "d_sae", "tied", "layer_needed", "largest_norm",
-    "left_out_of_training",
+    "left_out_of_training", "flat", "steps",
 )  # fmt: skip
 
 

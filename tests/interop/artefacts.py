@@ -18,8 +18,9 @@ from lfp.models.hooks import hook_name, site_activations
 from lfp.models.loading import save_model
 from lfp.organisms.reviews import generate_reviews, sentiment_vocabulary
 from lfp.organisms.tokenizers import train_tokenizer
-from lfp.sae import store, training
+from lfp.sae import store
 from lfp.sae.harvest import harvest
+from lfp.sae.training import loop
 from lfp.settings import Autoencoder
 from tests.conftest import make_model
 
@@ -47,7 +48,7 @@ def main(folder: Path) -> None:
         "all-topk": replace(shared, architecture="topk", k=100),  # more than there are latents
     }  # fmt: skip
     for name, settings in variants.items():
-        [sae] = training.train(outputs[1], [24], settings, seed=0)
+        sae = loop.train(outputs[1], [24], settings, seed=0).autoencoders[0]
         sae.layer = 1
         store.save(sae, folder / name, {"hook_name": hook_name(model, 1), **asdict(settings)})
         x = torch.from_numpy(expected["x"])

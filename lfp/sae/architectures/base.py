@@ -41,7 +41,8 @@ class SparseAutoencoder(nn.Module):
     architecture: ClassVar[str]
     #: Entries of SAELens's configuration that the architecture has beside those of all.
     options: ClassVar[tuple[str, ...]] = ()
-    #: Settings of a variant that the loss reads; tables show them beside the options.
+    #: Weights of penalties that the loss has; tables show them beside the options. ``l1`` is found
+    #: by training where the settings give a target of sparsity in its place.
     penalties: ClassVar[tuple[str, ...]] = ("l1",)
 
     def __init__(self, d_in: int, d_sae: int, tied: bool = True) -> None:
@@ -115,11 +116,12 @@ class SparseAutoencoder(nn.Module):
 
     @abstractmethod
     def loss(
-        self, x: torch.Tensor, settings: Autoencoder
+        self, x: torch.Tensor, settings: Autoencoder, penalty: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The total loss of activations `x` [token, d_in] and its parts.
 
-        The parts are the mean squared error over tokens and dimensions, and the mean over tokens of
+        `penalty` is the current weight of the L1 norm, for architectures that have one. The parts
+        are the mean squared error over tokens and dimensions, and the mean over tokens of
         the L1 norm of the latents.
         """
 
@@ -133,6 +135,27 @@ class SparseAutoencoder(nn.Module):
         self.b_enc *= scale
         self.b_dec *= scale
         self.largest_norm *= scale
+
+    @torch.no_grad()
+    def shift(self, mean: torch.Tensor) -> None:
+        """Take a subtraction of `mean` [d_in] from the activations into the biases.
+
+        An autoencoder that was trained on x - mean becomes one of x with the same latents. Where
+        outliers begin is not moved: that is a norm of the activations themselves.
+        """
+        self.b_enc -= mean @ self.W_enc
+        self.b_dec += mean
+
+    @torch.no_grad()
+    def restart(self, latents: torch.Tensor, directions: torch.Tensor, x: torch.Tensor) -> None:
+        """Let the `latents` (indices) begin anew with unit `directions` [latent, d_in].
+
+        `x` [token, d_in] are activations, for architectures whose latents begin with a bias.
+        """
+        self.decoder[latents] = directions
+        if self.encoder is not None:
+            self.encoder[:, latents] = directions.T
+        self.b_enc[latents] = 0.0
 
     def untrained(self, seed: int) -> Self:
         """An autoencoder of the same class, size and sparsity before training.

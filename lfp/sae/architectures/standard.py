@@ -25,11 +25,22 @@ class Standard(SparseAutoencoder):
         return F.relu(x @ self.W_enc[:, columns] + self.b_enc[columns])
 
     def loss(
-        self, x: torch.Tensor, settings: Autoencoder
+        self, x: torch.Tensor, settings: Autoencoder, penalty: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Squared error plus ``l1`` times the mean L1 norm of a token's latents."""
+        """Squared error plus the `penalty` times the mean L1 norm of a token's latents."""
         w_dec = self.W_dec
         latents = F.relu(x @ (w_dec.T if self.encoder is None else self.encoder) + self.b_enc)
         error = F.mse_loss(latents @ w_dec + self.b_dec, x)
         sparsity = latents.sum(1).mean()
-        return error + settings.l1 * sparsity, error, sparsity
+        return error + penalty * sparsity, error, sparsity
+
+    @torch.no_grad()
+    def restart(self, latents: torch.Tensor, directions: torch.Tensor, x: torch.Tensor) -> None:
+        """Let `latents` begin anew, each active on as many of the tokens `x` as others are.
+
+        Without a bias one would be active on half of the tokens, and disturb all others.
+        """
+        share = (self.encode(x) > 0).float().mean().item()
+        super().restart(latents, directions, x)
+        active = max(1, round(share * len(x)))
+        self.b_enc[latents] = -(x @ directions.T).topk(active, dim=0).values[-1]

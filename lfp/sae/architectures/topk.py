@@ -36,7 +36,7 @@ class TopK(SparseAutoencoder):
         return latents if columns is None else latents[..., columns]
 
     def loss(
-        self, x: torch.Tensor, settings: Autoencoder
+        self, x: torch.Tensor, settings: Autoencoder, penalty: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The squared error; sparsity needs no penalty."""
         latents = self.encode(x)

@@ -9,7 +9,7 @@ d), the loss mean(e^2) + l1 mean_t |f| has the gradients
 which a tied autoencoder adds up, and which lose their part along a row of the decoder, whose norm
 is fixed. That is five matrix products; automatic differentiation takes the same five and keeps
 their operands in fresh memory. Where few latents are active, four of the five cost in proportion to
-the active ones (:mod:`~lfp.sae.kernels`).
+the active ones (:mod:`~lfp.sae.training.kernels`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.sae.architectures.standard import Standard
 from lfp.settings import Autoencoder
 
-#: Steps between two measurements of the share of active latents.
-LOOK_EVERY = 50
 #: Weights above which the sparse path, which gathers their rows, leaves the cache and pays off at a
 #: lower density.
 CACHED_WEIGHTS = 2**21
@@ -51,21 +49,25 @@ class Autograd:
         The autoencoder; its parameters' ``grad`` is set.
     settings
         Settings of its loss, and the ``precision`` of its matrix products.
+    penalty
+        The current weight of the L1 norm, a tensor without axes that training changes.
     """
 
-    def __init__(self, sae: SparseAutoencoder, settings: Autoencoder) -> None:
-        self.sae, self.settings = sae.requires_grad_(True), settings
+    def __init__(
+        self, sae: SparseAutoencoder, settings: Autoencoder, penalty: torch.Tensor
+    ) -> None:
+        self.sae, self.settings, self.penalty = sae.requires_grad_(True), settings, penalty
         #: All that decides the course of later steps beside the weights, for a resume point.
         self.counters: dict[str, float] = {}
 
-    def look(self, x: torch.Tensor, step: int) -> None:
+    def look(self, density: torch.Tensor) -> None:
         """Nothing about the way of computing depends on the data."""
 
     def __call__(self, x: torch.Tensor) -> None:
         """Gradients for `x` [token, d_in]."""
         low = self.settings.precision == "bfloat16"
         with torch.autocast(x.device.type, torch.bfloat16) if low else nullcontext():
-            loss, _, _ = self.sae.loss(x, self.settings)
+            loss, _, _ = self.sae.loss(x, self.settings, self.penalty)
         parameters = list(self.sae.parameters())
         for parameter, gradient in zip(
             parameters, torch.autograd.grad(loss, parameters), strict=True
@@ -82,8 +84,8 @@ class Gradients:
     ----------
     sae
         The autoencoder; its parameters may have any floating type.
-    l1
-        Weight of the L1 norm.
+    penalty
+        Weight of the L1 norm, a tensor without axes that training changes.
     precision
         Type of the matrix products of the dense path.
     threads
@@ -93,11 +95,11 @@ class Gradients:
     def __init__(
         self,
         sae: SparseAutoencoder,
-        l1: float,
+        penalty: torch.Tensor,
         precision: torch.dtype = torch.float32,
         threads: int = 1,
     ) -> None:
-        self.sae, self.l1, self.precision, self.threads = sae, l1, precision, threads
+        self.sae, self.penalty, self.precision, self.threads = sae, penalty, precision, threads
         self._buffers: dict[str, torch.Tensor] = {}
 
     @torch.no_grad()
@@ -117,7 +119,7 @@ class Gradients:
         ).sub_(x)
         # 2 / (n d) goes into the products that read the error, where it costs nothing.
         scale = 2 / (n * d)
-        penalty = torch.full_like(sae.b_enc, self.l1 / n, dtype=kind)
+        penalty = (self.penalty / n).to(kind).expand(sae.d_sae)
         sent = torch.addmm(
             penalty, error, low.T, alpha=scale, out=self._buffer("sent", n, sae.d_sae, kind)
         )
@@ -141,7 +143,7 @@ class Gradients:
     @torch.no_grad()
     def sparse(self, x: torch.Tensor) -> None:
         """Gradients for `x` [token, d_in] on a CPU, at a cost in proportion to active latents."""
-        from lfp.sae import kernels
+        from lfp.sae.training import kernels
 
         sae, (n, d) = self.sae, x.shape
         norms = sae.decoder.norm(dim=1, keepdim=True)
@@ -151,7 +153,7 @@ class Gradients:
         scalar = pre.dtype.type
         tied, b_enc = sae.encoder is None, sae.b_enc.detach().numpy()
         directions, b_dec = w_dec.numpy(), sae.b_dec.detach().numpy()
-        l1, scale = scalar(self.l1 / n), scalar(2 / (n * d))
+        l1, scale = scalar(self.penalty.item() / n), scalar(2 / (n * d))
 
         def part(rows: np.ndarray) -> list[np.ndarray]:
             decoder = np.zeros((sae.d_sae, d), scalar)
@@ -202,6 +204,8 @@ class WrittenOut:
     ----------
     sae, settings
         The autoencoder and the settings of its loss.
+    penalty
+        The current weight of the L1 norm, a tensor without axes that training changes.
     tokens
         Tokens that training reads in all; a short training is not worth loading the kernels.
     threads
@@ -209,21 +213,26 @@ class WrittenOut:
     """
 
     def __init__(
-        self, sae: SparseAutoencoder, settings: Autoencoder, tokens: int, threads: int
+        self,
+        sae: SparseAutoencoder,
+        settings: Autoencoder,
+        penalty: torch.Tensor,
+        tokens: int,
+        threads: int,
     ) -> None:
         self.sae = sae.requires_grad_(False)
         precision = getattr(torch, settings.precision)
-        self.gradients = Gradients(sae, settings.l1, precision, threads)
+        self.gradients = Gradients(sae, penalty, precision, threads)
         on_cpu = sae.b_dec.device.type == "cpu" and settings.precision == "float32"
         self.may_be_sparse = on_cpu and 10 * tokens * sae.d_in * sae.d_sae > KERNELS_PAY
         self.counters = {"sparse": False, "density": 1.0}
 
-    def look(self, x: torch.Tensor, step: int) -> None:
-        """Choose the path by the share of active latents on a batch, every so many steps."""
-        if step % LOOK_EVERY == 0:
-            density = (self.sae.encode(x) > 0).float().mean().item()
-            sparse = self.may_be_sparse and sparse_pays(density, self.sae.d_in * self.sae.d_sae)
-            self.counters |= {"density": density, "sparse": sparse}
+    def look(self, density: torch.Tensor) -> None:
+        """Choose the path by the `density`, the share of latents that are active on a batch."""
+        if self.may_be_sparse:
+            share = density.item()
+            sparse = sparse_pays(share, self.sae.d_in * self.sae.d_sae)
+            self.counters |= {"density": share, "sparse": sparse}
 
     def __call__(self, x: torch.Tensor) -> None:
         """Gradients for `x` [token, d_in]."""
@@ -231,13 +240,25 @@ class WrittenOut:
 
 
 def gradients_of(
-    sae: SparseAutoencoder, settings: Autoencoder, tokens: int, threads: int
+    sae: SparseAutoencoder,
+    settings: Autoencoder,
+    penalty: torch.Tensor,
+    tokens: int,
+    threads: int,
 ) -> Autograd | WrittenOut:
     """The computation of gradients in training.
 
-    It is written out for the paper's architecture and automatic for any other; `tokens` is the
-    number that training reads in all.
+    It is written out for the paper's architecture and automatic for any other.
+
+    Parameters
+    ----------
+    sae, settings
+        The autoencoder and the settings of its loss.
+    penalty
+        The current weight of the L1 norm, a tensor without axes that training changes.
+    tokens, threads
+        Tokens that training reads in all, and threads of the sparse path.
     """
     if type(sae) is Standard:
-        return WrittenOut(sae, settings, tokens, threads)
-    return Autograd(sae, settings)
+        return WrittenOut(sae, settings, penalty, tokens, threads)
+    return Autograd(sae, settings, penalty)

@@ -1,0 +1,1 @@
+"""Training of sparse autoencoders: scale, schedule, gradients, and the loop over batches."""

@@ -1,0 +1,265 @@
+"""Training of sparse autoencoders of any architecture, with resume points and a curve."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lfp.files.resume import Clock, check_finite, load_tensors, save_tensors
+from lfp.reporting.progress import Progress
+from lfp.reporting.tensorboard import Tracker
+from lfp.sae.architectures import ARCHITECTURES, check_registered
+from lfp.sae.architectures.base import SparseAutoencoder
+from lfp.sae.training.scaling import Scale
+from lfp.sae.training.schedule import Schedule
+from lfp.sae.training.trainer import Trainer
+from lfp.settings import Autoencoder
+
+log = logging.getLogger(__name__)
+
+#: One token of so many is held out of training, up to the number below.
+HELD_OUT_SHARE, HELD_OUT_MOST = 16, 8192
+#: Looks at the held-out activations between two searches for dead latents.
+RESAMPLE_EVERY = 2
+
+
+@dataclass
+class Trained:
+    """The outcome of a training.
+
+    ``autoencoders`` are in the order of the sizes; behind them is one of the first size from
+    another seed, where the settings ask for it. ``l1`` has the penalty of each at the end, on
+    scaled activations. Rows of the ``curve`` have losses and sparsity on held-out activations at
+    every look. ``flat`` says whether the held-out loss had become flat, and ``steps`` how many
+    steps were taken.
+    """
+
+    autoencoders: list[SparseAutoencoder]
+    l1: list[float]
+    curve: list[dict[str, Any]]
+    flat: bool
+    steps: int
+
+
+def train(
+    activations: np.ndarray,
+    sizes: Sequence[int],
+    settings: Autoencoder,
+    seed: int,
+    device: str = "cpu",
+    threads: int = 1,
+    state_path: str | Path | None = None,
+    rows: np.ndarray | None = None,
+) -> Trained:
+    """Train autoencoders of several sizes on the same activations with Adam (paper section 3.2).
+
+    Activations are read a batch at a time, once for all sizes; an epoch has its order of batches.
+    The last tokens are held out (:data:`HELD_OUT_SHARE`), and the training ends where the loss on
+    them is flat (:class:`~lfp.sae.training.schedule.Schedule`).
+
+    Parameters
+    ----------
+    activations
+        Activations [token, d_in], of float16 or float32; they may be a file whose tokens
+        :func:`~lfp.sae.harvest.harvest` has shuffled.
+    sizes
+        Number of latents of each autoencoder.
+    settings
+        Architecture, loss, learning rate, batches and epochs.
+    seed
+        Seed of the order of batches; weights start from it plus the autoencoder's place.
+    device, threads
+        Device of the training, and threads of the sparse kernels on a CPU.
+    state_path
+        A resume point, kept once a minute: training goes on behind it to the same result.
+    rows
+        Indices of the activations that are learned from, ascending; None for all of them.
+
+    Raises
+    ------
+    DivergedError
+        Where a loss is not finite at a look at the held-out activations.
+    """
+    data = _Data(activations, rows, settings, device)
+    schedule = Schedule(settings, settings.epochs * data.batches)
+    trainers = _trainers(data, sizes, settings, seed, device, threads)
+    curve: list[dict[str, Any]] = []
+    first = _restore(trainers, schedule, curve, state_path) if state_path else 0
+    clock, tracker, order = Clock(), Tracker(), _Order(data.batches, seed)
+    title = f"autoencoders of {', '.join(trainer.name for trainer in trainers)}"
+    with Progress(total=schedule.steps, initial=first, desc=title) as bar:
+        step = first
+        while step < schedule.steps:
+            batch = data.batch(order.place(step))
+            rate, warmth = schedule.learning_rate(step), schedule.warmth(step)
+            for trainer in trainers:
+                trainer.step(batch, step, rate, warmth)
+            step += 1
+            bar.update()
+            if step % settings.check_steps == 0 or step == schedule.steps:
+                _check(trainers, schedule, data.held_out, step, curve, tracker)
+                if _resamples(settings, schedule, step):
+                    for i, trainer in enumerate(trainers):
+                        trainer.resample(batch, np.random.default_rng((seed, step, i)))
+            if state_path and clock.due():
+                _keep(trainers, schedule, curve, state_path, step)
+        bar.total = step
+    log.info("%d steps; the held-out loss is %s", step, "flat" if schedule.flat else "not yet flat")
+    return _trained(trainers, data.scale, curve, schedule)
+
+
+class _Data:
+    """The activations of a training: batches, and a part that is held out, on one scale."""
+
+    def __init__(
+        self, activations: np.ndarray, rows: np.ndarray | None, settings: Autoencoder, device: str
+    ) -> None:
+        self.activations, self.rows, self.device = activations, rows, device
+        total, self.width = len(activations if rows is None else rows), activations.shape[1]
+        #: Tokens that are learned from.
+        self.tokens = total - min(HELD_OUT_MOST, total // HELD_OUT_SHARE)
+        self.scale = (
+            Scale.of(activations, rows, device)
+            if settings.normalise
+            else Scale.none(self.width, device)
+        )
+        self.batch_size = settings.batch_size
+        #: Number of batches of an epoch.
+        self.batches = -(-self.tokens // self.batch_size)
+        # Of a handful of tokens none can be spared.
+        held_out = slice(self.tokens, total) if self.tokens < total else slice(0, total)
+        self.held_out = self._read(held_out)
+
+    def batch(self, number: int) -> torch.Tensor:
+        """The batch of a number, in float32 and scaled."""
+        start = number * self.batch_size
+        return self._read(slice(start, min(start + self.batch_size, self.tokens)))
+
+    def _read(self, part: slice) -> torch.Tensor:
+        source = self.activations
+        read = np.array(source[part] if self.rows is None else source[self.rows[part]])
+        # A GPU receives float16 as on disk, half the bytes.
+        return self.scale.applied(torch.from_numpy(read).to(self.device).float())
+
+
+class _Order:
+    """The order of an epoch's batches, which depends on the seed and the epoch alone."""
+
+    def __init__(self, batches: int, seed: int) -> None:
+        self.batches, self.seed = batches, seed
+        self.epoch, self.places = -1, np.zeros(0, int)
+
+    def place(self, step: int) -> int:
+        """The batch of a step."""
+        epoch, index = divmod(step, self.batches)
+        if epoch != self.epoch:
+            rng = np.random.default_rng((self.seed, epoch))
+            self.epoch, self.places = epoch, rng.permutation(self.batches)
+        return int(self.places[index])
+
+
+def _trainers(
+    data: _Data,
+    sizes: Sequence[int],
+    settings: Autoencoder,
+    seed: int,
+    device: str,
+    threads: int,
+) -> list[Trainer]:
+    """A trainer of each size, and one of the first size from another seed."""
+    trainers, kind = [], ARCHITECTURES[settings.architecture]
+    names = [f"{size} latents" for size in sizes]
+    if settings.other_seed:
+        sizes, names = [*sizes, sizes[0]], [*names, f"{sizes[0]} latents, other seed"]
+    for i, (size, name) in enumerate(zip(sizes, names, strict=True)):
+        torch.manual_seed(seed + i)
+        sae = kind.of_settings(data.width, size, settings)
+        check_registered(sae)
+        tokens = data.tokens * settings.epochs
+        trainers.append(Trainer(sae, name, settings, tokens, device, threads))
+    return trainers
+
+
+def _check(
+    trainers: Sequence[Trainer],
+    schedule: Schedule,
+    held_out: torch.Tensor,
+    step: int,
+    curve: list[dict[str, Any]],
+    tracker: Tracker,
+) -> None:
+    """Add a row for each autoencoder to the `curve`, and let the schedule look at them."""
+    measured = [trainer.measured(held_out) for trainer in trainers]
+    for trainer, row in zip(trainers, measured, strict=True):
+        curve.append({"step": step, "autoencoder": trainer.name, **row})
+        tracker.add({"step": step, **row}, trainer.name.replace(" ", "_").replace(",", ""))
+        log.info(
+            "step %d, %s: %s", step, trainer.name,
+            ", ".join(f"{name} {value:.4g}" for name, value in row.items()),
+        )  # fmt: skip
+        check_finite(f"autoencoder of {trainer.name}", curve)
+    pairs = list(zip(trainers, measured, strict=True))
+    objectives = [trainer.objective(row) for trainer, row in pairs]
+    schedule.note(step, objectives, all(trainer.settled(row) for trainer, row in pairs))
+
+
+def _resamples(settings: Autoencoder, schedule: Schedule, step: int) -> bool:
+    """Whether dead latents begin anew behind `step`: never while the training cools down."""
+    due = step % (RESAMPLE_EVERY * settings.check_steps) == 0
+    return settings.resample and due and step < schedule.cooling_from
+
+
+def _trained(
+    trainers: Sequence[Trainer], scale: Scale, curve: list[dict[str, Any]], schedule: Schedule
+) -> Trained:
+    """The outcome, with autoencoders of activations as they were before they were scaled."""
+    for trainer in trainers:
+        trainer.sae.eval().requires_grad_(False)
+        scale.fold(trainer.sae)
+    saes, penalties = [t.sae for t in trainers], [t.l1.item() for t in trainers]
+    return Trained(saes, penalties, curve, flat=schedule.flat, steps=schedule.steps)
+
+
+def _keep(
+    trainers: Sequence[Trainer],
+    schedule: Schedule,
+    curve: list[dict[str, Any]],
+    state_path: str | Path,
+    step: int,
+) -> None:
+    """Write a resume point behind `step`."""
+    tensors = {
+        f"{i}.{name}": value
+        for i, trainer in enumerate(trainers)
+        for name, value in trainer.tensors().items()
+    }
+    counters = [trainer.counters() for trainer in trainers]
+    state = {"step": step, "schedule": schedule.state(), "curve": curve, "trainers": counters}
+    save_tensors(state_path, tensors, state)
+
+
+def _restore(
+    trainers: Sequence[Trainer],
+    schedule: Schedule,
+    curve: list[dict[str, Any]],
+    state_path: str | Path,
+) -> int:
+    """Put everything at the resume point, and return the number of steps before it."""
+    loaded = load_tensors(state_path)
+    if loaded is None:
+        return 0
+    tensors, state = loaded
+    for i, trainer in enumerate(trainers):
+        for name, value in trainer.tensors().items():
+            value.copy_(tensors[f"{i}.{name}"])
+        trainer.gradients.counters |= state["trainers"][i]
+    schedule.restore(state["schedule"])
+    curve.extend(state["curve"])
+    log.info("resuming behind step %d", state["step"])
+    return state["step"]

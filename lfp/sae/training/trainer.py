@@ -1,0 +1,179 @@
+"""One autoencoder in training."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from lfp.sae.architectures.base import SparseAutoencoder
+from lfp.sae.training.gradients import gradients_of
+from lfp.sae.training.optimizer import Adam, Captured, can_capture
+from lfp.settings import Autoencoder
+
+log = logging.getLogger(__name__)
+
+#: Steps between two looks at the latents that are active on a batch.
+LOOK_EVERY = 5
+#: Exponent of the correction of l1 at every look: l1 grows by (L0 / target)^GAIN.
+GAIN = 0.1
+#: Relative distance from the target of L0 within which sparsity has settled.
+SETTLED = 0.1
+#: Rows of held-out activations that are encoded at once.
+_ROWS = 2048
+
+
+class Trainer:
+    """An autoencoder's weights, Adam, its penalty, and the computation of its gradients.
+
+    Parameters
+    ----------
+    sae
+        The untrained autoencoder.
+    name
+        Its name in the log and in the curve.
+    settings
+        Architecture, loss and optimisation.
+    tokens
+        Tokens that training reads in all, at most.
+    device, threads
+        Device of the training, and threads of the sparse kernels on a CPU.
+    """
+
+    def __init__(
+        self,
+        sae: SparseAutoencoder,
+        name: str,
+        settings: Autoencoder,
+        tokens: int,
+        device: str,
+        threads: int,
+    ) -> None:
+        self.sae, self.name, self.settings = sae.to(device), name, settings
+        #: Whether l1 is found so that a target of L0 is met.
+        self.controlled = "l1" in sae.penalties and settings.l1 is None
+        first = 1.0 / sae.d_in if settings.l1 is None else settings.l1
+        self.l1, self.penalty = (torch.tensor(first, device=device) for _ in range(2))
+        self.gradients = gradients_of(self.sae, settings, self.penalty, tokens, threads)
+        self.optimizer = Adam(self.sae.parameters(), settings.learning_rate)
+        captured = can_capture(device)
+        self.compute = Captured(self._compute, settings.batch_size) if captured else self._compute
+        #: Latents that have been active since dead ones were last looked for.
+        self.alive = torch.zeros(sae.d_sae, dtype=torch.bool, device=device)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All tensors that training changes, by name."""
+        moments = {
+            "mean": self.optimizer.means,
+            "square": self.optimizer.squares,
+            "step": self.optimizer.steps,
+        }
+        named = {name: value.detach() for name, value in self.sae.named_parameters()}
+        named |= {"l1": self.l1, "alive": self.alive}
+        return named | {
+            f"{kind}.{i}": value
+            for kind, values in moments.items()
+            for i, value in enumerate(values)
+        }
+
+    def step(self, x: torch.Tensor, number: int, rate: float, warmth: float) -> None:
+        """Move the weights by one batch.
+
+        Parameters
+        ----------
+        x
+            Scaled activations [token, d_in].
+        number
+            The number of steps before this one.
+        rate
+            The learning rate.
+        warmth
+            The share of the penalty that the step has, which rises to 1.
+        """
+        if number % LOOK_EVERY == 0:
+            self._look(x, warmth)
+        self.penalty.copy_(self.l1 * warmth)
+        self.optimizer.learning_rate.fill_(rate)
+        self.compute(x)
+
+    @torch.no_grad()
+    def _look(self, x: torch.Tensor, warmth: float) -> None:
+        """Note the latents that are active on a batch, and correct l1 by their number."""
+        active = self.sae.encode(x) > 0
+        self.alive |= active.any(0)
+        density = active.float().mean()
+        self.gradients.look(density)
+        if self.controlled and warmth == 1.0:
+            ratio = density * self.sae.d_sae / self.settings.l0
+            self.l1.mul_(ratio.clamp(0.1, 10.0) ** GAIN)
+
+    def _compute(self, x: torch.Tensor) -> None:
+        self.gradients(x)
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def measured(self, held_out: torch.Tensor) -> dict[str, float]:
+        """Losses on scaled `held_out` activations [token, d_in], L0, and the share of dead latents.
+
+        Dead are latents that were active neither there nor in training since the last search.
+        """
+        totals, alive = np.zeros(4), self.alive.clone()
+        for x in held_out.split(_ROWS):
+            loss, error, _ = self.sae.loss(x, self.settings, self.l1)
+            active = self.sae.encode(x) > 0
+            alive |= active.any(0)
+            parts = (loss, error, active.sum(1).float().mean(), torch.ones(()))
+            totals += len(x) * np.array([part.item() for part in parts])
+        loss, error, l0 = totals[:3] / totals[3]
+        variance = held_out.var(0, unbiased=False).mean().item()
+        row = {
+            "loss": loss, "fvu": error / variance if variance else 0.0, "l0": l0,
+            "dead": 1 - alive.double().mean().item(), "l1": self.l1.item(),
+        }  # fmt: skip
+        if "l1" not in self.sae.penalties:
+            del row["l1"]
+        return row
+
+    def objective(self, row: dict[str, float]) -> float:
+        """The number of :meth:`measured` that must become flat.
+
+        It is the loss, and the error alone where the penalty is still being found.
+        """
+        return row["fvu"] if self.controlled else row["loss"]
+
+    def settled(self, row: dict[str, float]) -> bool:
+        """Whether the sparsity of :meth:`measured` is near its target, if there is one."""
+        return not self.controlled or abs(math.log(max(row["l0"], 1e-9) / self.settings.l0)) < (
+            SETTLED
+        )
+
+    @torch.no_grad()
+    def resample(self, x: torch.Tensor, rng: np.random.Generator) -> int:
+        """Let dead latents begin anew in the directions of what is not yet explained.
+
+        A latent takes the error of a token of the batch `x` [token, d_in], which is drawn in
+        proportion to its squared length, squared (Bricken et al. 2023, "Neuron Resampling").
+        Returns the number of dead latents.
+        """
+        dead = (~self.alive).nonzero()[:, 0]
+        self.alive.zero_()
+        error = x - self.sae.decode(self.sae.encode(x))
+        weights = error.pow(2).sum(1).double().cpu().numpy() ** 2
+        if not len(dead) or not weights.sum():
+            return 0
+        chosen = rng.choice(len(x), size=len(dead), p=weights / weights.sum())
+        directions = torch.nn.functional.normalize(error[torch.from_numpy(chosen)], dim=1)
+        self.sae.restart(dead, directions, x)
+        self.optimizer.forget(self.sae.decoder, (dead,))
+        self.optimizer.forget(self.sae.b_enc, (dead,))
+        if self.sae.encoder is not None:
+            self.optimizer.forget(self.sae.encoder, (slice(None), dead))
+        log.info("%s: %d dead latents begin anew", self.name, len(dead))
+        return len(dead)
+
+    def counters(self) -> dict[str, Any]:
+        """All that decides the course of later steps beside the tensors."""
+        return self.gradients.counters

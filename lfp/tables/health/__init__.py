@@ -1,0 +1,1 @@
+"""Tables that say whether organisms and autoencoders are what later tables take them for."""

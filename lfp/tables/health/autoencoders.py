@@ -1,0 +1,107 @@
+"""Health of autoencoders: are they sparse, faithful codes whose directions mean something?
+
+An autoencoder of a real model can degenerate in silence: latents that are active on half of the
+tokens, directions that no second training finds again. Whatever is read from it then says nothing.
+The table of health names what falls below a threshold, and rows of other tables carry it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from lfp.files.addresses import labels, of
+from lfp.files.artefacts import read_json
+from lfp.statistics.records import Record, undefined
+from lfp.tables.rows import CELL, TableSettings, Tally
+
+_METHOD = "held-out text, no interval"
+#: The column of reasons in tables of what autoencoders are read for, and a healthy one's value.
+COLUMN, HEALTHY = "health", "healthy"
+
+
+def _quantities(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """Quantities of an autoencoder that tell its health; None where one cannot be had."""
+    l0, other = row["l0"], row["mmcs_untrained"]
+    return {
+        "l0_share": None if l0 is None else l0 / row["d_sae"],
+        "fvu": row["fvu"],
+        "dead_fraction": row["dead_fraction"],
+        "loss_recovered": row["loss_recovered"],
+        "mmcs": row["mmcs"],
+        "mmcs_untrained": other,
+        "mmcs_ratio": row["mmcs"] / other if other > 0 else None,
+        "mmcs_other_seed": row["mmcs_other_seed"],
+        "flat": float(row["flat"]),
+    }
+
+
+def _limits(settings: TableSettings) -> dict[str, tuple[float, bool]]:
+    """Thresholds by quantity, and whether one is the largest that is healthy, or the least."""
+    return {
+        "l0_share": (settings.max_l0_share, True),
+        "fvu": (settings.max_fvu, True),
+        "dead_fraction": (settings.max_dead, True),
+        "mmcs_ratio": (settings.min_mmcs_ratio, False),
+    }
+
+
+def passes(value: float | None, threshold: float, largest: bool) -> bool:
+    """Whether a value keeps to its threshold; none does not."""
+    if value is None:
+        return False
+    return value <= threshold if largest else value >= threshold
+
+
+def _rows(inputs: Sequence[str]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Labels and metrics of every autoencoder in the metrics among `inputs`."""
+    for path in of(inputs, "metrics.json"):
+        for row in read_json(path)["autoencoders"]:
+            yield {**labels(path), "layer": row["layer"], "size": row["size"]}, row
+
+
+def sae_health(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """Every autoencoder's quantities of health, with their thresholds."""
+    tally, limits = Tally(), _limits(settings)
+    for label, row in _rows(inputs):
+        for quantity, value in _quantities(row).items():
+            unit = "pair" if quantity.startswith("mmcs") else "token"
+            n = 1 if unit == "pair" else row["tokens"]
+            record = Record(value, None, None, n, unit, _METHOD)
+            if value is None:
+                reason = "no other seed was trained" if row["tokens"] else "no text was read"
+                record = undefined(n, unit, reason)
+            threshold, largest = limits.get(quantity, (None, False))
+            judged = None if threshold is None else passes(value, threshold, largest)
+            tally.add(record, {**label, "quantity": quantity}, threshold=threshold, passes=judged)
+    return tally
+
+
+def reasons(inputs: Sequence[str], settings: TableSettings) -> dict[tuple, str]:
+    """The reasons why a cell's autoencoders are not healthy, by (model, task, seed, sae)."""
+    collected: dict[tuple, list[str]] = {}
+    for label, row in _rows(inputs):
+        of_cell = collected.setdefault(tuple(label[name] for name in CELL), [])
+        values = _quantities(row)
+        for quantity, (threshold, largest) in _limits(settings).items():
+            if not passes(values[quantity], threshold, largest):
+                value = "none" if values[quantity] is None else f"{values[quantity]:.3g}"
+                bound = "most" if largest else "least"
+                of_cell.append(
+                    f"layer {label['layer']}, {row['d_sae']} latents: {quantity} {value}, at"
+                    f" {bound} {threshold:g}"
+                )
+    return {cell: "; ".join(texts) or HEALTHY for cell, texts in collected.items()}
+
+
+def judged(frame: pd.DataFrame, known: Mapping[tuple, str]) -> pd.DataFrame:
+    """A table with the column `health`: the reasons of the row's autoencoders, or none.
+
+    Rows that no autoencoder takes part in have an empty one.
+    """
+    if not known or not set(CELL) <= set(frame.columns):
+        return frame
+    cells = frame[list(CELL)].itertuples(index=False, name=None)
+    return frame.assign(**{COLUMN: [known.get(cell, "") for cell in cells]})
