@@ -22,7 +22,7 @@ run: install
 	@echo "figures: $(CURDIR)/results/figures/"
 
 test: install lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The small cell through the Slurm profile, on a Slurm of one node that is brought up for it and taken down.
 test-slurm: install

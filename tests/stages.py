@@ -383,9 +383,11 @@ class Attempts:
         return Path(shutil.copytree(self.left[name, kill], self.folder / str(self.number)))
 
 
-def small_windows(sequences: Any, order: Any, tokens: int, plain=harvest._windows) -> Any:
+def small_windows(
+    sequences: Any, fronts: Any, order: Any, tokens: int, plain=harvest._windows
+) -> Any:
     """The windows of a harvest, of which a small corpus has several."""
-    return plain(sequences, order, 100)
+    return plain(sequences, fronts, order, 100)
 
 
 def count_resume_points(patch: pytest.MonkeyPatch, count: Any) -> None:

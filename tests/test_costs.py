@@ -45,7 +45,7 @@ def test_an_autoencoder_pair_costs_what_is_counted():
     for width in (d, 2 * d):
         sae = Standard(d, width)
         with FlopCounterMode(display=False) as counter:
-            sae.loss(x, Autoencoder())[0].backward()
+            sae.loss(x, Autoencoder(), torch.tensor(0.1))[0].backward()
         counted += counter.get_total_flops()
     # The gradient with respect to the input is not needed: five products of the six that an untied
     # layer would have.
@@ -87,7 +87,7 @@ def test_variants_and_arms_cost_what_their_own_settings_say(paper, monkeypatch):
     plain = stages({"a": {"epochs": 1}})
     larger = stages({"a": {"sizes": [1, 16], "epochs": 50}})
     trained = [costs["autoencoders"].exaflops for costs in (plain, larger)]
-    assert trained[1] == pytest.approx(trained[0] * 50 * 17 / 3)
+    assert trained[1] == pytest.approx(trained[0] * 50 * 18 / 4)
     both = stages({"a": {"epochs": 1}, "b": {"epochs": 2, "reads": "base"}}, probed=["a", "b"])
     assert both["autoencoders"].exaflops == pytest.approx(3 * trained[0])
     for stage in ("activations", "features"):

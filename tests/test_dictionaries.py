@@ -132,7 +132,8 @@ def test_the_table_has_an_autoencoders_options_its_site_and_the_model_that_it_re
         name = settings.architecture
         sae = ARCHITECTURES[name].of_settings(4, 8, settings)
         sae.largest_norm = 7.5
-        store.save(sae, tmp_path / name, asdict(settings) | {"left_out_of_training": 2})
+        about = {"left_out_of_training": 2, "flat": True, "steps": 9}
+        store.save(sae, tmp_path / name, asdict(settings) | about)
         row = store.described(store.load(tmp_path / name)) | measured
         paths.append(str(tmp_path / "m" / "t" / "seed0" / "sae" / name / "metrics.json"))
         artefacts.write_json(paths[-1], {"autoencoders": [row]}, {})

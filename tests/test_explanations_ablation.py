@@ -37,6 +37,11 @@ def word_activations(n_words=120, n_features=40, seed=0):
     return association.WordActivations(words, count, mean, *filled), lexicon
 
 
+def no_means(sae: Standard) -> dict[int, np.ndarray]:
+    """Mean latents of 0 for two layers."""
+    return dict.fromkeys((0, 1), np.zeros(sae.d_sae, np.float32))
+
+
 def test_a_feature_of_positive_words_is_related_and_random_ones_are_not():
     activations, lexicon = word_activations()
     valence = np.array([lexicon.get(word, 0.0) for word in activations.words])
@@ -121,9 +126,9 @@ def test_word_activations_are_means_over_a_words_tokens(neox, tokenizer, reviews
 def test_an_empty_set_leaves_the_logits_bit_identical(model):
     sae, ids = Standard(16, 20), torch.tensor([[5, 6, 7, 8]])
     clean = model(ids).logits
-    with edited(model, ablation.arm_edits("explained", {0: sae, 1: sae}, {})):
+    with edited(model, ablation.arm_edits("explained", {0: sae, 1: sae}, {}, no_means(sae))):
         assert torch.equal(model(ids).logits, clean)
-    with edited(model, ablation.arm_edits("none", {0: sae, 1: sae}, {0: [1]})):
+    with edited(model, ablation.arm_edits("none", {0: sae, 1: sae}, {0: [1]}, no_means(sae))):
         assert torch.equal(model(ids).logits, clean)
     assert torch.equal(model(ids).logits, clean)
 
@@ -139,15 +144,30 @@ def test_zeroing_takes_out_the_features_and_keeps_the_error():
     everything = ablation.set_features(sae, range(9))(x)
     torch.testing.assert_close(everything, x - sae.decode(code) + sae.b_dec)
     torch.testing.assert_close(
-        ablation.arm_edits("reconstruction", {0: sae}, {})[0](x), sae.decode(code)
+        ablation.arm_edits("reconstruction", {0: sae}, {}, no_means(sae))[0](x), sae.decode(code)
     )
 
 
+def test_the_arm_of_the_whole_layer_writes_the_mean_whatever_is_read():
+    """All that depends on the input is gone; outliers stay, as under every arm."""
+    torch.manual_seed(0)
+    sae, x = Standard(6, 9).requires_grad_(False), torch.randn(2, 3, 6)
+    sae.largest_norm, x[1, 2] = 50.0, 100.0
+    means = {0: sae.encode(x[0]).mean(0).numpy()}
+    changed = ablation.arm_edits("layer", {0: sae}, {}, means)[0](x)
+    expected = sae.decode(sae.encode(x[0])).mean(0)
+    torch.testing.assert_close(changed[0], expected.expand(3, 6))
+    torch.testing.assert_close(changed[1, :2], expected.expand(2, 6))
+    assert torch.equal(changed[1, 2], x[1, 2])
+
+
 def test_an_unknown_arm_is_refused():
-    with pytest.raises(ValueError, match="arm 'all' is unknown; expected one of explained, none"):
-        ablation.arm_edits("all", {}, {})
+    with pytest.raises(
+        ValueError, match="arm 'all' is unknown; expected one of explained, layer, none"
+    ):
+        ablation.arm_edits("all", {}, {}, {})
     with pytest.raises(ValueError, match="arm 'explain' is unknown; did you mean 'explained'"):
-        ablation.arm_edits("explain", {}, {})
+        ablation.arm_edits("explain", {}, {}, {})
 
 
 def test_actions_set_features_to_their_mean_or_to_minus_themselves():
@@ -286,8 +306,11 @@ def test_conditions_that_run_together_give_what_each_gives_alone(
         ("explained", {1: [0, 3]}),
         ("random", {0: [2]}),
         ("random", {1: []}),
+        ("layer", {}),
     ]
-    conditions = [ablation.arm_edits(arm, {0: sae, 1: sae}, chosen) for arm, chosen in arms]
+    conditions = [
+        ablation.arm_edits(arm, {0: sae, 1: sae}, chosen, no_means(sae)) for arm, chosen in arms
+    ]
     conditions.append({1: lambda x: x + 5 * torch.arange(16.0)})
 
     def reward(prompts: list[str], written: list[str]) -> np.ndarray:
@@ -300,7 +323,7 @@ def test_conditions_that_run_together_give_what_each_gives_alone(
         [alone] = completions.completion_rewards(model, tokenizer, [edits], *limits)
         pd.testing.assert_frame_equal(batched, alone, atol=1e-4)
     pd.testing.assert_frame_equal(together[0], together[4].assign(kl=0.0))
-    assert not together[0]["completion"].equals(together[5]["completion"])
+    assert not together[0]["completion"].equals(together[-1]["completion"])
 
 
 def test_prefixes_need_long_enough_texts(tokenizer):

@@ -39,11 +39,11 @@ class Absolute(SparseAutoencoder):
         latents = torch.relu((x @ self.W_enc + self.b_enc).abs() - 0.1)
         return latents if columns is None else latents[..., columns]
 
-    def loss(self, x, settings):
+    def loss(self, x, settings, penalty):
         latents = self.encode(x)
         error = (self.decode(latents) - x).pow(2).mean()
         sparsity = latents.sum(1).mean()
-        return error + settings.l1 * sparsity, error, sparsity
+        return error + penalty * sparsity, error, sparsity
 
 
 class Commas(TaskReward):

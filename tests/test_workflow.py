@@ -196,8 +196,8 @@ def test_controls_stand_in_the_same_table(run):
     } <= set(differences["contrast"])
     arms = table(run, "ablation_reward")
     assert set(arms.loc[arms["subject"] == "policy", "arm"]) >= {
-        "none", "reconstruction", "explained", "random", "top_probe_weight", "top_match_unrelated",
-        "explained - random"
+        "none", "reconstruction", "layer", "explained", "random", "top_probe_weight",
+        "top_match_unrelated", "explained - random",
     }  # fmt: skip
     assert set(arms["quantity"]) == {
         "reward",

@@ -319,7 +319,11 @@ def _dictionary_costs(
         ),
         **{"disk_gb" if cell["kept"] else "scratch_gb": harvested},
     )
-    latents = {name: sum(sae["sizes"]) * d for name, sae in variants.items()}
+    latents = {
+        # Beside those of all sizes, one of the first size from another seed.
+        name: (sum(sae["sizes"]) + sae["sizes"][0] * sae["other_seed"]) * d
+        for name, sae in variants.items()
+    }
     trained = {
         name: cell["trained_layers" if name == cell["main"] else "layers"] for name in latents
     }

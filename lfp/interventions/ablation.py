@@ -58,8 +58,8 @@ def arm_edits(
     arm: str,
     autoencoders: Mapping[int, SparseAutoencoder],
     features: FeatureSet,
+    means: Mapping[int, np.ndarray],
     action: str = "zero",
-    means: Mapping[int, np.ndarray] | None = None,
 ) -> dict[int, Edit]:
     """The edits of an arm by layer.
 
@@ -71,19 +71,20 @@ def arm_edits(
         Autoencoders by layer.
     features
         Latents by layer that the arm has selected.
+    means
+        Mean latents [latent] by layer.
     action
         A name of :data:`lfp.interventions.actions.ACTIONS`.
-    means
-        Mean latents [latent] by layer, for the action ``mean``.
     """
     if arm not in ARMS:
         raise ValueError(f"arm {arm!r} is unknown; {nearest(arm, ARMS)}")
-    if ARMS[arm].reconstructs:
-        return {layer: sae.reconstruct for layer, sae in autoencoders.items()}
-    if ARMS[arm].select is None:
+    replace, select = ARMS[arm].replace, ARMS[arm].select
+    if replace is not None:
+        return {layer: replace(sae, means[layer]) for layer, sae in autoencoders.items()}
+    if select is None:
         return {}
     return {
-        layer: set_features(sae, features.get(layer, ()), action, means[layer] if means else None)
+        layer: set_features(sae, features.get(layer, ()), action, means[layer])
         for layer, sae in autoencoders.items()
     }
 
@@ -152,7 +153,7 @@ def conditions(
             if arm.draws:
                 matched = share_within_decile(explanations, related, features)
             for action in settings.actions if arm.all_actions else ("zero",):
-                edits = arm_edits(name, autoencoders, features, action, means)
+                edits = arm_edits(name, autoencoders, features, means, action)
                 result.append(Condition(name, action, draw, features, matched, edits))
     return result
 

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import torch
 
     from lfp.interventions.selection import FeatureSet
+    from lfp.models.hooks import Edit
+    from lfp.sae.architectures.base import SparseAutoencoder
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,39 @@ def best_unrelated_match(candidates: Candidates) -> FeatureSet:
     return top_set(candidates.explanations, candidates.related, rank)
 
 
+def reconstructed(sae: SparseAutoencoder, means: np.ndarray) -> Edit:
+    """Activations are replaced by their reconstruction."""
+    return sae.reconstruct
+
+
+def mean_activation(sae: SparseAutoencoder, means: np.ndarray) -> Edit:
+    """Activations are replaced by one value: the reconstruction of the latents' `means` [latent].
+
+    That is the mean activation, since the decoder's bias leaves the error a mean of 0.
+    """
+    import torch
+
+    value = sae.decode(torch.as_tensor(means, dtype=torch.float32, device=sae.b_dec.device))
+
+    def edit(x: torch.Tensor) -> torch.Tensor:
+        return sae.spliced(x, value.to(x.dtype).expand_as(x))
+
+    return edit
+
+
 @dataclass(frozen=True)
 class Arm:
     """One arm of ablation.
 
-    ``select`` chooses the latents that are set; an arm without it sets none. ``reconstructs``
-    replaces activations by their reconstruction. An arm that ``draws`` has several random sets. An
-    arm of ``all_actions`` runs under every configured action, the others under ``zero``.
-    ``reads_probe`` says that the selector needs the probe's weights.
+    ``select`` chooses the latents that are set; an arm without it sets none. ``replace`` makes an
+    edit that puts other activations in the place of a layer's, from its autoencoder and the mean
+    latents. An arm that ``draws`` has several random sets. An arm of ``all_actions`` runs under
+    every configured action, the others under ``zero``. ``reads_probe`` says that the selector
+    needs the probe's weights.
     """
 
     select: Callable[[Candidates], FeatureSet] | None = None
-    reconstructs: bool = False
+    replace: Callable[[SparseAutoencoder, np.ndarray], Edit] | None = None
     draws: bool = False
     all_actions: bool = False
     reads_probe: bool = False
@@ -80,7 +104,8 @@ class Arm:
 
 ARMS = {
     "none": Arm(),
-    "reconstruction": Arm(reconstructs=True),
+    "reconstruction": Arm(replace=reconstructed),
+    "layer": Arm(replace=mean_activation),
     "explained": Arm(explained, all_actions=True),
     "random": Arm(matched_random, draws=True),
     "top_probe_weight": Arm(largest_probe_weight, reads_probe=True),

@@ -499,6 +499,7 @@ class Ablation(Settings):
         (
             "none",
             "reconstruction",
+            "layer",
             "explained",
             "random",
             "top_probe_weight",

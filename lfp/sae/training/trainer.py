@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 #: Steps between two looks at the latents that are active on a batch.
 LOOK_EVERY = 5
-#: Exponent of the correction of l1 at every look: l1 grows by (L0 / target)^GAIN.
+#: Exponent of the correction of l1 at every look: l1 grows by (L0 / target)^GAIN, and by less where
+#: the learning rate is lower, since the weights follow more slowly.
 GAIN = 0.1
 #: Relative distance from the target of L0 within which sparsity has settled.
 SETTLED = 0.1
@@ -94,21 +95,24 @@ class Trainer:
             The share of the penalty that the step has, which rises to 1.
         """
         if number % LOOK_EVERY == 0:
-            self._look(x, warmth)
+            self._look(x, warmth, rate / self.settings.learning_rate)
         self.penalty.copy_(self.l1 * warmth)
         self.optimizer.learning_rate.fill_(rate)
         self.compute(x)
 
     @torch.no_grad()
-    def _look(self, x: torch.Tensor, warmth: float) -> None:
-        """Note the latents that are active on a batch, and correct l1 by their number."""
+    def _look(self, x: torch.Tensor, warmth: float, speed: float) -> None:
+        """Note the latents that are active on a batch, and correct l1 by their number.
+
+        `speed` is the share of the full learning rate that the step has.
+        """
         active = self.sae.encode(x) > 0
         self.alive |= active.any(0)
         density = active.float().mean()
         self.gradients.look(density)
         if self.controlled and warmth == 1.0:
             ratio = density * self.sae.d_sae / self.settings.l0
-            self.l1.mul_(ratio.clamp(0.1, 10.0) ** GAIN)
+            self.l1.mul_(ratio.clamp(0.1, 10.0) ** (GAIN * speed))
 
     def _compute(self, x: torch.Tensor) -> None:
         self.gradients(x)
