@@ -368,6 +368,11 @@ def _check_layers(grid: Grid, cell: Cell) -> None:
             f"cell {cell.address}: divergence.n_layers asks for {wanted} layers, {cell.model} has"
             f" {available}; set it to {available} or less"
         )
+    if cell.settings["divergence"].measure == "locus" and not cell.settings["locus"].orders:
+        raise ConfigurationError(
+            f"cell {cell.address}: divergence.measure is `locus`, and locus.orders is 0, which"
+            " leaves layers out; set it to 1 or more"
+        )
     lowest = cell.lowest_layers if isinstance(cell.lowest_layers, tuple) else ()
     for key, layers in (("layers", cell.layers or ()), ("lowest_layers", lowest)):
         too_high = [layer for layer in layers if layer >= available]

@@ -223,6 +223,7 @@ class Grid:
             "features": self._features_job,
             "group": self._group_job,
             "language_explanations": self._language_job,
+            "locus": self._locus_job,
             "probes": self._probes_job,
             "scores": self._scores_job,
         }
@@ -256,6 +257,15 @@ class Grid:
     def _given_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         stages = {stage: cell.settings[stage].as_json() for stage in ("ppo", "dpo")}
         return stages | {"feedback": cell.feedback}
+
+    def _locus_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        stages = {name: cell.settings[name].as_json() for name in ("locus", "ppo", "dpo")}
+        max_tokens = cell.settings["divergence"].max_tokens
+        effect = "margin" if cell.feedback == "preference" else "reward"
+        return stages | {
+            "effect": "kl" if cell.method == "given" else effect,
+            "max_tokens": max_tokens,
+        }
 
     def _export_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         source = f"{cell.task}-seed{cell.seed}-{wildcards['sae']}"
@@ -430,6 +440,7 @@ class Grid:
         return values | {
             "paper_models": self.paper_models(),
             "main": {cell.address: cell.main for cell in self.cells},
+            "corpora": {cell.address: self.tasks[cell.task]["corpus"] for cell in self.cells},
             "families": {
                 cell.address: {variant: self.family(cell, variant) for variant in cell.probed}
                 for cell in self.cells

@@ -311,6 +311,12 @@ class Planner:
         rewritten = self.grid.contrast_settings(wildcards.task)["source"] == "rewrites"
         return [f"results/rewrites/{wildcards.task}.parquet"] if rewritten else []
 
+    def locus(self, wildcards: Any) -> list[str]:
+        """The Shapley values of a job's cell, where they choose its layers."""
+        cell = self.cell(wildcards)
+        chooses = cell.settings["divergence"].measure == "locus"
+        return [f"results/{cell.address}/locus.parquet"] if chooses else []
+
     def classifier(self, wildcards: Any) -> list[str]:
         """The classifier whose logit is the reward of a job's task, where it is one."""
         task = self.grid.tasks[wildcards.task]

@@ -320,7 +320,7 @@ def test_a_subject_is_probed_alike_from_arrays_and_from_a_file(feedback, triples
     results = []
     for arrays in (probe_data.FeatureArrays(kinds, 2), probe_data.FeatureArrays.of_file(path)):
         assert (set(arrays.kinds), arrays.layers) == (set(kinds), 2)
-        features = ["latents", "pca"]
+        features = ["latents", "pca", "raw"]
         results.append(
             subject_report.probe_subject(
                 arrays, some, lexicon, "policy", feedback, features, settings, seed=1
@@ -331,9 +331,15 @@ def test_a_subject_is_probed_alike_from_arrays_and_from_a_file(feedback, triples
     pd.testing.assert_frame_equal(ours.nested, theirs.nested)
     assert ours.metrics == theirs.metrics
     np.testing.assert_array_equal(ours.weights["weight"], theirs.weights["weight"])
-    # The latents have every split, the principal components the random and the main one.
-    of_probe = ours.predictions[ours.predictions["probe"] != probes.DIRECT]
-    assert of_probe.groupby("features")["split"].nunique().to_dict() == {"latents": 4, "pca": 2}
+    # The latents have every split, the principal components the random and the main one, and raw
+    # activations of words that of the intensity as well.
+    direct = ours.predictions["probe"] == probes.DIRECT
+    splits = ours.predictions[~direct].groupby("features")["split"].nunique().to_dict()
+    words = feedback == "reward"
+    assert splits == {"latents": 4, "pca": 2, "raw": 2 + words}
+    intensity = ours.predictions[direct & (ours.predictions["features"] == "raw")]
+    assert set(intensity["split"]) == ({"by_both"} if words else set())
+    np.testing.assert_array_equal(intensity["target"], intensity["truth"])
     assert len(ours.metrics["shuffled"]) == 2 * settings.label_shuffles
     assert len(ours.metrics["baseline"]) == settings.xavier_draws
 

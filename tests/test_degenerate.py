@@ -47,6 +47,7 @@ from lfp.tables.probes import (
     sign_accuracy,
 )
 from lfp.tables.rows import TableSettings
+from tests.test_locus import cell_files
 
 SETTINGS = TableSettings(
     resamples=50,
@@ -346,12 +347,16 @@ def ablated(tmp_path, arms):
     artefacts.write_table(folder / "policy.parquet", pd.concat(completions), {})
     artefacts.write_table(folder / "policy.neutral.parquet", pd.concat(neutral), {})
     inputs = [str(folder / "policy.parquet"), str(folder / "policy.neutral.parquet")]
+    inputs += cell_files(folder.parent.parent, {0: 0.1, 1: 0.1}, mlp=0.2)
     return ablation_reward(inputs, SETTINGS).frame()
 
 
 def test_every_arm_is_held_against_the_arms_that_draw(tmp_path, monkeypatch):
     monkeypatch.setitem(ARMS, "any", Arm(matched_random, draws=True))
     frame = ablated(tmp_path, {"none": 0, "explained": 2, "random": 2, "any": 2})
+    # Every row says what share of the effect is within reach, and that it is little.
+    assert frame["reach"].between(0, 1).all() and (frame["reach_all_layers"] < 0.3).all()
+    assert frame["health"].str.startswith("the MLPs carry 0.20 of the effect").all()
     compared = frame.loc[frame["arm"].str.contains(" - "), ["arm", "p_draws"]]
     assert set(compared["arm"]) == {"explained - random", "explained - any"}
     assert compared["p_draws"].notna().all()

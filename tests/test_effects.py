@@ -195,7 +195,7 @@ def test_the_methods_of_a_field_are_those_whose_code_reads_it():
     )
     of_group = attributes(group, "settings") | attributes(script("group"), "settings")
     of_pairs = attributes(given.evaluate_preference, "settings")
-    of_pairs |= attributes(dpo.implicit_margins, "settings")
+    of_pairs |= attributes(dpo.answer_margins, "settings")
     read = {
         ("ppo", PPO): attributes(ppo, "settings") | attributes(script("ppo"), "settings") | scale,
         ("rloo", PPO): of_group | evaluated | scale,

@@ -78,7 +78,7 @@ def test_every_table_and_figure_has_a_caption_and_a_line_in_the_documentation():
 FOLDERS = (
     "settings", "reporting", "files", "running", "services", "statistics", "texts", "models",
     "feedback",
-    "organisms", "finetune",
+    "organisms", "finetune", "locus",
     "sae", "probing", "explaining", "interventions", "tables", "figures", "costs",
 )  # fmt: skip
 #: Modules whose messages and files tell of the workflow around them: how to rebuild, what jobs

@@ -52,6 +52,22 @@ def test_the_names_of_paths_tell_lists_from_single_ones():
     assert parameters["settings"](of()) == '{"a":"tiny","seed":1}'
 
 
+def test_locus_chooses_layers_where_it_is_the_measure_and_never_waits_for_them(tmp_path):
+    ranked = planner(tmp_path, settings={"divergence": {"measure": "locus"}})
+    assert ranked.locus(of()) == ["results/tiny/vader/seed0/locus.parquet"]
+    plain = planner(tmp_path)
+    assert plain.locus(of()) == []
+    settings = json.loads(plain.job("locus")["settings"](of()))
+    assert settings["effect"] == "reward" and settings["locus"]["orders"] == 1
+    assert 'locus=f"{CELL}/locus.parquet"' in (ROOT / "rules" / "divergence.smk").read_text()
+    task = {"method": "given", "corpus": "reviews", "policies": {"tiny": {"path": "tuned"}}}
+    given = planner(tmp_path, tasks__vader=task)
+    assert json.loads(given.job("locus")["settings"](of()))["effect"] == "kl"
+    orders = {"divergence": {"measure": "locus"}, "locus": {"orders": 0}}
+    with pytest.raises(ConfigurationError, match=r"locus\.orders is 0.*set it to 1 or more"):
+        planner(tmp_path, settings=orders)
+
+
 def test_patterns_and_places():
     assert names(["b", "a.c"]) == r"a\.c|b"
     assert names([]) == "(?!)"  # matches nothing

@@ -102,6 +102,14 @@ def test_another_seed_is_trained_beside_and_kept_beside(activations, tmp_path):
     assert not torch.allclose(other.W_dec, trained.autoencoders[0].W_dec, atol=0.1)
 
 
+def test_of_no_activation_nothing_is_trained_and_nothing_is_wrong():
+    trained = train(np.zeros((0, 12), np.float16), [12, 24], SETTINGS, seed=0)
+    assert (trained.curve, trained.flat, trained.steps) == ([], False, 0)
+    assert all(torch.isfinite(p).all() for sae in trained.autoencoders for p in sae.parameters())
+    one = train(np.ones((1, 12), np.float16), [12], SETTINGS, seed=0)
+    assert metrics_of(one.autoencoders[0], np.ones((1, 12), np.float32))["mse"] < 0.1
+
+
 def course(losses, settled=True, tolerance=0.1) -> Schedule:
     """A schedule of 1,000 steps that has looked at `losses` every 50 steps."""
     settings = replace(SETTINGS, patience=3, tolerance=tolerance, warm_up_steps=20, cool_down=0.25)
@@ -227,6 +235,9 @@ def test_a_degenerate_dictionary_is_named_in_every_row_that_depends_on_it(tmp_pa
     rows = pd.DataFrame({"model": "m", "task": "t", "seed": 0, "sae": ["good", "bad", "other"]})
     assert judged(rows, known)[COLUMN].to_list() == [HEALTHY, known["m", "t", 0, "bad"], ""]
     assert COLUMN not in judged(rows.drop(columns="sae"), known)
+    # A reason of the row's own stands in front, and a healthy dictionary does not speak over it.
+    few = judged(rows.assign(**{COLUMN: "few"}), known)[COLUMN].to_list()
+    assert few == ["few", f"few; {known['m', 't', 0, 'bad']}", "few"]
     rendering.write_formats(frame, {"csv": tmp_path / "sae_health.csv"}, "", {})
     said = unestimated.lines([tmp_path / "sae_health.csv"], since=0)
     assert "  sae_health, m/t/0/bad: l0_share 0.559, threshold 0.2 (1 row)" in said

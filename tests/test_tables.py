@@ -463,7 +463,8 @@ def test_tables_over_seeds_read_the_tables_that_exist():
     assert inputs == [
         f"results/tables/{name}.parquet"
         for name in (
-            "fine_tuning", "kendall_tau", "sign_accuracy", "probe_differences", "ablation_reward"
+            "fine_tuning", "locus", "kendall_tau", "sign_accuracy", "probe_differences",
+            "ablation_reward",
         )
     ]  # fmt: skip
 

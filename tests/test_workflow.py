@@ -244,6 +244,8 @@ def test_tables_and_figures_come_in_every_format(run):
     assert figures == {
         "training_curves",
         "layer_divergence",
+        "locus",
+        "sae_training",
         "sae_l1_sweep",
         "error_by_frequency",
         "probe_pca",
@@ -318,6 +320,7 @@ def test_resources_name_every_stage(run):
     stages = {
         "fine-tuning",
         "divergence",
+        "locus",
         "activations",
         "autoencoders",
         "features",

@@ -15,7 +15,7 @@ def main() -> None:
     run = job.start(__doc__)
     device, layer = run.device, run.settings["layer"]
     from lfp.sae import outliers, store
-    from lfp.sae.training.loop import train
+    from lfp.sae.training.loop import COLUMNS, train
 
     settings = Autoencoder.of(run.settings)
     path = Path(run.input.activations) / f"layer{layer}.safetensors"
@@ -28,15 +28,14 @@ def main() -> None:
     origin["left_out_of_training"] = sum(left_out[name] for name in ("outliers", "added", "copies"))
     widths = [size * data.shape[1] for size in settings.sizes]
     state = run.state_path(run.output.layer)
-    trained = train(
-        data, widths, settings, run.seed, device, run.threads, state_path=state, rows=rows
-    )
+    trained = train(data, widths, settings, run.seed, device, run.threads, state, rows)
     origin |= {"flat": trained.flat, "steps": trained.steps}
     for sae in trained.autoencoders:
         sae.layer, sae.largest_norm = layer, math.inf if limit is None else limit
     with writing.directory_aside(run.output.layer, run.stamp) as folder:
         store.save_layer(folder, settings.sizes, trained.autoencoders, trained.l1, origin)
-        artefacts.write_table(folder / store.CURVE, pd.DataFrame(trained.curve), run.stamp)
+        curve = pd.DataFrame(trained.curve, columns=list(COLUMNS))
+        artefacts.write_table(folder / store.CURVE, curve, run.stamp)
     flat = "flat" if trained.flat else "not yet flat"
     run.finish(f"layer {layer}, {trained.steps} steps, held-out loss {flat}")
 

@@ -18,10 +18,14 @@ def main() -> None:
     texts = documents(artefacts.read_table(run.input.corpus))
     texts = taken(texts, settings.texts, "divergence.texts")
     sequences = encode(tokenizer, texts, settings.max_tokens)
+    rows = divergence.layer_divergence(
+        base, policy, sequences, tokenizer.pad_token_id, settings.batch_size
+    )
+    for path in run.input.locus:
+        values = divergence.mlp_values(artefacts.read_table(path), len(rows))
+        rows = [row | {"locus": value} for row, value in zip(rows, values, strict=True)]
     choice = divergence.choose_layers(
-        divergence.layer_divergence(
-            base, policy, sequences, tokenizer.pad_token_id, settings.batch_size
-        ),
+        rows,
         settings,
         pinned=run.settings["layers"],
         lowest=run.settings["lowest"],

@@ -245,6 +245,40 @@ def given_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> C
     )
 
 
+def locus_cost(
+    shape: Shape,
+    settings: Mapping[str, Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    machine: Machine,
+) -> Cost:
+    """The effect of every set of parts that the Shapley values are made of.
+
+    A set is one pass over the completions of all prompts, over both answers of all pairs, or over
+    all texts. There are 2^5 sets of components, and two orders of the parts of all
+    layers for each of ``orders``.
+    """
+    asked, ppo = settings["locus"], settings["ppo"]
+    sets = 2**5 + 2 * asked["orders"] * (2 * shape.n_layers + 1)
+    length = ppo["prompt_tokens"][1] + ppo["new_tokens"][1]
+    at_once = asked["batch_size"]
+    if cell["given"]:
+        length, at_once = settings["divergence"]["max_tokens"], 32
+    elif cell["preference"]:
+        length, at_once = 2 * settings["dpo"]["max_length"], 32
+    writes = not (cell["given"] or cell["preference"])
+    read = sets * asked["prompts" if writes else "pairs"] * length * shape.forward
+    memory = FLOAT * shape.parameters + reading_memory(
+        shape, at_once * length, FLOAT, 0, at_once * (1 if writes else length)
+    )
+    return _cost(
+        "locus",
+        machine,
+        0.0 if writes else read,
+        Memory(memory, passing=2 * FLOAT * shape.parameters),
+        sampling=read if writes else 0.0,
+    )
+
+
 def cell_costs(
     shape: Shape,
     settings: Mapping[str, Mapping[str, Any]],
@@ -280,6 +314,7 @@ def cell_costs(
             ),
         )
     )
+    costs.append(locus_cost(shape, settings, cell, machine))
     costs += _dictionary_costs(shape, settings, cell, machine, weight)
     costs.append(_features_cost(shape, settings["features"], cell, machine, weight))
     if cell["ablation"]:

@@ -27,7 +27,8 @@ def sae_training(inputs: Sequence[str]) -> Figure:
     figure, axes = grid(len(_COURSES) * len(inputs), len(_COURSES), 3.6, 2.4)
     for row, path in enumerate(inputs):
         curve = read_table(path)
-        smallest = curve[curve["autoencoder"] == curve["autoencoder"].iloc[0]]
+        # Of no text, nothing was trained.
+        smallest = curve[curve["autoencoder"].isin(curve["autoencoder"].head(1))]
         for column, (quantity, name) in enumerate(_COURSES.items()):
             axis = axes[row * len(_COURSES) + column]
             for i, (layer, group) in enumerate(smallest.groupby("layer")):

@@ -64,8 +64,18 @@ FIGURES: dict[str, Figure] = {
         section=Section.DIVERGENCE,
         inputs=lambda plan: plan.per_cell("{cell}/divergence.json"),
         caption=(
-            "Divergence of every layer from the base by four measures (paper Figure 7). Rings mark"
+            "Divergence of every layer from the base by every measure (paper Figure 7). Rings mark"
             " the chosen layers on the measure that ranks them."
+        ),
+    ),
+    "locus": Figure(
+        draw="lfp.figures.divergence:locus",
+        section=Section.DIVERGENCE,
+        inputs=lambda plan: plan.per_cell("{cell}/locus.parquet"),
+        caption=(
+            "The place of the lesson in the weights: Shapley values of components, and of the MLP"
+            " and the rest of every layer, for the effect of fine-tuning, with 95 % intervals over"
+            " instances. In each panel the values add up to the gap."
         ),
     ),
     "sae_training": Figure(

@@ -1,4 +1,4 @@
-"""The change of every layer by fine-tuning, by four measures, and the choice of layers.
+"""The change of every layer by fine-tuning, by several measures, and the choice of layers.
 
 The measures are (paper appendix C):
 
@@ -9,10 +9,12 @@ The measures are (paper appendix C):
 ``mlp_relative``         ``mlp_l2`` over the L2 norm of the base's MLP parameters
 ``activation``           mean over tokens of ||difference of the MLP outputs|| over ||MLP output
                          of the base||
+``locus``                Shapley value of the layer's MLP for the effect of fine-tuning
+                         (:mod:`lfp.locus`), where that is the measure that ranks the layers
 =======================  ==================================================================
 
-All are in float32: the authors measured int8 copies, where rounding noise is of the size of the
-change.
+All norms are in float32: the authors measured int8 copies, where rounding noise is of the size of
+the change.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -94,6 +97,16 @@ def activation_divergence(
                 ((y - x).norm(dim=-1) / x.norm(dim=-1).clamp(min=1e-12)).sum().double().cpu()
             )
     return (totals / count).tolist() if count else [None] * len(layers)
+
+
+def mlp_values(locus: pd.DataFrame, n_layers: int) -> list[float | None]:
+    """The mean Shapley value of every layer's MLP, first to last; None without an instance.
+
+    `locus` has the rows of :func:`lfp.locus.effects.shapley_values`.
+    """
+    rows = locus[(locus["game"] == "layers") & (locus["component"] == "mlp")]
+    means = rows.groupby("layer")["value"].mean()
+    return [float(means[layer]) if layer in means else None for layer in range(n_layers)]
 
 
 def ranking(rows: Sequence[Mapping[str, float | None]], measure: str) -> list[int]:

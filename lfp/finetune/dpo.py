@@ -271,19 +271,34 @@ def implicit_margins(
     numpy.ndarray
         Margins [pair] of the first ``evaluation_pairs`` pairs.
     """
+    after, before = (
+        answer_margins(model, tokenizer, held_out, settings) for model in (policy, base)
+    )
+    return after - before
+
+
+def answer_margins(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    held_out: pd.DataFrame,
+    settings: DPO,
+) -> np.ndarray:
+    """beta * [log p(chosen) - log p(rejected)] of held-out pairs under one model [pair].
+
+    Pairs and settings are those of :func:`implicit_margins`.
+    """
     pairs, _ = preference_pairs(held_out)
     pairs = pairs.head(settings.evaluation_pairs)
     rows = encode_pairs(tokenizer, pairs, settings.max_prompt_length)
     prompts = [row["prompt_ids"] for row in rows]
-    margin = np.zeros(len(pairs))
-    for side, sign in (("chosen", 1.0), ("rejected", -1.0)):
-        for model, weight in ((policy, 1.0), (base, -1.0)):
-            answers = [row[f"{side}_ids"] for row in rows]
-            scores = answer_log_probs(
-                model, prompts, answers, tokenizer.pad_token_id, settings.max_length
-            )
-            margin += sign * weight * scores
-    return settings.beta * margin
+    chosen, rejected = (
+        answer_log_probs(
+            model, prompts, [row[f"{side}_ids"] for row in rows], tokenizer.pad_token_id,
+            settings.max_length,
+        )
+        for side in ("chosen", "rejected")
+    )  # fmt: skip
+    return settings.beta * (chosen - rejected)
 
 
 def summary(margins: np.ndarray) -> dict[str, float | None]:

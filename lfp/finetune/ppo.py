@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -533,30 +534,82 @@ def evaluate(
     """
     rng = np.random.default_rng(seed)
     prompts = sample_prompts(tokenizer, texts, n_prompts, settings.prompt_tokens, rng)
-    result: dict[str, list[np.ndarray]] = {"policy": [], "base": [], "kl": []}
-    if not prompts:
-        return {name: np.zeros(0) for name in result}
-    for start in range(0, n_prompts, settings.batch_size):
-        part = prompts[start : start + settings.batch_size]
-        lengths = torch.full((len(part),), settings.new_tokens[1], device=policy.device)
-        for name, model in (("policy", policy), ("base", base)):
-            prompt = pad_batch(part, tokenizer.pad_token_id, policy.device, left=True)
-            eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-            response = generate(model, prompt, settings.new_tokens[1], seed + start, eos, pad)
-            mask = response_mask(response, lengths, eos)
-            rows = masked_rows(response, mask)
-            prefixes, completions = decode_responses(tokenizer, part, rows)
-            result[name].append(reward(prefixes, completions))
-            if name == "policy":
-                batch = {
-                    "input_ids": torch.cat([prompt["input_ids"], response], 1),
-                    "attention_mask": torch.cat([prompt["attention_mask"], mask.long()], 1),
-                }
-                difference = reference_log_probs(policy, batch, response) - reference_log_probs(
-                    base, batch, response
-                )
-                result["kl"].append((difference * mask).sum(1).cpu().numpy())
-    return {name: np.concatenate(parts) for name, parts in result.items()}
+    rewards: dict[str, np.ndarray] = {}
+    kl = [np.zeros(0)]
+    for name, model in (("policy", policy), ("base", base)):
+        samples = list(
+            sampled(model, tokenizer, prompts, settings.new_tokens[1], settings.batch_size, seed)
+        )
+        rewards[name] = sampled_rewards(samples, tokenizer, reward)
+        if name == "policy":
+            for sample in samples:
+                difference = reference_log_probs(policy, sample.batch, sample.response)
+                difference -= reference_log_probs(base, sample.batch, sample.response)
+                kl.append((difference * sample.mask).sum(1).cpu().numpy())
+    return {**rewards, "kl": np.concatenate(kl)}
+
+
+class Samples(NamedTuple):
+    """Completions of a batch of prompts.
+
+    ``prompts`` are token ids [prompt][token], ``batch`` has prompt and completion, padded, and
+    ``response`` and ``mask`` [prompt, token] are the completions and their tokens.
+    """
+
+    prompts: list[list[int]]
+    batch: dict[str, torch.Tensor]
+    response: torch.Tensor
+    mask: torch.Tensor
+
+
+@torch.no_grad()
+def sampled(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    new_tokens: int,
+    batch_size: int,
+    seed: int,
+) -> Iterator[Samples]:
+    """Completions of `prompts`, batch by batch, with the same random numbers for every model.
+
+    Parameters
+    ----------
+    model, tokenizer
+        A causal language model and its tokenizer.
+    prompts
+        Token ids [prompt][token].
+    new_tokens
+        The largest number of tokens of a completion.
+    batch_size
+        Number of prompts in a batch.
+    seed
+        Seed of the samples.
+    """
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    for start in range(0, len(prompts), batch_size):
+        part = list(prompts[start : start + batch_size])
+        prompt = pad_batch(part, pad, model.device, left=True)
+        response = generate(model, prompt, new_tokens, seed + start, eos, pad)
+        lengths = torch.full((len(part),), new_tokens, device=model.device)
+        mask = response_mask(response, lengths, eos)
+        batch = {
+            "input_ids": torch.cat([prompt["input_ids"], response], 1),
+            "attention_mask": torch.cat([prompt["attention_mask"], mask.long()], 1),
+        }
+        yield Samples(part, batch, response, mask)
+
+
+def sampled_rewards(
+    samples: Iterable[Samples], tokenizer: PreTrainedTokenizerBase, reward: Reward
+) -> np.ndarray:
+    """The reward of every completion of `samples` [prompt]."""
+    rewards = [np.zeros(0)]
+    for sample in samples:
+        rows = masked_rows(sample.response, sample.mask)
+        prefixes, completions = decode_responses(tokenizer, sample.prompts, rows)
+        rewards.append(reward(prefixes, completions))
+    return np.concatenate(rewards)
 
 
 def summary(scores: Mapping[str, np.ndarray]) -> dict[str, float | None]:

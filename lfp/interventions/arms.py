@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     import torch
 
     from lfp.interventions.selection import FeatureSet
-    from lfp.models.hooks import Edit
-    from lfp.sae.architectures.base import SparseAutoencoder
+
+#: From the activations of a site to those that replace them.
+Edit = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,13 @@ def best_unrelated_match(candidates: Candidates) -> FeatureSet:
     return top_set(candidates.explanations, candidates.related, rank)
 
 
-def reconstructed(sae: SparseAutoencoder, means: np.ndarray) -> Edit:
-    """Activations are replaced by their reconstruction."""
+def reconstructed(sae: Any, means: np.ndarray) -> Edit:
+    """Activations are replaced by their reconstruction by the autoencoder `sae`."""
     return sae.reconstruct
 
 
-def mean_activation(sae: SparseAutoencoder, means: np.ndarray) -> Edit:
-    """Activations are replaced by one value: the reconstruction of the latents' `means` [latent].
+def mean_activation(sae: Any, means: np.ndarray) -> Edit:
+    """Activations are replaced by one value: what `sae` decodes from the latents' `means` [latent].
 
     That is the mean activation, since the decoder's bias leaves the error a mean of 0.
     """
@@ -96,7 +97,7 @@ class Arm:
     """
 
     select: Callable[[Candidates], FeatureSet] | None = None
-    replace: Callable[[SparseAutoencoder, np.ndarray], Edit] | None = None
+    replace: Callable[[Any, np.ndarray], Edit] | None = None
     draws: bool = False
     all_actions: bool = False
     reads_probe: bool = False

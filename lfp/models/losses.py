@@ -94,17 +94,24 @@ def log_probabilities_and_entropies(
     return likely, entropies
 
 
-def divergences(model: PreTrainedModel, hidden: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def divergences(
+    model: PreTrainedModel,
+    hidden: torch.Tensor,
+    other: torch.Tensor,
+    other_model: PreTrainedModel | None = None,
+) -> torch.Tensor:
     """KL [...] of the next token after `hidden` to that after `other` states, both [..., d_model].
 
-    The values are exact sums over the vocabulary, in nats, without gradients.
+    The `other` states are those of `other_model`, or of `model` itself. The values are exact sums
+    over the vocabulary, in nats, without gradients.
     """
+    other_model = other_model or model
 
     def values(logits: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         ours = torch.log_softmax(logits, -1)
         del logits  # three such tensors are held at once, and no more
         weights = ours.exp()
-        ours -= torch.log_softmax(output_logits(model, states).float(), -1)
+        ours -= torch.log_softmax(output_logits(other_model, states).float(), -1)
         return weights.mul_(ours).sum(-1)
 
     return token_values(model, hidden, other, values)

@@ -20,8 +20,21 @@ BOTH_PARTS = 3
 
 
 def splits_of(kind: str, features: str) -> tuple[str, ...]:
-    """All splits for the latents; the random and the main one for the features beside them."""
-    return tuple(SPLITS) if features == "latents" else null_splits(kind)
+    """All splits for the latents; the random and the main one for the features beside them.
+
+    Raw activations have ``by_both`` as well where words are probed, for the intensity that a model
+    holds (:func:`valence_is_probed`).
+    """
+    if features == "latents":
+        return tuple(SPLITS)
+    both = ("by_both",) if kind == "ridge" and features == "raw" else ()
+    return (*null_splits(kind), *both)
+
+
+def valence_is_probed(kind: str, features: str, split: str) -> bool:
+    """Whether a ridge on the valence itself is fitted beside a probe of words."""
+    latents = features == "latents" and split in null_splits(kind)
+    return kind == "ridge" and (latents or (features, split) == ("raw", "by_both"))
 
 
 def null_splits(kind: str) -> tuple[str, ...]:

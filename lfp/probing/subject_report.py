@@ -26,7 +26,7 @@ from lfp.probing.data import (
 )
 from lfp.probing.fitting import fit_probe, no_predictions, out_of_fold
 from lfp.probing.probes import DIRECT, MAIN_SPLIT, PROBE_OF, TEXT_FEATURES, headline
-from lfp.probing.splits import null_splits, splits_of, why_untrainable
+from lfp.probing.splits import null_splits, splits_of, valence_is_probed, why_untrainable
 from lfp.settings import Probes
 
 
@@ -166,8 +166,9 @@ def probe_split(
 ) -> SplitResults:
     """The probe of `data` on one split.
 
-    With latents, the main and the random split also have a ridge probe of the valence itself
-    (lexicon rewards) and probes of permuted labels.
+    A ridge probe of the valence itself stands beside some
+    (:func:`~lfp.probing.splits.valence_is_probed`), and probes of permuted labels beside those of
+    latents on the main and the random split.
 
     Parameters
     ----------
@@ -193,13 +194,12 @@ def probe_split(
         )
     predictions, strengths = out_of_fold(data, kind, split, settings, seed, features)
     frames, shuffled = [predictions.assign(**label, probe=kind)], []
-    if features == "latents" and split in null_splits(kind):
-        if kind == "ridge":
-            direct = dataclasses.replace(data, target=data.rows["truth"].to_numpy())
-            of_valence, _ = out_of_fold(direct, kind, split, settings, seed)
-            frames.append(of_valence.assign(**label, probe=DIRECT))
-        if settings.label_shuffles:
-            shuffled = comparisons.shuffled_statistics(data, kind, split, strengths, settings, seed)
+    if valence_is_probed(kind, features, split):
+        direct = dataclasses.replace(data, target=data.rows["truth"].to_numpy())
+        of_valence, _ = out_of_fold(direct, kind, split, settings, seed)
+        frames.append(of_valence.assign(**label, probe=DIRECT))
+    if features == "latents" and split in null_splits(kind) and settings.label_shuffles:
+        shuffled = comparisons.shuffled_statistics(data, kind, split, strengths, settings, seed)
     metrics = {**label, "probe": kind, "strengths": strengths}
     return SplitResults(frames, metrics, [{**label, **row} for row in shuffled])
 

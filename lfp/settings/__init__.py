@@ -42,6 +42,7 @@ from lfp.settings.stages import (
     Export,
     Features,
     Group,
+    Locus,
     Lora,
     Probes,
     Rewrites,
@@ -52,7 +53,7 @@ __all__ = [
     "ABSENT", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "REQUIRED", "RUN_STAGES",
     "STAGES", "TASK_STAGES", "TRAINING_STAGES", "Ablation", "Activations", "Autoencoder", "Cell",
     "Classifier", "Clean", "Configuration", "Contrasts", "Corpus", "Divergence", "Explainer",
-    "Explanations", "Export", "Features", "Files", "Group", "Lora", "Machine", "Model", "Organism",
-    "Policy", "Prices", "Probes", "Rewrites", "Service", "Settings", "Shape", "Tables", "Task",
-    "setting",
+    "Explanations", "Export", "Features", "Files", "Group", "Locus", "Lora", "Machine", "Model",
+    "Organism", "Policy", "Prices", "Probes", "Rewrites", "Service", "Settings", "Shape", "Tables",
+    "Task", "setting",
 ]  # fmt: skip

@@ -204,6 +204,33 @@ class Divergence(Settings):
 
 
 @dataclass(frozen=True)
+class Locus(Settings):
+    """Where in the weights a lesson lives (docs/locus.md)."""
+
+    prompts: int = setting(
+        256,
+        "Held-out prefixes on whose completions the reward is measured.",
+        least=6,
+        methods=METHODS[:3],
+    )
+    batch_size: int = setting(
+        256, "Prefixes that are completed at once.", least=1, methods=METHODS[:3]
+    )
+    pairs: int = setting(
+        64,
+        "Held-out pairs on which the margin is measured, or texts on which the KL of a given policy"
+        " is.",
+        least=6,
+        methods=METHODS[3:],
+    )
+    orders: int = setting(
+        1,
+        "Random orders of the parts of layers, each with its reverse; 0 leaves layers out.",
+        least=0,
+    )
+
+
+@dataclass(frozen=True)
 class Activations(Settings):
     """Activations that the autoencoders learn from (docs/autoencoders.md)."""
 
@@ -583,6 +610,24 @@ class Tables(Settings):
         "Least MMCS of a healthy pair of autoencoders, in multiples of that of an untrained pair.",
         above=0,
     )
+    min_reach: float = setting(
+        0.3,
+        "Share of the effect of fine-tuning that the read components must carry (docs/locus.md).",
+        least=0,
+        most=1,
+    )
+    min_zeroing: float = setting(
+        0.05,
+        "Rise of the held-out cross-entropy, nats per token, that zeroing a probed layer must"
+        " cause (docs/locus.md).",
+        least=0,
+    )
+    min_intensity: float = setting(
+        0.3,
+        "tau-b within each sign that a ridge on the valence must reach (docs/locus.md).",
+        least=-1,
+        most=1,
+    )
 
 
 #: Stages whose settings a cell resolves.
@@ -590,6 +635,7 @@ CELL_STAGES: dict[str, type[Settings]] = {
     "ppo": PPO,
     "group": Group,
     "dpo": DPO,
+    "locus": Locus,
     "divergence": Divergence,
     "activations": Activations,
     "autoencoder": Autoencoder,

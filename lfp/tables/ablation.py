@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from lfp.files.artefacts import read_table
 from lfp.interventions.arms import ARMS
 from lfp.statistics.records import Record, mean_record, paired_record, undefined
 from lfp.tables import paper
+from lfp.tables.health.reach import reach_of_cells
 from lfp.tables.rows import TableSettings, Tally
 
 #: Quantities that an arm may change beside the reward, and their columns.
@@ -25,6 +27,8 @@ _EMPTY = undefined(0, "feature", "nothing to ablate: the arm has no feature")
 ArmKey = tuple[str, str, str]
 #: Rows of an arm's ``completions`` and of its ``neutral`` texts.
 Arm = dict[str, pd.DataFrame]
+#: Adds a row to the table (:meth:`lfp.tables.rows.Tally.add`), with what all rows of a cell have.
+Add = Callable[..., None]
 
 
 def ablation_arms(inputs: Sequence[str]) -> dict[tuple, dict[ArmKey, Arm]]:
@@ -60,28 +64,29 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
     untouched model; differences of ``cross_entropy`` on neutral text, of ``distinct_2`` and of
     ``length``. Comparisons: ``explained - random`` and the like by prompt, with ``p_draws``, the
     share of matched random sets that lower the reward as much (it cannot go below 1 over one more
-    than their number); ``policy - base`` is the difference in differences.
+    than their number); ``policy - base`` is the difference in differences. Every row has the
+    ``reach`` of its cell, and as ``health`` the reason that there may be nothing to find.
     """
-    tally = Tally()
-    for address, arms in ablation_arms(inputs).items():
+    tally, reaches = Tally(), reach_of_cells(inputs, settings)
+    for address, arms in ablation_arms([path for path in inputs if "/ablation/" in path]).items():
+        reach = reaches[address[:3]]
+        add = partial(tally.add, **reach.columns(), health=reach.reason(settings.min_reach))
         cell = dict(zip(("model", "task", "seed", "sae"), address, strict=True))
         if not arms:
             nothing = undefined(0, "prompt", "no held-out text to prompt with")
             label = {"subject": "policy", "arm": "none", "action": "zero"}
             sizes = {"draws": 0, "ablated_features": 0.0, "matched_within_decile": float("nan")}
-            tally.add(nothing, {**cell, **label, "quantity": "reward"}, **sizes)
+            add(nothing, {**cell, **label, "quantity": "reward"}, **sizes)
             continue
         for key, arm in arms.items():
-            _add_arm(
-                tally, cell, key, arm, untouched=arms[key[0], "none", "zero"], settings=settings
-            )
+            _add_arm(add, cell, key, arm, untouched=arms[key[0], "none", "zero"], settings=settings)
         for key in arms:
-            _add_comparisons(tally, cell, key, arms, settings)
+            _add_comparisons(add, cell, key, arms, settings)
     return tally
 
 
 def _add_arm(
-    tally: Tally,
+    add_row: Add,
     cell: dict[str, Any],
     key: ArmKey,
     arm: Arm,
@@ -92,8 +97,8 @@ def _add_arm(
 
     Parameters
     ----------
-    tally
-        Table that receives the rows.
+    add_row
+        Adds a row to the table.
     cell
         Labels of the cell.
     key, arm
@@ -109,7 +114,7 @@ def _add_arm(
     def add(
         record: Record, quantity: str, values: pd.DataFrame | None = None, **extras: str
     ) -> None:
-        tally.add(record, {**cell, **label, "quantity": quantity}, values, **sizes, **extras)
+        add_row(record, {**cell, **label, "quantity": quantity}, values, **sizes, **extras)
 
     models = settings.paper_models.get(cell["model"], ()) if cell["task"] == "vader" else ()
     published = key[0] == "policy" and key[2] == "zero"
@@ -131,7 +136,7 @@ def _add_arm(
 
 
 def _add_comparisons(
-    tally: Tally,
+    add_row: Add,
     cell: dict[str, Any],
     key: ArmKey,
     arms: dict[ArmKey, Arm],
@@ -141,8 +146,8 @@ def _add_comparisons(
 
     Parameters
     ----------
-    tally
-        Table that receives the rows.
+    add_row
+        Adds a row to the table.
     cell
         Labels of the cell.
     key
@@ -166,7 +171,7 @@ def _add_comparisons(
         p = float((1 + np.sum(sets <= reward.mean() + 1e-12)) / (len(sets) + 1))
         label = {"subject": subject, "arm": f"{name} - {control[1]}", "action": action}
         extras = {**_sizes(drawn), "p_draws": p if record.n else None}
-        tally.add(record, {**cell, **label, "quantity": "difference"}, **extras)
+        add_row(record, {**cell, **label, "quantity": "difference"}, **extras)
     if subject == "policy" and name != "none" and base:
         effects = {
             who: _by_prompt(arms[who, name, action], "reward")
@@ -177,7 +182,7 @@ def _add_comparisons(
         if _takes_nothing(key, arms[key]) or _takes_nothing(key, base):
             record = _EMPTY
         label = {"subject": "policy - base", "arm": name, "action": action}
-        tally.add(record, {**cell, **label, "quantity": "difference"}, **_sizes(arms[key]))
+        add_row(record, {**cell, **label, "quantity": "difference"}, **_sizes(arms[key]))
 
 
 def _takes_nothing(key: ArmKey, arm: Arm) -> bool:

@@ -133,9 +133,47 @@ TABLES: dict[str, Table] = {
         section=Section.DIVERGENCE,
         inputs=lambda plan: plan.per_cell("{cell}/divergence.json"),
         caption=(
-            "Divergence of every layer from the base by four measures, in float32. The chosen"
+            "Divergence of every layer from the base by every measure, in float32. The chosen"
             " layers are the most changed ones by the measure that ranks_layers marks (paper"
             " appendix C, Figure 7)."
+        ),
+    ),
+    "locus": Table(
+        rows="lfp.tables.health.shares:locus",
+        section=Section.DIVERGENCE,
+        inputs=lambda plan: plan.per_cell("{cell}/locus.parquet"),
+        caption=(
+            "The place of the lesson in the weights: the effect of fine-tuning (gap) is shared"
+            " among the parts of the weights by Shapley values. The effect is the reward of"
+            " completions of held-out prefixes, the implicit margin of held-out pairs after DPO,"
+            " and the KL to the base for policies that are given. In the game components every set"
+            " of parts of the policy is put into the base; tied embeddings are one part. In the"
+            " game layers random orders of the blocks' mlp and of their rest are. layer is -1 for"
+            " parts of no single layer. share is value over gap, resampled together over instances,"
+            " and the shares of a game add up to 1. It is not estimated where the interval of the"
+            " gap holds 0."
+        ),
+        over_seeds=True,
+    ),
+    "organism_health": Table(
+        rows="lfp.tables.health.organism:organism_health",
+        section=Section.DIVERGENCE,
+        inputs=lambda plan: [
+            *plan.per_cell("{cell}/locus.parquet"),
+            *plan.per_cell("{cell}/divergence.json"),
+            *plan.per_cell("{cell}/sae/{sae}/metrics.json"),
+            *plan.per_cell("{cell}/probes/{sae}/base/predictions.parquet", plan.reading_base),
+            *plan.grown("results/models/{name}"),
+        ],
+        caption=(
+            "Whether a model is a fair subject, by quantities with a threshold each. zeroing is the"
+            " rise of the held-out cross-entropy, in nats per token, where the read activations of"
+            " a probed layer are set to 0. reach is the share of the effect of fine-tuning that the"
+            " read components of all layers carry (the table locus). verbatim is the share of"
+            " held-out texts that stand in the text that the model was grown on, and must be 0."
+            " intensity is tau-b within each sign of a ridge on the valence, of the base's raw"
+            " activations, with words and contexts held out. passes is empty where the quantity was"
+            " not estimated."
         ),
     ),
     "autoencoders": Table(
@@ -344,7 +382,12 @@ TABLES: dict[str, Table] = {
     "ablation_reward": Table(
         rows="lfp.tables.ablation:ablation_reward",
         section=Section.ABLATION,
-        inputs=lambda plan: plan.ablation_files(plan.ablated),
+        inputs=lambda plan: [
+            *plan.ablation_files(plan.ablated),
+            *plan.per_cell("{cell}/locus.parquet", plan.ablated),
+            *plan.per_cell("{cell}/divergence.json", plan.ablated),
+            *plan.per_cell("{cell}/sae/{sae}/metrics.json", plan.ablated),
+        ],
         caption=(
             "The reward without some features (paper Table 6): the table has the mean reward of"
             " sampled completions of held-out prefixes under every arm, and paired differences on"
@@ -359,9 +402,12 @@ TABLES: dict[str, Table] = {
             " an arm is in kl (nats per completion), cross_entropy (nats per token of neutral"
             " text), distinct_2 and length. p is a sign-flip permutation test over prompts; p_draws"
             " is the share of random sets that lower the reward as much. policy - base is the"
-            " difference in differences. The reward is in units of the lexicon for rewards of"
-            " words, and in Bradley-Terry log-odds of a bag of words fitted on the training pairs"
-            " for preference tasks."
+            " difference in differences. reach is the share of the effect of fine-tuning that the"
+            " components which the autoencoders read carry in the chosen layers (the table locus),"
+            " with its interval, and reach_all_layers that in all layers; health has the reason"
+            " that an ablation there may find nothing. The reward is in units of the lexicon for"
+            " rewards of words, and in Bradley-Terry log-odds of a bag of words fitted on the"
+            " training pairs for preference tasks."
         ),
         over_seeds=True,
         judged=True,

@@ -89,6 +89,11 @@ class Plan:
         return self.having(feedback="reward")
 
     @property
+    def reading_base(self) -> list[Cell]:
+        """The cells that learn from a reward of text and probe their base."""
+        return [cell for cell in self.rewarded if self._reads(cell, "base")]
+
+    @property
     def preferring(self) -> list[Cell]:
         """The cells that learn from pairs of answers."""
         return self.having(feedback="preference")

@@ -39,9 +39,13 @@ class TableSettings(Tables):
         Seed of resampling.
     paper_models
         The paper's models that each model is held beside.
+    min_reach, min_zeroing, min_intensity
+        Thresholds of the table ``organism_health``.
     main
         The autoencoder variant of each cell, by the cell's address, that stands for the others in
         rows that no autoencoder takes part in.
+    corpora
+        The corpus of each cell's task, by the cell's address.
     families
         The family of each probed variant, by the cell's address and the variant: the name of the
         first variant that differs from it in nothing but its seed.
@@ -50,6 +54,7 @@ class TableSettings(Tables):
     paper_models: Mapping[str, Sequence[str]] = field(default_factory=dict)
     main: Mapping[str, str] = field(default_factory=dict)
     families: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    corpora: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def resampling(self) -> dict[str, Any]:

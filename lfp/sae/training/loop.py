@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: One token of so many is held out of training, up to the number below.
 HELD_OUT_SHARE, HELD_OUT_MOST = 16, 8192
+#: Columns of a curve; an architecture without a penalty has no ``l1``.
+COLUMNS = ("step", "autoencoder", "loss", "fvu", "l0", "dead", "l1")
 #: Looks at the held-out activations between two searches for dead latents.
 RESAMPLE_EVERY = 2
 
@@ -36,8 +38,8 @@ class Trained:
     ``autoencoders`` are in the order of the sizes; behind them is one of the first size from
     another seed, where the settings ask for it. ``l1`` has the penalty of each at the end, on
     scaled activations. Rows of the ``curve`` have losses and sparsity on held-out activations at
-    every look. ``flat`` says whether the held-out loss had become flat, and ``steps`` how many
-    steps were taken.
+    every look (:data:`COLUMNS`). ``flat`` says whether the held-out loss had become flat, and
+    ``steps`` how many steps were taken.
     """
 
     autoencoders: list[SparseAutoencoder]

@@ -40,9 +40,11 @@ class Scale:
     ) -> Self:
         """The scale of `activations` [token, d_in], or of the `rows` among them.
 
-        The size is 1 where all activations are equal.
+        The size is 1 where all activations are equal. Without activations nothing is scaled.
         """
         total = len(activations) if rows is None else len(rows)
+        if not total:
+            return cls.none(activations.shape[1], device)
         parts = [
             slice(start, min(start + _ROWS, total, SAMPLE))
             for start in range(0, min(total, SAMPLE), _ROWS)

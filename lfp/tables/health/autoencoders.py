@@ -99,9 +99,17 @@ def reasons(inputs: Sequence[str], settings: TableSettings) -> dict[tuple, str]:
 def judged(frame: pd.DataFrame, known: Mapping[tuple, str]) -> pd.DataFrame:
     """A table with the column `health`: the reasons of the row's autoencoders, or none.
 
-    Rows that no autoencoder takes part in have an empty one.
+    Rows that no autoencoder takes part in have an empty one. A reason that a row has already, such
+    as that of its reach, stands in front.
     """
     if not known or not set(CELL) <= set(frame.columns):
         return frame
     cells = frame[list(CELL)].itertuples(index=False, name=None)
-    return frame.assign(**{COLUMN: [known.get(cell, "") for cell in cells]})
+    before = frame[COLUMN] if COLUMN in frame else [""] * len(frame)
+    texts = [_joined(first, known.get(cell, "")) for first, cell in zip(before, cells, strict=True)]
+    return frame.assign(**{COLUMN: texts})
+
+
+def _joined(first: str, second: str) -> str:
+    """Two reasons as one; the second may be that all is well."""
+    return "; ".join(text for text in (first, second) if text and text != HEALTHY) or second
