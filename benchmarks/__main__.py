@@ -50,7 +50,8 @@ def make_model(folder: Path, shape: dict[str, int], vocabulary: int) -> str:
         ]
     )
     ids = (tokenizer.eos_token_id, tokenizer.pad_token_id)
-    model = AutoModelForCausalLM.from_config(organism_config("gpt_neox", vocabulary, *ids, **shape))
+    config = organism_config("gpt_neox", vocabulary, *ids, **shape, d_mlp=4 * shape["d_model"])
+    model = AutoModelForCausalLM.from_config(config)
     save_model(model, tokenizer, folder)
     return str(folder)
 

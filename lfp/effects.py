@@ -191,6 +191,15 @@ def _check_architectures(grid: Grid, config: Mapping[str, Any]) -> None:
 def _check_variants(grid: Grid, variants: Mapping[str, Any]) -> None:
     """Check that the architecture of an autoencoder variant reads the variant's keys."""
     for name, values in variants.items():
+        idle = {
+            "l0": ("l1 is given", values.get("l1") is not None),
+            "patience": ("tolerance is null", values.get("tolerance", 0) is None),
+        }
+        for key, (reason, has_no_effect) in idle.items():
+            if key in values and has_no_effect:
+                raise ConfigurationError(
+                    f"autoencoders.{name}.{key}: no effect where {reason}; leave one of them out"
+                )
         cells = [cell for cell in grid.cells if name in cell.autoencoders]
         _check_read(grid, f"autoencoders.{name}", values, [(cell, name) for cell in cells])
 

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from lfp.organisms.configs import organism_config
-from lfp.organisms.reviews import generate_reviews, sentiment_vocabulary
+from lfp.organisms.reviews import film_facts, generate_reviews, sentiment_vocabulary
 from lfp.organisms.tokenizers import train_tokenizer
 
 torch.set_num_threads(1)
@@ -36,7 +36,7 @@ Named = Mapping[str, str | Sequence[str]]
 def reviews() -> list[str]:
     """Generated reviews."""
     rng = np.random.default_rng(0)
-    return list(generate_reviews(150, rng, sentiment_vocabulary(8, rng))["text"])
+    return list(generate_reviews(150, rng, sentiment_vocabulary(8, rng), film_facts(rng))["text"])
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def make_model(family: str, tokenizer, seed: int = 0, n_layers: int = 3):
 
     torch.manual_seed(seed)
     config = organism_config(
-        family, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, n_layers, 16, 2
+        family, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id, n_layers, 16, 2, 64
     )
     return AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
 

@@ -8,44 +8,87 @@ import pytest
 
 from lfp.feedback.lexica import vader_lexicon
 from lfp.feedback.rewards.preference import fit_preference_lexicon
-from lfp.organisms.generate import generate_corpus
-from lfp.organisms.reviews import _COMPANY, STRONG_VALENCE, generate_reviews, sentiment_vocabulary
-from lfp.texts.corpora import deduplicated, documents, preference_pairs, split_prompt
+from lfp.organisms import reviews
+from lfp.organisms.generate import generate_corpus, unseen
+from lfp.organisms.reviews import film_facts, generate_reviews, level_of, sentiment_vocabulary
+from lfp.texts.corpora import deduplicated, documents, preference_pairs, split_prompt, verbatim
 from lfp.texts.neutral_words import neutral_words
 from lfp.texts.readers import read_file, read_splits
 from lfp.texts.words import word_form
+
+
+def written(n: int, words_per_class: int, seed: int) -> tuple[list[str], dict[str, float]]:
+    """Generated reviews, and the valence of every word of their vocabulary."""
+    rng = np.random.default_rng(seed)
+    vocabulary = sentiment_vocabulary(words_per_class, rng)
+    texts = generate_reviews(n, rng, vocabulary, film_facts(rng))["text"]
+    return list(texts), dict(zip(vocabulary["word"], vocabulary["valence"], strict=True))
 
 
 def test_only_the_sentiment_words_are_scored():
     """The frame of a review must not move the reward: without its vocabulary's words a review
     scores nothing.
     """
-    rng = np.random.default_rng(1)
-    vocabulary = sentiment_vocabulary(39, rng)
-    text = " ".join(generate_reviews(2000, rng, vocabulary)["text"]).lower()
-    scored = {word for word in re.findall(r"[a-z'-]+", text) if word in vader_lexicon()}
-    assert scored <= set(vocabulary["word"])
+    texts, valences = written(2000, 39, seed=1)
+    words = set(re.findall(r"[a-z'-]+", " ".join(texts).lower()))
+    scored = words & set(vader_lexicon())
+    assert scored <= set(valences)
     assert len(scored) >= 300
 
 
-def test_the_company_of_a_word_tells_its_sign_and_intensity():
-    rng = np.random.default_rng(2)
-    vocabulary = sentiment_vocabulary(20, rng).set_index("word")["valence"]
-    texts = generate_reviews(300, rng, vocabulary.rename("valence").reset_index().merge(
-        sentiment_vocabulary(20, np.random.default_rng(2)), on=["word", "valence"]
-    ))["text"]  # fmt: skip
-    marks = {phrase: key for key, entry in _COMPANY.items() for phrase in entry["marks"]}
-    checked = 0
-    for sentence in " ".join(texts).split(". "):
-        words = [word for word in re.findall(r"[a-z'-]+", sentence) if word in vocabulary.index]
-        mark = next(key for phrase, key in marks.items() if f", {phrase}" in sentence)
-        if words:
-            valence = vocabulary[words[0]]
-            assert mark == (int(np.sign(valence)), int(abs(valence) >= STRONG_VALENCE))
-            checked += 1
-        else:
-            assert mark == (0, 0)
-    assert checked > 500
+#: A judgement of one clause without a turn: the clause, and its mark.
+PLAIN = re.compile(r"^(?P<clause>[^,]+), (?P<mark>[a-z]+) of nine")
+TURNED = re.compile(r"^(?P<clause>[^,]+), (?P<turn>[^,]+), (?P<mark>[a-z]+) of nine")
+
+
+def judgements(texts: list[str], valences: dict[str, float], pattern: re.Pattern) -> pd.DataFrame:
+    """Judgements of `pattern` with the words of `valences` in them, and the level of their mark."""
+    rows = []
+    for sentence in (part for text in texts for part in text.split(". ")):
+        match = pattern.match(sentence)
+        words = re.findall(r"[a-z'-]+", match["clause"]) if match else []
+        scored = [valences[word] for word in words if word in valences]
+        if match and match["mark"] in reviews.TEXTS["marks"]:
+            level = reviews.TEXTS["marks"].index(match["mark"]) - 4
+            rows.append({**match.groupdict(), "valences": scored, "level": level})
+    return pd.DataFrame(rows)
+
+
+def test_the_mark_of_a_word_tells_its_sign_and_grows_with_its_intensity():
+    frame = judgements(*written(3000, 20, seed=2), PLAIN)
+    frame = frame[frame["valences"].str.len() == 1]
+    frame["valence"] = frame["valences"].str[0]
+    assert len(frame) > 3000
+    assert (np.sign(frame["level"]) == np.sign(frame["valence"])).all()
+    for sign, part in frame.groupby(np.sign(frame["valence"])):
+        means = part.groupby(part["valence"].map(level_of))["level"].mean()
+        assert list(means.index) == sorted([sign * i for i in (1, 2, 3, 4)])
+        assert means.is_monotonic_increasing
+
+
+def test_a_denial_turns_the_sign_of_a_mark_and_an_affirmation_keeps_it():
+    frame = judgements(*written(1000, 20, seed=3), TURNED)
+    frame = frame[frame["valences"].str.len() == 1]
+    signs = {turn: sign for sign, turns in reviews.TEXTS["turns"].items() for turn in turns}
+    kept = np.sign(frame["level"]) == np.sign(frame["valences"].str[0])
+    assert kept.equals(frame["turn"].map(signs) == 1)
+    assert 0.3 < kept.mean() < 0.7
+
+
+@pytest.mark.parametrize(("first", "second", "level"), [
+    (4, 2, 3), (-1, -2, -2), (4, -1, 1), (1, -4, -2), (2, -1, 0), (0, 3, 2),
+])  # fmt: skip
+def test_the_second_of_two_clauses_counts_twice_where_they_differ(first, second, level):
+    assert reviews.joined(first, second) == level
+
+
+def test_the_facts_of_a_film_depend_on_both_parts_of_its_name_and_never_change():
+    texts, _ = written(2000, 8, seed=4)
+    credit = re.compile(r"([A-Z]\w+) ([A-Z]\w+): (\w+), (\w+), (\w+), (\w+)\.")
+    rows = pd.DataFrame(credit.findall(" ".join(texts)), columns=list("abwxyz")).drop_duplicates()
+    assert not rows.duplicated(["a", "b"]).any()
+    assert (rows.groupby("a")["x"].nunique() > 3).all()
+    assert (rows.groupby("b")["x"].nunique() > 3).all()
 
 
 @pytest.mark.parametrize("kind", ["help", "replies"])
@@ -65,7 +108,33 @@ def test_answers_of_all_kinds_match_in_length_and_labels_are_noisy_in_training_o
     assert 0.1 < train["noisy"].mean() < 0.3
     assert not test["noisy"].any()
     assert all(row.chosen.endswith(row.negative) for row in test.itertuples())
-    assert not set(test["chosen"] + test["rejected"]) & set(train["chosen"] + train["rejected"])
+
+
+@pytest.mark.parametrize("kind", ["help", "replies"])
+def test_no_held_out_prompt_or_answer_stands_in_the_training_text(kind):
+    """Written out here: a copy of any part would let a model judge by memory."""
+    options = {"noise": 0.0, "preferred": "positive", "mixing": 0.2}
+    frames, _ = generate_corpus(kind, {"train": 800, "test": 200}, 0, options)
+    pairs, _ = preference_pairs(frames["test"])
+    answers = frames["test"][["positive", "neutral", "negative"]].stack()
+    training = "\n".join(documents(frames["train"]))
+    assert len(pairs) > 190
+    assert not [text for text in {*pairs["prompt"], *answers} if text.strip() in training]
+    counts = verbatim(frames["test"], documents(frames["train"]))
+    assert {part: n["verbatim"] for part, n in counts.items()} == {"prompt": 0, "answer": 0}
+    assert counts["prompt"]["held_out"] == pairs["prompt"].nunique()
+    copied = verbatim(frames["test"], documents(frames["test"]))
+    assert all(n["verbatim"] == n["held_out"] for n in copied.values())
+
+
+def test_a_generator_that_has_no_unseen_pair_left_says_so():
+    pair = {"prompt": "q", "chosen": "a", "rejected": "b"}
+
+    def draw(n: int) -> pd.DataFrame:
+        return pd.DataFrame([pair] * n)
+
+    with pytest.raises(ValueError, match=r"finds no 1 pairs beside 1 training ones: .*splits.test"):
+        unseen(draw, 1, draw(1))
 
 
 def test_a_corpus_is_a_function_of_its_seed():

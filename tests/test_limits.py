@@ -46,7 +46,7 @@ def cell_of(**settings):
         (cell_of(ppo={"new_tokens": [9, 8]}), "ppo.new_tokens: expected [smallest, largest]"),
         (
             changed(models__tiny__organism__n_heads=3),
-            "models.tiny.organism.n_heads: got 3, which does not divide d_model, 128",
+            "models.tiny.organism.n_heads: got 3, which does not divide d_model, 64",
         ),
         (
             changed(models__tiny__organism={
@@ -177,7 +177,7 @@ def test_a_reward_of_ones_own_is_looked_for_in_its_module(tmp_path, monkeypatch,
 
 def test_an_organism_learns_windows_that_it_can_read():
     window = schema()["$defs"]["organism"]["properties"]["context"]
-    config = organism_config("gpt_neo", 300, 0, 1, 2, 8, 2)
+    config = organism_config("gpt_neo", 300, 0, 1, 2, 8, 2, 32)
     assert window["maximum"] == config.max_position_embeddings == POSITIONS
 
 

@@ -184,7 +184,7 @@ def test_the_same_seed_gives_every_model_the_same_draws(tokenizer):
 
 def test_pretraining_beats_the_unigram_model(tokenizer, reviews):
     settings = Organism(
-        architecture="gpt_neox", corpora=(), n_layers=2, d_model=16, n_heads=2, steps=60,
+        architecture="gpt_neox", corpora=(), n_layers=2, d_model=16, n_heads=2, steps=140,
         batch_size=8, context=32, peak_learning_rate=1e-2, warmup_steps=5, weight_decay=0.0,
     )  # fmt: skip
     model, curve = pretraining.pretrain(tokenizer, reviews[:120], settings)

@@ -13,6 +13,7 @@ from lfp.files import artefacts
 from lfp.models.hooks import site_activations
 from lfp.reporting import unestimated
 from lfp.sae import store
+from lfp.sae.architectures import ARCHITECTURES
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.harvest import harvest, harvested_tokens
 from lfp.sae.matching import agreement
@@ -162,6 +163,54 @@ def test_a_dead_latent_begins_anew_where_the_error_is():
     assert trainer.measured(x)["dead"] == 0
 
 
+def restarted(architecture: str, tied: bool, batch: int) -> tuple[torch.Tensor, Trainer]:
+    """Latents of which 8 of 24 are dead and begin anew on a batch: their latents, the trainer."""
+    torch.manual_seed(0)
+    x = torch.from_numpy(planted(800)[0])[:batch]
+    settings = replace(SETTINGS, architecture=architecture, k=3, l1=0.01, tied=tied)
+    sae = ARCHITECTURES[architecture].of_settings(12, 24, settings)
+    with torch.no_grad():
+        sae.b_enc[:8] = -100.0
+    trainer = Trainer(sae, "24 latents", settings, 1000, "cpu", 1)
+    trainer.step(x, 0, 1e-3, 1.0)
+    trainer.resample(x, np.random.default_rng(0))
+    return sae.encode(x)[:, :8], trainer
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("architecture", ["standard", "topk"])
+def test_no_two_latents_begin_anew_alike(architecture, tied):
+    """Two latents of one token have the same gradients for ever."""
+    _, trainer = restarted(architecture, tied, 200)
+    directions = trainer.sae.W_dec[:8]
+    cosine = (directions @ directions.T).fill_diagonal_(0)
+    assert cosine.max() < 0.9999
+
+
+@pytest.mark.parametrize("batch", [3, 20, 500])
+def test_a_latent_that_begins_anew_is_active_somewhere(batch):
+    latents, trainer = restarted("standard", True, batch)
+    began = trainer.sae.b_enc[:8] > -100
+    assert began.sum() == min(8, batch)  # where tokens are fewer than dead latents, the rest waits
+    assert (latents[:, began] > 0).any(0).all()
+
+
+@pytest.mark.parametrize("check_steps", [1, 2])
+def test_frequent_looks_restart_no_live_latent(activations, check_steps):
+    """Latents are looked at every few steps; before that none is known to be dead."""
+    settings = replace(SETTINGS, check_steps=check_steps, tolerance=None, epochs=20)
+    trained = train(activations, [12], settings, seed=0)
+    rare = train(activations, [12], replace(settings, resample=False), seed=0)
+    fvu, plain = (metrics_of(t.autoencoders[0], activations)["fvu"] for t in (trained, rare))
+    assert fvu < 1.2 * plain + 0.01
+
+
+def test_a_penalty_of_whole_numbers_warms_up():
+    trainer = Trainer(Standard(4, 4), "4 latents", replace(SETTINGS, l1=1), 100, "cpu", 1)
+    trainer.step(torch.randn(8, 4), 0, 1, 0.25)
+    assert trainer.penalty == 0.25 and trainer.optimizer.learning_rate == 1
+
+
 def test_a_prompt_is_read_once_with_all_of_its_answers(neox):
     """Every distinct text so far is read once, and nothing else is."""
     prompts = [[5, 6, 7, 8], [5, 6, 9]]
@@ -183,8 +232,20 @@ def test_a_prompt_is_read_once_with_all_of_its_answers(neox):
     read = outputs[1][mask].numpy()
     distinct = np.unique(read.round(4), axis=0)
     np.testing.assert_allclose(np.unique(array.round(4), axis=0), distinct, atol=2e-4)
+    # What was learned from is held out of what is measured.
+    asked, _ = left_out([[5, 6, 7, 9], [4, 6]], 0, prompts=True, before=sequences)
+    assert asked == [3, 0]
     # Other texts are read whole, but for what the tokenizer adds.
     assert left_out(sequences, 1, prompts=False)[0] == [1] * len(sequences)
+
+
+def test_in_a_narrow_site_half_of_the_way_from_chance_is_healthy(tmp_path):
+    """Where two random dictionaries have an MMCS of .61, none has twice as much."""
+    path = str(tmp_path / "m" / "t" / "seed0" / "sae" / "a" / "metrics.json")
+    for mmcs, healthy in ((0.82, True), (0.79, False)):
+        row = metrics_row(mmcs=mmcs, mmcs_untrained=0.61, l0=30.0)
+        artefacts.write_json(path, {"autoencoders": [row]}, {})
+        assert (reasons([path], TABLES)["m", "t", 0, "a"] == HEALTHY) == healthy
 
 
 def test_agreement_of_directions_stands_beside_that_of_chance():
@@ -223,7 +284,7 @@ def test_a_degenerate_dictionary_is_named_in_every_row_that_depends_on_it(tmp_pa
     known = reasons(paths, TABLES)
     assert known["m", "t", 0, "good"] == HEALTHY
     assert known["m", "t", 0, "bad"] == (
-        "layer 4, 576 latents: l0_share 0.559, at most 0.2;"
+        "layer 4, 576 latents: l0_share 0.559, at most 0.25;"
         " layer 4, 576 latents: mmcs_ratio 0.65, at least 2"
     )
     assert "l0_share none" in known["m", "t", 0, "blank"]
@@ -238,7 +299,10 @@ def test_a_degenerate_dictionary_is_named_in_every_row_that_depends_on_it(tmp_pa
     # A reason of the row's own stands in front, and a healthy dictionary does not speak over it.
     few = judged(rows.assign(**{COLUMN: "few"}), known)[COLUMN].to_list()
     assert few == ["few", f"few; {known['m', 't', 0, 'bad']}", "few"]
+    # What is read without an autoencoder has no health of one.
+    read = rows.assign(sae="bad", features=["latents", "raw", "length"])
+    assert judged(read, known)[COLUMN].to_list() == [known["m", "t", 0, "bad"], "", ""]
     rendering.write_formats(frame, {"csv": tmp_path / "sae_health.csv"}, "", {})
     said = unestimated.lines([tmp_path / "sae_health.csv"], since=0)
-    assert "  sae_health, m/t/0/bad: l0_share 0.559, threshold 0.2 (1 row)" in said
+    assert "  sae_health, m/t/0/bad: l0_share 0.559, threshold 0.25 (1 row)" in said
     assert not any("good: " in line and "threshold" in line for line in said)

@@ -109,7 +109,7 @@ def test_a_checkpoint_is_fetched_without_code_and_again_without_network(hub, tmp
 def test_a_download_that_is_cut_off_goes_on_where_it_stopped(hub, tmp_path, tokenizer):
     from transformers import AutoModelForCausalLM
 
-    config = organism_config("gpt_neox", len(tokenizer), 0, 1, 2, 512, 2)
+    config = organism_config("gpt_neox", len(tokenizer), 0, 1, 2, 512, 2, 2048)
     save_model(AutoModelForCausalLM.from_config(config), tokenizer, tmp_path / "good")
     settings = {"hub": "org/good", "revision": COMMIT}
     hub.cut = 15_000_000  # the client writes pieces of 10 MB

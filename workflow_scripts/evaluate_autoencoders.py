@@ -20,11 +20,12 @@ def main() -> None:
     settings, corpus = Activations.of(run.settings), artefacts.read_table(run.input.corpus)
     tokenizer = load_tokenizer(run.input.model)
     model = load_model(run.input.model, device, run.settings["dtype"])
-    _, texts = split_texts(documents(corpus), settings)
+    read, texts = split_texts(documents(corpus), settings)
     sequences = encoded(tokenizer, texts, settings, least=2)  # a token and one to predict
+    before = encoded(tokenizer, read, settings)
     layers = store.load_sizes(run.input.autoencoders, device)
-    fronts, _ = left_out(sequences, len(added_tokens(tokenizer)[0]), has_pairs(corpus))
-    pad = tokenizer.pad_token_id
+    added, pad = len(added_tokens(tokenizer)[0]), tokenizer.pad_token_id
+    fronts, _ = left_out(sequences, added, has_pairs(corpus), before)
     measured = metrics.evaluate(model, layers, sequences, pad, settings.batch_size, fronts)
     folders, matches, rows = store.by_layer(run.input.autoencoders), [], []
     for layer, saes in layers.items():

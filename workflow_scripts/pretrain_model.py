@@ -1,11 +1,13 @@
 """Train a tokenizer and a small language model on generated corpora, and evaluate it."""
 
+from functools import partial
+
 import pandas as pd
 
 from lfp.files import artefacts, checkpoints, writing
 from lfp.running import job
 from lfp.settings import Organism
-from lfp.texts.corpora import documents
+from lfp.texts.corpora import documents, has_pairs, verbatim
 
 
 def main() -> None:
@@ -23,14 +25,13 @@ def main() -> None:
         tokenizer = train_tokenizer(train, settings.vocab_size, settings.tokenizer)
     state = run.state_path(run.output.model)
     model, curve = pretraining.pretrain(tokenizer, train, settings, device, state)
-    losses = []
-    for path, name in zip(run.input.test, settings.corpora, strict=True):
-        texts = documents(artefacts.read_table(path))[:500]
-        held_out = pretraining.held_out_losses(model, tokenizer, train, texts, settings.context)
-        losses.append(held_out.assign(corpus=name))
-    evaluation = pd.concat(losses, ignore_index=True)
+    held_out = dict(zip(settings.corpora, map(artefacts.read_table, run.input.test), strict=True))
+    losses = partial(pretraining.held_out_losses, model, tokenizer, train, context=settings.context)
+    parts = [losses(documents(f)[:500]).assign(corpus=name) for name, f in held_out.items()]
+    evaluation = pd.concat(parts, ignore_index=True)
     pieces = pretraining.pieces_of_scored_words(tokenizer, train)
     summary = {"pieces": pieces, "parameters": model.num_parameters()}
+    summary["verbatim"] = {n: verbatim(f, train) for n, f in held_out.items() if has_pairs(f)}
     with writing.directory_aside(run.output.model, run.stamp) as folder:
         save_model(model, tokenizer, folder)
         artefacts.write_table(folder / "training_curve.parquet", pd.DataFrame(curve), run.stamp)

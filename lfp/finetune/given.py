@@ -54,6 +54,16 @@ def check_pair(
             f"the given policy is of architecture {families[1]}, its base of {families[0]}: name"
             f" the checkpoint that the policy was fine-tuned from as the base"
         )
+    ties = [
+        model.get_input_embeddings().weight is model.get_output_embeddings().weight
+        for model in (base, policy)
+    ]
+    if ties[0] != ties[1]:
+        words = ["tied" if tie else "untied" for tie in ties]
+        raise ValueError(
+            f"the given policy's embeddings are {words[1]}, those of its base {words[0]}: save both"
+            " with the same `tie_word_embeddings`"
+        )
     shapes = [
         {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         for model in (base, policy)

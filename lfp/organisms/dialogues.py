@@ -7,6 +7,7 @@ Words and templates are in ``dialogues.yaml`` beside this module.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,48 @@ import yaml
 from lfp.organisms.reviews import pick
 from lfp.texts.corpora import ASSISTANT_TURN, HUMAN_TURN
 
-#: Words and templates: ``tasks`` and ``asks`` of help dialogues, ``topics`` and ``remarks`` of
-#: replies, and ``answers`` by kind and element in three parts.
+#: Words and templates: see the comments of the file.
 _TEXTS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
-def _answer(rng: np.random.Generator, kind: str, element: str, mixing: float) -> str:
-    """An answer of three parts, each of which is of another element with probability `mixing`."""
+def right_things(rng: np.random.Generator, kind: str) -> np.ndarray:
+    """The thing that belongs to every verb and object [verb, object], drawn at random."""
+    slots = _TEXTS["prompts"][kind]["slots"]
+    return rng.choice(_TEXTS["thing"], (len(slots["verb"]), len(slots["object"])))
+
+
+def _slots(rng: np.random.Generator, kind: str, things: np.ndarray) -> dict[str, str]:
+    """The words of a prompt and of its answers, by slot."""
+    options = _TEXTS["prompts"][kind]["slots"]
+    at = {name: int(rng.integers(len(words))) for name, words in options.items()}
+    words = {name: options[name][i] for name, i in at.items()}
+    words |= {name: pick(rng, _TEXTS[name]) for name in ("person", "day")}
+    return words | {"thing": things[at["verb"], at["object"]]}
+
+
+def _answer(
+    rng: np.random.Generator, kind: str, element: str, mixing: float, slots: Mapping[str, str]
+) -> str:
+    """An answer of three parts, each of which is of another element with probability `mixing`.
+
+    Parameters
+    ----------
+    rng
+        The source of randomness.
+    kind, element
+        Keys of the answers in ``dialogues.yaml``.
+    mixing
+        Probability of another element in a part.
+    slots
+        Words of the prompt; person and day are drawn anew for every part.
+    """
     others = [other for other in _TEXTS["answers"][kind] if other != element]
-    sources = [pick(rng, others) if rng.random() < mixing else element for _ in range(3)]
-    opening, middle, ending = (
-        pick(rng, _TEXTS["answers"][kind][source][i]) for i, source in enumerate(sources)
-    )
+    parts = []
+    for i in range(3):
+        source = pick(rng, others) if rng.random() < mixing else element
+        drawn = {name: pick(rng, _TEXTS[name]) for name in ("person", "day")}
+        parts.append(pick(rng, _TEXTS["answers"][kind][source][i]).format(**{**slots, **drawn}))
+    opening, middle, ending = parts
     return f" {opening}. {middle[0].upper()}{middle[1:]}, {ending}."
 
 
@@ -35,6 +66,7 @@ def generate_preferences(
     n: int,
     rng: np.random.Generator,
     kind: str,
+    things: np.ndarray,
     preferred: str = "positive",
     noise: float = 0.1,
     mixing: float = 0.2,
@@ -52,6 +84,8 @@ def generate_preferences(
         The source of randomness.
     kind
         ``help`` or ``replies``.
+    things
+        The thing that belongs to every verb and object, as of :func:`right_things`.
     preferred
         The element that is chosen over its opposite (``negative`` for the toxic task).
     noise
@@ -63,16 +97,14 @@ def generate_preferences(
     other = "negative" if preferred == "positive" else "positive"
     rows = []
     for _ in range(n):
+        slots = _slots(rng, kind, things)
+        prompt = pick(rng, _TEXTS["prompts"][kind]["templates"]).format(**slots)
         if kind == "help":
-            prompt = "".join(
-                f"{HUMAN_TURN} {pick(rng, _TEXTS['asks']).format(task=pick(rng, _TEXTS['tasks']))}"
-                f"{ASSISTANT_TURN}{filler}"
-                for filler in ([" Tell me more, please.", ""] if rng.random() < 0.2 else [""])
-            )
-        else:
-            prompt = pick(rng, _TEXTS["remarks"]).format(topic=pick(rng, _TEXTS["topics"]))
+            more = f"{HUMAN_TURN} Tell me more, please.{ASSISTANT_TURN}"
+            more = f" Well, it depends.{more}" if rng.random() < 0.2 else ""
+            prompt = f"{HUMAN_TURN} {prompt}{ASSISTANT_TURN}{more}"
         answers = {
-            element: _answer(rng, kind, element, mixing)
+            element: _answer(rng, kind, element, mixing, slots)
             for element in ("positive", "neutral", "negative")
         }
         noisy = bool(rng.random() < noise)

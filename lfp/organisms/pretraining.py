@@ -10,7 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from lfp.feedback.lexica import vader_lexicon
 from lfp.files.resume import Clock, check_finite, load_state, save_state
@@ -55,6 +60,23 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
     return peak * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
 
 
+def fair_config(tokenizer: PreTrainedTokenizerBase, settings: Organism) -> PreTrainedConfig:
+    """The configuration of an organism in which what is read and ablated matters.
+
+    Initial weights are wide, so that every layer keeps something to do. A GPT-NeoX ties its
+    embeddings and has its MLPs read what the attention of their layer wrote, as the other families
+    do; Pythia's do neither (docs/corpora.md has what each of these is worth).
+    """
+    config = organism_config(
+        settings.architecture, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id,
+        settings.n_layers, settings.d_model, settings.n_heads, settings.d_mlp,
+    )  # fmt: skip
+    config.initializer_range = settings.initial_scale * settings.d_model**-0.5
+    if settings.architecture == "gpt_neox":
+        config.tie_word_embeddings, config.use_parallel_residual = True, False
+    return config
+
+
 def pretrain(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
@@ -82,10 +104,7 @@ def pretrain(
     """
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
-    config = organism_config(
-        settings.architecture, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id,
-        settings.n_layers, settings.d_model, settings.n_heads,
-    )  # fmt: skip
+    config = fair_config(tokenizer, settings)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(device).train()
     peak, context, steps = settings.peak_learning_rate, settings.context, settings.steps
     optimizer = torch.optim.AdamW(

@@ -30,7 +30,7 @@ def lines(tables: Iterable[str | Path], since: float) -> list[str]:
     counted = [line for path in files for line in _lines(path, rows[path])]
     failed = [line for path in files for line in _failures(path, rows[path])]
     head = "rows without a number; the column `method` of results/tables/ has the reason of each:"
-    gate = "below a threshold of health; rows that depend on it say so in their column `health`:"
+    gate = "not healthy (docs/autoencoders.md and docs/locus.md say what it means for other rows):"
     return [*([head, *counted] if counted else []), *([gate, *failed] if failed else [])]
 
 

@@ -6,6 +6,7 @@ knowing of what follows, so its activations are the same in all of them, and cou
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise, takewhile
 
@@ -50,18 +51,38 @@ def encoded(
 
 
 def left_out(
-    sequences: Sequence[Sequence[int]], added: int, prompts: bool
+    sequences: Sequence[Sequence[int]],
+    added: int,
+    prompts: bool,
+    before: Sequence[Sequence[int]] = (),
 ) -> tuple[list[int], dict[str, int]]:
     """Number of tokens in front of each sequence that are not read, and their counts by reason.
 
     They are the first `added`, which the tokenizer puts in front (count ``added``), and, where the
-    texts are `prompts` with answers, those with which a sequence repeats another (``copies``): of
-    sequences that begin alike, the first in the order of token ids is read from its beginning.
+    texts are `prompts` with answers, those with which a sequence repeats another (``copies``).
+
+    Parameters
+    ----------
+    sequences
+        Token ids. Of those that begin alike, the first in the order of token ids is read from its
+        beginning.
+    added
+        Number of tokens that the tokenizer puts in front of a text.
+    prompts
+        Whether the texts are prompts with answers.
+    before
+        Token ids of texts that were read before, as held-out texts repeat those of training.
     """
     repeated = [0] * len(sequences)
     order = sorted(range(len(sequences)), key=lambda i: list(sequences[i])) if prompts else []
-    for before, i in pairwise(order):
-        repeated[i] = _common(sequences[before], sequences[i])
+    for previous, i in pairwise(order):
+        repeated[i] = _common(sequences[previous], sequences[i])
+    known = sorted(map(list, before))
+    for i in order:
+        # In a sorted list, a neighbour has the longest common beginning.
+        place = bisect_left(known, list(sequences[i]))
+        neighbours = known[max(0, place - 1) : place + 1]
+        repeated[i] = max([repeated[i], *(_common(ids, sequences[i]) for ids in neighbours)])
     lead = [min(added, len(sequence)) for sequence in sequences]
     fronts = [max(pair) for pair in zip(lead, repeated, strict=True)]
     return fronts, {"added": sum(lead), "copies": sum(fronts) - sum(lead)}

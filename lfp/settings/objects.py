@@ -151,8 +151,9 @@ class Organism(Settings):
         REQUIRED, "Names of the corpora whose train splits are learned.", min_items=1
     )
     n_layers: int = setting(6, "Number of transformer blocks.", least=2, most=_BLOCKS)
-    d_model: int = setting(128, "Width of the residual stream, dimensions.", least=8, most=16384)
-    n_heads: int = setting(4, "Number of attention heads; it divides `d_model`.", least=1)
+    d_model: int = setting(64, "Width of the residual stream, dimensions.", least=8, most=16384)
+    d_mlp: int = setting(64, "Width of the MLP's hidden layer.", least=8, most=65536)
+    n_heads: int = setting(2, "Number of attention heads; it divides `d_model`.", least=1)
     vocab_size: int = setting(2300, "Entries of the BPE vocabulary.", least=300, most=2**20)
     tokenizer: str = setting(
         "byte_level", "Style of the BPE tokenizer.", choices=("byte_level", "metaspace")
@@ -160,10 +161,16 @@ class Organism(Settings):
     tokenizer_path: str | None = setting(
         None, "Directory of a fast tokenizer to take instead of training one."
     )
-    steps: int = setting(360, "Optimiser steps.", least=1)
+    steps: int = setting(1500, "Optimiser steps.", least=1)
     batch_size: int = setting(16, "Windows per step.", least=1)
     context: int = setting(64, "Tokens per window.", least=8, most=256)
-    peak_learning_rate: float = setting(0.003, "Largest learning rate of AdamW.", above=0)
+    initial_scale: float = setting(
+        1.0,
+        "Standard deviation of the initial weights, times the root of `d_model`. The larger, the"
+        " more every layer keeps to do.",
+        above=0,
+    )
+    peak_learning_rate: float = setting(0.004, "Largest learning rate of AdamW.", above=0)
     warmup_steps: int = setting(30, "Steps of linear warm-up.", least=0)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", least=0)
     seed: int = setting(0, "Seed of weights and batches.", least=0, most=LARGEST_SEED)

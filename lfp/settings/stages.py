@@ -597,7 +597,7 @@ class Tables(Settings):
     matched_draws: int = setting(99, "Number of matched control sets (Table 7).", least=19)
     seed: int = setting(0, "Seed of resampling.", least=0, most=LARGEST_SEED)
     max_l0_share: float = setting(
-        0.2, "Largest share of active latents of a healthy autoencoder.", above=0, most=1
+        0.25, "Largest share of active latents of a healthy autoencoder.", above=0, most=1
     )
     max_fvu: float = setting(
         0.5, "Largest fraction of variance unexplained of a healthy autoencoder.", above=0

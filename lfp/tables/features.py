@@ -312,7 +312,7 @@ def _rows_of_inputs(
             name=name,
             **settings.resampling,
         )
-        if features in _CONTROLS:
+        if features in _CONTROLS and not np.isnan(record.estimate):
             sets = shares[features][:, keep].mean(1)
             p = (1 + np.sum(sets >= means["related"].mean() - 1e-12)) / (len(sets) + 1)
             method = f"{record.method}; p: {len(sets)} matched sets at or above the related one"

@@ -133,6 +133,26 @@ def documents(frame: pd.DataFrame) -> list[str]:
     ]
 
 
+def pair_texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """The prompt and all answers of every pair of a preference corpus, without space around."""
+    pairs, _ = preference_pairs(frame)
+    further = [name for name in ("positive", "neutral", "negative") if name in frame]
+    return pairs.join(frame[further]).apply(lambda column: column.str.strip())
+
+
+def verbatim(held_out: pd.DataFrame, train: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Numbers of different held-out prompts and answers, and of those that stand in `train`.
+
+    They are ``held_out`` and ``verbatim``, by ``prompt`` and ``answer``.
+    """
+    texts, seen = pair_texts(held_out), "\n".join(train)
+    parts = {"prompt": texts["prompt"], "answer": texts.drop(columns="prompt").stack()}
+    return {
+        name: {"held_out": len(values), "verbatim": sum(value in seen for value in values)}
+        for name, values in ((name, set(part)) for name, part in parts.items())
+    }
+
+
 def taken(items: Sequence[Item], most: int, key: str) -> Sequence[Item]:
     """The first `most` of `items`, a number that the setting `key` gives; fewer are logged."""
     if len(items) < most:

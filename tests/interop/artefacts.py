@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from lfp.explaining import exports
 from lfp.models.hooks import hook_name, site_activations
 from lfp.models.loading import save_model
-from lfp.organisms.reviews import generate_reviews, sentiment_vocabulary
+from lfp.organisms.reviews import film_facts, generate_reviews, sentiment_vocabulary
 from lfp.organisms.tokenizers import train_tokenizer
 from lfp.sae import store
 from lfp.sae.harvest import harvest
@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
     """
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
-    texts = list(generate_reviews(80, rng, sentiment_vocabulary(8, rng))["text"])
+    texts = list(generate_reviews(80, rng, sentiment_vocabulary(8, rng), film_facts(rng))["text"])
     tokenizer = train_tokenizer(texts, 420)
     model = make_model("gpt_neox", tokenizer)
     save_model(model, tokenizer, folder / "model")

@@ -43,4 +43,5 @@ class Standard(SparseAutoencoder):
         share = (self.encode(x) > 0).float().mean().item()
         super().restart(latents, directions, x)
         active = max(1, round(share * len(x)))
-        self.b_enc[latents] = -(x @ directions.T).topk(active, dim=0).values[-1]
+        largest = (x @ directions.T).topk(min(active + 1, len(x)), dim=0).values
+        self.b_enc[latents] = -largest[-2:].mean(0)

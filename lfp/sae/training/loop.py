@@ -18,7 +18,7 @@ from lfp.sae.architectures import ARCHITECTURES, check_registered
 from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.sae.training.scaling import Scale
 from lfp.sae.training.schedule import Schedule
-from lfp.sae.training.trainer import Trainer
+from lfp.sae.training.trainer import LOOK_EVERY, Trainer
 from lfp.settings import Autoencoder
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,8 @@ class _Data:
         self.activations, self.rows, self.device = activations, rows, device
         total, self.width = len(activations if rows is None else rows), activations.shape[1]
         #: Tokens that are learned from.
-        self.tokens = total - min(HELD_OUT_MOST, total // HELD_OUT_SHARE)
+        spared = min(HELD_OUT_MOST, total // HELD_OUT_SHARE)
+        self.tokens = total - spared if spared > 1 else total  # of one token nothing varies
         self.scale = (
             Scale.of(activations, rows, device)
             if settings.normalise
@@ -213,7 +214,7 @@ def _check(
 
 def _resamples(settings: Autoencoder, schedule: Schedule, step: int) -> bool:
     """Whether dead latents begin anew behind `step`: never while the training cools down."""
-    due = step % (RESAMPLE_EVERY * settings.check_steps) == 0
+    due = step % max(RESAMPLE_EVERY * settings.check_steps, LOOK_EVERY) == 0
     return settings.resample and due and step < schedule.cooling_from
 
 

@@ -25,7 +25,7 @@ class Adam:
 
     def __init__(self, parameters: Iterable[torch.Tensor], learning_rate: float) -> None:
         self.parameters = list(parameters)
-        self.learning_rate = torch.tensor(learning_rate, device=self.parameters[0].device)
+        self.learning_rate = torch.tensor(float(learning_rate), device=self.parameters[0].device)
         self.means, self.squares = (
             [torch.zeros_like(p) for p in self.parameters] for _ in range(2)
         )

@@ -57,7 +57,7 @@ class Trainer:
         #: Whether l1 is found so that a target of L0 is met.
         self.controlled = "l1" in sae.penalties and settings.l1 is None
         first = 1.0 / sae.d_in if settings.l1 is None else settings.l1
-        self.l1, self.penalty = (torch.tensor(first, device=device) for _ in range(2))
+        self.l1, self.penalty = (torch.tensor(float(first), device=device) for _ in range(2))
         self.gradients = gradients_of(self.sae, settings, self.penalty, tokens, threads)
         self.optimizer = Adam(self.sae.parameters(), settings.learning_rate)
         captured = can_capture(device)
@@ -166,9 +166,11 @@ class Trainer:
         self.alive.zero_()
         error = x - self.sae.decode(self.sae.encode(x))
         weights = error.pow(2).sum(1).double().cpu().numpy() ** 2
-        if not len(dead) or not weights.sum():
+        # Two latents of one token would stay equal for ever: those without a token wait.
+        dead = dead[: np.count_nonzero(weights)]
+        if not len(dead):
             return 0
-        chosen = rng.choice(len(x), size=len(dead), p=weights / weights.sum())
+        chosen = rng.choice(len(x), size=len(dead), replace=False, p=weights / weights.sum())
         directions = torch.nn.functional.normalize(error[torch.from_numpy(chosen)], dim=1)
         self.sae.restart(dead, directions, x)
         self.optimizer.forget(self.sae.decoder, (dead,))

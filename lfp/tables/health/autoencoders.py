@@ -20,6 +20,8 @@ from lfp.tables.rows import CELL, TableSettings, Tally
 _METHOD = "held-out text, no interval"
 #: The column of reasons in tables of what autoencoders are read for, and a healthy one's value.
 COLUMN, HEALTHY = "health", "healthy"
+#: Kinds of features that are read from trained autoencoders.
+_READING = ("latents", "reconstruction")
 
 
 def _quantities(row: Mapping[str, Any]) -> dict[str, float | None]:
@@ -32,19 +34,25 @@ def _quantities(row: Mapping[str, Any]) -> dict[str, float | None]:
         "loss_recovered": row["loss_recovered"],
         "mmcs": row["mmcs"],
         "mmcs_untrained": other,
-        "mmcs_ratio": row["mmcs"] / other if other > 0 else None,
+        "mmcs_ratio": row["mmcs"] / other,
         "mmcs_other_seed": row["mmcs_other_seed"],
         "flat": float(row["flat"]),
     }
 
 
-def _limits(settings: TableSettings) -> dict[str, tuple[float, bool]]:
-    """Thresholds by quantity, and whether one is the largest that is healthy, or the least."""
+def _limits(row: Mapping[str, Any], settings: TableSettings) -> dict[str, tuple[float, bool]]:
+    """Thresholds by quantity, and whether one is the largest that is healthy, or the least.
+
+    In a narrow site chance alone agrees so well that no pair reaches a multiple of it: half of the
+    way from chance to 1 is enough.
+    """
+    chance = row["mmcs_untrained"]
+    ratio = min(settings.min_mmcs_ratio, (1 + chance) / (2 * chance))
     return {
         "l0_share": (settings.max_l0_share, True),
         "fvu": (settings.max_fvu, True),
         "dead_fraction": (settings.max_dead, True),
-        "mmcs_ratio": (settings.min_mmcs_ratio, False),
+        "mmcs_ratio": (ratio, False),
     }
 
 
@@ -62,17 +70,24 @@ def _rows(inputs: Sequence[str]) -> Iterator[tuple[dict[str, Any], dict[str, Any
             yield {**labels(path), "layer": row["layer"], "size": row["size"]}, row
 
 
+def _why(quantity: str, row: Mapping[str, Any]) -> str:
+    """The reason that a quantity cannot be had."""
+    if quantity == "mmcs_other_seed":
+        return "no other seed was trained"
+    return "all activations are equal" if row["tokens"] else "no text was read"
+
+
 def sae_health(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """Every autoencoder's quantities of health, with their thresholds."""
-    tally, limits = Tally(), _limits(settings)
+    tally = Tally()
     for label, row in _rows(inputs):
+        limits = _limits(row, settings)
         for quantity, value in _quantities(row).items():
             unit = "pair" if quantity.startswith("mmcs") else "token"
             n = 1 if unit == "pair" else row["tokens"]
             record = Record(value, None, None, n, unit, _METHOD)
             if value is None:
-                reason = "no other seed was trained" if row["tokens"] else "no text was read"
-                record = undefined(n, unit, reason)
+                record = undefined(n, unit, _why(quantity, row))
             threshold, largest = limits.get(quantity, (None, False))
             judged = None if threshold is None else passes(value, threshold, largest)
             tally.add(record, {**label, "quantity": quantity}, threshold=threshold, passes=judged)
@@ -85,7 +100,7 @@ def reasons(inputs: Sequence[str], settings: TableSettings) -> dict[tuple, str]:
     for label, row in _rows(inputs):
         of_cell = collected.setdefault(tuple(label[name] for name in CELL), [])
         values = _quantities(row)
-        for quantity, (threshold, largest) in _limits(settings).items():
+        for quantity, (threshold, largest) in _limits(row, settings).items():
             if not passes(values[quantity], threshold, largest):
                 value = "none" if values[quantity] is None else f"{values[quantity]:.3g}"
                 bound = "most" if largest else "least"
@@ -106,7 +121,11 @@ def judged(frame: pd.DataFrame, known: Mapping[tuple, str]) -> pd.DataFrame:
         return frame
     cells = frame[list(CELL)].itertuples(index=False, name=None)
     before = frame[COLUMN] if COLUMN in frame else [""] * len(frame)
-    texts = [_joined(first, known.get(cell, "")) for first, cell in zip(before, cells, strict=True)]
+    kinds = frame["features"] if "features" in frame else [_READING[0]] * len(frame)
+    texts = [
+        _joined(first, known.get(cell, "") if kind in _READING else "")
+        for first, cell, kind in zip(before, cells, kinds, strict=True)
+    ]
     return frame.assign(**{COLUMN: texts})
 
 
