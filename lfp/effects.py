@@ -184,22 +184,29 @@ def _check_architectures(grid: Grid, config: Mapping[str, Any]) -> None:
     places = list(_written(grid, config, "autoencoder"))
     chosen = chosen or any("architecture" in values for _, values, _ in places)
     for where, values, cells in places:
+        if where.startswith(("tasks.", "cells.")):
+            _check_idle(where, values)
         if not chosen or where.startswith(("tasks.", "cells.")):
             _check_read(grid, where, values, [(c, name) for c in cells for name in c.autoencoders])
+
+
+def _check_idle(where: str, values: Mapping[str, Any]) -> None:
+    """Check that none of the keys `values` of an autoencoder is idle beside another of them."""
+    idle = {
+        "l0": ("l1 is given", values.get("l1") is not None),
+        "patience": ("tolerance is null", values.get("tolerance", 0) is None),
+    }
+    for key, (reason, has_no_effect) in idle.items():
+        if key in values and has_no_effect:
+            raise ConfigurationError(
+                f"{where}.{key}: no effect where {reason}; leave one of them out"
+            )
 
 
 def _check_variants(grid: Grid, variants: Mapping[str, Any]) -> None:
     """Check that the architecture of an autoencoder variant reads the variant's keys."""
     for name, values in variants.items():
-        idle = {
-            "l0": ("l1 is given", values.get("l1") is not None),
-            "patience": ("tolerance is null", values.get("tolerance", 0) is None),
-        }
-        for key, (reason, has_no_effect) in idle.items():
-            if key in values and has_no_effect:
-                raise ConfigurationError(
-                    f"autoencoders.{name}.{key}: no effect where {reason}; leave one of them out"
-                )
+        _check_idle(f"autoencoders.{name}", values)
         cells = [cell for cell in grid.cells if name in cell.autoencoders]
         _check_read(grid, f"autoencoders.{name}", values, [(cell, name) for cell in cells])
 

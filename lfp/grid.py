@@ -517,8 +517,10 @@ class Grid:
         if "organism" in entry:
             values = entry["organism"]
             layers, d, vocabulary = values["n_layers"], values["d_model"], values["vocab_size"]
+            matrices = 3 if values["architecture"] == "gemma" else 2  # an MLP with a gate has three
+            block = 4 * d * d + matrices * d * values["d_mlp"]
             return {
-                "parameters": 12 * layers * d * d + 2 * d * vocabulary,
+                "parameters": layers * block + d * vocabulary,  # embeddings are tied
                 "n_layers": layers,
                 "d_model": d,
                 "vocab_size": vocabulary,

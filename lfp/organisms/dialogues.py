@@ -1,6 +1,6 @@
 """Generated help dialogues and replies.
 
-Every prompt has a better, a neutral and a worse answer of equal length.
+Every prompt has a better, a neutral and a worse answer of as many words.
 
 Words and templates are in ``dialogues.yaml`` beside this module.
 """

@@ -39,7 +39,7 @@ def generate_corpus(
         facts = film_facts(rng)
         frames = {
             name: generate_reviews(n, rng, vocabulary, facts, **options)
-            for name, n in splits.items()
+            for name, n in sorted(splits.items())  # settings come with their keys in any order
         }
         key = ["text"]
     else:
@@ -68,5 +68,6 @@ def unseen(draw: Callable[[int], pd.DataFrame], n: int, train: pd.DataFrame) -> 
             return pd.concat(rows, ignore_index=True)
     raise ValueError(
         f"the generator finds no {n} pairs beside {len(train)} training ones: nearly all that it"
-        " can write is in training already; lower splits.train or splits.test of the corpus"
+        " can write is in training already; lower splits.train or splits.test of the corpus, or"
+        " raise its `mixing`"
     )

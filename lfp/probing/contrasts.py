@@ -125,8 +125,8 @@ def word_triples(texts: Sequence[str], lexicon: Lexicon, settings: Contrasts) ->
             slot = next(contexts[1 if i % 2 == 0 else -1])
             text = texts[slot.source]
             rows.append({
-                "source": int(slot.source), "group": f"review-{slot.source}",
-                "prompt": text[: slot.start], "positive": str(picked[1][i % len(picked[1])]),
+                "source": int(slot.source), "prompt": text[: slot.start],
+                "positive": str(picked[1][i % len(picked[1])]),
                 "neutral": neutrals[form][rng.integers(len(neutrals[form]))],
                 "negative": str(picked[-1][i % len(picked[-1])]),
                 "suffix": text[slot.start + len(slot.word) :], "form": form,
@@ -139,8 +139,10 @@ def word_triples(texts: Sequence[str], lexicon: Lexicon, settings: Contrasts) ->
             " corpus more held-out texts, or a lexicon whose words it has",
             len(texts),
         )
-    frame = pd.DataFrame(rows, columns=list(_WORD_TRIPLE)).astype(_WORD_TRIPLE)
-    return frame.assign(triple=np.arange(len(frame)))
+    frame = pd.DataFrame(rows, columns=list(_WORD_TRIPLE))
+    # A causal model reads nothing but the prompt: reviews that begin alike are one context.
+    frame["group"] = [f"prompt-{group}" for group in pd.factorize(frame["prompt"])[0]]
+    return frame.astype(_WORD_TRIPLE).assign(triple=np.arange(len(frame)))
 
 
 def _endless(frame: pd.DataFrame, rng: np.random.Generator) -> Iterator:

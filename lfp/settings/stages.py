@@ -538,7 +538,7 @@ class Ablation(Settings):
         unique=True,
     )
     base_arms: tuple[str, ...] = setting(
-        ("none", "explained", "random"),
+        ("none", "layer", "explained", "random"),
         "Sets of features that are ablated in the base, for the difference in differences; `none`"
         " must be among them, and an empty list leaves the base out.",
         choices="arms",

@@ -103,6 +103,9 @@ def reach(values: pd.DataFrame, site: str, layers: Sequence[int], settings: Tabl
         part = rows["value"].where(within, 0.0)
         return share_record(by_instance(rows.assign(value=part)), by_instance(rows), unit, settings)
 
+    if parts is _BLOCK and "unembedding" not in set(whole["component"]):
+        tied = undefined(0, unit, "tied embeddings write the output beside the stream")
+        return Reach(parts.name, tied, tied)
     everywhere = share(whole, whole["component"].isin(parts.components))
     chosen = undefined(everywhere.n, unit, "locus.orders is 0, so that no layer has a value")
     if "layers" in games:
