@@ -341,7 +341,7 @@ def test_the_shipped_configurations_are_valid(names):
         assert all(len(cell.layers) == 5 for cell in grid.cells)
 
 
-@pytest.mark.parametrize("name", ["seeds.yaml", "planted.yaml", "imdb.yaml"])
+@pytest.mark.parametrize("name", ["seeds.yaml", "planted.yaml", "imdb.yaml", "smollm2.yaml"])
 def test_the_other_configurations_are_valid(name):
     grid = Grid(yaml.safe_load((SCHEMA_PATH.parent / name).read_text()))
     assert {"vader"} <= {cell.task for cell in grid.cells}

@@ -27,7 +27,10 @@ from tests.test_configuration import POLICY, SERVICE, changed
 from tests.test_planning import Wildcards
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = ("config/config.yaml", "config/imdb.yaml", "config/paper.yaml", "config/seeds.yaml")
+SHIPPED = (
+    "config/config.yaml", "config/imdb.yaml", "config/paper.yaml", "config/seeds.yaml",
+    "config/smollm2.yaml",
+)  # fmt: skip
 #: A configuration with every kind of entry.
 EVERYTHING = changed(
     corpora__local={

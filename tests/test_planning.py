@@ -1,9 +1,13 @@
 """Paths, settings and resources of jobs, from the wildcards of a rule."""
 
+import gzip
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
+import gguf
 import pytest
+import yaml
 
 from benchmarks import reruns
 from lfp.configuration import ConfigurationError
@@ -147,6 +151,48 @@ def test_inputs_that_may_be_missing_are_lists(tmp_path):
     assert plan.rewrites(Wildcards(task="hh")) == ["results/rewrites/hh.parquet"]
     assert plan.rewrites(of()) == []
     assert plan.classifier(of()) == ["results/models/c"]
+
+
+def stand_in(path: Path, content: dict[str, str] | int) -> None:
+    """A corpus of one row, or the header of a GGUF file with so many blocks and no weights."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, dict):
+        path.write_bytes(gzip.compress(json.dumps(content).encode()))
+        return
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(content)
+    writer.add_embedding_length(576)
+    writer.add_head_count(9)
+    writer.add_context_length(8192)
+    writer.add_vocab_size(49152)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+
+
+def test_the_real_subject_plans_from_the_files_that_its_configuration_names(tmp_path, monkeypatch):
+    config = yaml.safe_load((ROOT / "config" / "smollm2.yaml").read_text(encoding="utf-8"))
+    model = Path(config["models"]["smollm2"]["path"])
+    monkeypatch.chdir(tmp_path)
+    stand_in(model, 30)
+    for corpus in config["corpora"].values():
+        for path in corpus["path"].values():
+            stand_in(Path(path), dict.fromkeys(corpus["columns"].values(), "a text"))
+    plan = Planner(Grid(config), lambda cell: "")
+    assert {cell.address for cell in plan.grid.cells} == {
+        "smollm2/vader/seed0",
+        "smollm2/hh/seed0",
+    }
+    digest = plan.copied_model(Wildcards(model="smollm2"))["sources"]
+    for corpus in config["corpora"]:
+        assert plan.copied_corpus(Wildcards(corpus=corpus))["sources"]
+    stand_in(model, 29)
+    assert plan.copied_model(Wildcards(model="smollm2"))["sources"] != digest
+    with pytest.raises(ConfigurationError, match=r"smollm2.n_layers: got 30.*says 29; set it"):
+        Grid(config)
+    model.unlink()
+    with pytest.raises(ConfigurationError, match=r"models.smollm2.path: .*Q4_1.gguf"):
+        plan.copied_model(Wildcards(model="smollm2"))
 
 
 def test_a_job_of_no_cell_is_named(tmp_path):

@@ -77,7 +77,7 @@ def mean_activation(sae: Any, means: np.ndarray) -> Edit:
     """
     import torch
 
-    value = sae.decode(torch.as_tensor(means, dtype=torch.float32, device=sae.b_dec.device))
+    value = sae.decode(torch.tensor(means, dtype=torch.float32, device=sae.b_dec.device))
 
     def edit(x: torch.Tensor) -> torch.Tensor:
         return sae.spliced(x, value.to(x.dtype).expand_as(x))
