@@ -354,19 +354,19 @@ class Grid:
 
         None without one.
         """
-        main = self.autoencoder_settings(cell, cell.main)
-        wanted = dataclasses.replace(main, tied=not main.tied)
-        return next(
-            (v for v in cell.autoencoders if self.autoencoder_settings(cell, v) == wanted), None
-        )
+        tied = self.autoencoder_settings(cell, cell.main).tied
+        alike = set(self.alike(cell, cell.main, "tied"))
+        twins = [name for name in cell.autoencoders if name in alike]
+        return next((v for v in twins if self.autoencoder_settings(cell, v).tied != tied), None)
 
     def alike(self, cell: Cell, variant: str, *free: str) -> list[str]:
         """The variants whose settings in a cell are those of `variant`, the settings `free` aside.
 
-        They are in the order of the configuration, and `variant` is among them.
+        They are in the order of the configuration, and `variant` is among them. Whether another
+        seed is trained beside them changes none of them.
         """
         wanted = self.autoencoder_settings(cell, variant)
-        values = {name: getattr(wanted, name) for name in free}
+        values = {name: getattr(wanted, name) for name in (*free, "other_seed")}
         return [
             name
             for name in self.autoencoders

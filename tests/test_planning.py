@@ -14,6 +14,7 @@ from lfp.configuration import ConfigurationError
 from lfp.grid import Grid
 from lfp.planning import Planner, benchmark_of, counted, growing, job, log_of, names
 from lfp.running.digest import ROOT, closure, code_digest, registries_of
+from lfp.tables.inputs import Plan
 from tests.test_configuration import SERVICE, changed
 
 VARIANTS = {
@@ -224,3 +225,12 @@ def test_rules_that_load_a_reward_or_an_architecture_name_it():
     for name in reruns.rules():
         if registries_of(f"workflow_scripts.{name}"):
             assert f'PLAN.job("{name}"' in text or f'PLAN.code("{name}")' in text, name
+
+
+def test_the_default_run_shows_tying_and_the_sweep_of_l1():
+    """Variants are compared whether or not another seed is trained beside them."""
+    plan = Plan(Grid(yaml.safe_load((ROOT / "config" / "config.yaml").read_text())))
+    of_variants = [Path(path).parent.name for path in plan.twin_metrics()]
+    assert of_variants == ["tied", "untied"]
+    swept = [Path(path).parent.name for path in plan.sweep_metrics("l1")]
+    assert swept == ["tied", "l1_low", "l1_high"]

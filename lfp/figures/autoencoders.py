@@ -8,13 +8,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lfp.figures.style import COLOURS, cell_name, grid, legend_of
+from lfp.figures.style import COLOURS, cell_name, grid
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_json, read_table
 
 #: Columns of a curve that are drawn, and their names.
 _COURSES = {
-    "fvu": "fraction of variance unexplained", "l0": "active latents per token",
+    "fvu": "variance unexplained", "l0": "active latents per token",
     "dead": "share of dead latents",
 }  # fmt: skip
 
@@ -31,13 +31,17 @@ def sae_training(inputs: Sequence[str]) -> Figure:
         smallest = curve[curve["autoencoder"].isin(curve["autoencoder"].head(1))]
         for column, (quantity, name) in enumerate(_COURSES.items()):
             axis = axes[row * len(_COURSES) + column]
-            for i, (layer, group) in enumerate(smallest.groupby("layer")):
-                colour = COLOURS[i % len(COLOURS)]
+            for layer, group in smallest.groupby("layer"):
+                colour = COLOURS[layer % len(COLOURS)]
                 axis.plot(group["step"], group[quantity], label=f"layer {layer}", color=colour)
             axis.set(xlabel="step", ylabel=name, ylim=(0, None))
             if quantity == "fvu":
                 axis.set_title(cell_name(path), loc="left", fontsize=10)
-    legend_of(figure, axes)
+    layers = {}
+    for axis in axes:
+        lines, names = axis.get_legend_handles_labels()
+        layers |= dict(zip(names, lines, strict=True))
+    figure.legend(layers.values(), layers.keys(), loc="outside lower center", ncols=6)
     return figure
 
 
