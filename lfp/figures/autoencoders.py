@@ -41,6 +41,7 @@ def sae_training(inputs: Sequence[str]) -> Figure:
     for axis in axes:
         lines, names = axis.get_legend_handles_labels()
         layers |= dict(zip(names, lines, strict=True))
+    layers = dict(sorted(layers.items(), key=lambda item: int(item[0].split()[-1])))
     figure.legend(layers.values(), layers.keys(), loc="outside lower center", ncols=6)
     return figure
 
