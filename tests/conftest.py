@@ -36,7 +36,8 @@ Named = Mapping[str, str | Sequence[str]]
 def reviews() -> list[str]:
     """Generated reviews."""
     rng = np.random.default_rng(0)
-    return list(generate_reviews(150, rng, sentiment_vocabulary(8, rng), film_facts(rng))["text"])
+    words, facts = sentiment_vocabulary(8, rng), film_facts(rng)
+    return list(generate_reviews(150, rng, words, facts, sentences=(2, 4))["text"])
 
 
 @pytest.fixture(scope="session")
