@@ -353,7 +353,13 @@ class Contrasts(Settings):
         methods=_PAIRS,
     )
     triples: int = setting(1000, "Preferences: triples, at most.", least=10, methods=_PAIRS)
-    contexts_per_word: int = setting(5, "Words: contexts of each word.", least=1, methods=_REWARD)
+    contexts_per_word: int = setting(
+        6,
+        "Words: contexts of each word, as many positive as negative ones; of an odd number there is"
+        " one more.",
+        least=1,
+        methods=_REWARD,
+    )
     words_per_class: int = setting(
         500, "Words: words of each grammatical form and sign, at most.", least=2, methods=_REWARD
     )
@@ -472,7 +478,9 @@ class Probes(Settings):
         200, "Refits on permuted labels, of the features `latents`.", least=0
     )
     folds: int = setting(5, "Number of outer folds.", least=2)
-    inner_folds: int = setting(2, "Number of folds inside the training part.", least=2)
+    inner_folds: int = setting(
+        3, "Number of folds inside the training part, cut by the rule of the outer ones.", least=2
+    )
     xavier_draws: int = setting(100, "Untrained probes of the baseline.", least=2)
 
 
