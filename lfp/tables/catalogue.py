@@ -379,6 +379,24 @@ TABLES: dict[str, Table] = {
         ),
         judged=True,
     ),
+    "agreement": Table(
+        rows="lfp.tables.validation.agreement:agreement",
+        section=Section.EXPLANATIONS,
+        inputs=lambda plan: [
+            *plan.explanation_files(),
+            *plan.per_cell("{cell}/probes/{sae}/policy/probe.safetensors", plan.ablated),
+        ],
+        caption=(
+            "The agreement of probes and explanations, which the method takes for granted: does a"
+            " large weight in the policy's probe foretell that a feature is called related to the"
+            " feedback? The table has the AUROC of the absolute weight for related among explained"
+            " features, 0.5 where the two have nothing to do with each other. Features of one layer"
+            " alone are compared. Activation frequency and match cosine stand beside the weight,"
+            " and need no probe. p is from permutations within layers."
+        ),
+        over_seeds=True,
+        judged=True,
+    ),
     "ablation_reward": Table(
         rows="lfp.tables.ablation:ablation_reward",
         section=Section.ABLATION,
