@@ -178,11 +178,12 @@ def flipped(case: Case) -> Iterator[Answer]:
             area = partial(auroc_record, is_flipped, first, both["word"], unit="word")
             values = both.assign(flipped=is_flipped == 1) if cell is case.planted else None
             about = Truth(side, 0.5, margin)
-            yield Answer(question, readout, of, *_measured(case, area), about, values)
+            record, narrow = _measured(case, area)
+            yield Answer(question, readout, of, record, narrow, about, values)
             if cell is not case.clean:
-                difference = _measured(case, partial(area, against=second))
+                record, narrow = _measured(case, partial(area, against=second))
                 name, about = f"{of.removesuffix(' policy')} - clean", Truth(side, 0.0, margin)
-                yield Answer(question, readout, name, *difference, about)
+                yield Answer(question, readout, name, record, narrow, about)
 
 
 def trigger(case: Case) -> Iterator[Answer]:
