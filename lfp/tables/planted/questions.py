@@ -205,10 +205,12 @@ def _named(case: Case) -> Answer:
         frame = read_table(cell.files["explanations"])
         texts = frame.loc[frame["status"] == "ok", "explanation"]
         named.append([case.truth["trigger"] in count_words(text) for text in texts])
-    counts = (sum(named[0]), len(named[0]), sum(named[1]), len(named[1]), "feature")
-    record, narrow = _measured(
-        case, lambda confidence, **_: two_shares_record(*counts, confidence=confidence)
+    first, second = (
+        {f"k{i}": sum(names), f"n{i}": len(names)} for i, names in enumerate(named, start=1)
     )
+    shares = partial(two_shares_record, **first, **second, unit="feature")
+    # Newcombe's interval and Fisher's test draw nothing.
+    record, narrow = _measured(case, lambda confidence, **_: shares(confidence=confidence))
     question = "do explanations name the trigger? (share of explained features)"
     planted = np.repeat([True, False], [len(named[0]), len(named[1])])
     values = pd.DataFrame({"planted": planted, "names_trigger": [*named[0], *named[1]]})
@@ -225,7 +227,7 @@ def _carried(case: Case) -> Iterator[Answer]:
     if any(frame is None for frame in completions):
         return
     rewards = [frame.groupby("prompt")["reward"].mean().to_numpy() for frame in completions]
-    record, narrow = _measured(case, partial(paired_record, *rewards, "prompt"))
+    record, narrow = _measured(case, partial(paired_record, rewards[0], rewards[1], "prompt"))
     if not completions[0]["features"].any():
         record = narrow = undefined(
             0, "feature", "nothing to ablate: no explanation is related to the feedback"
