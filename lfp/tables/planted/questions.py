@@ -205,10 +205,8 @@ def _named(case: Case) -> Answer:
         frame = read_table(cell.files["explanations"])
         texts = frame.loc[frame["status"] == "ok", "explanation"]
         named.append([case.truth["trigger"] in count_words(text) for text in texts])
-    first, second = (
-        {f"k{i}": sum(names), f"n{i}": len(names)} for i, names in enumerate(named, start=1)
-    )
-    shares = partial(two_shares_record, **first, **second, unit="feature")
+    (k1, n1), (k2, n2) = ((sum(names), len(names)) for names in named)
+    shares = partial(two_shares_record, k1, n1, k2, n2, "feature")
     # Newcombe's interval and Fisher's test draw nothing.
     record, narrow = _measured(case, lambda confidence, **_: shares(confidence=confidence))
     question = "do explanations name the trigger? (share of explained features)"
