@@ -31,6 +31,7 @@ from lfp.tables.models import fine_tuning
 from lfp.tables.planted.questions import Answer
 from lfp.tables.planted.recovery import judged, planted_recovery
 from lfp.tables.rows import TableSettings, Tally
+from lfp.tables.validation.agreement import auroc_within_layers
 
 SETTINGS = TableSettings(
     resamples=200,
@@ -376,7 +377,52 @@ def test_rows_over_seeds_have_a_t_interval_and_components(tmp_path):
     )
     assert row["variance_fine_tuning"] == pytest.approx(0.01 - 0.0002 / 2)
     assert row["variance_autoencoder"] == pytest.approx(0.0002)
-    assert row["ci_low"] < 0.6 < row["ci_high"]
+    assert row["df"] == 2
+    half = 4.302653 * 0.1 / np.sqrt(3)  # the 97.5 % point of t with 2 degrees of freedom
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((0.6 - half, 0.6 + half))
+
+
+def test_planted_truth_over_seeds_is_judged_by_the_spread_of_seeds(tmp_path):
+    tally = Tally()
+    of = {"steady": (0.8, 0.81, 0.79), "one lucky seed": (0.9, 0.5, 0.5), "null": (0.5, 0.51, 0.49)}
+    for name, values in of.items():
+        for seed, value in enumerate(values):
+            label = {"model": "m", "task": "t", "seed": seed, "of": name}
+            truth = Truth("at" if name == "null" else "above", 0.5, 0.1)
+            tally.add(record(value), label, **truth.columns(), answer="found")
+    path = tmp_path / "planted_recovery.parquet"
+    artefacts.write_table(path, tally.frame(), {})
+    frame = across_seeds([str(path)], SETTINGS).frame().set_index("row")
+    assert frame["answer"].to_dict() == {
+        "of=steady": "found", "of=one lucky seed": "undecided", "of=null": "silent",
+    }  # fmt: skip
+
+
+def explained_features(weight_tells: bool) -> pd.DataFrame:
+    """Features of two layers, of which the second has larger values and more related ones."""
+    rng = np.random.default_rng(0)
+    related = rng.random(200) < np.repeat([0.2, 0.8], 100)
+    value = rng.normal(size=200) + 10 * np.repeat([0, 1], 100) + 2 * (related & weight_tells)
+    return pd.DataFrame(
+        {"layer": np.repeat([1, 2], 100), "related": related, "value": value, "feature": range(200)}
+    )
+
+
+def test_weights_agree_with_explanations_within_layers_alone():
+    some, none = (auroc_within_layers(explained_features(t), SETTINGS) for t in (True, False))
+    assert some.ci_low > 0.8
+    assert some.p < 0.01
+    # That both differ between layers is no agreement: over all layers the area would be .8.
+    assert none.ci_low < 0.5 < none.ci_high
+    assert none.p > 0.05
+    assert (some.n, some.unit) == (200, "feature")
+
+
+def test_a_layer_of_one_kind_of_features_says_nothing_of_agreement():
+    features = explained_features(True)
+    features.loc[features["layer"] == 1, "related"] = False
+    assert auroc_within_layers(features, SETTINGS).n == 100
+    assert np.isnan(auroc_within_layers(features.assign(related=True), SETTINGS).estimate)
 
 
 def test_variants_that_differ_in_more_than_their_seed_are_no_autoencoder_seeds(tmp_path):
@@ -506,7 +552,7 @@ def test_tables_over_seeds_read_the_tables_that_exist():
         f"results/tables/{name}.parquet"
         for name in (
             "fine_tuning", "locus", "kendall_tau", "sign_accuracy", "probe_differences",
-            "ablation_reward",
+            "agreement", "ablation_reward",
         )
     ]  # fmt: skip
 

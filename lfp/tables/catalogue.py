@@ -381,6 +381,24 @@ TABLES: dict[str, Table] = {
         ),
         judged=True,
     ),
+    "agreement": Table(
+        rows="lfp.tables.validation.agreement:agreement",
+        section=Section.EXPLANATIONS,
+        inputs=lambda plan: [
+            *plan.explanation_files(),
+            *plan.per_cell("{cell}/probes/{sae}/policy/probe.safetensors", plan.ablated),
+        ],
+        caption=(
+            "The agreement of probes and explanations, which the method takes for granted: does a"
+            " large weight in the policy's probe foretell that a feature is called related to the"
+            " feedback? The table has the AUROC of the absolute weight for related among explained"
+            " features, 0.5 where the two have nothing to do with each other. Features of one layer"
+            " alone are compared. Activation frequency and match cosine stand beside the weight,"
+            " and need no probe. p is from permutations within layers."
+        ),
+        over_seeds=True,
+        judged=True,
+    ),
     "ablation_reward": Table(
         rows="lfp.tables.ablation:ablation_reward",
         section=Section.ABLATION,
@@ -424,10 +442,17 @@ TABLES: dict[str, Table] = {
             " stand out by their disagreement with the clean lexicon. In trigger, one word is"
             " rewarded; explanations should name it, and its features should carry the reward."
             " length and noise say nothing of words, so that readings must stay where the base has"
-            " them. The clean policy answers the same questions where nothing was planted. output"
-            " needs no probe: it is how much likelier than its base the policy makes a word."
-            " expected is the right place of the interval, and answer is its verdict."
+            " them. The clean policy answers the same questions where nothing was planted; it,"
+            " clean policies of other seeds and the policy of the noise reward are nulls of the"
+            " flipped words. output needs no probe: it is how much likelier than its base the"
+            " policy makes a word. expected is the side of the number `against` on which the"
+            " estimate must lie. answer is found where p_adjusted is below .05 on that side,"
+            " silent where the 90 % interval lies within `margin` of the number, and undecided"
+            " where neither test says so; a false alarm is significant where nothing must be, and"
+            " wrong side is on the other one. p_adjusted is Holm's over the rows of one planted"
+            " policy that must be found, and apart over those that must be silent."
         ),
+        over_seeds=True,
     ),
     "across_seeds": Table(
         rows="lfp.tables.across_seeds:across_seeds",
@@ -438,8 +463,10 @@ TABLES: dict[str, Table] = {
             " interval, and the components of variance of the nested design. variance_fine_tuning"
             " is the variance between fine-tuning seeds, variance_autoencoder that between"
             " autoencoder seeds of one fine-tuned model, and variance_units the mean squared"
-            " standard error over words or prompts within one run. Autoencoder seeds are the probed"
-            " variants that differ in nothing but their seed; others have rows of their own."
+            " standard error over words or prompts within one run. Autoencoder seeds are the"
+            " probed variants that differ in nothing but their seed; others have rows of their"
+            " own. They are averaged within fine-tuning seeds, and df is the number of these less"
+            " one. Rows of planted truth are judged by a t test over seeds."
         ),
     ),
 }
