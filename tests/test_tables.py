@@ -3,6 +3,7 @@ variance.
 """
 
 import inspect
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,6 +26,7 @@ from lfp.tables import paper, planted, rendering
 from lfp.tables.across_seeds import across_seeds
 from lfp.tables.catalogue import TABLES
 from lfp.tables.features import _frequency_rows
+from lfp.tables.health import moved
 from lfp.tables.inputs import Plan
 from lfp.tables.models import fine_tuning
 from lfp.tables.planted.questions import Answer
@@ -103,6 +105,43 @@ def test_the_last_lines_count_every_row_without_a_number(tmp_path):
     ]
     # A command that made no table says nothing.
     assert unestimated.lines([path], since=written + 1) == []
+
+
+def test_a_policy_that_did_not_move_is_named_in_every_row_about_it(tmp_path):
+    """The paper's learning rate may leave the reward where it was."""
+    rng = np.random.default_rng(0)
+    base, pairs = rng.normal(size=64), rng.normal(size=64)
+    gains = {"still": rng.normal(0, 0.2, 64), "moved": rng.normal(0.5, 0.2, 64)}
+    scores = {task: {"policy": base + g, "base": base, "kl": g} for task, g in gains.items()}
+    scores |= {"pairs": {"margin": pairs}, "learned": {"margin": pairs + 3}}
+    scores |= {"empty": {"policy": [], "base": [], "kl": []}}
+    paths = [str(tmp_path / "m" / task / "seed0" / "policy") for task in scores]
+    for path, columns in zip(paths, scores.values(), strict=True):
+        artefacts.write_table(f"{path}/evaluation.parquet", pd.DataFrame(columns, dtype=float), {})
+    table = fine_tuning(paths, SETTINGS).frame()
+    gates = table[table["threshold"].notna()].set_index("task")
+    assert gates["passes"].to_dict() == {
+        "empty": None, "learned": True, "moved": True, "pairs": False, "still": False,
+    }  # fmt: skip
+    assert gates["quantity"].to_dict()["pairs"] == "margin"
+    demanding = moved.reasons(paths, replace(SETTINGS, min_reward_gain=5.0))
+    assert [task for (_, task, _), reason in demanding.items() if not reason] == ["empty"]
+    known = moved.reasons(paths, SETTINGS)
+    assert re.fullmatch(
+        r"the policy did not move: reward_gain \S+ \[-\S+, \S+\], not above 0",
+        known["m", "still", 0],
+    )
+    rows = pd.DataFrame({"model": "m", "task": ["still", "moved"], "seed": 0})
+    assert moved.marked(rows, known)["health"].to_list() == [known["m", "still", 0], ""]
+    of_base = rows.assign(subject="base", health="healthy")
+    assert moved.marked(of_base, known)["health"].to_list() == ["healthy"] * 2
+    of_policy = moved.marked(of_base.assign(subject="policy - base"), known)["health"].to_list()
+    assert of_policy == [known["m", "still", 0], "healthy"]
+    rendering.write_formats(table, {"csv": tmp_path / "fine_tuning.csv"}, "", {})
+    said = unestimated.lines([tmp_path / "fine_tuning.csv"], since=0)
+    interval = known["m", "still", 0].split(" reward_gain ")[1].split(", not")[0]
+    assert f"  fine_tuning, m/still/0: reward_gain {interval}, threshold 0 (1 row)" in said
+    assert not any("moved" in line for line in said)
 
 
 def test_addresses_name_subject():

@@ -616,6 +616,11 @@ class Tables(Settings):
         least=0,
         most=1,
     )
+    min_reward_gain: float = setting(
+        0.0,
+        "Reward that fine-tuning must gain on held-out prefixes, or the margin of its implicit"
+        " reward on held-out pairs: the whole interval must lie above (docs/finetune.md).",
+    )
     min_zeroing: float = setting(
         0.05,
         "Rise of the held-out cross-entropy, nats per token, that zeroing a probed layer must"

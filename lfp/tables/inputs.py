@@ -180,13 +180,17 @@ class Plan:
             for sae in cell.autoencoders
         ]
 
-    def probed_metrics(self) -> list[str]:
-        """Metrics of every variant that is read for more than its own quality."""
-        return [
+    def health_files(self) -> list[str]:
+        """Every cell's policy, and metrics of the variants that are read for more than themselves.
+
+        They tell whether there is anything to be read.
+        """
+        metrics = [
             f"results/{cell.address}/sae/{sae}/metrics.json"
             for cell in self.grid.cells
             for sae in cell.probed
         ]
+        return [*self.per_cell("{cell}/policy"), *metrics]
 
     def sweep_metrics(self, setting: str) -> list[str]:
         """Metrics of each cell's main autoencoder and of those that differ in one `setting` alone.
