@@ -352,9 +352,10 @@ class Planner:
     def trained_layers(self, cell: Cell, sae: str) -> list[int]:
         """Layers with autoencoders of a variant.
 
-        They are the chosen ones, and on request the least changed ones.
+        They are the chosen ones, and on request the least changed ones: for the main variant, and
+        for its like that reads another model.
         """
-        lowest = cell.lowest_layers if sae == cell.main else ()
+        lowest = cell.lowest_layers if sae in self.grid.alike_in(cell, "reads") else ()
         if lowest is True:
             lowest = self.selection(cell)["lowest"]
         return sorted({*self.chosen_layers(cell), *(lowest or ())})

@@ -401,6 +401,30 @@ def test_a_sweep_over_l1_has_the_variants_that_differ_in_l1_alone():
     ]
 
 
+def test_averages_over_base_and_policy_have_the_variants_of_both():
+    """Tables 11 and 12 and Figure 8 of the paper are means over both models' autoencoders."""
+    variants = {
+        "tied": {}, "untied": {"tied": False}, "high": {"l1": 0.01},
+        "tied_base": {"reads": "base"}, "untied_base": {"reads": "base", "tied": False},
+        "high_base": {"reads": "base", "l1": 0.01}, "stream": {"reads": "base", "site": "resid"},
+    }  # fmt: skip
+    entry = {"model": "tiny", "task": "vader", "lowest_layers": True}
+    cells = [entry | {"autoencoders": list(variants)}]
+    plan = Plan(Grid(changed(autoencoders=variants, cells=cells)))
+
+    def names(paths):
+        return [path.split("/")[-2] for path in paths]
+
+    assert names(plan.twin_metrics()) == ["tied", "untied", "tied_base", "untied_base"]
+    assert names(plan.sweep_metrics("l1")) == ["tied", "high", "tied_base", "high_base"]
+    assert names(plan.lowest_metrics()) == ["tied", "tied_base"]
+    # A variant of the base alone has no twin, and no other l1.
+    few = [entry | {"autoencoders": ["tied", "untied", "tied_base"]}]
+    plan = Plan(Grid(changed(autoencoders=variants, cells=few)))
+    assert names(plan.twin_metrics()) == ["tied", "untied"]
+    assert plan.sweep_metrics("l1") == []
+
+
 def test_models_are_held_beside_the_papers_of_their_name_or_architecture():
     assert Grid(BASE).paper_models() == {"tiny": ["Pythia-70m", "Pythia-160m"]}
     paper = Grid(yaml.safe_load((SCHEMA_PATH.parent / "paper.yaml").read_text())).paper_models()
@@ -455,7 +479,7 @@ def test_the_main_variant_is_the_first_one_where_none_is_named():
         ("wide", ("wide",)),
         ("narrow", ("narrow",)),
     ]
-    assert [grid.twin(cell) for cell in grid.cells] == ["narrow", "wide"]
+    assert [grid.twins(cell) for cell in grid.cells] == [["wide", "narrow"]] * 2
     with pytest.raises(
         ConfigurationError, match=r"cells\.0\.probed: the cell's main variant 'narrow'"
     ):

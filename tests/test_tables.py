@@ -9,11 +9,13 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from lfp.feedback.rewards import REWARDS
+from lfp.figures.autoencoders import sae_l1_sweep
 from lfp.figures.catalogue import FIGURES
 from lfp.files import artefacts
 from lfp.files.addresses import labels
@@ -28,7 +30,7 @@ from lfp.tables.catalogue import TABLES
 from lfp.tables.features import _frequency_rows
 from lfp.tables.health import moved
 from lfp.tables.inputs import Plan
-from lfp.tables.models import fine_tuning
+from lfp.tables.models import fine_tuning, sae_layer_choice, sae_tying
 from lfp.tables.planted.questions import Answer
 from lfp.tables.planted.recovery import planted_recovery
 from lfp.tables.rows import TableSettings, Tally
@@ -142,6 +144,55 @@ def test_a_policy_that_did_not_move_is_named_in_every_row_about_it(tmp_path):
     interval = known["m", "still", 0].split(" reward_gain ")[1].split(", not")[0]
     assert f"  fine_tuning, m/still/0: reward_gain {interval}, threshold 0 (1 row)" in said
     assert not any("moved" in line for line in said)
+
+
+def test_tables_11_and_12_and_figure_8_average_over_layers_and_models(tmp_path):
+    """Only what both settings have counts; an l1 that was found is one setting, of many values."""
+
+    def cell(name: str, **rows: dict[int, tuple[float, float]]) -> str:
+        """A variant's metrics: L0 and l1 of every layer, by the model that is read."""
+        path = tmp_path / "m" / "t" / "seed0" / "sae" / name / "metrics.json"
+        of = {"tied": not name.startswith("untied"), "size": 1, "d_sae": 100, "mse": 1, "fvu": 0.5}
+        artefacts.write_json(
+            path,
+            {"autoencoders": [
+                {"layer": layer, "reads": reads, "l0": l0, "options": {"l1": l1}, **of}
+                for reads, layers in rows.items() for layer, (l0, l1) in layers.items()
+            ]},
+            {},
+        )  # fmt: skip
+        return str(path)
+
+    tied = [
+        cell("tied", policy={1: (10, 0.2), 2: (20, 0.4), 5: (90, 0.3)}),
+        cell("tied_base", base={1: (30, 0.3), 2: (40, 0.5)}),
+    ]
+    untied = [
+        cell("untied", policy={1: (12, 0.1), 2: (22, 0.1)}),
+        cell("untied_base", base={1: (32, 0.1)}),
+    ]
+    table = sae_tying([*tied, *untied], SETTINGS).frame()
+    l0 = table[table["quantity"] == "l0"].set_index("sae")
+    assert l0["estimate"].to_dict() == {"tied": 20.0, "untied": 22.0}
+    assert l0["n"].to_dict() == {"tied": 3, "untied": 3} and set(l0["reads"]) == {"base, policy"}
+    published = paper.beside("sae_tying", "tied l0", ["Pythia-70m"])
+    assert published["paper"] == "Pythia-70m 38.3" and "hundredth" in published["paper_note"]
+
+    choice = tmp_path / "m" / "t" / "seed0" / "divergence.json"
+    artefacts.write_json(choice, {"chosen": [2, 1], "lowest": [5]}, {})
+    table = sae_layer_choice([*tied, str(choice)], SETTINGS).frame()
+    l0 = table[table["quantity"] == "l0"].set_index("selection")
+    assert l0["estimate"].to_dict() == {"highest (2, 1)": 25.0, "lowest (5)": 90.0}
+    assert l0["reads"].to_dict() == {"highest (2, 1)": "base, policy", "lowest (5)": "policy"}
+
+    high = [
+        cell("high", policy={1: (4, 0.9), 2: (6, 0.9)}),
+        cell("high_base", base={1: (2, 0.9), 2: (4, 0.9)}),
+    ]
+    figure = sae_l1_sweep([*tied, *high])
+    [line] = figure.axes[0].lines
+    np.testing.assert_allclose(line.get_xydata(), [[0.35, 25.0], [0.9, 4.0]])
+    plt.close(figure)
 
 
 def test_addresses_name_subject():
@@ -456,8 +507,8 @@ def grid_of(**cells):
             for task, seeds in cells.items()
             for seed in seeds
         ],
-        twin=lambda cell: None,
-        alike=lambda cell, variant, *free: [variant],
+        twins=lambda cell: [],
+        alike_in=lambda cell, *free: [cell.main],
         contrast_settings=lambda task: {"source": "corpus"},
     )
 

@@ -215,21 +215,22 @@ TABLES: dict[str, Table] = {
         inputs=lambda plan: plan.twin_metrics(),
         caption=(
             "Tied against untied encoder and decoder, as means over the layers and sizes that both"
-            " have (paper Table 11). l0_share is L0 over the number of latents; mse is the mean"
-            " over tokens and dimensions."
+            " have, and over the models that they read (paper Table 11). l0 is the number of active"
+            " latents per token, which the paper divides by 100, and l0_share its share of the"
+            " latents; mse is the mean over tokens and dimensions."
         ),
     ),
     "sae_layer_choice": Table(
         rows="lfp.tables.models:sae_layer_choice",
         section=Section.AUTOENCODERS,
         inputs=lambda plan: [
-            *plan.per_cell("{cell}/sae/{sae}/metrics.json", plan.lowest),
+            *plan.lowest_metrics(),
             *plan.per_cell("{cell}/divergence.json", plan.lowest),
         ],
         caption=(
             "The most changed against the least changed layers under one variant of the"
-            " autoencoder (paper Table 12). The two selections of a small model overlap; the"
-            " layers are named."
+            " autoencoder, as means over layers, sizes and the models that are read (paper Table"
+            " 12). The two selections of a small model overlap; the layers are named."
         ),
     ),
     "kendall_tau": Table(

@@ -202,7 +202,7 @@ def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
 def _add_layer_means(
     tally: Tally, frame: pd.DataFrame, by: str, table: str, settings: TableSettings
 ) -> None:
-    """Means over layers and sizes of L0, its share of the latents, squared error and FVU.
+    """Means over layers, sizes and models of L0, its share of the latents, squared error and FVU.
 
     Parameters
     ----------
@@ -226,17 +226,18 @@ def _add_layer_means(
             beside = paper.beside(
                 table, f"{word} {quantity}", settings.paper_models.get(label["model"], ())
             )
-            values = group[["layer", "size", quantity]].rename(columns={quantity: "value"})
-            tally.add(record, {**label, "quantity": quantity}, values, **beside)
+            values = group[["reads", "layer", "size", quantity]].rename(columns={quantity: "value"})
+            read = ", ".join(sorted(set(group["reads"])))
+            tally.add(record, {**label, "quantity": quantity}, values, reads=read, **beside)
 
 
 def sae_tying(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """Tied against untied weights (paper Table 11).
 
-    Numbers are averaged over the layers and sizes that both have.
+    Numbers are averaged over the layers, sizes and models that both read.
     """
     frame = _autoencoder_frame(inputs)
-    key = ["model", "task", "seed", "layer", "size"]
+    key = ["model", "task", "seed", "reads", "layer", "size"]
     frame = frame.assign(sae=np.where(frame["tied"].astype(bool), "tied", "untied"))
     both = frame.groupby(key)["sae"].transform("nunique") == 2
     tally = Tally()
