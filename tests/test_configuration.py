@@ -5,12 +5,14 @@ in order.
 import copy
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from snakemake.utils import update_config
 
 from lfp.grid import ConfigurationError, Grid, derived_seed
+from lfp.planning import Planner
 from lfp.schema import README_PATH, SCHEMA_PATH, schema, schema_text, with_tables
 from lfp.settings import PPO, STAGES, Activations, Lora
 from lfp.tables.inputs import Plan
@@ -498,6 +500,28 @@ def test_given_policies_are_checkpoints_and_their_cells_have_a_kind_of_feedback(
     assert grid.feedback_settings("hh")["feedback"] == "preference"
     assert grid.contrast_settings("vader")["feedback"] == "reward"
     assert [row["about"]["given"] for row in grid.estimate_settings()["cells"]] == [True, True]
+
+
+def test_triples_may_come_from_another_corpus_than_the_tasks():
+    columns = {name: name for name in ("prompt", "positive", "neutral", "negative")}
+    source = {"hub": "a/b", "revision": "1234567", "files": {"train": "*.arrow"}}
+    config = changed(
+        corpora__triples=source | {"columns": columns},
+        tasks__hh__settings={"contrasts": {"corpus": "triples"}},
+        cells=[{"model": "tiny", "task": "hh"}],
+    )
+    plan = Planner(Grid(config), lambda cell: "")
+    assert plan.contrasted(SimpleNamespace(task="hh")) == "results/corpora/triples/test.parquet"
+    assert plan.contrasted(SimpleNamespace(task="vader")) == "results/corpora/reviews/test.parquet"
+    assert Plan(plan.grid).corpora("{name}") == ["help", "triples"]
+    del columns["prompt"]
+    with pytest.raises(ConfigurationError, match=r"triples\.columns: expected .*`prompt` and a"):
+        Grid(changed(corpora__triples=source | {"columns": columns}))
+    with pytest.raises(ConfigurationError, match=r"triples has no column prompt beside"):
+        Grid(config)
+    config["tasks"]["hh"]["settings"]["contrasts"]["source"] = "pairs"
+    with pytest.raises(ConfigurationError, match=r"corpus has no effect with .* `pairs`"):
+        Grid(config)
 
 
 def test_a_given_policy_of_another_task_serves_a_cell_with_every_subject():

@@ -509,7 +509,7 @@ def grid_of(**cells):
         ],
         twins=lambda cell: [],
         alike_in=lambda cell, *free: [cell.main],
-        contrast_settings=lambda task: {"source": "corpus"},
+        contrast_settings=lambda task: {"source": "corpus", "corpus": None},
     )
 
 

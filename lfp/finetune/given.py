@@ -9,7 +9,9 @@ same tokens and the same tensors.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,9 +19,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.finetune import ppo
 from lfp.finetune.dpo import implicit_margins
+from lfp.models.loading import load_tokenizer
 from lfp.models.tokens import tokenize
 from lfp.settings import DPO
 from lfp.texts.corpora import preference_pairs
+
+log = logging.getLogger(__name__)
 
 #: Texts on which tokenizers of one vocabulary can still differ: spaces, numbers, case, accents,
 #: contractions, line ends, other scripts.
@@ -30,6 +35,14 @@ SAMPLES = (
 )
 #: Completions that are sampled at once.
 BATCH = 32
+
+
+def own_tokenizer(path: str | Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer that was saved with a policy; None where its base's must do."""
+    if (Path(path) / "tokenizer.json").is_file():
+        return load_tokenizer(path)
+    log.warning("%s has no tokenizer.json: the tokenizer of its base is taken", path)
+    return None
 
 
 def check_pair(

@@ -352,6 +352,12 @@ class Contrasts(Settings):
         choices=("corpus", "pairs", "rewrites"),
         methods=_PAIRS,
     )
+    corpus: str | None = setting(
+        None,
+        "Source `corpus`: name of the corpus whose held-out split has the triples; null means the"
+        " task's own.",
+        methods=_PAIRS,
+    )
     triples: int = setting(1000, "Preferences: triples, at most.", least=10, methods=_PAIRS)
     contexts_per_word: int = setting(5, "Words: contexts of each word.", least=1, methods=_REWARD)
     words_per_class: int = setting(

@@ -329,7 +329,10 @@ TABLES: dict[str, Table] = {
         caption=(
             "Every word's predicted feedback beside its true valence, from the policy's latents"
             " (paper Tables 2 and 9). estimate is the raw prediction with its t interval over n"
-            " contexts; displayed is the same on the lexicon's scale, by one factor through 0."
+            " contexts; displayed is the same on the lexicon's scale, by one factor through 0. rank"
+            " is the word's place among all words by the distance of displayed from the valence, 1"
+            " for the nearest. The paper's words were picked by hand (hand_picked): their ranks say"
+            " how far they stand for the others."
         ),
         judged=True,
     ),

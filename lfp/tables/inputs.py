@@ -134,9 +134,10 @@ class Plan:
     # ------------------------------------------------------------------------------- shared results
 
     def corpora(self, pattern: str) -> list[str]:
-        """`pattern` for every corpus of a cell's task, with {name} as its name."""
-        names = _unique([self.grid.tasks[cell.task]["corpus"] for cell in self.grid.cells])
-        return [pattern.format(name=name) for name in names]
+        """`pattern` for every corpus of a cell's task or triples, with {name} as its name."""
+        names = [self.grid.tasks[cell.task]["corpus"] for cell in self.grid.cells]
+        triples = [self.grid.contrast_settings(cell.task)["corpus"] for cell in self.preferring]
+        return [pattern.format(name=name) for name in _unique([*names, *filter(None, triples)])]
 
     def rewritten(self, pattern: str) -> list[str]:
         """`pattern` for every task whose triples a language model writes.
