@@ -11,10 +11,12 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
+from lfp.figures.catalogue import FIGURES
 from lfp.grid import ConfigurationError, Grid, derived_seed
 from lfp.planning import Planner
 from lfp.schema import README_PATH, SCHEMA_PATH, schema, schema_text, with_tables
 from lfp.settings import PPO, STAGES, Activations, Lora
+from lfp.tables.catalogue import TABLES
 from lfp.tables.inputs import Plan
 
 BASE = {
@@ -341,6 +343,49 @@ def test_the_shipped_configurations_are_valid(names):
     assert {"vader", "hh", "toxic"} <= {cell.task for cell in grid.cells}
     if "paper_pinned.yaml" in names:
         assert all(len(cell.layers) == 5 for cell in grid.cells)
+
+
+@pytest.mark.parametrize(
+    ("overlays", "shown"),
+    [
+        ("released", "kendall_tau probe_accuracy fine_tuning ablation_reward"),
+        ("explained", "feature_explanations feature_frequency ablation_reward"),
+        ("classifier", "feature_explanations"),
+        ("explained classifier", "feature_explanations"),
+        ("seeds", "across_seeds kendall_tau"),
+        ("faithful appendix", "sae_tying sae_layer_choice sae_l1_sweep"),
+        ("words", "ablation_reward error_by_frequency"),
+        ("moved", "fine_tuning"),
+    ],
+)
+def test_files_over_the_papers_grid_plan_the_tables_that_they_are_for(overlays, shown):
+    """docs/paper.md names them; nothing is fetched, and what they cost can be reckoned."""
+    config = {}
+    for name in ("paper", *(f"paper_{overlay}" for overlay in overlays.split())):
+        update_config(config, yaml.safe_load((SCHEMA_PATH.parent / f"{name}.yaml").read_text()))
+    grid = Grid(config)
+    planned = TABLES | FIGURES
+    assert all(planned[name].inputs(Plan(grid)) for name in shown.split())
+    assert len(grid.estimate_settings()["cells"]) >= len(grid.cells)
+    cells = grid.by_address
+    if overlays == "released":
+        tuned = {cell.task for cell in grid.cells if cell.method == "given"}
+        assert tuned == {"vader_published", "hh_published", "toxic_published"}
+        assert grid.contrast_settings("toxic_published")["corpus"] == "hh-triples"
+    if "explained" in overlays:
+        assert {cell.settings["ablation"].explainer for cell in grid.cells} == {"gpt-4"}
+    if overlays == "seeds":
+        assert [c.seed for c in grid.cells if (c.model, c.task) == ("pythia-70m", "vader")] == [
+            *range(5)
+        ]
+        assert ("pythia-70m/vader/seed0", "other_task") in grid.donors
+    if "appendix" in overlays:
+        read = [path.split("/")[-2] for path in Plan(grid).sweep_metrics("l1")]
+        assert len(read) == 8 and sum(name.endswith("_base") for name in read) == 4
+        variants = [grid.autoencoder_settings(cells["pythia-70m/vader/seed0"], v) for v in read]
+        assert {(variant.epochs, variant.normalise) for variant in variants} == {(1, False)}
+    if overlays == "moved":
+        assert cells["pythia-70m/vader_1e-5/seed0"].settings["ppo"].learning_rate == 1e-5
 
 
 @pytest.mark.parametrize("name", ["seeds.yaml", "planted.yaml", "imdb.yaml", "smollm2.yaml"])

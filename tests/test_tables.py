@@ -33,6 +33,7 @@ from lfp.tables.inputs import Plan
 from lfp.tables.models import fine_tuning, sae_layer_choice, sae_tying
 from lfp.tables.planted.questions import Answer
 from lfp.tables.planted.recovery import planted_recovery
+from lfp.tables.probes import lexicon_reconstruction
 from lfp.tables.rows import TableSettings, Tally
 
 SETTINGS = TableSettings(
@@ -193,6 +194,21 @@ def test_tables_11_and_12_and_figure_8_average_over_layers_and_models(tmp_path):
     [line] = figure.axes[0].lines
     np.testing.assert_allclose(line.get_xydata(), [[0.35, 25.0], [0.9, 4.0]])
     plt.close(figure)
+
+
+def test_words_have_their_rank_among_all_and_the_papers_are_marked(tmp_path):
+    """The paper shows eleven and thirty words that were picked by hand: do they stand for all?"""
+    truth = {"award": 2.5, "bad": -2.5, "zealous": 0.5, "grim": -2.0}
+    read = {"award": 2.5, "bad": -2.4, "zealous": -1.5, "grim": -0.5}
+    rows = pd.DataFrame({"unit": list(truth), "truth": truth.values()})
+    rows = rows.assign(prediction=rows["unit"].map(read), triple=0, context=0, target=0.0)
+    labelled = rows.assign(features="latents", split="by_word", probe="ridge")
+    path = tmp_path / "m" / "t" / "seed0" / "probes" / "tied" / "policy" / "predictions.parquet"
+    artefacts.write_table(path, labelled, {})
+    table = lexicon_reconstruction([str(path)], SETTINGS).frame().set_index("word")
+    assert table["rank"].to_dict() == {"award": 1.0, "bad": 2.0, "grim": 3.0, "zealous": 4.0}
+    assert set(table["words"]) == {4}
+    assert set(table.index[table["hand_picked"]]) == {"award", "bad"}
 
 
 def test_addresses_name_subject():
