@@ -361,7 +361,7 @@ class Planner:
         They are the chosen ones, and on request the least changed ones: for the main variant, and
         for its like that reads another model.
         """
-        lowest = cell.lowest_layers if sae in self.grid.alike_in(cell, "reads") else ()
+        lowest = cell.lowest_layers if sae in self.grid.alike_in(cell, ["reads"]) else ()
         if lowest is True:
             lowest = self.selection(cell)["lowest"]
         return sorted({*self.chosen_layers(cell), *(lowest or ())})

@@ -524,7 +524,7 @@ def grid_of(**cells):
             for seed in seeds
         ],
         twins=lambda cell: [],
-        alike_in=lambda cell, *free: [cell.main],
+        alike_in=lambda cell, free: [cell.main],
         contrast_settings=lambda task: {"source": "corpus", "corpus": None},
     )
 

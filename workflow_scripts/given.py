@@ -16,7 +16,7 @@ def main() -> None:
     from lfp.models.loading import load_model, load_tokenizer
 
     policy, tokenizer = load_model(run.input.given, device), load_tokenizer(run.input.base)
-    policy_tokenizer = given.own_tokenizer(run.input.given) or tokenizer
+    policy_tokenizer = given.saved_tokenizer(run.input.given) or tokenizer
     given.check_pair(load_model(run.input.base), policy, tokenizer, policy_tokenizer)
     held_out = artefacts.read_table(run.input.test)
     if run.settings["feedback"] == "preference":

@@ -37,7 +37,7 @@ SAMPLES = (
 BATCH = 32
 
 
-def own_tokenizer(path: str | Path) -> PreTrainedTokenizerBase | None:
+def saved_tokenizer(path: str | Path) -> PreTrainedTokenizerBase | None:
     """The tokenizer that was saved with a policy; None where its base's must do."""
     if (Path(path) / "tokenizer.json").is_file():
         return load_tokenizer(path)

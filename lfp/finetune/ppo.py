@@ -540,7 +540,7 @@ def evaluate(
         )
         for name, model in (("policy", policy), ("base", base))
     }
-    rewards = {name: sampled_rewards(own, tokenizer, reward) for name, own in samples.items()}
+    rewards = {name: sampled_rewards(drawn, tokenizer, reward) for name, drawn in samples.items()}
     return {**rewards, "kl": sampled_kl(samples["policy"], policy, base)}
 
 

@@ -42,7 +42,7 @@ class Grid(Protocol):
     def twins(self, cell: Cell) -> list[str]:
         """The cell's main variant and those that differ from it in tying and in `reads` alone."""
 
-    def alike_in(self, cell: Cell, *free: str) -> list[str]:
+    def alike_in(self, cell: Cell, free: Sequence[str]) -> list[str]:
         """The variants of a cell that are like its main one, the settings `free` aside."""
 
     def contrast_settings(self, task: str) -> Mapping[str, Any]:
@@ -189,8 +189,8 @@ class Plan:
         """
         paths = []
         for cell in self.grid.cells:
-            variants = self.grid.alike_in(cell, setting, "reads")
-            if len(variants) > len(self.grid.alike_in(cell, "reads")):
+            variants = self.grid.alike_in(cell, [setting, "reads"])
+            if len(variants) > len(self.grid.alike_in(cell, ["reads"])):
                 paths += self._metrics(cell, variants)
         return paths
 
@@ -205,7 +205,7 @@ class Plan:
         return [
             path
             for cell in self.lowest
-            for path in self._metrics(cell, self.grid.alike_in(cell, "reads"))
+            for path in self._metrics(cell, self.grid.alike_in(cell, ["reads"]))
         ]
 
     @staticmethod
