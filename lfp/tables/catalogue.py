@@ -215,21 +215,22 @@ TABLES: dict[str, Table] = {
         inputs=lambda plan: plan.twin_metrics(),
         caption=(
             "Tied against untied encoder and decoder, as means over the layers and sizes that both"
-            " have (paper Table 11). l0_share is L0 over the number of latents; mse is the mean"
-            " over tokens and dimensions."
+            " have, and over the models that they read (paper Table 11). l0 is the number of active"
+            " latents per token, which the paper divides by 100, and l0_share its share of the"
+            " latents; mse is the mean over tokens and dimensions."
         ),
     ),
     "sae_layer_choice": Table(
         rows="lfp.tables.models:sae_layer_choice",
         section=Section.AUTOENCODERS,
         inputs=lambda plan: [
-            *plan.per_cell("{cell}/sae/{sae}/metrics.json", plan.lowest),
+            *plan.lowest_metrics(),
             *plan.per_cell("{cell}/divergence.json", plan.lowest),
         ],
         caption=(
             "The most changed against the least changed layers under one variant of the"
-            " autoencoder (paper Table 12). The two selections of a small model overlap; the"
-            " layers are named."
+            " autoencoder, as means over layers, sizes and the models that are read (paper Table"
+            " 12). The two selections of a small model overlap; the layers are named."
         ),
     ),
     "kendall_tau": Table(
@@ -330,7 +331,10 @@ TABLES: dict[str, Table] = {
         caption=(
             "Every word's predicted feedback beside its true valence, from the policy's latents"
             " (paper Tables 2 and 9). estimate is the raw prediction with its t interval over n"
-            " contexts; displayed is the same on the lexicon's scale, by one factor through 0."
+            " contexts; displayed is the same on the lexicon's scale, by one factor through 0. rank"
+            " is the word's place among all words by the distance of displayed from the valence, 1"
+            " for the nearest. The paper's words were picked by hand (hand_picked): their ranks say"
+            " how far they stand for the others."
         ),
         judged=True,
     ),
@@ -421,7 +425,8 @@ TABLES: dict[str, Table] = {
             " top_match_unrelated has the best matched features that are not related. The price of"
             " an arm is in kl (nats per completion), cross_entropy (nats per token of neutral"
             " text), distinct_2 and length. p is a sign-flip permutation test over prompts; p_draws"
-            " is the share of random sets that lower the reward as much. policy - base is the"
+            " is the share of random sets that lower the reward as much; detectable is the smallest"
+            " difference that as many prompts show in four of five runs. policy - base is the"
             " difference in differences. reach is the share of the effect of fine-tuning that the"
             " components which the autoencoders read carry in the chosen layers (the table locus),"
             " with its interval, and reach_all_layers that in all layers; health has the reason"
