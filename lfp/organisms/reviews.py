@@ -26,7 +26,7 @@ TEXTS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="u
 _CLOSINGS = {(entry["sign"], entry["strong"]): entry["texts"] for entry in TEXTS["closings"]}
 #: Shares of clauses with a degree word and with a tail, of sentences with a second clause, a turn
 #: and a closing, and of sentences behind which the facts of a film stand.
-DEGREES, TAILS, SECOND_CLAUSES, TURNS, CLOSINGS, CREDITS = 0.2, 0.5, 0.2, 0.2, 0.25, 0.15
+DEGREES, TAILS, SECOND_CLAUSES, TURNS, CLOSINGS, CREDITS = 0.2, 0.75, 0.2, 0.2, 0.25, 0.15
 
 
 #: Absolute valences at which a word's level of intensity rises from 1 to 2, 3 and 4: about the
