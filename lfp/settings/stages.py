@@ -596,6 +596,17 @@ class Tables(Settings):
     )
     matched_draws: int = setting(99, "Number of matched control sets (Table 7).", least=19)
     seed: int = setting(0, "Seed of resampling.", least=0, most=LARGEST_SEED)
+    tau_margin: float = setting(
+        0.1,
+        "Difference of tau-b that is as good as none: a planted null is silent where the interval"
+        " lies within (docs/statistics.md).",
+        above=0,
+    )
+    auroc_margin: float = setting(
+        0.1, "The same for areas under the ROC curve and their differences.", above=0
+    )
+    share_margin: float = setting(0.1, "The same for shares of features.", above=0)
+    reward_margin: float = setting(0.05, "The same for the reward, in its units.", above=0)
     max_l0_share: float = setting(
         0.25, "Largest share of active latents of a healthy autoencoder.", above=0, most=1
     )
