@@ -123,7 +123,8 @@ def planted_words(
     names = [f"w{w}" for w in words]
     rows = pd.DataFrame({
         "triple": np.arange(len(words)), "element": "e", "word": names, "unit": names,
-        "context": [f"c{i}" for i in rng.integers(0, 30, len(words))], "truth": valence[words],
+        "context": [f"c{i}" for i in rng.integers(0, 120, len(words))], "truth": valence[words],
+        "family": [f"f{w // 2}" for w in words],
     })  # fmt: skip
     return probe_data.ProbeData(
         x, np.sign(valence[words]) * (1 + 0.1 * rng.random(len(words))), rows
@@ -157,14 +158,21 @@ def test_shuffled_targets_leave_nothing_to_find():
 
 @pytest.mark.parametrize("split", splits.SPLITS)
 def test_a_split_tests_every_row_once_and_holds_out_what_it_names(split):
-    rows = planted_words(1.0).rows
+    rows = planted_words(1.0, n_words=100, contexts=2).rows
     folds = splits.fold_indices(rows, split, 5, seed=0)
     assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(rows)))
-    held_out = {"by_word": ["word"], "by_context": ["context"], "by_both": ["word", "context"]}
+    held_out = {
+        "random": [], "words_only": ["word"], "prompts_only": ["context"],
+        "by_word": ["word", "context"], "by_family": ["family", "word", "context"],
+        "by_prompt": ["word", "context"],
+    }  # fmt: skip
     for train, test in folds:
-        assert len(train) and not set(train) & set(test)
-        for name in held_out.get(split, []):
-            assert not set(rows[name].iloc[train]) & set(rows[name].iloc[test])
+        # The folds inside the training part, which choose the regularisation, keep the same rule.
+        inside = splits.fold_indices(rows.iloc[train], split, 2, seed=0)
+        for a, b in [(train, test), *((train[i], train[j]) for i, j in inside)]:
+            assert len(a) and not set(a) & set(b)
+            for name in held_out[split]:
+                assert not set(rows[name].iloc[a]) & set(rows[name].iloc[b])
 
 
 def test_an_unknown_split_is_refused():
@@ -187,8 +195,12 @@ def test_nothing_is_fitted_on_the_test_part():
         a, b = (fitting.inputs(d, train)[train] for d in (one, two))
         np.testing.assert_array_equal(a, b)
         fitted = [
-            fitting.regularisation_search("ridge", Probes(alphas=(0.1, 10), inner_folds=2))
-            .fit(x, data.target[train], groups=data.rows["word"].iloc[train])
+            fitting.regularisation_search(
+                "ridge",
+                Probes(alphas=(0.1, 10)),
+                splits.fold_indices(data.rows.iloc[train], "by_word", 2, seed=0),
+            )
+            .fit(x, data.target[train])
             .predict(x)
             for x in (a, b)
         ]
@@ -202,14 +214,13 @@ def test_permuted_labels_are_learned_by_heart_under_the_published_split_alone():
     data = planted_words(0.0)
     found = {}
     for split in splits.SPLITS:
-        folds = len(splits.fold_indices(data.rows, split, 5, 0))
         settings = Probes(folds=5, label_shuffles=20)
-        null = comparisons.shuffled_statistics(data, "ridge", split, [1.0] * folds, settings, 0)
+        null = comparisons.shuffled_statistics(data, "ridge", split, [1.0] * 5, settings, 0)
         found[split] = np.mean([row["sign"] for row in null])
     assert found["random"] > 0.8
-    assert found["by_context"] > 0.8
-    assert abs(found["by_word"] - 0.5) < 0.1
-    assert abs(found["by_both"] - 0.5) < 0.1
+    assert found["prompts_only"] > 0.8
+    for split in ("words_only", "by_word", "by_family", "by_prompt"):
+        assert abs(found[split] - 0.5) < 0.1
 
 
 def test_permuted_truth_keeps_words_together_and_the_marginal():
@@ -235,10 +246,10 @@ def test_a_preference_probe_tells_signal_from_permuted_labels():
     x[:, 0] += 3 * rows["truth"]
     data = probe_data.ProbeData(x, rows["truth"].to_numpy(dtype=int), rows)
     settings = Probes(Cs=(0.1, 1.0), folds=5, inner_folds=2, label_shuffles=20)
-    predictions, chosen = fitting.out_of_fold(data, "logistic", "by_context", settings, 0)
+    predictions, chosen = fitting.out_of_fold(data, "logistic", "by_prompt", settings, 0)
     assert probes.probe_statistics(predictions, "logistic")["auroc"] > 0.9
     null = pd.DataFrame(
-        comparisons.shuffled_statistics(data, "logistic", "by_context", chosen, settings, 0)
+        comparisons.shuffled_statistics(data, "logistic", "by_prompt", chosen, settings, 0)
     )
     assert abs(null["auroc"].mean() - 0.5) < 0.1
 
@@ -298,10 +309,11 @@ def test_what_a_probe_adds_to_covariates_is_what_they_do_not_say():
 def test_the_saved_probe_predicts_in_the_unscaled_space():
     data = planted_words(2.0)
     settings = Probes(alphas=(0.1,), inner_folds=2)
-    probe = fitting.fit_probe(data, "ridge", settings)
+    probe = fitting.fit_probe(data, "ridge", settings, seed=0)
     ours = data.features @ probe["weight"] + probe["intercept"]
-    search = fitting.regularisation_search("ridge", settings)
-    search.fit(data.features, data.target, groups=data.rows["unit"])
+    inner = splits.fold_indices(data.rows, "by_word", 2, seed=0)
+    search = fitting.regularisation_search("ridge", settings, inner)
+    search.fit(data.features, data.target)
     np.testing.assert_allclose(ours, search.predict(data.features), atol=1e-8)
 
 
@@ -331,14 +343,14 @@ def test_a_subject_is_probed_alike_from_arrays_and_from_a_file(feedback, triples
     pd.testing.assert_frame_equal(ours.nested, theirs.nested)
     assert ours.metrics == theirs.metrics
     np.testing.assert_array_equal(ours.weights["weight"], theirs.weights["weight"])
-    # The latents have every split, the principal components the random and the main one, and raw
-    # activations of words that of the intensity as well.
+    # The latents have every split of their kind, the others the random and the main one; the
+    # intensity that a model holds is read from the raw activations of words under the main one.
     direct = ours.predictions["probe"] == probes.DIRECT
     splits = ours.predictions[~direct].groupby("features")["split"].nunique().to_dict()
     words = feedback == "reward"
-    assert splits == {"latents": 4, "pca": 2, "raw": 2 + words}
+    assert splits == {"latents": 4, "pca": 2, "raw": 2}
     intensity = ours.predictions[direct & (ours.predictions["features"] == "raw")]
-    assert set(intensity["split"]) == ({"by_both"} if words else set())
+    assert set(intensity["split"]) == ({"by_word"} if words else set())
     np.testing.assert_array_equal(intensity["target"], intensity["truth"])
     assert len(ours.metrics["shuffled"]) == 2 * settings.label_shuffles
     assert len(ours.metrics["baseline"]) == settings.xavier_draws
@@ -351,8 +363,8 @@ def test_a_prediction_that_is_not_finite_is_an_error_that_names_its_features(tri
 
     monkeypatch.setattr(subject_report, "out_of_fold", infinite)
     rng = np.random.default_rng(0)
-    kinds = {"raw": {element: rng.random((len(triples), 4)) for element in contrasts.ELEMENTS}}
-    arrays = probe_data.FeatureArrays(kinds | {"latents": kinds["raw"]}, 1)
+    of = {element: rng.random((len(triples), 4)) for element in contrasts.ELEMENTS}
+    arrays = probe_data.FeatureArrays(dict.fromkeys(("raw", "latents", "length"), of), 1)
     lexicon, settings = {"words": vader_lexicon(), "counts": {}}, Probes()
     with pytest.raises(ValueError, match="raw features of base, split random: .* not finite"):
         subject_report.probe_subject(

@@ -202,12 +202,13 @@ def test_ratios_of_nothing_and_means_of_nothing_are_reasons():
 # ------------------------------------------------------------------------------------------- probes
 
 
-def words(n: int, contexts: int = 4) -> pd.DataFrame:
-    """Rows of `n` words, half of them positive, in contexts."""
+def words(n: int, contexts: int = 4, distinct: int | None = None) -> pd.DataFrame:
+    """Rows of `n` words, half of them positive, in contexts of their own, or in `distinct` ones."""
     return pd.DataFrame([
-        {"triple": i, "element": "positive", "word": f"w{w}", "context": f"c{i % 7}",
+        {"triple": i, "element": "positive", "word": f"w{w}",
+         "context": f"c{i % (distinct or n * contexts)}",
         "unit": f"w{w}",
-         "truth": 1.0 + w if w % 2 else -1.0 - w}
+         "tokens": 1 + w % 3 // 2, "truth": 1.0 + w if w % 2 else -1.0 - w}
         for i, w in enumerate(w for w in range(n) for _ in range(contexts))
     ])  # fmt: skip
 
@@ -231,14 +232,23 @@ def test_too_few_words_are_told_before_training():
     )
 
 
+def test_contexts_that_all_words_share_are_told_before_training():
+    """No row is left to train on where every word stands in every context."""
+    rows = words(9, distinct=2)
+    data = ProbeData(np.zeros((len(rows), 2)), rows["truth"].to_numpy(), rows)
+    settings = Probes(folds=3, inner_folds=2)
+    assert "a fold trains on fewer groups" in why_untrainable(data, "ridge", "by_word", settings)
+    assert why_untrainable(data, "ridge", "words_only", settings) == ""
+
+
 def test_one_class_is_told_before_training():
-    rows = words(9)
+    rows = words(9, contexts=1)
     data = ProbeData(np.zeros((len(rows), 2)), np.ones(len(rows)), rows)
     assert (
-        why_untrainable(data, "logistic", "by_context", Probes(folds=3, inner_folds=2))
+        why_untrainable(data, "logistic", "by_prompt", Probes(folds=3, inner_folds=2))
         == "a fold trains on one class only"
     )
-    assert why_untrainable(data, "ridge", "by_context", Probes(folds=3, inner_folds=2)) == ""
+    assert why_untrainable(data, "ridge", "by_prompt", Probes(folds=3, inner_folds=2)) == ""
 
 
 def test_a_headline_makes_no_number_out_of_missing_predictions():

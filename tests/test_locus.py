@@ -322,10 +322,10 @@ def test_health_holds_every_quantity_against_its_threshold(tmp_path):
     truth = np.concatenate([np.arange(1.0, 9.0), -np.arange(1.0, 9.0)])
     words = pd.DataFrame({
         "unit": [f"w{i}" for i in range(16)], "truth": truth, "features": "raw",
-        "split": "by_both", "probe": DIRECT,
+        "split": "by_word", "probe": DIRECT,
         "prediction": np.where(truth > 0, truth, 0.01 * truth**2),  # positive words alone in order
     })  # fmt: skip
-    other = words.assign(split="by_word", prediction=0.0)
+    other = words.assign(split="random", prediction=0.0)
     path = tmp_path / "m" / "t" / "seed0" / "probes" / "tied" / "base" / "predictions.parquet"
     artefacts.write_table(path, pd.concat([words, other]), {})
     table = organism_health([*inputs, str(path), str(model)], SETTINGS).frame()

@@ -160,7 +160,7 @@ def test_controls_stand_in_the_same_table(run):
         (tau["task"] == "vader") & (tau["features"] == "latents") & (tau["probe"] == "ridge")
     ]
     assert set(vader["subject"]) == {"policy", "base", "untrained", "other_seed", "other_task"}
-    assert set(vader["split"]) == {"random", "by_word", "by_context", "by_both"}
+    assert set(vader["split"]) == {"random", "words_only", "by_word", "by_family"}
     assert set(tau["probe"]) == {
         "ridge",
         "ridge on valence",

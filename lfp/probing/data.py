@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from safetensors import safe_open
+from snowballstemmer import stemmer
 
 from lfp.files.artefacts import read_metadata, read_tensors, readable
 from lfp.probing.contrasts import ELEMENTS
@@ -90,8 +91,9 @@ class ProbeData:
     `features` is [row, feature], or [row] of texts for the controls that read words. `rows` has
     ``triple``, ``element``, ``word`` (the word, or the whole answer), ``context`` (the review or
     the prompt that it stands in), ``unit`` (the thing that a statistic counts: the word, or the
-    prompt) and ``truth`` (valence, or label). `code` [row, feature] is given where the features
-    are to be cut to as many principal components as the code has live features.
+    prompt) and ``truth`` (valence, or label). Rows of words have their ``family`` as well, and
+    in the predictions of a subject the number of their ``tokens``. `code` [row, feature] is given
+    where the features are to be cut to as many principal components as the code has live features.
     """
 
     features: np.ndarray
@@ -147,8 +149,10 @@ def _rows(triples: pd.DataFrame, element: str, unit: str, truth: np.ndarray) -> 
 def word_rows(triples: pd.DataFrame, lexicon: Lexicon) -> pd.DataFrame:
     """The positive and the negative word of every triple.
 
-    The unit is the word, the truth its valence.
+    The unit is the word, the truth its valence. Words of one ``family`` have one stem (Porter's
+    second algorithm): *hopeful*, *hopefully*, *hoping*.
     """
+    stem = stemmer("english").stemWord
     parts = [
         _rows(
             triples,
@@ -158,7 +162,8 @@ def word_rows(triples: pd.DataFrame, lexicon: Lexicon) -> pd.DataFrame:
         )
         for element in SIGNS
     ]
-    return pd.concat(parts, ignore_index=True)
+    rows = pd.concat(parts, ignore_index=True)
+    return rows.assign(family=rows["word"].map(stem))
 
 
 def preference_rows(triples: pd.DataFrame) -> pd.DataFrame:

@@ -10,18 +10,21 @@ inside the training part of a fold.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from lfp.probing.data import ProbeData
-from lfp.probing.splits import SPLITS, fold_indices
+from lfp.probing.probes import MAIN_SPLIT
+from lfp.probing.splits import fold_indices
 from lfp.settings import Probes
 from lfp.texts.words import count_words
 
@@ -51,8 +54,13 @@ def _reader(features: str) -> TransformerMixin:
     return OneHotEncoder(handle_unknown="ignore") if features == "first_token" else CommonScale()
 
 
-def regularisation_search(kind: str, settings: Probes, features: str = "latents") -> GridSearchCV:
-    """A scaled ridge or logistic probe, tuned on grouped inner folds.
+def regularisation_search(
+    kind: str,
+    settings: Probes,
+    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    features: str = "latents",
+) -> GridSearchCV:
+    """A scaled ridge or logistic probe, tuned on inner `folds` of the rows that it is fitted on.
 
     Strengths are ``settings.alphas`` (ridge) or ``settings.Cs`` (logistic).
     """
@@ -63,7 +71,7 @@ def regularisation_search(kind: str, settings: Probes, features: str = "latents"
     else:
         raise ValueError(f"probe: expected 'ridge' or 'logistic', got {kind!r}")
     pipeline = Pipeline([("read", _reader(features)), ("probe", steps)])
-    return GridSearchCV(pipeline, grid, cv=GroupKFold(settings.inner_folds))
+    return GridSearchCV(pipeline, grid, cv=list(folds))
 
 
 def inputs(data: ProbeData, train: np.ndarray) -> np.ndarray:
@@ -113,7 +121,7 @@ def out_of_fold(
     settings
         Strengths to choose from, outer and inner folds.
     seed
-        Seed of the outer folds.
+        Seed of the outer and inner folds.
     features
         Kind of features of `data`, which decides how they become numbers.
 
@@ -127,9 +135,10 @@ def out_of_fold(
     fold_of = np.zeros(len(data.target), dtype=int)
     strengths = []
     for fold, (train, test) in enumerate(fold_indices(data.rows, split, settings.folds, seed)):
-        search = regularisation_search(kind, settings, features)
+        inner = fold_indices(data.rows.iloc[train], split, settings.inner_folds, seed)
+        search = regularisation_search(kind, settings, inner, features)
         x = inputs(data, train)
-        search.fit(x[train], data.target[train], groups=data.rows[SPLITS[split]].iloc[train])
+        search.fit(x[train], data.target[train])
         prediction[test] = _scores(search, x[test])
         fold_of[test] = fold
         strengths.append(float(next(iter(search.best_params_.values()))))
@@ -144,13 +153,14 @@ def no_predictions(data: ProbeData) -> pd.DataFrame:
     return data.rows.assign(target=data.target, prediction=np.nan, fold=-1)
 
 
-def fit_probe(data: ProbeData, kind: str, settings: Probes) -> dict[str, np.ndarray]:
-    """The probe of all rows in the unscaled feature space.
+def fit_probe(data: ProbeData, kind: str, settings: Probes, seed: int) -> dict[str, np.ndarray]:
+    """The probe of all rows in the unscaled feature space, tuned on folds of the main split.
 
     It is ``weight`` [feature] and ``intercept`` [1].
     """
-    search = regularisation_search(kind, settings)
-    search.fit(data.features, data.target, groups=data.rows["unit"])
+    inner = fold_indices(data.rows, MAIN_SPLIT[kind], settings.inner_folds, seed)
+    search = regularisation_search(kind, settings, inner)
+    search.fit(data.features, data.target)
     scaler, probe = search.best_estimator_["read"], search.best_estimator_["probe"]
     weight = np.ravel(probe.coef_) / scaler.scale_
     return {"weight": weight, "intercept": np.ravel(probe.intercept_) - weight @ scaler.mean_}

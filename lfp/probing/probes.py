@@ -21,8 +21,10 @@ from lfp.statistics.estimates import (
 #: The probe of each kind of feedback: ridge regression of the signed delta for a lexicon reward,
 #: logistic regression of the label for preferences.
 PROBE_OF = {"reward": "ridge", "preference": "logistic"}
-#: The split that a kind of probe is judged by: words of a lexicon, prompts of a preference.
-MAIN_SPLIT = {"ridge": "by_word", "logistic": "by_context"}
+#: The split that a kind of probe is judged by. Both hold out what is judged, words of a lexicon or
+#: prompts of a preference, and all that training rows could share with it: the words' contexts, the
+#: prompts' answers (:data:`lfp.probing.splits.SPLITS`).
+MAIN_SPLIT = {"ridge": "by_word", "logistic": "by_prompt"}
 #: A ridge probe of the valence itself: the most that the features hold, with no delta
 #: in between.
 DIRECT = "ridge on valence"

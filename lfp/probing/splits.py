@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import GroupKFold, KFold
+from sklearn.model_selection import KFold
 
 from lfp.probing.data import ProbeData
 from lfp.probing.probes import MAIN_SPLIT
 from lfp.settings import Probes
 
-#: The column of rows that a split holds out, by which the folds inside its training part are
-#: grouped as well. ``random`` is random over triples, so that a test word is among the training
-#: words.
-SPLITS = {"random": "triple", "by_word": "word", "by_context": "context", "by_both": "word"}
-#: Parts of the words and of the contexts of ``by_both``, which fits a probe for every pair of
-#: parts.
-BOTH_PARTS = 3
+
+@dataclass(frozen=True)
+class Split:
+    """How rows are parted into folds.
+
+    Parameters
+    ----------
+    cut
+        Column of the rows whose values are cut into folds: a fold tests the rows of its values.
+    apart
+        Columns that share no value between training and test rows beside `cut`: training leaves
+        out every row that shares one with a test row.
+    """
+
+    cut: str
+    apart: tuple[str, ...] = ()
+
+
+#: A triple puts a positive and a negative element behind one context. Where training and test rows
+#: share contexts, features of the context alone predict the sign of a held-out word's partner,
+#: which is the wrong one; where they share words or answers, a probe may know them by heart. The
+#: first three splits let one of the two pass and show its size.
+SPLITS = {
+    "random": Split("triple"),
+    "words_only": Split("word"),
+    "prompts_only": Split("context"),
+    "by_word": Split("word", apart=("context",)),
+    "by_family": Split("family", apart=("word", "context")),
+    "by_prompt": Split("context", apart=("word",)),
+}
+#: The splits of each kind of probe; features beside the latents have the first and the main one.
+SPLITS_OF = {
+    "ridge": ("random", "words_only", "by_word", "by_family"),
+    "logistic": ("random", "words_only", "prompts_only", "by_prompt"),
+}
 
 
 def splits_of(kind: str, features: str) -> tuple[str, ...]:
-    """All splits for the latents; the random and the main one for the features beside them.
-
-    Raw activations have ``by_both`` as well where words are probed, for the intensity that a model
-    holds (:func:`valence_is_probed`).
-    """
-    if features == "latents":
-        return tuple(SPLITS)
-    both = ("by_both",) if kind == "ridge" and features == "raw" else ()
-    return (*null_splits(kind), *both)
+    """All splits for the latents; the random and the main one for the features beside them."""
+    return SPLITS_OF[kind] if features == "latents" else null_splits(kind)
 
 
 def valence_is_probed(kind: str, features: str, split: str) -> bool:
-    """Whether a ridge on the valence itself is fitted beside a probe of words."""
+    """Whether a ridge on the valence itself is fitted beside a probe of words.
+
+    It is fitted on raw activations as well under the main split, for the intensity that a model
+    holds.
+    """
     latents = features == "latents" and split in null_splits(kind)
-    return kind == "ridge" and (latents or (features, split) == ("raw", "by_both"))
+    return kind == "ridge" and (latents or (features, split) == ("raw", MAIN_SPLIT[kind]))
 
 
 def null_splits(kind: str) -> tuple[str, ...]:
@@ -47,20 +74,21 @@ def fold_indices(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """(train, test) row indices of every fold of a split of :data:`SPLITS`.
 
-    Every row is tested once.
-
-    ``by_both`` cuts words and contexts in :data:`BOTH_PARTS` parts each: a fold tests one part of
-    the words in one part of the contexts and trains on the rows that share neither.
+    Every row is tested once. The folds inside a training part, which choose the regularisation,
+    are those of its rows: cut by another rule, they would reward, or punish, the reading of
+    contexts, and choose a strength for another task than the one that is judged.
     """
     if split not in SPLITS:
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
-    if split == "by_both":
-        word, context = (parts(rows[name], BOTH_PARTS, seed) for name in ("word", "context"))
-        cells = [(word == i, context == j) for i in range(BOTH_PARTS) for j in range(BOTH_PARTS)]
-        pairs = [(np.flatnonzero(~w & ~c), np.flatnonzero(w & c)) for w, c in cells]
-        return [(train, test) for train, test in pairs if len(test)]
-    part = parts(rows[SPLITS[split]], folds, seed)
-    return [(np.flatnonzero(part != i), np.flatnonzero(part == i)) for i in range(folds)]
+    part = parts(rows[SPLITS[split].cut], folds, seed)
+    codes = [pd.factorize(rows[name])[0] for name in SPLITS[split].apart]
+    pairs = []
+    for i in range(folds):
+        test = part == i
+        shared = [np.isin(code, code[test]) for code in codes]
+        train = ~np.logical_or.reduce([test, *shared])
+        pairs.append((np.flatnonzero(train), np.flatnonzero(test)))
+    return pairs
 
 
 def parts(groups: pd.Series, n: int, seed: int) -> np.ndarray:
@@ -86,24 +114,19 @@ def why_untrainable(data: ProbeData, kind: str, split: str, settings: Probes, se
     settings
         Outer and inner folds.
     seed
-        Seed of the outer folds.
+        Seed of the folds.
     """
-    needed = BOTH_PARTS if split == "by_both" else settings.folds
-    names = ("word", "context") if split == "by_both" else (SPLITS[split],)
-    for name in names:
-        distinct = data.rows[name].nunique()
-        if distinct < needed:
-            return f"{distinct} distinct values of {name} for {needed} folds"
+    cut, few = SPLITS[split].cut, 2 if kind == "logistic" else 1
+    distinct = data.rows[cut].nunique()
+    if distinct < settings.folds:
+        return f"{distinct} distinct values of {cut} for {settings.folds} folds"
     for train, _ in fold_indices(data.rows, split, settings.folds, seed):
-        if data.rows[SPLITS[split]].iloc[train].nunique() < settings.inner_folds:
+        rows, target = data.rows.iloc[train], data.target[train]
+        if rows[cut].nunique() < settings.inner_folds:
             return f"a fold trains on fewer groups than {settings.inner_folds} inner folds"
-        if kind == "logistic" and len(set(data.target[train].tolist())) < 2:
+        if kind == "logistic" and len(set(target.tolist())) < 2:
             return "a fold trains on one class only"
-        inner = GroupKFold(settings.inner_folds)
-        groups = data.rows[SPLITS[split]].iloc[train]
-        if kind == "logistic" and any(
-            len(set(data.target[train[part]].tolist())) < 2
-            for part, _ in inner.split(train, groups=groups)
-        ):
-            return "an inner fold trains on one class only"
+        for part, _ in fold_indices(rows, split, settings.inner_folds, seed):
+            if len(set(target[part].tolist())) < few:
+                return f"an inner fold trains on {'one class only' if few == 2 else 'no row'}"
     return ""

@@ -107,6 +107,8 @@ def probe_subject(
     kind = PROBE_OF[feedback]
     arrays = arrays.holding("latents")  # several probes read them
     rows = word_rows(triples, lexicon["words"]) if kind == "ridge" else preference_rows(triples)
+    if kind == "ridge":
+        rows["tokens"] = stacked(arrays.kinds["length"])[:, 0].astype(int)
     targets = _targets(rows, arrays, kind, not features, settings.delta)
     results, baseline, nested = [], [], pd.DataFrame()
     weights = {"weight": np.zeros(arrays.width("latents")), "intercept": np.zeros(1)}
@@ -120,7 +122,7 @@ def probe_subject(
         main = of_split[MAIN_SPLIT[kind]]
         if name == "latents" and main.trained:
             nested = _nested(main.frames[0], arrays, lexicon["counts"], settings, seed)
-            weights = fit_probe(data, kind, settings)
+            weights = fit_probe(data, kind, settings, seed)
         if name == "latents" and len(rows):
             baseline = comparisons.baseline_statistics(data, kind, settings.xavier_draws, seed)
     predictions = pd.concat([frame for one in results for frame in one.frames], ignore_index=True)

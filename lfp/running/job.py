@@ -35,6 +35,7 @@ STAMPED = (
     "transformers",
     "trl",
     "spacy",
+    "snowballstemmer",
     "vaderSentiment",
     "openai",
     "accelerate",

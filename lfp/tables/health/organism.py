@@ -16,7 +16,7 @@ from lfp.tables.rows import TableSettings, Tally
 
 #: The probe whose tau within each sign is the intensity that a model holds: of the base's raw
 #: activations, with words and contexts held out.
-INTENSITY = {"features": "raw", "split": "by_both", "probe": probes.DIRECT}
+INTENSITY = {"features": "raw", "split": "by_word", "probe": probes.DIRECT}
 
 #: Records by what they are of: a layer, a site, texts, or words of a sign.
 Checked = dict[str, Record]
