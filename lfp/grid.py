@@ -506,7 +506,9 @@ class Grid:
         if self.feedback(task) == "preference":
             return contrasts.triples
         forms = 4  # grammatical forms with scored words
-        return forms * contrasts.words_per_class * contrasts.contexts_per_word
+        # Every word has as many contexts of one polarity as of the other.
+        contexts = 2 * ((contrasts.contexts_per_word + 1) // 2)
+        return forms * contrasts.words_per_class * contexts
 
     def shape(self, model: str) -> dict[str, Any]:
         """Parameters, blocks, width and vocabulary of a model.

@@ -37,8 +37,8 @@ from lfp.statistics.records import (
     range_record,
     ratio_record,
 )
+from lfp.statistics.verdicts import Truth
 from lfp.tables.ablation import ablation_reward
-from lfp.tables.planted.questions import Answer
 from lfp.tables.probes import (
     kendall_tau,
     kendall_tau_within_sign,
@@ -146,8 +146,8 @@ def test_a_number_of_few_units_has_no_interval_and_says_how_many_it_needs(record
     assert record.ci_low is record.ci_high is record.p is None
     assert few in record.method
     assert "needed" in record.method
-    assert Answer("q", "r", "o", record, "above", 0.5).verdict == "undecided"
-    assert Answer("q", "r", "o", record, "at", 0.5).verdict == "undecided"
+    for side in ("above", "at"):
+        assert Truth(side, 0.5, margin=0.1).verdict(record, record) == "undecided"
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99])

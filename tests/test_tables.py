@@ -1,4 +1,4 @@
-"""Tables are made of records; planted truth is judged by intervals; seeds give components of
+"""Tables are made of records; planted truth is judged by tests; seeds give components of
 variance.
 """
 
@@ -21,6 +21,7 @@ from lfp.reporting import unestimated
 from lfp.settings import Ablation, Features, Probes
 from lfp.statistics.multiple import holm
 from lfp.statistics.records import Record, undefined
+from lfp.statistics.verdicts import Truth
 from lfp.tables import paper, planted, rendering
 from lfp.tables.across_seeds import across_seeds
 from lfp.tables.catalogue import TABLES
@@ -28,7 +29,7 @@ from lfp.tables.features import _frequency_rows
 from lfp.tables.inputs import Plan
 from lfp.tables.models import fine_tuning
 from lfp.tables.planted.questions import Answer
-from lfp.tables.planted.recovery import planted_recovery
+from lfp.tables.planted.recovery import judged, planted_recovery
 from lfp.tables.rows import TableSettings, Tally
 
 SETTINGS = TableSettings(
@@ -37,6 +38,10 @@ SETTINGS = TableSettings(
     matched_draws=19,
     paper_models={"tiny": ["Pythia-70m"]},
 )
+
+
+#: Twelve tests of a family at the level .05 need a p below .05 / 12, and so more draws.
+MORE_DRAWS = replace(SETTINGS, resamples=400)
 
 
 def record(estimate=0.5, low=0.4, high=0.6, p=None):
@@ -129,23 +134,40 @@ def test_names_with_a_dot_are_read_back_whole():
 
 
 @pytest.mark.parametrize(
-    ("interval", "expected", "value", "verdict"),
+    ("interval", "p", "side", "value", "verdict"),
     [
-        ((0.4, 0.6), "above", 0.3, "found"),
-        ((0.4, 0.6), "above", 0.5, "not found"),
-        ((0.4, 0.6), "below", 0.7, "found"),
-        ((0.4, 0.6), "below", 0.5, "not found"),
-        ((0.4, 0.6), "at", 0.5, "silent, as it should be"),
-        ((0.4, 0.6), "at", 0.0, "false alarm"),
-        ((None, None), "at", 0.0, "undecided"),
+        ((0.4, 0.6), 0.01, "above", 0.3, "found"),
+        ((0.4, 0.6), 0.05, "above", 0.3, "undecided"),  # the interval alone decides nothing
+        ((0.4, 0.6), None, "above", 0.3, "undecided"),
+        ((0.4, 0.6), 0.01, "above", 0.7, "wrong side"),
+        ((0.4, 0.6), 0.01, "below", 0.7, "found"),
+        ((0.45, 0.55), 0.3, "above", 0.5, "silent"),
+        ((0.45, 0.55), 0.3, "at", 0.5, "silent"),
+        ((0.45, 0.55), 0.001, "at", 0.51, "silent"),  # surely different, and as good as equal
+        ((0.4, 0.6), 0.3, "at", 0.5, "undecided"),  # the margin itself is not within the margin
+        ((0.4, 0.6), 0.01, "at", 0.3, "false alarm"),
+        ((None, None), None, "at", 0.5, "undecided"),
     ],
 )
-def test_an_answer_is_right_where_the_interval_says_so(interval, expected, value, verdict):
-    answer = Answer("?", "output", "planted policy", record(0.5, *interval), expected, value)
-    assert answer.verdict == verdict
+def test_a_verdict_needs_a_test_and_silence_a_margin(interval, p, side, value, verdict):
+    judged = replace(record(0.5, *interval), p_adjusted=p)
+    assert Truth(side, value, margin=0.1).verdict(judged, narrow=judged) == verdict
 
 
-def planted_cell(folder, task: str, flipped: list[str], policy_follows: bool) -> list[str]:
+def test_verdicts_rest_on_p_over_what_must_be_there_and_apart_over_what_must_not():
+    ps = {"above": (0.01, 0.04, None), "at": (0.02, 0.5)}
+    answers = [
+        Answer("?", str(p), "policy", record(p=p), record(), Truth(side, 0.0, 0.1))
+        for side, of_side in ps.items()
+        for p in of_side
+    ]
+    adjusted = {answer.readout: answer.record.p_adjusted for answer in judged(answers)}
+    assert adjusted == {"0.01": 0.02, "0.04": 0.04, "None": None, "0.02": 0.04, "0.5": 0.5}
+
+
+def planted_cell(
+    folder, task: str, flipped: list[str], policy_follows: bool, seed: int = 0
+) -> list[str]:
     """Artefacts of one cell whose probes read the lexicon, or the flipped one, of 60 words in 3
     contexts.
     """
@@ -174,7 +196,7 @@ def planted_cell(folder, task: str, flipped: list[str], policy_follows: bool) ->
             / "results"
             / "tiny"
             / task
-            / "seed0"
+            / f"seed{seed}"
             / "probes"
             / "tied"
             / subject
@@ -189,7 +211,7 @@ def planted_cell(folder, task: str, flipped: list[str], policy_follows: bool) ->
             / "results"
             / "tiny"
             / task
-            / "seed0"
+            / f"seed{seed}"
             / "features"
             / "tied"
             / f"{subject}.safetensors"
@@ -210,12 +232,12 @@ def test_flipped_words_are_found_where_the_policy_follows_them_and_not_where_it_
         paths = planted_cell(folder, "vader", [], False) + planted_cell(
             folder, "flipped", flipped, follows
         )
-        frame = planted_recovery(paths, SETTINGS).frame()
+        frame = planted_recovery(paths, MORE_DRAWS).frame()
         difference = frame[
             (frame["of"] == "planted - clean") & frame["readout"].isin(["probe latents", "output"])
         ]
         assert len(difference) == 2
-        assert (difference["answer"] == ("found" if follows else "not found")).all()
+        assert (difference["answer"] == ("found" if follows else "silent")).all()
         clean = frame[(frame["of"] == "clean policy") & frame["question"].str.contains("flipped")]
         assert (clean["answer"] != "found").all()
 
@@ -224,7 +246,27 @@ def test_a_null_reward_that_moves_nothing_is_silent(tmp_path):
     paths = planted_cell(tmp_path, "vader", [], False) + planted_cell(tmp_path, "null", [], False)
     frame = planted_recovery(paths, SETTINGS).frame()
     silent = frame[(frame["of"] == "planted policy") & (frame["readout"] == "probe latents")]
-    assert silent["answer"].tolist() == ["silent, as it should be"]
+    assert silent["answer"].tolist() == ["silent"]
+
+
+def test_policies_that_were_taught_no_flips_are_nulls_of_the_question(tmp_path):
+    flipped = [f"w{i}" for i in range(0, 60, 10)]
+    paths = [
+        *planted_cell(tmp_path, "vader", [], False),
+        *planted_cell(tmp_path, "vader", [], False, seed=1),
+        *planted_cell(tmp_path, "null", [], False),
+        *planted_cell(tmp_path, "flipped", flipped, True),
+    ]
+    frame = planted_recovery(list(dict.fromkeys(paths)), SETTINGS).frame()
+    asked = frame[frame["question"].str.contains("flipped") & (frame["task"] == "flipped")]
+    nulls = asked[~asked["of"].str.contains("planted")]
+    assert set(nulls["of"]) == {
+        "clean policy", "clean policy of seed 1", "clean policy of seed 1 - clean", "noise policy",
+        "noise - clean",
+    }  # fmt: skip
+    assert not nulls["answer"].isin(["found", "false alarm", "wrong side"]).any()
+    moved = frame[frame["of"] == "clean policy of seed 1 - clean"]
+    assert set(moved["task"]) == {"flipped", "null"}
 
 
 def test_a_readout_of_ones_own_is_asked_every_question_about_words(tmp_path, monkeypatch):
@@ -474,9 +516,10 @@ def test_rewards_with_nothing_planted_are_not_asked():
     assert Plan(grid).planted_files() == []
 
 
-def test_planted_cells_are_read_with_the_clean_cell_of_their_seed():
+def test_planted_cells_are_read_with_the_clean_cells_of_their_seed_and_of_others():
     inputs = Plan(grid_of(vader=[0, 1, 2], trigger=[1], length=[7])).planted_files()
-    assert {str(path).split("/seed")[1][0] for path in inputs if "/seed" in path} == {"1"}
+    cells = {tuple(path.split("/")[2:4]) for path in inputs if "/seed" in path}
+    assert cells == {("trigger", "seed1"), *(("vader", f"seed{n}") for n in range(3))}
     assert inputs[:2] == [
         "results/lexicons/trigger.truth.json",
         "results/lexicons/vader.truth.json",

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from lfp.statistics.verdicts import VERDICTS
 from tests.test_security import CHROMIUM, HOSTILE, opened
 
 ROOT = Path(__file__).parent.parent
@@ -223,12 +224,8 @@ def test_planted_truth_is_asked_for_and_answered(run):
     assert planted["question"].str.contains("flipped words").any()
     assert planted["question"].str.contains("name the trigger").any()
     assert planted["question"].str.contains("carry the reward").any()
-    answered = planted["answer"].isin(
-        ["found", "not found", "silent, as it should be", "false alarm"]
-    )
-    assert (answered == planted["estimate"].notna()).all()
-    assert answered.any()
-    assert (planted.loc[~answered, "answer"] == "undecided").all()
+    assert planted["answer"].isin(VERDICTS).all()
+    assert (planted.loc[planted["estimate"].isna(), "answer"] == "undecided").all()
     truth = json.loads((run / "results" / "lexicons" / "flipped.truth.json").read_text())
     lexicon = json.loads((run / "results" / "lexicons" / "flipped.json").read_text())
     assert truth["flipped"]

@@ -27,27 +27,50 @@ TEXT_FEATURES = ("length", "first_token", "bag_of_words", "tfidf")
 
 
 def unit_means(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Mean prediction, truth and number of rows of every unit, sorted by unit."""
+    """Mean prediction, truth, tokens and number of rows of every word, sorted by word.
+
+    A word has the most tokens that it has in any of its contexts.
+    """
     grouped = predictions.groupby("unit", sort=True)
     return grouped.agg(
-        prediction=("prediction", "mean"), truth=("truth", "first"), rows=("truth", "size")
-    ).reset_index()
+        prediction=("prediction", "mean"), truth=("truth", "first"), tokens=("tokens", "max"),
+        rows=("truth", "size"),
+    ).reset_index()  # fmt: skip
 
 
-#: Sets of words that statistics are taken over: of one sign, and words that are one token or
-#: several pieces.
-WORD_SETS = ("all", "positive", "negative", "one_token", "pieces")
+def word_sets(means: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Whether each word of :func:`unit_means` is in a set, for the sets that are reported apart.
+
+    They are all words and those of each sign; and of each of these the words that are one token
+    and those in pieces, where there are both. A model may know a word that it reads at once
+    and not one that it reads in pieces, and a figure of all words shows the commoner kind.
+    """
+    tokens = means["tokens"].to_numpy()
+    sets = _sets(means["truth"].to_numpy(), tokens > 1)
+    apart = (tokens > 1).any() and (tokens == 1).any()
+    return {name: words for name, words in sets.items() if apart or "_" not in name}
+
+
+def _sets(truth: np.ndarray, several: np.ndarray) -> dict[str, np.ndarray]:
+    """Membership in every set of words by `truth` and by whether a word has `several` tokens."""
+    sets = {"all": truth == truth, "positive": truth > 0, "negative": truth < 0}
+    kinds = {"": several | True, "_one_token": ~several, "_pieces": several}
+    return {
+        f"{sign}{kind}".removeprefix("all_"): words & of_kind
+        for sign, words in sets.items()
+        for kind, of_kind in kinds.items()
+    }
 
 
 def statistic(name: str, words: str) -> str:
-    """Name of a statistic (``tau``, ``sign`` or ``sign_balanced``) over a set of words."""
+    """Name of a statistic (``tau``, ``sign``, ``sign_balanced``) of a set of words."""
     return name if words == "all" else f"{name}_{words}"
 
 
 def word_statistics(
     rows: pd.DataFrame, truth: np.ndarray, prediction: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Statistics [draw] of predictions of words, over every one of :data:`WORD_SETS`.
+    """Statistics [draw] of predictions of words, over every set of :func:`word_sets`.
 
     They are tau-b, the share of words with the right sign, and, of sets that have both signs, the
     mean of the two signs' shares (``sign_balanced``). A statistic is missing where a set has too
@@ -56,27 +79,22 @@ def word_statistics(
     Parameters
     ----------
     rows
-        Descriptions of the rows: ``unit``, and ``tokens`` where they are known.
+        Descriptions of the rows: ``unit`` and ``tokens``.
     truth, prediction
         [row, draw]; a word's prediction is the mean of its rows.
     """
     _, first, codes = np.unique(rows["unit"].to_numpy(), return_index=True, return_inverse=True)
-    of_word = np.equal.outer(np.arange(len(first)), codes).astype(float)
+    of_word = np.equal.outer(np.arange(len(first)), codes)
     mean = of_word @ prediction / of_word.sum(1, keepdims=True)
-    truth, right = truth[first], np.sign(mean) == np.sign(truth[first])
-    tokens = rows["tokens"].to_numpy()[first] if "tokens" in rows else np.ones(len(first))
-    pieces, positive = np.broadcast_to(tokens[:, None] > 1, truth.shape), truth > 0
-    members = {
-        "all": np.ones_like(positive), "positive": positive, "negative": ~positive,
-        "one_token": ~pieces, "pieces": pieces,
-    }  # fmt: skip
-    result, taus = {}, kendall_taus(mean, truth, list(members.values()))
-    for (words, member), tau in zip(members.items(), taus, strict=True):
-        result[statistic("tau", words)] = tau
-        result[statistic("sign", words)] = _share(right, member)
-        if words not in ("positive", "negative"):
-            both = [_share(right, member & side) for side in (positive, ~positive)]
-            result[statistic("sign_balanced", words)] = np.mean(both, axis=0)
+    truth, several = truth[first], (of_word & (rows["tokens"].to_numpy() > 1)).any(1)[:, None]
+    sets, right = _sets(truth, several), np.sign(mean) == np.sign(truth)
+    result = {}
+    taus = kendall_taus(mean, truth, [*sets.values()])
+    for (name, words), tau in zip(sets.items(), taus, strict=True):
+        result |= {statistic("tau", name): tau, statistic("sign", name): _share(right, words)}
+        if not name.startswith(("positive", "negative")):
+            both = [_share(right, words & side) for side in (truth > 0, truth < 0)]
+            result[statistic("sign_balanced", name)] = np.mean(both, axis=0)
     return result
 
 

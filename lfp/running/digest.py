@@ -45,6 +45,7 @@ NUMBERLESS = frozenset(
 REGISTRIES = frozenset({"lfp.feedback.rewards", "lfp.sae.architectures"})
 
 
+@cache
 def module_path(module: str) -> Path | None:
     """File of a local module, one that lies beside the Snakefile or below; None for another."""
     base = ROOT.joinpath(*module.split("."))
@@ -58,6 +59,7 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
+@cache
 def local_imports(path: Path) -> set[str]:
     """Names of local modules that a file imports, at any depth of its code."""
     imported = set()
@@ -81,6 +83,7 @@ def packages_of(module: str) -> list[str]:
     return [".".join(parts[:count]) for count in range(1, len(parts))]
 
 
+@cache
 def closure(module: str) -> list[str]:
     """`module` and every local module that it needs and that can change a number, sorted."""
     seen: set[str] = set()
@@ -95,6 +98,7 @@ def closure(module: str) -> list[str]:
     return sorted(seen)
 
 
+@cache
 def registries_of(module: str) -> set[str]:
     """The :data:`REGISTRIES` of which `module` loads an entry, directly or not."""
     return {name for needed in closure(module) for name in local_imports(module_path(needed))} & (

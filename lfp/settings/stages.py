@@ -353,7 +353,13 @@ class Contrasts(Settings):
         methods=_PAIRS,
     )
     triples: int = setting(1000, "Preferences: triples, at most.", least=10, methods=_PAIRS)
-    contexts_per_word: int = setting(5, "Words: contexts of each word.", least=1, methods=_REWARD)
+    contexts_per_word: int = setting(
+        6,
+        "Words: contexts of each word, as many positive as negative ones; of an odd number there is"
+        " one more.",
+        least=1,
+        methods=_REWARD,
+    )
     words_per_class: int = setting(
         500, "Words: words of each grammatical form and sign, at most.", least=2, methods=_REWARD
     )
@@ -478,7 +484,9 @@ class Probes(Settings):
         1, "The first partitions, in which permuted labels are refitted as well.", least=1
     )
     folds: int = setting(5, "Number of outer folds.", least=2)
-    inner_folds: int = setting(2, "Number of folds inside the training part.", least=2)
+    inner_folds: int = setting(
+        3, "Number of folds inside the training part, cut by the rule of the outer ones.", least=2
+    )
     xavier_draws: int = setting(100, "Untrained probes of the baseline.", least=2)
 
 
@@ -602,6 +610,17 @@ class Tables(Settings):
     )
     matched_draws: int = setting(99, "Number of matched control sets (Table 7).", least=19)
     seed: int = setting(0, "Seed of resampling.", least=0, most=LARGEST_SEED)
+    tau_margin: float = setting(
+        0.1,
+        "Difference of tau-b that is as good as none: a planted null is silent where the interval"
+        " lies within (docs/statistics.md).",
+        above=0,
+    )
+    auroc_margin: float = setting(
+        0.1, "The same for areas under the ROC curve and their differences.", above=0
+    )
+    share_margin: float = setting(0.1, "The same for shares of features.", above=0)
+    reward_margin: float = setting(0.05, "The same for the reward, in its units.", above=0)
     max_l0_share: float = setting(
         0.25, "Largest share of active latents of a healthy autoencoder.", above=0, most=1
     )

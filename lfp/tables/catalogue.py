@@ -240,8 +240,9 @@ TABLES: dict[str, Table] = {
             "Rank agreement (tau-b) of the feedback that probes read with the true feedback, over"
             " words (paper Table 4). The subjects are the fine-tuned policy, its base, an untrained"
             " network, the policies of another seed and of another task, and text, which reads"
-            " words and no model. The splits by_word, by_context and by_both hold out words,"
-            " contexts and both; the split random cuts triples. The target of ridge on valence is"
+            " words and no model. The split by_word holds out words with their contexts, by_family"
+            " words of one stem together; random cuts triples and words_only shares contexts: both"
+            " mislead. Beside all words stand those of one token and those in pieces. The target of ridge on valence is"
             " the valence itself; delta is the signed distance that the probe learns; output is how"
             " much likelier than its base the policy makes a word, without a probe; xavier is an"
             " untrained linear probe; permuted labels are probes of labels permuted among words."
@@ -283,8 +284,9 @@ TABLES: dict[str, Table] = {
         ],
         caption=(
             "Balanced accuracy and AUROC of logistic probes that tell preferred from rejected"
-            " answers (paper Table 3), with intervals over prompts. The split by_context holds out"
-            " prompts, by_word whole answers, by_both both; the split random cuts triples. The"
+            " answers (paper Table 3), with intervals over prompts. The split by_prompt holds out"
+            " prompts with their answers; prompts_only shares exact answers, words_only holds out"
+            " whole answers and shares prompts, random cuts triples: all three mislead. The"
             " subject text reads length, first token or words and no model; untrained is a network"
             " of random weights; permuted labels are drawn among answers. These rows are to be read"
             " before the policy's."

@@ -262,22 +262,24 @@ class Plan:
     def planted_files(self) -> list[str]:
         """Truths, readings, explanations and ablations of the planted cells and their clean ones.
 
-        A clean cell is of the same model, corpus and seed.
+        A clean cell is of the same model and corpus. A planted cell without a clean one of its own
+        seed is left out.
         """
         trained = [cell for cell in self.rewarded if cell.method != "given"]
         kind = {cell.address: self.grid.tasks[cell.task]["reward"] for cell in trained}
         alike = {
-            cell.address: (cell.model, self.grid.tasks[cell.task]["corpus"], cell.seed)
-            for cell in trained
+            cell.address: (cell.model, self.grid.tasks[cell.task]["corpus"]) for cell in trained
         }
-        clean = {alike[cell.address]: cell for cell in trained if kind[cell.address] == "vader"}
-        pairs = [
-            (cell, clean[alike[cell.address]])
+        clean = [cell for cell in trained if kind[cell.address] == "vader"]
+        seeds = {(*alike[cell.address], cell.seed) for cell in clean}
+        planted = [
+            cell
             for cell in trained
-            if REWARDS[kind[cell.address]].questions and alike[cell.address] in clean
+            if REWARDS[kind[cell.address]].questions and (*alike[cell.address], cell.seed) in seeds
         ]
-        both = {cell.address: cell for pair in pairs for cell in pair}
-        cells = [cell for cell in both.values() if self._reads(cell, "policy", "base")]
+        asked = {alike[cell.address] for cell in planted}
+        both = [*planted, *(cell for cell in clean if alike[cell.address] in asked)]
+        cells = [cell for cell in both if self._reads(cell, "policy", "base")]
         tasks = sorted({cell.task for cell in cells})
         explained = [cell for cell in cells if cell.until == "ablation"]
         triggered = [

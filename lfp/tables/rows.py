@@ -37,6 +37,8 @@ class TableSettings(Tables):
         Number of matched control sets (paper Table 7).
     seed
         Seed of resampling.
+    tau_margin, auroc_margin, share_margin, reward_margin
+        Differences that are as good as none, for the verdicts on planted truth.
     paper_models
         The paper's models that each model is held beside.
     min_reach, min_zeroing, min_intensity

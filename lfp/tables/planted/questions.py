@@ -1,9 +1,9 @@
-"""The questions that planted rewards answer, and the verdicts on the answers."""
+"""The questions that planted rewards answer, and where the truth has the answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from lfp.statistics.records import (
     two_shares_record,
     undefined,
 )
+from lfp.statistics.verdicts import EQUIVALENCE, Truth
 from lfp.tables.planted import READOUTS
 from lfp.tables.planted.readouts import CellArtefacts
 from lfp.tables.rows import TableSettings
@@ -28,14 +29,30 @@ from lfp.texts.words import count_words
 
 @dataclass(frozen=True)
 class Case:
-    """A planted cell, and the clean cell of the same model, corpus and seed.
+    """A planted cell, and the cells that it is held against.
 
-    ``truth`` is the content of the planted task's truth file; ``arms`` has the planted cell's
-    ablations by (subject, arm, action), empty where nothing was ablated.
+    Parameters
+    ----------
+    planted
+        The planted cell.
+    clean
+        The clean cell of the same model, corpus and seed.
+    others
+        Clean cells of other seeds by their name in the table: the same lesson learned anew.
+    noise
+        The cell of the same seed whose reward is noise; None where there is none.
+    truth
+        Content of the planted task's truth file.
+    arms
+        The planted cell's ablations by (subject, arm, action), empty where nothing was ablated.
+    settings
+        Settings of all tables.
     """
 
     planted: CellArtefacts
     clean: CellArtefacts
+    others: Mapping[str, CellArtefacts]
+    noise: CellArtefacts | None
     truth: Mapping[str, Any]
     arms: Mapping[tuple[str, str, str], Mapping[str, pd.DataFrame]]
     settings: TableSettings
@@ -45,29 +62,28 @@ class Case:
 class Answer:
     """One number that answers a question.
 
-    ``of`` says whose reading it is, ``readout`` how it was read. The planted truth has the interval
-    of ``record`` lie ``above`` or ``below`` the number ``value``, or hold it (``at``). ``values``
-    are the words or features behind the number.
+    ``of`` says whose reading it is, ``readout`` how it was read, and ``expected`` where the planted
+    truth has it. ``narrow`` is the number of ``record`` with the interval of a test of equivalence.
+    ``values`` are the words or features behind the number.
     """
 
     question: str
     readout: str
     of: str
     record: Record
-    expected: str
-    value: float
+    narrow: Record
+    expected: Truth
     values: pd.DataFrame | None = None
 
-    @property
-    def verdict(self) -> str:
-        """Whether the record's interval answers the question as the planted truth has it."""
-        low, high = self.record.ci_low, self.record.ci_high
-        if low is None or high is None:
-            return "undecided"
-        if self.expected == "at":
-            return "silent, as it should be" if low <= self.value <= high else "false alarm"
-        right = low > self.value if self.expected == "above" else high < self.value
-        return "found" if right else "not found"
+
+#: The number of an answer from the settings of its resampling.
+Measure = Callable[..., Record]
+
+
+def _measured(case: Case, measure: Measure) -> tuple[Record, Record]:
+    """A number with the interval of the tables, and with that of a test of equivalence."""
+    resampling = case.settings.resampling
+    return measure(**resampling), measure(**resampling | {"confidence": EQUIVALENCE})
 
 
 def silence(case: Case) -> Iterator[Answer]:
@@ -88,21 +104,42 @@ def movement(case: Case) -> Iterator[Answer]:
 
 def _moved(case: Case, expected: str) -> Iterator[Answer]:
     question = "did the reading move towards the lexicon? (tau-b, policy minus base)"
-    resampling = case.settings.resampling
+    margin = case.settings.tau_margin
     cells = (("planted policy", case.planted, expected), ("clean policy", case.clean, "above"))
-    for of, cell, wanted in cells:
+    pairs = [(of, wanted, (cell, "policy"), (cell, "base")) for of, cell, wanted in cells]
+    pairs += [
+        (f"{name} - clean", "at", (other, "policy"), (case.clean, "policy"))
+        for name, other in case.others.items()
+    ]
+    for of, wanted, *sides in pairs:
         for readout in READOUTS:
-            policy, base = (cell.reading(readout, subject) for subject in ("policy", "base"))
-            if policy is None or base is None:
+            after, before = (cell.reading(readout, subject) for cell, subject in sides)
+            if after is None or before is None:
                 continue
-            both = policy.merge(base, on=["word", "valence"], suffixes=("", "_base"))
-            value, valence = both["value"].to_numpy(), both["valence"].to_numpy()
-            before = both["value_base"].to_numpy()
-            if before.any():
-                record = kendall_difference_record(value, before, valence, **resampling)
-            else:  # the reading is a difference to the base itself
-                record = kendall_record(value, valence, **resampling)
-            yield Answer(question, readout, of, record, wanted, 0.0, both)
+            both = after.merge(before, on=["word", "valence"], suffixes=("", "_base"))
+            record, narrow = _measured(case, _movement(both, wanted))
+            yield Answer(question, readout, of, record, narrow, Truth(wanted, 0.0, margin), both)
+
+
+def _movement(both: pd.DataFrame, wanted: str) -> Measure:
+    """The difference in tau-b of two readings of words, whose first may be one of the base."""
+    value, before, valence = (both[name].to_numpy() for name in ("value", "value_base", "valence"))
+    if before.any():
+        return partial(kendall_difference_record, value, before, valence)
+    # The reading is a difference to the base itself.
+    measure = partial(kendall_record, value, valence)
+    return measure if wanted != "at" else lambda **resampling: _two_sided(measure(**resampling))
+
+
+def _two_sided(record: Record) -> Record:
+    """A `record` whose p of one side is made one of both."""
+    if record.p is None:
+        return record
+    return replace(
+        record,
+        p=min(1.0, 2 * min(record.p, 1 - record.p)),
+        method=record.method.replace("one-sided", "two-sided"),
+    )
 
 
 def disagreement(reading: pd.DataFrame) -> np.ndarray:
@@ -116,27 +153,36 @@ def disagreement(reading: pd.DataFrame) -> np.ndarray:
 def flipped(case: Case) -> Iterator[Answer]:
     """The flipped words must stand out by their disagreement with the clean lexicon.
 
-    They must do so more than in a policy of the clean lexicon.
+    They must do so more than in a policy of the clean lexicon. In policies that were taught no
+    flips, they must not.
     """
     question = "do flipped words stand out? (AUROC of disagreement with the clean lexicon)"
+    margin = case.settings.auroc_margin
+    nulls = dict(case.others) | ({"noise policy": case.noise} if case.noise else {})
     for readout in READOUTS:
-        policy, other = (cell.reading(readout, "policy") for cell in (case.planted, case.clean))
-        if policy is None or other is None:
+        clean = case.clean.reading(readout, "policy")
+        if clean is None:
             continue
-        both = policy.merge(other, on=["word", "valence"], suffixes=("", "_clean"))
-        is_flipped = both["word"].isin(case.truth["flipped"]).to_numpy().astype(int)
-        if len(set(is_flipped.tolist())) < 2:
-            continue
-        planted = disagreement(both)
-        clean = disagreement(both[["word", "valence"]].assign(value=both["value_clean"]))
-        area = partial(
-            auroc_record, is_flipped, groups=both["word"], unit="word", **case.settings.resampling
-        )
-        values = both.assign(flipped=is_flipped == 1)
-        yield Answer(question, readout, "planted policy", area(planted), "above", 0.5, values)
-        yield Answer(question, readout, "clean policy", area(clean), "at", 0.5)
-        difference = area(planted, against=clean)
-        yield Answer(question, readout, "planted - clean", difference, "above", 0.0)
+        cells = {"planted policy": case.planted, "clean policy": case.clean, **nulls}
+        for of, cell in cells.items():
+            reading = cell.reading(readout, "policy")
+            if reading is None:
+                continue
+            both = reading.merge(clean, on=["word", "valence"], suffixes=("", "_clean"))
+            is_flipped = both["word"].isin(case.truth["flipped"]).to_numpy().astype(int)
+            if len(set(is_flipped.tolist())) < 2:
+                continue
+            side = "above" if cell is case.planted else "at"
+            first = disagreement(both)
+            second = disagreement(both[["word", "valence"]].assign(value=both["value_clean"]))
+            area = partial(auroc_record, is_flipped, first, both["word"], unit="word")
+            values = both.assign(flipped=is_flipped == 1) if cell is case.planted else None
+            about = Truth(side, 0.5, margin)
+            yield Answer(question, readout, of, *_measured(case, area), about, values)
+            if cell is not case.clean:
+                difference = _measured(case, partial(area, against=second))
+                name, about = f"{of.removesuffix(' policy')} - clean", Truth(side, 0.0, margin)
+                yield Answer(question, readout, name, *difference, about)
 
 
 def trigger(case: Case) -> Iterator[Answer]:
@@ -158,13 +204,15 @@ def _named(case: Case) -> Answer:
         frame = read_table(cell.files["explanations"])
         texts = frame.loc[frame["status"] == "ok", "explanation"]
         named.append([case.truth["trigger"] in count_words(text) for text in texts])
-    record = two_shares_record(
-        sum(named[0]), len(named[0]), sum(named[1]), len(named[1]), "feature"
+    counts = (sum(named[0]), len(named[0]), sum(named[1]), len(named[1]), "feature")
+    record, narrow = _measured(
+        case, lambda confidence, **_: two_shares_record(*counts, confidence=confidence)
     )
     question = "do explanations name the trigger? (share of explained features)"
     planted = np.repeat([True, False], [len(named[0]), len(named[1])])
     values = pd.DataFrame({"planted": planted, "names_trigger": [*named[0], *named[1]]})
-    return Answer(question, "explanations", "planted - clean", record, "above", 0.0, values)
+    about = Truth("above", 0.0, case.settings.share_margin)
+    return Answer(question, "explanations", "planted - clean", record, narrow, about, values)
 
 
 def _carried(case: Case) -> Iterator[Answer]:
@@ -176,10 +224,11 @@ def _carried(case: Case) -> Iterator[Answer]:
     if any(frame is None for frame in completions):
         return
     rewards = [frame.groupby("prompt")["reward"].mean().to_numpy() for frame in completions]
-    record = paired_record(rewards[0], rewards[1], "prompt", **case.settings.resampling)
+    record, narrow = _measured(case, partial(paired_record, *rewards, "prompt"))
     if not completions[0]["features"].any():
-        record = undefined(
+        record = narrow = undefined(
             0, "feature", "nothing to ablate: no explanation is related to the feedback"
         )
     question = "do the trigger's features carry the reward? (explained minus random ablation)"
-    yield Answer(question, "ablation", "planted policy", record, "below", 0.0)
+    about = Truth("below", 0.0, case.settings.reward_margin)
+    yield Answer(question, "ablation", "planted policy", record, narrow, about)
