@@ -47,7 +47,12 @@ class PartValues(NamedTuple):
     refits: Refits | None = None
 
     def minus(self, other: PartValues) -> PartValues:
-        """The paired difference of two probes on the same parts."""
+        """The paired difference of two probes on the same parts.
+
+        It has no values where one of them was not trained.
+        """
+        if len(self.values) != len(other.values):
+            return PartValues(np.zeros(0), float("nan"))
         both = self.refits is not None and other.refits is not None
         refits = self.refits.minus(other.refits) if both else None
         return PartValues(self.values - other.values, self.ratio, refits)
