@@ -242,10 +242,11 @@ TABLES: dict[str, Table] = {
             " network, the policies of another seed and of another task, and text, which reads"
             " words and no model. The split by_word holds out words with their contexts, by_family"
             " words of one stem together; random cuts triples and words_only shares contexts: both"
-            " mislead. Beside all words stand those of one token and those in pieces. The target of ridge on valence is"
-            " the valence itself; delta is the signed distance that the probe learns; output is how"
-            " much likelier than its base the policy makes a word, without a probe; xavier is an"
-            " untrained linear probe; permuted labels are probes of labels permuted among words."
+            " mislead. Beside all words stand those of one token (one_token) and those of several"
+            " (pieces), where there are both. The target of ridge on valence is the valence itself;"
+            " delta is the signed distance that the probe learns; output is how much likelier than"
+            " its base the policy makes a word, without a probe; xavier is an untrained linear"
+            " probe; permuted labels are probes of labels permuted among words."
             " sign_only_ceiling is the tau-b of perfect knowledge of every sign. string_tau is the"
             " statistic of the paper's code, tau of two lists of word strings, which is near 0"
             " whatever a probe knows. p_adjusted is Holm's over cells."
@@ -259,7 +260,8 @@ TABLES: dict[str, Table] = {
         inputs=lambda plan: [*_rewarded_probes(plan), *plan.output_files(plan.rewarded)],
         caption=(
             "Rank agreement (tau-b) among positive words alone and among negative words alone"
-            " (paper Table 10). It shows whether the probe reads intensity and not only sign."
+            " (paper Table 10). It shows whether the probe reads intensity and not only sign. Words"
+            " of one token and words in pieces stand apart as well, where there are both."
         ),
         judged=True,
     ),
@@ -270,7 +272,7 @@ TABLES: dict[str, Table] = {
         caption=(
             "Share of words whose predicted feedback has the sign of the lexicon, judged at 0 on"
             " the raw scale (paper Table 5). The probe constant gives every word the commoner sign."
-            " Subjects, splits and nulls are those of the table kendall_tau."
+            " Subjects, splits, sets of words and nulls are those of the table kendall_tau."
         ),
         over_seeds=True,
         judged=True,
