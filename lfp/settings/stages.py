@@ -352,6 +352,12 @@ class Contrasts(Settings):
         choices=("corpus", "pairs", "rewrites"),
         methods=_PAIRS,
     )
+    corpus: str | None = setting(
+        None,
+        "Source `corpus`: name of the corpus whose held-out split has the triples; null means the"
+        " task's own.",
+        methods=_PAIRS,
+    )
     triples: int = setting(1000, "Preferences: triples, at most.", least=10, methods=_PAIRS)
     contexts_per_word: int = setting(
         6,
@@ -634,6 +640,11 @@ class Tables(Settings):
         "Share of the effect of fine-tuning that the read components must carry (docs/locus.md).",
         least=0,
         most=1,
+    )
+    min_reward_gain: float = setting(
+        0.0,
+        "Reward that fine-tuning must gain on held-out prefixes, or the margin of its implicit"
+        " reward on held-out pairs: the whole interval must lie above (docs/finetune.md).",
     )
     min_zeroing: float = setting(
         0.05,
