@@ -67,6 +67,7 @@ def refitted_frame(
     """
     truth = permuted_truth(data.rows, settings.label_shuffles, np.random.default_rng(seed))
     targets = np.sign(truth) * np.abs(data.target)[:, None] if kind == "ridge" else truth
+    targets = targets.astype(np.float32)  # hundreds of probes, of which only the spread is read
     partitions = min(settings.shuffled_partitions, partitions_of(kind, split, settings))
     data, parts = counted(data, features), []
     for fold in partitioned(data.rows, split, settings, seed, partitions):

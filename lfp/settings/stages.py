@@ -481,7 +481,7 @@ class Probes(Settings):
         10, "Random partitions into folds of the main split; other splits have one.", least=1
     )
     shuffled_partitions: int = setting(
-        1, "The first partitions, in which permuted labels are refitted as well.", least=1
+        2, "The first partitions, in which permuted labels are refitted as well.", least=1
     )
     folds: int = setting(5, "Number of outer folds.", least=2)
     inner_folds: int = setting(

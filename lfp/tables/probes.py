@@ -251,10 +251,10 @@ def _add_nulls(
         for column, words in columns.items():
             if column not in draws:
                 continue
-            record = range_record(
-                draws[column].to_numpy(), "draw", described[label["probe"]],
-                observed.get((*_key(label), words)),
-            )  # fmt: skip
+            # Permuted labels are the test of the probe's own row.
+            trained = observed.get((*_key(label), words)) if label["probe"] == "xavier" else None
+            values, name_of = draws[column].to_numpy(), described[label["probe"]]
+            record = range_record(values, "draw", name_of, trained)
             same = {"subject": "policy", "features": "latents", "probe": "xavier"}
             published = "xavier" if same.items() <= label.items() else ""
             models = settings.paper_models.get(label["model"], ())
