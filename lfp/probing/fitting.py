@@ -330,13 +330,20 @@ class HeldOut:
 
         The prediction is the mean over the partitions, the fold that of the first.
         """
-        total, fold_of = np.zeros(len(data.rows)), np.zeros(len(data.rows), dtype=int)
+        partitions = self.folds[-1].partition + 1
+        rows = [self._of_partition(data, partition) for partition in range(partitions)]
+        return rows[0].assign(prediction=np.mean([one["prediction"] for one in rows], axis=0))
+
+    def first_partition(self, data: ProbeData) -> pd.DataFrame:
+        """The same with the predictions of the first partition alone."""
+        return self._of_partition(data, 0)
+
+    def _of_partition(self, data: ProbeData, partition: int) -> pd.DataFrame:
+        prediction, number = np.empty(len(data.rows)), np.empty(len(data.rows), dtype=int)
         for fold, scores in zip(self.folds, self.scores, strict=True):
-            total[fold.test] += scores
-            if fold.partition == 0:
-                fold_of[fold.test] = fold.number
-        mean = total / (self.folds[-1].partition + 1)
-        return data.rows.assign(target=data.target, prediction=mean, fold=fold_of)
+            if fold.partition == partition:
+                prediction[fold.test], number[fold.test] = scores, fold.number
+        return data.rows.assign(target=data.target, prediction=prediction, fold=number)
 
 
 def out_of_fold(
