@@ -65,7 +65,7 @@ class Table:
 
 def _probes(plan: Plan, cells: Sequence[Cell]) -> list[str]:
     """The files of the probes of `cells` that hold estimates and nulls."""
-    return plan.probe_files(cells, "predictions.parquet", "metrics.json")
+    return plan.probe_files(cells, "predictions.parquet", "parts.parquet", "metrics.json")
 
 
 def _rewarded_probes(plan: Plan) -> list[str]:
