@@ -93,9 +93,9 @@ def arm_edits(
     }
 
 
-#: Random sets that miss the KL of their arm are drawn anew, twice at most. Of each time, the largest
-#: difference of the mean KL, as a share of the arm's, at which they are kept, and the power of the
-#: ratio that their target is changed by: the second step is smaller, for the first went too far.
+#: Random sets that miss the KL of their arm are drawn anew, twice at most. Of each time, the
+#: largest difference of the mean KL, as a share of the arm's, at which they are kept, and the power
+#: of the ratio that their target is changed by: the second step is smaller, for the first went too far.
 TURNS = ((0.15, 1.0), (0.2, 0.5))
 
 
