@@ -95,7 +95,8 @@ def arm_edits(
 
 #: Random sets that miss the KL of their arm are drawn anew, twice at most. Of each time, the
 #: largest difference of the mean KL, as a share of the arm's, at which they are kept, and the power
-#: of the ratio that their target is changed by: the second step is smaller, for the first went too far.
+#: of the ratio that their target is changed by; the second step is smaller, for the first went too
+#: far.
 TURNS = ((0.15, 1.0), (0.2, 0.5))
 
 
@@ -193,9 +194,7 @@ class Conditions:
                     self._controls.append(made)
                     self.all += self._drawn(made, range(n), [matched.size] * n, [target] * n)
 
-    def _condition(
-        self, arm: str, action: str, features: FeatureSet, **of_draw: Any
-    ) -> Condition:
+    def _condition(self, arm: str, action: str, features: FeatureSet, **of_draw: Any) -> Condition:
         edits = arm_edits(arm, self.autoencoders, features, self.means, action)
         return Condition(arm, action, features, edits, **of_draw)
 

@@ -20,7 +20,7 @@ from lfp.statistics.crossed import (
     ratio_effect,
     told_from_zero,
 )
-from lfp.statistics.records import Record, undefined
+from lfp.statistics.records import Record, detectable, undefined
 from lfp.tables import paper
 from lfp.tables.health.reach import reach_of_cells
 from lfp.tables.rows import TableSettings, Tally
@@ -115,9 +115,7 @@ def kl_ratio(arms: Arms, key: ArmKey) -> float:
     return float(theirs / ours) if ours > 0 else float("nan")
 
 
-def against_random(
-    arms: Arms, key: ArmKey, quantity: str, confidence: float
-) -> Effect | Record:
+def against_random(arms: Arms, key: ArmKey, quantity: str, confidence: float) -> Effect | Record:
     """An arm minus its random sets, `key`.
 
     Rewards are compared at equal KL alone; a record says where there is none.
@@ -176,7 +174,8 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
     tally, reaches = Tally(), reach_of_cells(inputs, settings)
     for address, arms in ablation_arms([path for path in inputs if "/ablation/" in path]).items():
         reach = reaches[address[:3]]
-        add = partial(tally.add, **reach.columns(), health=reach.reason(settings.min_reach))
+        of_cell = {**reach.columns(), "health": reach.reason(settings.min_reach)}
+        add = partial(_add_row, tally, settings, **of_cell)
         cell = dict(zip(("model", "task", "seed", "sae"), address, strict=True))
         if not arms:
             nothing = undefined(0, "prompt", "no held-out text to prompt with")
@@ -189,6 +188,27 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
             _add_arm(add, cell, key, arms, settings)
             _add_comparisons(add, cell, key, arms, settings)
     return tally
+
+
+def _add_row(
+    tally: Tally,
+    settings: TableSettings,
+    record: Record,
+    labels: Mapping[str, Any],
+    values: pd.DataFrame | None = None,
+    **extras: object,
+) -> None:
+    """Add a row, with the smallest difference that it could have found where it is one.
+
+    Parameters
+    ----------
+    tally, settings
+        The table and the settings of all tables.
+    record, labels, values, extras
+        The row, as :meth:`lfp.tables.rows.Tally.add` takes it.
+    """
+    least = detectable(record, settings.confidence) if labels["quantity"] == "difference" else None
+    tally.add(record, labels, values, **extras, detectable=least)
 
 
 def _add_arm(
