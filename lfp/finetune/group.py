@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lfp.feedback.rewards.base import Reward
 from lfp.finetune import ppo
 from lfp.finetune.trainer_state import (
+    all_counts,
     checkpoint_to_resume,
+    restored_counts,
     resumable_model,
     run_trainer,
     trainer_callbacks,
 )
+from lfp.finetune.written import counted
 from lfp.models import limits
 from lfp.models.generation import decode_responses
 from lfp.models.loading import load_model, pure_sampling
@@ -43,6 +47,7 @@ def train(
     seed: int,
     state_dir: str | Path,
     device: str = "cpu",
+    written: Counter[str] | None = None,
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
     """Fine-tune the checkpoint at `base`; returns the policy and its training curve.
 
@@ -65,6 +70,8 @@ def train(
         Seed of adapters, prompts and the trainer.
     state_dir, device
         Folder of the trainer's checkpoints, and the device of the training.
+    written
+        Receives how often every word was written in the completions of training, in all processes.
     """
     from datasets import Dataset
 
@@ -84,13 +91,16 @@ def train(
     policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
     policy.generation_config = pure_sampling(tokenizer)
     limits.check_length(policy.config, settings.prompt_tokens[1] + settings.new_tokens[1])
+    of_process: Counter[str] = restored_counts(checkpoint, config)
     trainer = trainer_class(
-        model=policy, reward_funcs=_scored(reward, tokenizer), args=config, train_dataset=data,
-        processing_class=tokenizer, peft_config=peft_config,
-        callbacks=trainer_callbacks(method.upper()),
+        model=policy, reward_funcs=_scored(counted(reward, of_process), tokenizer),
+        args=config, train_dataset=data, processing_class=tokenizer, peft_config=peft_config,
+        callbacks=trainer_callbacks(method.upper(), of_process),
     )  # fmt: skip
     log.info("%s on %d prompts, resuming from %s", method.upper(), len(data), checkpoint)
     model = run_trainer(trainer, checkpoint, settings.lora)
+    if written is not None:
+        written.update(all_counts(of_process))
     return model, training_curve(trainer.state.log_history)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lfp.feedback.rewards.base import Reward
 from lfp.files.resume import DivergedError, check_finite, load_state, save_state
 from lfp.finetune import adapters
+from lfp.finetune.written import counted
 from lfp.models import architectures, limits
 from lfp.models.generation import decode_responses, generate, masked_rows, response_mask
 from lfp.models.losses import log_probabilities, log_probabilities_and_entropies
@@ -370,6 +372,7 @@ def train(
     settings: PPO,
     seed: int,
     state_path: str | Path | None = None,
+    written: Counter[str] | None = None,
 ) -> list[dict[str, float]]:
     """Fine-tune `policy` in place and return the training curve, a row per step.
 
@@ -386,6 +389,8 @@ def train(
         Settings of the task (paper section 3.1), and the seed of all randomness.
     state_path
         A resume point, written every ``save_every`` steps; None for no such file.
+    written
+        Receives how often every word was written in the completions of training.
 
     Raises
     ------
@@ -397,8 +402,11 @@ def train(
         return []
     torch.manual_seed(seed)
     model, reference, optimizer = _set_up(policy, settings)
-    start = {"step": 0, "kl_coef": settings.init_kl_coef, "curve": []}
+    start = {"step": 0, "kl_coef": settings.init_kl_coef, "curve": [], "written": {}}
     counters = load_state(state_path, model, optimizer) or start
+    written = Counter() if written is None else written
+    written.update(counters["written"])
+    reward = counted(reward, written)
     first, kl_coef, curve = counters["step"], counters["kl_coef"], counters["curve"]
     tracker = Tracker()
     log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(texts))
@@ -420,7 +428,7 @@ def train(
         if step % 10 == 0 or step == settings.steps - 1:
             log.info(LOGGED, step, row["reward"], row["kl"], row["entropy"])
         if state_path and (step + 1) % settings.save_every == 0 and step + 1 < settings.steps:
-            after = {"step": step + 1, "kl_coef": kl_coef, "curve": curve}
+            after = {"step": step + 1, "kl_coef": kl_coef, "curve": curve, "written": written}
             save_state(state_path, model, optimizer, after)
     if settings.lora:
         adapters.merge_lora(policy)
