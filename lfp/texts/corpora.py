@@ -10,6 +10,7 @@ answers) and ``noisy`` (the label was flipped).
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -140,17 +141,32 @@ def pair_texts(frame: pd.DataFrame) -> pd.DataFrame:
     return pairs.join(frame[further]).apply(lambda column: column.str.strip())
 
 
+#: Fewest words of a text whose copy in a training text is no matter of chance.
+COPY_WORDS = 8
+
+
 def verbatim(held_out: pd.DataFrame, train: Sequence[str]) -> dict[str, dict[str, int]]:
     """Numbers of different held-out prompts and answers, and of those that stand in `train`.
 
-    They are ``held_out`` and ``verbatim``, by ``prompt`` and ``answer``.
+    They are ``held_out`` and ``verbatim``, by ``prompt`` and ``answer``. A text stands in `train`
+    where it begins and ends at the bounds of words. Texts of fewer than :data:`COPY_WORDS` words
+    are in neither number: "Yes, please do that." is written anew by anybody.
     """
     texts, seen = pair_texts(held_out), "\n".join(train)
     parts = {"prompt": texts["prompt"], "answer": texts.drop(columns="prompt").stack()}
-    return {
-        name: {"held_out": len(values), "verbatim": sum(value in seen for value in values)}
-        for name, values in ((name, set(part)) for name, part in parts.items())
+    long = {
+        name: [text for text in set(part) if len(text.split()) >= COPY_WORDS]
+        for name, part in parts.items()
     }
+    return {
+        name: {"held_out": len(values), "verbatim": sum(_stands(text, seen) for text in values)}
+        for name, values in long.items()
+    }
+
+
+def _stands(text: str, seen: str) -> bool:
+    """Whether `text` stands in `seen` between bounds of words."""
+    return text in seen and bool(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", seen))
 
 
 def taken(items: Sequence[Item], most: int, key: str) -> Sequence[Item]:
