@@ -10,7 +10,7 @@ from scipy import stats
 
 from lfp.figures.style import COLOURS, cell_name, grid, legend_of
 from lfp.files.artefacts import read_tensors
-from lfp.tables.validation.errors import word_errors
+from lfp.tables.validation.written import word_errors
 
 
 def error_by_frequency(inputs: Sequence[str]) -> Figure:

@@ -68,10 +68,9 @@ def train(
         The settings of PPO, and those of the method beside them.
     seed
         Seed of adapters, prompts and the trainer.
-    state_dir, device
-        Folder of the trainer's checkpoints, and the device of the training.
-    written
-        Receives how often every word was written in the completions of training, in all processes.
+    state_dir, device, written
+        Folder of the trainer's checkpoints, the device of the training, and what receives the
+        number of times that all processes wrote each word in training.
     """
     from datasets import Dataset
 
@@ -91,16 +90,16 @@ def train(
     policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
     policy.generation_config = pure_sampling(tokenizer)
     limits.check_length(policy.config, settings.prompt_tokens[1] + settings.new_tokens[1])
-    of_process: Counter[str] = restored_counts(checkpoint, config)
+    words, scored = counted(reward, None, restored_counts(checkpoint, config))
     trainer = trainer_class(
-        model=policy, reward_funcs=_scored(counted(reward, of_process), tokenizer),
-        args=config, train_dataset=data, processing_class=tokenizer, peft_config=peft_config,
-        callbacks=trainer_callbacks(method.upper(), of_process),
+        model=policy, reward_funcs=_scored(scored, tokenizer), args=config,
+        train_dataset=data, processing_class=tokenizer, peft_config=peft_config,
+        callbacks=trainer_callbacks(method.upper(), words),
     )  # fmt: skip
     log.info("%s on %d prompts, resuming from %s", method.upper(), len(data), checkpoint)
     model = run_trainer(trainer, checkpoint, settings.lora)
     if written is not None:
-        written.update(all_counts(of_process))
+        written.update(all_counts(words))
     return model, training_curve(trainer.state.log_history)
 
 

@@ -404,22 +404,18 @@ def train(
     model, reference, optimizer = _set_up(policy, settings)
     start = {"step": 0, "kl_coef": settings.init_kl_coef, "curve": [], "written": {}}
     counters = load_state(state_path, model, optimizer) or start
-    written = Counter() if written is None else written
-    written.update(counters["written"])
-    reward = counted(reward, written)
+    written, scored = counted(reward, written, counters["written"])
     first, kl_coef, curve = counters["step"], counters["kl_coef"], counters["curve"]
     tracker = Tracker()
     log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(texts))
-    for step in Progress(
-        range(first, settings.steps), desc="PPO", initial=first, total=settings.steps
-    ):
+    steps = range(first, settings.steps)
+    for step in Progress(steps, desc="PPO", initial=first, total=settings.steps):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step, settings)
         rng = np.random.default_rng([seed, step])
-        size, bounds = settings.batch_size, settings.prompt_tokens
-        prompts = sample_prompts(tokenizer, texts, size, bounds, rng)
+        prompts = sample_prompts(tokenizer, texts, settings.batch_size, settings.prompt_tokens, rng)
         row = _update(
-            model, reference, optimizer, tokenizer, prompts, reward, kl_coef, settings, rng
+            model, reference, optimizer, tokenizer, prompts, scored, kl_coef, settings, rng
         )
         kl_coef = updated_kl_coef(kl_coef, row["kl"], settings)
         curve.append({"step": step, **row})

@@ -190,9 +190,7 @@ class Conditions:
                     self._controls.append(made)
                     self.all += self._drawn(made, range(n), [matched.size] * n, made.targets)
 
-    def _condition(
-        self, arm: str, action: str, features: FeatureSet, **of_draw: Any
-    ) -> Condition:
+    def _condition(self, arm: str, action: str, features: FeatureSet, **of_draw: Any) -> Condition:
         edits = arm_edits(arm, self.autoencoders, features, self.means, action)
         return Condition(arm, action, features, edits, **of_draw)
 
