@@ -340,6 +340,20 @@ TABLES: dict[str, Table] = {
         ),
         judged=True,
     ),
+    "error_by_frequency": Table(
+        rows="lfp.tables.validation.errors:error_by_frequency",
+        section=Section.PROBES,
+        inputs=lambda plan: plan.words_and_completions(),
+        caption=(
+            "The error of a word's prediction by how often the policy wrote the word (paper Figure"
+            " 4). tau is the rank agreement of accuracy, minus the absolute error, with frequency"
+            " in all that the policy wrote in training and in its unablated completions. Policies"
+            " that were given, and those of DPO, write nothing in training. never written is the"
+            " share of words without an occurrence, of which the tau knows nothing; written counts"
+            " the occurrences of all words."
+        ),
+        judged=True,
+    ),
     "feature_explanations": Table(
         rows="lfp.tables.features:feature_explanations",
         section=Section.EXPLANATIONS,
