@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import splits as benchmark
 from lfp.feedback.lexica import vader_lexicon
 from lfp.files import artefacts
 from lfp.probing import (
@@ -42,11 +43,34 @@ def test_all_else_is_the_source_text(triples, reviews):
         assert row.prompt + row.source_word + row.suffix == reviews[row.source]
 
 
-def test_both_polarities_are_sources_and_every_word_has_its_contexts(triples):
-    assert set(triples["source_polarity"]) == {1, -1}
-    assert triples["source_polarity"].abs().sum() == len(triples)
-    for element in ("positive", "negative"):
-        assert triples.groupby(element).size().min() >= 2
+@pytest.mark.parametrize("contexts", [1, 2, 3])
+def test_every_word_stands_in_as_many_positive_as_negative_contexts(reviews, contexts):
+    """Word by word, and in classes of even and odd sizes that differ."""
+    lexicon = {
+        "wonderful": 2.0, "hopeful": 1.5, "marvelous": 2.5, "attractive": 1.0,
+        "awful": -2.0, "horrible": -2.5, "painful": -1.0,
+        "happily": 2.0, "badly": -1.5, "sadly": -1.0,
+    }  # fmt: skip
+    texts = [f"No. {i} was {word}" for i, word in enumerate([*lexicon] * 2)]
+    settings = Contrasts(contexts_per_word=contexts, words_per_class=9, seed=0)
+    for triples in (
+        contrasts.word_triples(texts, lexicon, settings),
+        contrasts.word_triples(reviews, vader_lexicon(), settings),
+    ):
+        for element in ("positive", "negative"):
+            of_word = triples.groupby(element)["source_polarity"].agg(["sum", "size"])
+            assert (of_word["sum"] == 0).all()
+            assert of_word["size"].min() >= contexts
+
+
+def test_reviews_that_begin_alike_are_one_context_and_none_is_worn_out():
+    lexicon = {"wonderful": 2.0, "hopeful": 1.0, "awful": -2.0}
+    texts = ["It was awful"] * 8 + [f"{i} was {w}" for i, w in enumerate([*lexicon] * 2)]
+    settings = Contrasts(contexts_per_word=6, words_per_class=9, seed=0)
+    triples = contrasts.word_triples(texts, lexicon, settings)
+    negative = triples[triples["source_polarity"] < 0]
+    assert len(triples) == 12
+    assert negative["group"].value_counts().tolist() == [2, 2, 2]
 
 
 def test_answers_are_swapped_for_a_task_that_prefers_the_negative():
@@ -124,7 +148,7 @@ def planted_words(
     rows = pd.DataFrame({
         "triple": np.arange(len(words)), "element": "e", "word": names, "unit": names,
         "context": [f"c{i}" for i in rng.integers(0, 120, len(words))], "truth": valence[words],
-        "family": [f"f{w // 2}" for w in words],
+        "family": [f"f{w // 2}" for w in words], "tokens": 1 + words % 3 // 2,
     })  # fmt: skip
     return probe_data.ProbeData(
         x, np.sign(valence[words]) * (1 + 0.1 * rng.random(len(words))), rows
@@ -154,6 +178,47 @@ def test_shuffled_targets_leave_nothing_to_find():
     valence = data.rows["unit"].map(shuffled).to_numpy(dtype=float)
     null = probe_data.ProbeData(data.features, np.sign(valence), data.rows.assign(truth=valence))
     assert abs(sign_accuracy(null, "by_word") - 0.5) < 0.25
+
+
+@pytest.mark.parametrize(("kind", "draws"), [("ridge", 5), ("logistic", 1)])
+def test_features_of_the_context_alone_read_nothing_under_the_main_split(kind, draws):
+    """Held out alone, a word or an answer has its partner of the other sign in training.
+
+    Both answers to a prompt are scored alike there, whatever the draw.
+    """
+    main = probes.MAIN_SPLIT[kind]
+    read = pd.DataFrame([benchmark.reading(kind, "context", main, seed) for seed in range(draws)])
+    assert abs(read["tau"].mean()) < 0.1
+    assert 0.45 < read["sign"].mean() < 0.55
+    assert read["kept"].mean() == pytest.approx(0.64, abs=0.02)
+    assert benchmark.reading(kind, "context", "words_only", seed=0)["tau"] < -0.3
+
+
+def test_an_answer_that_stands_elsewhere_is_not_known_by_heart_under_the_main_split():
+    assert benchmark.reading("logistic", "word", "prompts_only", 0)["tau"] > 0.2
+    assert abs(benchmark.reading("logistic", "word", "by_prompt", 0)["tau"]) < 0.1
+
+
+def test_words_of_one_stem_are_one_family():
+    triples = pd.DataFrame({
+        "triple": [0, 1], "group": ["a", "b"], "positive": ["hopeful", "Hopefully"],
+        "negative": ["awful", "awfully"],
+    })  # fmt: skip
+    rows = probe_data.word_rows(triples, dict.fromkeys(["hopeful", "hopefully"], 1.0))
+    assert rows["family"].nunique() == 2
+
+
+def test_words_in_pieces_are_reported_apart():
+    """A probe that knows the words of one token, and takes each word in pieces for its opposite."""
+    rows = planted_words(1.0).rows
+    sign = np.where(rows["tokens"] > 1, -1, 1)
+    found = probes.probe_statistics(rows.assign(prediction=sign * rows["truth"]), "ridge")
+    assert found["tau_one_token"] == found["sign_one_token"] == 1
+    assert found["tau_pieces"] == -1
+    assert found["sign_pieces"] == found["sign_negative_pieces"] == 0
+    assert 0.5 < found["sign"] < 1
+    whole = probes.probe_statistics(rows.assign(prediction=1.0, tokens=1), "ridge")
+    assert not [name for name in whole if name.endswith(("one_token", "pieces"))]
 
 
 @pytest.mark.parametrize("split", splits.SPLITS)
@@ -274,7 +339,7 @@ def test_many_logistic_probes_are_those_of_scikit_learn():
 
 
 def test_text_controls_read_the_text_alone(triples):
-    rows = probe_data.word_rows(triples, vader_lexicon())
+    rows = probe_data.word_rows(triples, vader_lexicon()).assign(tokens=1)
     target = np.sign(rows["truth"].to_numpy())
     texts = probe_data.texts(triples)
     assert texts[0] == triples["prompt"].iloc[0] + triples["positive"].iloc[0]

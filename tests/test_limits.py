@@ -69,8 +69,8 @@ def cell_of(**settings):
             "activations.held_out_texts is 64, and the split 'test' of 'reviews' has at most 20",
         ),
         (
-            cell_of(probes={"folds": 9}, contrasts={"words_per_class": 2, "contexts_per_word": 1}),
-            "cell tiny/vader/seed0: probes.folds is 9, and the task's contrasts are at most 8",
+            cell_of(probes={"folds": 17}, contrasts={"words_per_class": 2, "contexts_per_word": 1}),
+            "cell tiny/vader/seed0: probes.folds is 17, and the task's contrasts are at most 16",
         ),
         (changed(models={"tiny\n": {}}), r"models.'tiny\n': expected a name of at most 64"),
         (changed(tasks={"x" * 240: {}}), "of 240; rename it"),

@@ -96,7 +96,8 @@ FIGURES: dict[str, Figure] = {
         caption=(
             "Sparsity and reconstruction over the l1 coefficient (paper Figure 8), for the main"
             " variant of the autoencoder and those that differ from it in nothing else. Points are"
-            " means over the layers that all coefficients share."
+            " means over the layers that all coefficients share, and over policy and base where"
+            " both are read."
         ),
     ),
     "error_by_frequency": Figure(

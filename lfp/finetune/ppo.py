@@ -534,19 +534,14 @@ def evaluate(
     """
     rng = np.random.default_rng(seed)
     prompts = sample_prompts(tokenizer, texts, n_prompts, settings.prompt_tokens, rng)
-    rewards: dict[str, np.ndarray] = {}
-    kl = [np.zeros(0)]
-    for name, model in (("policy", policy), ("base", base)):
-        samples = list(
+    samples = {
+        name: list(
             sampled(model, tokenizer, prompts, settings.new_tokens[1], settings.batch_size, seed)
         )
-        rewards[name] = sampled_rewards(samples, tokenizer, reward)
-        if name == "policy":
-            for sample in samples:
-                difference = reference_log_probs(policy, sample.batch, sample.response)
-                difference -= reference_log_probs(base, sample.batch, sample.response)
-                kl.append((difference * sample.mask).sum(1).cpu().numpy())
-    return {**rewards, "kl": np.concatenate(kl)}
+        for name, model in (("policy", policy), ("base", base))
+    }
+    rewards = {name: sampled_rewards(drawn, tokenizer, reward) for name, drawn in samples.items()}
+    return {**rewards, "kl": sampled_kl(samples["policy"], policy, base)}
 
 
 class Samples(NamedTuple):
@@ -586,6 +581,7 @@ def sampled(
     seed
         Seed of the samples.
     """
+    limits.check_texts(model.config, prompts, new_tokens)
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     for start in range(0, len(prompts), batch_size):
         part = list(prompts[start : start + batch_size])
@@ -610,6 +606,23 @@ def sampled_rewards(
         prefixes, completions = decode_responses(tokenizer, sample.prompts, rows)
         rewards.append(reward(prefixes, completions))
     return np.concatenate(rewards)
+
+
+@torch.no_grad()
+def sampled_kl(
+    samples: Iterable[Samples], policy: PreTrainedModel, base: PreTrainedModel
+) -> np.ndarray:
+    """KL of the policy to the base on completions that the policy sampled, nats [prompt].
+
+    It is the difference of log-probabilities summed over a completion, so that single values may
+    be negative.
+    """
+    kl = [np.zeros(0)]
+    for sample in samples:
+        difference = reference_log_probs(policy, sample.batch, sample.response)
+        difference -= reference_log_probs(base, sample.batch, sample.response)
+        kl.append((difference * sample.mask).sum(1).double().cpu().numpy())
+    return np.concatenate(kl)
 
 
 def summary(scores: Mapping[str, np.ndarray]) -> dict[str, float | None]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,7 @@ def contrast_triples(
     Parameters
     ----------
     corpus
-        The held-out split: ``text``, or pairs of answers.
+        The held-out split: ``text``, pairs of answers, or triples alone.
     lexicon
         Valence by word; preferences do not read it.
     feedback
@@ -75,6 +76,10 @@ def contrast_triples(
         return word_triples(list(corpus["text"]), lexicon, settings)
     if settings.source == "rewrites":
         return rewrite_triples(rewrites, swapped, settings.triples)
+    if settings.corpus is not None:
+        # Where one kind of answer begins with a space and another does not, that tells them apart.
+        answers = corpus[list(ELEMENTS)].apply(lambda column: column.str.strip()).radd(" ")
+        return answer_triples(answers, list(corpus["prompt"]), swapped, settings.triples)
     pairs, _ = preference_pairs(corpus)
     if settings.source == "pairs":
         return pair_triples(pairs, settings.triples, settings.seed)
@@ -101,11 +106,15 @@ def word_slots(texts: Sequence[str], lexicon: Lexicon) -> pd.DataFrame:
 def word_triples(texts: Sequence[str], lexicon: Lexicon, settings: Contrasts) -> pd.DataFrame:
     """Triples of held-out `texts` with one word substituted, all else identical.
 
-    The words are those that occur in `texts`, at most ``words_per_class`` for each form and sign;
-    each stands in ``contexts_per_word`` contexts, half of them from reviews whose original word is
-    positive and half negative. `settings` gives both numbers and the seed.
+    The words are those that occur in `texts`, at most ``words_per_class`` for each form and sign.
+    Every word stands in as many contexts whose original word is positive as in negative ones:
+    a positive and a negative word share one of each before either goes on. The words of the longer
+    side stand in ``contexts_per_word`` contexts, or in one more where that is odd; those of the
+    shorter side start again. `settings` gives both numbers and the seed.
     """
     slots = word_slots(texts, lexicon)
+    # A causal model reads nothing but the prompt: reviews that begin alike are one context.
+    slots["prompt"] = [texts[slot.source][: slot.start] for slot in slots.itertuples()]
     rng = np.random.default_rng(settings.seed)
     neutrals = neutral_words(lexicon)
     rows = []
@@ -118,17 +127,17 @@ def word_triples(texts: Sequence[str], lexicon: Lexicon, settings: Contrasts) ->
         picked = {
             sign: rng.permutation(words[sign])[: settings.words_per_class] for sign in (1, -1)
         }
-        contexts = {sign: _endless(of_form[of_form["polarity"] == sign], rng) for sign in (1, -1)}
-        # Both sides run through all their words equally often; the shorter side starts again.
-        length = max(len(picked[1]), len(picked[-1])) * settings.contexts_per_word
-        for i in range(length):
-            slot = next(contexts[1 if i % 2 == 0 else -1])
+        distinct = of_form.drop_duplicates(["polarity", "prompt"])
+        contexts = {sign: _endless(distinct[distinct["polarity"] == sign], rng) for sign in (1, -1)}
+        pairs = max(map(len, picked.values())) * ((settings.contexts_per_word + 1) // 2)
+        for pair, polarity in product(range(pairs), (1, -1)):
+            slot = next(contexts[polarity])
             text = texts[slot.source]
             rows.append({
-                "source": int(slot.source), "prompt": text[: slot.start],
-                "positive": str(picked[1][i % len(picked[1])]),
+                "source": int(slot.source), "prompt": slot.prompt,
+                "positive": str(picked[1][pair % len(picked[1])]),
                 "neutral": neutrals[form][rng.integers(len(neutrals[form]))],
-                "negative": str(picked[-1][i % len(picked[-1])]),
+                "negative": str(picked[-1][pair % len(picked[-1])]),
                 "suffix": text[slot.start + len(slot.word) :], "form": form,
                 "source_word": slot.word, "source_polarity": int(slot.polarity),
             })  # fmt: skip
@@ -140,7 +149,6 @@ def word_triples(texts: Sequence[str], lexicon: Lexicon, settings: Contrasts) ->
             len(texts),
         )
     frame = pd.DataFrame(rows, columns=list(_WORD_TRIPLE))
-    # A causal model reads nothing but the prompt: reviews that begin alike are one context.
     frame["group"] = [f"prompt-{group}" for group in pd.factorize(frame["prompt"])[0]]
     return frame.astype(_WORD_TRIPLE).assign(triple=np.arange(len(frame)))
 

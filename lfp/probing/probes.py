@@ -33,33 +33,55 @@ TEXT_FEATURES = ("length", "first_token", "bag_of_words", "tfidf")
 
 
 def unit_means(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Mean prediction, truth and number of rows of every unit, sorted by unit."""
+    """Mean prediction, truth, tokens and number of rows of every word, sorted by word.
+
+    A word has the most tokens that it has in any of its contexts.
+    """
     grouped = predictions.groupby("unit", sort=True)
     return grouped.agg(
-        prediction=("prediction", "mean"), truth=("truth", "first"), rows=("truth", "size")
-    ).reset_index()
+        prediction=("prediction", "mean"), truth=("truth", "first"), tokens=("tokens", "max"),
+        rows=("truth", "size"),
+    ).reset_index()  # fmt: skip
+
+
+def word_sets(means: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Whether each word of :func:`unit_means` is in a set, for the sets that are reported apart.
+
+    They are all words and those of each sign; and of each of these the words that are one token
+    and those in pieces, where there are both. A model may know a word that it reads at once
+    and not one that it reads in pieces, and a figure of all words shows the commoner kind.
+    """
+    truth, several = means["truth"].to_numpy(), means["tokens"].to_numpy() > 1
+    sets = {"all": truth == truth, "positive": truth > 0, "negative": truth < 0}
+    if several.any() and not several.all():
+        for name, words in tuple(sets.items()):
+            sign = "" if name == "all" else f"{name}_"
+            sets |= {f"{sign}one_token": words & ~several, f"{sign}pieces": words & several}
+    return sets
+
+
+def statistic(name: str, words: str) -> str:
+    """Name of a statistic (``tau`` or ``sign``) of a set of :func:`word_sets`."""
+    return name if words == "all" else f"{name}_{words}"
 
 
 def word_statistics(means: pd.DataFrame) -> dict[str, float]:
     """Statistics of the predictions for words.
 
-    They are tau-b over all words and within each sign, the share of words of each sign with that
-    sign predicted, and the statistic of the paper's code
+    They are tau-b and the share of words whose sign is predicted, of every set of
+    :func:`word_sets` that has a word, and the statistic of the paper's code
     (:func:`lfp.statistics.estimates.string_tau`).
     """
-    positive = means["truth"].to_numpy() > 0
     prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
     strings, string_p = string_tau(means["unit"], prediction, truth)
+    right = np.sign(prediction) == np.sign(truth)
+    sets = {name: words for name, words in word_sets(means).items() if words.any()}
     return {
         "string_tau": strings,
         "string_tau_p": string_p,
         "sign_only_ceiling": sign_only_ceiling(truth),
-        "tau": kendall_tau(prediction, truth),
-        "tau_positive": kendall_tau(prediction[positive], truth[positive]),
-        "tau_negative": kendall_tau(prediction[~positive], truth[~positive]),
-        "sign": float(np.mean(np.where(positive, prediction > 0, prediction < 0))),
-        "sign_positive": float((prediction[positive] > 0).mean()),
-        "sign_negative": float((prediction[~positive] < 0).mean()),
+        **{statistic("tau", n): kendall_tau(prediction[w], truth[w]) for n, w in sets.items()},
+        **{statistic("sign", n): float(right[w].mean()) for n, w in sets.items()},
     }
 
 
@@ -85,14 +107,18 @@ def draw_statistics(
 ) -> list[dict[str, float]]:
     """:func:`probe_statistics` of every column of `truth` and `prediction` [row, draw]."""
     if kind == "ridge":
-        units, codes = np.unique(rows["unit"].to_numpy(), return_inverse=True)
-        counts, first = np.bincount(codes), np.unique(codes, return_index=True)[1]
+        units, first, codes = np.unique(
+            rows["unit"].to_numpy(), return_index=True, return_inverse=True
+        )
+        counts, tokens = np.bincount(codes), unit_means(rows.assign(prediction=0.0))["tokens"]
         means = np.stack(
             [np.bincount(codes, weights=values) / counts for values in prediction.T], 1
         )
         draws = zip(truth[first].T, means.T, strict=True)
         return [
-            word_statistics(pd.DataFrame({"unit": units, "truth": t, "prediction": p}))
+            word_statistics(
+                pd.DataFrame({"unit": units, "truth": t, "prediction": p, "tokens": tokens})
+            )
             for t, p in draws
         ]
     return [preference_statistics(t, p) for t, p in zip(truth.T, prediction.T, strict=True)]

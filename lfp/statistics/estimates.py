@@ -22,8 +22,11 @@ UNTRAINED = (
 def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
     """Tau-b of two aligned sequences.
 
-    It is 0 where one of them is constant and the coefficient is undefined.
+    It is 0 where the coefficient is undefined: of fewer than two values, or where one of the
+    sequences is constant.
     """
+    if len(x) < 2:
+        return 0.0
     tau = stats.kendalltau(x, y, variant="b").statistic
     return 0.0 if np.isnan(tau) else float(tau)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_table
 from lfp.interventions.arms import ARMS
-from lfp.statistics.records import Record, mean_record, paired_record, undefined
+from lfp.statistics.records import Record, detectable, mean_record, paired_record, undefined
 from lfp.tables import paper
 from lfp.tables.health.reach import reach_of_cells
 from lfp.tables.rows import TableSettings, Tally
@@ -70,7 +70,8 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
     tally, reaches = Tally(), reach_of_cells(inputs, settings)
     for address, arms in ablation_arms([path for path in inputs if "/ablation/" in path]).items():
         reach = reaches[address[:3]]
-        add = partial(tally.add, **reach.columns(), health=reach.reason(settings.min_reach))
+        of_cell = {**reach.columns(), "health": reach.reason(settings.min_reach)}
+        add = partial(_add_row, tally, settings, **of_cell)
         cell = dict(zip(("model", "task", "seed", "sae"), address, strict=True))
         if not arms:
             nothing = undefined(0, "prompt", "no held-out text to prompt with")
@@ -83,6 +84,27 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
         for key in arms:
             _add_comparisons(add, cell, key, arms, settings)
     return tally
+
+
+def _add_row(
+    tally: Tally,
+    settings: TableSettings,
+    record: Record,
+    labels: Mapping[str, Any],
+    values: pd.DataFrame | None = None,
+    **extras: object,
+) -> None:
+    """Add a row, with the smallest difference that it could have found where it is one.
+
+    Parameters
+    ----------
+    tally, settings
+        The table and the settings of all tables.
+    record, labels, values, extras
+        The row, as :meth:`lfp.tables.rows.Tally.add` takes it.
+    """
+    least = detectable(record, settings.confidence) if labels["quantity"] == "difference" else None
+    tally.add(record, labels, values, **extras, detectable=least)
 
 
 def _add_arm(

@@ -215,21 +215,22 @@ TABLES: dict[str, Table] = {
         inputs=lambda plan: plan.twin_metrics(),
         caption=(
             "Tied against untied encoder and decoder, as means over the layers and sizes that both"
-            " have (paper Table 11). l0_share is L0 over the number of latents; mse is the mean"
-            " over tokens and dimensions."
+            " have, and over the models that they read (paper Table 11). l0 is the number of active"
+            " latents per token, which the paper divides by 100, and l0_share its share of the"
+            " latents; mse is the mean over tokens and dimensions."
         ),
     ),
     "sae_layer_choice": Table(
         rows="lfp.tables.models:sae_layer_choice",
         section=Section.AUTOENCODERS,
         inputs=lambda plan: [
-            *plan.per_cell("{cell}/sae/{sae}/metrics.json", plan.lowest),
+            *plan.lowest_metrics(),
             *plan.per_cell("{cell}/divergence.json", plan.lowest),
         ],
         caption=(
             "The most changed against the least changed layers under one variant of the"
-            " autoencoder (paper Table 12). The two selections of a small model overlap; the"
-            " layers are named."
+            " autoencoder, as means over layers, sizes and the models that are read (paper Table"
+            " 12). The two selections of a small model overlap; the layers are named."
         ),
     ),
     "kendall_tau": Table(
@@ -240,8 +241,9 @@ TABLES: dict[str, Table] = {
             "Rank agreement (tau-b) of the feedback that probes read with the true feedback, over"
             " words (paper Table 4). The subjects are the fine-tuned policy, its base, an untrained"
             " network, the policies of another seed and of another task, and text, which reads"
-            " words and no model. The splits by_word, by_context and by_both hold out words,"
-            " contexts and both; the split random cuts triples. The target of ridge on valence is"
+            " words and no model. The split by_word holds out words with their contexts, by_family"
+            " words of one stem together; random cuts triples and words_only shares contexts: both"
+            " mislead. Beside all words stand those of one token and those in pieces. The target of ridge on valence is"
             " the valence itself; delta is the signed distance that the probe learns; output is how"
             " much likelier than its base the policy makes a word, without a probe; xavier is an"
             " untrained linear probe; permuted labels are probes of labels permuted among words."
@@ -283,8 +285,9 @@ TABLES: dict[str, Table] = {
         ],
         caption=(
             "Balanced accuracy and AUROC of logistic probes that tell preferred from rejected"
-            " answers (paper Table 3), with intervals over prompts. The split by_context holds out"
-            " prompts, by_word whole answers, by_both both; the split random cuts triples. The"
+            " answers (paper Table 3), with intervals over prompts. The split by_prompt holds out"
+            " prompts with their answers; prompts_only shares exact answers, words_only holds out"
+            " whole answers and shares prompts, random cuts triples: all three mislead. The"
             " subject text reads length, first token or words and no model; untrained is a network"
             " of random weights; permuted labels are drawn among answers. These rows are to be read"
             " before the policy's."
@@ -328,7 +331,10 @@ TABLES: dict[str, Table] = {
         caption=(
             "Every word's predicted feedback beside its true valence, from the policy's latents"
             " (paper Tables 2 and 9). estimate is the raw prediction with its t interval over n"
-            " contexts; displayed is the same on the lexicon's scale, by one factor through 0."
+            " contexts; displayed is the same on the lexicon's scale, by one factor through 0. rank"
+            " is the word's place among all words by the distance of displayed from the valence, 1"
+            " for the nearest. The paper's words were picked by hand (hand_picked): their ranks say"
+            " how far they stand for the others."
         ),
         judged=True,
     ),
@@ -379,6 +385,24 @@ TABLES: dict[str, Table] = {
         ),
         judged=True,
     ),
+    "agreement": Table(
+        rows="lfp.tables.validation.agreement:agreement",
+        section=Section.EXPLANATIONS,
+        inputs=lambda plan: [
+            *plan.explanation_files(),
+            *plan.per_cell("{cell}/probes/{sae}/policy/probe.safetensors", plan.ablated),
+        ],
+        caption=(
+            "The agreement of probes and explanations, which the method takes for granted: does a"
+            " large weight in the policy's probe foretell that a feature is called related to the"
+            " feedback? The table has the AUROC of the absolute weight for related among explained"
+            " features, 0.5 where the two have nothing to do with each other. Features of one layer"
+            " alone are compared. Activation frequency and match cosine stand beside the weight,"
+            " and need no probe. p is from permutations within layers."
+        ),
+        over_seeds=True,
+        judged=True,
+    ),
     "ablation_reward": Table(
         rows="lfp.tables.ablation:ablation_reward",
         section=Section.ABLATION,
@@ -401,7 +425,8 @@ TABLES: dict[str, Table] = {
             " top_match_unrelated has the best matched features that are not related. The price of"
             " an arm is in kl (nats per completion), cross_entropy (nats per token of neutral"
             " text), distinct_2 and length. p is a sign-flip permutation test over prompts; p_draws"
-            " is the share of random sets that lower the reward as much. policy - base is the"
+            " is the share of random sets that lower the reward as much; detectable is the smallest"
+            " difference that as many prompts show in four of five runs. policy - base is the"
             " difference in differences. reach is the share of the effect of fine-tuning that the"
             " components which the autoencoders read carry in the chosen layers (the table locus),"
             " with its interval, and reach_all_layers that in all layers; health has the reason"
@@ -422,10 +447,17 @@ TABLES: dict[str, Table] = {
             " stand out by their disagreement with the clean lexicon. In trigger, one word is"
             " rewarded; explanations should name it, and its features should carry the reward."
             " length and noise say nothing of words, so that readings must stay where the base has"
-            " them. The clean policy answers the same questions where nothing was planted. output"
-            " needs no probe: it is how much likelier than its base the policy makes a word."
-            " expected is the right place of the interval, and answer is its verdict."
+            " them. The clean policy answers the same questions where nothing was planted; it,"
+            " clean policies of other seeds and the policy of the noise reward are nulls of the"
+            " flipped words. output needs no probe: it is how much likelier than its base the"
+            " policy makes a word. expected is the side of the number `against` on which the"
+            " estimate must lie. answer is found where p_adjusted is below .05 on that side,"
+            " silent where the 90 % interval lies within `margin` of the number, and undecided"
+            " where neither test says so; a false alarm is significant where nothing must be, and"
+            " wrong side is on the other one. p_adjusted is Holm's over the rows of one planted"
+            " policy that must be found, and apart over those that must be silent."
         ),
+        over_seeds=True,
     ),
     "across_seeds": Table(
         rows="lfp.tables.across_seeds:across_seeds",
@@ -436,8 +468,10 @@ TABLES: dict[str, Table] = {
             " interval, and the components of variance of the nested design. variance_fine_tuning"
             " is the variance between fine-tuning seeds, variance_autoencoder that between"
             " autoencoder seeds of one fine-tuned model, and variance_units the mean squared"
-            " standard error over words or prompts within one run. Autoencoder seeds are the probed"
-            " variants that differ in nothing but their seed; others have rows of their own."
+            " standard error over words or prompts within one run. Autoencoder seeds are the"
+            " probed variants that differ in nothing but their seed; others have rows of their"
+            " own. They are averaged within fine-tuning seeds, and df is the number of these less"
+            " one. Rows of planted truth are judged by a t test over seeds."
         ),
     ),
 }

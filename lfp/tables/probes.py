@@ -41,7 +41,6 @@ OTHER_SUBJECTS = tuple(
 OTHER_FEATURES = tuple(kind for kind in FEATURES if kind != "latents")
 #: Labels of the probes that are compared with each other: of one autoencoder and one split.
 _ONE_SPLIT = ("model", "task", "seed", "sae", "split")
-_SIGNS = {"all": (-1, 1), "positive": (1,), "negative": (-1,)}
 
 
 def probe_groups(inputs: Sequence[str], kind: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
@@ -211,13 +210,16 @@ def _with_other_probes(
             )
 
 
-def _tau(inputs: Sequence[str], settings: TableSettings, words: Sequence[str], table: str) -> Tally:
-    """Rank agreement of all probes and nulls over the sets of `words`: all, positive, negative."""
-    tally, observed = Tally(), {}
+def _tau(inputs: Sequence[str], settings: TableSettings, within: bool, table: str) -> Tally:
+    """Rank agreement of all probes and nulls over sets of words, `within` a sign or not."""
+    tally, observed, asked = Tally(), {}, {}
     for label, group in _with_other_probes(inputs, settings):
         means = probes.unit_means(group)
-        for name in words:
-            part = means[np.sign(means["truth"]).isin(_SIGNS[name])]
+        for name, words in probes.word_sets(means).items():
+            if name.startswith(("positive", "negative")) != within:
+                continue
+            asked[probes.statistic("tau", name)] = name
+            part = means[words]
             prediction, truth = part["prediction"].to_numpy(), part["truth"].to_numpy()
             record = kendall_record(prediction, truth, **settings.resampling)
             if label["probe"] == "ridge":
@@ -226,20 +228,18 @@ def _tau(inputs: Sequence[str], settings: TableSettings, words: Sequence[str], t
             values = part.rename(columns={"unit": "word", "rows": "contexts"})
             beside = _beside(table, name, label, settings)
             tally.add(record, {**label, "words": name}, values, **extras, **beside)
-    columns = {"all": "tau", "positive": "tau_positive", "negative": "tau_negative"}
-    asked = {columns[name]: name for name in words}
     _add_nulls(tally, inputs, asked, observed, settings=settings, table=table)
     return tally
 
 
 def kendall_tau(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """Rank agreement of predicted feedback with the lexicon, over words (paper Table 4)."""
-    return _tau(inputs, settings, words=["all"], table="kendall_tau")
+    return _tau(inputs, settings, within=False, table="kendall_tau")
 
 
 def kendall_tau_within_sign(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """Rank agreement among positive words alone and among negative words alone (paper Table 10)."""
-    return _tau(inputs, settings, words=["positive", "negative"], table="kendall_tau_within_sign")
+    return _tau(inputs, settings, within=True, table="kendall_tau_within_sign")
 
 
 def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -247,13 +247,14 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
     ``constant`` is a probe that gives every word the commoner sign.
     """
-    tally, observed, seen = Tally(), {}, set()
+    tally, observed, asked, seen = Tally(), {}, {}, set()
     for label, group in probe_groups(inputs, "ridge"):
         means = probes.unit_means(group)
         sign = np.sign(means["truth"])
         right = np.sign(means["prediction"]) == sign
-        for name, signs in _SIGNS.items():
-            part = right[sign.isin(signs)]
+        for name, words in probes.word_sets(means).items():
+            asked[probes.statistic("sign", name)] = name
+            part = right[words]
             if means["prediction"].isna().any():
                 record = undefined(len(part), "word", UNTRAINED)
             else:
@@ -272,8 +273,7 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 "words": "all",
             }
             tally.add(record, label | constant, paper="", paper_note="")
-    columns = {"sign": "all", "sign_positive": "positive", "sign_negative": "negative"}
-    _add_nulls(tally, inputs, columns, observed, settings=settings, table="sign_accuracy")
+    _add_nulls(tally, inputs, asked, observed, settings=settings, table="sign_accuracy")
     return tally
 
 
@@ -321,11 +321,26 @@ def probe_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 def _word_differences(
     a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings
-) -> dict[str, tuple[Record, Any]]:
-    """Differences of tau-b and of sign accuracy between two probes on their common words."""
+) -> dict[tuple[str, str], tuple[Record, Any]]:
+    """Differences of tau-b and of sign accuracy between two probes on their common words.
+
+    They are by statistic and set of words: all, those of one token, and those in pieces.
+    """
     both = probes.unit_means(a).merge(
-        probes.unit_means(b), on=["unit", "truth"], suffixes=("_a", "_b")
+        probes.unit_means(b), on=["unit", "truth", "tokens"], suffixes=("_a", "_b")
     )
+    result: dict[tuple[str, str], tuple[Record, Any]] = {}
+    for name, words in probes.word_sets(both).items():
+        if not name.startswith(("positive", "negative")):
+            tau, sign = _paired_words(both[words], settings)
+            result |= {("tau", name): tau, ("sign_accuracy", name): sign}
+    return result
+
+
+def _paired_words(
+    both: pd.DataFrame, settings: TableSettings
+) -> tuple[tuple[Record, Any], tuple[Record, Any]]:
+    """Records of the differences of tau-b and of sign accuracy, each with its values."""
     truth, first, second = (
         both[name].to_numpy() for name in ("truth", "prediction_a", "prediction_b")
     )
@@ -337,20 +352,20 @@ def _word_differences(
     sign = mcnemar_record(right_first, right_second, unit="word", confidence=settings.confidence)
     if np.isnan([first, second]).any():
         sign = undefined(len(truth), "word", UNTRAINED)
-    return {"tau": (tau, values), "sign_accuracy": (sign, None)}
+    return (tau, values), (sign, None)
 
 
 def _pair_differences(
     a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings
-) -> dict[str, tuple[Record, Any]]:
-    """Differences between two probes on the same answers.
+) -> dict[tuple[str, str], tuple[Record, Any]]:
+    """Differences between two probes on the same answers, by statistic and ``none``: no words.
 
     They are of the share of pairs in the right order and of AUROC.
     """
     key = ["triple", "element", "unit", "truth"]
     if a.empty or b.empty:
         nothing = undefined(0, "pair", "no pairs")
-        return {"pair_accuracy": (nothing, None), "auroc": (nothing, None)}
+        return {("pair_accuracy", "none"): (nothing, None), ("auroc", "none"): (nothing, None)}
     both = a[[*key, "prediction"]].merge(b[[*key, "prediction"]], on=key, suffixes=("_a", "_b"))
     wide = both.pivot(index="triple", columns="element", values=["prediction_a", "prediction_b"])
     ordered = {
@@ -371,7 +386,7 @@ def _pair_differences(
     pairs = mcnemar_record(ordered["a"], ordered["b"], "pair", settings.confidence)
     if both[["prediction_a", "prediction_b"]].isna().any(axis=None):
         pairs = undefined(len(wide), "pair", UNTRAINED)
-    return {"pair_accuracy": (pairs, values), "auroc": (area, None)}
+    return {("pair_accuracy", "none"): (pairs, values), ("auroc", "none"): (area, None)}
 
 
 def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -395,8 +410,11 @@ def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 if first not in read or second not in read:
                     continue
                 records = compare(read[first], read[second], settings)
-                for statistic, (record, values) in records.items():
-                    described = {"contrast": contrast, "features": features, "statistic": statistic}
+                for (statistic, words), (record, values) in records.items():
+                    described = {
+                        "contrast": contrast, "features": features, "statistic": statistic,
+                        "words": words,
+                    }  # fmt: skip
                     tally.add(record, {**cell, **described}, values)
     _add_selectivity(tally, inputs)
     return tally
@@ -413,7 +431,7 @@ def _contrasts() -> Iterator[tuple[str, str, tuple[str, str], tuple[str, str]]]:
 
 def _add_selectivity(tally: Tally, inputs: Sequence[str]) -> None:
     """Rows of the policies' probes against probes of permuted labels."""
-    for statistic, column, observed in _observed_statistics(inputs):
+    for statistic, words, column, observed in _observed_statistics(inputs):
         for label, draws in _draws(inputs, "shuffled", column):
             value = observed.get(_key(label))
             if value is None or label["subject"] != "policy":
@@ -427,23 +445,30 @@ def _add_selectivity(tally: Tally, inputs: Sequence[str]) -> None:
                 "contrast": "true - permuted labels",
                 "features": label["features"],
                 "statistic": statistic,
+                "words": words,
             }
             tally.add(record, {**{name: label[name] for name in _ONE_SPLIT}, **described})
 
 
-def _observed_statistics(inputs: Sequence[str]) -> Iterator[tuple[str, str, dict[tuple, float]]]:
-    """(statistic, column of the nulls, the policies' values by their key)."""
-    for kind, pairs in (
-        ("ridge", {"tau": "tau", "sign_accuracy": "sign"}),
-        ("logistic", {"balanced_accuracy": "balanced_accuracy"}),
-    ):
+def _observed_statistics(
+    inputs: Sequence[str],
+) -> Iterator[tuple[str, str, str, dict[tuple, float]]]:
+    """(statistic, set of words, column of the nulls, the policies' values by their key)."""
+    of_words = {
+        (name, words): probes.statistic(column, words)
+        for name, column in (("tau", "tau"), ("sign_accuracy", "sign"))
+        for words in ("all", "one_token", "pieces")
+    }
+    of_answers = {("balanced_accuracy", "none"): "balanced_accuracy"}
+    for kind, columns in (("ridge", of_words), ("logistic", of_answers)):
         statistics = {
             _key(label): probes.probe_statistics(group, kind)
             for label, group in probe_groups(of(inputs, "policy/predictions.parquet"), kind)
             if label["features"] == "latents"
         }
-        for statistic, column in pairs.items():
-            yield statistic, column, {key: values[column] for key, values in statistics.items()}
+        for (statistic, words), column in columns.items():
+            observed = {key: of[column] for key, of in statistics.items() if column in of}
+            yield statistic, words, column, observed
 
 
 def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -489,7 +514,9 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
 
     ``displayed`` is the prediction on the lexicon's scale: one factor through 0, fitted by least
     squares, so that the sign is kept. Tau and sign accuracy are computed on ``estimate``, the raw
-    prediction, whose interval is over the word's contexts.
+    prediction, whose interval is over the word's contexts. ``rank`` is the word's place among all
+    ``words`` by the distance of ``displayed`` from the valence, 1 for the nearest, and
+    ``hand_picked`` says that the paper shows the word.
     """
     tally = Tally()
     shown = {"subject": "policy", "features": "latents"}
@@ -505,6 +532,7 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
         prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
         size = float(prediction @ prediction)
         factor = float(prediction @ truth) / size if size else float("nan")
+        ranks = (means["prediction"] * factor - means["truth"]).abs().rank(method="min")
         models = settings.paper_models.get(label["model"], ())
         for word, of_word in group.groupby("unit"):
             values = of_word["prediction"].to_numpy()
@@ -513,7 +541,11 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
                 record = undefined(len(values), "context", UNTRAINED)
             extras = {
                 "valence": float(means.loc[word, "truth"]),
+                "tokens": int(means.loc[word, "tokens"]),
                 "displayed": record.estimate * factor,
+                "rank": float(ranks[word]),
+                "words": len(means),
+                "hand_picked": word in paper.WORDS,
                 **paper.beside("lexicon_reconstruction", word, models),
             }
             shown_values = of_word[["triple", "context", "target", "prediction"]]

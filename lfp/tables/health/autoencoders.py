@@ -123,12 +123,13 @@ def judged(frame: pd.DataFrame, known: Mapping[tuple, str]) -> pd.DataFrame:
     before = frame[COLUMN] if COLUMN in frame else [""] * len(frame)
     kinds = frame["features"] if "features" in frame else [_READING[0]] * len(frame)
     texts = [
-        _joined(first, known.get(cell, "") if kind in _READING else "")
+        joined(first, known.get(cell, "") if kind in _READING else "")
         for first, cell, kind in zip(before, cells, kinds, strict=True)
     ]
     return frame.assign(**{COLUMN: texts})
 
 
-def _joined(first: str, second: str) -> str:
-    """Two reasons as one; the second may be that all is well."""
-    return "; ".join(text for text in (first, second) if text and text != HEALTHY) or second
+def joined(first: str, second: str) -> str:
+    """Two reasons as one; each may be that all is well, or nothing."""
+    texts = [text for text in (first, second) if text and text != HEALTHY]
+    return "; ".join(texts) or second or first

@@ -178,11 +178,12 @@ def flipped(case: Case) -> Iterator[Answer]:
             area = partial(auroc_record, is_flipped, first, both["word"], unit="word")
             values = both.assign(flipped=is_flipped == 1) if cell is case.planted else None
             about = Truth(side, 0.5, margin)
-            yield Answer(question, readout, of, *_measured(case, area), about, values)
+            record, narrow = _measured(case, area)
+            yield Answer(question, readout, of, record, narrow, about, values)
             if cell is not case.clean:
-                difference = _measured(case, partial(area, against=second))
+                record, narrow = _measured(case, partial(area, against=second))
                 name, about = f"{of.removesuffix(' policy')} - clean", Truth(side, 0.0, margin)
-                yield Answer(question, readout, name, *difference, about)
+                yield Answer(question, readout, name, record, narrow, about)
 
 
 def trigger(case: Case) -> Iterator[Answer]:
@@ -204,10 +205,10 @@ def _named(case: Case) -> Answer:
         frame = read_table(cell.files["explanations"])
         texts = frame.loc[frame["status"] == "ok", "explanation"]
         named.append([case.truth["trigger"] in count_words(text) for text in texts])
-    counts = (sum(named[0]), len(named[0]), sum(named[1]), len(named[1]), "feature")
-    record, narrow = _measured(
-        case, lambda confidence, **_: two_shares_record(*counts, confidence=confidence)
-    )
+    (k1, n1), (k2, n2) = ((sum(names), len(names)) for names in named)
+    shares = partial(two_shares_record, k1, n1, k2, n2, "feature")
+    # Newcombe's interval and Fisher's test draw nothing.
+    record, narrow = _measured(case, lambda confidence, **_: shares(confidence=confidence))
     question = "do explanations name the trigger? (share of explained features)"
     planted = np.repeat([True, False], [len(named[0]), len(named[1])])
     values = pd.DataFrame({"planted": planted, "names_trigger": [*named[0], *named[1]]})
@@ -224,7 +225,7 @@ def _carried(case: Case) -> Iterator[Answer]:
     if any(frame is None for frame in completions):
         return
     rewards = [frame.groupby("prompt")["reward"].mean().to_numpy() for frame in completions]
-    record, narrow = _measured(case, partial(paired_record, *rewards, "prompt"))
+    record, narrow = _measured(case, partial(paired_record, rewards[0], rewards[1], "prompt"))
     if not completions[0]["features"].any():
         record = narrow = undefined(
             0, "feature", "nothing to ablate: no explanation is related to the feedback"
