@@ -451,8 +451,8 @@ TABLES: dict[str, Table] = {
             " components which the autoencoders read carry in the chosen layers (the table locus),"
             " with its interval, and reach_all_layers that in all layers; health has the reason"
             " that an ablation there may find nothing. The reward is in units of the lexicon for"
-            " rewards of words, and in Bradley-Terry log-odds of the presence of words, fitted on the"
-            " training pairs, for preference tasks."
+            " rewards of words, and in Bradley-Terry log-odds of the presence of words, fitted on"
+            " the training pairs, for preference tasks."
         ),
         over_seeds=True,
         judged=True,
