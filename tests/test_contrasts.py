@@ -338,7 +338,9 @@ def test_many_logistic_probes_are_those_of_scikit_learn():
         np.testing.assert_allclose(ours[:, draw], theirs, atol=2e-3)
 
 
-def test_text_controls_read_the_text_alone(triples):
+def test_text_controls_read_the_text_alone(reviews):
+    settings = Contrasts(contexts_per_word=2, words_per_class=12, seed=0)
+    triples = contrasts.word_triples(reviews, vader_lexicon(), settings)
     rows = probe_data.word_rows(triples, vader_lexicon()).assign(tokens=1)
     target = np.sign(rows["truth"].to_numpy())
     texts = probe_data.texts(triples)
