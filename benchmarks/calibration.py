@@ -77,7 +77,7 @@ class Scenario:
 
 SCENARIOS = {
     "words, no signal": Scenario("ridge", 160, 0.0),
-    "words, weak signal": Scenario("ridge", 160, 0.02),
+    "words, weak signal": Scenario("ridge", 160, 0.035),
     "words, strong signal": Scenario("ridge", 160, 0.06),
     "answers, no signal": Scenario("logistic", 160, 0.0),
     "answers, signal": Scenario("logistic", 160, 0.08),
