@@ -7,11 +7,12 @@ INTEROP := .venv-interop
 BENCH := .venv-bench
 CORES ?= all
 KILLS ?= 100
+RESULTS ?= results
 
 # As after `. .venv/bin/activate`: jobs call `python` from the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test test-slurm test-faults test-interop lint calibration bench install clean
+.PHONY: run results check-results test test-slurm test-faults test-interop lint calibration bench install clean
 
 run: install
 	$(BIN)/snakemake --cores $(CORES)
@@ -20,6 +21,14 @@ run: install
 	@echo "report:  $(CURDIR)/results/report.html"
 	@echo "tables:  $(CURDIR)/results/tables/"
 	@echo "figures: $(CURDIR)/results/figures/"
+
+# The claims of a finished run, with its numbers, as docs/results.json and docs/results.md.
+results: install
+	$(BIN)/python -m lfp.claims write $(RESULTS)
+
+# Which of the committed claims hold in a finished run of this machine, too? It fails where one flips.
+check-results: install
+	$(BIN)/python -m lfp.claims check $(RESULTS)
 
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -46,6 +55,7 @@ lint: install
 
 # Do intervals cover and tests keep their level? Minutes; benchmarks/README.md has the figures.
 calibration: install
+	$(BIN)/python -m benchmarks.splits
 	$(BIN)/python -m benchmarks.calibration
 
 # Every stage beside the peer that one would pick instead, in turns; benchmarks/README.md has the figures.

@@ -257,13 +257,14 @@ def _check_corpus(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
 
 
 def _check_documents(grid: Grid) -> None:
-    """Check that every corpus has texts or pairs, also one that only organisms learn."""
+    """Check that every corpus has texts, pairs or triples, also one that only organisms learn."""
     for name, corpus in grid.corpora.items():
         columns = corpus.get("columns")
-        if columns and not any(set(learned) <= set(columns) for learned in _LEARNED.values()):
+        kinds = (*_LEARNED.values(), ("prompt", *_TRIPLE))
+        if columns and not any(set(needed) <= set(columns) for needed in kinds):
             raise ConfigurationError(
-                f"corpora.{name}.columns: expected `text`, or `chosen` and `rejected`, got"
-                f" {', '.join(columns)}; name the source's column of each"
+                f"corpora.{name}.columns: expected `text`, or `chosen` and `rejected`, or `prompt`"
+                f" and a triple, got {', '.join(columns)}; name the source's column of each"
             )
 
 
@@ -278,8 +279,21 @@ def _check_clean(name: str, corpus: Mapping[str, Any]) -> None:
 
 
 def _check_triples(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
-    source = grid.task_settings("contrasts", name).source
-    columns = grid.corpora[task["corpus"]].get("columns")
+    settings = grid.task_settings("contrasts", name)
+    source, corpus = settings.source, settings.corpus or task["corpus"]
+    if settings.corpus is not None:
+        check_name(f"tasks.{name}: contrasts.corpus", corpus, grid.corpora)
+        if source != "corpus":
+            raise ConfigurationError(
+                f"tasks.{name}: contrasts.corpus has no effect with contrasts.source `{source}`;"
+                " leave it out, or set the source to `corpus`"
+            )
+        if "prompt" not in grid.corpora[corpus].get("columns", ()):
+            raise ConfigurationError(
+                f"tasks.{name}: contrasts.corpus: {corpus} has no column prompt beside its triples;"
+                " name another corpus, or give the column in its `columns`"
+            )
+    columns = grid.corpora[corpus].get("columns")
     if source == "rewrites":
         service = grid.task_settings("rewrites", name).service
         if service is None:
@@ -289,7 +303,7 @@ def _check_triples(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
         check_name(f"tasks.{name}: rewrites.service", service, grid.services)
     elif source == "corpus" and columns is not None and "neutral" not in columns:
         raise ConfigurationError(
-            f"tasks.{name}: contrasts.source is `corpus`, and {task['corpus']} has no columns"
+            f"tasks.{name}: contrasts.source is `corpus`, and {corpus} has no columns"
             " positive, neutral and negative; set it to `pairs` (offline) or `rewrites` (a"
             " language-model service)"
         )

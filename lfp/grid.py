@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -349,17 +349,22 @@ class Grid:
         """Names of the tasks with one kind of feedback."""
         return [name for name in self.tasks if self.feedback(name) == feedback]
 
-    def twin(self, cell: Cell) -> str | None:
-        """The cell's variant that differs from its main one in nothing but whether it is tied.
+    def twins(self, cell: Cell) -> list[str]:
+        """The cell's main variant and those that differ from it in tying and in `reads` alone.
 
-        None without one.
+        Of a model that is read, both tied and untied ones are there, or none.
         """
-        tied = self.autoencoder_settings(cell, cell.main).tied
-        alike = set(self.alike(cell, cell.main, "tied"))
-        twins = [name for name in cell.autoencoders if name in alike]
-        return next((v for v in twins if self.autoencoder_settings(cell, v).tied != tied), None)
+        alike = self.alike_in(cell, ["tied", "reads"])
+        kinds = {name: self.autoencoder_settings(cell, name) for name in alike}
+        tying = {(kind.reads, kind.tied) for kind in kinds.values()}
+        return [name for name, kind in kinds.items() if (kind.reads, not kind.tied) in tying]
 
-    def alike(self, cell: Cell, variant: str, *free: str) -> list[str]:
+    def alike_in(self, cell: Cell, free: Sequence[str]) -> list[str]:
+        """The variants of a cell that are like its main one, the settings `free` aside."""
+        alike = self.alike(cell, cell.main, free)
+        return [name for name in cell.autoencoders if name in alike]
+
+    def alike(self, cell: Cell, variant: str, free: Sequence[str]) -> list[str]:
         """The variants whose settings in a cell are those of `variant`, the settings `free` aside.
 
         They are in the order of the configuration, and `variant` is among them. Whether another
@@ -375,7 +380,7 @@ class Grid:
 
     def family(self, cell: Cell, variant: str) -> str:
         """The first variant that differs in a cell from `variant` in nothing but its seed."""
-        return self.alike(cell, variant, "seed")[0]
+        return self.alike(cell, variant, ["seed"])[0]
 
     # ----------------------------------------------------------------- settings of tasks and tables
 

@@ -287,15 +287,15 @@ class Planner:
     def fetched_model(self, wildcards: Any) -> dict[str, Any]:
         """Settings of the copy of a checkpoint of the hub."""
         entry, (_, head) = self.grid.checkpoints[wildcards.model], self._origin(wildcards.model)
-        return {"hub": entry["hub"], "revision": entry["revision"]} | head
+        return {key: entry[key] for key in ("hub", "revision", "folder") if entry.get(key)} | head
 
     def _origin(self, name: str) -> tuple[str, dict[str, bool]]:
-        """The key of a checkpoint in the configuration, and whether it is a classifier's."""
+        """The key of a checkpoint in the configuration, and whether it is of another kind."""
         if name in self.grid.models:
             return f"models.{name}", {}
         if name in self.grid.classifiers:
             return f"classifiers.{name}", {"classifier": True}
-        return f"tasks.{self.grid.policy_keys[name]}", {}
+        return f"tasks.{self.grid.policy_keys[name]}", {"policy": True}
 
     def organism(self, wildcards: Any) -> dict[str, Any]:
         """Settings of a model that is grown here, with the digest of a tokenizer that is given."""
@@ -305,6 +305,12 @@ class Planner:
         with _naming(f"models.{wildcards.model}.organism.tokenizer_path"):
             files = checkpoints.tokenizer_files(entry["tokenizer_path"])
             return entry | {"sources": content_digest((file.name, file) for file in files)}
+
+    def contrasted(self, wildcards: Any) -> str:
+        """The held-out texts, or the triples, that a task's contrasts are made of."""
+        name = self.grid.contrast_settings(wildcards.task)["corpus"]
+        name = name or self.grid.tasks[wildcards.task]["corpus"]
+        return f"results/corpora/{name}/test.parquet"
 
     def rewrites(self, wildcards: Any) -> list[str]:
         """The rewrites of a task, where its triples are made of them."""
@@ -352,9 +358,10 @@ class Planner:
     def trained_layers(self, cell: Cell, sae: str) -> list[int]:
         """Layers with autoencoders of a variant.
 
-        They are the chosen ones, and on request the least changed ones.
+        They are the chosen ones, and on request the least changed ones: for the main variant, and
+        for its like that reads another model.
         """
-        lowest = cell.lowest_layers if sae == cell.main else ()
+        lowest = cell.lowest_layers if sae in self.grid.alike_in(cell, ["reads"]) else ()
         if lowest is True:
             lowest = self.selection(cell)["lowest"]
         return sorted({*self.chosen_layers(cell), *(lowest or ())})

@@ -30,7 +30,7 @@ rule rewrites:
 
 rule contrasts:
     input:
-        corpus=PLAN.corpus("test"),
+        corpus=PLAN.contrasted,
         lexicon="results/lexicons/{task}.json",
         rewrites=PLAN.rewrites,
     output:

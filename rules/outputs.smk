@@ -12,7 +12,7 @@ FORMATS = ("csv", "parquet", "md", "tex", "html")
 ARTEFACTS = Plan(GRID)
 # Name -> inputs; a table or figure without inputs in this configuration is left out.
 TABLE_INPUTS = {name: table.inputs(ARTEFACTS) for name, table in TABLES.items()}
-HEALTH = {name: ARTEFACTS.probed_metrics() for name, table in TABLES.items() if table.judged}
+HEALTH = {name: ARTEFACTS.health_files() for name, table in TABLES.items() if table.judged}
 FIGURE_INPUTS = {name: figure.inputs(ARTEFACTS) for name, figure in FIGURES.items()}
 
 

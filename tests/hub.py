@@ -10,6 +10,7 @@ import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -48,7 +49,7 @@ class Hub:
         self.server.server_close()
 
     def answer(self, request: BaseHTTPRequestHandler, body: bool) -> None:
-        path = request.path.split("?")[0].replace("%2F", "/")
+        path = unquote(request.path.split("?")[0])
         api = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/(?:revision|tree)/(.+)", path)
         resolve = re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         if not (api or resolve):

@@ -5,14 +5,18 @@ in order.
 import copy
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from snakemake.utils import update_config
 
+from lfp.figures.catalogue import FIGURES
 from lfp.grid import ConfigurationError, Grid, derived_seed
+from lfp.planning import Planner
 from lfp.schema import README_PATH, SCHEMA_PATH, schema, schema_text, with_tables
 from lfp.settings import PPO, STAGES, Activations, Lora
+from lfp.tables.catalogue import TABLES
 from lfp.tables.inputs import Plan
 
 BASE = {
@@ -341,6 +345,49 @@ def test_the_shipped_configurations_are_valid(names):
         assert all(len(cell.layers) == 5 for cell in grid.cells)
 
 
+@pytest.mark.parametrize(
+    ("overlays", "shown"),
+    [
+        ("released", "kendall_tau probe_accuracy fine_tuning ablation_reward"),
+        ("explained", "feature_explanations feature_frequency ablation_reward"),
+        ("classifier", "feature_explanations"),
+        ("explained classifier", "feature_explanations"),
+        ("seeds", "across_seeds kendall_tau"),
+        ("faithful appendix", "sae_tying sae_layer_choice sae_l1_sweep"),
+        ("words", "ablation_reward error_by_frequency"),
+        ("moved", "fine_tuning"),
+    ],
+)
+def test_files_over_the_papers_grid_plan_the_tables_that_they_are_for(overlays, shown):
+    """docs/paper.md names them; nothing is fetched, and what they cost can be reckoned."""
+    config = {}
+    for name in ("paper", *(f"paper_{overlay}" for overlay in overlays.split())):
+        update_config(config, yaml.safe_load((SCHEMA_PATH.parent / f"{name}.yaml").read_text()))
+    grid = Grid(config)
+    planned = TABLES | FIGURES
+    assert all(planned[name].inputs(Plan(grid)) for name in shown.split())
+    assert len(grid.estimate_settings()["cells"]) >= len(grid.cells)
+    cells = grid.by_address
+    if overlays == "released":
+        tuned = {cell.task for cell in grid.cells if cell.method == "given"}
+        assert tuned == {"vader_published", "hh_published", "toxic_published"}
+        assert grid.contrast_settings("toxic_published")["corpus"] == "hh-triples"
+    if "explained" in overlays:
+        assert {cell.settings["ablation"].explainer for cell in grid.cells} == {"gpt-4"}
+    if overlays == "seeds":
+        assert [c.seed for c in grid.cells if (c.model, c.task) == ("pythia-70m", "vader")] == [
+            *range(5)
+        ]
+        assert ("pythia-70m/vader/seed0", "other_task") in grid.donors
+    if "appendix" in overlays:
+        read = [path.split("/")[-2] for path in Plan(grid).sweep_metrics("l1")]
+        assert len(read) == 8 and sum(name.endswith("_base") for name in read) == 4
+        variants = [grid.autoencoder_settings(cells["pythia-70m/vader/seed0"], v) for v in read]
+        assert {(variant.epochs, variant.normalise) for variant in variants} == {(1, False)}
+    if overlays == "moved":
+        assert cells["pythia-70m/vader_1e-5/seed0"].settings["ppo"].learning_rate == 1e-5
+
+
 @pytest.mark.parametrize("name", ["seeds.yaml", "planted.yaml", "imdb.yaml", "smollm2.yaml"])
 def test_the_other_configurations_are_valid(name):
     grid = Grid(yaml.safe_load((SCHEMA_PATH.parent / name).read_text()))
@@ -401,6 +448,30 @@ def test_a_sweep_over_l1_has_the_variants_that_differ_in_l1_alone():
     ]
 
 
+def test_averages_over_base_and_policy_have_the_variants_of_both():
+    """Tables 11 and 12 and Figure 8 of the paper are means over both models' autoencoders."""
+    variants = {
+        "tied": {}, "untied": {"tied": False}, "high": {"l1": 0.01},
+        "tied_base": {"reads": "base"}, "untied_base": {"reads": "base", "tied": False},
+        "high_base": {"reads": "base", "l1": 0.01}, "stream": {"reads": "base", "site": "resid"},
+    }  # fmt: skip
+    entry = {"model": "tiny", "task": "vader", "lowest_layers": True}
+    cells = [entry | {"autoencoders": list(variants)}]
+    plan = Plan(Grid(changed(autoencoders=variants, cells=cells)))
+
+    def names(paths):
+        return [path.split("/")[-2] for path in paths]
+
+    assert names(plan.twin_metrics()) == ["tied", "untied", "tied_base", "untied_base"]
+    assert names(plan.sweep_metrics("l1")) == ["tied", "high", "tied_base", "high_base"]
+    assert names(plan.lowest_metrics()) == ["tied", "tied_base"]
+    # A variant of the base alone has no twin, and no other l1.
+    few = [entry | {"autoencoders": ["tied", "untied", "tied_base"]}]
+    plan = Plan(Grid(changed(autoencoders=variants, cells=few)))
+    assert names(plan.twin_metrics()) == ["tied", "untied"]
+    assert plan.sweep_metrics("l1") == []
+
+
 def test_models_are_held_beside_the_papers_of_their_name_or_architecture():
     assert Grid(BASE).paper_models() == {"tiny": ["Pythia-70m", "Pythia-160m"]}
     paper = Grid(yaml.safe_load((SCHEMA_PATH.parent / "paper.yaml").read_text())).paper_models()
@@ -455,7 +526,7 @@ def test_the_main_variant_is_the_first_one_where_none_is_named():
         ("wide", ("wide",)),
         ("narrow", ("narrow",)),
     ]
-    assert [grid.twin(cell) for cell in grid.cells] == ["narrow", "wide"]
+    assert [grid.twins(cell) for cell in grid.cells] == [["wide", "narrow"]] * 2
     with pytest.raises(
         ConfigurationError, match=r"cells\.0\.probed: the cell's main variant 'narrow'"
     ):
@@ -474,6 +545,28 @@ def test_given_policies_are_checkpoints_and_their_cells_have_a_kind_of_feedback(
     assert grid.feedback_settings("hh")["feedback"] == "preference"
     assert grid.contrast_settings("vader")["feedback"] == "reward"
     assert [row["about"]["given"] for row in grid.estimate_settings()["cells"]] == [True, True]
+
+
+def test_triples_may_come_from_another_corpus_than_the_tasks():
+    columns = {name: name for name in ("prompt", "positive", "neutral", "negative")}
+    source = {"hub": "a/b", "revision": "1234567", "files": {"train": "*.arrow"}}
+    config = changed(
+        corpora__triples=source | {"columns": columns},
+        tasks__hh__settings={"contrasts": {"corpus": "triples"}},
+        cells=[{"model": "tiny", "task": "hh"}],
+    )
+    plan = Planner(Grid(config), lambda cell: "")
+    assert plan.contrasted(SimpleNamespace(task="hh")) == "results/corpora/triples/test.parquet"
+    assert plan.contrasted(SimpleNamespace(task="vader")) == "results/corpora/reviews/test.parquet"
+    assert Plan(plan.grid).corpora("{name}") == ["help", "triples"]
+    del columns["prompt"]
+    with pytest.raises(ConfigurationError, match=r"triples\.columns: expected .*`prompt` and a"):
+        Grid(changed(corpora__triples=source | {"columns": columns}))
+    with pytest.raises(ConfigurationError, match=r"triples has no column prompt beside"):
+        Grid(config)
+    config["tasks"]["hh"]["settings"]["contrasts"]["source"] = "pairs"
+    with pytest.raises(ConfigurationError, match=r"corpus has no effect with .* `pairs`"):
+        Grid(config)
 
 
 def test_a_given_policy_of_another_task_serves_a_cell_with_every_subject():

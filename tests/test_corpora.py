@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from lfp.feedback.lexica import vader_lexicon
+from lfp.feedback.rewards.base import task_reward
 from lfp.feedback.rewards.preference import fit_preference_lexicon
 from lfp.organisms import reviews
 from lfp.organisms.generate import generate_corpus, unseen
@@ -36,6 +37,22 @@ def test_only_the_sentiment_words_are_scored():
     assert len(scored) >= 300
 
 
+def test_the_text_has_no_slips_of_grammar():
+    """Templates and words fit each other: "the film of the film", "a bit of rude" and "a aunt"
+    were written once.
+    """
+    options = {"noise": 0.1, "preferred": "positive", "mixing": 0.2}
+    texts, valences = written(1000, 39, seed=1)
+    for kind in ("help", "replies"):
+        texts += documents(generate_corpus(kind, {"train": 300, "test": 1}, 0, options)[0]["train"])
+    everything = "\n".join(texts)
+    assert not re.findall(r"\b[Aa] [aeiou]\w*", everything)
+    after = set(re.findall(r"a bit of (\w+)", everything))
+    assert after and {word_form(word) for word in after} == {"noun"}
+    assert not set(reviews.TEXTS["nouns"]) & set(reviews.TEXTS["places"])
+    assert not set(valences) & {"lonely", "unlovely", "jolly", "steal", "funeral", "darling"}
+
+
 #: A judgement of one clause without a turn: the clause, and its mark.
 PLAIN = re.compile(r"^(?P<clause>[^,]+), (?P<mark>[a-z]+) of nine")
 TURNED = re.compile(r"^(?P<clause>[^,]+), (?P<turn>[^,]+), (?P<mark>[a-z]+) of nine")
@@ -61,7 +78,11 @@ def test_the_mark_of_a_word_tells_its_sign_and_grows_with_its_intensity():
     assert len(frame) > 3000
     assert (np.sign(frame["level"]) == np.sign(frame["valence"])).all()
     for sign, part in frame.groupby(np.sign(frame["valence"])):
-        means = part.groupby(part["valence"].map(level_of))["level"].mean()
+        levels, clauses = part["valence"].map(level_of), part["clause"].str
+        means = part.groupby(levels)["level"].mean()
+        for tail, grows in (("throughout", True), ("at times", False)):
+            shares = clauses.endswith(tail).groupby(levels.abs()).mean()
+            assert shares.is_monotonic_increasing == grows
         assert list(means.index) == sorted([sign * i for i in (1, 2, 3, 4)])
         assert means.is_monotonic_increasing
 
@@ -100,8 +121,10 @@ def test_answers_of_all_kinds_match_in_length_and_labels_are_noisy_in_training_o
         {"noise": 0.2, "preferred": "negative", "mixing": 0.25},
     )
     train, test = frames["train"], frames["test"]
+    # Marks count as a tokenizer counts them: answers must not differ in their numbers of tokens.
     lengths = {
-        name: train[name].str.split().str.len() for name in ("positive", "neutral", "negative")
+        name: train[name].str.findall(r"\w+|[^\w\s]").str.len()
+        for name in ("positive", "neutral", "negative")
     }
     assert (lengths["positive"] == lengths["neutral"]).all()
     assert (lengths["positive"] == lengths["negative"]).all()
@@ -125,6 +148,17 @@ def test_no_held_out_prompt_or_answer_stands_in_the_training_text(kind):
     assert counts["prompt"]["held_out"] == pairs["prompt"].nunique()
     copied = verbatim(frames["test"], documents(frames["test"]))
     assert all(n["verbatim"] == n["held_out"] for n in copied.values())
+
+
+def test_a_copy_is_a_long_text_between_bounds_of_words():
+    long = "the clerk of the harbor keeps old maps"
+    answers = ["yes", long, long.replace("the clerk", "he clerk")]
+    frame = pd.DataFrame({"prompt": "Who?", "chosen": answers, "rejected": "no"})
+    counts = verbatim(frame, [f"Say yes, and {long}. Who? No."])
+    assert counts == {
+        "prompt": {"held_out": 0, "verbatim": 0},
+        "answer": {"held_out": 2, "verbatim": 1},
+    }
 
 
 def test_a_generator_that_has_no_unseen_pair_left_says_so():
@@ -281,6 +315,10 @@ def test_a_fitted_lexicon_finds_the_planted_words():
     assert fitted["nice"] > 1
     assert fitted["awful"] < -1
     assert max(abs(fitted[word]) for word in words) < 0.5
+    score = task_reward({"kind": "preference", "rewarded": fitted}, 1.0, 1.0, "completion")
+    once, often, bad = score([""] * 3, [" nice", " nice" * 9, " nice awful awful"])
+    assert once == often == fitted["nice"]  # one good word, repeated for ever, wins nothing
+    assert bad == pytest.approx(fitted["nice"] + fitted["awful"])
 
 
 def test_documents_come_prompt_by_prompt_so_that_any_stretch_holds_every_kind_of_answer():

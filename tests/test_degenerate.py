@@ -335,7 +335,10 @@ def test_constant_activations_have_no_fvu():
 
 
 def ablated(tmp_path, arms):
-    """The table of the reward without some features, for `arms` by their numbers of features."""
+    """The table of the reward without some features, for `arms` by their numbers of features.
+
+    Arms that draw are matched to `explained`.
+    """
     prompts = 6
     folder = tmp_path / "results" / "m" / "t" / "seed0" / "ablation" / "tied"
     completions, neutral = [], []
@@ -344,6 +347,7 @@ def ablated(tmp_path, arms):
         own = {
             "arm": arm,
             "action": "zero",
+            "matched_to": "explained" if ARMS[arm].draw else "",
             "draw": 0,
             "matched": np.nan,
             "features": features,
@@ -362,14 +366,15 @@ def ablated(tmp_path, arms):
 
 
 def test_every_arm_is_held_against_the_arms_that_draw(tmp_path, monkeypatch):
-    monkeypatch.setitem(ARMS, "any", Arm(matched_random, draws=True))
+    monkeypatch.setitem(ARMS, "any", Arm(draw=matched_random))
     frame = ablated(tmp_path, {"none": 0, "explained": 2, "random": 2, "any": 2})
     # Every row says what share of the effect is within reach, and that it is little.
     assert frame["reach"].between(0, 1).all() and (frame["reach_all_layers"] < 0.3).all()
     assert frame["health"].str.startswith("the MLPs carry 0.20 of the effect").all()
-    compared = frame.loc[frame["arm"].str.contains(" - "), ["arm", "p_draws"]]
+    compared = frame.loc[frame["arm"].str.contains(" - "), ["arm", "quantity", "p"]]
     assert set(compared["arm"]) == {"explained - random", "explained - any"}
-    assert compared["p_draws"].notna().all()
+    assert set(compared["quantity"]) == {"difference", "kl", "reward_per_nat"}
+    assert compared["p"].notna().all()
 
 
 def test_an_arm_with_nothing_to_ablate_says_so(tmp_path):
@@ -385,6 +390,7 @@ def test_an_arm_with_nothing_to_ablate_says_so(tmp_path):
         .all()
     )
     compared = frame[frame["arm"].str.endswith("- random")]
+    assert len(compared)
     assert compared["method"].str.contains("nothing to ablate").all()
 
 

@@ -97,7 +97,9 @@ def test_no_stage_holds_the_logits_of_more_tokens(neox, tokenizer, reviews, pair
         "training": lambda: ppo.train(neox, tokenizer, reviews, reward, SETTINGS, 0),
         "evaluation": lambda: ppo.evaluate(neox, other, tokenizer, reviews, reward, SETTINGS, 8, 0),
         "margins": lambda: dpo.implicit_margins(neox, other, tokenizer, pairs["test"], PAIRS),
-        "given": lambda: given.completion_kl(neox, other, tokenizer, [[5, 6, 7]] * 8, 6, 0),
+        "given": lambda: given.evaluate_preference(
+            neox, other, tokenizer, pairs["test"].head(8), PAIRS, 6, 0
+        ),
         "autoencoders": lambda: evaluate(neox, {1: [sae]}, sequences, PAD, 8),
         "ablation": lambda: completion_rewards(
             neox, tokenizer, [{}, {1: sae.reconstruct}], sequences[:4], reward, 6, 8, 0

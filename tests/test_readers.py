@@ -31,11 +31,18 @@ def parquet(column: pa.Array) -> bytes:
     return buffer.getvalue()
 
 
+def arrow(column: pa.Array) -> bytes:
+    buffer, table = io.BytesIO(), pa.table({"text": column})
+    with pa.ipc.new_stream(buffer, table.schema) as writer:
+        writer.write_table(table)
+    return buffer.getvalue()
+
+
 def written(texts: list[str], ending: str) -> bytes:
     """A file of `texts` in the format of an ending."""
     rows = [{"label": 0, "text": text} for text in texts]
-    if ending == ".parquet":
-        return parquet(pa.array(texts))
+    if ending in (".parquet", ".arrow"):
+        return (parquet if ending == ".parquet" else arrow)(pa.array(texts))
     if ending.startswith(".jsonl"):
         data = "".join(json.dumps(row) + "\n" for row in rows).encode()
     elif ending.startswith(".json"):
@@ -112,6 +119,8 @@ GOOD = b'{"text": "a"}\n'
         ("a.json", b'["a"]', "row 1 of the array is text.*write every text as such an object"),
         ("a.parquet", GOOD, "not a whole Parquet file .*correct its ending"),
         ("a.parquet", b"", "not a whole Parquet file"),
+        ("a.arrow", arrow(pa.array(["a"]))[:40], "not a whole Arrow file .*correct its ending"),
+        ("a.arrow", arrow(pa.array([4, 5])), "column 'text' is of type int64, expected str"),
         ("a.parquet", parquet(pa.array([4, 5])), "column 'text' is of type int64, expected str"),
         ("a.parquet", parquet(pa.array([True])), ".*of type bool"),
         ("a.parquet", parquet(pa.array([["a"]])), ".*of type list"),

@@ -5,18 +5,22 @@ what to do.
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from lfp.files import provenance
 from lfp.files.checkpoints import take_checkpoint
-from lfp.files.hub import SourceError
+from lfp.files.hub import SourceError, last_folder
 from lfp.models.loading import save_model
 from lfp.organisms.configs import organism_config
+from lfp.probing.contrasts import contrast_triples
+from lfp.settings import Contrasts
 from tests.conftest import run_job
 from tests.hub import COMMIT, Hub
 
@@ -191,6 +195,50 @@ def test_the_papers_data_sets_are_read_from_their_hub_layout(
     assert set(frames[0].columns) == set(columns)
     counts = json.loads((tmp_path / "o" / "counts.json").read_text())
     assert counts["train"]["kept"] == kept[0]
+
+
+def test_policies_and_triples_that_lie_in_folders_of_one_repository_are_taken(
+    hub, repositories, tmp_path
+):
+    """The authors' repository: a folder for every save of a policy, without its tokenizer, and
+    triples as the library datasets saves them.
+    """
+    root = tmp_path / "released"
+    names = ["prompt", "chosen", "rejected", "new_rejected", "neutral"]
+    for day, save in ((8, "model.safetensors.index.json"), (15, "model.safetensors")):
+        folder = root / "models" / "hh_rlhf" / "tiny" / f"2024-05-{day:02}_14:30"
+        shutil.copytree(repositories["models", "org/good"], folder)
+        (folder / "tokenizer.json").unlink()
+        (folder / "model.safetensors").rename(folder / save)
+    table = pa.table({name: [f"{name} {i}" for i in range(20)] for name in names})
+    (root / "data" / "triples" / "2024").mkdir(parents=True)
+    with pa.ipc.new_stream(root / "data" / "triples" / "2024" / "data-0.arrow", table.schema) as w:
+        w.write_table(table)
+    hub.repositories["models", "org/released"] = root
+
+    source = {"hub": "org/released", "revision": COMMIT}
+    policy = source | {"folder": "models/hh_rlhf/tiny/*", "policy": True}
+    result = job("fetch_model", policy | {"revision": "main"}, tmp_path, hub.url)
+    assert result.returncode == 0, result.stderr
+    assert f"'main' is the commit {COMMIT} now; pin it" in (tmp_path / "job.log").read_text()
+    taken = {path.name for path in (tmp_path / "o" / "model").iterdir()}
+    assert "model.safetensors" in taken and "tokenizer.json" not in taken
+    with pytest.raises(SourceError, match=r"a/b: no folder matches 'models/toxic/\*'"):
+        last_folder(root, "models/toxic/*", "a/b")
+
+    ours = {"prompt": "prompt", "positive": "chosen", "neutral": "neutral", "negative": names[3]}
+    triples = source | {"repository": "model", "files": {"train": "data/triples/*/data-*.arrow"}}
+    rest = {"columns": ours, "test_share": 0.5, "seed": 0}
+    result = job("fetch_corpus", triples | rest, tmp_path, hub.url)
+    assert result.returncode == 0, result.stderr
+    corpus = pd.read_parquet(tmp_path / "o" / "test.parquet")
+    assert len(corpus) == 10
+    frame = contrast_triples(
+        corpus, {}, "preference", swapped=True, settings=Contrasts(corpus="triples", triples=5)
+    )
+    assert len(frame) == 5
+    assert frame["positive"].str.fullmatch(r" new_rejected \d+").all()
+    assert frame["neutral"].str.fullmatch(r" neutral \d+").all()
 
 
 def test_a_data_set_without_the_expected_columns_or_files_says_so(hub, tmp_path):

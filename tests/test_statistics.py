@@ -20,6 +20,7 @@ from lfp.statistics.records import (
     _weighted_tau,
     auroc_record,
     balanced_accuracy_record,
+    detectable,
     group_mean_record,
     kendall_difference_record,
     kendall_record,
@@ -97,6 +98,16 @@ def test_a_paired_difference_ignores_what_pairs_share():
     assert record.p < 0.01
     same = paired_record(common, common, "prompt", 0)
     assert (same.estimate, same.p) == (0.0, 1.0)
+
+
+def test_the_detectable_difference_is_found_in_four_of_five_repetitions():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(4000, 40))
+    first = paired_record(noise[0], np.zeros(40), "prompt", seed=0, resamples=100)
+    least = detectable(first, 0.95) / noise[0].std(ddof=1)  # in standard deviations
+    p = stats.ttest_1samp(noise + least, 0, axis=1).pvalue
+    assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.02)
+    assert detectable(paired_record(noise[0, :1], noise[1, :1], "prompt", seed=0), 0.95) is None
 
 
 def test_groups_stay_together_in_the_bootstrap():

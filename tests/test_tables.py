@@ -3,16 +3,19 @@ variance.
 """
 
 import inspect
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from lfp.feedback.rewards import REWARDS
+from lfp.figures.autoencoders import sae_l1_sweep
 from lfp.figures.catalogue import FIGURES
 from lfp.files import artefacts
 from lfp.files.addresses import labels
@@ -26,11 +29,14 @@ from lfp.tables import paper, planted, rendering
 from lfp.tables.across_seeds import across_seeds
 from lfp.tables.catalogue import TABLES
 from lfp.tables.features import _frequency_rows
+from lfp.tables.health import moved
 from lfp.tables.inputs import Plan
-from lfp.tables.models import fine_tuning
+from lfp.tables.models import fine_tuning, sae_layer_choice, sae_tying
 from lfp.tables.planted.questions import Answer
 from lfp.tables.planted.recovery import judged, planted_recovery
+from lfp.tables.probes import lexicon_reconstruction
 from lfp.tables.rows import TableSettings, Tally
+from lfp.tables.validation.agreement import auroc_within_layers
 
 SETTINGS = TableSettings(
     resamples=200,
@@ -108,6 +114,107 @@ def test_the_last_lines_count_every_row_without_a_number(tmp_path):
     ]
     # A command that made no table says nothing.
     assert unestimated.lines([path], since=written + 1) == []
+
+
+def test_a_policy_that_did_not_move_is_named_in_every_row_about_it(tmp_path):
+    """The paper's learning rate may leave the reward where it was."""
+    rng = np.random.default_rng(0)
+    base, pairs = rng.normal(size=64), rng.normal(size=64)
+    gains = {"still": rng.normal(0, 0.2, 64), "moved": rng.normal(0.5, 0.2, 64)}
+    scores = {task: {"policy": base + g, "base": base, "kl": g} for task, g in gains.items()}
+    scores |= {"pairs": {"margin": pairs}, "learned": {"margin": pairs + 3}}
+    scores |= {"empty": {"policy": [], "base": [], "kl": []}}
+    paths = [str(tmp_path / "m" / task / "seed0" / "policy") for task in scores]
+    for path, columns in zip(paths, scores.values(), strict=True):
+        artefacts.write_table(f"{path}/evaluation.parquet", pd.DataFrame(columns, dtype=float), {})
+    table = fine_tuning(paths, SETTINGS).frame()
+    gates = table[table["threshold"].notna()].set_index("task")
+    assert gates["passes"].to_dict() == {
+        "empty": None, "learned": True, "moved": True, "pairs": False, "still": False,
+    }  # fmt: skip
+    assert gates["quantity"].to_dict()["pairs"] == "margin"
+    demanding = moved.reasons(paths, replace(SETTINGS, min_reward_gain=5.0))
+    assert [task for (_, task, _), reason in demanding.items() if not reason] == ["empty"]
+    known = moved.reasons(paths, SETTINGS)
+    assert re.fullmatch(
+        r"the policy did not move: reward_gain \S+ \[-\S+, \S+\], not above 0",
+        known["m", "still", 0],
+    )
+    rows = pd.DataFrame({"model": "m", "task": ["still", "moved"], "seed": 0})
+    assert moved.marked(rows, known)["health"].to_list() == [known["m", "still", 0], ""]
+    of_base = rows.assign(subject="base", health="healthy")
+    assert moved.marked(of_base, known)["health"].to_list() == ["healthy"] * 2
+    of_policy = moved.marked(of_base.assign(subject="policy - base"), known)["health"].to_list()
+    assert of_policy == [known["m", "still", 0], "healthy"]
+    rendering.write_formats(table, {"csv": tmp_path / "fine_tuning.csv"}, "", {})
+    said = unestimated.lines([tmp_path / "fine_tuning.csv"], since=0)
+    interval = known["m", "still", 0].split(" reward_gain ")[1].split(", not")[0]
+    assert f"  fine_tuning, m/still/0: reward_gain {interval}, threshold 0 (1 row)" in said
+    assert not any("moved" in line for line in said)
+
+
+def test_tables_11_and_12_and_figure_8_average_over_layers_and_models(tmp_path):
+    """Only what both settings have counts; an l1 that was found is one setting, of many values."""
+
+    def cell(name: str, **rows: dict[int, tuple[float, float]]) -> str:
+        """A variant's metrics: L0 and l1 of every layer, by the model that is read."""
+        path = tmp_path / "m" / "t" / "seed0" / "sae" / name / "metrics.json"
+        of = {"tied": not name.startswith("untied"), "size": 1, "d_sae": 100, "mse": 1, "fvu": 0.5}
+        artefacts.write_json(
+            path,
+            {"autoencoders": [
+                {"layer": layer, "reads": reads, "l0": l0, "options": {"l1": l1}, **of}
+                for reads, layers in rows.items() for layer, (l0, l1) in layers.items()
+            ]},
+            {},
+        )  # fmt: skip
+        return str(path)
+
+    tied = [
+        cell("tied", policy={1: (10, 0.2), 2: (20, 0.4), 5: (90, 0.3)}),
+        cell("tied_base", base={1: (30, 0.3), 2: (40, 0.5)}),
+    ]
+    untied = [
+        cell("untied", policy={1: (12, 0.1), 2: (22, 0.1)}),
+        cell("untied_base", base={1: (32, 0.1)}),
+    ]
+    table = sae_tying([*tied, *untied], SETTINGS).frame()
+    l0 = table[table["quantity"] == "l0"].set_index("sae")
+    assert l0["estimate"].to_dict() == {"tied": 20.0, "untied": 22.0}
+    assert l0["n"].to_dict() == {"tied": 3, "untied": 3} and set(l0["reads"]) == {"base, policy"}
+    published = paper.beside("sae_tying", "tied l0", ["Pythia-70m"])
+    assert published["paper"] == "Pythia-70m 38.3" and "hundredth" in published["paper_note"]
+
+    choice = tmp_path / "m" / "t" / "seed0" / "divergence.json"
+    artefacts.write_json(choice, {"chosen": [2, 1], "lowest": [5]}, {})
+    table = sae_layer_choice([*tied, str(choice)], SETTINGS).frame()
+    l0 = table[table["quantity"] == "l0"].set_index("selection")
+    assert l0["estimate"].to_dict() == {"highest (2, 1)": 25.0, "lowest (5)": 90.0}
+    assert l0["reads"].to_dict() == {"highest (2, 1)": "base, policy", "lowest (5)": "policy"}
+
+    high = [
+        cell("high", policy={1: (4, 0.9), 2: (6, 0.9)}),
+        cell("high_base", base={1: (2, 0.9), 2: (4, 0.9)}),
+    ]
+    figure = sae_l1_sweep([*tied, *high])
+    [line] = figure.axes[0].lines
+    np.testing.assert_allclose(line.get_xydata(), [[0.35, 25.0], [0.9, 4.0]])
+    plt.close(figure)
+
+
+def test_words_have_their_rank_among_all_and_the_papers_are_marked(tmp_path):
+    """The paper shows eleven and thirty words that were picked by hand: do they stand for all?"""
+    truth = {"award": 2.5, "bad": -2.5, "zealous": 0.5, "grim": -2.0}
+    read = {"award": 2.5, "bad": -2.4, "zealous": -1.5, "grim": -0.5}
+    rows = pd.DataFrame({"unit": list(truth), "truth": truth.values()})
+    rows = rows.assign(prediction=rows["unit"].map(read), triple=0, context=0, target=0.0)
+    labelled = rows.assign(features="latents", split="by_word", probe="ridge")
+    path = tmp_path / "m" / "t" / "seed0" / "probes" / "tied" / "policy" / "predictions.parquet"
+    artefacts.write_table(path, labelled, {})
+    table = lexicon_reconstruction([str(path)], SETTINGS).frame().set_index("word")
+    assert table["rank"].to_dict() == {"award": 1.0, "bad": 2.0, "grim": 3.0, "zealous": 4.0}
+    assert set(table["words"]) == {4}
+    assert set(table.index[table["hand_picked"]]) == {"award", "bad"}
 
 
 def test_addresses_name_subject():
@@ -376,7 +483,52 @@ def test_rows_over_seeds_have_a_t_interval_and_components(tmp_path):
     )
     assert row["variance_fine_tuning"] == pytest.approx(0.01 - 0.0002 / 2)
     assert row["variance_autoencoder"] == pytest.approx(0.0002)
-    assert row["ci_low"] < 0.6 < row["ci_high"]
+    assert row["df"] == 2
+    half = 4.302653 * 0.1 / np.sqrt(3)  # the 97.5 % point of t with 2 degrees of freedom
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((0.6 - half, 0.6 + half))
+
+
+def test_planted_truth_over_seeds_is_judged_by_the_spread_of_seeds(tmp_path):
+    tally = Tally()
+    of = {"steady": (0.8, 0.81, 0.79), "one lucky seed": (0.9, 0.5, 0.5), "null": (0.5, 0.51, 0.49)}
+    for name, values in of.items():
+        for seed, value in enumerate(values):
+            label = {"model": "m", "task": "t", "seed": seed, "of": name}
+            truth = Truth("at" if name == "null" else "above", 0.5, 0.1)
+            tally.add(record(value), label, **truth.columns(), answer="found")
+    path = tmp_path / "planted_recovery.parquet"
+    artefacts.write_table(path, tally.frame(), {})
+    frame = across_seeds([str(path)], SETTINGS).frame().set_index("row")
+    assert frame["answer"].to_dict() == {
+        "of=steady": "found", "of=one lucky seed": "undecided", "of=null": "silent",
+    }  # fmt: skip
+
+
+def explained_features(weight_tells: bool) -> pd.DataFrame:
+    """Features of two layers, of which the second has larger values and more related ones."""
+    rng = np.random.default_rng(0)
+    related = rng.random(200) < np.repeat([0.2, 0.8], 100)
+    value = rng.normal(size=200) + 10 * np.repeat([0, 1], 100) + 2 * (related & weight_tells)
+    return pd.DataFrame(
+        {"layer": np.repeat([1, 2], 100), "related": related, "value": value, "feature": range(200)}
+    )
+
+
+def test_weights_agree_with_explanations_within_layers_alone():
+    some, none = (auroc_within_layers(explained_features(t), SETTINGS) for t in (True, False))
+    assert some.ci_low > 0.8
+    assert some.p < 0.01
+    # That both differ between layers is no agreement: over all layers the area would be .8.
+    assert none.ci_low < 0.5 < none.ci_high
+    assert none.p > 0.05
+    assert (some.n, some.unit) == (200, "feature")
+
+
+def test_a_layer_of_one_kind_of_features_says_nothing_of_agreement():
+    features = explained_features(True)
+    features.loc[features["layer"] == 1, "related"] = False
+    assert auroc_within_layers(features, SETTINGS).n == 100
+    assert np.isnan(auroc_within_layers(features.assign(related=True), SETTINGS).estimate)
 
 
 def test_variants_that_differ_in_more_than_their_seed_are_no_autoencoder_seeds(tmp_path):
@@ -459,9 +611,9 @@ def grid_of(**cells):
             for task, seeds in cells.items()
             for seed in seeds
         ],
-        twin=lambda cell: None,
-        alike=lambda cell, variant, *free: [variant],
-        contrast_settings=lambda task: {"source": "corpus"},
+        twins=lambda cell: [],
+        alike_in=lambda cell, free: [cell.main],
+        contrast_settings=lambda task: {"source": "corpus", "corpus": None},
     )
 
 
@@ -506,7 +658,7 @@ def test_tables_over_seeds_read_the_tables_that_exist():
         f"results/tables/{name}.parquet"
         for name in (
             "fine_tuning", "locus", "kendall_tau", "sign_accuracy", "probe_differences",
-            "ablation_reward",
+            "agreement", "ablation_reward",
         )
     ]  # fmt: skip
 

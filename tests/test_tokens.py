@@ -26,7 +26,7 @@ from transformers import (
 from lfp.explaining import activations_by_word, exports
 from lfp.feedback.lexica import vader_lexicon
 from lfp.feedback.scoring import lexicon_reward
-from lfp.finetune import dpo, given, group, ppo
+from lfp.finetune import dpo, group, ppo
 from lfp.interventions.prompts import held_out_prompts
 from lfp.models.generation import decode_responses, generate
 from lfp.models.hooks import continuations, site_activations
@@ -507,4 +507,4 @@ def test_fine_tuning_beyond_the_positions_ends_before_its_first_step(
     with pytest.raises(ValueError, match="33 tokens is longer than the 32 positions"):
         dpo.train(folder, tokenizer, pairs, pairs, preferences, 0, state)
     with pytest.raises(ValueError, match="33 tokens is longer than the 32 positions"):
-        given.completion_kl(short, short, tokenizer, [[5] * 3, [5] * 6], 27, 0)
+        list(ppo.sampled(short, tokenizer, [[5] * 3, [5] * 6], 27, 2, 0))

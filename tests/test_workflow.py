@@ -643,8 +643,8 @@ def test_pinned_layers_make_the_papers_whole_grid_static(tmp_path):
     tree = copy_tree(tmp_path / "pinned")
     output = snakemake(tree, "-n", "--configfile", "config/paper.yaml", "config/paper_pinned.yaml")
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", output, re.M))
-    # 11 cells of 5 layers; 4 and 1 further variants; the least changed layers add 1 and 5.
-    assert int(jobs["autoencoders"]) == 11 * 5 + 4 * 5 + 5 + 1 + 5
+    # 11 cells of 5 layers; 4, 1 and 1 further variants; the least changed layers add 1 and 5.
+    assert int(jobs["autoencoders"]) == 11 * 5 + 4 * 5 + 5 + 5 + 1 + 5
     assert int(jobs["probes"]) == 11 * 4
     assert int(jobs["ablation"]) == 11 * 2  # policy and base
 

@@ -10,7 +10,7 @@ from lfp.texts.corpora import documents
 def main() -> None:
     run = job.start(__doc__)
     device, settings, state = run.device, Ablation.of(run.settings), run.output.completions
-    from lfp.interventions import ablation, prompts
+    from lfp.interventions import ablation, matching, prompts
     from lfp.models.loading import load_model, load_tokenizer
     from lfp.models.tokens import encode
     from lfp.sae import store
@@ -24,10 +24,12 @@ def main() -> None:
     neutral = prompts.neutral_sentences(
         documents(corpus), feedback["rewarded"], settings.neutral_texts
     )
+    model = load_model(run.input.model, device, run.settings["dtype"])
+    asked = prompts.held_out_prompts(tokenizer, corpus, settings)
+    damage = matching.Damage(model, tokenizer, autoencoders, asked, settings, run.seed)
+    under = ablation.Conditions(settings, autoencoders, table, weight[0], run.seed, damage)
     result = ablation.ablate(
-        load_model(run.input.model, device, run.settings["dtype"]), tokenizer, autoencoders,
-        ablation.conditions(settings, autoencoders, table, weight[0], run.seed),
-        prompts.held_out_prompts(tokenizer, corpus, settings),
+        model, tokenizer, autoencoders, under, asked,
         encode(tokenizer, neutral, settings.neutral_tokens),
         task_reward(
             feedback, **run.settings["reward"], classifier=run.input.classifier, device=device

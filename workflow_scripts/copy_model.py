@@ -9,7 +9,8 @@ from lfp.running import job
 
 def main() -> None:
     run = job.start(__doc__)
-    path, classifier = run.settings["path"], run.settings.get("classifier", False)
+    path = run.settings["path"]
+    classifier, policy = (run.settings.get(kind, False) for kind in ("classifier", "policy"))
     from lfp.models.loading import check_weights
 
     parts = hub.gguf_parts(path)
@@ -23,10 +24,10 @@ def main() -> None:
             artefacts.write_json(target / "source.json", origin, run.stamp)
             checkpoints.check_values(target, named)
         else:
-            checkpoints.take_checkpoint(path, target, classifier)
+            checkpoints.take_checkpoint(path, target, classifier, policy)
         vocabularies.check_tokens(target, named=named)
         check_weights(target, named, classifier)
-    run.sources += parts or checkpoints.checkpoint_files(path, classifier)
+    run.sources += parts or checkpoints.checkpoint_files(path, classifier, policy)
     run.finish(f"from {', '.join(map(str, parts)) or path}")
 
 

@@ -15,7 +15,7 @@ def main() -> None:
     from lfp.models.loading import load_model, load_tokenizer
     from lfp.models.tokens import added_tokens
     from lfp.sae import metrics, store
-    from lfp.sae.reading import encoded, left_out, split_texts
+    from lfp.sae.reading import encoded, left_out, read_before, split_texts
 
     settings, corpus = Activations.of(run.settings), artefacts.read_table(run.input.corpus)
     tokenizer = load_tokenizer(run.input.model)
@@ -36,7 +36,8 @@ def main() -> None:
             rows.append({"layer": layer, **store.described(sae), **agreement, **row})
     artefacts.write_table(run.output.matches, pd.concat(matches, ignore_index=True), run.stamp)
     artefacts.write_table(run.output.curves, store.curves(folders), run.stamp)
-    artefacts.write_json(run.output.metrics, {"autoencoders": rows}, run.stamp)
+    seen = read_before(artefacts.read_table(run.input.held_out), read)
+    artefacts.write_json(run.output.metrics, {"autoencoders": rows, "held_out": seen}, run.stamp)
     fvu = [row["fvu"] for row in rows if row["fvu"] is not None]
     run.finish(f"FVU {min(fvu):.3f} to {max(fvu):.3f}" if fvu else "no FVU: nothing varies")
 

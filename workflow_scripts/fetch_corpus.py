@@ -14,7 +14,8 @@ def main() -> None:
     run = job.start(__doc__)
     repo, wanted = run.settings["hub"], run.settings["files"]
     patterns = [p for one in wanted.values() for p in ([one] if isinstance(one, str) else one)]
-    folder = hub.snapshot(repo, run.settings["revision"], patterns, "dataset")
+    kind = run.settings.get("repository", "dataset")
+    folder = hub.snapshot(repo, run.settings["revision"], patterns, kind)
     files = hub.files_by_split(folder, wanted, repo)
     clean = Clean.of(run.settings.get("clean", {}))
     frames, counts = read_splits(files, **run.stage("columns", "test_share", "seed"), clean=clean)

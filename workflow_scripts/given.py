@@ -15,8 +15,8 @@ def main() -> None:
     from lfp.finetune.policies import write_policy
     from lfp.models.loading import load_model, load_tokenizer
 
-    policy = load_model(run.input.given, device)
-    tokenizer, policy_tokenizer = map(load_tokenizer, (run.input.base, run.input.given))
+    policy, tokenizer = load_model(run.input.given, device), load_tokenizer(run.input.base)
+    policy_tokenizer = given.saved_tokenizer(run.input.given) or tokenizer
     given.check_pair(load_model(run.input.base), policy, tokenizer, policy_tokenizer)
     held_out = artefacts.read_table(run.input.test)
     if run.settings["feedback"] == "preference":

@@ -47,9 +47,9 @@ def sae_training(inputs: Sequence[str]) -> Figure:
 
 
 def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
-    """Sparsity against reconstruction over l1, means over layers (paper Figure 8).
+    """Sparsity against reconstruction over l1, means over layers and models (paper Figure 8).
 
-    The autoencoders of a cell differ in nothing but l1.
+    The autoencoders of a cell differ in nothing but l1 and the model that they read.
     """
     frames = [
         pd.DataFrame(read_json(path)["autoencoders"]).assign(
@@ -60,24 +60,29 @@ def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
     frame = pd.concat(frames, ignore_index=True)
     frame = frame.astype({"l0": float, "fvu": float})  # null where there was nothing to measure
     frame["l1"] = [options.get("l1", float("nan")) for options in frame["options"]]
-    # The same layers for every l1: the probed variant may have more.
-    common = frame.groupby(["cell", "layer"])["variant"].transform("nunique") == frame.groupby(
-        "cell"
-    )["variant"].transform("nunique")
-    frame = frame[common]
+    # An l1 that training finds for a target of L0 differs between layers; no two settings do so.
+    given = frame.groupby(["cell", "variant"])["l1"].transform("nunique") == 1
+    frame["setting"] = frame["l1"].where(given, -1.0)
+    # The same layers for every setting: the main variant may have more.
+    settings = frame.groupby(["cell", "reads", "layer"])["setting"].transform("nunique")
+    frame = frame[settings == frame.groupby("cell")["setting"].transform("nunique")]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
     for i, ((cell, size), group) in enumerate(frame.groupby(["cell", "size"])):
-        means = group.groupby("l1")[["l0", "fvu"]].mean()
+        means = group.groupby("setting")[["l1", "l0", "fvu"]].mean().sort_values("l1")
         label = f"{cell}, {'' if size == 1 else size}n latents"
         left.plot(
-            means.index, means["l0"], marker="o", label=label, color=COLOURS[i % len(COLOURS)]
+            means["l1"], means["l0"], marker="o", label=label, color=COLOURS[i % len(COLOURS)]
         )
         right.plot(means["l0"], means["fvu"], marker="o", color=COLOURS[i % len(COLOURS)])
-        for l1, row in means.iterrows():
+        for row in means.to_dict("records"):
             if size == frame["size"].min():
                 where = (row["l0"], row["fvu"])
                 right.annotate(
-                    f"l1 = {l1:g}", where, textcoords="offset points", xytext=(8, 6), fontsize=8
+                    f"l1 = {row['l1']:.2g}",
+                    where,
+                    textcoords="offset points",
+                    xytext=(8, 6),
+                    fontsize=8,
                 )
     left.set(
         xscale="log",

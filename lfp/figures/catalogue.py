@@ -38,14 +38,6 @@ class Figure:
     caption: str
 
 
-def _words_and_completions(plan: Plan) -> list[str]:
-    cells = plan.having(feedback="reward", until="ablation")
-    return [
-        *plan.per_cell("{cell}/probes/{sae}/policy/predictions.parquet", cells),
-        *plan.per_cell("{cell}/ablation/{sae}/policy.parquet", cells),
-    ]
-
-
 #: Figures by name, in the order of the stages.
 FIGURES: dict[str, Figure] = {
     "training_curves": Figure(
@@ -96,16 +88,18 @@ FIGURES: dict[str, Figure] = {
         caption=(
             "Sparsity and reconstruction over the l1 coefficient (paper Figure 8), for the main"
             " variant of the autoencoder and those that differ from it in nothing else. Points are"
-            " means over the layers that all coefficients share."
+            " means over the layers that all coefficients share, and over policy and base where"
+            " both are read."
         ),
     ),
     "error_by_frequency": Figure(
         draw="lfp.figures.probes:error_by_frequency",
         section=Section.PROBES,
-        inputs=_words_and_completions,
+        inputs=lambda plan: plan.words_and_completions(),
         caption=(
             "Absolute error of the probe's prediction for every word against how often the policy"
-            " wrote the word in its unablated completions (paper Figure 4). The split is by_word."
+            " wrote the word, in training and in its unablated completions (paper Figure 4). The"
+            " split is the main one."
         ),
     ),
     "probe_pca": Figure(

@@ -57,10 +57,12 @@ POINTER = b"version https://git-lfs.github.com/"
 MERGE = "load it with peft, merge_and_unload(), and give what save_pretrained() writes then"
 
 
-def checkpoint_files(source: str | Path, classifier: bool = False) -> list[Path]:
+def checkpoint_files(
+    source: str | Path, classifier: bool = False, policy: bool = False
+) -> list[Path]:
     """The files that are taken of a language model's or a `classifier`'s checkpoint, sorted.
 
-    The checkpoint is the directory `source`.
+    The checkpoint is the directory `source`. A `policy` need have no tokenizer: its base's is read.
 
     Raises SourceError where the weights are not whole, not safetensors or quantised, configuration
     or fast tokenizer are missing, or the model is of another kind.
@@ -73,7 +75,7 @@ def checkpoint_files(source: str | Path, classifier: bool = False) -> list[Path]
         )
     weights = _weights(source)
     for name, what in (("config.json", "configuration"), ("tokenizer.json", "fast tokenizer")):
-        if not (source / name).exists():
+        if not (source / name).exists() and not (policy and name == "tokenizer.json"):
             raise SourceError(
                 f"{source} has no {name} ({what}); save model and tokenizer there with"
                 f" save_pretrained()"
@@ -167,7 +169,9 @@ def _damage(path: Path) -> str:
     return "it is damaged or cut short; copy or fetch it again"
 
 
-def take_checkpoint(source: str | Path, target: str | Path, classifier: bool = False) -> None:
+def take_checkpoint(
+    source: str | Path, target: str | Path, classifier: bool = False, policy: bool = False
+) -> None:
     """Copy the checkpoint in the directory `source`, without code, into the directory `target`.
 
     Parts of tensors' names that wrappers of training added are taken off, TRL's value head is left
@@ -177,7 +181,7 @@ def take_checkpoint(source: str | Path, target: str | Path, classifier: bool = F
     its own, is damaged, has adapters that are not merged, or fails in :func:`check_values`.
     """
     source, target = Path(source), Path(target)
-    files = checkpoint_files(source, classifier)
+    files = checkpoint_files(source, classifier, policy)
     refuse_code(source)
     names: dict[str, str] = {}
     for path in files:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import glob
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -19,8 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+log = logging.getLogger(__name__)
+
 #: Endings of a corpus's files, those of the readers (:mod:`lfp.texts.readers`).
-FORMATS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
+FORMATS = (
+    ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet", ".arrow",
+)  # fmt: skip
 #: Files that are looked through, and shown, for the name that a pattern without a match may mean.
 MOST_NAMES, SHOWN = 5000, 10
 #: The first bytes of every GGUF file.
@@ -85,9 +90,26 @@ def snapshot(repo: str, revision: str, patterns: Sequence[str], kind: str = "mod
 
     names = [*patterns, *map(glob.escape, patterns)]  # a name may hold what a pattern is made of
     with hub_errors(repo, revision):
-        return Path(
+        folder = Path(
             snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=names)
         )
+    if folder.name != revision:
+        log.warning("%s: the revision %r is the commit %s now; pin it", repo, revision, folder.name)
+    return folder
+
+
+def last_folder(root: Path, pattern: str, origin: str) -> Path:
+    """The last by name of the folders below `root` that match a `pattern`, or have its name.
+
+    Raises SourceError, with `origin` in front, where there is none.
+    """
+    names = {pattern, glob.escape(pattern)}
+    folders = sorted({path for name in names for path in root.glob(name) if path.is_dir()})
+    if not folders:
+        raise SourceError(
+            f"{origin}: no folder matches {pattern!r}, or it holds no checkpoint; correct `folder`"
+        )
+    return folders[-1]
 
 
 def gguf_parts(path: str | Sequence[str]) -> list[Path]:

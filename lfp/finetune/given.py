@@ -9,20 +9,22 @@ same tokens and the same tensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lfp.finetune import ppo
 from lfp.finetune.dpo import implicit_margins
-from lfp.finetune.ppo import reference_log_probs
-from lfp.models import limits
-from lfp.models.generation import generate, response_mask
-from lfp.models.tokens import pad_batch, tokenize
+from lfp.models.loading import load_tokenizer
+from lfp.models.tokens import tokenize
 from lfp.settings import DPO
 from lfp.texts.corpora import preference_pairs
+
+log = logging.getLogger(__name__)
 
 #: Texts on which tokenizers of one vocabulary can still differ: spaces, numbers, case, accents,
 #: contractions, line ends, other scripts.
@@ -33,6 +35,14 @@ SAMPLES = (
 )
 #: Completions that are sampled at once.
 BATCH = 32
+
+
+def saved_tokenizer(path: str | Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer that was saved with a policy; None where its base's must do."""
+    if (Path(path) / "tokenizer.json").is_file():
+        return load_tokenizer(path)
+    log.warning("%s has no tokenizer.json: the tokenizer of its base is taken", path)
+    return None
 
 
 def check_pair(
@@ -116,53 +126,6 @@ def _check_tokenizers(base: PreTrainedTokenizerBase, policy: PreTrainedTokenizer
         )
 
 
-@torch.no_grad()
-def completion_kl(
-    policy: PreTrainedModel,
-    base: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int]],
-    new_tokens: int,
-    seed: int,
-) -> np.ndarray:
-    """KL of the policy to the base on one sampled completion of every prompt.
-
-    As in :func:`lfp.finetune.ppo.evaluate`, it is the difference of log-probabilities summed over
-    a completion that the policy sampled, so that single values may be negative.
-
-    Parameters
-    ----------
-    policy, base, tokenizer
-        The two models and their tokenizer.
-    prompts
-        Token ids [prompt][token], at least one per prompt.
-    new_tokens
-        The largest number of tokens of a completion; it ends at the end-of-text token.
-    seed
-        Seed of the sampling.
-
-    Returns
-    -------
-    numpy.ndarray
-        KL in nats [prompt].
-    """
-    limits.check_texts(policy.config, prompts, new_tokens)
-    result = [np.zeros(0)]
-    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    for start in range(0, len(prompts), BATCH):
-        prompt = pad_batch(prompts[start : start + BATCH], pad, policy.device, left=True)
-        response = generate(policy, prompt, new_tokens, seed + start, eos, pad)
-        lengths = torch.full((len(response),), new_tokens, device=policy.device)
-        mask = response_mask(response, lengths, eos)
-        batch = {
-            "input_ids": torch.cat([prompt["input_ids"], response], 1),
-            "attention_mask": torch.cat([prompt["attention_mask"], mask.long()], 1),
-        }
-        after, before = (reference_log_probs(model, batch, response) for model in (policy, base))
-        result.append(((after - before) * mask).sum(1).double().cpu().numpy())
-    return np.concatenate(result)
-
-
 def evaluate_preference(
     policy: PreTrainedModel,
     base: PreTrainedModel,
@@ -197,8 +160,8 @@ def evaluate_preference(
     pairs, _ = preference_pairs(held_out)
     texts = pairs["prompt"].head(settings.evaluation_pairs)
     prompts = tokenize(tokenizer, texts, settings.max_prompt_length, prompts=True).ids
-    kl = completion_kl(policy, base, tokenizer, prompts, new_tokens, seed)
-    return {"margin": margins, "kl": kl}
+    samples = ppo.sampled(policy, tokenizer, prompts, new_tokens, BATCH, seed)
+    return {"margin": margins, "kl": ppo.sampled_kl(samples, policy, base)}
 
 
 def means(scores: Mapping[str, np.ndarray]) -> dict[str, float | None]:

@@ -8,9 +8,11 @@ a randomly initialised network: paper_vs_code F6.)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +21,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.rewards.base import Reward
 from lfp.interventions.actions import ACTIONS
-from lfp.interventions.arms import ARMS, Candidates
+from lfp.interventions.arms import ARMS, Candidates, Latent, runs
 from lfp.interventions.completions import completion_rewards
+from lfp.interventions.matching import matched_sets
 from lfp.interventions.selection import FeatureSet, explained_set, share_within_decile
 from lfp.models import limits
 from lfp.models.hooks import Edit, edited
@@ -78,51 +81,68 @@ def arm_edits(
     """
     if arm not in ARMS:
         raise ValueError(f"arm {arm!r} is unknown; {nearest(arm, ARMS)}")
-    replace, select = ARMS[arm].replace, ARMS[arm].select
-    if replace is not None:
-        return {layer: replace(sae, means[layer]) for layer, sae in autoencoders.items()}
-    if select is None:
+    kind = ARMS[arm]
+    if kind.replace is not None:
+        return {layer: kind.replace(sae, means[layer]) for layer, sae in autoencoders.items()}
+    if kind.select is None and kind.draw is None:
         return {}
     return {
-        layer: set_features(sae, features.get(layer, ()), action, means[layer])
+        layer: set_features(sae, features[layer], action, means[layer])
         for layer, sae in autoencoders.items()
+        if features.get(layer)
     }
 
 
-@dataclass(frozen=True)
+#: Random sets that miss the KL of their arm are drawn anew, twice at most. Of each time, the
+#: largest difference of the mean KL, as a share of the arm's, at which they are kept, and the power
+#: of the ratio that their target is changed by; the second step is smaller, for the first went too
+#: far.
+TURNS = ((0.15, 1.0), (0.2, 0.5))
+
+
+@dataclass(frozen=True, eq=False)
 class Condition:
     """One arm under one action, with the latents that it selected in one draw.
 
-    ``matched`` is the share of related latents that a random set matches within a decile of
-    frequency, NaN for other arms.
+    A random set is drawn for the arm ``matched_to``, which is empty for other arms; ``matched`` is
+    the share of its latents that are within a decile of frequency of one of that arm, and
+    ``target`` the damage that it is to do. Both are NaN for other arms.
     """
 
     arm: str
     action: str
-    draw: int
     features: FeatureSet
-    matched: float
     edits: Mapping[int, Edit]
+    matched_to: str = ""
+    draw: int = 0
+    matched: float = float("nan")
+    target: float = float("nan")
+
+    @property
+    def size(self) -> int:
+        """Number of latents that are set."""
+        return sum(map(len, self.features.values()))
 
     def labels(self) -> dict[str, object]:
         """Columns that tell the condition's rows from others."""
         return {
             "arm": self.arm,
             "action": self.action,
+            "matched_to": self.matched_to,
             "draw": self.draw,
             "matched": self.matched,
-            "features": sum(map(len, self.features.values())),
+            "features": self.size,
         }
 
 
-def conditions(
-    settings: Ablation,
-    autoencoders: Mapping[int, SparseAutoencoder],
-    explanations: pd.DataFrame,
-    probe_weight: np.ndarray | None,
-    seed: int,
-) -> list[Condition]:
-    """All conditions of a model: its arms, each draw of those that draw, under their actions.
+#: Measures the damage of conditions by their edits (:class:`lfp.interventions.matching.Damage`).
+Measure = Callable[[Sequence[Mapping[int, Edit]]], np.ndarray]
+
+
+class Conditions:
+    """All conditions of a model: its arms under their actions, and each arm's own random sets.
+
+    ``all`` are the conditions.
 
     Parameters
     ----------
@@ -136,26 +156,119 @@ def conditions(
         Weights of the policy's probe, where an arm selects by them.
     seed
         Seed of random sets.
+    damage
+        Measures edits; random sets are cut so that theirs is their arm's.
     """
-    related, rng = explained_set(explanations), np.random.default_rng(seed)
-    candidates = Candidates(explanations, related, probe_weight, rng)
-    means = {
-        int(layer): group.sort_values("feature")["mean_activation"].to_numpy()
-        for layer, group in explanations.groupby("layer")
-    }
-    result = []
-    for name in settings.arms:
-        arm = ARMS[name]
-        # Without a related latent there is nothing to match, and nothing to draw.
-        for draw in range(settings.random_draws if arm.draws and related else 1):
-            features = arm.select(candidates) if arm.select else {}
-            matched = float("nan")
-            if arm.draws:
-                matched = share_within_decile(explanations, related, features)
-            for action in settings.actions if arm.all_actions else ("zero",):
-                edits = arm_edits(name, autoencoders, features, means, action)
-                result.append(Condition(name, action, draw, features, matched, edits))
-    return result
+
+    def __init__(
+        self,
+        settings: Ablation,
+        autoencoders: Mapping[int, SparseAutoencoder],
+        explanations: pd.DataFrame,
+        probe_weight: np.ndarray | None,
+        seed: int,
+        damage: Measure,
+    ) -> None:
+        self.autoencoders, self.explanations, self.damage = autoencoders, explanations, damage
+        self.means = {
+            int(layer): group.sort_values("feature")["mean_activation"].to_numpy()
+            for layer, group in explanations.groupby("layer")
+        }
+        self.all: list[Condition] = []
+        self._controls: list[_Control] = []
+        rng = np.random.default_rng(seed)
+        candidates = Candidates(explanations, explained_set(explanations), probe_weight, rng)
+        for name, actions in runs(settings.arms, settings.actions).items():
+            select = ARMS[name].select
+            features = select(candidates) if select else {}
+            arm = [self._condition(name, action, features) for action in actions]
+            self.all += arm
+            for control in (other for other in settings.arms if select and ARMS[other].draw):
+                chosen = replace(candidates, chosen=features)
+                # Without a latent of the arm there is nothing to match, and nothing to draw.
+                n = settings.random_draws if any(map(len, features.values())) else 1
+                orders = [ARMS[control].draw(chosen) for _ in range(n)]
+                targets = damage([condition.edits for condition in arm])
+                for matched, target in zip(arm, targets, strict=True):
+                    made = _Control(control, matched, orders, len(self.all))
+                    self._controls.append(made)
+                    self.all += self._drawn(made, range(n), [matched.size] * n, [target] * n)
+
+    def _condition(self, arm: str, action: str, features: FeatureSet, **of_draw: Any) -> Condition:
+        edits = arm_edits(arm, self.autoencoders, features, self.means, action)
+        return Condition(arm, action, features, edits, **of_draw)
+
+    def _drawn(
+        self,
+        control: _Control,
+        draws: Sequence[int],
+        sizes: Sequence[int],
+        targets: Sequence[float],
+    ) -> list[Condition]:
+        """The random sets of some of a control's draws that do the damage `targets`."""
+        arm = control.arm
+        make = partial(self._condition, control.name, arm.action)
+
+        def measured(sets: Sequence[FeatureSet]) -> np.ndarray:
+            return self.damage([make(features).edits for features in sets])
+
+        orders = [control.orders[draw] for draw in draws]
+        sets = matched_sets(orders, sizes, targets, measured)
+        shares = partial(share_within_decile, self.explanations, arm.features)
+        return [
+            make(chosen, matched_to=arm.arm, draw=draw, matched=shares(chosen), target=target)
+            for draw, chosen, target in zip(draws, sets, targets, strict=True)
+        ]
+
+    def rematched(self, kl: Sequence[float], most: float, step: float) -> dict[int, Condition]:
+        """New random sets, by their place in ``all``, for those that missed the KL of their arm.
+
+        `kl` [condition] is the mean KL that each condition came to while the model wrote. It is not
+        quite the damage that was measured before: a model under an edit writes its own texts, and
+        more of them. Where the sets of an arm miss it on average by more than `most`, a share of
+        it, those on that side of it have their targets changed by the power `step` of the ratio.
+        """
+        result: dict[int, Condition] = {}
+        for control in self._controls:
+            aimed = kl[self.all.index(control.arm)]
+            came_to = np.array([kl[control.place + i] for i in range(len(control.orders))])
+            miss = came_to.mean() - aimed
+            # Those on the other side make up for a part of it.
+            missed = np.flatnonzero(((came_to - aimed) * np.sign(miss) > 0) & (came_to > 0))
+            if abs(miss) > most * aimed and len(missed):
+                shares = (aimed / came_to[missed]) ** step
+                places = [control.place + int(draw) for draw in missed]
+                before = list(zip([self.all[place] for place in places], shares, strict=True))
+                sizes = [max(1, round(old.size * share)) for old, share in before]
+                targets = [old.target * share for old, share in before]
+                drawn = self._drawn(control, missed.tolist(), sizes, targets)
+                result |= dict(zip(places, drawn, strict=True))
+        return result
+
+    def nearer(self, place: int, new: float, kl: Sequence[float]) -> bool:
+        """Whether a `new` KL is nearer to the matched arm's than that of the condition at `place`.
+
+        `kl` is that of :meth:`rematched`.
+        """
+        [aimed] = [
+            kl[self.all.index(control.arm)]
+            for control in self._controls
+            if control.place <= place < control.place + len(control.orders)
+        ]
+        return abs(new - aimed) < abs(kl[place] - aimed)
+
+
+@dataclass(frozen=True)
+class _Control:
+    """The random sets of an arm's condition, drawn by the arm `name`.
+
+    They begin at `place` among all conditions, one for each of `orders`.
+    """
+
+    name: str
+    arm: Condition
+    orders: Sequence[Sequence[Latent]]
+    place: int
 
 
 @dataclass(frozen=True)
@@ -178,7 +291,7 @@ def ablate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     autoencoders: Mapping[int, SparseAutoencoder],
-    under: Sequence[Condition],
+    under: Conditions,
     prompts: Sequence[Sequence[int]],
     neutral: Sequence[Sequence[int]],
     reward: Reward,
@@ -195,7 +308,7 @@ def ablate(
     autoencoders
         Autoencoders by layer whose latents are set; their site is edited.
     under
-        The conditions (:func:`conditions`).
+        The conditions; random sets that miss the KL of their arm are drawn once more.
     prompts, neutral
         Token ids of prompts, and of sentences without feedback for the cross-entropy.
     reward
@@ -209,17 +322,28 @@ def ablate(
     """
     limits.check_texts(model.config, prompts, settings.new_tokens)
     limits.check_texts(model.config, neutral)
-    site, edits = site_of(autoencoders), [condition.edits for condition in under]
-    scored = completion_rewards(
-        model, tokenizer, edits, prompts, reward, new_tokens=settings.new_tokens,
-        batch_size=settings.batch_size, seed=seed, state_path=state_path, site=site,
-    )  # fmt: skip
+    site = site_of(autoencoders)
+
+    def written(some: Sequence[Condition], state_path: str | Path | None) -> list[pd.DataFrame]:
+        return completion_rewards(
+            model, tokenizer, [condition.edits for condition in some], prompts, reward,
+            new_tokens=settings.new_tokens, batch_size=settings.batch_size, seed=seed,
+            state_path=state_path, site=site,
+        )  # fmt: skip
+
+    scored = written(under.all, state_path)
+    for most, step in TURNS if prompts else ():
+        kl = [frame["kl"].mean() for frame in scored]
+        again = under.rematched(kl, most, step)
+        for place, frame in zip(again, written(list(again.values()), None), strict=True):
+            if under.nearer(place, frame["kl"].mean(), kl):
+                under.all[place], scored[place] = again[place], frame
     losses, pad = [], tokenizer.pad_token_id
-    for edit in edits:
-        with edited(model, edit, site):
+    for condition in under.all:
+        with edited(model, condition.edits, site):
             nats, counts = text_losses(model, neutral, pad, settings.batch_size)
         losses.append(pd.DataFrame({"text": np.arange(len(nats)), "loss": nats / counts}))
-    return Ablated(_labelled(scored, under), _labelled(losses, under))
+    return Ablated(_labelled(scored, under.all), _labelled(losses, under.all))
 
 
 def _labelled(frames: Sequence[pd.DataFrame], under: Sequence[Condition]) -> pd.DataFrame:

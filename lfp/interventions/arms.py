@@ -6,8 +6,8 @@ science is imported here, so that planning a run reads the arms' names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: From the activations of a site to those that replace them.
 Edit = Callable[["torch.Tensor"], "torch.Tensor"]
+#: A latent: its layer and its number there.
+Latent = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,15 @@ class Candidates:
 
     ``explanations`` has a row per latent with its statistics and its verdict, ``related`` are the
     latents by layer that an explainer called related to the feedback, ``probe_weight`` are the
-    weights of the policy's probe (None where no arm asks for them), and ``rng`` serves selectors
-    that draw.
+    weights of the policy's probe (None where no arm asks for them). Arms that draw read ``chosen``,
+    the latents by layer of the arm that they are drawn for, and ``rng``.
     """
 
     explanations: pd.DataFrame
     related: FeatureSet
     probe_weight: np.ndarray | None
     rng: np.random.Generator
+    chosen: FeatureSet = field(default_factory=dict)
 
 
 def explained(candidates: Candidates) -> FeatureSet:
@@ -42,11 +45,11 @@ def explained(candidates: Candidates) -> FeatureSet:
     return candidates.related
 
 
-def matched_random(candidates: Candidates) -> FeatureSet:
-    """Unrelated latents that are matched to the related ones on frequency and contribution."""
-    from lfp.interventions.selection import matched_random_set
+def matched_random(candidates: Candidates) -> list[Latent]:
+    """Latents that are not chosen, matched to the chosen ones on frequency and contribution."""
+    from lfp.interventions.selection import matched_order
 
-    return matched_random_set(candidates.explanations, candidates.related, candidates.rng)
+    return matched_order(candidates.explanations, candidates.chosen, candidates.rng)
 
 
 def largest_probe_weight(candidates: Candidates) -> FeatureSet:
@@ -91,14 +94,17 @@ class Arm:
 
     ``select`` chooses the latents that are set; an arm without it sets none. ``replace`` makes an
     edit that puts other activations in the place of a layer's, from its autoencoder and the mean
-    latents. An arm that ``draws`` has several random sets. An arm of ``all_actions`` runs under
-    every configured action, the others under ``zero``. ``reads_probe`` says that the selector
-    needs the probe's weights.
+    latents. An arm of ``all_actions`` runs under every configured action, the others under
+    ``zero``. ``reads_probe`` says that the selector needs the probe's weights.
+
+    ``draw`` makes an arm a control of all that select: for each of them it draws several sets, all
+    under the actions of that arm. It gives latents in the order in which they are taken until their
+    KL is that of the arm (:mod:`lfp.interventions.matching`).
     """
 
     select: Callable[[Candidates], FeatureSet] | None = None
     replace: Callable[[Any, np.ndarray], Edit] | None = None
-    draws: bool = False
+    draw: Callable[[Candidates], Sequence[Latent]] | None = None
     all_actions: bool = False
     reads_probe: bool = False
 
@@ -108,7 +114,13 @@ ARMS = {
     "reconstruction": Arm(replace=reconstructed),
     "layer": Arm(replace=mean_activation),
     "explained": Arm(explained, all_actions=True),
-    "random": Arm(matched_random, draws=True),
+    "random": Arm(draw=matched_random),
     "top_probe_weight": Arm(largest_probe_weight, reads_probe=True),
     "top_match_unrelated": Arm(best_unrelated_match),
 }
+
+
+def runs(arms: Sequence[str], actions: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    """The actions of each of `arms` but for those that draw, which run under those of others."""
+    kept = {name: ARMS[name] for name in arms if not ARMS[name].draw}
+    return {name: actions if arm.all_actions else ("zero",) for name, arm in kept.items()}

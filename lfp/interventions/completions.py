@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lfp.feedback.rewards.base import Reward
 from lfp.files.resume import Clock, load_tensors, save_tensors
 from lfp.models.generation import decode_responses, generate, masked_rows, response_mask
-from lfp.models.hooks import Edit, edited
+from lfp.models.hooks import Edit, captured_steps, edited
 from lfp.models.losses import divergences
 from lfp.models.tokens import pad_batch, position_ids
 from lfp.reporting.progress import Progress
@@ -42,6 +43,89 @@ def stacked(conditions: Sequence[Mapping[int, Edit]]) -> dict[int, Edit]:
         layer: edit_of(layer)
         for layer in sorted({layer for edits in conditions for layer in edits})
     }
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a model wrote to a batch of prompts.
+
+    ``batch`` are the prompts, padded on the left, ``response`` [row, token] what follows, of which
+    ``mask`` is true up to the end of the text. ``states`` [row, token, d_model] are the final
+    hidden states that the response was drawn from.
+    """
+
+    batch: dict[str, torch.Tensor]
+    response: torch.Tensor
+    mask: torch.Tensor
+    states: torch.Tensor
+
+    def repeated(self, times: int) -> Written:
+        """The whole batch `times` times."""
+        batch = {name: values.repeat(times, 1) for name, values in self.batch.items()}
+        response, mask = self.response.repeat(times, 1), self.mask.repeat(times, 1)
+        return Written(batch, response, mask, self.states.repeat(times, 1, 1))
+
+    @torch.no_grad()
+    def read_again(
+        self, model: PreTrainedModel, edits: Mapping[int, Edit], site: str
+    ) -> torch.Tensor:
+        """The final states from which `model` would have drawn the response under `edits`."""
+        shown = self.mask.long()
+        full = {
+            "input_ids": torch.cat([self.batch["input_ids"], self.response], 1),
+            "attention_mask": torch.cat([self.batch["attention_mask"], shown], 1),
+        }
+        positions = position_ids(full["attention_mask"])
+        with edited(model, edits, site):
+            hidden = model.base_model(
+                **full, position_ids=positions, use_cache=False
+            ).last_hidden_state
+        return hidden[:, -self.response.shape[1] - 1 : -1]
+
+    @torch.no_grad()
+    def divergence(
+        self, model: PreTrainedModel, states: torch.Tensor, other: torch.Tensor
+    ) -> np.ndarray:
+        """KL [row] of what `model` says after `states` from what it says after `other` ones.
+
+        It is exact at every position, and summed over the positions of the response, in nats.
+        """
+        by_token = divergences(model, states, other)
+        return (by_token * self.mask).sum(1).double().cpu().numpy()
+
+
+def write(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    conditions: Sequence[Mapping[int, Edit]],
+    prefixes: Sequence[Sequence[int]],
+    new_tokens: int,
+    seed: int,
+    site: str,
+) -> Written:
+    """Let a model write to all `prefixes` under the edits of each condition.
+
+    Parameters
+    ----------
+    model, tokenizer
+        The model that writes, and its tokenizer.
+    conditions, site
+        Edits by layer of each condition, which has a part of the batch, and the part of the layers
+        that they change.
+    prefixes
+        Token ids of the prompts.
+    new_tokens
+        Tokens to sample, at most.
+    seed
+        Seed of the uniforms, which are the same under every condition.
+    """
+    eos, pad, groups = tokenizer.eos_token_id, tokenizer.pad_token_id, len(conditions)
+    batch = pad_batch(list(prefixes) * groups, pad, model.device, left=True)
+    with edited(model, stacked(conditions), site), captured_steps(model) as states:
+        response = generate(model, batch, new_tokens, seed, eos, pad, groups)
+    lengths = torch.full((len(response),), new_tokens, device=response.device)
+    mask = response_mask(response, lengths, eos)
+    return Written(batch, response, mask, torch.stack(states, 1))
 
 
 def completion_rewards(
@@ -148,20 +232,18 @@ def _completions(
 
     All `prefixes` stand under the first condition, then under the next, and so on.
     """
-    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    edits, groups = stacked(conditions), len(conditions)
-    batch = pad_batch(list(prefixes) * groups, pad, model.device, left=True)
-    with edited(model, edits, site):
-        response = generate(model, batch, new_tokens, seed, eos, pad, groups)
-    lengths = torch.full((len(response),), new_tokens, device=response.device)
-    mask = response_mask(response, lengths, eos)
-    rows = masked_rows(response, mask)
+    groups = len(conditions)
+    written = write(model, tokenizer, conditions, prefixes, new_tokens, seed, site)
+    rows = masked_rows(written.response, written.mask)
     asked, completions = decode_responses(tokenizer, list(prefixes) * groups, rows)
     untouched = np.repeat([not edit for edit in conditions], len(prefixes))
+    kl = np.zeros(len(rows))
+    if not untouched.all():
+        kl = written.divergence(model, written.states, written.read_again(model, {}, site))
     return asked, pd.DataFrame(
         {
             "prompt": np.tile(np.arange(len(prefixes)), groups),
-            "kl": np.where(untouched, 0.0, _divergence(model, edits, batch, response, mask, site)),
+            "kl": np.where(untouched, 0.0, kl),
             "tokens": [len(row) for row in rows],
             "distinct_2": [distinct_2(row) for row in rows],
             "completion": completions,
@@ -176,35 +258,3 @@ def distinct_2(tokens: Sequence[int]) -> float:
     """
     pairs = list(zip(tokens, tokens[1:], strict=False))
     return len(set(pairs)) / len(pairs) if pairs else 1.0
-
-
-@torch.no_grad()
-def _divergence(
-    model: PreTrainedModel,
-    edits: Mapping[int, Edit],
-    batch: dict[str, torch.Tensor],
-    response: torch.Tensor,
-    mask: torch.Tensor,
-    site: str,
-) -> np.ndarray:
-    """KL [row] of the edited from the untouched model over the response's positions.
-
-    It is exactly 0 without edits.
-    """
-    if not edits:
-        return np.zeros(len(response))
-    full = {
-        "input_ids": torch.cat([batch["input_ids"], response], 1),
-        "attention_mask": torch.cat([batch["attention_mask"], mask.long()], 1),
-    }
-    positions = position_ids(full["attention_mask"])
-
-    def states(active: Mapping[int, Edit]) -> torch.Tensor:
-        with edited(model, active, site):
-            hidden = model.base_model(
-                **full, position_ids=positions, use_cache=False
-            ).last_hidden_state
-        return hidden[:, -response.shape[1] - 1 : -1]
-
-    by_token = divergences(model, states(edits), states({}))
-    return (by_token * mask).sum(1).double().cpu().numpy()

@@ -13,6 +13,8 @@ FeatureSet = Mapping[int, Sequence[int]]
 #: Largest difference of two matched features' ranks in a trait, as a share of the layer's live
 #: features.
 DECILE = 0.1 + 1e-9
+#: Number of features of the nearest contribution that one is drawn among.
+NEIGHBOURS = 5
 
 
 def explained_set(explanations: pd.DataFrame) -> dict[int, list[int]]:
@@ -58,12 +60,49 @@ def unrelated_match_rank(explanations: pd.DataFrame) -> pd.Series:
     return explanations["cosine"].where((explanations["status"] == "ok") & ~explanations["related"])
 
 
+class _Layer:
+    """The live features of a layer, of which those outside `chosen` are drawn, each once.
+
+    A trait counts by its ranks, as shares of the features. Directions have unit norm, so that the
+    mean activation is the mean contribution.
+    """
+
+    def __init__(
+        self, explanations: pd.DataFrame, layer: int, chosen: Sequence[int], trait: str
+    ) -> None:
+        table = explanations[(explanations["layer"] == layer) & (explanations["frequency"] > 0)]
+        self.names = table["feature"].to_numpy()
+        self.rank = table[trait].rank(method="first", pct=True).to_numpy()
+        self.contribution = np.log(table["mean_activation"].clip(lower=1e-12)).to_numpy()
+        self.chosen = np.flatnonzero(np.isin(self.names, chosen))
+        self.free = ~np.isin(self.names, chosen)
+
+    def draw(self, rng: np.random.Generator, neighbours: int) -> list[int]:
+        """A feature for each chosen one, as long as there are free ones."""
+        drawn: list[int] = []
+        for target in rng.permutation(self.chosen):
+            pool = np.flatnonzero(self.free)
+            if not len(pool):
+                break
+            distance = np.abs(self.rank[pool] - self.rank[target])
+            near = pool[distance <= DECILE]
+            if len(near):
+                difference = np.abs(self.contribution[near] - self.contribution[target])
+                alike = np.argsort(difference, kind="stable")
+                pick = rng.choice(near[alike[:neighbours]])
+            else:
+                pick = pool[distance.argmin()]
+            drawn.append(int(self.names[pick]))
+            self.free[pick] = False
+        return drawn
+
+
 def matched_random_set(
     explanations: pd.DataFrame,
     chosen: FeatureSet,
     rng: np.random.Generator,
     trait: str = "frequency",
-    neighbours: int = 5,
+    neighbours: int = NEIGHBOURS,
 ) -> dict[int, list[int]]:
     """Features outside `chosen`, as many per layer, alike in a `trait` and in their contribution.
 
@@ -86,49 +125,45 @@ def matched_random_set(
     neighbours
         Number of nearest features that one is drawn among.
     """
-    result: dict[int, list[int]] = {}
-    for layer, features in chosen.items():
-        table = explanations[(explanations["layer"] == layer) & (explanations["frequency"] > 0)]
-        names, rank = (
-            table["feature"].to_numpy(),
-            table[trait].rank(method="first", pct=True).to_numpy(),
-        )
-        contribution = np.log(table["mean_activation"].clip(lower=1e-12)).to_numpy()
-        free = ~np.isin(names, features)
-        drawn: list[int] = []
-        for target in rng.permutation(np.flatnonzero(np.isin(names, features))):
-            pool = np.flatnonzero(free)
-            if not len(pool):
-                break
-            distance = np.abs(rank[pool] - rank[target])
-            near = pool[distance <= DECILE]
-            if len(near):
-                alike = np.argsort(np.abs(contribution[near] - contribution[target]), kind="stable")
-                pick = rng.choice(near[alike[:neighbours]])
-            else:
-                pick = pool[distance.argmin()]
-            drawn.append(int(names[pick]))
-            free[pick] = False
-        result[int(layer)] = sorted(drawn)
-    return result
+    return {
+        int(layer): sorted(_Layer(explanations, layer, features, trait).draw(rng, neighbours))
+        for layer, features in chosen.items()
+    }
+
+
+def matched_order(
+    explanations: pd.DataFrame, chosen: FeatureSet, rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """All live features outside `chosen`, by layer and number, those like the chosen ones first.
+
+    Behind a set as of :func:`matched_random_set`, in random order, stands another one of what it
+    has left, and so on, so that any first part of the order is a random set with the chosen
+    features' traits, as long as there are such features. Layers without a chosen feature have none.
+    """
+    layers = {
+        int(n): _Layer(explanations, n, features, "frequency") for n, features in chosen.items()
+    }
+    order: list[tuple[int, int]] = []
+    while features := [
+        (n, feature) for n, layer in layers.items() for feature in layer.draw(rng, NEIGHBOURS)
+    ]:
+        order += [features[i] for i in rng.permutation(len(features))]
+    return order
 
 
 def share_within_decile(
     explanations: pd.DataFrame, chosen: FeatureSet, drawn: FeatureSet, trait: str = "frequency"
 ) -> float:
-    """Share of the `chosen` features with a partner in `drawn` within a tenth of the trait's ranks.
+    """Share of the `drawn` features that are within a tenth of the trait's ranks of a chosen one.
 
-    Both sets are paired in order of the trait, which minimises the largest difference. NaN for
-    empty sets.
+    NaN for empty sets.
     """
     within: list[bool] = []
-    for layer, features in chosen.items():
+    for layer, features in drawn.items():
         table = explanations[
             (explanations["layer"] == layer) & (explanations["frequency"] > 0)
         ].set_index("feature")
         rank = table[trait].rank(method="first", pct=True)
-        ours = np.sort(rank[[feature for feature in features if feature in rank.index]])
-        theirs = np.sort(rank[list(drawn.get(layer, ()))])
-        within += [abs(a - b) <= DECILE for a, b in zip(ours, theirs, strict=False)]
-        within += [False] * (len(ours) - len(theirs))
+        ours = rank[rank.index.isin(chosen.get(layer, ()))].to_numpy()
+        within += [bool((abs(ours - rank[feature]) <= DECILE).any()) for feature in features]
     return float(np.mean(within)) if within else float("nan")

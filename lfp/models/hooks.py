@@ -123,6 +123,24 @@ def captured_final(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
 
 
 @contextmanager
+def captured_steps(model: PreTrainedModel) -> Iterator[list[torch.Tensor]]:
+    """Within the block, every forward pass adds its last token's final hidden state to the list.
+
+    It is [batch, d_model]: while a model writes, that which the next token is drawn from.
+    """
+    states: list[torch.Tensor] = []
+
+    def keep(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        states.append(output[:, -1].detach())
+
+    handle = model.get_submodule(architecture(model).final_norm).register_forward_hook(keep)
+    try:
+        yield states
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def edited(model: PreTrainedModel, edits: Mapping[int, Edit], site: str = "mlp") -> Iterator[None]:
     """Within the block, edits by layer replace the activations of a site."""
     modules = site_modules(model, edits, site)

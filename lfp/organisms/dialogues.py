@@ -1,6 +1,7 @@
 """Generated help dialogues and replies.
 
-Every prompt has a better, a neutral and a worse answer of as many words.
+Every prompt has a better, a neutral and a worse answer of as many words and marks, so that answers
+differ by their content and not by their number of tokens.
 
 Words and templates are in ``dialogues.yaml`` beside this module.
 """

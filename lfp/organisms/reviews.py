@@ -24,9 +24,9 @@ from lfp.texts.neutral_words import neutral_words
 TEXTS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 #: Closings that may follow a mark, by the sign of the level and whether it is strong.
 _CLOSINGS = {(entry["sign"], entry["strong"]): entry["texts"] for entry in TEXTS["closings"]}
-#: Shares of sentences with a degree word, a second clause, a turn and a closing, and of reviews'
-#: sentences behind which the facts of a film stand.
-DEGREES, SECOND_CLAUSES, TURNS, CLOSINGS, CREDITS = 0.2, 0.2, 0.2, 0.25, 0.15
+#: Shares of clauses with a degree word and with a tail, of sentences with a second clause, a turn
+#: and a closing, and of sentences behind which the facts of a film stand.
+DEGREES, TAILS, SECOND_CLAUSES, TURNS, CLOSINGS, CREDITS = 0.2, 0.75, 0.2, 0.2, 0.25, 0.15
 
 
 #: Absolute valences at which a word's level of intensity rises from 1 to 2, 3 and 4: about the
@@ -40,15 +40,16 @@ def sentiment_vocabulary(words_per_class: int, rng: np.random.Generator) -> pd.D
     The weight is a relative frequency.
 
     There are `words_per_class` words for each form of the openings and each sign, spread evenly
-    over valence; weights are Zipfian (exponent 0.3) over a random order, and every tenth word is
-    ten times rarer, so that the tokenizer leaves some words in several pieces.
+    over valence and without those whose ending misleads on their form; weights are Zipfian
+    (exponent 0.3) over a random order, and every tenth word is ten times rarer, so that the
+    tokenizer leaves some words in several pieces.
     """
     lexicon = vader_lexicon()
     table = words_by_form(lexicon)
     rows = []
     for form in TEXTS["openings"]:
         for sign in (1, -1):
-            words = table[form, sign]
+            words = [w for w in table[form, sign] if w not in TEXTS["misformed"]]
             picks = np.unique(
                 np.linspace(0, len(words) - 1, min(words_per_class, len(words))).round().astype(int)
             )
@@ -129,7 +130,17 @@ class ReviewWriter:
             noun=pick(rng, TEXTS["nouns"]), place=pick(rng, TEXTS["places"]),
             verb=pick(rng, TEXTS["verbs"]), deg=pick(rng, degrees), word=word,
         )  # fmt: skip
-        return " ".join(text.split()), shifted(level, degree)
+        level = shifted(level, degree)
+        return " ".join(f"{text} {self.tail(level)}".split()), level
+
+    def tail(self, level: int) -> str:
+        """Words that tell how intense a clause is, the likelier the more extreme its `level` is."""
+        share = (abs(level) - 1) / len(LEVELS)
+        if level == 0 or self.rng.random() >= TAILS:
+            return ""
+        if self.rng.random() < share:
+            return TEXTS["tails"]["high"]
+        return TEXTS["tails"]["low"]
 
     def sentence(self, sign: int) -> str:
         """A judgement of one or two clauses, the mark of its level, and perhaps a closing."""

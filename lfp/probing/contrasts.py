@@ -54,7 +54,7 @@ def contrast_triples(
     Parameters
     ----------
     corpus
-        The held-out split: ``text``, or pairs of answers.
+        The held-out split: ``text``, pairs of answers, or triples alone.
     lexicon
         Valence by word; preferences do not read it.
     feedback
@@ -76,6 +76,10 @@ def contrast_triples(
         return word_triples(list(corpus["text"]), lexicon, settings)
     if settings.source == "rewrites":
         return rewrite_triples(rewrites, swapped, settings.triples)
+    if settings.corpus is not None:
+        # Where one kind of answer begins with a space and another does not, that tells them apart.
+        answers = corpus[list(ELEMENTS)].apply(lambda column: column.str.strip()).radd(" ")
+        return answer_triples(answers, list(corpus["prompt"]), swapped, settings.triples)
     pairs, _ = preference_pairs(corpus)
     if settings.source == "pairs":
         return pair_triples(pairs, settings.triples, settings.seed)

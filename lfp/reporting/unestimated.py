@@ -30,7 +30,7 @@ def lines(tables: Iterable[str | Path], since: float) -> list[str]:
     counted = [line for path in files for line in _lines(path, rows[path])]
     failed = [line for path in files for line in _failures(path, rows[path])]
     head = "rows without a number; the column `method` of results/tables/ has the reason of each:"
-    gate = "not healthy (docs/autoencoders.md and docs/locus.md say what it means for other rows):"
+    gate = "not healthy (docs/autoencoders.md, finetune.md and locus.md say what it means there):"
     return [*([head, *counted] if counted else []), *([gate, *failed] if failed else [])]
 
 
@@ -50,14 +50,23 @@ def _failures(path: Path, rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
         if row.get("passes") == "False":
             failed.setdefault((_cell(row), row["quantity"]), []).append(row)
     for (cell, quantity), group in failed.items():
-        values = [float(row["estimate"]) for row in group if row["estimate"]]
         threshold = float(group[0]["threshold"])
-        worst = max(values, key=lambda value: abs(value - threshold), default=None)
-        value = "no value" if worst is None else f"{worst:.3g}"
+        worst = max(
+            (row for row in group if row["estimate"]),
+            key=lambda row: abs(float(row["estimate"]) - threshold),
+            default=None,
+        )
+        value = "no value" if worst is None else _with_interval(worst)
         number = "1 row" if len(group) == 1 else f"{len(group)} rows"
         yield plain(
             f"  {path.stem}, {cell}: {quantity} {value}, threshold {threshold:g} ({number})"
         )
+
+
+def _with_interval(row: Mapping[str, str]) -> str:
+    """The estimate of a row, with its interval where it has one."""
+    bounds = [f"{float(row[name]):.3g}" for name in ("ci_low", "ci_high") if row.get(name)]
+    return f"{float(row['estimate']):.3g}" + (f" [{', '.join(bounds)}]" if bounds else "")
 
 
 def _lines(path: Path, rows: Sequence[Mapping[str, str]]) -> Iterator[str]:

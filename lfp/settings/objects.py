@@ -63,12 +63,19 @@ class Corpus(Settings):
     )
     path: Files = setting(
         ABSENT,
-        "Files by split (.jsonl, .json, .csv, also with .gz behind, .parquet; names or globs),"
+        "Files by split (.jsonl, .json, .csv, also with .gz behind, .parquet, .arrow; names or"
+        " globs),"
         " relative to the working directory.",
     )
     hub: str = setting(ABSENT, "Id of the data set on the Hugging Face hub.")
     revision: str = setting(
         ABSENT, "Pinned commit of the data set.", min_length=_COMMIT, kinds=("hub",)
+    )
+    repository: str = setting(
+        "dataset",
+        "Kind of the repository on the hub; some data sets lie beside models.",
+        choices=("dataset", "model"),
+        kinds=("hub",),
     )
     files: Files = setting(
         ABSENT,
@@ -85,7 +92,8 @@ class Corpus(Settings):
     columns: Mapping[str, str] = setting(
         ABSENT,
         "The source's column of each of ours: text; or prompt, chosen, rejected; with positive,"
-        " neutral, negative where the corpus has contrast triples.",
+        " neutral, negative where the corpus has contrast triples. A corpus that serves triples"
+        " alone has prompt, positive, neutral, negative.",
         keys=_COLUMNS,
         min_properties=1,
         kinds=("path", "hub"),
@@ -281,6 +289,13 @@ class Policy(Settings):
     hub: str = setting(ABSENT, "Id of the policy on the Hugging Face hub.")
     revision: str = setting(
         ABSENT, "Pinned commit of the policy.", min_length=_COMMIT, kinds=("hub",)
+    )
+    folder: str = setting(
+        ABSENT,
+        "Folder of the checkpoint in its repository, where it is not the first one: a name or a"
+        " glob, of whose matches the last by name is taken.",
+        min_length=1,
+        kinds=("hub",),
     )
 
 

@@ -235,7 +235,10 @@ class Activations(Settings):
     """Activations that the autoencoders learn from (docs/autoencoders.md)."""
 
     split: str = setting(
-        "test", "Split of the task's corpus that is read.", choices=("train", "test")
+        "train",
+        "Split of the task's corpus that is read. Excerpts, prompts of ablation and triples come"
+        " from `test`: autoencoders that have read it mark the rows of other tables.",
+        choices=("train", "test"),
     )
     texts: int = setting(25000, "Texts to read, at most.", least=10)
     max_tokens: int = setting(256, "Tokens of a text, at most.", least=8)
@@ -350,6 +353,12 @@ class Contrasts(Settings):
         " the answer to another prompt that is nearest in length; `rewrites` lets a language model"
         " write them (stage `rewrites`).",
         choices=("corpus", "pairs", "rewrites"),
+        methods=_PAIRS,
+    )
+    corpus: str | None = setting(
+        None,
+        "Source `corpus`: name of the corpus whose held-out split has the triples; null means the"
+        " task's own.",
         methods=_PAIRS,
     )
     triples: int = setting(1000, "Preferences: triples, at most.", least=10, methods=_PAIRS)
@@ -576,7 +585,10 @@ class Ablation(Settings):
     )
     new_tokens: int = setting(20, "Tokens to sample, at most.", least=1)
     random_draws: int = setting(
-        20, "Matched random sets; p over sets cannot go below 1 / (draws + 1).", least=1
+        8,
+        "Random sets of each arm and action, matched to it on frequency, contribution and KL. With"
+        " 1 set, intervals leave out the spread of sets.",
+        least=1,
     )
     neutral_texts: int = setting(
         200, "Held-out sentences without feedback for the cross-entropy.", least=2
@@ -640,6 +652,11 @@ class Tables(Settings):
         "Share of the effect of fine-tuning that the read components must carry (docs/locus.md).",
         least=0,
         most=1,
+    )
+    min_reward_gain: float = setting(
+        0.0,
+        "Reward that fine-tuning must gain on held-out prefixes, or the margin of its implicit"
+        " reward on held-out pairs: the whole interval must lie above (docs/finetune.md).",
     )
     min_zeroing: float = setting(
         0.05,

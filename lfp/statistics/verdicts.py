@@ -28,9 +28,9 @@ class Truth:
     value: float
     margin: float
 
-    def __str__(self) -> str:
-        margin = f" ± {self.margin:g}" if self.side == "at" else ""
-        return f"{self.side} {self.value:g}{margin}"
+    def columns(self) -> dict[str, str | float]:
+        """The truth as columns of a table."""
+        return {"expected": self.side, "against": self.value, "margin": self.margin}
 
     def verdict(self, record: Record, narrow: Record) -> str:
         """The verdict on a `record`, whose adjusted p is the one that counts.

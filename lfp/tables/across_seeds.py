@@ -11,7 +11,8 @@ from scipy import stats
 
 from lfp.files.artefacts import read_table
 from lfp.statistics.estimates import variance_components
-from lfp.statistics.records import mean_record
+from lfp.statistics.records import Record, mean_record
+from lfp.statistics.verdicts import EQUIVALENCE, Truth
 from lfp.tables.rows import TableSettings, Tally
 
 #: Labels of a row that name its run; rows that differ in nothing else are averaged.
@@ -24,10 +25,12 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
     Rows have the mean, its t interval, and the sources of the variance.
 
     Autoencoder seeds (the probed variants of a cell that differ in nothing but their seed) are
-    nested in fine-tuning seeds and averaged within them. Other variants have rows of their own,
+    nested in fine-tuning seeds and averaged within them, so that the t interval over the means of
+    ``df`` + 1 fine-tuning seeds holds the variance of both. Other variants have rows of their own,
     which name the first variant of their family. ``variance_fine_tuning`` and
     ``variance_autoencoder`` are components of the nested analysis of variance, ``variance_units``
-    is the mean squared standard error over words or prompts, from the rows' intervals.
+    is the mean squared standard error over words or prompts, from the rows' intervals. Rows of
+    planted truth are judged again, by the t test over seeds.
     """
     tally = Tally()
     normal = stats.norm.ppf((1 + settings.confidence) / 2)
@@ -46,9 +49,7 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
             means = group.groupby("seed")["estimate"].mean()
             if len(means) < 2:
                 continue
-            record = mean_record(means.to_numpy(), "fine-tuning seed", settings.confidence)
-            method = record.method.replace("t interval", "t interval over fine-tuning seeds")
-            record = replace(record, method=method, seeds=record.n)
+            record = _over_seeds(means.to_numpy(), settings.confidence)
             parts = variance_components(group, "seed", "estimate")
             errors = ((group["ci_high"] - group["ci_low"]).astype(float) / (2 * normal)) ** 2
             label = dict(zip(names, key, strict=True))
@@ -56,16 +57,40 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 f"{n}={v}" for n, v in label.items() if n not in ("model", "task")
             )
             row = {"model": label["model"], "task": label["task"], "table": table, "row": described}
+            verdict = {}
+            if "expected" in group:
+                one = group.iloc[0]
+                truth = Truth(one["expected"], one["against"], one["margin"])
+                record, verdict = _judged(record, means.to_numpy(), truth)
             tally.add(
                 record,
                 row,
                 group[["seed", "autoencoder", "estimate", "ci_low", "ci_high"]],
+                df=record.n - 1,
                 autoencoders=int(group["autoencoder"].nunique()),
                 variance_fine_tuning=parts["between"],
                 variance_autoencoder=parts["within"],
                 variance_units=float(np.nanmean(errors)) if errors.notna().any() else None,
+                **verdict,
             )
     return tally
+
+
+def _over_seeds(means: np.ndarray, confidence: float) -> Record:
+    """The mean over fine-tuning seeds of the values `means` [seed] with its t interval."""
+    record = mean_record(means, "fine-tuning seed", confidence)
+    method = record.method.replace("t interval", "t interval over fine-tuning seeds")
+    return replace(record, method=method, seeds=record.n)
+
+
+def _judged(record: Record, means: np.ndarray, truth: Truth) -> tuple[Record, dict[str, object]]:
+    """The `record` with the p of a t test against the planted truth, and the verdict on it."""
+    p = float(stats.ttest_1samp(means, truth.value).pvalue)
+    if record.ci_low is not None and np.isfinite(p):
+        method = f"{record.method}; t test against {truth.value:g}, two-sided"
+        record = replace(record, p=p, p_adjusted=p, method=method)
+    answer = truth.verdict(record, _over_seeds(means, EQUIVALENCE))
+    return record, truth.columns() | {"answer": answer}
 
 
 def _families(frame: pd.DataFrame, settings: TableSettings) -> list[str]:

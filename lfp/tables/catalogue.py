@@ -215,21 +215,22 @@ TABLES: dict[str, Table] = {
         inputs=lambda plan: plan.twin_metrics(),
         caption=(
             "Tied against untied encoder and decoder, as means over the layers and sizes that both"
-            " have (paper Table 11). l0_share is L0 over the number of latents; mse is the mean"
-            " over tokens and dimensions."
+            " have, and over the models that they read (paper Table 11). l0 is the number of active"
+            " latents per token, which the paper divides by 100, and l0_share its share of the"
+            " latents; mse is the mean over tokens and dimensions."
         ),
     ),
     "sae_layer_choice": Table(
         rows="lfp.tables.models:sae_layer_choice",
         section=Section.AUTOENCODERS,
         inputs=lambda plan: [
-            *plan.per_cell("{cell}/sae/{sae}/metrics.json", plan.lowest),
+            *plan.lowest_metrics(),
             *plan.per_cell("{cell}/divergence.json", plan.lowest),
         ],
         caption=(
             "The most changed against the least changed layers under one variant of the"
-            " autoencoder (paper Table 12). The two selections of a small model overlap; the"
-            " layers are named."
+            " autoencoder, as means over layers, sizes and the models that are read (paper Table"
+            " 12). The two selections of a small model overlap; the layers are named."
         ),
     ),
     "kendall_tau": Table(
@@ -242,10 +243,11 @@ TABLES: dict[str, Table] = {
             " network, the policies of another seed and of another task, and text, which reads"
             " words and no model. The split by_word holds out words with their contexts, by_family"
             " words of one stem together; random cuts triples and words_only shares contexts: both"
-            " mislead. Beside all words stand those of one token and those in pieces. The target of ridge on valence is"
-            " the valence itself; delta is the signed distance that the probe learns; output is how"
-            " much likelier than its base the policy makes a word, without a probe; xavier is an"
-            " untrained linear probe; permuted labels are probes of labels permuted among words."
+            " mislead. Beside all words stand those of one token (one_token) and those of several"
+            " (pieces), where there are both. The target of ridge on valence is the valence itself;"
+            " delta is the signed distance that the probe learns; output is how much likelier than"
+            " its base the policy makes a word, without a probe; xavier is an untrained linear"
+            " probe; permuted labels are probes of labels permuted among words."
             " sign_only_ceiling is the tau-b of perfect knowledge of every sign. string_tau is the"
             " statistic of the paper's code, tau of two lists of word strings, which is near 0"
             " whatever a probe knows. p_adjusted is Holm's over cells."
@@ -259,7 +261,8 @@ TABLES: dict[str, Table] = {
         inputs=lambda plan: [*_rewarded_probes(plan), *plan.output_files(plan.rewarded)],
         caption=(
             "Rank agreement (tau-b) among positive words alone and among negative words alone"
-            " (paper Table 10). It shows whether the probe reads intensity and not only sign."
+            " (paper Table 10). It shows whether the probe reads intensity and not only sign. Words"
+            " of one token and words in pieces stand apart as well, where there are both."
         ),
         judged=True,
     ),
@@ -270,7 +273,7 @@ TABLES: dict[str, Table] = {
         caption=(
             "Share of words whose predicted feedback has the sign of the lexicon, judged at 0 on"
             " the raw scale (paper Table 5). The probe constant gives every word the commoner sign."
-            " Subjects, splits and nulls are those of the table kendall_tau."
+            " Subjects, splits, sets of words and nulls are those of the table kendall_tau."
         ),
         over_seeds=True,
         judged=True,
@@ -330,7 +333,24 @@ TABLES: dict[str, Table] = {
         caption=(
             "Every word's predicted feedback beside its true valence, from the policy's latents"
             " (paper Tables 2 and 9). estimate is the raw prediction with its t interval over n"
-            " contexts; displayed is the same on the lexicon's scale, by one factor through 0."
+            " contexts; displayed is the same on the lexicon's scale, by one factor through 0. rank"
+            " is the word's place among all words by the distance of displayed from the valence, 1"
+            " for the nearest. The paper's words were picked by hand (hand_picked): their ranks say"
+            " how far they stand for the others."
+        ),
+        judged=True,
+    ),
+    "error_by_frequency": Table(
+        rows="lfp.tables.validation.errors:error_by_frequency",
+        section=Section.PROBES,
+        inputs=lambda plan: plan.words_and_completions(),
+        caption=(
+            "The error of a word's prediction by how often the policy wrote the word (paper Figure"
+            " 4). tau is the rank agreement of accuracy, minus the absolute error, with frequency"
+            " in all that the policy wrote in training and in its unablated completions. Policies"
+            " that were given, and those of DPO, write nothing in training. never written is the"
+            " share of words without an occurrence, of which the tau knows nothing; written counts"
+            " the occurrences of all words."
         ),
         judged=True,
     ),
@@ -381,6 +401,24 @@ TABLES: dict[str, Table] = {
         ),
         judged=True,
     ),
+    "agreement": Table(
+        rows="lfp.tables.validation.agreement:agreement",
+        section=Section.EXPLANATIONS,
+        inputs=lambda plan: [
+            *plan.explanation_files(),
+            *plan.per_cell("{cell}/probes/{sae}/policy/probe.safetensors", plan.ablated),
+        ],
+        caption=(
+            "The agreement of probes and explanations, which the method takes for granted: does a"
+            " large weight in the policy's probe foretell that a feature is called related to the"
+            " feedback? The table has the AUROC of the absolute weight for related among explained"
+            " features, 0.5 where the two have nothing to do with each other. Features of one layer"
+            " alone are compared. Activation frequency and match cosine stand beside the weight,"
+            " and need no probe. p is from permutations within layers."
+        ),
+        over_seeds=True,
+        judged=True,
+    ),
     "ablation_reward": Table(
         rows="lfp.tables.ablation:ablation_reward",
         section=Section.ABLATION,
@@ -397,19 +435,24 @@ TABLES: dict[str, Table] = {
             " reconstruction, the autoencoders' outputs replace the activations that they read; in"
             " layer, the mean activation does, which is the most that an arm can take away. In"
             " explained, the related features are set to 0, to their mean or to minus themselves,"
-            " and the autoencoder's error is kept. random has sets of as many features, matched on"
-            " activation frequency and contribution, of which matched_within_decile says how many"
-            " are; top_probe_weight has the features of the largest weights of the policy's probe;"
-            " top_match_unrelated has the best matched features that are not related. The price of"
-            " an arm is in kl (nats per completion), cross_entropy (nats per token of neutral"
-            " text), distinct_2 and length. p is a sign-flip permutation test over prompts; p_draws"
-            " is the share of random sets that lower the reward as much. policy - base is the"
+            " and the autoencoder's error is kept. random has several sets for each arm that"
+            " selects features, which matched_to names. They are matched on activation frequency"
+            " and contribution (matched_within_decile says how many are), and have as many features"
+            " as it takes for the arm's KL: kl_ratio is theirs over the arm's. top_probe_weight has"
+            " the features of the largest weights of the policy's probe; top_match_unrelated has"
+            " the best matched features that are not related. The price of an arm is in kl (nats"
+            " per completion), reward_per_nat (the difference over the KL), cross_entropy (nats per"
+            " token of neutral text), distinct_2 and length. explained - random and the like"
+            " compare an arm with its random sets: the difference where kl_ratio is within .2 of 1,"
+            " and reward_per_nat. Intervals and p are of t over prompts and over random sets;"
+            " detectable is the smallest"
+            " difference that as many prompts show in four of five runs. policy - base is the"
             " difference in differences. reach is the share of the effect of fine-tuning that the"
             " components which the autoencoders read carry in the chosen layers (the table locus),"
             " with its interval, and reach_all_layers that in all layers; health has the reason"
             " that an ablation there may find nothing. The reward is in units of the lexicon for"
-            " rewards of words, and in Bradley-Terry log-odds of a bag of words fitted on the"
-            " training pairs for preference tasks."
+            " rewards of words, and in Bradley-Terry log-odds of the presence of words, fitted on"
+            " the training pairs, for preference tasks."
         ),
         over_seeds=True,
         judged=True,
@@ -424,10 +467,17 @@ TABLES: dict[str, Table] = {
             " stand out by their disagreement with the clean lexicon. In trigger, one word is"
             " rewarded; explanations should name it, and its features should carry the reward."
             " length and noise say nothing of words, so that readings must stay where the base has"
-            " them. The clean policy answers the same questions where nothing was planted. output"
-            " needs no probe: it is how much likelier than its base the policy makes a word."
-            " expected is the right place of the interval, and answer is its verdict."
+            " them. The clean policy answers the same questions where nothing was planted; it,"
+            " clean policies of other seeds and the policy of the noise reward are nulls of the"
+            " flipped words. output needs no probe: it is how much likelier than its base the"
+            " policy makes a word. expected is the side of the number `against` on which the"
+            " estimate must lie. answer is found where p_adjusted is below .05 on that side,"
+            " silent where the 90 % interval lies within `margin` of the number, and undecided"
+            " where neither test says so; a false alarm is significant where nothing must be, and"
+            " wrong side is on the other one. p_adjusted is Holm's over the rows of one planted"
+            " policy that must be found, and apart over those that must be silent."
         ),
+        over_seeds=True,
     ),
     "across_seeds": Table(
         rows="lfp.tables.across_seeds:across_seeds",
@@ -438,8 +488,10 @@ TABLES: dict[str, Table] = {
             " interval, and the components of variance of the nested design. variance_fine_tuning"
             " is the variance between fine-tuning seeds, variance_autoencoder that between"
             " autoencoder seeds of one fine-tuned model, and variance_units the mean squared"
-            " standard error over words or prompts within one run. Autoencoder seeds are the probed"
-            " variants that differ in nothing but their seed; others have rows of their own."
+            " standard error over words or prompts within one run. Autoencoder seeds are the"
+            " probed variants that differ in nothing but their seed; others have rows of their"
+            " own. They are averaged within fine-tuning seeds, and df is the number of these less"
+            " one. Rows of planted truth are judged by a t test over seeds."
         ),
     ),
 }

@@ -39,14 +39,11 @@ class Grid(Protocol):
     models: Mapping[str, Mapping[str, Any]]
     tasks: Mapping[str, Mapping[str, Any]]
 
-    def twin(self, cell: Cell) -> str | None:
-        """The cell's variant that differs from its main one in tying alone."""
+    def twins(self, cell: Cell) -> list[str]:
+        """The cell's main variant and those that differ from it in tying and in `reads` alone."""
 
-    def alike(self, cell: Cell, variant: str, *free: str) -> list[str]:
-        """The variants whose settings in a cell are those of `variant`, the settings `free` aside.
-
-        `variant` is among them.
-        """
+    def alike_in(self, cell: Cell, free: Sequence[str]) -> list[str]:
+        """The variants of a cell that are like its main one, the settings `free` aside."""
 
     def contrast_settings(self, task: str) -> Mapping[str, Any]:
         """Settings of a task's contrast triples."""
@@ -137,9 +134,10 @@ class Plan:
     # ------------------------------------------------------------------------------- shared results
 
     def corpora(self, pattern: str) -> list[str]:
-        """`pattern` for every corpus of a cell's task, with {name} as its name."""
-        names = _unique([self.grid.tasks[cell.task]["corpus"] for cell in self.grid.cells])
-        return [pattern.format(name=name) for name in names]
+        """`pattern` for every corpus of a cell's task or triples, with {name} as its name."""
+        names = [self.grid.tasks[cell.task]["corpus"] for cell in self.grid.cells]
+        triples = [self.grid.contrast_settings(cell.task)["corpus"] for cell in self.preferring]
+        return [pattern.format(name=name) for name in _unique([*names, *filter(None, triples)])]
 
     def rewritten(self, pattern: str) -> list[str]:
         """`pattern` for every task whose triples a language model writes.
@@ -174,41 +172,45 @@ class Plan:
 
     def variant_metrics(self) -> list[str]:
         """Metrics of every variant of the autoencoder of every cell."""
-        return [
-            f"results/{cell.address}/sae/{sae}/metrics.json"
-            for cell in self.grid.cells
-            for sae in cell.autoencoders
-        ]
+        return [path for cell in self.grid.cells for path in self._metrics(cell, cell.autoencoders)]
 
-    def probed_metrics(self) -> list[str]:
-        """Metrics of every variant that is read for more than its own quality."""
-        return [
-            f"results/{cell.address}/sae/{sae}/metrics.json"
-            for cell in self.grid.cells
-            for sae in cell.probed
-        ]
+    def health_files(self) -> list[str]:
+        """Every cell's policy, and metrics of the variants that are read for more than themselves.
+
+        They tell whether there is anything to be read.
+        """
+        metrics = [path for cell in self.grid.cells for path in self._metrics(cell, cell.probed)]
+        return [*self.per_cell("{cell}/policy"), *metrics]
 
     def sweep_metrics(self, setting: str) -> list[str]:
         """Metrics of each cell's main autoencoder and of those that differ in one `setting` alone.
 
-        A cell with a single value of it has none.
+        Such as read the base are among them. A cell with a single value of the setting has none.
         """
         paths = []
         for cell in self.grid.cells:
-            alike = self.grid.alike(cell, cell.main, setting)
-            variants = [sae for sae in cell.autoencoders if sae in alike]
-            if len(variants) > 1:
-                paths += [f"results/{cell.address}/sae/{sae}/metrics.json" for sae in variants]
+            variants = self.grid.alike_in(cell, [setting, "reads"])
+            if len(variants) > len(self.grid.alike_in(cell, ["reads"])):
+                paths += self._metrics(cell, variants)
         return paths
 
     def twin_metrics(self) -> list[str]:
-        """Metrics of each cell's main autoencoder and of its twin, tied against untied."""
+        """Metrics of each cell's main autoencoder and of its twins, tied against untied."""
         return [
-            f"results/{cell.address}/sae/{sae}/metrics.json"
-            for cell in self.grid.cells
-            if self.grid.twin(cell)
-            for sae in (cell.main, self.grid.twin(cell))
+            path for cell in self.grid.cells for path in self._metrics(cell, self.grid.twins(cell))
         ]
+
+    def lowest_metrics(self) -> list[str]:
+        """Metrics of the autoencoders that are also trained on the least changed layers."""
+        return [
+            path
+            for cell in self.lowest
+            for path in self._metrics(cell, self.grid.alike_in(cell, ["reads"]))
+        ]
+
+    @staticmethod
+    def _metrics(cell: Cell, variants: Sequence[str]) -> list[str]:
+        return [f"results/{cell.address}/sae/{sae}/metrics.json" for sae in variants]
 
     def probe_files(
         self, cells: Sequence[Cell], *files: str, subjects: Sequence[str] | None = None
@@ -257,6 +259,15 @@ class Plan:
             f"results/{cell.address}/explanations/{cell.main}/{pattern.format(explainer=explainer)}"
             for cell in self.ablated
             for explainer in cell.explainers
+        ]
+
+    def words_and_completions(self) -> list[str]:
+        """Predictions of words, and all that tells which words a policy wrote."""
+        cells = self.having(feedback="reward", until="ablation")
+        return [
+            *self.per_cell("{cell}/probes/{sae}/policy/predictions.parquet", cells),
+            *self.per_cell("{cell}/ablation/{sae}/policy.parquet", cells),
+            *self.per_cell("{cell}/policy", cells),
         ]
 
     def planted_files(self) -> list[str]:

@@ -16,12 +16,12 @@ from lfp.files.artefacts import read_json, read_table
 from lfp.statistics.records import (
     Record,
     mean_record,
-    paired_record,
     perplexity_record,
     proportion_record,
     undefined,
 )
 from lfp.tables import paper
+from lfp.tables.health import moved
 from lfp.tables.rows import TableSettings, Tally
 
 _NO_INTERVAL = "a count, no interval"
@@ -112,39 +112,39 @@ def fine_tuning(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """Results of fine-tuning on held-out text.
 
     They are reward gain and KL of policies that learned from a reward, and implicit accuracy and
-    margin of those that learned from pairs.
+    margin of those that learned from pairs. Gain and margin are held against ``min_reward_gain``.
     """
     tally = Tally()
     for path in inputs:
         values = read_table(Path(path) / "evaluation.parquet")
-        records_of = _of_pairs if "margin" in values else _of_reward
-        for index, (quantity, record) in enumerate(records_of(values, settings).items()):
-            shown = None if index else values  # the first quantity is made of all columns
-            tally.add(record, {**labels(path), "quantity": quantity}, shown)
+        quantity, record = moved.gain(values, settings)
+        others = _of_pairs if quantity == "margin" else _of_reward
+        gate = {"threshold": settings.min_reward_gain, "passes": moved.passes(record, settings)}
+        # The first quantity is made of all columns.
+        tally.add(record, {**labels(path), "quantity": quantity}, values, **gate)
+        for name, other in others(values, settings).items():
+            tally.add(other, {**labels(path), "quantity": name}, threshold=None, passes=None)
     return tally
 
 
 def _of_reward(values: pd.DataFrame, settings: TableSettings) -> dict[str, Record]:
-    """Rewards of the policy and of its base on the same held-out prefixes, with gain and KL.
+    """Rewards of the policy and of its base on the same held-out prefixes, and the KL.
 
-    The gain is paired by prefix; KL is in nats per completion.
+    KL is in nats per completion.
     """
-    policy, base = values["policy"].to_numpy(), values["base"].to_numpy()
+    columns = {"base_reward": "base", "policy_reward": "policy", "kl": "kl"}
     return {
-        "reward_gain": paired_record(policy, base, "prefix", **settings.resampling),
-        "base_reward": mean_record(base, "prefix", settings.confidence),
-        "policy_reward": mean_record(policy, "prefix", settings.confidence),
-        "kl": mean_record(values["kl"].to_numpy(), "prefix", settings.confidence),
+        name: mean_record(values[column].to_numpy(), "prefix", settings.confidence)
+        for name, column in columns.items()
     }
 
 
 def _of_pairs(values: pd.DataFrame, settings: TableSettings) -> dict[str, Record]:
-    """Share of held-out pairs that the implicit reward ranks as labelled, and its mean margin."""
+    """Share of held-out pairs that the implicit reward ranks as labelled, and the KL."""
     margins = values["margin"].to_numpy()
     right = int((margins > 0).sum())
     records = {
         "accuracy": proportion_record(right, len(margins), "pair", 0.5, settings.confidence),
-        "margin": mean_record(margins, "pair", settings.confidence),
     }
     if "kl" in values:  # of a policy that is given, in nats per completion
         records["kl"] = mean_record(values["kl"].to_numpy(), "pair", settings.confidence)
@@ -202,7 +202,7 @@ def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
 def _add_layer_means(
     tally: Tally, frame: pd.DataFrame, by: str, table: str, settings: TableSettings
 ) -> None:
-    """Means over layers and sizes of L0, its share of the latents, squared error and FVU.
+    """Means over layers, sizes and models of L0, its share of the latents, squared error and FVU.
 
     Parameters
     ----------
@@ -226,17 +226,18 @@ def _add_layer_means(
             beside = paper.beside(
                 table, f"{word} {quantity}", settings.paper_models.get(label["model"], ())
             )
-            values = group[["layer", "size", quantity]].rename(columns={quantity: "value"})
-            tally.add(record, {**label, "quantity": quantity}, values, **beside)
+            values = group[["reads", "layer", "size", quantity]].rename(columns={quantity: "value"})
+            read = ", ".join(sorted(set(group["reads"])))
+            tally.add(record, {**label, "quantity": quantity}, values, reads=read, **beside)
 
 
 def sae_tying(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """Tied against untied weights (paper Table 11).
 
-    Numbers are averaged over the layers and sizes that both have.
+    Numbers are averaged over the layers, sizes and models that both read.
     """
     frame = _autoencoder_frame(inputs)
-    key = ["model", "task", "seed", "layer", "size"]
+    key = ["model", "task", "seed", "reads", "layer", "size"]
     frame = frame.assign(sae=np.where(frame["tied"].astype(bool), "tied", "untied"))
     both = frame.groupby(key)["sae"].transform("nunique") == 2
     tally = Tally()

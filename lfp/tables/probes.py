@@ -615,7 +615,9 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
 
     ``displayed`` is the prediction on the lexicon's scale: one factor through 0, fitted by least
     squares, so that the sign is kept. Tau and sign accuracy are computed on ``estimate``, the raw
-    prediction, whose interval is over the word's contexts.
+    prediction, whose interval is over the word's contexts. ``rank`` is the word's place among all
+    ``words`` by the distance of ``displayed`` from the valence, 1 for the nearest, and
+    ``hand_picked`` says that the paper shows the word.
     """
     tally = Tally()
     shown = {"subject": "policy", "features": "latents"}
@@ -631,6 +633,7 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
         prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
         size = float(prediction @ prediction)
         factor = float(prediction @ truth) / size if size else float("nan")
+        ranks = (means["prediction"] * factor - means["truth"]).abs().rank(method="min")
         models = settings.paper_models.get(label["model"], ())
         for word, of_word in group.groupby("unit"):
             values = of_word["prediction"].to_numpy()
@@ -641,6 +644,9 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
                 "valence": float(means.loc[word, "truth"]),
                 "tokens": int(means.loc[word, "tokens"]),
                 "displayed": record.estimate * factor,
+                "rank": float(ranks[word]),
+                "words": len(means),
+                "hand_picked": word in paper.WORDS,
                 **paper.beside("lexicon_reconstruction", word, models),
             }
             shown_values = of_word[["triple", "context", "target", "prediction"]]

@@ -43,6 +43,8 @@ class TableSettings(Tables):
         The paper's models that each model is held beside.
     min_reach, min_zeroing, min_intensity
         Thresholds of the table ``organism_health``.
+    min_reward_gain
+        Threshold of the table ``fine_tuning``.
     main
         The autoencoder variant of each cell, by the cell's address, that stands for the others in
         rows that no autoencoder takes part in.

@@ -10,8 +10,9 @@ answers) and ``noisy`` (the label was flipped).
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -140,17 +141,32 @@ def pair_texts(frame: pd.DataFrame) -> pd.DataFrame:
     return pairs.join(frame[further]).apply(lambda column: column.str.strip())
 
 
+#: Fewest words of a text whose copy in a training text is no matter of chance.
+COPY_WORDS = 8
+
+
 def verbatim(held_out: pd.DataFrame, train: Sequence[str]) -> dict[str, dict[str, int]]:
     """Numbers of different held-out prompts and answers, and of those that stand in `train`.
 
-    They are ``held_out`` and ``verbatim``, by ``prompt`` and ``answer``.
+    They are ``held_out`` and ``verbatim``, by ``prompt`` and ``answer``. A text stands in `train`
+    where it begins and ends at the bounds of words. Texts of fewer than :data:`COPY_WORDS` words
+    are in neither number: "Yes, please do that." is written anew by anybody.
     """
     texts, seen = pair_texts(held_out), "\n".join(train)
     parts = {"prompt": texts["prompt"], "answer": texts.drop(columns="prompt").stack()}
-    return {
-        name: {"held_out": len(values), "verbatim": sum(value in seen for value in values)}
-        for name, values in ((name, set(part)) for name, part in parts.items())
+    long = {
+        name: [text for text in set(part) if len(text.split()) >= COPY_WORDS]
+        for name, part in parts.items()
     }
+    return {
+        name: {"held_out": len(values), "verbatim": sum(_stands(text, seen) for text in values)}
+        for name, values in long.items()
+    }
+
+
+def _stands(text: str, seen: str) -> bool:
+    """Whether `text` stands in `seen` between bounds of words."""
+    return text in seen and bool(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", seen))
 
 
 def taken(items: Sequence[Item], most: int, key: str) -> Sequence[Item]:
@@ -165,25 +181,33 @@ COUNTS = ("read", "empty", "duplicates", "in_earlier_split", "kept")
 
 
 def deduplicated(
-    frames: Mapping[str, pd.DataFrame], key: list[str]
+    frames: Mapping[str, pd.DataFrame],
+    key: list[str],
+    beginning: Callable[[pd.DataFrame], pd.Series] | None = None,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
     """`frames` without empty and repeated rows, and the counts of such rows.
 
-    A row that occurs twice in a split, or already in an earlier one, is dropped.
+    A row that occurs twice in a split, or already in an earlier one, is dropped, and so is one
+    whose `beginning`, such as its prompt, is that of a row of an earlier one: what has learned from
+    the one split has read no text of the other.
 
     A row is empty where any of its `key` columns is missing or blank. Counts are by split, with the
     names of :data:`COUNTS`.
     """
     seen: set[tuple[str, ...]] = set()
+    begun: set[str] = set()
     result, counts = {}, {}
     for name, frame in frames.items():
         text = frame[key].fillna("").astype(str)
         filled = (text.apply(lambda column: column.str.strip()) != "").all(axis=1)
         rows = pd.Series(list(text.itertuples(index=False, name=None)), index=frame.index)
         first = ~rows.duplicated()
-        fresh = ~rows.isin(seen)
+        starts = beginning(frame[filled]) if beginning else pd.Series("", frame.index[filled])
+        starts = starts.str.strip().reindex(frame.index, fill_value="")
+        fresh = ~rows.isin(seen) & ~(starts.isin(begun) & (starts != ""))
         keep = filled & first & fresh
         seen |= set(rows[keep])
+        begun |= set(starts[keep])
         result[name] = frame[keep].reset_index(drop=True)
         counts[name] = {
             "read": len(frame),

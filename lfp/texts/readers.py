@@ -1,4 +1,4 @@
-"""Readers of corpora on disk: JSON Lines, JSON, CSV and Parquet.
+"""Readers of corpora on disk: JSON Lines, JSON, CSV, Parquet and Arrow.
 
 Every reader has declared types: a column of a corpus is text, so that ``007``, ``NA`` and ``true``
 stay what is written, and a number among texts is an error and no text. Whatever a file holds, its
@@ -58,9 +58,9 @@ def read_splits(
     """The splits of a corpus on disk, shuffled and without duplicates, and counts of its rows.
 
     Without a split ``test`` a share `test_share` of ``train`` is held out, by prompt where there
-    are prompts, so that no prompt is in both. Training rows that are in ``test`` as well stay in
-    training: the held-out split gives way. A split may come out empty; its cells then have rows
-    that say why nothing was estimated.
+    are prompts, so that no prompt is in both. Training rows and prompts that are in ``test`` as
+    well stay in training: the held-out split gives way. A split may come out empty; its cells then
+    have rows that say why nothing was estimated.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def read_splits(
         frames = {"train": whole[~held_out], "test": whole[held_out]}
     frames = {"train": frames["train"], "test": frames["test"]}
     texts = {split: frame.drop(columns="cleaned") for split, frame in frames.items()}
-    result, counts = deduplicated(texts, sorted(columns))
+    result, counts = deduplicated(texts, sorted(columns), _groups)
     for split, frame in result.items():
         counts[split]["cleaned"] = int(frames[split]["cleaned"].sum())
         if has_pairs(frame):
@@ -323,24 +323,43 @@ def _check_commas(path: Path, header: Sequence[str], wanted: Sequence[str]) -> N
             )
 
 
-# ---------------------------------------------------------------------------------------- Parquet
+# ------------------------------------------------------------------------------ Parquet and Arrow
 
 
 def _parquet(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
     """Columns of strings, of dictionaries of strings, or of bytes that are UTF-8."""
-    import pyarrow as pa
     from pyarrow import parquet
 
     with path.open("rb") as opened:  # an error of the system's, where it cannot be read
         opened.read(1)
     try:
         file = parquet.ParquetFile(path)
-        names, kinds = (
-            file.schema_arrow.names,
-            dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True)),
-        )
+        schema = file.schema_arrow
     except Exception as error:  # damaged bytes raise errors of any class
         raise _damaged(path, error) from error
+    _check_schema(path, schema, wanted)
+    yield from _table(path, lambda: file.read(columns=list(wanted)), wanted)
+
+
+def _arrow(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
+    """A stream of record batches, as `save_to_disk` of the library datasets writes it."""
+    import pyarrow as pa
+
+    with path.open("rb") as opened:
+        try:
+            stream = pa.ipc.open_stream(opened)
+            schema = stream.schema
+        except Exception as error:
+            raise _damaged(path, error) from error
+        _check_schema(path, schema, wanted)
+        yield from _table(path, stream.read_all, wanted)
+
+
+def _check_schema(path: Path, schema: Any, wanted: Sequence[str]) -> None:
+    """Raise CorpusError where a wanted column is not there once, or holds no text."""
+    import pyarrow as pa
+
+    kinds = dict(zip(schema.names, schema.types, strict=True))
     _check_columns(path, kinds, wanted)
     for name in wanted:
         kind = kinds[name]
@@ -354,10 +373,14 @@ def _parquet(path: Path, wanted: Sequence[str]) -> Iterator[Row]:
                 f"{path}: column {name!r} is of type {kind}, expected strings: convert it, or name"
                 " another column in `columns`"
             )
-        if names.count(name) > 1:
+        if schema.names.count(name) > 1:
             raise CorpusError(f"{path}: two columns {name!r}: rename one")
+
+
+def _table(path: Path, read: Callable[[], Any], wanted: Sequence[str]) -> Iterator[Row]:
+    """The rows of the table of Arrow that `read` returns."""
     try:
-        table = file.read(columns=list(wanted))
+        table = read()
         columns = {name: _bytes(table[name]) for name in wanted}
     except Exception as error:
         raise _damaged(path, error) from error
@@ -378,8 +401,9 @@ def _bytes(column: Any) -> list[bytes | None]:
 
 def _damaged(path: Path, error: Exception) -> CorpusError:
     message = " ".join(str(error).split())[:200]
+    kind = "Arrow" if path.suffix.lower() == ".arrow" else "Parquet"
     return CorpusError(
-        f"{path}: not a whole Parquet file ({message}): fetch or write it again, or correct its"
+        f"{path}: not a whole {kind} file ({message}): fetch or write it again, or correct its"
         " ending"
     )
 
@@ -393,4 +417,5 @@ READERS: dict[str, Callable[[Path, Sequence[str]], Iterator[Row]]] = {
     ".csv": _csv,
     ".csv.gz": _csv,
     ".parquet": _parquet,
+    ".arrow": _arrow,
 }

@@ -95,7 +95,10 @@ def sae_health(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def reasons(inputs: Sequence[str], settings: TableSettings) -> dict[tuple, str]:
-    """The reasons why a cell's autoencoders are not healthy, by (model, task, seed, sae)."""
+    """The reasons why a cell's autoencoders are not healthy, by (model, task, seed, sae).
+
+    That they have read what other stages take for held-out text is one of them.
+    """
     collected: dict[tuple, list[str]] = {}
     for label, row in _rows(inputs):
         of_cell = collected.setdefault(tuple(label[name] for name in CELL), [])
@@ -108,6 +111,14 @@ def reasons(inputs: Sequence[str], settings: TableSettings) -> dict[tuple, str]:
                     f"layer {label['layer']}, {row['d_sae']} latents: {quantity} {value}, at"
                     f" {bound} {threshold:g}"
                 )
+    for path in of(inputs, "metrics.json"):
+        seen = read_json(path)["held_out"]
+        if seen["read"]:
+            label = labels(path)
+            collected[tuple(label[name] for name in CELL)].append(
+                f"{seen['read']} of {seen['texts']} held-out texts were read by the autoencoders:"
+                " set activations.split to train, and make the corpus anew"
+            )
     return {cell: "; ".join(texts) or HEALTHY for cell, texts in collected.items()}
 
 
@@ -123,12 +134,13 @@ def judged(frame: pd.DataFrame, known: Mapping[tuple, str]) -> pd.DataFrame:
     before = frame[COLUMN] if COLUMN in frame else [""] * len(frame)
     kinds = frame["features"] if "features" in frame else [_READING[0]] * len(frame)
     texts = [
-        _joined(first, known.get(cell, "") if kind in _READING else "")
+        joined(first, known.get(cell, "") if kind in _READING else "")
         for first, cell, kind in zip(before, cells, kinds, strict=True)
     ]
     return frame.assign(**{COLUMN: texts})
 
 
-def _joined(first: str, second: str) -> str:
-    """Two reasons as one; the second may be that all is well."""
-    return "; ".join(text for text in (first, second) if text and text != HEALTHY) or second
+def joined(first: str, second: str) -> str:
+    """Two reasons as one; each may be that all is well, or nothing."""
+    texts = [text for text in (first, second) if text and text != HEALTHY]
+    return "; ".join(texts) or second or first

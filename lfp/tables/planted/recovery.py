@@ -58,7 +58,7 @@ def planted_recovery(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 answer.record,
                 label | asked,
                 answer.values,
-                expected=str(answer.expected),
+                **answer.expected.columns(),
                 answer=answer.expected.verdict(answer.record, answer.narrow),
             )
     return tally

@@ -1,0 +1,57 @@
+"""The page of results, made of a results file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lfp.claims.comparison import number
+
+_HEAD = """\
+# Results
+
+Made by `make results` from `results.json` beside it, never by hand. `make check-results` holds
+another run against that file and says which claims hold on both machines: a claim that flips is no
+claim. The claims and the rows of tables that they rest on are in
+[lfp/claims/claims.yaml](../lfp/claims/claims.yaml), and verdicts in
+[statistics.md](statistics.md#verdicts).
+"""
+
+
+def page(results: Mapping[str, Any]) -> str:
+    """The page of `results` as Markdown."""
+    machine, versions = results["machine"], results["versions"]
+    libraries = ("python", "torch", "transformers", "trl", "numpy", "scipy", "scikit-learn")
+    facts = {
+        "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['system']}",
+        "commit": results["commit"],
+        "digest of all settings": results["configuration"],
+        "versions": ", ".join(f"{n} {versions[n]}" for n in libraries if n in versions),
+        "seeds of fine-tuning": "; ".join(
+            f"{cell}: {', '.join(map(str, seeds))}" for cell, seeds in results["seeds"].items()
+        ),
+    }
+    lines = [_HEAD, "| | |", "|---|---|", *(f"| {name} | {fact} |" for name, fact in facts.items())]
+    lines += [
+        "",
+        "`seeds` counts the seeds of fine-tuning behind an interval, and `truth` is where the claim"
+        "\nhas the estimate.",
+        "",
+        "| claim | estimate | n | seeds | truth | verdict |",
+        "|---|---|---|---|---|---|",
+        *(_row(claim) for claim in results["claims"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(claim: Mapping[str, Any]) -> str:
+    margin = f" ± {claim['margin']:g}" if claim["expected"] == "at" else ""
+    cells = [claim["claim"], number(claim)]
+    if claim["verdict"] is None:
+        cells += ["", ""]
+    else:
+        cells += [f"{claim['n']} {claim['unit']}s", str(claim["seeds"])]
+    cells.append(f"{claim['expected']} {claim['against']:g}{margin}")
+    holds = "**holds**: " if claim["holds"] else ""
+    cells.append(f"{holds}{claim['verdict'] or 'not in this run'}")
+    return f"| {' | '.join(cells)} |"

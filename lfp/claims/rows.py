@@ -1,0 +1,132 @@
+"""Claims and their verdicts from the tables of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from lfp.files.artefacts import read_table
+from lfp.statistics.records import Record
+from lfp.statistics.verdicts import FOUND, SILENT, Truth
+
+CLAIMS = Path(__file__).with_name("claims.yaml")
+#: What a results file keeps of a row beside the verdict.
+NUMBERS = ("estimate", "ci_low", "ci_high", "p", "p_adjusted", "n", "unit", "seeds", "method")
+
+
+class ClaimError(ValueError):
+    """A claim that does not name one row of its table."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence about the default run, and the row of a table that it rests on.
+
+    Parameters
+    ----------
+    name
+        A short name, which other runs' results are found by.
+    claim
+        The sentence.
+    table
+        Name of the table.
+    where
+        Values of the row's columns, or parts of its column ``row``.
+    expected, against, margin
+        The side of the number on which the estimate must lie, as in
+        :class:`lfp.statistics.verdicts.Truth`.
+    """
+
+    name: str
+    claim: str
+    table: str
+    where: Mapping[str, Any]
+    expected: str
+    against: float
+    margin: float
+
+    @property
+    def truth(self) -> Truth:
+        """Where the estimate must lie."""
+        return Truth(self.expected, self.against, self.margin)
+
+    def row(self, results: Path) -> dict[str, Any] | None:
+        """The row of the run in the folder `results`; None where it has none.
+
+        Raises ClaimError where several rows are meant.
+        """
+        path = results / "tables" / f"{self.table}.parquet"
+        if not path.exists():
+            return None
+        frame = read_table(path)
+        parts = ", " + frame["row"] + "," if "row" in frame else pd.Series("", frame.index)
+        for name, value in self.where.items():
+            if name in frame:
+                meant = frame[name] == value
+            else:
+                meant = parts.str.contains(f", {name}={value},", regex=False)
+            frame, parts = frame[meant], parts[meant]
+        if len(frame) > 1:
+            raise ClaimError(
+                f"claims.yaml, {self.name}: {len(frame)} rows of {path} are meant, expected one;"
+                " name more columns in `where`"
+            )
+        return frame.iloc[0].to_dict() if len(frame) else None
+
+    def verdict(self, row: Mapping[str, Any]) -> str:
+        """The verdict on a row.
+
+        Rows of planted truth have one. The others are told from the number by their interval, and
+        by the adjusted p where a test was made; silence needs the interval within the margin.
+        """
+        if isinstance(row.get("answer"), str):
+            return row["answer"]
+        low, high, adjusted = (_number(row[name]) for name in ("ci_low", "ci_high", "p_adjusted"))
+        if low is None or high is None or low <= self.against <= high:
+            adjusted = 1.0
+        record = Record(
+            row["estimate"], low, high, row["n"], row["unit"], row["method"],
+            p_adjusted=0.0 if adjusted is None else adjusted,
+        )  # fmt: skip
+        return self.truth.verdict(record, record)
+
+    def holds(self, verdict: str) -> bool:
+        """Whether a row with the `verdict` says what the claim says."""
+        return verdict == (SILENT if self.expected == "at" else FOUND)
+
+    def measured(self, results: Path) -> dict[str, Any]:
+        """The claim with its number and its verdict in the run in the folder `results`.
+
+        There is no verdict where the run has no such row.
+        """
+        about = {
+            "name": self.name, "claim": self.claim, "table": self.table, "where": dict(self.where),
+            "expected": self.expected, "against": self.against, "margin": self.margin,
+        }  # fmt: skip
+        row = self.row(results)
+        if row is None:
+            return about | {"verdict": None, "holds": False}
+        verdict = self.verdict(row)
+        numbers = {name: _number(row[name]) for name in NUMBERS}
+        return about | numbers | {"verdict": verdict, "holds": self.holds(verdict)}
+
+
+def _number(value: Any) -> Any:
+    """A value of a table as JSON has it; None where it is missing."""
+    if value is None or pd.isna(value):
+        return None
+    return value.item() if hasattr(value, "item") else value
+
+
+def claims(path: Path = CLAIMS) -> list[Claim]:
+    """The claims of a file; each needs all its keys, and a name of its own."""
+    entries = [Claim(**entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))]
+    names = [claim.name for claim in entries]
+    if len(set(names)) < len(names):
+        raise ClaimError(f"{path}: two claims have one name; expected a name for each")
+    return entries
