@@ -484,7 +484,13 @@ class Probes(Settings):
         unique=True,
     )
     label_shuffles: int = setting(
-        200, "Refits on permuted labels, of the features `latents`.", least=0
+        499, "Refits of the whole procedure on permuted labels, the test of a probe.", least=0
+    )
+    partitions: int = setting(
+        10, "Random partitions into folds of the main split; other splits have one.", least=1
+    )
+    shuffled_partitions: int = setting(
+        2, "The first partitions, in which permuted labels are refitted as well.", least=1
     )
     folds: int = setting(5, "Number of outer folds.", least=2)
     inner_folds: int = setting(
