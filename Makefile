@@ -55,6 +55,7 @@ lint: install
 
 # Do intervals cover and tests keep their level? Minutes; benchmarks/README.md has the figures.
 calibration: install
+	$(BIN)/python -m benchmarks.splits
 	$(BIN)/python -m benchmarks.calibration
 
 # Every stage beside the peer that one would pick instead, in turns; benchmarks/README.md has the figures.

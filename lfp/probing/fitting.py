@@ -8,7 +8,8 @@ the scaler, the vocabulary, the principal components and the regularisation incl
 inside the training part of a fold.
 
 A probe of many targets costs little more than a probe of one: the features' Cholesky factor serves
-all of them. So one function fits the probe of the true labels and those of permuted ones.
+all of them. So one function fits the probe of the true labels and those of permuted ones, which
+come in single precision.
 """
 
 from __future__ import annotations
@@ -145,16 +146,26 @@ def inputs(data: ProbeData, train: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------------- one fit, many targets
 
 
+def _factor(matrix: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Cholesky factor of a positive definite `matrix`, for :func:`scipy.linalg.cho_solve`.
+
+    It has the precision of the `targets`.
+    """
+    factor, lower = cho_factor(matrix)
+    return factor.astype(targets.dtype), lower
+
+
 def ridge_weights(
     x: np.ndarray, targets: np.ndarray, strengths: Sequence[float]
 ) -> Iterator[np.ndarray]:
     """Ridge weights [feature + 1, target] for every penalty of `strengths`, the intercept last."""
     mean, level = x.mean(axis=0), targets.mean(axis=0)
     centred = x - mean
-    gram, right = centred.T @ centred, centred.T @ (targets - level)
+    gram = centred.T @ centred
+    right = centred.T.astype(targets.dtype) @ (targets - level)
     for alpha in strengths:
-        weights = cho_solve(cho_factor(gram + alpha * np.eye(len(gram))), right)
-        yield np.vstack([weights, level - mean @ weights])
+        weights = cho_solve(_factor(gram + alpha * np.eye(len(gram)), targets), right)
+        yield np.vstack([weights, level - mean.astype(targets.dtype) @ weights])
 
 
 def logistic_weights(
@@ -169,13 +180,14 @@ def logistic_weights(
     """
     tolerance = 1e-4 if labels.shape[1] == 1 else 1e-3
     x = np.column_stack([x, np.ones(len(x))])
-    penalty = np.append(np.ones(x.shape[1] - 1), 0.0)[:, None]
-    gram = x.T @ x
+    penalty = np.append(np.ones(x.shape[1] - 1), 0.0)
+    gram, x = x.T @ x, x.astype(labels.dtype)
+    shrunk = penalty[:, None].astype(labels.dtype)
     for strength in strengths:
-        factor = cho_factor(strength / 4 * gram + np.diag(penalty[:, 0]))
-        weights = ahead = np.zeros((x.shape[1], labels.shape[1]))
+        factor = _factor(strength / 4 * gram + np.diag(penalty), labels)
+        weights = ahead = np.zeros((x.shape[1], labels.shape[1]), dtype=labels.dtype)
         for step in range(500):
-            gradient = strength * (x.T @ (expit(x @ ahead) - labels)) + penalty * ahead
+            gradient = float(strength) * (x.T @ (expit(x @ ahead) - labels)) + shrunk * ahead
             if np.abs(gradient).max() < tolerance * strength * len(x):
                 break
             before, weights = weights, ahead - cho_solve(factor, gradient)
@@ -216,6 +228,7 @@ def _scores(
     """Predictions [test row, target] of probes of the training rows for every strength."""
     reader = _reader(features).fit(x[train])
     known, held_out = _compact(*(_dense(reader.transform(x[rows])) for rows in (train, test)))
+    held_out = held_out.astype(targets.dtype)
     for weights in FITS[kind][0](known, targets[train], strengths):
         yield held_out @ weights[:-1] + weights[-1]
 
@@ -317,13 +330,20 @@ class HeldOut:
 
         The prediction is the mean over the partitions, the fold that of the first.
         """
-        total, fold_of = np.zeros(len(data.rows)), np.zeros(len(data.rows), dtype=int)
+        partitions = self.folds[-1].partition + 1
+        rows = [self._of_partition(data, partition) for partition in range(partitions)]
+        return rows[0].assign(prediction=np.mean([one["prediction"] for one in rows], axis=0))
+
+    def first_partition(self, data: ProbeData) -> pd.DataFrame:
+        """The same with the predictions of the first partition alone."""
+        return self._of_partition(data, 0)
+
+    def _of_partition(self, data: ProbeData, partition: int) -> pd.DataFrame:
+        prediction, number = np.empty(len(data.rows)), np.empty(len(data.rows), dtype=int)
         for fold, scores in zip(self.folds, self.scores, strict=True):
-            total[fold.test] += scores
-            if fold.partition == 0:
-                fold_of[fold.test] = fold.number
-        mean = total / (self.folds[-1].partition + 1)
-        return data.rows.assign(target=data.target, prediction=mean, fold=fold_of)
+            if fold.partition == partition:
+                prediction[fold.test], number[fold.test] = scores, fold.number
+        return data.rows.assign(target=data.target, prediction=prediction, fold=number)
 
 
 def out_of_fold(

@@ -243,10 +243,11 @@ TABLES: dict[str, Table] = {
             " network, the policies of another seed and of another task, and text, which reads"
             " words and no model. The split by_word holds out words with their contexts, by_family"
             " words of one stem together; random cuts triples and words_only shares contexts: both"
-            " mislead. Beside all words stand those of one token and those in pieces. The target of ridge on valence is"
-            " the valence itself; delta is the signed distance that the probe learns; output is how"
-            " much likelier than its base the policy makes a word, without a probe; xavier is an"
-            " untrained linear probe; permuted labels are probes of labels permuted among words."
+            " mislead. Beside all words stand those of one token (one_token) and those of several"
+            " (pieces), where there are both. The target of ridge on valence is the valence itself;"
+            " delta is the signed distance that the probe learns; output is how much likelier than"
+            " its base the policy makes a word, without a probe; xavier is an untrained linear"
+            " probe; permuted labels are probes of labels permuted among words."
             " sign_only_ceiling is the tau-b of perfect knowledge of every sign. string_tau is the"
             " statistic of the paper's code, tau of two lists of word strings, which is near 0"
             " whatever a probe knows. p_adjusted is Holm's over cells."
@@ -260,7 +261,8 @@ TABLES: dict[str, Table] = {
         inputs=lambda plan: [*_rewarded_probes(plan), *plan.output_files(plan.rewarded)],
         caption=(
             "Rank agreement (tau-b) among positive words alone and among negative words alone"
-            " (paper Table 10). It shows whether the probe reads intensity and not only sign."
+            " (paper Table 10). It shows whether the probe reads intensity and not only sign. Words"
+            " of one token and words in pieces stand apart as well, where there are both."
         ),
         judged=True,
     ),
@@ -271,7 +273,7 @@ TABLES: dict[str, Table] = {
         caption=(
             "Share of words whose predicted feedback has the sign of the lexicon, judged at 0 on"
             " the raw scale (paper Table 5). The probe constant gives every word the commoner sign."
-            " Subjects, splits and nulls are those of the table kendall_tau."
+            " Subjects, splits, sets of words and nulls are those of the table kendall_tau."
         ),
         over_seeds=True,
         judged=True,
@@ -335,6 +337,20 @@ TABLES: dict[str, Table] = {
             " is the word's place among all words by the distance of displayed from the valence, 1"
             " for the nearest. The paper's words were picked by hand (hand_picked): their ranks say"
             " how far they stand for the others."
+        ),
+        judged=True,
+    ),
+    "error_by_frequency": Table(
+        rows="lfp.tables.validation.errors:error_by_frequency",
+        section=Section.PROBES,
+        inputs=lambda plan: plan.words_and_completions(),
+        caption=(
+            "The error of a word's prediction by how often the policy wrote the word (paper Figure"
+            " 4). tau is the rank agreement of accuracy, minus the absolute error, with frequency"
+            " in all that the policy wrote in training and in its unablated completions. Policies"
+            " that were given, and those of DPO, write nothing in training. never written is the"
+            " share of words without an occurrence, of which the tau knows nothing; written counts"
+            " the occurrences of all words."
         ),
         judged=True,
     ),
@@ -419,20 +435,24 @@ TABLES: dict[str, Table] = {
             " reconstruction, the autoencoders' outputs replace the activations that they read; in"
             " layer, the mean activation does, which is the most that an arm can take away. In"
             " explained, the related features are set to 0, to their mean or to minus themselves,"
-            " and the autoencoder's error is kept. random has sets of as many features, matched on"
-            " activation frequency and contribution, of which matched_within_decile says how many"
-            " are; top_probe_weight has the features of the largest weights of the policy's probe;"
-            " top_match_unrelated has the best matched features that are not related. The price of"
-            " an arm is in kl (nats per completion), cross_entropy (nats per token of neutral"
-            " text), distinct_2 and length. p is a sign-flip permutation test over prompts; p_draws"
-            " is the share of random sets that lower the reward as much; detectable is the smallest"
+            " and the autoencoder's error is kept. random has several sets for each arm that"
+            " selects features, which matched_to names. They are matched on activation frequency"
+            " and contribution (matched_within_decile says how many are), and have as many features"
+            " as it takes for the arm's KL: kl_ratio is theirs over the arm's. top_probe_weight has"
+            " the features of the largest weights of the policy's probe; top_match_unrelated has"
+            " the best matched features that are not related. The price of an arm is in kl (nats"
+            " per completion), reward_per_nat (the difference over the KL), cross_entropy (nats per"
+            " token of neutral text), distinct_2 and length. explained - random and the like"
+            " compare an arm with its random sets: the difference where kl_ratio is within .2 of 1,"
+            " and reward_per_nat. Intervals and p are of t over prompts and over random sets;"
+            " detectable is the smallest"
             " difference that as many prompts show in four of five runs. policy - base is the"
             " difference in differences. reach is the share of the effect of fine-tuning that the"
             " components which the autoencoders read carry in the chosen layers (the table locus),"
             " with its interval, and reach_all_layers that in all layers; health has the reason"
             " that an ablation there may find nothing. The reward is in units of the lexicon for"
-            " rewards of words, and in Bradley-Terry log-odds of the presence of words, fitted on the"
-            " training pairs, for preference tasks."
+            " rewards of words, and in Bradley-Terry log-odds of the presence of words, fitted on"
+            " the training pairs, for preference tasks."
         ),
         over_seeds=True,
         judged=True,

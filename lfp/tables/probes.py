@@ -90,6 +90,19 @@ AUROC = Statistic("auroc", "AUROC", 0.0, "auroc")
 PAIR_ACCURACY = Statistic("pair_accuracy", "share of pairs in order", 0.0, "pair_accuracy")
 
 
+def part_values(frame: pd.DataFrame, statistic: Statistic) -> PartValues:
+    """A statistic of one probe, of whose parts and refits `frame` has a row each."""
+    place = ["partition", "fold"]
+    true = frame[frame["draw"] == 0].set_index(place).sort_index()
+    permuted, refits = frame[frame["draw"] > 0], None
+    if len(permuted) and statistic.tested:
+        of_draw = permuted.pivot(index="draw", columns=place, values=statistic.tested)
+        observed = true.loc[of_draw.columns, statistic.tested].to_numpy(dtype=float)
+        refits = Refits(observed, of_draw.to_numpy(dtype=float))
+    values = true[statistic.column].to_numpy(dtype=float)
+    return PartValues(values, float(true["ratio"].mean()), refits)
+
+
 class PartStatistics:
     """The statistics on test parts of every probe among a table's `inputs`."""
 
@@ -110,16 +123,7 @@ class PartStatistics:
         frame = self._frames.get(self._address(label))
         if frame is None or statistic.column not in frame:
             return PartValues(np.zeros(0), float("nan"))
-        place = ["partition", "fold"]
-        true = frame[frame["draw"] == 0].set_index(place).sort_index()
-        values = true[statistic.column].to_numpy(dtype=float)
-        permuted = frame[frame["draw"] > 0]
-        refits = None
-        if len(permuted) and statistic.tested:
-            of_draw = permuted.pivot(index="draw", columns=place, values=statistic.tested)
-            observed = true.loc[of_draw.columns, statistic.tested].to_numpy(dtype=float)
-            refits = Refits(observed, of_draw.to_numpy(dtype=float))
-        return PartValues(values, float(true["ratio"].mean()), refits)
+        return part_values(frame, statistic)
 
     def nulls(self, columns: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
         """(labels, mean of `columns` over the parts of every draw) of probes of permuted labels."""
@@ -251,10 +255,10 @@ def _add_nulls(
         for column, words in columns.items():
             if column not in draws:
                 continue
-            record = range_record(
-                draws[column].to_numpy(), "draw", described[label["probe"]],
-                observed.get((*_key(label), words)),
-            )  # fmt: skip
+            # Permuted labels are the test of the probe's own row.
+            trained = observed.get((*_key(label), words)) if label["probe"] == "xavier" else None
+            values, name_of = draws[column].to_numpy(), described[label["probe"]]
+            record = range_record(values, "draw", name_of, trained)
             same = {"subject": "policy", "features": "latents", "probe": "xavier"}
             published = "xavier" if same.items() <= label.items() else ""
             models = settings.paper_models.get(label["model"], ())
