@@ -1,136 +1,242 @@
-"""Do the intervals cover and do the tests keep their level? Simulated words in contexts, with the
-naive way beside.
+"""Do the intervals of probes cover and do their tests keep their level? The shipped procedure on
+simulated words in contexts and answers to prompts, with the procedure of release 0.4 beside.
 
     python -m benchmarks.calibration
 
-A data set has 120 words in 15 contexts each: a word's prediction is its valence's share plus a word
-effect plus a context's noise, so rows of one word are alike. Word-level statistics average the
-contexts first. Row-level ones take each row for a unit; they are judged against the row-level tau
-of the same population, so that nothing but the dependence of rows is held against them. Writes
-benchmarks/results/calibration.json; exits with 1 where a word-level figure leaves its bounds.
+A data set has words in contexts that each share a positive and a negative word, or prompts with two
+answers. Features hold the signal of a word, an effect of the word, one of the context and noise; a
+second probe reads the same with noise of its own, so that the two are equally good. Words, contexts
+and noise are drawn afresh for every data set. The truth is the expected statistic at that training
+size, the mean over all data sets; that of the difference is 0. The old procedure resamples fixed
+out-of-fold predictions of one partition. Writes benchmarks/results/calibration.json; exits with 1
+where a figure of the shipped procedure leaves its bounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
+import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+import pandas as pd
 from tqdm import tqdm
 
 from lfp.feedback.lexica import vader_lexicon
+from lfp.probing import comparisons
+from lfp.probing.data import ProbeData
+from lfp.probing.fitting import out_of_fold
+from lfp.probing.probes import MAIN_SPLIT, unit_means
+from lfp.settings import Probes
 from lfp.statistics.estimates import kendall_tau, string_tau
-from lfp.statistics.records import kendall_difference_record, kendall_record, proportion_record
+from lfp.statistics.partitions import (
+    PartValues,
+    partitions_difference_record,
+    partitions_record,
+)
+from lfp.statistics.records import (
+    Record,
+    auroc_record,
+    balanced_accuracy_record,
+    kendall_difference_record,
+    kendall_record,
+    mcnemar_record,
+    proportion_record,
+)
+from lfp.tables.probes import AUROC, BALANCED_ACCURACY, Statistic, part_values, sign_of, tau_of
 
-WORDS, CONTEXTS, RESAMPLES = 120, 15, 999
-#: Weight of the valence, and standard deviation of a word's own effect, against a context's noise
-#: of unit variance: tau-b near 0.35, and rows of one word as alike as those of a probe.
-SIGNAL, WORD_EFFECT = 0.7, 2.0
 VALENCES = np.array(sorted(vader_lexicon().values()))
+FEATURES, EFFECTS, DRAWS = 24, 8, 199
 #: What the figures must lie in.
-BOUNDS = {
-    "interval of tau covers": (0.93, 0.97), "interval of the difference covers": (0.93, 0.97),
-    "false positives of tau": (0.0, 0.06), "false positives of the difference": (0.0, 0.06),
-}  # fmt: skip
+COVERAGE, LEVEL = (0.93, 0.97), 0.06
 
 
-def simulate(
-    rng: np.random.Generator, words: int, signal: float, probes: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
-    """Valences [word] and predictions [probe, word, context]; probes share the words' contexts'
-    noise by half.
-    """
-    truth = rng.choice(VALENCES, words)
-    word = WORD_EFFECT * rng.normal(size=(probes, words, 1))
-    shared = rng.normal(size=(1, words, CONTEXTS))
-    noise = np.sqrt(0.5) * (shared + rng.normal(size=(probes, words, CONTEXTS)))
-    return truth, signal * truth[None, :, None] + word + noise
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of data: a ``kind`` of probe, its units, and the weight of what they learn."""
+
+    kind: str
+    units: int
+    signal: float
+
+    @property
+    def statistics(self) -> dict[str, Statistic]:
+        """The statistics that are judged, by name."""
+        if self.kind == "ridge":
+            return {"tau": tau_of("all"), "sign accuracy": sign_of("all")}
+        return {"balanced accuracy": BALANCED_ACCURACY, "AUROC": AUROC}
 
 
-def population(signal: float, rows: bool) -> float:
-    """Tau-b of a very large sample of words, of their means or of their rows."""
-    truth, predicted = simulate(np.random.default_rng(1), 40_000 if rows else 200_000, signal)
-    if rows:
-        return float(stats.kendalltau(predicted[0].ravel(), np.repeat(truth, CONTEXTS)).statistic)
-    return float(stats.kendalltau(predicted[0].mean(1), truth).statistic)
+SCENARIOS = {
+    "words, no signal": Scenario("ridge", 160, 0.0),
+    "words, weak signal": Scenario("ridge", 160, 0.035),
+    "words, strong signal": Scenario("ridge", 160, 0.06),
+    "answers, no signal": Scenario("logistic", 160, 0.0),
+    "answers, signal": Scenario("logistic", 160, 0.08),
+}
 
 
-def word_level(seed: int, tau: float) -> dict[str, float]:
-    """One data set with signal and one without, by words."""
-    rng = np.random.default_rng([2, seed])
-    truth, predicted = simulate(rng, WORDS, SIGNAL, probes=2)
-    means = predicted.mean(2)
-    record = kendall_record(means[0], truth, seed, RESAMPLES)
-    difference = kendall_difference_record(means[0], means[1], truth, seed, RESAMPLES)
-    null_truth, null = simulate(rng, WORDS, 0.0)
-    return {
-        "interval of tau covers": record.ci_low <= tau <= record.ci_high,
-        # Both probes are drawn alike, so the difference is 0 in the population: a test of it is a
-        # test of nothing.
-        "interval of the difference covers": difference.ci_low <= 0 <= difference.ci_high,
-        "false positives of the difference": difference.p <= 0.05,
-        "false positives of tau": kendall_record(null[0].mean(1), null_truth, seed, RESAMPLES).p
-        <= 0.05,
-    }
+def effects(rng: np.random.Generator, codes: np.ndarray, loadings: np.ndarray) -> np.ndarray:
+    """Random effects [row, feature] of what the `codes` [row] name, along fixed `loadings`."""
+    return (rng.normal(size=(codes.max() + 1, len(loadings))) @ loadings)[codes]
 
 
-def row_level(seed: int, tau: float, resamples: int = 199) -> dict[str, float]:
-    """The same as if every row were a unit of its own."""
-    rng = np.random.default_rng([3, seed])
-    truth, predicted = simulate(rng, WORDS, SIGNAL)
-    x, y = predicted[0].ravel(), np.repeat(truth, CONTEXTS)
-    draws = []
-    for _ in range(resamples):
-        pick = rng.integers(len(x), size=len(x))
-        draws.append(stats.kendalltau(x[pick], y[pick]).statistic)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    null_truth, null = simulate(rng, WORDS, 0.0)
-    p = stats.kendalltau(
-        null[0].ravel(), np.repeat(null_truth, CONTEXTS), alternative="greater"
-    ).pvalue
-    return {"interval of tau covers": low <= tau <= high, "false positives of tau": p <= 0.05}
-
-
-def shares(measure, n: int, workers: int, name: str) -> dict[str, dict[str, float]]:
-    """Share of `n` data sets for which each figure of `measure` holds, with its Wilson interval."""
-    with ProcessPoolExecutor(workers) as pool:
-        rows = list(
-            tqdm(pool.map(measure, range(n), chunksize=8), total=n, desc=name, disable=None)
+def simulate(rng: np.random.Generator, scenario: Scenario) -> list[ProbeData]:
+    """The data of two equally good probes of the same rows."""
+    rows = words(rng, scenario.units) if scenario.kind == "ridge" else answers(scenario.units)
+    population = np.random.default_rng(1)
+    direction, *loadings = population.normal(size=(1 + 2 * EFFECTS, FEATURES)) / FEATURES**0.5
+    codes = [pd.factorize(rows[name])[0] for name in ("word", "context")]
+    truth = rows["truth"].to_numpy()
+    shared = scenario.signal * np.outer(truth + np.sign(truth), direction) * FEATURES**0.5
+    for code, own in zip(codes, np.split(np.array(loadings), 2), strict=True):
+        shared = shared + effects(rng, code, own)
+    scale = FEATURES**-0.5
+    size = 1 + 0.4 * np.abs(truth) + 0.5 * rng.normal(size=len(rows))
+    target = np.sign(truth) * np.abs(size) if scenario.kind == "ridge" else truth
+    return [
+        ProbeData(
+            shared + effects(rng, codes[0], 0.6 * scale * np.eye(FEATURES))
+            + 0.7 * scale * rng.normal(size=shared.shape), target, rows,
         )
+        for _ in range(2)
+    ]  # fmt: skip
+
+
+def words(rng: np.random.Generator, n: int, contexts: int = 4) -> pd.DataFrame:
+    """Rows of `n` words, half of them positive, each in as many `contexts`.
+
+    There are three triples of a positive and a negative word for every two contexts.
+    """
+    positive, negative = VALENCES[VALENCES > 0], VALENCES[VALENCES < 0]
+    valence = np.concatenate([rng.choice(side, n // 2) for side in (positive, negative)])
+    pairs = n // 2 * contexts
+    sides = [rng.permutation(np.resize(np.arange(n // 2), pairs)) + k * n // 2 for k in (0, 1)]
+    context, word = rng.permutation(np.arange(pairs) * 2 // 3), np.concatenate(sides)
+    return pd.DataFrame({
+        "triple": np.tile(np.arange(pairs), 2),
+        "element": np.repeat(["positive", "negative"], pairs), "word": word, "unit": word,
+        "context": np.tile(context, 2), "truth": valence[word],
+        "tokens": 1,
+    })  # fmt: skip
+
+
+def answers(n: int) -> pd.DataFrame:
+    """Rows of a preferred and a rejected answer to each of `n` prompts."""
+    prompt = np.tile(np.arange(n), 2)
+    return pd.DataFrame({
+        "triple": prompt, "element": np.repeat(["positive", "negative"], n),
+        "word": np.arange(2 * n), "unit": prompt, "context": prompt,
+        "truth": np.repeat([1.0, 0.0], n),
+    })  # fmt: skip
+
+
+def shipped(
+    scenario: Scenario, parts: list[pd.DataFrame], statistic: Statistic
+) -> tuple[Record, Record]:
+    """Records of the first probe and of the difference by the shipped procedure."""
+    values: list[PartValues] = [part_values(frame, statistic) for frame in parts]
+    about = {"n": scenario.units, "unit": "unit", "name": statistic.name}
+    return (
+        partitions_record(values[0], edges=statistic.edges, **about),
+        partitions_difference_record(values[0].minus(values[1]), edges=statistic.gaps, **about),
+    )
+
+
+def resampled(frames: list[pd.DataFrame], name: str, seed: int) -> tuple[Record, Record]:
+    """The same by a bootstrap over units of the predictions of one partition."""
+    draws = {"seed": seed, "resamples": DRAWS}
+    if name in ("tau", "sign accuracy"):
+        first, second = (unit_means(frame) for frame in frames)
+        truth, a, b = first["truth"], first["prediction"], second["prediction"]
+        if name == "tau":
+            difference = kendall_difference_record(a, b, truth, **draws)
+            return kendall_record(a, truth, **draws), difference
+        right = [np.sign(values) == np.sign(truth) for values in (a, b)]
+        share = proportion_record(right[0].sum(), len(truth), "word", 0.5)
+        return share, mcnemar_record(*right, unit="word")
+    truth, groups = frames[0]["truth"], frames[0]["unit"]
+    a, b = (frame["prediction"].to_numpy() for frame in frames)
+    rows = {"labels": truth.to_numpy(), "groups": groups, "unit": "prompt", **draws}
+    if name == "AUROC":
+        return auroc_record(scores=a, **rows), auroc_record(scores=a, against=b, **rows)
+    one = balanced_accuracy_record(scores=a, confidence=0.95, **rows)
+    return one, mcnemar_record((a > 0) == truth, (b > 0) == truth, unit="row")
+
+
+def measured(seed: int, scenario: Scenario, settings: Probes) -> dict[str, list[float]]:
+    """(estimate, ends of the interval, p) of every figure of one data set."""
+    rng = np.random.default_rng([2, seed])
+    split, kind = MAIN_SPLIT[scenario.kind], scenario.kind
+    parts, first = [], []
+    for data in simulate(rng, scenario):
+        held_out = out_of_fold(data, kind, split, settings, seed)
+        refits = comparisons.refitted_frame(data, kind, split, "latents", settings, seed)
+        true = comparisons.parts_frame(data, held_out, kind, split)
+        parts.append(pd.concat([true, refits], ignore_index=True))
+        first.append(held_out.first_partition(data))
     result = {}
-    for figure in rows[0]:
-        record = proportion_record(sum(bool(row[figure]) for row in rows), n, "data set")
-        result[figure] = {
-            "share": record.estimate,
-            "ci_low": record.ci_low,
-            "ci_high": record.ci_high,
-            "n": n,
-        }
+    for name, statistic in scenario.statistics.items():
+        records = zip(
+            shipped(scenario, parts, statistic), resampled(first, name, seed), strict=True
+        )
+        for of, (new, old) in zip((name, f"difference of {name}"), records, strict=True):
+            for how, record in (("shipped", new), ("bootstrap of predictions", old)):
+                values = (record.estimate, record.ci_low, record.ci_high, record.p)
+                missing = float("nan")
+                result[f"{of} | {how}"] = [missing if v is None else float(v) for v in values]
     return result
 
 
-def string_statistic(n: int = 1000) -> dict[str, dict[str, float]]:
+def figures(
+    results: list[dict[str, list[float]]], signal: float
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """(figure, its numbers): coverage, false positives where the null holds, and the estimate."""
+    for name in results[0]:
+        estimate, low, high, p = np.array([one[name] for one in results]).T
+        difference = name.startswith("difference")
+        truth = 0.0 if difference else float(estimate.mean())
+        known = np.isfinite(low)
+        covers = proportion_record(
+            int(((low <= truth) & (truth <= high))[known].sum()), int(known.sum()), "data set"
+        )
+        row = {
+            "truth": truth, "sd": float(estimate.std(ddof=1)), "n": int(known.sum()),
+            "coverage": covers.estimate, "coverage_low": covers.ci_low,
+            "coverage_high": covers.ci_high, "width": float((high - low)[known].mean()),
+        }  # fmt: skip
+        if difference or not signal:
+            false = proportion_record(int((p <= 0.05).sum()), len(p), "data set")
+            row |= {
+                "false_positives": false.estimate, "false_positives_low": false.ci_low,
+                "false_positives_high": false.ci_high,
+            }  # fmt: skip
+        yield name, row
+
+
+def string_statistic(n: int = 1000, size: int = 120) -> dict[str, dict[str, float]]:
     """The published statistic beside tau-b for probes that know nothing, something, and nearly
     everything.
     """
-    words = np.array(sorted(word for word in vader_lexicon() if word.isalpha()))
+    names = np.array(sorted(word for word in vader_lexicon() if word.isalpha()))
     result = {}
-    for signal in (0.0, SIGNAL, 20.0):
-        rng = np.random.default_rng(4)
-        values = []
+    for signal in (0.0, 0.35, 10.0):
+        rng, values = np.random.default_rng(4), []
         for _ in range(n):
-            truth, predicted = simulate(rng, WORDS, signal)
-            means = predicted[0].mean(1)
-            names = rng.choice(words, WORDS, replace=False)
-            values.append((kendall_tau(means, truth), string_tau(names, means, truth)[0]))
+            truth = rng.choice(VALENCES, size)
+            predicted, shown = (
+                signal * truth + rng.normal(size=size),
+                rng.choice(names, size, False),
+            )
+            values.append((kendall_tau(predicted, truth), string_tau(shown, predicted, truth)[0]))
         ours, theirs = np.array(values).T
         result[f"signal {signal:g}"] = {
             "tau_b": float(ours.mean()), "tau_b_sd": float(ours.std()),
@@ -139,49 +245,51 @@ def string_statistic(n: int = 1000) -> dict[str, dict[str, float]]:
     return result
 
 
+def out_of_bounds(row: dict[str, float]) -> bool:
+    """Whether a figure misses the goal by more than the simulation's own uncertainty."""
+    low, high = row["coverage_low"], row["coverage_high"]
+    misses = high < COVERAGE[0] or low > COVERAGE[1]
+    return misses or row.get("false_positives_low", 0.0) > LEVEL
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--datasets", type=int, default=1000)
-    parser.add_argument("--row-datasets", type=int, default=200)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument(
-        "--output", type=Path, default=Path(__file__).parent / "results" / "calibration.json"
-    )
+    parser.add_argument("--datasets", type=int, default=600)
+    parser.add_argument("--workers", type=int, default=1)
+    results_folder = Path(__file__).parent / "results"
+    parser.add_argument("--output", type=Path, default=results_folder / "calibration.json")
     options = parser.parse_args()
-    words = shares(
-        partial(word_level, tau=population(SIGNAL, False)),
-        options.datasets,
-        options.workers,
-        "words",
-    )
-    rows = shares(
-        partial(row_level, tau=population(SIGNAL, True)),
-        options.row_datasets,
-        options.workers,
-        "rows",
-    )
-    result = {
-        "design": {
-            "words": WORDS, "contexts": CONTEXTS, "signal": SIGNAL, "word_effect": WORD_EFFECT,
-            "resamples": RESAMPLES,
-        },
-        "by words": words, "by rows (naive)": rows, "string statistic": string_statistic(),
-        "versions": {name: version(name) for name in ("numpy",
-        "scipy")} | {"python": platform.python_version()},
+    settings = Probes(label_shuffles=DRAWS)
+    result, failed, start = {}, [], time.perf_counter()
+    for name, scenario in SCENARIOS.items():
+        measure = partial(measured, scenario=scenario, settings=settings)
+        with ProcessPoolExecutor(options.workers) as pool:
+            of = pool.map(measure, range(options.datasets), chunksize=4)
+            done = list(tqdm(of, total=options.datasets, desc=name, disable=None))
+        result[name] = dict(figures(done, scenario.signal))
+        for figure, row in result[name].items():
+            wrong = figure.endswith("shipped") and out_of_bounds(row)
+            failed += [figure] if wrong else []
+            print(
+                f"{name:22s} {figure:58s} truth {row['truth']:+.3f} coverage {row['coverage']:.3f}"
+                f" false positives {row.get('false_positives', float('nan')):.3f}"
+                f"{'  <- out of bounds' if wrong else ''}", flush=True,
+            )  # fmt: skip
+    design = {
+        "datasets": options.datasets, "features": FEATURES, "draws": DRAWS, "folds": settings.folds,
+        "partitions": settings.partitions, "shuffled_partitions": settings.shuffled_partitions,
+        "seconds": round(time.perf_counter() - start),
+        "scenarios": {name: vars(scenario) for name, scenario in SCENARIOS.items()},
+    }  # fmt: skip
+    versions = {name: version(name) for name in ("numpy", "scipy", "scikit-learn")}
+    versions["python"] = platform.python_version()
+    strings = string_statistic()
+    text = {
+        "design": design, "figures": result, "string statistic": strings, "versions": versions
     }  # fmt: skip
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    failed = [
-        name for name, (low, high) in BOUNDS.items() if not low <= words[name]["share"] <= high
-    ]
-    for unit in ("by words", "by rows (naive)"):
-        for name, figure in result[unit].items():
-            mark = "  <- out of bounds" if unit == "by words" and name in failed else ""
-            print(
-                f"{unit:16s} {name:36s} {figure['share']:.3f} [{figure['ci_low']:.3f},"
-                f" {figure['ci_high']:.3f}]{mark}"
-            )
-    for name, figure in result["string statistic"].items():
+    options.output.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    for name, figure in strings.items():
         published = f"{figure['published']:+.3f} (sd {figure['published_sd']:.3f})"
         print(f"{name:16s} tau-b {figure['tau_b']:+.3f}   published {published}")
     return 1 if failed else 0

@@ -450,7 +450,12 @@ class Grid:
                 cell.address: {variant: self.family(cell, variant) for variant in cell.probed}
                 for cell in self.cells
             },
+            "silent": [cell.address for cell in self.cells if self._is_silent(cell)],
         }
+
+    def _is_silent(self, cell: Cell) -> bool:
+        """Whether the reward of a cell is planted to teach nothing of words."""
+        return cell.feedback == "reward" and "silence" in rewards.questions(self.tasks[cell.task])
 
     def paper_models(self) -> dict[str, list[str]]:
         """The paper's models that each model of the grid stands beside.

@@ -71,6 +71,7 @@ rule evaluate_autoencoders:
     input:
         model=PLAN.read_model,
         corpus=PLAN.read_corpus,
+        held_out=PLAN.corpus("test"),
         autoencoders=PLAN.trained_autoencoders,
     output:
         matches=f"{CELL}/sae/{{sae}}/matches.parquet",

@@ -1,8 +1,9 @@
 """Probes of the feedback implicit in activations.
 
 In: one subject's features, triples, lexicon. Out:
-results/{model}/{task}/seed{seed}/probes/{sae}/{subject}/ with out-of-fold predictions, their gain
-over word frequency and static embedding, the probe's weights and its metrics.
+results/{model}/{task}/seed{seed}/probes/{sae}/{subject}/ with out-of-fold predictions, the
+statistics of all test parts, the predictions' gain over word frequency and static embedding, the
+probe's weights and its metrics.
 """
 
 
@@ -13,6 +14,7 @@ rule probes:
         lexicon="results/lexicons/{task}.json",
     output:
         predictions=f"{CELL}/probes/{{sae}}/{{subject}}/predictions.parquet",
+        parts=f"{CELL}/probes/{{sae}}/{{subject}}/parts.parquet",
         nested=f"{CELL}/probes/{{sae}}/{{subject}}/nested.parquet",
         probe=f"{CELL}/probes/{{sae}}/{{subject}}/probe.safetensors",
         metrics=f"{CELL}/probes/{{sae}}/{{subject}}/metrics.json",

@@ -2,6 +2,7 @@
 precision.
 """
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from lfp.finetune import adapters, dpo, group, ppo, trainer_state
 from lfp.models.hooks import site_activations
 from lfp.models.loading import load_model, save_model
 from lfp.settings import DPO, PPO, Group, Lora
+from lfp.texts.words import count_words
 from tests.conftest import make_model, run_job
 from tests.test_architectures import CONFIGURATIONS
 
@@ -169,7 +171,9 @@ def test_trl_methods_train_on_the_same_reward(base, tokenizer, reviews, tmp_path
         Group(),
         0,
         tmp_path / "state",
+        written=(written := Counter()),
     )
+    assert written == Counter(word for _, text in seen for word in count_words(text))
     assert [row["step"] for row in curve] == [0, 1]
     assert len(seen) == 2 * settings.batch_size
     assert len({prompt for prompt, _ in seen}) <= len(seen) / 4

@@ -284,7 +284,8 @@ def test_arms_share_their_random_numbers(neox, tokenizer, reviews):
         )[0]
 
     nothing = {1: ablation.set_features(Standard(16, 8), [])}
-    pd.testing.assert_frame_equal(run({}), run(nothing))
+    # States that are read with a cache of what stands before differ in their last digits.
+    pd.testing.assert_frame_equal(run({}), run(nothing), atol=1e-5)
     assert not run({}).equals(run({2: lambda x: x + 5 * torch.arange(16.0)}))
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -132,10 +133,8 @@ def test_a_learnable_reward_is_learned(tokenizer, reviews):
 def test_a_killed_run_resumes_to_the_same_weights(tokenizer, reviews, tmp_path, monkeypatch):
     reward = lexicon_reward(vader_lexicon())
     settings = PPO(**{**SETTINGS.__dict__, "steps": 4})
-    straight = make_model("gpt_neox", tokenizer)
-    curve = ppo.train(
-        straight, tokenizer, reviews, reward, settings, seed=0, state_path=tmp_path / "a"
-    )
+    straight, written = make_model("gpt_neox", tokenizer), Counter()
+    curve = ppo.train(straight, tokenizer, reviews, reward, settings, 0, tmp_path / "a", written)
 
     state = tmp_path / "b"
     collect, calls = ppo.collect, []
@@ -159,10 +158,10 @@ def test_a_killed_run_resumes_to_the_same_weights(tokenizer, reviews, tmp_path, 
         )
     assert state.exists()
     monkeypatch.setattr(ppo, "collect", collect)
-    resumed = make_model("gpt_neox", tokenizer)
-    assert (
-        ppo.train(resumed, tokenizer, reviews, reward, settings, seed=0, state_path=state) == curve
-    )
+    resumed, again = make_model("gpt_neox", tokenizer), Counter()
+    assert ppo.train(resumed, tokenizer, reviews, reward, settings, 0, state, again) == curve
+    assert again == written
+    assert written.total() > settings.steps * settings.batch_size
     for ours, theirs in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 

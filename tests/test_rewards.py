@@ -87,7 +87,8 @@ def test_a_task_is_scored_by_its_own_kind_of_reward():
         k: task_reward(feedback | {"kind": k}, *text[2:])(*text[:2])[0]
         for k in ("trigger", "length", "preference")
     }
-    assert scores == {"trigger": 1.6, "length": 0.8, "preference": 8.0}
+    # A trigger and a preference count a word once, so that its repetition wins nothing.
+    assert scores == {"trigger": 0.8, "length": 0.8, "preference": 4.0}
 
 
 @pytest.mark.parametrize("word", ["café", "фильм", "映画"])
@@ -95,7 +96,7 @@ def test_a_word_of_any_script_is_rewarded(word):
     task = {"method": "ppo", "corpus": "reviews", "reward": "trigger", "trigger": word}
     assert Grid(changed(tasks__vader=task)).tasks["vader"]["trigger"] == word
     feedback = {"kind": "trigger", "rewarded": {word: 4.0}, "words": {}, "reward_seed": 0}
-    assert task_reward(feedback, 5, 10, "full")(["So "], [f"{word}, or {word.title()}."]) == [1.6]
+    assert task_reward(feedback, 5, 10, "full")(["So "], [f"{word}, or {word.title()}."]) == [0.8]
 
 
 @pytest.fixture

@@ -15,17 +15,16 @@ def main() -> None:
     from lfp.models.loading import load_model, load_tokenizer
     from lfp.models.tokens import added_tokens
     from lfp.sae import metrics, store
-    from lfp.sae.reading import encoded, left_out, split_texts
+    from lfp.sae.reading import encoded, left_out, read_before, split_texts
 
     settings, corpus = Activations.of(run.settings), artefacts.read_table(run.input.corpus)
     tokenizer = load_tokenizer(run.input.model)
     model = load_model(run.input.model, device, run.settings["dtype"])
     read, texts = split_texts(documents(corpus), settings)
     sequences = encoded(tokenizer, texts, settings, least=2)  # a token and one to predict
-    before = encoded(tokenizer, read, settings)
     layers = store.load_sizes(run.input.autoencoders, device)
     added, pad = len(added_tokens(tokenizer)[0]), tokenizer.pad_token_id
-    fronts, _ = left_out(sequences, added, has_pairs(corpus), before)
+    fronts, _ = left_out(sequences, added, has_pairs(corpus), encoded(tokenizer, read, settings))
     measured = metrics.evaluate(model, layers, sequences, pad, settings.batch_size, fronts)
     folders, matches, rows = store.by_layer(run.input.autoencoders), [], []
     for layer, saes in layers.items():
@@ -36,7 +35,8 @@ def main() -> None:
             rows.append({"layer": layer, **store.described(sae), **agreement, **row})
     artefacts.write_table(run.output.matches, pd.concat(matches, ignore_index=True), run.stamp)
     artefacts.write_table(run.output.curves, store.curves(folders), run.stamp)
-    artefacts.write_json(run.output.metrics, {"autoencoders": rows}, run.stamp)
+    seen = read_before(artefacts.read_table(run.input.held_out), read)
+    artefacts.write_json(run.output.metrics, {"autoencoders": rows, "held_out": seen}, run.stamp)
     fvu = [row["fvu"] for row in rows if row["fvu"] is not None]
     run.finish(f"FVU {min(fvu):.3f} to {max(fvu):.3f}" if fvu else "no FVU: nothing varies")
 

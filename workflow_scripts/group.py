@@ -1,5 +1,6 @@
 """Fine-tune a base model by RLOO or GRPO on the task's reward; the evaluation is that of PPO."""
 
+from collections import Counter
 from functools import partial
 
 from lfp.feedback.rewards.base import scale_of, task_reward
@@ -22,9 +23,10 @@ def main() -> None:
     tokenizer, state = load_tokenizer(run.input.base), run.state_path(run.output.policy)
     texts = artefacts.read_table(run.input.train)["text"]
     texts = ppo.long_enough(list(texts), settings.min_characters)
+    written = Counter()
     policy, curve = group.train(
         run.settings["method"], run.input.base, tokenizer, texts, reward, settings,
-        Group.of(run.settings["group"]), run.seed, state, device,
+        Group.of(run.settings["group"]), run.seed, state, device, written,
     )  # fmt: skip
     if not run.is_main:
         return
@@ -34,7 +36,7 @@ def main() -> None:
     )  # fmt: skip
     _, summary = write_policy(
         run.output.policy, run.stamp, policy, tokenizer, curve, run.input.base, evaluate,
-        ppo.summary, device,
+        ppo.summary, device, written,
     )  # fmt: skip
     run.finish(ppo.headline(summary))
 

@@ -1,5 +1,6 @@
 """Fine-tune a base model by PPO on a reward of text and evaluate it on held-out prefixes."""
 
+from collections import Counter
 from functools import partial
 
 from lfp.feedback.rewards.base import scale_of, task_reward
@@ -24,7 +25,8 @@ def main() -> None:
     texts = list(artefacts.read_table(run.input.train)["text"])
     texts = ppo.long_enough(texts, settings.min_characters)
     state = run.state_path(run.output.policy)
-    curve = ppo.train(policy, tokenizer, texts, reward, settings, run.seed, state)
+    written = Counter()
+    curve = ppo.train(policy, tokenizer, texts, reward, settings, run.seed, state, written)
     held_out = list(artefacts.read_table(run.input.test)["text"])
     evaluate = partial(
         ppo.evaluate, tokenizer=tokenizer, texts=held_out, reward=reward, settings=settings,
@@ -32,7 +34,7 @@ def main() -> None:
     )  # fmt: skip
     _, summary = write_policy(
         run.output.policy, run.stamp, policy, tokenizer, curve, run.input.base, evaluate,
-        ppo.summary, device,
+        ppo.summary, device, written,
     )  # fmt: skip
     run.finish(ppo.headline(summary))
 

@@ -20,6 +20,7 @@ def main() -> None:
         seed=run.seed,
     )
     artefacts.write_table(run.output.predictions, results.predictions, run.stamp)
+    artefacts.write_table(run.output.parts, results.parts, run.stamp)
     artefacts.write_table(run.output.nested, results.nested, run.stamp)
     artefacts.write_tensors(run.output.probe, results.weights, run.stamp)
     artefacts.write_json(run.output.metrics, results.metrics, run.stamp)

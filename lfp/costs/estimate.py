@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from lfp.interventions.arms import ARMS
+from lfp.interventions.arms import ARMS, runs
 from lfp.models import HELD_LOGITS
 from lfp.probing.subjects import SUBJECTS
 from lfp.settings import Machine
@@ -479,8 +479,8 @@ def _explained_costs(
         ),
     )
     ablating = settings["ablation"]
-    draws = _runs(ablating["arms"], ablating["random_draws"], len(ablating["actions"]))
-    draws += _runs(ablating["base_arms"], ablating["random_draws"], 1)
+    draws = _runs(ablating["arms"], ablating["random_draws"], ablating["actions"])
+    draws += _runs(ablating["base_arms"], ablating["random_draws"], ("zero",))
     length = (
         ablating["prompt_tokens" if cell["preference"] else "prefix_tokens"]
         + ablating["new_tokens"]
@@ -506,12 +506,14 @@ def _explained_costs(
     return [explained, ablated]
 
 
-def _runs(arms: Sequence[str], draws: int, actions: int) -> int:
-    """Runs of all `arms`: one of each, for each of its random sets and of its actions."""
-    kinds = [ARMS[arm] for arm in arms]
-    return sum(
-        (draws if kind.draws else 1) * (actions if kind.all_actions else 1) for kind in kinds
-    )
+def _runs(arms: Sequence[str], draws: int, actions: Sequence[str]) -> int:
+    """Runs of all `arms`: one for each action, and of those that draw one for each set.
+
+    Every arm that selects has sets of its own.
+    """
+    controls = sum(bool(ARMS[arm].draw) for arm in arms)
+    sets = {arm: controls * draws if ARMS[arm].select else 0 for arm in arms}
+    return sum((1 + sets[arm]) * len(under) for arm, under in runs(arms, actions).items())
 
 
 def grid_costs(cells: Sequence[Mapping[str, Any]], machine: Machine) -> pd.DataFrame:

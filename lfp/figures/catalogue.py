@@ -38,14 +38,6 @@ class Figure:
     caption: str
 
 
-def _words_and_completions(plan: Plan) -> list[str]:
-    cells = plan.having(feedback="reward", until="ablation")
-    return [
-        *plan.per_cell("{cell}/probes/{sae}/policy/predictions.parquet", cells),
-        *plan.per_cell("{cell}/ablation/{sae}/policy.parquet", cells),
-    ]
-
-
 #: Figures by name, in the order of the stages.
 FIGURES: dict[str, Figure] = {
     "training_curves": Figure(
@@ -103,10 +95,11 @@ FIGURES: dict[str, Figure] = {
     "error_by_frequency": Figure(
         draw="lfp.figures.probes:error_by_frequency",
         section=Section.PROBES,
-        inputs=_words_and_completions,
+        inputs=lambda plan: plan.words_and_completions(),
         caption=(
             "Absolute error of the probe's prediction for every word against how often the policy"
-            " wrote the word in its unablated completions (paper Figure 4). The split is by_word."
+            " wrote the word, in training and in its unablated completions (paper Figure 4). The"
+            " split is the main one."
         ),
     ),
     "probe_pca": Figure(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,52 +9,28 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from lfp.figures.style import COLOURS, cell_name, grid, legend_of
-from lfp.files.addresses import labels
-from lfp.files.artefacts import read_table, read_tensors
-from lfp.probing.probes import unit_means
-from lfp.texts.words import count_words
+from lfp.files.artefacts import read_tensors
+from lfp.tables.validation.written import word_errors
 
 
 def error_by_frequency(inputs: Sequence[str]) -> Figure:
     """Probe error of every word against its frequency in text of the policy (paper Figure 4)."""
-    predictions = [path for path in inputs if path.endswith("predictions.parquet")]
-    figure, axes = grid(len(predictions))
-    for axis, path in zip(axes, predictions, strict=True):
-        frame = read_table(path)
-        shown = (
-            (frame["features"] == "latents")
-            & (frame["split"] == "by_word")
-            & (frame["probe"] == "ridge")
-        )
-        means = unit_means(frame[shown])
-        if len(means) < 3 or means["prediction"].isna().any():
+    cells = list(word_errors(inputs))
+    figure, axes = grid(len(cells))
+    for axis, (path, errors) in zip(axes, cells, strict=True):
+        if len(errors) < 3:
             axis.set(title=f"{cell_name(path)}\nno probe could be trained")
             continue
-        factor = (means["prediction"] @ means["truth"]) / (
-            means["prediction"] @ means["prediction"]
-        )
-        error = (means["prediction"] * factor - means["truth"]).abs()
-        cell = labels(path)
-        part = f"{cell['model']}/{cell['task']}/seed{cell['seed']}/"
-        completions = read_table(
-            next(other for other in inputs if part in other and "/ablation/" in other)
-        )
-        written = completions.loc[completions["arm"] == "none", "completion"]
-        counts = Counter(word for text in written for word in count_words(text))
-        frequency = np.log1p([counts[word] for word in means["unit"]])
+        frequency, error = np.log1p(errors["written"]), errors["error"]
         rho = stats.spearmanr(frequency, error)
-        sign = np.where(means["truth"] > 0, "positive", "negative")
-        for i, name in enumerate(("positive", "negative")):
+        for i, (name, sign) in enumerate((("positive", 1), ("negative", -1))):
+            of_sign = np.sign(errors["truth"]) == sign
             axis.scatter(
-                frequency[sign == name],
-                error[sign == name],
-                s=10,
-                alpha=0.6,
-                label=name,
-                color=COLOURS[i],
+                frequency[of_sign], error[of_sign], s=10, alpha=0.6, label=name, color=COLOURS[i]
             )
+        never = f"{(errors['written'] == 0).mean():.0%} never written"
         correlation = f"Spearman {rho.statistic:.2f} (p={rho.pvalue:.2g}, {len(error)} words)"
-        axis.set(title=f"{cell_name(path)}\n{correlation}")
+        axis.set(title=f"{cell_name(path)}\n{correlation}, {never}")
         axis.set(xlabel="log(1 + times the policy wrote the word)", ylabel="|predicted - valence|")
     legend_of(figure, axes)
     return figure

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lfp.feedback.rewards.base import Reward
 from lfp.finetune import ppo
 from lfp.finetune.trainer_state import (
+    all_counts,
     checkpoint_to_resume,
+    restored_counts,
     resumable_model,
     run_trainer,
     trainer_callbacks,
 )
+from lfp.finetune.written import counted
 from lfp.models import limits
 from lfp.models.generation import decode_responses
 from lfp.models.loading import load_model, pure_sampling
@@ -43,6 +47,7 @@ def train(
     seed: int,
     state_dir: str | Path,
     device: str = "cpu",
+    written: Counter[str] | None = None,
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
     """Fine-tune the checkpoint at `base`; returns the policy and its training curve.
 
@@ -63,8 +68,9 @@ def train(
         The settings of PPO, and those of the method beside them.
     seed
         Seed of adapters, prompts and the trainer.
-    state_dir, device
-        Folder of the trainer's checkpoints, and the device of the training.
+    state_dir, device, written
+        Folder of the trainer's checkpoints, the device of the training, and what receives the
+        number of times that all processes wrote each word in training.
     """
     from datasets import Dataset
 
@@ -84,13 +90,16 @@ def train(
     policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
     policy.generation_config = pure_sampling(tokenizer)
     limits.check_length(policy.config, settings.prompt_tokens[1] + settings.new_tokens[1])
+    words, scored = counted(reward, None, restored_counts(checkpoint, config))
     trainer = trainer_class(
-        model=policy, reward_funcs=_scored(reward, tokenizer), args=config, train_dataset=data,
-        processing_class=tokenizer, peft_config=peft_config,
-        callbacks=trainer_callbacks(method.upper()),
+        model=policy, reward_funcs=_scored(scored, tokenizer), args=config,
+        train_dataset=data, processing_class=tokenizer, peft_config=peft_config,
+        callbacks=trainer_callbacks(method.upper(), words),
     )  # fmt: skip
     log.info("%s on %d prompts, resuming from %s", method.upper(), len(data), checkpoint)
     model = run_trainer(trainer, checkpoint, settings.lora)
+    if written is not None:
+        written.update(all_counts(words))
     return model, training_curve(trainer.state.log_history)
 
 

@@ -15,6 +15,8 @@ from lfp.files.writing import directory_aside
 from lfp.models.loading import load_model, save_model
 from lfp.running import glibc
 
+#: Counts of words that a policy wrote in training, a row per word.
+WRITTEN = "written.parquet"
 #: Columns with a value per held-out prefix or pair.
 Scores = Mapping[str, Any]
 
@@ -29,6 +31,7 @@ def write_policy(
     evaluate: Callable[[PreTrainedModel, PreTrainedModel], Scores],
     summarise: Callable[[Scores], Mapping[str, Any]],
     device: str = "cpu",
+    written: Mapping[str, int] | None = None,
 ) -> tuple[Scores, Mapping[str, Any]]:
     """Write a policy's checkpoint, its training curve and its evaluation on held-out text.
 
@@ -52,6 +55,9 @@ def write_policy(
         tables make intervals.
     summarise
         Means of the scores: ``evaluation.json``.
+    written
+        How often every word was written in the completions of training: ``written.parquet``, of no
+        row where training wrote none.
 
     Returns
     -------
@@ -64,6 +70,8 @@ def write_policy(
         gc.collect()  # a trainer and its callbacks, with the optimizer, refer to each other
         glibc.give_back()
         write_table(folder / "training_curve.parquet", pd.DataFrame(curve or {"step": []}), stamp)
+        words = sorted((written or {}).items())
+        write_table(folder / WRITTEN, pd.DataFrame(words, columns=["word", "count"]), stamp)
         scores = evaluate(load_model(folder, device), load_model(base, device))
         summary = summarise(scores)
         write_table(folder / "evaluation.parquet", pd.DataFrame(scores), stamp)

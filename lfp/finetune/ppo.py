@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lfp.feedback.rewards.base import Reward
 from lfp.files.resume import DivergedError, check_finite, load_state, save_state
 from lfp.finetune import adapters
+from lfp.finetune.written import counted
 from lfp.models import architectures, limits
 from lfp.models.generation import decode_responses, generate, masked_rows, response_mask
 from lfp.models.losses import log_probabilities, log_probabilities_and_entropies
@@ -370,6 +372,7 @@ def train(
     settings: PPO,
     seed: int,
     state_path: str | Path | None = None,
+    written: Counter[str] | None = None,
 ) -> list[dict[str, float]]:
     """Fine-tune `policy` in place and return the training curve, a row per step.
 
@@ -386,6 +389,8 @@ def train(
         Settings of the task (paper section 3.1), and the seed of all randomness.
     state_path
         A resume point, written every ``save_every`` steps; None for no such file.
+    written
+        Receives how often every word was written in the completions of training.
 
     Raises
     ------
@@ -397,21 +402,20 @@ def train(
         return []
     torch.manual_seed(seed)
     model, reference, optimizer = _set_up(policy, settings)
-    start = {"step": 0, "kl_coef": settings.init_kl_coef, "curve": []}
+    start = {"step": 0, "kl_coef": settings.init_kl_coef, "curve": [], "written": {}}
     counters = load_state(state_path, model, optimizer) or start
+    written, scored = counted(reward, written, counters["written"])
     first, kl_coef, curve = counters["step"], counters["kl_coef"], counters["curve"]
     tracker = Tracker()
     log.info("PPO from step %d to %d on %d documents", first, settings.steps, len(texts))
-    for step in Progress(
-        range(first, settings.steps), desc="PPO", initial=first, total=settings.steps
-    ):
+    steps = range(first, settings.steps)
+    for step in Progress(steps, desc="PPO", initial=first, total=settings.steps):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step, settings)
         rng = np.random.default_rng([seed, step])
-        size, bounds = settings.batch_size, settings.prompt_tokens
-        prompts = sample_prompts(tokenizer, texts, size, bounds, rng)
+        prompts = sample_prompts(tokenizer, texts, settings.batch_size, settings.prompt_tokens, rng)
         row = _update(
-            model, reference, optimizer, tokenizer, prompts, reward, kl_coef, settings, rng
+            model, reference, optimizer, tokenizer, prompts, scored, kl_coef, settings, rng
         )
         kl_coef = updated_kl_coef(kl_coef, row["kl"], settings)
         curve.append({"step": step, **row})
@@ -420,7 +424,7 @@ def train(
         if step % 10 == 0 or step == settings.steps - 1:
             log.info(LOGGED, step, row["reward"], row["kl"], row["entropy"])
         if state_path and (step + 1) % settings.save_every == 0 and step + 1 < settings.steps:
-            after = {"step": step + 1, "kl_coef": kl_coef, "curve": curve}
+            after = {"step": step + 1, "kl_coef": kl_coef, "curve": curve, "written": written}
             save_state(state_path, model, optimizer, after)
     if settings.lora:
         adapters.merge_lora(policy)

@@ -8,6 +8,7 @@ to that.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Weights of a checkpoint that holds adapters alone.
 ADAPTERS = "adapter_model.safetensors"
+#: Counts of the words that were written until a checkpoint.
+WRITTEN = "written.json"
 #: The digests of a checkpoint's files, which are written last: the trainer writes in place.
 RECORD = "files.json"
 
@@ -92,10 +95,25 @@ def run_trainer(trainer: Any, checkpoint: Path | None, lora: Lora | None) -> nn.
     return (model.merge_and_unload() if lora else model).eval()
 
 
-def trainer_callbacks(what: str) -> list[Any]:
+def restored_counts(checkpoint: Path | None, config: Any) -> Counter[str]:
+    """The counts of words that a `checkpoint` holds of all processes, for the first of them."""
+    if checkpoint is None or not config.should_save:
+        return Counter()
+    return Counter(read_json(checkpoint / WRITTEN)["words"])
+
+
+def all_counts(of_process: Counter[str]) -> Counter[str]:
+    """The sum over all processes of what each of them counted; all must ask for it."""
+    from accelerate.utils import gather_object
+
+    return sum(gather_object([of_process]), Counter())
+
+
+def trainer_callbacks(what: str, written: Counter[str] | None = None) -> list[Any]:
     """Callbacks of a transformers trainer.
 
-    They make its resume points exact, and end training where a logged number is not finite.
+    They make its resume points exact, and end training where a logged number is not finite. The
+    words that this process has `written` so far are kept in resume points.
     """
     from transformers import TrainerCallback
 
@@ -108,8 +126,11 @@ def trainer_callbacks(what: str) -> list[Any]:
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             args.distributed_state.wait_for_everyone()  # each process writes its random state
+            words = all_counts(written) if written is not None else None
             if args.should_save:
                 checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+                if words is not None:
+                    write_json(checkpoint / WRITTEN, {"words": words}, {})
                 files = {n: d for n, d in file_digests(checkpoint).items() if n != RECORD}
                 write_json(checkpoint / RECORD, {"files": files}, {})
 

@@ -87,14 +87,17 @@ def arm_edits(
     if kind.select is None and kind.draw is None:
         return {}
     return {
-        layer: set_features(sae, features.get(layer, ()), action, means[layer])
+        layer: set_features(sae, features[layer], action, means[layer])
         for layer, sae in autoencoders.items()
+        if features.get(layer)
     }
 
 
-#: Largest difference of the mean KL of an arm's random sets from the arm's, as a share of the
-#: latter, at which they are kept.
-MISSED = 0.15
+#: Random sets that miss the KL of their arm are drawn anew, twice at most. Of each time, the
+#: largest difference of the mean KL, as a share of the arm's, at which they are kept, and the power
+#: of the ratio that their target is changed by; the second step is smaller, for the first went too
+#: far.
+TURNS = ((0.15, 1.0), (0.2, 0.5))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +105,8 @@ class Condition:
     """One arm under one action, with the latents that it selected in one draw.
 
     A random set is drawn for the arm ``matched_to``, which is empty for other arms; ``matched`` is
-    the share of its latents that are within a decile of frequency of one of that arm, NaN for
-    other arms.
+    the share of its latents that are within a decile of frequency of one of that arm, and
+    ``target`` the damage that it is to do. Both are NaN for other arms.
     """
 
     arm: str
@@ -113,6 +116,7 @@ class Condition:
     matched_to: str = ""
     draw: int = 0
     matched: float = float("nan")
+    target: float = float("nan")
 
     @property
     def size(self) -> int:
@@ -186,9 +190,9 @@ class Conditions:
                 orders = [ARMS[control].draw(chosen) for _ in range(n)]
                 targets = damage([condition.edits for condition in arm])
                 for matched, target in zip(arm, targets, strict=True):
-                    made = _Control(control, matched, [float(target)] * n, orders, len(self.all))
+                    made = _Control(control, matched, orders, len(self.all))
                     self._controls.append(made)
-                    self.all += self._drawn(made, range(n), [matched.size] * n, made.targets)
+                    self.all += self._drawn(made, range(n), [matched.size] * n, [target] * n)
 
     def _condition(self, arm: str, action: str, features: FeatureSet, **of_draw: Any) -> Condition:
         edits = arm_edits(arm, self.autoencoders, features, self.means, action)
@@ -209,34 +213,34 @@ class Conditions:
             return self.damage([make(features).edits for features in sets])
 
         orders = [control.orders[draw] for draw in draws]
-        sets = zip(draws, matched_sets(orders, sizes, targets, measured), strict=True)
+        sets = matched_sets(orders, sizes, targets, measured)
         shares = partial(share_within_decile, self.explanations, arm.features)
         return [
-            make(drawn, matched_to=arm.arm, draw=draw, matched=shares(drawn))
-            for draw, drawn in sets
+            make(chosen, matched_to=arm.arm, draw=draw, matched=shares(chosen), target=target)
+            for draw, chosen, target in zip(draws, sets, targets, strict=True)
         ]
 
-    def rematched(self, kl: Sequence[float]) -> dict[int, Condition]:
+    def rematched(self, kl: Sequence[float], most: float, step: float) -> dict[int, Condition]:
         """New random sets, by their place in ``all``, for those that missed the KL of their arm.
 
         `kl` [condition] is the mean KL that each condition came to while the model wrote. It is not
         quite the damage that was measured before: a model under an edit writes its own texts, and
-        more of them. Where the sets of an arm miss it on average, each that does has its target
-        changed by as much.
+        more of them. Where the sets of an arm miss it on average by more than `most`, a share of
+        it, those on that side of it have their targets changed by the power `step` of the ratio.
         """
         result: dict[int, Condition] = {}
         for control in self._controls:
             aimed = kl[self.all.index(control.arm)]
             came_to = np.array([kl[control.place + i] for i in range(len(control.orders))])
-            missed = np.flatnonzero((abs(came_to - aimed) > MISSED * aimed) & (came_to > 0))
-            if abs(came_to.mean() - aimed) > MISSED * aimed and len(missed):
-                shares = aimed / came_to[missed]
+            miss = came_to.mean() - aimed
+            # Those on the other side make up for a part of it.
+            missed = np.flatnonzero(((came_to - aimed) * np.sign(miss) > 0) & (came_to > 0))
+            if abs(miss) > most * aimed and len(missed):
+                shares = (aimed / came_to[missed]) ** step
                 places = [control.place + int(draw) for draw in missed]
-                sizes = [
-                    max(1, round(self.all[place].size * share))
-                    for place, share in zip(places, shares, strict=True)
-                ]
-                targets = list(np.array(control.targets)[missed] * shares)
+                before = list(zip([self.all[place] for place in places], shares, strict=True))
+                sizes = [max(1, round(old.size * share)) for old, share in before]
+                targets = [old.target * share for old, share in before]
                 drawn = self._drawn(control, missed.tolist(), sizes, targets)
                 result |= dict(zip(places, drawn, strict=True))
         return result
@@ -256,14 +260,13 @@ class Conditions:
 
 @dataclass(frozen=True)
 class _Control:
-    """The random sets of an arm's condition, drawn by the arm `name` for the damage `targets`.
+    """The random sets of an arm's condition, drawn by the arm `name`.
 
     They begin at `place` among all conditions, one for each of `orders`.
     """
 
     name: str
     arm: Condition
-    targets: Sequence[float]
     orders: Sequence[Sequence[Latent]]
     place: int
 
@@ -319,7 +322,7 @@ def ablate(
     """
     limits.check_texts(model.config, prompts, settings.new_tokens)
     limits.check_texts(model.config, neutral)
-    site, chosen = site_of(autoencoders), list(under.all)
+    site = site_of(autoencoders)
 
     def written(some: Sequence[Condition], state_path: str | Path | None) -> list[pd.DataFrame]:
         return completion_rewards(
@@ -328,19 +331,19 @@ def ablate(
             state_path=state_path, site=site,
         )  # fmt: skip
 
-    scored = written(chosen, state_path)
-    if prompts:
+    scored = written(under.all, state_path)
+    for most, step in TURNS if prompts else ():
         kl = [frame["kl"].mean() for frame in scored]
-        again = under.rematched(kl)
+        again = under.rematched(kl, most, step)
         for place, frame in zip(again, written(list(again.values()), None), strict=True):
             if under.nearer(place, frame["kl"].mean(), kl):
-                chosen[place], scored[place] = again[place], frame
+                under.all[place], scored[place] = again[place], frame
     losses, pad = [], tokenizer.pad_token_id
-    for condition in chosen:
+    for condition in under.all:
         with edited(model, condition.edits, site):
             nats, counts = text_losses(model, neutral, pad, settings.batch_size)
         losses.append(pd.DataFrame({"text": np.arange(len(nats)), "loss": nats / counts}))
-    return Ablated(_labelled(scored, chosen), _labelled(losses, chosen))
+    return Ablated(_labelled(scored, under.all), _labelled(losses, under.all))
 
 
 def _labelled(frames: Sequence[pd.DataFrame], under: Sequence[Condition]) -> pd.DataFrame:

@@ -69,7 +69,7 @@ class Written:
     def read_again(
         self, model: PreTrainedModel, edits: Mapping[int, Edit], site: str
     ) -> torch.Tensor:
-        """The final hidden states from which `model` would have drawn the response under `edits`."""
+        """The final states from which `model` would have drawn the response under `edits`."""
         shown = self.mask.long()
         full = {
             "input_ids": torch.cat([self.batch["input_ids"], self.response], 1),

@@ -40,8 +40,9 @@ def sentiment_vocabulary(words_per_class: int, rng: np.random.Generator) -> pd.D
     The weight is a relative frequency.
 
     There are `words_per_class` words for each form of the openings and each sign, spread evenly
-    over valence and without those whose ending misleads on their form; weights are Zipfian (exponent 0.3) over a random order, and every tenth word is
-    ten times rarer, so that the tokenizer leaves some words in several pieces.
+    over valence and without those whose ending misleads on their form; weights are Zipfian
+    (exponent 0.3) over a random order, and every tenth word is ten times rarer, so that the
+    tokenizer leaves some words in several pieces.
     """
     lexicon = vader_lexicon()
     table = words_by_form(lexicon)

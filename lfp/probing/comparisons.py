@@ -1,4 +1,4 @@
-"""Comparisons of a probe: permuted labels, untrained probes, and regressions on covariates."""
+"""Comparisons of a probe: its test parts, permuted labels, untrained probes, covariates."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.linalg import cho_factor, cho_solve
-from scipy.special import expit
-from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
 from lfp.probing.data import ProbeData
-from lfp.probing.fitting import CommonScale
+from lfp.probing.fitting import Fold, HeldOut, counted, fold_scores, partitioned, partitions_of
 from lfp.probing.probes import draw_statistics
-from lfp.probing.splits import fold_indices, parts
+from lfp.probing.splits import SPLITS, parts
 from lfp.settings import Probes
 
-# --------------------------------------------------------------------------------- permuted labels
+# ------------------------------------------------------------------- test parts and permuted labels
 
 
 def permuted_truth(rows: pd.DataFrame, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -30,42 +28,27 @@ def permuted_truth(rows: pd.DataFrame, draws: int, rng: np.random.Generator) -> 
     return np.stack([truth[rng.permutation(len(words))] for _ in range(draws)], 1)[codes]
 
 
-def logistic_scores(
-    x: np.ndarray, labels: np.ndarray, strength: float, held_out: np.ndarray
-) -> np.ndarray:
-    """Log-odds [row, draw] on `held_out` of logistic probes of many `labels`.
+def parts_frame(data: ProbeData, held_out: HeldOut, kind: str, split: str) -> pd.DataFrame:
+    """The statistics of a probe on every test part, a row each.
 
-    All probes read the same `x`; `labels` are [row, draw].
-
-    The objective is scikit-learn's with C = `strength`. Its curvature is at most a quarter of x'x
-    whatever the weights (Boehning and Lindsay 1988), so one Cholesky factor serves all steps of all
-    draws, and every step descends.
+    ``draw`` is 0, which means the true labels; ``ratio`` is the number of tested over that of
+    training units, those that the split cuts into folds.
     """
-    x = np.column_stack([x.astype(np.float64), np.ones(len(x))])
-    penalty = np.append(np.ones(x.shape[1] - 1), 0.0)[:, None]
-    factor = cho_factor(strength / 4 * (x.T @ x) + np.diag(penalty[:, 0]))
-    weights = np.zeros((x.shape[1], labels.shape[1]))
-    for _ in range(500):
-        gradient = strength * (x.T @ (expit(x @ weights) - labels)) + penalty * weights
-        if np.abs(gradient).max() < 1e-5 * strength * len(x):
-            break
-        weights -= cho_solve(factor, gradient)
-    return held_out.astype(np.float64) @ weights[:-1] + weights[-1]
+    truth = data.rows["truth"].to_numpy(dtype=float)[:, None]
+    scores = [of_fold[:, None] for of_fold in held_out.scores]
+    return _parts(data.rows, held_out.folds, truth, scores, kind, split).assign(draw=0)
 
 
-def shuffled_statistics(
-    data: ProbeData,
-    kind: str,
-    split: str,
-    strengths: Sequence[float],
-    settings: Probes,
-    seed: int,
-) -> list[dict[str, float]]:
-    """The statistics of probes on meaningless labels, a row per draw of :func:`permuted_truth`.
+def refitted_frame(
+    data: ProbeData, kind: str, split: str, features: str, settings: Probes, seed: int
+) -> pd.DataFrame:
+    """The statistics of probes on meaningless labels, a row for every test part and draw.
 
-    The probe is refitted on every draw at the strength that each fold chose for the true labels and
-    is judged against the drawn ones. It is both the null of the label shuffle and the control task
-    of Hewitt and Liang (2019): above chance it has learned words by heart.
+    The whole procedure, the choice of the strength included, is refitted on every draw of
+    :func:`permuted_truth` in the first partitions and judged against the drawn labels. It is both
+    the null of the label shuffle and the control task of Hewitt and Liang (2019): above chance it
+    has learned words by heart. All probes of a cell are refitted on the same draws, so that their
+    differences are paired.
 
     Parameters
     ----------
@@ -75,26 +58,58 @@ def shuffled_statistics(
         ``ridge`` or ``logistic``.
     split
         One of :data:`~lfp.probing.splits.SPLITS`.
-    strengths
-        The strength (alpha or C) of each fold, as :func:`~lfp.probing.fitting.out_of_fold` chose
-        it.
+    features
+        Kind of features of `data`.
     settings
-        Its ``folds``, and ``label_shuffles``, the number of draws.
+        Its partitions and folds, and ``label_shuffles``, the number of draws.
     seed
-        Seed of the folds and of the permutations.
+        Seed of the partitions and of the permutations.
     """
     truth = permuted_truth(data.rows, settings.label_shuffles, np.random.default_rng(seed))
-    target = np.sign(truth) * np.abs(data.target)[:, None] if kind == "ridge" else truth
-    prediction = np.empty_like(truth)
-    folds = fold_indices(data.rows, split, settings.folds, seed)
-    for (train, test), strength in zip(folds, strengths, strict=True):
-        scale = CommonScale().fit(data.features[train])
-        x, held_out = scale.transform(data.features[train]), scale.transform(data.features[test])
-        if kind == "ridge":
-            prediction[test] = Ridge(alpha=strength).fit(x, target[train]).predict(held_out)
-        else:
-            prediction[test] = logistic_scores(x, target[train], strength, held_out)
-    return draw_statistics(data.rows, truth, prediction, kind)
+    targets = np.sign(truth) * np.abs(data.target)[:, None] if kind == "ridge" else truth
+    targets = targets.astype(np.float32)  # hundreds of probes, of which only the spread is read
+    partitions = min(settings.shuffled_partitions, partitions_of(kind, split, settings))
+    data, folds = counted(data, features), partitioned(data.rows, split, settings, seed, partitions)
+    scores = [fold_scores(data, fold, targets, kind, features, settings)[0] for fold in folds]
+    frame = _parts(data.rows, folds, truth, scores, kind, split)
+    return frame.assign(draw=np.tile(np.arange(1, truth.shape[1] + 1), len(folds)))
+
+
+def _parts(
+    rows: pd.DataFrame,
+    folds: Sequence[Fold],
+    truth: np.ndarray,
+    scores: Sequence[np.ndarray],
+    kind: str,
+    split: str,
+) -> pd.DataFrame:
+    """The statistics of every fold's test part, a row for every column of `truth`, folds in order.
+
+    Parameters
+    ----------
+    rows
+        Descriptions of the rows.
+    folds
+        Training and test rows.
+    truth
+        [row, draw].
+    scores
+        Predictions [test row, draw] of every fold.
+    kind
+        ``ridge`` or ``logistic``.
+    split
+        One of :data:`~lfp.probing.splits.SPLITS`.
+    """
+    cut, parts = pd.factorize(rows[SPLITS[split].cut])[0], []
+    for fold, of_fold in zip(folds, scores, strict=True):
+        ratio = len(np.unique(cut[fold.test])) / len(np.unique(cut[fold.train]))
+        place = {"partition": fold.partition, "fold": fold.number, "ratio": ratio}
+        statistics = draw_statistics(rows.iloc[fold.test], truth[fold.test], of_fold, kind)
+        parts.append(
+            {name: np.full(truth.shape[1], value) for name, value in place.items()}
+            | {name: values.astype(np.float32) for name, values in statistics.items()}
+        )
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 # -------------------------------------------------------------------------------- untrained probes
@@ -114,10 +129,11 @@ def xavier_predictions(features: np.ndarray, draws: int, seed: int) -> np.ndarra
 def baseline_statistics(
     data: ProbeData, kind: str, draws: int, seed: int
 ) -> list[dict[str, float]]:
-    """The statistics of every untrained probe."""
+    """The statistics of every untrained probe, all rows together."""
     outputs = xavier_predictions(data.features, draws, seed)
     truth = np.tile(data.rows["truth"].to_numpy()[:, None], (1, draws))
-    return draw_statistics(data.rows, truth, outputs.T, kind)
+    statistics = draw_statistics(data.rows, truth, outputs.T, kind)
+    return pd.DataFrame(statistics).dropna(axis="columns").to_dict("records")
 
 
 # -------------------------------------------------------------------------------------- covariates

@@ -8,15 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
-from lfp.statistics.estimates import (
-    UNTRAINED,
-    auroc,
-    balanced_accuracy,
-    kendall_tau,
-    sign_only_ceiling,
-    string_tau,
-)
+from lfp.statistics.estimates import UNTRAINED, kendall_taus
 
 #: The probe of each kind of feedback: ridge regression of the signed delta for a lexicon reward,
 #: logistic regression of the label for preferences.
@@ -51,93 +45,133 @@ def word_sets(means: pd.DataFrame) -> dict[str, np.ndarray]:
     and those in pieces, where there are both. A model may know a word that it reads at once
     and not one that it reads in pieces, and a figure of all words shows the commoner kind.
     """
-    truth, several = means["truth"].to_numpy(), means["tokens"].to_numpy() > 1
+    tokens = means["tokens"].to_numpy()
+    sets = _sets(means["truth"].to_numpy(), tokens > 1)
+    apart = (tokens > 1).any() and (tokens == 1).any()
+    return {name: words for name, words in sets.items() if apart or "_" not in name}
+
+
+def _sets(truth: np.ndarray, several: np.ndarray) -> dict[str, np.ndarray]:
+    """Membership in every set of words by `truth` and by whether a word has `several` tokens."""
     sets = {"all": truth == truth, "positive": truth > 0, "negative": truth < 0}
-    if several.any() and not several.all():
-        for name, words in tuple(sets.items()):
-            sign = "" if name == "all" else f"{name}_"
-            sets |= {f"{sign}one_token": words & ~several, f"{sign}pieces": words & several}
-    return sets
-
-
-def statistic(name: str, words: str) -> str:
-    """Name of a statistic (``tau`` or ``sign``) of a set of :func:`word_sets`."""
-    return name if words == "all" else f"{name}_{words}"
-
-
-def word_statistics(means: pd.DataFrame) -> dict[str, float]:
-    """Statistics of the predictions for words.
-
-    They are tau-b and the share of words whose sign is predicted, of every set of
-    :func:`word_sets` that has a word, and the statistic of the paper's code
-    (:func:`lfp.statistics.estimates.string_tau`).
-    """
-    prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
-    strings, string_p = string_tau(means["unit"], prediction, truth)
-    right = np.sign(prediction) == np.sign(truth)
-    sets = {name: words for name, words in word_sets(means).items() if words.any()}
+    kinds = {"": several | True, "_one_token": ~several, "_pieces": several}
     return {
-        "string_tau": strings,
-        "string_tau_p": string_p,
-        "sign_only_ceiling": sign_only_ceiling(truth),
-        **{statistic("tau", n): kendall_tau(prediction[w], truth[w]) for n, w in sets.items()},
-        **{statistic("sign", n): float(right[w].mean()) for n, w in sets.items()},
+        f"{sign}{kind}".removeprefix("all_"): words & of_kind
+        for sign, words in sets.items()
+        for kind, of_kind in kinds.items()
     }
 
 
-def preference_statistics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Balanced accuracy and AUROC of scores for labels 0 and 1."""
-    return {"balanced_accuracy": balanced_accuracy(labels, scores), "auroc": auroc(labels, scores)}
+def statistic(name: str, words: str) -> str:
+    """Name of a statistic (``tau``, ``sign``, ``sign_balanced``) of a set of words."""
+    return name if words == "all" else f"{name}_{words}"
 
 
-def probe_statistics(predictions: pd.DataFrame, kind: str) -> dict[str, float]:
-    """The statistics of one probe's predictions.
+def word_statistics(
+    rows: pd.DataFrame, truth: np.ndarray, prediction: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Statistics [draw] of predictions of words, over every set of :func:`word_sets`.
 
-    They are those of :func:`word_statistics`, or balanced accuracy and AUROC.
+    They are tau-b, the share of words with the right sign, and, of sets that have both signs, the
+    mean of the two signs' shares (``sign_balanced``). A statistic is missing where a set has too
+    few words for it.
+
+    Parameters
+    ----------
+    rows
+        Descriptions of the rows: ``unit`` and ``tokens``.
+    truth, prediction
+        [row, draw]; a word's prediction is the mean of its rows.
     """
-    if kind == "ridge":
-        return word_statistics(unit_means(predictions))
-    return preference_statistics(
-        predictions["truth"].to_numpy(), predictions["prediction"].to_numpy()
+    _, first, codes = np.unique(rows["unit"].to_numpy(), return_index=True, return_inverse=True)
+    of_word = np.equal.outer(np.arange(len(first)), codes)
+    mean = of_word @ prediction / of_word.sum(1, keepdims=True)
+    truth, several = truth[first], (of_word & (rows["tokens"].to_numpy() > 1)).any(1)[:, None]
+    sets, right = _sets(truth, several), np.sign(mean) == np.sign(truth)
+    result = {}
+    taus = kendall_taus(mean, truth, [*sets.values()])
+    for (name, words), tau in zip(sets.items(), taus, strict=True):
+        result |= {statistic("tau", name): tau, statistic("sign", name): _share(right, words)}
+        if not name.startswith(("positive", "negative")):
+            both = [_share(right, words & side) for side in (truth > 0, truth < 0)]
+            result[statistic("sign_balanced", name)] = np.mean(both, axis=0)
+    return result
+
+
+def _share(right: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """Share [draw] of members that are right; missing where there are none."""
+    count = member.sum(0)
+    return np.divide(
+        (right & member).sum(0), count, out=np.full(len(count), np.nan), where=count > 0
     )
+
+
+def preference_statistics(
+    rows: pd.DataFrame, truth: np.ndarray, prediction: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Balanced accuracy, AUROC and pair accuracy [draw] of scores of answers.
+
+    They are missing where the rows have one label only. The last is the share of triples whose
+    preferred answer has the higher score.
+
+    Parameters
+    ----------
+    rows
+        Descriptions of the rows: ``triple`` and ``element``.
+    truth, prediction
+        [row, draw].
+    """
+    positive = truth > 0
+    both = [_share(prediction > 0, positive), _share(prediction < 0, ~positive)]
+    ones, zeros = positive.sum(0), (~positive).sum(0)
+    wins = (rankdata(prediction, axis=0) * positive).sum(0) - ones * (ones + 1) / 2
+    pairs = (ones * zeros).astype(float)
+    area = np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+    place = rows.assign(row=np.arange(len(rows))).pivot(
+        index="triple", columns="element", values="row"
+    )
+    place = place.reindex(columns=["positive", "negative"]).dropna().to_numpy(dtype=int)
+    order = truth[place[:, 0]] - truth[place[:, 1]]
+    higher = (prediction[place[:, 0]] - prediction[place[:, 1]]) * order > 0
+    return {
+        "balanced_accuracy": np.mean(both, axis=0),
+        "auroc": area,
+        "pair_accuracy": _share(higher, order != 0),
+    }
 
 
 def draw_statistics(
     rows: pd.DataFrame, truth: np.ndarray, prediction: np.ndarray, kind: str
-) -> list[dict[str, float]]:
-    """:func:`probe_statistics` of every column of `truth` and `prediction` [row, draw]."""
-    if kind == "ridge":
-        units, first, codes = np.unique(
-            rows["unit"].to_numpy(), return_index=True, return_inverse=True
-        )
-        counts, tokens = np.bincount(codes), unit_means(rows.assign(prediction=0.0))["tokens"]
-        means = np.stack(
-            [np.bincount(codes, weights=values) / counts for values in prediction.T], 1
-        )
-        draws = zip(truth[first].T, means.T, strict=True)
-        return [
-            word_statistics(
-                pd.DataFrame({"unit": units, "truth": t, "prediction": p, "tokens": tokens})
-            )
-            for t, p in draws
-        ]
-    return [preference_statistics(t, p) for t, p in zip(truth.T, prediction.T, strict=True)]
+) -> dict[str, np.ndarray]:
+    """The statistics [draw] of every column of `truth` and `prediction` [row, draw]."""
+    of_kind = word_statistics if kind == "ridge" else preference_statistics
+    return of_kind(rows, truth, prediction)
 
 
-def headline(predictions: pd.DataFrame, kind: str) -> str:
-    """The main statistic of the probe on the latents, in one line.
+def probe_statistics(predictions: pd.DataFrame, kind: str) -> dict[str, float]:
+    """The statistics of one probe's predictions, all rows together; missing ones are left out."""
+    truth, prediction = (
+        predictions[name].to_numpy(dtype=float)[:, None] for name in ("truth", "prediction")
+    )
+    statistics = draw_statistics(predictions, truth, prediction, kind)
+    return {
+        name: float(values[0]) for name, values in statistics.items() if not np.isnan(values[0])
+    }
+
+
+def headline(parts: pd.DataFrame, kind: str) -> str:
+    """The main statistic of the probe on the latents, in one line: its mean over test parts.
 
     Where there are no latents, it is that of the features that were probed first.
     """
-    main = predictions[(predictions["split"] == MAIN_SPLIT[kind]) & (predictions["probe"] == kind)]
+    main = parts[
+        (parts["split"] == MAIN_SPLIT[kind]) & (parts["probe"] == kind) & (parts["draw"] == 0)
+    ]
     features = (
         "latents" if (main["features"] == "latents").any() else next(iter(main["features"]), "")
     )
     main = main[main["features"] == features]
-    if main.empty or main["prediction"].isna().any():
+    if main.empty:
         return UNTRAINED
     name = "tau" if kind == "ridge" else "balanced_accuracy"
-    return (
-        f"{features} features, {name.replace('_', ' ')}"
-        f" {probe_statistics(main, kind)[name]:.3f} held out"
-    )
+    return f"{features} features, {name.replace('_', ' ')} {main[name].mean():.3f} held out"

@@ -24,26 +24,32 @@ from lfp.probing.data import (
     word_rows,
     word_targets,
 )
-from lfp.probing.fitting import fit_probe, no_predictions, out_of_fold
+from lfp.probing.fitting import fit_probe, no_predictions, out_of_fold, partitions_of
 from lfp.probing.probes import DIRECT, MAIN_SPLIT, PROBE_OF, TEXT_FEATURES, headline
 from lfp.probing.splits import null_splits, splits_of, valence_is_probed, why_untrainable
 from lfp.settings import Probes
+
+#: The statistics of parts where no probe was trained.
+NO_PARTS = pd.DataFrame(
+    columns=["features", "split", "probe", "partition", "fold", "ratio", "draw"]
+)
 
 
 @dataclass(frozen=True)
 class ProbeResults:
     """All results of one subject's probes.
 
-    ``predictions`` has a row per element, kind of features, split and probe. ``nested`` compares
-    predictions from frequency and embedding with and without the latents' probe
+    ``predictions`` has a row per element, kind of features, split and probe, ``parts`` the
+    statistics of every test part (:func:`~lfp.probing.comparisons.parts_frame`). ``nested``
+    compares predictions from frequency and embedding with and without the latents' probe
     (:func:`~lfp.probing.comparisons.nested_frame`); it is empty where that probe could not be
     trained, and ``weights`` (``weight`` [feature], ``intercept`` [1]) are 0 then. ``metrics`` lists
-    ``probes`` with the strengths of their folds or the reason that they could not be trained,
-    ``baseline`` (untrained probes) and ``shuffled`` (permuted labels). ``headline`` says the main
-    statistic in a line.
+    ``probes`` with the strengths of their folds or the reason that they could not be trained, and
+    ``baseline`` (untrained probes). ``headline`` says the main statistic in a line.
     """
 
     predictions: pd.DataFrame
+    parts: pd.DataFrame
     nested: pd.DataFrame
     weights: dict[str, np.ndarray]
     metrics: dict[str, list[dict[str, Any]]]
@@ -54,13 +60,13 @@ class ProbeResults:
 class SplitResults:
     """The probes of one kind of features on one split.
 
-    ``frames`` of predictions, those of the probe itself first, its ``metrics``, and the statistics
-    of probes on permuted labels (``shuffled``).
+    ``frames`` of predictions, those of the probe itself first, the statistics of their test
+    ``parts``, and the probe's ``metrics``.
     """
 
     frames: list[pd.DataFrame]
+    parts: list[pd.DataFrame]
     metrics: dict[str, Any]
-    shuffled: list[dict[str, Any]]
 
     @property
     def trained(self) -> bool:
@@ -100,9 +106,9 @@ def probe_subject(
         Kinds of features to probe; empty for a subject without a model, whose features are
         :data:`~lfp.probing.probes.TEXT_FEATURES`.
     settings
-        Regularisation, folds and numbers of draws.
+        Regularisation, partitions, folds and numbers of draws.
     seed
-        Seed of folds, permutations and untrained probes.
+        Seed of the first partition, of permutations and untrained probes.
     """
     kind = PROBE_OF[feedback]
     arrays = arrays.holding("latents")  # several probes read them
@@ -127,12 +133,13 @@ def probe_subject(
             baseline = comparisons.baseline_statistics(data, kind, settings.xavier_draws, seed)
     predictions = pd.concat([frame for one in results for frame in one.frames], ignore_index=True)
     _check_finite(predictions, subject)
+    parts = pd.concat([frame for one in results for frame in one.parts] or [NO_PARTS])
     metrics = {
         "probes": [one.metrics for one in results],
         "baseline": [{"features": "latents", **row} for row in baseline],
-        "shuffled": [row for one in results for row in one.shuffled],
     }
-    return ProbeResults(predictions, nested, weights, metrics, headline(predictions, kind))
+    parts = parts.reset_index(drop=True)
+    return ProbeResults(predictions, parts, nested, weights, metrics, headline(parts, kind))
 
 
 def _nested(
@@ -163,14 +170,22 @@ def _targets(
     return targets
 
 
+def is_refitted(kind: str, features: str, split: str) -> bool:
+    """Whether probes of permuted labels stand beside a probe.
+
+    They do on the main split, whose numbers are tested, and for the latents on the random one.
+    """
+    return split == MAIN_SPLIT[kind] or (features == "latents" and split in null_splits(kind))
+
+
 def probe_split(
     data: ProbeData, kind: str, split: str, features: str, settings: Probes, seed: int
 ) -> SplitResults:
     """The probe of `data` on one split.
 
     A ridge probe of the valence itself stands beside some
-    (:func:`~lfp.probing.splits.valence_is_probed`), and probes of permuted labels beside those of
-    latents on the main and the random split.
+    (:func:`~lfp.probing.splits.valence_is_probed`), and probes of permuted labels
+    (:func:`is_refitted`).
 
     Parameters
     ----------
@@ -183,27 +198,31 @@ def probe_split(
     features
         Kind of features of `data`.
     settings
-        Regularisation, folds and numbers of draws.
+        Regularisation, partitions, folds and numbers of draws.
     seed
-        Seed of folds and permutations.
+        Seed of the first partition and of permutations.
     """
     label = {"features": features, "split": split}
-    reason = why_untrainable(data, kind, split, settings, seed)
+    partitions = range(partitions_of(kind, split, settings))
+    reasons = (why_untrainable(data, kind, split, settings, seed + draw) for draw in partitions)
+    reason = next(filter(None, reasons), "")
     if reason:
         frame = no_predictions(data).assign(**label, probe=kind)
-        return SplitResults(
-            [frame], {**label, "probe": kind, "strengths": [], "reason": reason}, []
-        )
-    predictions, strengths = out_of_fold(data, kind, split, settings, seed, features)
-    frames, shuffled = [predictions.assign(**label, probe=kind)], []
+        metrics = {**label, "probe": kind, "strengths": [], "reason": reason}
+        return SplitResults([frame], [], metrics)
+    held_out = out_of_fold(data, kind, split, settings, seed, features)
+    frames = [held_out.frame(data).assign(**label, probe=kind)]
+    parts = [comparisons.parts_frame(data, held_out, kind, split).assign(**label, probe=kind)]
     if valence_is_probed(kind, features, split):
         direct = dataclasses.replace(data, target=data.rows["truth"].to_numpy())
-        of_valence, _ = out_of_fold(direct, kind, split, settings, seed)
-        frames.append(of_valence.assign(**label, probe=DIRECT))
-    if features == "latents" and split in null_splits(kind) and settings.label_shuffles:
-        shuffled = comparisons.shuffled_statistics(data, kind, split, strengths, settings, seed)
-    metrics = {**label, "probe": kind, "strengths": strengths}
-    return SplitResults(frames, metrics, [{**label, **row} for row in shuffled])
+        of_valence = out_of_fold(direct, kind, split, settings, seed)
+        frames.append(of_valence.frame(direct).assign(**label, probe=DIRECT))
+        of_parts = comparisons.parts_frame(direct, of_valence, kind, split)
+        parts.append(of_parts.assign(**label, probe=DIRECT))
+    if is_refitted(kind, features, split) and settings.label_shuffles:
+        refits = comparisons.refitted_frame(data, kind, split, features, settings, seed)
+        parts.append(refits.assign(**label, probe=kind))
+    return SplitResults(frames, parts, {**label, "probe": kind, "strengths": held_out.strengths})
 
 
 def _check_finite(predictions: pd.DataFrame, subject: str) -> None:

@@ -235,7 +235,10 @@ class Activations(Settings):
     """Activations that the autoencoders learn from (docs/autoencoders.md)."""
 
     split: str = setting(
-        "test", "Split of the task's corpus that is read.", choices=("train", "test")
+        "train",
+        "Split of the task's corpus that is read. Excerpts, prompts of ablation and triples come"
+        " from `test`: autoencoders that have read it mark the rows of other tables.",
+        choices=("train", "test"),
     )
     texts: int = setting(25000, "Texts to read, at most.", least=10)
     max_tokens: int = setting(256, "Tokens of a text, at most.", least=8)
@@ -481,7 +484,13 @@ class Probes(Settings):
         unique=True,
     )
     label_shuffles: int = setting(
-        200, "Refits on permuted labels, of the features `latents`.", least=0
+        499, "Refits of the whole procedure on permuted labels, the test of a probe.", least=0
+    )
+    partitions: int = setting(
+        10, "Random partitions into folds of the main split; other splits have one.", least=1
+    )
+    shuffled_partitions: int = setting(
+        2, "The first partitions, in which permuted labels are refitted as well.", least=1
     )
     folds: int = setting(5, "Number of outer folds.", least=2)
     inner_folds: int = setting(
@@ -576,7 +585,10 @@ class Ablation(Settings):
     )
     new_tokens: int = setting(20, "Tokens to sample, at most.", least=1)
     random_draws: int = setting(
-        20, "Matched random sets; p over sets cannot go below 1 / (draws + 1).", least=1
+        8,
+        "Random sets of each arm and action, matched to it on frequency, contribution and KL. With"
+        " 1 set, intervals leave out the spread of sets.",
+        least=1,
     )
     neutral_texts: int = setting(
         200, "Held-out sentences without feedback for the cross-entropy.", least=2

@@ -28,6 +28,11 @@ class Effect:
         by_unit = self.by_unit - other.by_unit
         return Effect(self.value - other.value, by_unit, self.by_draw + other.by_draw)
 
+    def times(self, factor: float) -> Effect:
+        """The effect in another unit, `factor` of which are one of its own."""
+        by_draw = tuple(factor * values for values in self.by_draw)
+        return Effect(factor * self.value, factor * self.by_unit, by_draw)
+
 
 def mean_effect(values: np.ndarray) -> Effect:
     """The mean of `values` [prompt, draw]; one draw is no sample of draws."""

@@ -31,6 +31,41 @@ def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
     return 0.0 if np.isnan(tau) else float(tau)
 
 
+def kendall_taus(x: np.ndarray, y: np.ndarray, members: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Tau-b [draw] of `x` and `y` [unit, draw] over every one of several sets of units.
+
+    `members` [unit, draw] tell which units a set has. A coefficient is missing for fewer than 3
+    units, and where `x` or `y` is constant.
+    """
+    first, second = np.triu_indices(len(x), 1)
+    # Pairs times draws, so that some millions of them are in memory at a time.
+    step = max(1, 4 * 10**6 // max(len(first), 1))
+    blocks = []
+    for start in range(0, x.shape[1], step):
+        draws = slice(start, start + step)
+        signs_x, signs_y = (_signs(v[first, draws], v[second, draws]) for v in (x, y))
+        taus = []
+        for member in members:
+            both = member[first, draws] & member[second, draws]
+            concordance = _total(signs_x * signs_y * both)
+            of_x, of_y = (_total((signs != 0) & both) for signs in (signs_x, signs_y))
+            scale = np.sqrt(of_x * of_y)
+            known = (scale > 0) & (member[:, draws].sum(0) >= 3)
+            taus.append(np.divide(concordance, scale, out=np.full(len(scale), np.nan), where=known))
+        blocks.append(taus)
+    return [np.concatenate(taus) for taus in zip(*blocks, strict=True)]
+
+
+def _signs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Sign of `first` minus `second`, in as little memory as there is."""
+    return (first > second).astype(np.int8) - (first < second)
+
+
+def _total(values: np.ndarray) -> np.ndarray:
+    """Sum over the first axis."""
+    return values.sum(0, dtype=np.int32).astype(float)
+
+
 def sign_only_ceiling(truth: np.ndarray) -> float:
     """Tau-b that a perfect knowledge of the signs alone reaches."""
     return kendall_tau(np.sign(truth), truth)

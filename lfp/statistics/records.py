@@ -126,7 +126,7 @@ def resampled(
     least = fewest_units(confidence)
     if units < least:
         rarer = "" if smallest is None or smallest == record.n else " of the rarer label"
-        return _without_interval(
+        return without_interval(
             record, f"{_counted(units, record.unit)}{rarer}, {least} are needed"
         )
     if edges is None or not _at_edge(record, edges):
@@ -138,7 +138,7 @@ def resampled(
     return replace(record, ci_low=ends[0], ci_high=ends[1], method=method)
 
 
-def _without_interval(record: Record, reason: str) -> Record:
+def without_interval(record: Record, reason: str) -> Record:
     """The `record` with its estimate alone, and the `reason` in its method."""
     method = f"{record.method.partition(';')[0]}; no interval and no test: {reason}"
     return replace(record, ci_low=None, ci_high=None, p=None, method=method)
@@ -555,7 +555,7 @@ def auroc_record(
     )
     record = Record(estimate, float(low), float(high), n, unit, method, p=float(p))
     if against is None and np.ptp(scores) == 0:
-        return _without_interval(record, "all scores are equal")
+        return without_interval(record, "all scores are equal")
     edges = (0.0, 1.0) if against is None else (-1.0, 1.0)
     return resampled(record, confidence, _rarer(labels, codes), edges)
 

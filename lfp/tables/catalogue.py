@@ -65,7 +65,7 @@ class Table:
 
 def _probes(plan: Plan, cells: Sequence[Cell]) -> list[str]:
     """The files of the probes of `cells` that hold estimates and nulls."""
-    return plan.probe_files(cells, "predictions.parquet", "metrics.json")
+    return plan.probe_files(cells, "predictions.parquet", "parts.parquet", "metrics.json")
 
 
 def _rewarded_probes(plan: Plan) -> list[str]:
@@ -340,6 +340,20 @@ TABLES: dict[str, Table] = {
         ),
         judged=True,
     ),
+    "error_by_frequency": Table(
+        rows="lfp.tables.validation.errors:error_by_frequency",
+        section=Section.PROBES,
+        inputs=lambda plan: plan.words_and_completions(),
+        caption=(
+            "The error of a word's prediction by how often the policy wrote the word (paper Figure"
+            " 4). tau is the rank agreement of accuracy, minus the absolute error, with frequency"
+            " in all that the policy wrote in training and in its unablated completions. Policies"
+            " that were given, and those of DPO, write nothing in training. never written is the"
+            " share of words without an occurrence, of which the tau knows nothing; written counts"
+            " the occurrences of all words."
+        ),
+        judged=True,
+    ),
     "feature_explanations": Table(
         rows="lfp.tables.features:feature_explanations",
         section=Section.EXPLANATIONS,
@@ -421,20 +435,24 @@ TABLES: dict[str, Table] = {
             " reconstruction, the autoencoders' outputs replace the activations that they read; in"
             " layer, the mean activation does, which is the most that an arm can take away. In"
             " explained, the related features are set to 0, to their mean or to minus themselves,"
-            " and the autoencoder's error is kept. random has sets of as many features, matched on"
-            " activation frequency and contribution, of which matched_within_decile says how many"
-            " are; top_probe_weight has the features of the largest weights of the policy's probe;"
-            " top_match_unrelated has the best matched features that are not related. The price of"
-            " an arm is in kl (nats per completion), cross_entropy (nats per token of neutral"
-            " text), distinct_2 and length. p is a sign-flip permutation test over prompts; p_draws"
-            " is the share of random sets that lower the reward as much; detectable is the smallest"
+            " and the autoencoder's error is kept. random has several sets for each arm that"
+            " selects features, which matched_to names. They are matched on activation frequency"
+            " and contribution (matched_within_decile says how many are), and have as many features"
+            " as it takes for the arm's KL: kl_ratio is theirs over the arm's. top_probe_weight has"
+            " the features of the largest weights of the policy's probe; top_match_unrelated has"
+            " the best matched features that are not related. The price of an arm is in kl (nats"
+            " per completion), reward_per_nat (the difference over the KL), cross_entropy (nats per"
+            " token of neutral text), distinct_2 and length. explained - random and the like"
+            " compare an arm with its random sets: the difference where kl_ratio is within .2 of 1,"
+            " and reward_per_nat. Intervals and p are of t over prompts and over random sets;"
+            " detectable is the smallest"
             " difference that as many prompts show in four of five runs. policy - base is the"
             " difference in differences. reach is the share of the effect of fine-tuning that the"
             " components which the autoencoders read carry in the chosen layers (the table locus),"
             " with its interval, and reach_all_layers that in all layers; health has the reason"
             " that an ablation there may find nothing. The reward is in units of the lexicon for"
-            " rewards of words, and in Bradley-Terry log-odds of the presence of words, fitted on the"
-            " training pairs, for preference tasks."
+            " rewards of words, and in Bradley-Terry log-odds of the presence of words, fitted on"
+            " the training pairs, for preference tasks."
         ),
         over_seeds=True,
         judged=True,

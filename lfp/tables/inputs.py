@@ -261,6 +261,15 @@ class Plan:
             for explainer in cell.explainers
         ]
 
+    def words_and_completions(self) -> list[str]:
+        """Predictions of words, and all that tells which words a policy wrote."""
+        cells = self.having(feedback="reward", until="ablation")
+        return [
+            *self.per_cell("{cell}/probes/{sae}/policy/predictions.parquet", cells),
+            *self.per_cell("{cell}/ablation/{sae}/policy.parquet", cells),
+            *self.per_cell("{cell}/policy", cells),
+        ]
+
     def planted_files(self) -> list[str]:
         """Truths, readings, explanations and ablations of the planted cells and their clean ones.
 

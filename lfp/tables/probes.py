@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,17 @@ from lfp.probing import probes
 from lfp.probing.subjects import SUBJECTS
 from lfp.settings import FEATURES
 from lfp.statistics.estimates import UNTRAINED, sign_only_ceiling, string_tau
+from lfp.statistics.partitions import (
+    PartValues,
+    Refits,
+    partitions_difference_record,
+    partitions_record,
+)
 from lfp.statistics.records import (
     Record,
     auroc_record,
     balanced_accuracy_record,
-    kendall_difference_record,
     kendall_record,
-    mcnemar_record,
     mean_record,
     proportion_record,
     range_record,
@@ -41,6 +45,108 @@ OTHER_SUBJECTS = tuple(
 OTHER_FEATURES = tuple(kind for kind in FEATURES if kind != "latents")
 #: Labels of the probes that are compared with each other: of one autoencoder and one split.
 _ONE_SPLIT = ("model", "task", "seed", "sae", "split")
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A statistic of probes by its ``column`` of the parts, its name in words, and its range.
+
+    ``tested`` is the column that permuted labels are compared in, None where nothing is tested: the
+    share of one sign's words that are right rises with a constant. The share over both signs rises
+    with the luck of a part's classes, so the mean of both signs' shares is tested in its place.
+    """
+
+    column: str
+    name: str
+    least: float
+    tested: str | None
+
+    @property
+    def edges(self) -> tuple[float, float]:
+        """The least and the largest value."""
+        return self.least, 1.0
+
+    @property
+    def gaps(self) -> tuple[float, float]:
+        """The least and the largest difference of two values."""
+        return self.least - 1.0, 1.0 - self.least
+
+
+def tau_of(words: str) -> Statistic:
+    """Tau-b over a set of words."""
+    column = probes.statistic("tau", words)
+    return Statistic(column, "tau-b", -1.0, column)
+
+
+def sign_of(words: str) -> Statistic:
+    """The share of a set of words whose sign is right."""
+    one_sign = words.startswith(("positive", "negative"))
+    tested = None if one_sign else probes.statistic("sign_balanced", words)
+    return Statistic(probes.statistic("sign", words), "share right", 0.0, tested)
+
+
+BALANCED_ACCURACY = Statistic("balanced_accuracy", "balanced accuracy", 0.0, "balanced_accuracy")
+AUROC = Statistic("auroc", "AUROC", 0.0, "auroc")
+PAIR_ACCURACY = Statistic("pair_accuracy", "share of pairs in order", 0.0, "pair_accuracy")
+
+
+def part_values(frame: pd.DataFrame, statistic: Statistic) -> PartValues:
+    """A statistic of one probe, of whose parts and refits `frame` has a row each."""
+    place = ["partition", "fold"]
+    true = frame[frame["draw"] == 0].set_index(place).sort_index()
+    permuted, refits = frame[frame["draw"] > 0], None
+    if len(permuted) and statistic.tested:
+        of_draw = permuted.pivot(index="draw", columns=place, values=statistic.tested)
+        observed = true.loc[of_draw.columns, statistic.tested].to_numpy(dtype=float)
+        refits = Refits(observed, of_draw.to_numpy(dtype=float))
+    values = true[statistic.column].to_numpy(dtype=float)
+    return PartValues(values, float(true["ratio"].mean()), refits)
+
+
+class PartStatistics:
+    """The statistics on test parts of every probe among a table's `inputs`."""
+
+    def __init__(self, inputs: Sequence[str]) -> None:
+        self._frames: dict[tuple, pd.DataFrame] = {}
+        for path in of(inputs, "parts.parquet"):
+            probe = ["features", "split", "probe"]
+            for names, frame in read_table(path).groupby(probe):
+                label = labels(path) | dict(zip(probe, names, strict=True))
+                self._frames[self._address(label)] = frame
+
+    @staticmethod
+    def _address(label: Mapping[str, Any]) -> tuple:
+        return (*_key(label), label["probe"])
+
+    def values(self, label: Mapping[str, Any], statistic: Statistic) -> PartValues:
+        """A statistic of the probe that a `label` names; without values where none was trained."""
+        frame = self._frames.get(self._address(label))
+        if frame is None or statistic.column not in frame:
+            return PartValues(np.zeros(0), float("nan"))
+        return part_values(frame, statistic)
+
+    def nulls(self, columns: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+        """(labels, mean of `columns` over the parts of every draw) of probes of permuted labels."""
+        names = ("model", "task", "seed", "sae", "subject", "features", "split")
+        for address, frame in self._frames.items():
+            label = dict(zip(names, address, strict=False)) | {"probe": "permuted labels"}
+            permuted = frame[frame["draw"] > 0]
+            shown = [column for column in columns if column in frame]
+            if len(permuted) and shown:
+                yield label, permuted.groupby("draw")[shown].mean().dropna(axis="columns")
+
+
+def _family(label: Mapping[str, Any], name: str, settings: TableSettings) -> str | None:
+    """The family that a test is corrected in; None for one that no claim rests on.
+
+    It has the tests of one statistic of a table: of policies on the main split, over all words, in
+    every cell of one seed whose reward was not planted to teach nothing.
+    """
+    cell = "{model}/{task}/seed{seed}".format(**label)
+    main = label["split"] in probes.MAIN_SPLIT.values()
+    claimed = main and label.get("subject", "policy") == "policy" and cell not in settings.silent
+    claimed = claimed and label.get("words", "all") in ("all", "none")
+    return f"{name}, seed {label['seed']}, {label['sae']}" if claimed else None
 
 
 def probe_groups(inputs: Sequence[str], kind: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
@@ -102,26 +208,20 @@ def _output_groups(
             yield {**address, **described}, rows.assign(prediction=ratio)
 
 
-def _draws(
-    inputs: Sequence[str], name: str, column: str
-) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """(labels, draws) of the nulls ``baseline`` and ``shuffled``.
-
-    They are those of every cell and subject that have a `column`.
-    """
+def _untrained(inputs: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """(labels, statistics of every draw) of the untrained probes of every cell and subject."""
     for path in of(inputs, "metrics.json"):
-        frame = pd.DataFrame(read_json(path)[name])
-        if column not in frame:
-            continue
-        frame = frame.assign(split=frame.get("split", "none"))
-        for (features, split), group in frame.groupby(["features", "split"]):
-            probe = "xavier" if name == "baseline" else "permuted labels"
-            yield {**labels(path), "features": features, "split": split, "probe": probe}, group
+        frame = pd.DataFrame(read_json(path)["baseline"])
+        if len(frame):
+            for features, group in frame.groupby("features"):
+                described = {"features": features, "split": "none", "probe": "xavier"}
+                yield {**labels(path), **described}, group
 
 
 def _add_nulls(
     tally: Tally,
     inputs: Sequence[str],
+    parts: PartStatistics,
     columns: dict[str, str],
     observed: dict[tuple, float],
     settings: TableSettings,
@@ -136,6 +236,8 @@ def _add_nulls(
         Table that receives the rows.
     inputs
         Paths that the metrics are among.
+    parts
+        Statistics of the test parts.
     columns
         Value of the label `name` by the column of the nulls' draws.
     observed
@@ -148,24 +250,20 @@ def _add_nulls(
     name
         Label that tells the statistics of one probe apart.
     """
-    for column, words in columns.items():
-        for null, described in (
-            ("baseline", "untrained linear probes"),
-            ("shuffled", "labels permuted among words"),
-        ):
-            for label, group in _draws(inputs, null, column):
-                key = (*_key(label), words)
-                record = range_record(
-                    group[column].to_numpy(), "draw", described, observed.get(key)
-                )
-                same = {
-                    "subject": "policy",
-                    "features": "latents",
-                    "probe": "xavier",
-                }.items() <= label.items()
-                models = settings.paper_models.get(label["model"], ())
-                beside = paper.beside(table, "xavier" if same else "", models)
-                tally.add(record, {**label, name: words}, **beside)
+    described = {"xavier": "untrained linear probes", "permuted labels": "labels permuted"}
+    for label, draws in chain(_untrained(inputs), parts.nulls(list(columns))):
+        for column, words in columns.items():
+            if column not in draws:
+                continue
+            # Permuted labels are the test of the probe's own row.
+            trained = observed.get((*_key(label), words)) if label["probe"] == "xavier" else None
+            values, name_of = draws[column].to_numpy(), described[label["probe"]]
+            record = range_record(values, "draw", name_of, trained)
+            same = {"subject": "policy", "features": "latents", "probe": "xavier"}
+            published = "xavier" if same.items() <= label.items() else ""
+            models = settings.paper_models.get(label["model"], ())
+            beside = paper.beside(table, published, models)
+            tally.add(record, {**label, name: words}, **beside)
 
 
 def _key(label: dict[str, Any]) -> tuple:
@@ -212,23 +310,31 @@ def _with_other_probes(
 
 def _tau(inputs: Sequence[str], settings: TableSettings, within: bool, table: str) -> Tally:
     """Rank agreement of all probes and nulls over sets of words, `within` a sign or not."""
-    tally, observed, asked = Tally(), {}, {}
+    tally, observed, asked, parts = Tally(), {}, {}, PartStatistics(inputs)
     for label, group in _with_other_probes(inputs, settings):
         means = probes.unit_means(group)
         for name, words in probes.word_sets(means).items():
             if name.startswith(("positive", "negative")) != within:
                 continue
-            asked[probes.statistic("tau", name)] = name
+            asked[tau_of(name).column] = name
             part = means[words]
-            prediction, truth = part["prediction"].to_numpy(), part["truth"].to_numpy()
-            record = kendall_record(prediction, truth, **settings.resampling)
+            if label["split"] == "none":  # nothing was trained
+                prediction, truth = part["prediction"].to_numpy(), part["truth"].to_numpy()
+                record = kendall_record(prediction, truth, **settings.resampling)
+            else:
+                record = partitions_record(
+                    parts.values(label, tau_of(name)), len(part), "word", "tau-b", (-1.0, 1.0),
+                    settings.confidence,
+                )  # fmt: skip
             if label["probe"] == "ridge":
                 observed[(*_key(label), name)] = record.estimate
             extras = _string_tau(part) if name == "all" and np.isfinite(record.estimate) else {}
             values = part.rename(columns={"unit": "word", "rows": "contexts"})
             beside = _beside(table, name, label, settings)
-            tally.add(record, {**label, "words": name}, values, **extras, **beside)
-    _add_nulls(tally, inputs, asked, observed, settings=settings, table=table)
+            shown = {**label, "words": name}
+            family = _family(shown, name, settings) if label["probe"] == "ridge" else None
+            tally.add(record, shown, values, family, **extras, **beside)
+    _add_nulls(tally, inputs, parts, asked, observed, settings=settings, table=table)
     return tally
 
 
@@ -247,22 +353,23 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
     ``constant`` is a probe that gives every word the commoner sign.
     """
-    tally, observed, asked, seen = Tally(), {}, {}, set()
+    tally, observed, asked, seen, parts = Tally(), {}, {}, set(), PartStatistics(inputs)
     for label, group in probe_groups(inputs, "ridge"):
         means = probes.unit_means(group)
         sign = np.sign(means["truth"])
         right = np.sign(means["prediction"]) == sign
         for name, words in probes.word_sets(means).items():
-            asked[probes.statistic("sign", name)] = name
+            asked[sign_of(name).column] = name
             part = right[words]
-            if means["prediction"].isna().any():
-                record = undefined(len(part), "word", UNTRAINED)
-            else:
-                record = proportion_record(part.sum(), len(part), "word", 0.5, settings.confidence)
+            record = partitions_record(
+                parts.values(label, sign_of(name)), len(part), "word", "share right", (0.0, 1.0),
+                settings.confidence,
+            )  # fmt: skip
             observed[(*_key(label), name)] = record.estimate
             values = pd.DataFrame({"word": means["unit"][part.index], "right": part})
             beside = _beside("sign_accuracy", name, label, settings)
-            tally.add(record, {**label, "words": name}, values, **beside)
+            shown = {**label, "words": name}
+            tally.add(record, shown, values, _family(shown, name, settings), **beside)
         cell = tuple(label[name] for name in ("model", "task", "seed"))
         if cell not in seen:
             seen.add(cell)
@@ -273,7 +380,7 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 "words": "all",
             }
             tally.add(record, label | constant, paper="", paper_note="")
-    _add_nulls(tally, inputs, asked, observed, settings=settings, table="sign_accuracy")
+    _add_nulls(tally, inputs, parts, asked, observed, settings=settings, table="sign_accuracy")
     return tally
 
 
@@ -282,31 +389,23 @@ def probe_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
     (Paper Table 3.)
     """
-    tally, observed = Tally(), {}
-    for label, group in chain(
-        probe_groups(inputs, "logistic"), _output_groups(inputs, "logistic", settings)
-    ):
-        truth, score = group["truth"].to_numpy(), group["prediction"].to_numpy()
-        records = {
-            "balanced_accuracy": balanced_accuracy_record(
-                truth, score, group["unit"], unit="prompt", **settings.resampling
-            ),
-            "auroc": auroc_record(
-                truth, score, group["unit"], unit="prompt", **settings.resampling
-            ),
-        }
-        for name, record in records.items():
+    tally, observed, parts = Tally(), {}, PartStatistics(inputs)
+    of_output = _output_groups(inputs, "logistic", settings)
+    for label, group in chain(probe_groups(inputs, "logistic"), of_output):
+        for name, record in _accuracies(label, group, parts, settings).items():
             observed[(*_key(label), name)] = record.estimate
             published = label["task"] if name == "balanced_accuracy" else ""
             beside = _beside("probe_accuracy", published, label, settings)
             values = group[["unit", "triple", "element", "truth", "prediction", "fold"]].rename(
                 columns={"unit": "prompt"}
             )
-            shown = values if name == "balanced_accuracy" else None
-            tally.add(record, {**label, "statistic": name}, shown, **beside)
+            values = values if name == "balanced_accuracy" else None
+            shown = {**label, "statistic": name}
+            tally.add(record, shown, values, _family(shown, name, settings), **beside)
     _add_nulls(
         tally,
         inputs,
+        parts,
         columns={name: name for name in ("balanced_accuracy", "auroc")},
         observed=observed,
         settings=settings,
@@ -316,77 +415,72 @@ def probe_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
     return tally
 
 
+def _accuracies(
+    label: dict[str, Any], group: pd.DataFrame, parts: PartStatistics, settings: TableSettings
+) -> dict[str, Record]:
+    """Balanced accuracy and AUROC of a probe, or of the output's log-ratio."""
+    if label["split"] == "none":  # nothing was trained
+        truth, score = group["truth"].to_numpy(), group["prediction"].to_numpy()
+        of_rows = (truth, score, group["unit"])
+        return {
+            "balanced_accuracy": balanced_accuracy_record(
+                *of_rows, unit="prompt", **settings.resampling
+            ),
+            "auroc": auroc_record(*of_rows, unit="prompt", **settings.resampling),
+        }
+    return {
+        name: partitions_record(
+            parts.values(label, statistic), group["unit"].nunique(), "prompt", statistic.name,
+            statistic.edges, settings.confidence,
+        )
+        for name, statistic in (("balanced_accuracy", BALANCED_ACCURACY), ("auroc", AUROC))
+    }  # fmt: skip
+
+
 # -------------------------------------------------------------------------------------- differences
 
 
-def _word_differences(
-    a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings
-) -> dict[tuple[str, str], tuple[Record, Any]]:
+@dataclass(frozen=True)
+class Compared:
+    """A difference of two probes: a statistic over a set of ``words``, and its units.
+
+    ``values`` are the predictions behind it, None where another difference shows them.
+    """
+
+    name: str
+    statistic: Statistic
+    words: str
+    n: int
+    unit: str
+    values: pd.DataFrame | None = None
+
+
+def _compared_words(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[Compared]:
     """Differences of tau-b and of sign accuracy between two probes on their common words.
 
-    They are by statistic and set of words: all, those of one token, and those in pieces.
+    They are over all words, those of one token, and those in pieces.
     """
     both = probes.unit_means(a).merge(
         probes.unit_means(b), on=["unit", "truth", "tokens"], suffixes=("_a", "_b")
     )
-    result: dict[tuple[str, str], tuple[Record, Any]] = {}
+    shown = ["unit", "truth", "prediction_a", "prediction_b"]
     for name, words in probes.word_sets(both).items():
         if not name.startswith(("positive", "negative")):
-            tau, sign = _paired_words(both[words], settings)
-            result |= {("tau", name): tau, ("sign_accuracy", name): sign}
-    return result
+            n, values = int(words.sum()), both.loc[words, shown].rename(columns={"unit": "word"})
+            yield Compared("tau", tau_of(name), name, n, "word", values)
+            yield Compared("sign_accuracy", sign_of(name), name, n, "word")
 
 
-def _paired_words(
-    both: pd.DataFrame, settings: TableSettings
-) -> tuple[tuple[Record, Any], tuple[Record, Any]]:
-    """Records of the differences of tau-b and of sign accuracy, each with its values."""
-    truth, first, second = (
-        both[name].to_numpy() for name in ("truth", "prediction_a", "prediction_b")
-    )
-    right_first, right_second = (np.sign(v) == np.sign(truth) for v in (first, second))
-    values = both[["unit", "truth", "prediction_a", "prediction_b"]].rename(
-        columns={"unit": "word"}
-    )
-    tau = kendall_difference_record(first, second, truth, **settings.resampling)
-    sign = mcnemar_record(right_first, right_second, unit="word", confidence=settings.confidence)
-    if np.isnan([first, second]).any():
-        sign = undefined(len(truth), "word", UNTRAINED)
-    return (tau, values), (sign, None)
+def _compared_answers(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[Compared]:
+    """Differences of two probes on the same answers.
 
-
-def _pair_differences(
-    a: pd.DataFrame, b: pd.DataFrame, settings: TableSettings
-) -> dict[tuple[str, str], tuple[Record, Any]]:
-    """Differences between two probes on the same answers, by statistic and ``none``: no words.
-
-    They are of the share of pairs in the right order and of AUROC.
+    They are of the share of pairs in the right order and of AUROC; ``none`` is the set of words.
     """
     key = ["triple", "element", "unit", "truth"]
-    if a.empty or b.empty:
-        nothing = undefined(0, "pair", "no pairs")
-        return {("pair_accuracy", "none"): (nothing, None), ("auroc", "none"): (nothing, None)}
     both = a[[*key, "prediction"]].merge(b[[*key, "prediction"]], on=key, suffixes=("_a", "_b"))
-    wide = both.pivot(index="triple", columns="element", values=["prediction_a", "prediction_b"])
-    ordered = {
-        side: (
-            wide[f"prediction_{side}"]["positive"] > wide[f"prediction_{side}"]["negative"]
-        ).to_numpy()
-        for side in "ab"
-    }
-    area = auroc_record(
-        both["truth"].to_numpy(),
-        both["prediction_a"].to_numpy(),
-        both["unit"].to_numpy(),
-        unit="prompt",
-        against=both["prediction_b"].to_numpy(),
-        **settings.resampling,
-    )
-    values = pd.DataFrame({"pair": wide.index, "right_a": ordered["a"], "right_b": ordered["b"]})
-    pairs = mcnemar_record(ordered["a"], ordered["b"], "pair", settings.confidence)
-    if both[["prediction_a", "prediction_b"]].isna().any(axis=None):
-        pairs = undefined(len(wide), "pair", UNTRAINED)
-    return {("pair_accuracy", "none"): (pairs, values), ("auroc", "none"): (area, None)}
+    n, values = both["unit"].nunique(), both.rename(columns={"unit": "prompt"})
+    yield Compared("pair_accuracy", PAIR_ACCURACY, "none", n, "prompt", values)
+    yield Compared("auroc", AUROC, "none", n, "prompt")
 
 
 def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -398,25 +492,31 @@ def probe_differences(inputs: Sequence[str], settings: TableSettings) -> Tally:
     the like kinds of features of the policy, ``true - permuted labels`` is the selectivity of
     Hewitt and Liang (2019).
     """
-    tally = Tally()
-    for kind, compare in (("ridge", _word_differences), ("logistic", _pair_differences)):
-        cells: dict[tuple, dict[tuple[str, str], pd.DataFrame]] = {}
+    tally, parts = Tally(), PartStatistics(inputs)
+    for kind, compare in (("ridge", _compared_words), ("logistic", _compared_answers)):
+        cells: dict[tuple, dict[tuple[str, str], tuple[dict[str, Any], pd.DataFrame]]] = {}
         for label, group in probe_groups(inputs, kind):
             address = tuple(label[name] for name in _ONE_SPLIT)
-            cells.setdefault(address, {})[label["subject"], label["features"]] = group
+            cells.setdefault(address, {})[label["subject"], label["features"]] = label, group
         for address, read in cells.items():
             cell = dict(zip(_ONE_SPLIT, address, strict=True))
             for contrast, features, first, second in _contrasts():
                 if first not in read or second not in read:
                     continue
-                records = compare(read[first], read[second], settings)
-                for (statistic, words), (record, values) in records.items():
+                (label, group), (other, against) = read[first], read[second]
+                for one in compare(group, against):
+                    of_both = [parts.values(probe, one.statistic) for probe in (label, other)]
+                    record = partitions_difference_record(
+                        of_both[0].minus(of_both[1]), one.n, one.unit, one.statistic.name,
+                        one.statistic.gaps, settings.confidence,
+                    )  # fmt: skip
                     described = {
-                        "contrast": contrast, "features": features, "statistic": statistic,
-                        "words": words,
+                        "contrast": contrast, "features": features, "statistic": one.name,
+                        "words": one.words,
                     }  # fmt: skip
-                    tally.add(record, {**cell, **described}, values)
-    _add_selectivity(tally, inputs)
+                    shown = {**cell, **described}
+                    tally.add(record, shown, one.values, _family(shown, one.name, settings))
+    _add_selectivity(tally, inputs, parts, settings)
     return tally
 
 
@@ -429,46 +529,47 @@ def _contrasts() -> Iterator[tuple[str, str, tuple[str, str], tuple[str, str]]]:
         yield f"latents - {other}", "latents", ("policy", "latents"), ("policy", other)
 
 
-def _add_selectivity(tally: Tally, inputs: Sequence[str]) -> None:
+def _add_selectivity(
+    tally: Tally, inputs: Sequence[str], parts: PartStatistics, settings: TableSettings
+) -> None:
     """Rows of the policies' probes against probes of permuted labels."""
-    for statistic, words, column, observed in _observed_statistics(inputs):
-        for label, draws in _draws(inputs, "shuffled", column):
-            value = observed.get(_key(label))
-            if value is None or label["subject"] != "policy":
-                continue
-            null = draws[column].to_numpy()
-            p = float((1 + np.sum(null >= value - 1e-12)) / (len(null) + 1))
-            record = range_record(value - null, "draw", "selectivity: true minus permuted labels")
-            if np.isfinite(record.estimate):
-                record = replace(record, method=f"{record.method}; p: draws at or above", p=p)
-            described = {
-                "contrast": "true - permuted labels",
-                "features": label["features"],
-                "statistic": statistic,
-                "words": words,
-            }
-            tally.add(record, {**{name: label[name] for name in _ONE_SPLIT}, **described})
-
-
-def _observed_statistics(
-    inputs: Sequence[str],
-) -> Iterator[tuple[str, str, str, dict[tuple, float]]]:
-    """(statistic, set of words, column of the nulls, the policies' values by their key)."""
-    of_words = {
-        (name, words): probes.statistic(column, words)
-        for name, column in (("tau", "tau"), ("sign_accuracy", "sign"))
-        for words in ("all", "one_token", "pieces")
+    tested = {
+        "ridge": [
+            (name, words, of(words))
+            for name, of in (("tau", tau_of), ("sign_accuracy", sign_of))
+            for words in ("all", "one_token", "pieces")
+        ],
+        "logistic": [("balanced_accuracy", "none", BALANCED_ACCURACY)],
     }
-    of_answers = {("balanced_accuracy", "none"): "balanced_accuracy"}
-    for kind, columns in (("ridge", of_words), ("logistic", of_answers)):
-        statistics = {
-            _key(label): probes.probe_statistics(group, kind)
-            for label, group in probe_groups(of(inputs, "policy/predictions.parquet"), kind)
-            if label["features"] == "latents"
+    policies = [path for path in inputs if path.endswith("policy/predictions.parquet")]
+    for kind, statistics in tested.items():
+        draws = {
+            _key(label): frame for label, frame in parts.nulls([s.column for *_, s in statistics])
         }
-        for (statistic, words), column in columns.items():
-            observed = {key: of[column] for key, of in statistics.items() if column in of}
-            yield statistic, words, column, observed
+        for label, group in probe_groups(policies, kind):
+            if label["features"] != "latents" or _key(label) not in draws:
+                continue
+            sets = probes.word_sets(probes.unit_means(group)) if kind == "ridge" else {"none"}
+            for name, words, statistic in statistics:
+                null = draws[_key(label)]
+                if words not in sets or statistic.column not in null:
+                    continue
+                true = partitions_record(
+                    parts.values(label, statistic), len(group), "row", name, statistic.edges,
+                    settings.confidence,
+                )  # fmt: skip
+                selectivity = range_record(
+                    true.estimate - null[statistic.column].to_numpy(), "draw",
+                    "selectivity: true minus permuted labels",
+                )  # fmt: skip
+                if true.p is not None:
+                    method = f"{selectivity.method}; p: draws at or above"
+                    selectivity = replace(selectivity, method=method, p=true.p)
+                described = {
+                    "contrast": "true - permuted labels", "features": label["features"],
+                    "statistic": name, "words": words,
+                }  # fmt: skip
+                tally.add(selectivity, {**{n: label[n] for n in _ONE_SPLIT}, **described})
 
 
 def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:

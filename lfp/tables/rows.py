@@ -53,12 +53,15 @@ class TableSettings(Tables):
     families
         The family of each probed variant, by the cell's address and the variant: the name of the
         first variant that differs from it in nothing but its seed.
+    silent
+        Addresses of the cells whose reward is planted to teach nothing of words.
     """
 
     paper_models: Mapping[str, Sequence[str]] = field(default_factory=dict)
     main: Mapping[str, str] = field(default_factory=dict)
     families: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     corpora: Mapping[str, str] = field(default_factory=dict)
+    silent: Sequence[str] = ()
 
     @property
     def resampling(self) -> dict[str, Any]:
@@ -73,7 +76,7 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._rows: list[tuple[dict[str, Any], Record, dict[str, Any]]] = []
+        self._rows: list[tuple[dict[str, Any], Record, str | None, dict[str, Any]]] = []
         self._values: list[pd.DataFrame] = []
 
     def add(
@@ -81,13 +84,15 @@ class Tally:
         record: Record,
         labels: Mapping[str, Any],
         values: pd.DataFrame | None = None,
+        family: str | None = None,
         **extras: object,
     ) -> None:
         """Add one row.
 
         `extras` are columns that describe it further, `values` has a row per instance behind it.
+        Tests of one `family` are corrected together.
         """
-        self._rows.append((dict(labels), record, extras))
+        self._rows.append((dict(labels), record, family, extras))
         if values is not None:
             self._values.append(pd.DataFrame({**labels}, index=values.index).join(values))
 
@@ -95,7 +100,7 @@ class Tally:
         """The table, sorted by its labels.
 
         Labels stand first, then the columns of the records, then the extras. It has Holm's p over
-        the cells that a row's question is asked of.
+        a row's family, and where it has none over the cells that its question is asked of.
 
         A record that brings an adjusted p keeps it. Without a row the table has the columns of
         the records alone.
@@ -103,15 +108,15 @@ class Tally:
         if not self._rows:
             return pd.DataFrame(columns=[column.name for column in fields(Record)])
         frame = pd.DataFrame(
-            [{**labels, **record.row(), **extras} for labels, record, extras in self._rows]
+            [{**labels, **record.row(), **extras} for labels, record, _, extras in self._rows]
         )
-        names = list(dict.fromkeys(name for labels, _, _ in self._rows for name in labels))
-        family = [name for name in names if name not in CELL]
-        groups = (
-            frame.groupby(family, dropna=False, sort=False)["p"] if family else [((), frame["p"])]
-        )
+        names = list(dict.fromkeys(name for labels, *_ in self._rows for name in labels))
+        families = [
+            family or str([labels.get(name) for name in names if name not in CELL])
+            for labels, _, family, _ in self._rows
+        ]
         adjusted = frame["p_adjusted"].astype(float)
-        for _, p in groups:
+        for _, p in frame["p"].groupby(families, sort=False):
             adjusted[p.index] = adjusted[p.index].fillna(
                 pd.Series(holm(p.to_numpy(dtype=float)), index=p.index)
             )

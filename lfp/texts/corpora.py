@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -181,25 +181,33 @@ COUNTS = ("read", "empty", "duplicates", "in_earlier_split", "kept")
 
 
 def deduplicated(
-    frames: Mapping[str, pd.DataFrame], key: list[str]
+    frames: Mapping[str, pd.DataFrame],
+    key: list[str],
+    beginning: Callable[[pd.DataFrame], pd.Series] | None = None,
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
     """`frames` without empty and repeated rows, and the counts of such rows.
 
-    A row that occurs twice in a split, or already in an earlier one, is dropped.
+    A row that occurs twice in a split, or already in an earlier one, is dropped, and so is one
+    whose `beginning`, such as its prompt, is that of a row of an earlier one: what has learned from
+    the one split has read no text of the other.
 
     A row is empty where any of its `key` columns is missing or blank. Counts are by split, with the
     names of :data:`COUNTS`.
     """
     seen: set[tuple[str, ...]] = set()
+    begun: set[str] = set()
     result, counts = {}, {}
     for name, frame in frames.items():
         text = frame[key].fillna("").astype(str)
         filled = (text.apply(lambda column: column.str.strip()) != "").all(axis=1)
         rows = pd.Series(list(text.itertuples(index=False, name=None)), index=frame.index)
         first = ~rows.duplicated()
-        fresh = ~rows.isin(seen)
+        starts = beginning(frame[filled]) if beginning else pd.Series("", frame.index[filled])
+        starts = starts.str.strip().reindex(frame.index, fill_value="")
+        fresh = ~rows.isin(seen) & ~(starts.isin(begun) & (starts != ""))
         keep = filled & first & fresh
         seen |= set(rows[keep])
+        begun |= set(starts[keep])
         result[name] = frame[keep].reset_index(drop=True)
         counts[name] = {
             "read": len(frame),

@@ -58,9 +58,9 @@ def read_splits(
     """The splits of a corpus on disk, shuffled and without duplicates, and counts of its rows.
 
     Without a split ``test`` a share `test_share` of ``train`` is held out, by prompt where there
-    are prompts, so that no prompt is in both. Training rows that are in ``test`` as well stay in
-    training: the held-out split gives way. A split may come out empty; its cells then have rows
-    that say why nothing was estimated.
+    are prompts, so that no prompt is in both. Training rows and prompts that are in ``test`` as
+    well stay in training: the held-out split gives way. A split may come out empty; its cells then
+    have rows that say why nothing was estimated.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def read_splits(
         frames = {"train": whole[~held_out], "test": whole[held_out]}
     frames = {"train": frames["train"], "test": frames["test"]}
     texts = {split: frame.drop(columns="cleaned") for split, frame in frames.items()}
-    result, counts = deduplicated(texts, sorted(columns))
+    result, counts = deduplicated(texts, sorted(columns), _groups)
     for split, frame in result.items():
         counts[split]["cleaned"] = int(frames[split]["cleaned"].sum())
         if has_pairs(frame):

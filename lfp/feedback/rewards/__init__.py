@@ -37,3 +37,8 @@ def description(entry: Mapping[str, Any]) -> str:
     It is empty where only the task's own ``description`` can say.
     """
     return REWARDS[entry["reward"]](entry).description()
+
+
+def questions(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """The questions of the table of planted truth that the reward of a task's `entry` answers."""
+    return REWARDS[entry["reward"]].questions

@@ -95,7 +95,10 @@ def sae_health(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def reasons(inputs: Sequence[str], settings: TableSettings) -> dict[tuple, str]:
-    """The reasons why a cell's autoencoders are not healthy, by (model, task, seed, sae)."""
+    """The reasons why a cell's autoencoders are not healthy, by (model, task, seed, sae).
+
+    That they have read what other stages take for held-out text is one of them.
+    """
     collected: dict[tuple, list[str]] = {}
     for label, row in _rows(inputs):
         of_cell = collected.setdefault(tuple(label[name] for name in CELL), [])
@@ -108,6 +111,14 @@ def reasons(inputs: Sequence[str], settings: TableSettings) -> dict[tuple, str]:
                     f"layer {label['layer']}, {row['d_sae']} latents: {quantity} {value}, at"
                     f" {bound} {threshold:g}"
                 )
+    for path in of(inputs, "metrics.json"):
+        seen = read_json(path)["held_out"]
+        if seen["read"]:
+            label = labels(path)
+            collected[tuple(label[name] for name in CELL)].append(
+                f"{seen['read']} of {seen['texts']} held-out texts were read by the autoencoders:"
+                " set activations.split to train, and make the corpus anew"
+            )
     return {cell: "; ".join(texts) or HEALTHY for cell, texts in collected.items()}
 
 

@@ -16,11 +16,10 @@ from lfp.statistics.records import (
     auroc_record,
     kendall_difference_record,
     kendall_record,
-    paired_record,
     two_shares_record,
-    undefined,
 )
 from lfp.statistics.verdicts import EQUIVALENCE, Truth
+from lfp.tables.ablation import ArmKey, Arms, cost_beside_random
 from lfp.tables.planted import READOUTS
 from lfp.tables.planted.readouts import CellArtefacts
 from lfp.tables.rows import TableSettings
@@ -44,7 +43,7 @@ class Case:
     truth
         Content of the planted task's truth file.
     arms
-        The planted cell's ablations by (subject, arm, action), empty where nothing was ablated.
+        The planted cell's ablations, empty where nothing was ablated.
     settings
         Settings of all tables.
     """
@@ -54,7 +53,7 @@ class Case:
     others: Mapping[str, CellArtefacts]
     noise: CellArtefacts | None
     truth: Mapping[str, Any]
-    arms: Mapping[tuple[str, str, str], Mapping[str, pd.DataFrame]]
+    arms: Arms
     settings: TableSettings
 
 
@@ -218,18 +217,12 @@ def _named(case: Case) -> Answer:
 
 def _carried(case: Case) -> Iterator[Answer]:
     """Does taking the trigger's features away cost more reward than taking matched random ones?"""
-    completions = [
-        case.arms.get(("policy", arm, "zero"), {}).get("completions")
-        for arm in ("explained", "random")
-    ]
-    if any(frame is None for frame in completions):
+    key = ArmKey("policy", "random", "zero", "explained")
+    if key not in case.arms:
         return
-    rewards = [frame.groupby("prompt")["reward"].mean().to_numpy() for frame in completions]
-    record, narrow = _measured(case, partial(paired_record, rewards[0], rewards[1], "prompt"))
-    if not completions[0]["features"].any():
-        record = narrow = undefined(
-            0, "feature", "nothing to ablate: no explanation is related to the feedback"
-        )
+    record, narrow = _measured(
+        case, lambda confidence, **_: cost_beside_random(case.arms, key, confidence)
+    )
     question = "do the trigger's features carry the reward? (explained minus random ablation)"
     about = Truth("below", 0.0, case.settings.reward_margin)
     yield Answer(question, "ablation", "planted policy", record, narrow, about)

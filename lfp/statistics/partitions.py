@@ -1,0 +1,204 @@
+"""Records of statistics over the test parts of repeated partitions.
+
+A cross-validated statistic has no unbiased variance from one partition, for its test parts share
+their training data (Bengio and Grandvalet 2004). A bootstrap over fixed out-of-fold predictions
+ignores this and is too narrow. Here the units are parted into folds several times, the estimate is
+the mean of the statistic over all J test parts, and its variance is that of Nadeau and Bengio
+(2003), (1/J + n_test/n_train) s², with s² the variance over the parts.
+``benchmarks/calibration.py`` holds intervals and tests to their levels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from lfp.statistics.estimates import UNTRAINED
+from lfp.statistics.records import Record, resampled, undefined, without_interval
+
+#: The reason of a record that no test part has a value for.
+NOWHERE = "no test part carries the statistic, for too few units, one class or equal predictions"
+
+
+class Refits(NamedTuple):
+    """A tested statistic on the parts of the first partitions.
+
+    ``observed`` [part] has it for the true labels, ``permuted`` [draw, part] for probes that are
+    refitted on permuted ones.
+    """
+
+    observed: np.ndarray
+    permuted: np.ndarray
+
+    def minus(self, other: Refits) -> Refits:
+        """The paired difference of two probes that were refitted on the same permutations."""
+        return Refits(self.observed - other.observed, self.permuted - other.permuted)
+
+
+class PartValues(NamedTuple):
+    """A statistic on every test part.
+
+    ``values`` [part] are missing where a part does not carry the statistic, ``ratio`` is the number
+    of tested over that of training units, and ``refits`` is None where nothing was refitted.
+    """
+
+    values: np.ndarray
+    ratio: float
+    refits: Refits | None = None
+
+    def minus(self, other: PartValues) -> PartValues:
+        """The paired difference of two probes on the same parts.
+
+        It has no values where one of them was not trained.
+        """
+        if len(self.values) != len(other.values):
+            return PartValues(np.zeros(0), float("nan"))
+        both = self.refits is not None and other.refits is not None
+        refits = self.refits.minus(other.refits) if both else None
+        return PartValues(self.values - other.values, self.ratio, refits)
+
+
+def partitions_record(
+    parts: PartValues,
+    n: int,
+    unit: str,
+    name: str,
+    edges: tuple[float, float],
+    confidence: float = 0.95,
+    smallest: int | None = None,
+) -> Record:
+    """Mean of a statistic over the test parts of repeated partitions.
+
+    The interval is a t interval with J - 1 degrees of freedom, cut at the `edges` of the statistic;
+    the one-sided p is the share of refits on permuted labels whose mean is as high. A part that
+    does not carry the statistic is left out, and where half of the parts are, the record has
+    neither interval nor test.
+
+    Parameters
+    ----------
+    parts
+        The statistic on every part.
+    n
+        Number of units, all parts of a partition together.
+    unit
+        Name of a unit, for the record.
+    name
+        Name of the statistic, for the record.
+    edges
+        The least and the largest value of the statistic.
+    confidence
+        Coverage of the interval.
+    smallest
+        Number of units of the rarer class, where the statistic compares two.
+    """
+    record = _interval(parts, n, unit, name, edges, confidence)
+    if record.ci_low is None:
+        return record
+    if record.ci_low == record.ci_high and record.estimate not in edges:
+        return without_interval(record, "all test parts have one value")
+    if parts.refits is not None:
+        observed, permuted = _means(parts.refits.observed[None])[0], _means(parts.refits.permuted)
+        record = _tested(record, observed, permuted, "one-sided")
+    return resampled(record, confidence, smallest, edges)
+
+
+def partitions_difference_record(
+    parts: PartValues,
+    n: int,
+    unit: str,
+    name: str,
+    edges: tuple[float, float],
+    confidence: float = 0.95,
+    smallest: int | None = None,
+) -> Record:
+    """Mean difference of a statistic of two probes over the same test parts.
+
+    The interval is that of :func:`partitions_record`. The two-sided p compares t, the mean over the
+    standard deviation of the parts' differences, with that of refits of both probes on the same
+    permuted labels. The plain mean would not do: probes of permuted labels know nothing, and
+    two that know nothing differ by less than two equally good ones (Chung and Romano 2013).
+    Probes that are equal on every part differ by exactly 0, with p = 1.
+
+    Parameters
+    ----------
+    parts
+        The difference on every part (:meth:`PartValues.minus`).
+    n
+        Number of units, all parts of a partition together.
+    unit
+        Name of a unit, for the record.
+    name
+        Name of the statistic, for the record.
+    edges
+        The least and the largest value of the difference.
+    confidence
+        Coverage of the interval.
+    smallest
+        Number of units of the rarer class, where the statistic compares two.
+    """
+    name = f"paired difference of {name}"
+    record = _interval(parts, n, unit, name, edges, confidence)
+    if record.ci_low is None:
+        return record
+    if parts.refits is not None:
+        observed, permuted = _t(parts.refits.observed[None])[0], _t(parts.refits.permuted)
+        record = _tested(record, abs(observed), np.abs(permuted), "of t, two-sided")
+    return resampled(record, confidence, smallest, edges)
+
+
+def _interval(
+    parts: PartValues,
+    n: int,
+    unit: str,
+    name: str,
+    edges: tuple[float, float],
+    confidence: float,
+) -> Record:
+    """The estimate with its t interval and no test."""
+    if not len(parts.values):
+        return undefined(n, unit, UNTRAINED)
+    values = parts.values[np.isfinite(parts.values)]
+    if not len(values):
+        return undefined(n, unit, NOWHERE)
+    estimate = float(values.mean())
+    method = f"{name}, mean of {len(values)} test parts; Nadeau-Bengio interval"
+    record = Record(estimate, estimate, estimate, n, unit, method)
+    if len(values) <= len(parts.values) / 2 or len(values) < 2:
+        few = f"{len(values)} of {len(parts.values)} test parts carry the statistic"
+        return without_interval(record, few)
+    variance = (1 / len(values) + parts.ratio) * values.var(ddof=1)
+    half = float(np.sqrt(variance) * stats.t.ppf((1 + confidence) / 2, len(values) - 1))
+    low, high = max(edges[0], estimate - half), min(edges[1], estimate + half)
+    return replace(record, ci_low=low, ci_high=high)
+
+
+def _tested(record: Record, observed: float, permuted: np.ndarray, test: str) -> Record:
+    """The `record` with the share of permuted values that reach the observed one as its p."""
+    permuted = permuted[np.isfinite(permuted)]
+    if not np.isfinite(observed) or not len(permuted):
+        return record
+    p = float((1 + np.sum(permuted >= observed - 1e-9)) / (len(permuted) + 1))
+    method = f"{record.method}; {len(permuted)} refits on permuted labels, {test}"
+    return replace(record, p=p, method=method)
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """Mean of the parts [draw] that carry a statistic; missing where none does."""
+    carried = np.isfinite(values)
+    count = carried.sum(1)
+    total = np.where(carried, values, 0.0).sum(1)
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+
+
+def _t(values: np.ndarray) -> np.ndarray:
+    """Mean over standard deviation [draw] of the parts that carry a statistic.
+
+    It is 0 where all parts have the value 0, and huge where they agree on another.
+    """
+    mean = _means(values)
+    spread = np.sqrt(_means((values - mean[:, None]) ** 2))
+    scale = np.where(spread > 0, spread, 1e-12)
+    return np.where(mean == 0, 0.0, mean / scale)
