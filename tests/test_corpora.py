@@ -282,6 +282,20 @@ def test_duplicates_and_empty_rows_are_dropped_and_counted():
     }
 
 
+def test_a_prompt_of_the_training_split_is_in_no_other(tmp_path):
+    """Whatever learned from one split has read the beginning of every text with such a prompt."""
+    columns = {name: name for name in ("prompt", "chosen", "rejected")}
+    for split, prompts in {"train": ["why?", "how?"], "test": ["how?", "when?", "when?"]}.items():
+        rows = [[prompt, f" yes {split} {i}", " no"] for i, prompt in enumerate(prompts)]
+        frame = pd.DataFrame(rows, columns=list(columns))
+        frame.to_json(tmp_path / f"{split}.jsonl", orient="records", lines=True)
+    files = {split: [tmp_path / f"{split}.jsonl"] for split in ("train", "test")}
+    frames, counts = read_splits(files, columns, 0.2, 0)
+    assert set(frames["train"]["prompt"]) == {"why?", "how?"}
+    assert list(frames["test"]["prompt"]) == ["when?", "when?"]
+    assert counts["test"]["in_earlier_split"] == 1
+
+
 def test_a_held_out_share_tears_no_prompt_apart(tmp_path):
     rows = [
         {

@@ -237,7 +237,8 @@ def test_every_key_of_adapters_changes_the_adapters():
 @pytest.mark.parametrize("count", [1, 63, 64])
 def test_a_split_that_is_held_out_whole_stops_with_setting_and_number(count):
     texts = [f"text {i}" for i in range(count)]
-    with pytest.raises(ValueError, match=f"held_out_texts is 64, and the split 'test' has {count}"):
+    reason = f"held_out_texts is 64, and the split 'train' has {count}"
+    with pytest.raises(ValueError, match=reason):
         split_texts(texts, Activations())
 
 

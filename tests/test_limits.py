@@ -65,8 +65,8 @@ def cell_of(**settings):
             "cell tiny/vader/seed0: features.other_task: unknown name 'vade'; did you mean 'vader'",
         ),
         (
-            changed(corpora__reviews__splits={"train": 100, "test": 20}),
-            "activations.held_out_texts is 64, and the split 'test' of 'reviews' has at most 20",
+            changed(corpora__reviews__splits={"train": 20, "test": 20}),
+            "activations.held_out_texts is 64, and the split 'train' of 'reviews' has at most 20",
         ),
         (
             cell_of(probes={"folds": 17}, contrasts={"words_per_class": 2, "contexts_per_word": 1}),

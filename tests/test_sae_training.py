@@ -18,7 +18,7 @@ from lfp.sae.architectures.standard import Standard
 from lfp.sae.harvest import harvest, harvested_tokens
 from lfp.sae.matching import agreement
 from lfp.sae.metrics import Reconstruction
-from lfp.sae.reading import left_out
+from lfp.sae.reading import left_out, read_before
 from lfp.sae.training.loop import train
 from lfp.sae.training.schedule import Schedule
 from lfp.sae.training.trainer import Trainer
@@ -26,6 +26,7 @@ from lfp.settings import Autoencoder
 from lfp.tables import rendering
 from lfp.tables.health.autoencoders import COLUMN, HEALTHY, judged, reasons, sae_health
 from lfp.tables.rows import TableSettings
+from lfp.texts.corpora import documents
 from tests.test_autoencoder import planted
 
 SETTINGS = Autoencoder(l0=2.0, learning_rate=1e-2, batch_size=250, epochs=40, other_seed=False)
@@ -244,8 +245,17 @@ def test_in_a_narrow_site_half_of_the_way_from_chance_is_healthy(tmp_path):
     path = str(tmp_path / "m" / "t" / "seed0" / "sae" / "a" / "metrics.json")
     for mmcs, healthy in ((0.82, True), (0.79, False)):
         row = metrics_row(mmcs=mmcs, mmcs_untrained=0.61, l0=30.0)
-        artefacts.write_json(path, {"autoencoders": [row]}, {})
+        artefacts.write_json(path, {"autoencoders": [row], "held_out": {"read": 0}}, {})
         assert (reasons([path], TABLES)["m", "t", 0, "a"] == HEALTHY) == healthy
+
+
+def test_held_out_texts_that_autoencoders_have_read_are_counted():
+    texts = pd.DataFrame({"text": ["the film", "a film", "the", " "]})
+    assert read_before(texts, ["the film was long", "the end"]) == {"texts": 3, "read": 2}
+    # A prompt is read with any answer behind it.
+    pairs = pd.DataFrame({"prompt": ["why?", "how?"], "chosen": " a", "rejected": " b"})
+    assert read_before(pairs, ["why? other", "so"]) == {"texts": 2, "read": 1}
+    assert read_before(pairs, documents(pairs)) == {"texts": 2, "read": 2}
 
 
 def test_agreement_of_directions_stands_beside_that_of_chance():
@@ -278,9 +288,11 @@ def test_a_degenerate_dictionary_is_named_in_every_row_that_depends_on_it(tmp_pa
         "good": [metrics_row()],
         "bad": [metrics_row(), metrics_row(layer=4, l0=322.0, mmcs=0.13)],
         "blank": [metrics_row(tokens=0, l0=None, fvu=None, dead_fraction=None)],
+        "reader": [metrics_row()],
     }.items():
         paths.append(str(tmp_path / "m" / "t" / "seed0" / "sae" / name / "metrics.json"))
-        artefacts.write_json(paths[-1], {"autoencoders": rows}, {})
+        seen = {"texts": 40, "read": 12 if name == "reader" else 0}
+        artefacts.write_json(paths[-1], {"autoencoders": rows, "held_out": seen}, {})
     known = reasons(paths, TABLES)
     assert known["m", "t", 0, "good"] == HEALTHY
     assert known["m", "t", 0, "bad"] == (
@@ -288,6 +300,7 @@ def test_a_degenerate_dictionary_is_named_in_every_row_that_depends_on_it(tmp_pa
         " layer 4, 576 latents: mmcs_ratio 0.65, at least 2"
     )
     assert "l0_share none" in known["m", "t", 0, "blank"]
+    assert known["m", "t", 0, "reader"].startswith("12 of 40 held-out texts were read by the auto")
     frame = sae_health(paths, TABLES).frame()
     failed = frame[frame["passes"].eq(False)]
     assert set(failed["sae"]) == {"bad", "blank"}

@@ -22,10 +22,9 @@ def main() -> None:
     model = load_model(run.input.model, device, run.settings["dtype"])
     read, texts = split_texts(documents(corpus), settings)
     sequences = encoded(tokenizer, texts, settings, least=2)  # a token and one to predict
-    before = encoded(tokenizer, read, settings)
     layers = store.load_sizes(run.input.autoencoders, device)
     added, pad = len(added_tokens(tokenizer)[0]), tokenizer.pad_token_id
-    fronts, _ = left_out(sequences, added, has_pairs(corpus), before)
+    fronts, _ = left_out(sequences, added, has_pairs(corpus), encoded(tokenizer, read, settings))
     measured = metrics.evaluate(model, layers, sequences, pad, settings.batch_size, fronts)
     folders, matches, rows = store.by_layer(run.input.autoencoders), [], []
     for layer, saes in layers.items():

@@ -24,7 +24,7 @@ from lfp.settings import Ablation
 PROMPTS = 32
 #: Largest difference of a set's KL from the one that it is matched to, as a share of the latter, at
 #: which the search ends, and the number of sizes that it tries before.
-TOLERANCE, LOOKS = 0.15, 8
+TOLERANCE, LOOKS = 0.15, 10
 
 
 class Damage:
@@ -128,11 +128,12 @@ class _Search:
         self.size = min(size, len(order))
         self.below, self.above = (0, 0.0), (math.inf, math.inf)
         self.nearest: FeatureSet = by_layer(order[: self.size])
-        self.distance = math.inf
+        self.distance, self.looks = math.inf, 0
 
     def saw(self, value: float) -> None:
         """Take in the damage of the current size, and choose the next one, 0 to end."""
         distance = abs(value - self.target)
+        self.looks += 1
         if distance < self.distance:
             self.distance, self.nearest = distance, by_layer(self.order[: self.size])
         if self.distance <= TOLERANCE * self.target:
@@ -153,5 +154,7 @@ class _Search:
             # Twice as many at most: few latents say little of how damage grows with their number.
             wanted = low * min(2.0, self.target / less) if less > 0 else max(2 * low, 1)
             return min(max(round(wanted), low + 1), len(self.order)) if low < len(self.order) else 0
-        share = (self.target - less) / (more - less) if more > less else 0.5
+        # By turns in proportion and in the middle, for damage is no straight line in the number.
+        proportional = more > less and self.looks % 2
+        share = (self.target - less) / (more - less) if proportional else 0.5
         return min(max(round(low + share * (high - low)), low + 1), int(high) - 1)

@@ -64,15 +64,15 @@ def ablation_arms(inputs: Sequence[str]) -> dict[tuple, dict[ArmKey, Arm]]:
         name = "neutral" if path.endswith(".neutral.parquet") else "completions"
         address = tuple(label[key] for key in ("model", "task", "seed", "sae"))
         cells.setdefault(address, {})
-        for names, group in frame.groupby(["arm", "action", "matched_to"], sort=False):
-            key = ArmKey(label["subject"], *map(str, names))
+        for (arm, action, of), group in frame.groupby(["arm", "action", "matched_to"], sort=False):
+            key = ArmKey(label["subject"], str(arm), str(action), str(of))
             cells[address].setdefault(key, {})[name] = group
     return cells
 
 
-def _matrix(arm: Arm, column: str) -> np.ndarray:
-    """A column of an arm's completions [prompt, draw]."""
-    table = arm["completions"].pivot(index="prompt", columns="draw", values=column)
+def _matrix(arm: Arm, column: str, rows: str = "completions", unit: str = "prompt") -> np.ndarray:
+    """A column of an arm's completions, or of other `rows` [unit, draw]."""
+    table = arm[rows].pivot(index=unit, columns="draw", values=column)
     return table.to_numpy(dtype=float)
 
 
@@ -86,11 +86,8 @@ def effect(arms: Arms, key: ArmKey, quantity: str, confidence: float) -> Effect 
     if _takes_nothing(key, arm):
         return _EMPTY
     if quantity == "cross_entropy":
-        losses = (
-            one["neutral"].pivot(index="text", columns="draw", values="loss").to_numpy(dtype=float)
-            for one in (arm, untouched)
-        )
-        return mean_effect(np.subtract(*losses))
+        changed, before = (_matrix(one, "loss", "neutral", "text") for one in (arm, untouched))
+        return mean_effect(changed - before)
     column = _CHANGES.get(quantity, "reward")
     change = _matrix(arm, column) - _matrix(untouched, column)
     if quantity != "reward_per_nat":
