@@ -421,12 +421,10 @@ def _accuracies(
     """Balanced accuracy and AUROC of a probe, or of the output's log-ratio."""
     if label["split"] == "none":  # nothing was trained
         truth, score = group["truth"].to_numpy(), group["prediction"].to_numpy()
-        of_rows = (truth, score, group["unit"])
+        shared = {"unit": "prompt", **settings.resampling}
         return {
-            "balanced_accuracy": balanced_accuracy_record(
-                *of_rows, unit="prompt", **settings.resampling
-            ),
-            "auroc": auroc_record(*of_rows, unit="prompt", **settings.resampling),
+            "balanced_accuracy": balanced_accuracy_record(truth, score, group["unit"], **shared),
+            "auroc": auroc_record(truth, score, group["unit"], **shared),
         }
     return {
         name: partitions_record(

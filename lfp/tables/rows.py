@@ -89,8 +89,18 @@ class Tally:
     ) -> None:
         """Add one row.
 
-        `extras` are columns that describe it further, `values` has a row per instance behind it.
-        Tests of one `family` are corrected together.
+        Parameters
+        ----------
+        record
+            The number of the row.
+        labels
+            Columns that tell the row from others.
+        values
+            The single values behind the number, a row per instance.
+        family
+            Name of the tests that this one is corrected together with.
+        extras
+            Columns that describe the row further.
         """
         self._rows.append((dict(labels), record, family, extras))
         if values is not None:
