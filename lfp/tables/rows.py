@@ -92,13 +92,13 @@ class Tally:
         Parameters
         ----------
         record
-            The number of the row.
+            The row's number.
         labels
-            Columns that tell the row from others.
+            Labels of the row.
         values
-            The single values behind the number, a row per instance.
+            A row per instance behind the number.
         family
-            Name of the tests that this one is corrected together with.
+            Name of the tests that are corrected together; None for those of one question.
         extras
             Columns that describe the row further.
         """
