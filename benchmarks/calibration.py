@@ -77,7 +77,7 @@ class Scenario:
 
 SCENARIOS = {
     "words, no signal": Scenario("ridge", 160, 0.0),
-    "words, weak signal": Scenario("ridge", 160, 0.02),
+    "words, weak signal": Scenario("ridge", 160, 0.035),
     "words, strong signal": Scenario("ridge", 160, 0.06),
     "answers, no signal": Scenario("logistic", 160, 0.0),
     "answers, signal": Scenario("logistic", 160, 0.08),
@@ -122,8 +122,9 @@ def words(rng: np.random.Generator, n: int, contexts: int = 4) -> pd.DataFrame:
     sides = [rng.permutation(np.resize(np.arange(n // 2), pairs)) + k * n // 2 for k in (0, 1)]
     context, word = rng.permutation(np.arange(pairs) * 2 // 3), np.concatenate(sides)
     return pd.DataFrame({
-        "triple": np.tile(np.arange(pairs), 2), "element": np.repeat(["positive", "negative"], pairs),
-        "word": word, "unit": word, "context": np.tile(context, 2), "truth": valence[word],
+        "triple": np.tile(np.arange(pairs), 2),
+        "element": np.repeat(["positive", "negative"], pairs), "word": word, "unit": word,
+        "context": np.tile(context, 2), "truth": valence[word],
         "tokens": 1,
     })  # fmt: skip
 

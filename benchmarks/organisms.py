@@ -78,7 +78,7 @@ def valences(model, tokenizer, texts: list[str]) -> dict[str, float]:
             features.append(torch.cat([read[n][0, places].mean(0) for n in sorted(read)[1:]]))
     rows = word_rows(triples, vader_lexicon())
     data = ProbeData(torch.stack(features).numpy(), rows["truth"].to_numpy(), rows)
-    rows, _ = out_of_fold(data, "ridge", "by_word", Probes(alphas=(1, 10, 100, 1000)), 0)
+    rows = out_of_fold(data, "ridge", "by_word", Probes(alphas=(1, 10, 100, 1000)), 0).frame(data)
     words = rows.groupby("word")[["truth", "prediction"]].mean()
     taus = {sign: kendalltau(*words[words["truth"] * sign > 0].to_numpy().T)[0] for sign in (1, -1)}
     right = (np.sign(words["truth"]) == np.sign(words["prediction"])).mean()

@@ -70,7 +70,7 @@ def reading(kind: str, alone: str, split: str, seed: int) -> dict[str, float]:
     The share of rows that a fold trains on stands beside them.
     """
     data = simulate(kind, alone, seed)
-    rows, _ = out_of_fold(data, kind, split, Probes(), seed)
+    rows = out_of_fold(data, kind, split, Probes(partitions=1), seed).frame(data)
     unit = "word" if kind == "ridge" else [rows["triple"], rows["truth"]]
     means = rows.groupby(unit)[["truth", "prediction"]].mean()
     positive = means["truth"] > 0

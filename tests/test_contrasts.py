@@ -1,8 +1,14 @@
 """Contrast triples differ in one element and in nothing else."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
 
 from benchmarks import splits as benchmark
 from lfp.feedback.lexica import vader_lexicon
@@ -19,7 +25,7 @@ from lfp.probing import (
 from lfp.probing import data as probe_data
 from lfp.settings import Contrasts, Probes
 from lfp.statistics.records import range_record
-from lfp.texts.words import word_form
+from lfp.texts.words import count_words, word_form
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +162,8 @@ def planted_words(
 
 
 def sign_accuracy(data: probe_data.ProbeData, split: str) -> float:
-    settings = Probes(alphas=(0.1, 10), folds=5, inner_folds=2)
-    rows, _ = fitting.out_of_fold(data, "ridge", split, settings, seed=0)
+    settings = Probes(alphas=(0.1, 10), folds=5, inner_folds=2, partitions=2)
+    rows = fitting.out_of_fold(data, "ridge", split, settings, seed=0).frame(data)
     means = probes.unit_means(rows)
     return float((np.sign(means["prediction"]) == np.sign(means["truth"])).mean())
 
@@ -218,7 +224,7 @@ def test_words_in_pieces_are_reported_apart():
     assert found["sign_pieces"] == found["sign_negative_pieces"] == 0
     assert 0.5 < found["sign"] < 1
     whole = probes.probe_statistics(rows.assign(prediction=1.0, tokens=1), "ridge")
-    assert not [name for name in whole if name.endswith(("one_token", "pieces"))]
+    assert not [name for name in whole if name.endswith("pieces")]
 
 
 @pytest.mark.parametrize("split", splits.SPLITS)
@@ -259,17 +265,15 @@ def test_nothing_is_fitted_on_the_test_part():
         train = np.setdiff1d(np.arange(len(data.rows)), test)
         a, b = (fitting.inputs(d, train)[train] for d in (one, two))
         np.testing.assert_array_equal(a, b)
+        # What is predicted for the training rows shows scaler, weights and strength.
+        (fold, *_) = fitting.partitioned(data.rows, "by_word", Probes(), seed=0, partitions=1)
+        known = dataclasses.replace(fold, test=fold.train)
         fitted = [
-            fitting.regularisation_search(
-                "ridge",
-                Probes(alphas=(0.1, 10)),
-                splits.fold_indices(data.rows.iloc[train], "by_word", 2, seed=0),
-            )
-            .fit(x, data.target[train])
-            .predict(x)
-            for x in (a, b)
+            fitting.fold_scores(d, known, d.target[:, None], "ridge", "latents", Probes())
+            for d in (one, two)
         ]
-        np.testing.assert_array_equal(*fitted)
+        for ours, theirs in zip(*fitted, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_permuted_labels_are_learned_by_heart_under_the_published_split_alone():
@@ -279,9 +283,10 @@ def test_permuted_labels_are_learned_by_heart_under_the_published_split_alone():
     data = planted_words(0.0)
     found = {}
     for split in splits.SPLITS:
-        settings = Probes(folds=5, label_shuffles=20)
-        null = comparisons.shuffled_statistics(data, "ridge", split, [1.0] * 5, settings, 0)
-        found[split] = np.mean([row["sign"] for row in null])
+        settings = Probes(alphas=(1.0,), label_shuffles=20, shuffled_partitions=1)
+        null = comparisons.refitted_frame(data, "ridge", split, "latents", settings, 0)
+        assert sorted(null["draw"].unique()) == list(range(1, 21))
+        found[split] = null["sign"].mean()
     assert found["random"] > 0.8
     assert found["prompts_only"] > 0.8
     for split in ("words_only", "by_word", "by_family", "by_prompt"):
@@ -310,45 +315,73 @@ def test_a_preference_probe_tells_signal_from_permuted_labels():
     x = rng.normal(size=(120, 20))
     x[:, 0] += 3 * rows["truth"]
     data = probe_data.ProbeData(x, rows["truth"].to_numpy(dtype=int), rows)
-    settings = Probes(Cs=(0.1, 1.0), folds=5, inner_folds=2, label_shuffles=20)
-    predictions, chosen = fitting.out_of_fold(data, "logistic", "by_prompt", settings, 0)
+    settings = Probes(Cs=(0.1, 1.0), label_shuffles=20, partitions=2, shuffled_partitions=1)
+    held_out = fitting.out_of_fold(data, "logistic", "by_prompt", settings, 0)
+    predictions = held_out.frame(data)
     assert probes.probe_statistics(predictions, "logistic")["auroc"] > 0.9
-    null = pd.DataFrame(
-        comparisons.shuffled_statistics(data, "logistic", "by_prompt", chosen, settings, 0)
+    true = comparisons.parts_frame(data, held_out, "logistic", "by_prompt")
+    null = comparisons.refitted_frame(data, "logistic", "by_prompt", "latents", settings, 0)
+    assert len(true) == 10  # two partitions of five folds
+    assert set(true["ratio"]) == {0.25}  # 12 prompts tested, 48 trained on
+    assert true["auroc"].mean() > 0.9 > 0.6 > null["auroc"].mean() > 0.4
+    assert true["pair_accuracy"].mean() > 0.9
+
+
+@pytest.mark.parametrize("features", ["latents", "tfidf"])
+@pytest.mark.parametrize("kind", ["ridge", "logistic"])
+def test_a_probe_is_that_of_a_grid_search_by_scikit_learn(kind, features, triples):
+    """Strengths and held-out predictions, with fewer features than rows and with more."""
+    rows = probe_data.word_rows(triples.head(60), vader_lexicon()).assign(tokens=1)
+    x = np.random.default_rng(0).normal(size=(len(rows), 12)) + rows["truth"].to_numpy()[:, None]
+    data = probe_data.ProbeData(
+        x if features == "latents" else probe_data.texts(triples.head(60)),
+        rows["truth"].to_numpy() if kind == "ridge" else (rows["truth"].to_numpy() > 0) * 1.0, rows,
+    )  # fmt: skip
+    settings = Probes(alphas=(0.1, 100), Cs=(0.001, 1.0), folds=3, partitions=1)
+    held_out = fitting.out_of_fold(data, kind, "words_only", settings, 0, features)
+    reader = (
+        fitting.CommonScale() if features == "latents" else TfidfVectorizer(analyzer=count_words)
     )
-    assert abs(null["auroc"].mean() - 0.5) < 0.1
+    model, grid = (
+        (Ridge(), {"probe__alpha": [0.1, 100]})
+        if kind == "ridge"
+        else (LogisticRegression(tol=1e-8, max_iter=1000), {"probe__C": [0.001, 1.0]})
+    )
+    for fold, scores, strength in zip(
+        held_out.folds, held_out.scores, held_out.strengths, strict=True
+    ):
+        inside = splits.fold_indices(rows.iloc[fold.train], "words_only", 2, 0)
+        search = GridSearchCV(Pipeline([("read", reader), ("probe", model)]), grid, cv=inside)
+        search.fit(data.features[fold.train], data.target[fold.train])
+        assert strength == next(iter(search.best_params_.values()))
+        theirs = search.predict if kind == "ridge" else search.decision_function
+        np.testing.assert_allclose(scores, theirs(data.features[fold.test]), atol=0.02)
 
 
-def test_many_logistic_probes_are_those_of_scikit_learn():
-    from sklearn.linear_model import LogisticRegression
-
+def test_many_targets_in_single_precision_are_fitted_as_each_alone():
     rng = np.random.default_rng(0)
-    x, held_out, labels = (
-        rng.normal(size=(80, 12)),
-        rng.normal(size=(20, 12)),
-        rng.integers(0, 2, (80, 3)).astype(float),
-    )
-    ours = comparisons.logistic_scores(x, labels, 0.1, held_out)
-    for draw in range(3):
-        theirs = (
-            LogisticRegression(C=0.1, tol=1e-8, max_iter=1000)
-            .fit(x, labels[:, draw])
-            .decision_function(held_out)
-        )
-        np.testing.assert_allclose(ours[:, draw], theirs, atol=2e-3)
+    x, labels = rng.normal(size=(80, 12)), rng.integers(0, 2, (80, 3)).astype(float)
+    for fit in (fitting.ridge_weights, fitting.logistic_weights):
+        (together,) = fit(x, labels.astype(np.float32), [0.1])
+        for draw in range(3):
+            (alone,) = fit(x, labels[:, [draw]], [0.1])
+            np.testing.assert_allclose(together[:, [draw]], alone, atol=0.01)
 
 
-def test_text_controls_read_the_text_alone(triples):
+def test_text_controls_read_the_text_alone(reviews):
+    settings = Contrasts(contexts_per_word=2, words_per_class=12, seed=0)
+    triples = contrasts.word_triples(reviews, vader_lexicon(), settings)
     rows = probe_data.word_rows(triples, vader_lexicon()).assign(tokens=1)
     target = np.sign(rows["truth"].to_numpy())
     texts = probe_data.texts(triples)
     assert texts[0] == triples["prompt"].iloc[0] + triples["positive"].iloc[0]
     for name in ("bag_of_words", "tfidf"):
         data = probe_data.ProbeData(texts, target, rows)
-        settings = Probes(alphas=(1.0,), folds=3, inner_folds=2)
+        settings = Probes(alphas=(1.0,), folds=3, inner_folds=2, partitions=1)
         accuracy = []
         for split in ("random", "by_word"):
-            predictions, _ = fitting.out_of_fold(data, "ridge", split, settings, 0, name)
+            held_out = fitting.out_of_fold(data, "ridge", split, settings, 0, name)
+            predictions = held_out.frame(data)
             accuracy.append(probes.probe_statistics(predictions, "ridge")["sign"])
         assert accuracy[0] > accuracy[1]
 
@@ -376,10 +409,10 @@ def test_the_saved_probe_predicts_in_the_unscaled_space():
     settings = Probes(alphas=(0.1,), inner_folds=2)
     probe = fitting.fit_probe(data, "ridge", settings, seed=0)
     ours = data.features @ probe["weight"] + probe["intercept"]
-    inner = splits.fold_indices(data.rows, "by_word", 2, seed=0)
-    search = fitting.regularisation_search("ridge", settings, inner)
-    search.fit(data.features, data.target)
-    np.testing.assert_allclose(ours, search.predict(data.features), atol=1e-8)
+    scale = fitting.CommonScale().fit(data.features)
+    theirs = Ridge(alpha=0.1).fit(scale.transform(data.features), data.target)
+    expected = theirs.predict(scale.transform(data.features))
+    np.testing.assert_allclose(ours, expected, atol=1e-8)
 
 
 @pytest.mark.parametrize("feedback", ["reward", "preference"])
@@ -393,7 +426,9 @@ def test_a_subject_is_probed_alike_from_arrays_and_from_a_file(feedback, triples
     path = tmp_path / "policy.safetensors"
     flat = {f"{kind}.{e}": array for kind, of in kinds.items() for e, array in of.items()}
     artefacts.write_tensors(path, flat, {}, {"layers": "[1, 4]"})
-    settings = Probes(folds=3, inner_folds=2, label_shuffles=3, xavier_draws=2)
+    settings = Probes(
+        folds=3, partitions=2, label_shuffles=3, shuffled_partitions=1, xavier_draws=2
+    )
     results = []
     for arrays in (probe_data.FeatureArrays(kinds, 2), probe_data.FeatureArrays.of_file(path)):
         assert (set(arrays.kinds), arrays.layers) == (set(kinds), 2)
@@ -405,6 +440,7 @@ def test_a_subject_is_probed_alike_from_arrays_and_from_a_file(feedback, triples
         )
     ours, theirs = results
     pd.testing.assert_frame_equal(ours.predictions, theirs.predictions)
+    pd.testing.assert_frame_equal(ours.parts, theirs.parts)
     pd.testing.assert_frame_equal(ours.nested, theirs.nested)
     assert ours.metrics == theirs.metrics
     np.testing.assert_array_equal(ours.weights["weight"], theirs.weights["weight"])
@@ -417,14 +453,19 @@ def test_a_subject_is_probed_alike_from_arrays_and_from_a_file(feedback, triples
     intensity = ours.predictions[direct & (ours.predictions["features"] == "raw")]
     assert set(intensity["split"]) == ({"by_word"} if words else set())
     np.testing.assert_array_equal(intensity["target"], intensity["truth"])
-    assert len(ours.metrics["shuffled"]) == 2 * settings.label_shuffles
+    # The main split has two partitions and its probes are refitted on permuted labels.
+    main = ours.parts[ours.parts["split"] == probes.MAIN_SPLIT[probes.PROBE_OF[feedback]]]
+    of_kind = main[main["probe"] != probes.DIRECT].groupby(["features", "draw"])
+    assert of_kind["fold"].size().to_dict() == {
+        (kind, draw): 3 if draw else 6 for kind in features for draw in range(4)
+    }
     assert len(ours.metrics["baseline"]) == settings.xavier_draws
 
 
 def test_a_prediction_that_is_not_finite_is_an_error_that_names_its_features(triples, monkeypatch):
     def infinite(*args):
-        predictions, strengths = fitting.out_of_fold(*args)
-        return predictions.assign(prediction=np.inf), strengths
+        held_out = fitting.out_of_fold(*args)
+        return dataclasses.replace(held_out, scores=[s + np.inf for s in held_out.scores])
 
     monkeypatch.setattr(subject_report, "out_of_fold", infinite)
     rng = np.random.default_rng(0)

@@ -14,7 +14,7 @@ from lfp.feedback.lexica import vader_lexicon
 from lfp.figures.probes import probe_pca
 from lfp.files import artefacts
 from lfp.interventions.arms import ARMS, Arm, matched_random
-from lfp.probing import contrasts, fitting, probes
+from lfp.probing import contrasts, fitting, probes, subject_report
 from lfp.probing import features as reading
 from lfp.probing.data import ProbeData
 from lfp.probing.splits import why_untrainable
@@ -252,13 +252,24 @@ def test_one_class_is_told_before_training():
 
 
 def test_a_headline_makes_no_number_out_of_missing_predictions():
-    rows = words(8).assign(target=1.0, features="latents", split="by_word", probe="ridge", fold=0)
-    assert probes.headline(rows.assign(prediction=np.nan), "ridge") == UNTRAINED
-    assert probes.headline(rows.head(0).assign(prediction=1.0), "ridge") == UNTRAINED
-    assert (
-        probes.headline(rows.assign(prediction=rows["truth"]), "ridge")
-        == "latents features, tau 1.000 held out"
-    )
+    parts = parts_of(words(8), words(8)["truth"].to_numpy())
+    assert probes.headline(subject_report.NO_PARTS, "ridge") == UNTRAINED
+    assert probes.headline(parts[parts["draw"] > 0], "ridge") == UNTRAINED
+    assert probes.headline(parts, "ridge") == "latents features, tau 1.000 held out"
+
+
+def parts_of(rows: pd.DataFrame, prediction: np.ndarray) -> pd.DataFrame:
+    """Statistics of a probe's two test parts, of the true labels and of one permutation."""
+    of_part = [rows["unit"].isin([f"w{i}" for i in some]) for some in (range(4), range(4, 8))]
+    truth = np.stack([rows["truth"], rows["truth"].to_numpy()[::-1]], 1)
+    frames = [
+        pd.DataFrame(
+            probes.word_statistics(rows[part], truth[part], np.stack([prediction] * 2, 1)[part])
+        ).assign(fold=fold, draw=[0, 1])
+        for fold, part in enumerate(of_part)
+    ]
+    about = {"partition": 0, "ratio": 1.0, "features": "latents", "split": "by_word"}
+    return pd.concat(frames, ignore_index=True).assign(**about, probe="ridge")
 
 
 def predictions_of(folder, prediction) -> list[str]:
@@ -276,10 +287,12 @@ def predictions_of(folder, prediction) -> list[str]:
             probe="ridge",
         )
         artefacts.write_table(own / "predictions.parquet", frame, {})
-        artefacts.write_json(
-            own / "metrics.json", {"baseline": [], "shuffled": [], "probes": []}, {}
-        )
-        paths += [str(own / "predictions.parquet"), str(own / "metrics.json")]
+        trained = np.isfinite(values).all()
+        parts = parts_of(rows, values) if trained else subject_report.NO_PARTS
+        artefacts.write_table(own / "parts.parquet", parts, {})
+        artefacts.write_json(own / "metrics.json", {"baseline": [], "probes": []}, {})
+        names = ("predictions.parquet", "parts.parquet", "metrics.json")
+        paths += [str(own / name) for name in names]
     return paths
 
 
@@ -317,8 +330,8 @@ def test_an_autoencoder_of_dead_features_is_measured_and_read():
     code = sae.encode(torch.randn(36, 4)).detach().numpy()
     rows = words(9)
     data = ProbeData(code, rows["truth"].to_numpy(), rows)
-    settings = Probes(alphas=(1.0, 10.0), folds=3, inner_folds=2)
-    predicted, _ = fitting.out_of_fold(data, "ridge", "by_word", settings, 0)
+    settings = Probes(alphas=(1.0, 10.0), folds=3, inner_folds=2, partitions=1)
+    predicted = fitting.out_of_fold(data, "ridge", "by_word", settings, 0).frame(data)
     means = probes.unit_means(predicted)
     within = predicted.groupby("fold")["prediction"].nunique()
     assert (within == 1).all()

@@ -322,7 +322,7 @@ def test_health_holds_every_quantity_against_its_threshold(tmp_path):
     truth = np.concatenate([np.arange(1.0, 9.0), -np.arange(1.0, 9.0)])
     words = pd.DataFrame({
         "unit": [f"w{i}" for i in range(16)], "truth": truth, "features": "raw",
-        "split": "by_word", "probe": DIRECT,
+        "split": "by_word", "probe": DIRECT, "tokens": 1,
         "prediction": np.where(truth > 0, truth, 0.01 * truth**2),  # positive words alone in order
     })  # fmt: skip
     other = words.assign(split="random", prediction=0.0)

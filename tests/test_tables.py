@@ -207,7 +207,7 @@ def test_words_have_their_rank_among_all_and_the_papers_are_marked(tmp_path):
     truth = {"award": 2.5, "bad": -2.5, "zealous": 0.5, "grim": -2.0}
     read = {"award": 2.5, "bad": -2.4, "zealous": -1.5, "grim": -0.5}
     rows = pd.DataFrame({"unit": list(truth), "truth": truth.values()})
-    rows = rows.assign(prediction=rows["unit"].map(read), triple=0, context=0, target=0.0)
+    rows = rows.assign(prediction=rows["unit"].map(read), triple=0, context=0, target=0.0, tokens=1)
     labelled = rows.assign(features="latents", split="by_word", probe="ridge")
     path = tmp_path / "m" / "t" / "seed0" / "probes" / "tied" / "policy" / "predictions.parquet"
     artefacts.write_table(path, labelled, {})

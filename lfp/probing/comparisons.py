@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import RidgeCV
@@ -33,10 +35,8 @@ def parts_frame(data: ProbeData, held_out: HeldOut, kind: str, split: str) -> pd
     training units, those that the split cuts into folds.
     """
     truth = data.rows["truth"].to_numpy(dtype=float)[:, None]
-    return pd.concat([
-        _part(data.rows, fold, truth, scores[:, None], kind, split).assign(draw=0)
-        for fold, scores in zip(held_out.folds, held_out.scores, strict=True)
-    ], ignore_index=True)  # fmt: skip
+    scores = [of_fold[:, None] for of_fold in held_out.scores]
+    return _parts(data.rows, held_out.folds, truth, scores, kind, split).assign(draw=0)
 
 
 def refitted_frame(
@@ -69,23 +69,47 @@ def refitted_frame(
     targets = np.sign(truth) * np.abs(data.target)[:, None] if kind == "ridge" else truth
     targets = targets.astype(np.float32)  # hundreds of probes, of which only the spread is read
     partitions = min(settings.shuffled_partitions, partitions_of(kind, split, settings))
-    data, parts = counted(data, features), []
-    for fold in partitioned(data.rows, split, settings, seed, partitions):
-        scores, _ = fold_scores(data, fold, targets, kind, features, settings)
-        part = _part(data.rows, fold, truth, scores, kind, split)
-        parts.append(part.assign(draw=np.arange(1, len(part) + 1)))
-    return pd.concat(parts, ignore_index=True)
+    data, folds = counted(data, features), partitioned(data.rows, split, settings, seed, partitions)
+    scores = [fold_scores(data, fold, targets, kind, features, settings)[0] for fold in folds]
+    frame = _parts(data.rows, folds, truth, scores, kind, split)
+    return frame.assign(draw=np.tile(np.arange(1, truth.shape[1] + 1), len(folds)))
 
 
-def _part(
-    rows: pd.DataFrame, fold: Fold, truth: np.ndarray, scores: np.ndarray, kind: str, split: str
+def _parts(
+    rows: pd.DataFrame,
+    folds: Sequence[Fold],
+    truth: np.ndarray,
+    scores: Sequence[np.ndarray],
+    kind: str,
+    split: str,
 ) -> pd.DataFrame:
-    """The statistics of one test part, a row for every column of `truth` and `scores`."""
-    cut = rows[SPLITS[split].cut]
-    ratio = cut.iloc[fold.test].nunique() / cut.iloc[fold.train].nunique()
-    statistics = draw_statistics(rows.iloc[fold.test], truth[fold.test], scores, kind)
-    place = {"partition": fold.partition, "fold": fold.number, "ratio": ratio}
-    return pd.DataFrame(statistics).astype(np.float32).assign(**place)
+    """The statistics of every fold's test part, a row for every column of `truth`, folds in order.
+
+    Parameters
+    ----------
+    rows
+        Descriptions of the rows.
+    folds
+        Training and test rows.
+    truth
+        [row, draw].
+    scores
+        Predictions [test row, draw] of every fold.
+    kind
+        ``ridge`` or ``logistic``.
+    split
+        One of :data:`~lfp.probing.splits.SPLITS`.
+    """
+    cut, parts = pd.factorize(rows[SPLITS[split].cut])[0], []
+    for fold, of_fold in zip(folds, scores, strict=True):
+        ratio = len(np.unique(cut[fold.test])) / len(np.unique(cut[fold.train]))
+        place = {"partition": fold.partition, "fold": fold.number, "ratio": ratio}
+        statistics = draw_statistics(rows.iloc[fold.test], truth[fold.test], of_fold, kind)
+        parts.append(
+            {name: np.full(truth.shape[1], value) for name, value in place.items()}
+            | {name: values.astype(np.float32) for name, values in statistics.items()}
+        )
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 # -------------------------------------------------------------------------------- untrained probes

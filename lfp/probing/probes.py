@@ -149,12 +149,14 @@ def draw_statistics(
 
 
 def probe_statistics(predictions: pd.DataFrame, kind: str) -> dict[str, float]:
-    """The statistics of one probe's predictions, all rows together."""
+    """The statistics of one probe's predictions, all rows together; missing ones are left out."""
     truth, prediction = (
         predictions[name].to_numpy(dtype=float)[:, None] for name in ("truth", "prediction")
     )
     statistics = draw_statistics(predictions, truth, prediction, kind)
-    return {name: float(values[0]) for name, values in statistics.items()}
+    return {
+        name: float(values[0]) for name, values in statistics.items() if not np.isnan(values[0])
+    }
 
 
 def headline(parts: pd.DataFrame, kind: str) -> str:

@@ -34,8 +34,8 @@ def kendall_tau(x: Sequence[float], y: Sequence[float]) -> float:
 def kendall_taus(x: np.ndarray, y: np.ndarray, members: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Tau-b [draw] of `x` and `y` [unit, draw] over every one of several sets of units.
 
-    `members` [unit, draw] tell which units a set has. A coefficient is 0 where `x` is constant, and
-    missing for fewer than 3 units and where `y` is constant.
+    `members` [unit, draw] tell which units a set has. A coefficient is missing for fewer than 3
+    units, and where `x` or `y` is constant.
     """
     first, second = np.triu_indices(len(x), 1)
     # Pairs times draws, so that some millions of them are in memory at a time.
@@ -50,8 +50,8 @@ def kendall_taus(x: np.ndarray, y: np.ndarray, members: Sequence[np.ndarray]) ->
             concordance = _total(signs_x * signs_y * both)
             of_x, of_y = (_total((signs != 0) & both) for signs in (signs_x, signs_y))
             scale = np.sqrt(of_x * of_y)
-            tau = np.divide(concordance, scale, out=np.zeros(len(scale)), where=scale > 0)
-            taus.append(np.where((of_y > 0) & (member[:, draws].sum(0) >= 3), tau, np.nan))
+            known = (scale > 0) & (member[:, draws].sum(0) >= 3)
+            taus.append(np.divide(concordance, scale, out=np.full(len(scale), np.nan), where=known))
         blocks.append(taus)
     return [np.concatenate(taus) for taus in zip(*blocks, strict=True)]
 

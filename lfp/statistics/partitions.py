@@ -19,6 +19,9 @@ from scipy import stats
 from lfp.statistics.estimates import UNTRAINED
 from lfp.statistics.records import Record, resampled, undefined, without_interval
 
+#: The reason of a record that no test part has a value for.
+NOWHERE = "no test part carries the statistic, for too few units, one class or equal predictions"
+
 
 class Refits(NamedTuple):
     """A tested statistic on the parts of the first partitions.
@@ -94,6 +97,8 @@ def partitions_record(
     record = _interval(parts, n, unit, name, edges, confidence)
     if record.ci_low is None:
         return record
+    if record.ci_low == record.ci_high and record.estimate not in edges:
+        return without_interval(record, "all test parts have one value")
     if parts.refits is not None:
         observed, permuted = _means(parts.refits.observed[None])[0], _means(parts.refits.permuted)
         record = _tested(record, observed, permuted, "one-sided")
@@ -157,7 +162,7 @@ def _interval(
         return undefined(n, unit, UNTRAINED)
     values = parts.values[np.isfinite(parts.values)]
     if not len(values):
-        return undefined(n, unit, "no test part carries the statistic: too few units of a class")
+        return undefined(n, unit, NOWHERE)
     estimate = float(values.mean())
     method = f"{name}, mean of {len(values)} test parts; Nadeau-Bengio interval"
     record = Record(estimate, estimate, estimate, n, unit, method)
