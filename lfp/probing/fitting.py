@@ -229,7 +229,8 @@ def _scores(
 ) -> Iterator[np.ndarray]:
     """Predictions [test row, target] of probes of the training rows for every strength."""
     reader = _reader(features).fit(x[train])
-    known, held_out = _compact(*(_dense(reader.transform(x[rows])) for rows in (train, test)))
+    known, held_out = (_dense(reader.transform(x[rows])) for rows in (train, test))
+    known, held_out = _compact(known, held_out)
     held_out = held_out.astype(targets.dtype)
     for weights in FITS[kind][0](known, targets[train], strengths):
         yield held_out @ weights[:-1] + weights[-1]
