@@ -201,13 +201,13 @@ def test_controls_stand_in_the_same_table(run):
         "top_match_unrelated", "explained - random",
     }  # fmt: skip
     assert set(arms["quantity"]) == {
-        "reward",
-        "difference",
-        "kl",
-        "cross_entropy",
-        "distinct_2",
-        "length",
-    }
+        "reward", "difference", "reward_per_nat", "kl", "cross_entropy", "distinct_2", "length",
+    }  # fmt: skip
+    # Every arm that selects is held against random sets of its own, for the policy and the base.
+    of = arms[arms["arm"].str.endswith(" - random") & (arms["task"] == "vader")]
+    assert (of["arm"] == of["matched_to"] + " - random").all()
+    assert set(of["subject"]) == {"policy", "base", "policy - base"}
+    assert set(of["matched_to"]) == {"explained", "top_probe_weight", "top_match_unrelated"}
     assert "policy - base" in set(arms["subject"])
     assert set(arms.loc[arms["arm"] == "explained", "action"]) == {"zero", "mean", "negative"}
     seeds = table(run, "across_seeds")

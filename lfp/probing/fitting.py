@@ -139,7 +139,9 @@ def inputs(data: ProbeData, train: np.ndarray) -> np.ndarray:
         return data.features
     size = int((data.code[train] > 0).any(0).sum())
     size = max(1, min(size, len(train), data.features.shape[1]))
-    pca = PCA(size, svd_solver="covariance_eigh").fit(data.features[train])
+    # Both solvers are exact: the one decomposes a matrix of features, the other one of rows.
+    solver = "covariance_eigh" if data.features.shape[1] <= len(train) else "full"
+    pca = PCA(size, svd_solver=solver).fit(data.features[train])
     return pca.transform(data.features)
 
 
