@@ -276,7 +276,8 @@ def main() -> int:
                 f"{'  <- out of bounds' if wrong else ''}", flush=True,
             )  # fmt: skip
     design = {
-        "datasets": options.datasets, "features": FEATURES, "refits": REFITS, "draws": DRAWS, "folds": settings.folds,
+        "datasets": options.datasets, "features": FEATURES, "refits": REFITS, "draws": DRAWS,
+        "folds": settings.folds,
         "partitions": settings.partitions, "shuffled_partitions": settings.shuffled_partitions,
         "seconds": round(time.perf_counter() - start),
         "scenarios": {name: vars(scenario) for name, scenario in SCENARIOS.items()},

@@ -367,8 +367,8 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
             asked[sign_of(name).column] = name
             part = right[words]
             record = partitions_record(
-                parts.values(label, sign_of(name)), len(part), "word", "share right", (0.0, 1.0), 0.5,
-                settings.confidence,
+                parts.values(label, sign_of(name)), len(part), "word", "share right", (0.0, 1.0),
+                0.5, settings.confidence,
             )  # fmt: skip
             observed[(*_key(label), name)] = record.estimate
             values = pd.DataFrame({"word": means["unit"][part.index], "right": part})
