@@ -54,7 +54,7 @@ from lfp.statistics.records import (
 from lfp.tables.probes import AUROC, BALANCED_ACCURACY, Statistic, part_values, sign_of, tau_of
 
 VALENCES = np.array(sorted(vader_lexicon().values()))
-FEATURES, EFFECTS, DRAWS = 24, 8, 199
+FEATURES, EFFECTS, REFITS, DRAWS = 24, 8, 99, 199
 #: What the figures must lie in.
 COVERAGE, LEVEL = (0.93, 0.97), 0.06
 
@@ -146,7 +146,7 @@ def shipped(
     values: list[PartValues] = [part_values(frame, statistic) for frame in parts]
     about = {"n": scenario.units, "unit": "unit", "name": statistic.name}
     return (
-        partitions_record(values[0], edges=statistic.edges, **about),
+        partitions_record(values[0], edges=statistic.edges, chance=statistic.chance, **about),
         partitions_difference_record(values[0].minus(values[1]), edges=statistic.gaps, **about),
     )
 
@@ -259,7 +259,7 @@ def main() -> int:
     results_folder = Path(__file__).parent / "results"
     parser.add_argument("--output", type=Path, default=results_folder / "calibration.json")
     options = parser.parse_args()
-    settings = Probes(label_shuffles=DRAWS)
+    settings = Probes(label_shuffles=REFITS)
     result, failed, start = {}, [], time.perf_counter()
     for name, scenario in SCENARIOS.items():
         measure = partial(measured, scenario=scenario, settings=settings)
@@ -276,7 +276,8 @@ def main() -> int:
                 f"{'  <- out of bounds' if wrong else ''}", flush=True,
             )  # fmt: skip
     design = {
-        "datasets": options.datasets, "features": FEATURES, "draws": DRAWS, "folds": settings.folds,
+        "datasets": options.datasets, "features": FEATURES, "refits": REFITS, "draws": DRAWS,
+        "folds": settings.folds,
         "partitions": settings.partitions, "shuffled_partitions": settings.shuffled_partitions,
         "seconds": round(time.perf_counter() - start),
         "scenarios": {name: vars(scenario) for name, scenario in SCENARIOS.items()},

@@ -250,12 +250,16 @@ def test_perplexity_of_a_uniform_model_is_its_number_of_words():
 def test_the_interval_over_partitions_has_the_variance_of_nadeau_and_bengio():
     values = np.array([0.2, 0.3, 0.4, 0.5, 0.6, np.nan])
     refits = Refits(values[:2], np.array([[0.2, 0.2], [0.3, 0.3], [np.nan, 0.1], [np.nan, np.nan]]))
-    record = partitions_record(PartValues(values, 0.25, refits), 300, "word", "tau-b", (-1, 1))
+    record = partitions_record(PartValues(values, 0.25, refits), 300, "word", "tau-b", (-1, 1), 0.0)
     half = stats.t.ppf(0.975, 4) * np.sqrt((1 / 5 + 0.25) * 0.025)
     assert record.estimate == pytest.approx(0.4)
     assert (record.ci_low, record.ci_high) == (pytest.approx(0.4 - half), pytest.approx(0.4 + half))
     assert record.p == pytest.approx((1 + 1) / (3 + 1))  # .3 of three draws reaches .25
-    wider = partitions_record(PartValues(values, 90.0), 300, "word", "tau-b", (-1, 1))
+    # Where t says less than the refits, p is that of t.
+    few = Refits(values[:2], np.zeros((999, 2)))
+    t = partitions_record(PartValues(values, 0.25, few), 300, "word", "tau-b", (-1, 1), 0.3)
+    assert t.p == pytest.approx(stats.t.sf(0.1 / np.sqrt((1 / 5 + 0.25) * 0.025), 4))
+    wider = partitions_record(PartValues(values, 90.0), 300, "word", "tau-b", (-1, 1), 0.0)
     assert (wider.ci_low, wider.ci_high, wider.p) == (-1, 1, None)
 
 
@@ -270,7 +274,7 @@ def test_the_interval_over_partitions_has_the_variance_of_nadeau_and_bengio():
     ],
 )
 def test_parts_that_carry_no_statistic_carry_no_interval(values, n, reason):
-    record = partitions_record(PartValues(np.array(values), 0.25), n, "word", "AUROC", (0, 1))
+    record = partitions_record(PartValues(np.array(values), 0.25), n, "word", "AUROC", (0, 1), 0.5)
     assert reason in record.method
     assert (record.ci_low, record.ci_high, record.p) == (None, None, None)
 

@@ -67,15 +67,17 @@ def partitions_record(
     unit: str,
     name: str,
     edges: tuple[float, float],
+    chance: float,
     confidence: float = 0.95,
-    smallest: int | None = None,
 ) -> Record:
     """Mean of a statistic over the test parts of repeated partitions.
 
-    The interval is a t interval with J - 1 degrees of freedom, cut at the `edges` of the statistic;
-    the one-sided p is the share of refits on permuted labels whose mean is as high. A part that
-    does not carry the statistic is left out, and where half of the parts are, the record has
-    neither interval nor test.
+    The interval is a t interval with J - 1 degrees of freedom, cut at the `edges` of the statistic.
+    The one-sided p is the share of refits on permuted labels whose mean is as high, or that of the
+    t interval against `chance` where it is larger: permuted labels are not balanced in every
+    context as true ones are, so that their probes vary a little less. A part that does not carry
+    the statistic is left out, and where half of the parts are, the record has neither interval nor
+    test.
 
     Parameters
     ----------
@@ -89,10 +91,10 @@ def partitions_record(
         Name of the statistic, for the record.
     edges
         The least and the largest value of the statistic.
+    chance
+        Its value for a probe that knows nothing.
     confidence
         Coverage of the interval.
-    smallest
-        Number of units of the rarer class, where the statistic compares two.
     """
     record = _interval(parts, n, unit, name, edges, confidence)
     if record.ci_low is None:
@@ -101,8 +103,10 @@ def partitions_record(
         return without_interval(record, "all test parts have one value")
     if parts.refits is not None:
         observed, permuted = _means(parts.refits.observed[None])[0], _means(parts.refits.permuted)
-        record = _tested(record, observed, permuted, "one-sided")
-    return resampled(record, confidence, smallest, edges)
+        record = _tested(record, observed, permuted, "or t where its p is larger, one-sided")
+        if record.p is not None:
+            record = replace(record, p=max(record.p, _p_of_t(parts, chance)))
+    return resampled(record, confidence, edges=edges)
 
 
 def partitions_difference_record(
@@ -112,7 +116,6 @@ def partitions_difference_record(
     name: str,
     edges: tuple[float, float],
     confidence: float = 0.95,
-    smallest: int | None = None,
 ) -> Record:
     """Mean difference of a statistic of two probes over the same test parts.
 
@@ -136,8 +139,6 @@ def partitions_difference_record(
         The least and the largest value of the difference.
     confidence
         Coverage of the interval.
-    smallest
-        Number of units of the rarer class, where the statistic compares two.
     """
     name = f"paired difference of {name}"
     record = _interval(parts, n, unit, name, edges, confidence)
@@ -146,7 +147,7 @@ def partitions_difference_record(
     if parts.refits is not None:
         observed, permuted = _t(parts.refits.observed[None])[0], _t(parts.refits.permuted)
         record = _tested(record, abs(observed), np.abs(permuted), "of t, two-sided")
-    return resampled(record, confidence, smallest, edges)
+    return resampled(record, confidence, edges=edges)
 
 
 def _interval(
@@ -169,10 +170,24 @@ def _interval(
     if len(values) <= len(parts.values) / 2 or len(values) < 2:
         few = f"{len(values)} of {len(parts.values)} test parts carry the statistic"
         return without_interval(record, few)
-    variance = (1 / len(values) + parts.ratio) * values.var(ddof=1)
-    half = float(np.sqrt(variance) * stats.t.ppf((1 + confidence) / 2, len(values) - 1))
+    half = _standard_error(values, parts.ratio) * float(
+        stats.t.ppf((1 + confidence) / 2, len(values) - 1)
+    )
     low, high = max(edges[0], estimate - half), min(edges[1], estimate + half)
     return replace(record, ci_low=low, ci_high=high)
+
+
+def _standard_error(values: np.ndarray, ratio: float) -> float:
+    """Nadeau and Bengio's standard error of the mean of the parts' `values`."""
+    return float(np.sqrt((1 / len(values) + ratio) * values.var(ddof=1)))
+
+
+def _p_of_t(parts: PartValues, chance: float) -> float:
+    """One-sided p of the parts' mean against `chance`."""
+    values = parts.values[np.isfinite(parts.values)]
+    above = values.mean() - chance
+    error = max(_standard_error(values, parts.ratio), 1e-12)
+    return float(stats.t.sf(above / error, len(values) - 1))
 
 
 def _tested(record: Record, observed: float, permuted: np.ndarray, test: str) -> Record:

@@ -62,6 +62,11 @@ class Statistic:
     tested: str | None
 
     @property
+    def chance(self) -> float:
+        """The value for a probe that knows nothing: the middle of the range."""
+        return (self.least + 1.0) / 2
+
+    @property
     def edges(self) -> tuple[float, float]:
         """The least and the largest value."""
         return self.least, 1.0
@@ -323,7 +328,7 @@ def _tau(inputs: Sequence[str], settings: TableSettings, within: bool, table: st
                 record = kendall_record(prediction, truth, **settings.resampling)
             else:
                 record = partitions_record(
-                    parts.values(label, tau_of(name)), len(part), "word", "tau-b", (-1.0, 1.0),
+                    parts.values(label, tau_of(name)), len(part), "word", "tau-b", (-1.0, 1.0), 0.0,
                     settings.confidence,
                 )  # fmt: skip
             if label["probe"] == "ridge":
@@ -363,7 +368,7 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
             part = right[words]
             record = partitions_record(
                 parts.values(label, sign_of(name)), len(part), "word", "share right", (0.0, 1.0),
-                settings.confidence,
+                0.5, settings.confidence,
             )  # fmt: skip
             observed[(*_key(label), name)] = record.estimate
             values = pd.DataFrame({"word": means["unit"][part.index], "right": part})
@@ -432,7 +437,7 @@ def _accuracies(
     return {
         name: partitions_record(
             parts.values(label, statistic), group["unit"].nunique(), "prompt", statistic.name,
-            statistic.edges, settings.confidence,
+            statistic.edges, statistic.chance, settings.confidence,
         )
         for name, statistic in (("balanced_accuracy", BALANCED_ACCURACY), ("auroc", AUROC))
     }  # fmt: skip
@@ -557,7 +562,7 @@ def _add_selectivity(
                     continue
                 true = partitions_record(
                     parts.values(label, statistic), len(group), "row", name, statistic.edges,
-                    settings.confidence,
+                    statistic.chance, settings.confidence,
                 )  # fmt: skip
                 selectivity = range_record(
                     true.estimate - null[statistic.column].to_numpy(), "draw",
