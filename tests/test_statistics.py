@@ -46,6 +46,13 @@ def correlated(n, rho, seed):
     return rho * truth + np.sqrt(1 - rho**2) * rng.normal(size=n), truth
 
 
+def test_a_tau_on_the_wrong_side_is_as_extreme_as_one_on_the_right_side():
+    truth = np.arange(30.0)
+    right, wrong = (kendall_record(sign * truth, truth, 0, 199, two_sided=True) for sign in (1, -1))
+    assert right.p == wrong.p == 1 / 200
+    assert kendall_record(-truth, truth, 0, 199).p == 1.0
+
+
 def test_weighted_tau_of_multiplicities_is_tau_b_of_the_repeated_sample():
     predicted, truth = correlated(30, 0.6, 0)
     weights = np.random.default_rng(1).multinomial(30, np.full(30, 1 / 30), 5).astype(float)

@@ -67,7 +67,7 @@ def test_p_is_adjusted_over_the_cells_that_one_question_is_asked_of():
         np.testing.assert_allclose(found, holm(np.array(ps)))
 
 
-def test_claims_are_one_family_and_controls_and_planted_nulls_are_not_in_it():
+def test_claims_of_a_cell_are_one_family_without_controls_and_planted_nulls():
     cell = {"model": "m", "task": "t", "seed": 0, "sae": "tied", "split": "by_word"}
     settings = replace(SETTINGS, silent=["m/noise/seed0"])
     rows = [
@@ -84,7 +84,8 @@ def test_claims_are_one_family_and_controls_and_planted_nulls_are_not_in_it():
         tally.add(record(p=0.01), row, family=_family(row, "all", settings))
     frame = tally.frame().set_index(["subject", "task", "split", "features"])["p_adjusted"]
     claims = frame["policy"].drop(index=["noise"]).xs("by_word", level="split").drop(("t", "pca"))
-    assert claims.to_list() == pytest.approx([0.03] * 3)
+    assert claims["t"].to_list() == pytest.approx([0.02] * 2)
+    assert claims["flipped"].to_list() == pytest.approx([0.01])
     assert frame.drop(index=[("policy", *row) for row in [
         ("t", "by_word", "latents"), ("t", "by_word", "raw"), ("flipped", "by_word", "raw"),
     ]]).to_list() == [0.01] * 4  # fmt: skip

@@ -30,7 +30,7 @@ def write(folder: Path, docs: Path) -> int:
 
 
 def check(folder: Path, docs: Path) -> int:
-    """Print the outcome of every claim; 1 where a committed claim flips."""
+    """Print the outcome of every claim; 1 where a committed claim flips or has no number here."""
     there, here = read_json(docs / Path(MADE[0]).name), results(folder)
     for name in ("machine", "commit", "configuration"):
         print(f"{name}: {there[name]} there, {here[name]} here")
@@ -38,7 +38,7 @@ def check(folder: Path, docs: Path) -> int:
     print("\n".join(pair.line() for pair in pairs))
     lost = [pair.here["name"] for pair in pairs if pair.is_lost]
     if lost:
-        print(f"no claims, for they flip: {', '.join(lost)}", file=sys.stderr)
+        print(f"no claims, for they flip or have no number: {', '.join(lost)}", file=sys.stderr)
     return int(bool(lost))
 
 

@@ -22,8 +22,8 @@ class Compared:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the claim stands in the committed results and flips here."""
-        return self.outcome == FLIPS and self.there["holds"]
+        """Whether the claim stands in the committed results, and flips or has no number here."""
+        return self.outcome in (FLIPS, ABSENT) and self.there["holds"]
 
     def line(self) -> str:
         """The outcome with both numbers, in one line."""

@@ -308,7 +308,7 @@ def ablate(
     autoencoders
         Autoencoders by layer whose latents are set; their site is edited.
     under
-        The conditions; random sets that miss the KL of their arm are drawn once more.
+        The conditions; random sets that miss the KL of their arm are drawn anew, twice at most.
     prompts, neutral
         Token ids of prompts, and of sentences without feedback for the cross-entropy.
     reward

@@ -46,10 +46,16 @@ def explained(candidates: Candidates) -> FeatureSet:
 
 
 def matched_random(candidates: Candidates) -> list[Latent]:
-    """Latents that are not chosen, matched to the chosen ones on frequency and contribution."""
+    """Latents that are neither chosen nor related, matched to the chosen ones.
+
+    They are matched on frequency and contribution. Related latents are the lesson that is looked
+    for, so that a control with some of them would cost reward itself.
+    """
     from lfp.interventions.selection import matched_order
 
-    return matched_order(candidates.explanations, candidates.chosen, candidates.rng)
+    return matched_order(
+        candidates.explanations, candidates.chosen, candidates.rng, candidates.related
+    )
 
 
 def largest_probe_weight(candidates: Candidates) -> FeatureSet:

@@ -61,21 +61,26 @@ def unrelated_match_rank(explanations: pd.DataFrame) -> pd.Series:
 
 
 class _Layer:
-    """The live features of a layer, of which those outside `chosen` are drawn, each once.
+    """The live features of a layer, of which those outside `chosen` and `spared` are drawn once.
 
     A trait counts by its ranks, as shares of the features. Directions have unit norm, so that the
     mean activation is the mean contribution.
     """
 
     def __init__(
-        self, explanations: pd.DataFrame, layer: int, chosen: Sequence[int], trait: str
+        self,
+        explanations: pd.DataFrame,
+        layer: int,
+        chosen: Sequence[int],
+        trait: str,
+        spared: Sequence[int] = (),
     ) -> None:
         table = explanations[(explanations["layer"] == layer) & (explanations["frequency"] > 0)]
         self.names = table["feature"].to_numpy()
         self.rank = table[trait].rank(method="first", pct=True).to_numpy()
         self.contribution = np.log(table["mean_activation"].clip(lower=1e-12)).to_numpy()
         self.chosen = np.flatnonzero(np.isin(self.names, chosen))
-        self.free = ~np.isin(self.names, chosen)
+        self.free = ~np.isin(self.names, [*chosen, *spared])
 
     def draw(self, rng: np.random.Generator, neighbours: int) -> list[int]:
         """A feature for each chosen one, as long as there are free ones."""
@@ -132,16 +137,23 @@ def matched_random_set(
 
 
 def matched_order(
-    explanations: pd.DataFrame, chosen: FeatureSet, rng: np.random.Generator
+    explanations: pd.DataFrame,
+    chosen: FeatureSet,
+    rng: np.random.Generator,
+    spared: FeatureSet | None = None,
 ) -> list[tuple[int, int]]:
-    """All live features outside `chosen`, by layer and number, those like the chosen ones first.
+    """All live features outside `chosen` and `spared`, those like the chosen ones first.
+
+    They are given by layer and number.
 
     Behind a set as of :func:`matched_random_set`, in random order, stands another one of what it
     has left, and so on, so that any first part of the order is a random set with the chosen
     features' traits, as long as there are such features. Layers without a chosen feature have none.
     """
+    left_out = spared or {}
     layers = {
-        int(n): _Layer(explanations, n, features, "frequency") for n, features in chosen.items()
+        int(n): _Layer(explanations, n, features, "frequency", left_out.get(n, ()))
+        for n, features in chosen.items()
     }
     order: list[tuple[int, int]] = []
     while features := [

@@ -237,12 +237,13 @@ def kendall_record(
     resamples: int = 2000,
     confidence: float = 0.95,
     unit: str = "word",
+    two_sided: bool = False,
 ) -> Record:
     """Tau-b of word-aligned values with its interval and its test.
 
-    The interval is a BCa bootstrap over words; p is one-sided, from permutations of the pairing
-    (Table 4 of the paper). The record is undefined for fewer than 3 words, for missing predictions,
-    and where all values of a side are equal.
+    The interval is a BCa bootstrap over words; p is from permutations of the pairing, one-sided as
+    in Table 4 of the paper or `two_sided`. The record is undefined for fewer than 3 words, for
+    missing predictions, and where all values of a side are equal.
 
     Parameters
     ----------
@@ -254,6 +255,8 @@ def kendall_record(
         Coverage of the interval.
     unit
         Name of a unit, for the record.
+    two_sided
+        Whether agreement in the wrong order is as extreme as in the right one.
 
     Raises
     ------
@@ -276,10 +279,11 @@ def kendall_record(
     jackknife = pairs.tau(1.0 - np.eye(n))
     low, high = _bca_interval(estimate, replicates, jackknife, confidence)
     null = _permuted_concordance(predicted, truth, resamples, rng)
-    p = (1 + np.sum(null >= pairs.concordance.sum() / 2 - 1e-9)) / (resamples + 1)
-    method = (
-        f"tau-b; BCa bootstrap over {unit}s; pairings permutation, one-sided, {resamples} draws"
-    )
+    observed, sides = pairs.concordance.sum() / 2, "two-sided" if two_sided else "one-sided"
+    if two_sided:
+        null, observed = np.abs(null), abs(observed)
+    p = (1 + np.sum(null >= observed - 1e-9)) / (resamples + 1)
+    method = f"tau-b; BCa bootstrap over {unit}s; pairings permutation, {sides}, {resamples} draws"
     record = Record(estimate, low, high, n, unit, method, p=float(p))
     return resampled(record, confidence, edges=(-1.0, 1.0))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,15 @@ from scipy import stats
 
 from lfp.files.artefacts import read_table
 from lfp.statistics.estimates import variance_components
+from lfp.statistics.multiple import holm
 from lfp.statistics.records import Record, mean_record
 from lfp.statistics.verdicts import EQUIVALENCE, Truth
 from lfp.tables.rows import TableSettings, Tally
 
 #: Labels of a row that name its run; rows that differ in nothing else are averaged.
 _RUN = ("seed", "sae")
+#: Part of the names of rows of planted truth that hold one seed against another.
+OTHER_SEED = " of seed "
 
 
 def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -30,9 +34,10 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
     which name the first variant of their family. ``variance_fine_tuning`` and
     ``variance_autoencoder`` are components of the nested analysis of variance, ``variance_units``
     is the mean squared standard error over words or prompts, from the rows' intervals. Rows of
-    planted truth are judged again, by the t test over seeds.
+    planted truth are judged again, by the t test over seeds with Holm's p over a planted task;
+    those that hold two seeds against each other are left out, for they share policies.
     """
-    tally = Tally()
+    tally, rows = Tally(), []
     normal = stats.norm.ppf((1 + settings.confidence) / 2)
     for path in inputs:
         frame = read_table(path).dropna(subset="estimate")
@@ -53,27 +58,70 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
             parts = variance_components(group, "seed", "estimate")
             errors = ((group["ci_high"] - group["ci_low"]).astype(float) / (2 * normal)) ** 2
             label = dict(zip(names, key, strict=True))
+            if OTHER_SEED in str(label.get("of", "")):
+                continue
             described = ", ".join(
                 f"{n}={v}" for n, v in label.items() if n not in ("model", "task")
             )
             row = {"model": label["model"], "task": label["task"], "table": table, "row": described}
-            verdict = {}
+            extras = {
+                "df": record.n - 1,
+                "autoencoders": int(group["autoencoder"].nunique()),
+                "variance_fine_tuning": parts["between"],
+                "variance_autoencoder": parts["within"],
+                "variance_units": float(np.nanmean(errors)) if errors.notna().any() else None,
+            }
+            values = group[["seed", "autoencoder", "estimate", "ci_low", "ci_high"]]
+            truth = None
             if "expected" in group:
                 one = group.iloc[0]
                 truth = Truth(one["expected"], one["against"], one["margin"])
-                record, verdict = _judged(record, means.to_numpy(), truth)
-            tally.add(
-                record,
-                row,
-                group[["seed", "autoencoder", "estimate", "ci_low", "ci_high"]],
-                df=record.n - 1,
-                autoencoders=int(group["autoencoder"].nunique()),
-                variance_fine_tuning=parts["between"],
-                variance_autoencoder=parts["within"],
-                variance_units=float(np.nanmean(errors)) if errors.notna().any() else None,
-                **verdict,
-            )
+                record = _tested(record, means.to_numpy(), truth)
+            rows.append(_Row(row, record, means.to_numpy(), truth, values, extras))
+    for row in _corrected(rows):
+        verdict = {}
+        if row.truth is not None:
+            narrow = _over_seeds(row.means, EQUIVALENCE)
+            answer = row.truth.verdict(row.record, narrow)
+            verdict = row.truth.columns() | {"answer": answer}
+        tally.add(row.record, row.labels, row.values, **row.extras, **verdict)
     return tally
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of the table, with the ``means`` [seed] behind it and the planted ``truth``, if any."""
+
+    labels: dict[str, Any]
+    record: Record
+    means: np.ndarray
+    truth: Truth | None
+    values: pd.DataFrame
+    extras: dict[str, Any]
+
+
+def _corrected(rows: Sequence[_Row]) -> Iterator[_Row]:
+    """The rows, those of planted truth with Holm's p.
+
+    A family has the rows of one planted task, apart for those that must be there and those that
+    must not, as in a single run (:func:`lfp.tables.planted.recovery.judged`).
+    """
+
+    def family(row: _Row) -> tuple[str, str, bool] | None:
+        if row.truth is None or row.record.p is None:
+            return None
+        return row.labels["model"], row.labels["task"], row.truth.side == "at"
+
+    members: dict[tuple[str, str, bool], list[float]] = {}
+    for row in rows:
+        if (name := family(row)) is not None:
+            members.setdefault(name, []).append(row.record.p)
+    adjusted = {name: iter(holm(np.array(p))) for name, p in members.items()}
+    for row in rows:
+        name = family(row)
+        if name is not None:
+            row = replace(row, record=replace(row.record, p_adjusted=float(next(adjusted[name]))))
+        yield row
 
 
 def _over_seeds(means: np.ndarray, confidence: float) -> Record:
@@ -83,14 +131,13 @@ def _over_seeds(means: np.ndarray, confidence: float) -> Record:
     return replace(record, method=method, seeds=record.n)
 
 
-def _judged(record: Record, means: np.ndarray, truth: Truth) -> tuple[Record, dict[str, object]]:
-    """The `record` with the p of a t test against the planted truth, and the verdict on it."""
+def _tested(record: Record, means: np.ndarray, truth: Truth) -> Record:
+    """The `record` with the p of a t test of `means` [seed] against the planted truth."""
     p = float(stats.ttest_1samp(means, truth.value).pvalue)
-    if record.ci_low is not None and np.isfinite(p):
-        method = f"{record.method}; t test against {truth.value:g}, two-sided"
-        record = replace(record, p=p, p_adjusted=p, method=method)
-    answer = truth.verdict(record, _over_seeds(means, EQUIVALENCE))
-    return record, truth.columns() | {"answer": answer}
+    if record.ci_low is None or not np.isfinite(p):
+        return record
+    method = f"{record.method}; t test against {truth.value:g}, two-sided"
+    return replace(record, p=p, method=method)
 
 
 def _families(frame: pd.DataFrame, settings: TableSettings) -> list[str]:

@@ -144,14 +144,14 @@ class PartStatistics:
 def _family(label: Mapping[str, Any], name: str, settings: TableSettings) -> str | None:
     """The family that a test is corrected in; None for one that no claim rests on.
 
-    It has the tests of one statistic of a table: of policies on the main split, over all words, in
-    every cell of one seed whose reward was not planted to teach nothing.
+    It has the tests of one statistic of a table in one cell: of its policy on the main split, over
+    all words, unless the reward was planted to teach nothing.
     """
     cell = "{model}/{task}/seed{seed}".format(**label)
     main = label["split"] in probes.MAIN_SPLIT.values()
     claimed = main and label.get("subject", "policy") == "policy" and cell not in settings.silent
     claimed = claimed and label.get("words", "all") in ("all", "none")
-    return f"{name}, seed {label['seed']}, {label['sae']}" if claimed else None
+    return f"{name}, {cell}, {label['sae']}" if claimed else None
 
 
 def probe_groups(inputs: Sequence[str], kind: str) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:

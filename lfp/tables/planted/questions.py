@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -116,29 +116,17 @@ def _moved(case: Case, expected: str) -> Iterator[Answer]:
             if after is None or before is None:
                 continue
             both = after.merge(before, on=["word", "valence"], suffixes=("", "_base"))
-            record, narrow = _measured(case, _movement(both, wanted))
+            record, narrow = _measured(case, _movement(both))
             yield Answer(question, readout, of, record, narrow, Truth(wanted, 0.0, margin), both)
 
 
-def _movement(both: pd.DataFrame, wanted: str) -> Measure:
+def _movement(both: pd.DataFrame) -> Measure:
     """The difference in tau-b of two readings of words, whose first may be one of the base."""
     value, before, valence = (both[name].to_numpy() for name in ("value", "value_base", "valence"))
     if before.any():
         return partial(kendall_difference_record, value, before, valence)
-    # The reading is a difference to the base itself.
-    measure = partial(kendall_record, value, valence)
-    return measure if wanted != "at" else lambda **resampling: _two_sided(measure(**resampling))
-
-
-def _two_sided(record: Record) -> Record:
-    """A `record` whose p of one side is made one of both."""
-    if record.p is None:
-        return record
-    return replace(
-        record,
-        p=min(1.0, 2 * min(record.p, 1 - record.p)),
-        method=record.method.replace("one-sided", "two-sided"),
-    )
+    # The reading is a difference to the base itself. All verdicts are by tests of both sides.
+    return partial(kendall_record, value, valence, two_sided=True)
 
 
 def disagreement(reading: pd.DataFrame) -> np.ndarray:
