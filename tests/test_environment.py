@@ -79,7 +79,7 @@ FOLDERS = (
     "settings", "reporting", "files", "running", "services", "statistics", "texts", "models",
     "feedback",
     "organisms", "finetune", "locus",
-    "sae", "probing", "explaining", "interventions", "tables", "figures", "costs",
+    "sae", "probing", "explaining", "interventions", "tables", "figures", "costs", "claims",
 )  # fmt: skip
 #: Modules whose messages and files tell of the workflow around them: how to rebuild, what jobs
 #: took, what ships.

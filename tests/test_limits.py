@@ -100,7 +100,8 @@ def cell_of(**settings):
         ),
         (
             changed(corpora__more={"path": {"train": "a"}, "columns": {"chosen": "c"}}),
-            "corpora.more.columns: expected `text`, or `chosen` and `rejected`, got chosen; name",
+            "corpora.more.columns: expected `text`, or `chosen` and `rejected`, or `prompt` and a"
+            " triple, got chosen; name",
         ),
         (
             changed(corpora__more={

@@ -9,11 +9,18 @@ from lfp.statistics.estimates import (
     auroc,
     balanced_accuracy,
     kendall_tau,
+    kendall_taus,
     sign_only_ceiling,
     string_tau,
     variance_components,
 )
 from lfp.statistics.multiple import holm
+from lfp.statistics.partitions import (
+    PartValues,
+    Refits,
+    partitions_difference_record,
+    partitions_record,
+)
 from lfp.statistics.records import (
     _resampled_auroc,
     _sign_matrix,
@@ -235,3 +242,65 @@ def test_perplexity_of_a_uniform_model_is_its_number_of_words():
     tokens = np.array([3, 5, 8, 4, 9, 6])
     record = perplexity_record(tokens * np.log(50), tokens, 0, 100)
     assert (record.estimate, record.ci_low, record.ci_high) == pytest.approx((50, 50, 50))
+
+
+# ------------------------------------------------------------------------------ repeated partitions
+
+
+def test_the_interval_over_partitions_has_the_variance_of_nadeau_and_bengio():
+    values = np.array([0.2, 0.3, 0.4, 0.5, 0.6, np.nan])
+    refits = Refits(values[:2], np.array([[0.2, 0.2], [0.3, 0.3], [np.nan, 0.1], [np.nan, np.nan]]))
+    record = partitions_record(PartValues(values, 0.25, refits), 300, "word", "tau-b", (-1, 1))
+    half = stats.t.ppf(0.975, 4) * np.sqrt((1 / 5 + 0.25) * 0.025)
+    assert record.estimate == pytest.approx(0.4)
+    assert (record.ci_low, record.ci_high) == (pytest.approx(0.4 - half), pytest.approx(0.4 + half))
+    assert record.p == pytest.approx((1 + 1) / (3 + 1))  # .3 of three draws reaches .25
+    wider = partitions_record(PartValues(values, 90.0), 300, "word", "tau-b", (-1, 1))
+    assert (wider.ci_low, wider.ci_high, wider.p) == (-1, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "n", "reason"),
+    [
+        ([], 9, "not estimated: no probe could be trained"),
+        ([np.nan, np.nan], 9, "not estimated: no test part carries the statistic"),
+        ([0.5, np.nan, np.nan], 9, "no interval and no test: 1 of 3 test parts carry"),
+        ([0.5, 0.5, 0.5], 9, "no interval and no test: all test parts have one value"),
+        ([0.5, 0.6, 0.7], 3, "no interval and no test: 3 words, 6 are needed"),
+    ],
+)
+def test_parts_that_carry_no_statistic_carry_no_interval(values, n, reason):
+    record = partitions_record(PartValues(np.array(values), 0.25), n, "word", "AUROC", (0, 1))
+    assert reason in record.method
+    assert (record.ci_low, record.ci_high, record.p) == (None, None, None)
+
+
+def test_a_difference_over_partitions_is_tested_by_its_t():
+    """Two probes that differ by little in every part differ by more than two that know nothing."""
+    rng = np.random.default_rng(0)
+    one = PartValues(
+        np.linspace(0.5, 0.6, 10), 0.25, Refits(np.linspace(0.5, 0.6, 10), np.zeros(1))
+    )
+    null = rng.normal(0, 0.1, (2, 199, 10))
+    shift = 0.05 + 0.01 * rng.normal(size=10)
+    a = one._replace(refits=Refits(one.values, null[0]))
+    b = PartValues(one.values - shift, 0.25, Refits(one.values - shift, null[1]))
+    about = {"n": 99, "unit": "word", "name": "tau-b", "edges": (-2, 2)}
+    record = partitions_difference_record(a.minus(b), **about)
+    assert 0 < record.ci_low < 0.05 < record.ci_high
+    assert record.p == 0.005
+    same = partitions_difference_record(a.minus(a), **about)
+    assert (same.estimate, same.ci_low, same.ci_high, same.p) == (0, 0, 0, 1)
+    untrained = a.minus(PartValues(np.zeros(0), float("nan")))
+    assert np.isnan(partitions_difference_record(untrained, **about).estimate)
+
+
+def test_many_taus_are_those_of_scipy_over_every_set():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 6, (2, 30, 4)).astype(float)
+    member = rng.random((30, 4)) < 0.5
+    for some, taus in zip([member, ~member], kendall_taus(x, y, [member, ~member]), strict=True):
+        for draw, tau in enumerate(taus):
+            of = some[:, draw]
+            assert tau == pytest.approx(kendall_tau(x[of, draw], y[of, draw]))
+    assert np.isnan(kendall_taus(np.ones((5, 1)), np.eye(5)[:, :1], [np.full((5, 1), True)])).all()

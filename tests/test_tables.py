@@ -34,7 +34,7 @@ from lfp.tables.inputs import Plan
 from lfp.tables.models import fine_tuning, sae_layer_choice, sae_tying
 from lfp.tables.planted.questions import Answer
 from lfp.tables.planted.recovery import judged, planted_recovery
-from lfp.tables.probes import lexicon_reconstruction
+from lfp.tables.probes import _family, lexicon_reconstruction
 from lfp.tables.rows import TableSettings, Tally
 from lfp.tables.validation.agreement import auroc_within_layers
 
@@ -65,6 +65,29 @@ def test_p_is_adjusted_over_the_cells_that_one_question_is_asked_of():
     for statistic, ps in {"tau": (0.01, 0.04, 0.03), "auroc": (0.02, np.nan, 0.5)}.items():
         found = frame.loc[frame["statistic"] == statistic, "p_adjusted"]
         np.testing.assert_allclose(found, holm(np.array(ps)))
+
+
+def test_claims_are_one_family_and_controls_and_planted_nulls_are_not_in_it():
+    cell = {"model": "m", "task": "t", "seed": 0, "sae": "tied", "split": "by_word"}
+    settings = replace(SETTINGS, silent=["m/noise/seed0"])
+    rows = [
+        {**cell, "subject": "policy", "features": "latents"},
+        {**cell, "subject": "policy", "features": "raw"},
+        {**cell, "subject": "policy", "features": "raw", "task": "flipped"},
+        {**cell, "subject": "policy", "features": "raw", "task": "noise"},
+        {**cell, "subject": "base", "features": "raw"},
+        {**cell, "subject": "policy", "features": "raw", "split": "random"},
+        {**cell, "subject": "policy", "features": "pca", "words": "pieces"},
+    ]
+    tally = Tally()
+    for row in rows:
+        tally.add(record(p=0.01), row, family=_family(row, "all", settings))
+    frame = tally.frame().set_index(["subject", "task", "split", "features"])["p_adjusted"]
+    claims = frame["policy"].drop(index=["noise"]).xs("by_word", level="split").drop(("t", "pca"))
+    assert claims.to_list() == pytest.approx([0.03] * 3)
+    assert frame.drop(index=[("policy", *row) for row in [
+        ("t", "by_word", "latents"), ("t", "by_word", "raw"), ("flipped", "by_word", "raw"),
+    ]]).to_list() == [0.01] * 4  # fmt: skip
 
 
 def test_values_behind_a_row_keep_its_labels():

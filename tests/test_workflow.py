@@ -143,7 +143,7 @@ def test_every_number_is_a_record_with_the_values_behind_it(run):
         # A p is missing where the method names no test, and only there; an adjusted p stands beside
         # every p.
         tested = ~reasons & frame["method"].str.contains(
-            r"permutation|binomial|McNemar|Fisher|swaps|p:", regex=True
+            r"permutation|refits|binomial against|McNemar|Fisher|swaps|p:", regex=True
         )
         assert (frame["p"].notna() == tested).all(), (
             name,

@@ -139,7 +139,9 @@ def inputs(data: ProbeData, train: np.ndarray) -> np.ndarray:
         return data.features
     size = int((data.code[train] > 0).any(0).sum())
     size = max(1, min(size, len(train), data.features.shape[1]))
-    pca = PCA(size, svd_solver="covariance_eigh").fit(data.features[train])
+    # Both solvers are exact: the one decomposes a matrix of features, the other one of rows.
+    solver = "covariance_eigh" if data.features.shape[1] <= len(train) else "full"
+    pca = PCA(size, svd_solver=solver).fit(data.features[train])
     return pca.transform(data.features)
 
 
@@ -227,7 +229,8 @@ def _scores(
 ) -> Iterator[np.ndarray]:
     """Predictions [test row, target] of probes of the training rows for every strength."""
     reader = _reader(features).fit(x[train])
-    known, held_out = _compact(*(_dense(reader.transform(x[rows])) for rows in (train, test)))
+    known, held_out = (_dense(reader.transform(x[rows])) for rows in (train, test))
+    known, held_out = _compact(known, held_out)
     held_out = held_out.astype(targets.dtype)
     for weights in FITS[kind][0](known, targets[train], strengths):
         yield held_out @ weights[:-1] + weights[-1]

@@ -112,9 +112,7 @@ def probe_subject(
     """
     kind = PROBE_OF[feedback]
     arrays = arrays.holding("latents")  # several probes read them
-    rows = word_rows(triples, lexicon["words"]) if kind == "ridge" else preference_rows(triples)
-    if kind == "ridge":
-        rows["tokens"] = stacked(arrays.kinds["length"])[:, 0].astype(int)
+    rows = _rows(arrays, triples, lexicon["words"], kind)
     targets = _targets(rows, arrays, kind, not features, settings.delta)
     results, baseline, nested = [], [], pd.DataFrame()
     weights = {"weight": np.zeros(arrays.width("latents")), "intercept": np.zeros(1)}
@@ -140,6 +138,16 @@ def probe_subject(
     }
     parts = parts.reset_index(drop=True)
     return ProbeResults(predictions, parts, nested, weights, metrics, headline(parts, kind))
+
+
+def _rows(
+    arrays: FeatureArrays, triples: pd.DataFrame, words: Mapping[str, float], kind: str
+) -> pd.DataFrame:
+    """Descriptions of a probe's rows; a word's has the number of its tokens."""
+    if kind == "logistic":
+        return preference_rows(triples)
+    tokens = stacked(arrays.kinds["length"])[:, 0].astype(int)
+    return word_rows(triples, words).assign(tokens=tokens)
 
 
 def _nested(

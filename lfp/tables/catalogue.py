@@ -250,7 +250,9 @@ TABLES: dict[str, Table] = {
             " probe; permuted labels are probes of labels permuted among words."
             " sign_only_ceiling is the tau-b of perfect knowledge of every sign. string_tau is the"
             " statistic of the paper's code, tau of two lists of word strings, which is near 0"
-            " whatever a probe knows. p_adjusted is Holm's over cells."
+            " whatever a probe knows. Intervals are Nadeau and Bengio's over the test parts of"
+            " repeated partitions, p is from refits on permuted labels, and p_adjusted is Holm's"
+            " over policies on the main split."
         ),
         over_seeds=True,
         judged=True,
@@ -305,9 +307,9 @@ TABLES: dict[str, Table] = {
             "Gains by fine-tuning and by the autoencoder: the table has differences between probes"
             " on the same words or prompts. policy - base and the like compare models, latents -"
             " raw and the like compare kinds of features of the policy, and true - permuted labels"
-            " is the probe's selectivity. The tests are swaps within words for tau, McNemar's exact"
-            " test for sign and pair accuracy, and swaps within prompts for auroc. p_adjusted is"
-            " Holm's over cells."
+            " is the probe's selectivity. Differences are paired by test part, their intervals"
+            " Nadeau and Bengio's; p is from refits of both probes on the same permuted labels, and"
+            " p_adjusted is Holm's over policies on the main split."
         ),
         over_seeds=True,
         judged=True,

@@ -421,12 +421,13 @@ def _accuracies(
     """Balanced accuracy and AUROC of a probe, or of the output's log-ratio."""
     if label["split"] == "none":  # nothing was trained
         truth, score = group["truth"].to_numpy(), group["prediction"].to_numpy()
-        of_rows = (truth, score, group["unit"])
         return {
             "balanced_accuracy": balanced_accuracy_record(
-                *of_rows, unit="prompt", **settings.resampling
+                truth, score, group["unit"], unit="prompt", **settings.resampling
             ),
-            "auroc": auroc_record(*of_rows, unit="prompt", **settings.resampling),
+            "auroc": auroc_record(
+                truth, score, group["unit"], unit="prompt", **settings.resampling
+            ),
         }
     return {
         name: partitions_record(

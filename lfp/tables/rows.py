@@ -89,8 +89,18 @@ class Tally:
     ) -> None:
         """Add one row.
 
-        `extras` are columns that describe it further, `values` has a row per instance behind it.
-        Tests of one `family` are corrected together.
+        Parameters
+        ----------
+        record
+            The row's number.
+        labels
+            Labels of the row.
+        values
+            A row per instance behind the number.
+        family
+            Name of the tests that are corrected together; None for those of one question.
+        extras
+            Columns that describe the row further.
         """
         self._rows.append((dict(labels), record, family, extras))
         if values is not None:
