@@ -121,9 +121,10 @@ def partitions_difference_record(
 
     The interval is that of :func:`partitions_record`. The two-sided p compares t, the mean over the
     standard deviation of the parts' differences, with that of refits of both probes on the same
-    permuted labels. The plain mean would not do: probes of permuted labels know nothing, and
-    two that know nothing differ by less than two equally good ones (Chung and Romano 2013).
-    Probes that are equal on every part differ by exactly 0, with p = 1.
+    permuted labels, and is that of the interval's own t where it is larger. The plain mean would
+    not do: probes of permuted labels know nothing, and two that know nothing differ by less than
+    two equally good ones (Chung and Romano 2013). Probes that are equal on every part differ by
+    exactly 0, with p = 1.
 
     Parameters
     ----------
@@ -146,7 +147,11 @@ def partitions_difference_record(
         return record
     if parts.refits is not None:
         observed, permuted = _t(parts.refits.observed[None])[0], _t(parts.refits.permuted)
-        record = _tested(record, abs(observed), np.abs(permuted), "of t, two-sided")
+        test = "of t, or the interval's own t where its p is larger, two-sided"
+        record = _tested(record, abs(observed), np.abs(permuted), test)
+        if record.p is not None:
+            size = parts._replace(values=np.sign(record.estimate) * parts.values)
+            record = replace(record, p=max(record.p, min(1.0, 2 * _p_of_t(size, 0.0))))
     return resampled(record, confidence, edges=edges)
 
 
