@@ -244,7 +244,9 @@ def _add_arm(
         add(_EMPTY, "reward", values, **beside)
         return
     reward = effect_record(mean_effect(_matrix(arm, "reward")), "prompt", "mean", confidence)
-    add(replace(reward, p=None), "reward", values, **beside)
+    # A level of the reward is held against nothing.
+    described = reward.method.replace(" and t test", "")
+    add(replace(reward, p=None, method=described), "reward", values, **beside)
     if key.arm == "none":
         return
     for quantity in (*_CHANGES, "reward_per_nat", "cross_entropy"):
