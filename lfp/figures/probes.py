@@ -29,8 +29,8 @@ def error_by_frequency(inputs: Sequence[str]) -> Figure:
                 frequency[of_sign], error[of_sign], s=10, alpha=0.6, label=name, color=COLOURS[i]
             )
         never = f"{(errors['written'] == 0).mean():.0%} never written"
-        correlation = f"Spearman {rho.statistic:.2f} (p={rho.pvalue:.2g}, {len(error)} words)"
-        axis.set(title=f"{cell_name(path)}\n{correlation}, {never}")
+        correlation = f"Spearman {rho.statistic:.2f} (p={rho.pvalue:.2g})"
+        axis.set(title=f"{cell_name(path)}\n{correlation}\n{len(error)} words, {never}")
         axis.set(xlabel="log(1 + times the policy wrote the word)", ylabel="|predicted - valence|")
     legend_of(figure, axes)
     return figure
