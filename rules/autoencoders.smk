@@ -72,6 +72,7 @@ rule evaluate_autoencoders:
         model=PLAN.read_model,
         corpus=PLAN.read_corpus,
         held_out=PLAN.corpus("test"),
+        contrasted=PLAN.contrasted,
         autoencoders=PLAN.trained_autoencoders,
     output:
         matches=f"{CELL}/sae/{{sae}}/matches.parquet",

@@ -5,10 +5,13 @@ stays clean.
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from lfp.running.digest import local_imports
 
@@ -28,6 +31,17 @@ def test_requirements_are_exact_and_start_with_torch():
     ]
     assert lines[0] == "torch==2.13.0"
     assert all(re.fullmatch(r"[A-Za-z0-9_.\-]+==[^\s;+]+", line) for line in lines)
+
+
+def test_requirements_install_on_the_oldest_python_that_is_promised():
+    promised = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    oldest = promised.removeprefix(">=") + ".0"
+    refused = {
+        name: needed
+        for name in PINS
+        if (needed := metadata(name)["Requires-Python"]) and oldest not in SpecifierSet(needed)
+    }
+    assert refused == {}
 
 
 @pytest.mark.parametrize("name", ["model", "analysis"])

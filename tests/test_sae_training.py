@@ -251,11 +251,16 @@ def test_in_a_narrow_site_half_of_the_way_from_chance_is_healthy(tmp_path):
 
 def test_held_out_texts_that_autoencoders_have_read_are_counted():
     texts = pd.DataFrame({"text": ["the film", "a film", "the", " "]})
-    assert read_before(texts, ["the film was long", "the end"]) == {"texts": 3, "read": 2}
+    assert read_before([texts], ["the film was long", "the end"]) == {"texts": 3, "read": 2}
     # A prompt is read with any answer behind it.
     pairs = pd.DataFrame({"prompt": ["why?", "how?"], "chosen": " a", "rejected": " b"})
-    assert read_before(pairs, ["why? other", "so"]) == {"texts": 2, "read": 1}
-    assert read_before(pairs, documents(pairs)) == {"texts": 2, "read": 2}
+    assert read_before([pairs], ["why? other", "so"]) == {"texts": 2, "read": 1}
+    assert read_before([pairs], documents(pairs)) == {"texts": 2, "read": 2}
+    # Triples of another corpus count, too.
+    triples = pd.DataFrame(
+        {"prompt": ["who?"], "positive": " a", "neutral": " b", "negative": " c"}
+    )
+    assert read_before([pairs, triples], ["who? a"]) == {"texts": 3, "read": 1}
 
 
 def test_agreement_of_directions_stands_beside_that_of_chance():

@@ -15,7 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from lfp.models.tokens import encode
 from lfp.settings import Activations
-from lfp.texts.corpora import has_pairs, preference_pairs, taken
+from lfp.texts.corpora import taken
+from lfp.texts.readers import beginnings
 
 
 def split_texts(texts: Sequence[str], settings: Activations) -> tuple[list[str], list[str]]:
@@ -37,20 +38,19 @@ def split_texts(texts: Sequence[str], settings: Activations) -> tuple[list[str],
     return list(taken(texts[:cut], settings.texts, "activations.texts")), list(texts[cut:])
 
 
-def read_before(held_out: pd.DataFrame, read: Sequence[str]) -> dict[str, int]:
-    """Number of the held-out ``texts`` or prompts, and of those that begin a text in `read`.
+def read_before(held_out: Sequence[pd.DataFrame], read: Sequence[str]) -> dict[str, int]:
+    """Number of the ``texts`` or prompts of corpora, and of those that begin a text in `read`.
 
-    A causal model's activations there are then those that autoencoders have learned from.
+    A causal model's activations there are then those that autoencoders have learned from. The
+    corpora `held_out` are those of prompts, excerpts and triples.
     """
-    pairs = has_pairs(held_out)
-    texts = set(preference_pairs(held_out)[0]["prompt"] if pairs else held_out["text"])
+    texts = {text for corpus in held_out for text in beginnings(corpus) if text.strip()}
     known = sorted(read)
 
     def begins(text: str) -> bool:
         place = bisect_left(known, text)  # what begins so stands right behind it
         return place < len(known) and known[place].startswith(text)
 
-    texts = {text for text in texts if text.strip()}
     return {"texts": len(texts), "read": sum(map(begins, texts))}
 
 

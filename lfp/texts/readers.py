@@ -81,12 +81,12 @@ def read_splits(
         frames[split] = frame.sample(frac=1, random_state=seed, ignore_index=True)
     if "test" not in frames:
         whole = frames["train"]
-        groups, units = pd.factorize(_groups(whole))
+        groups, units = pd.factorize(beginnings(whole))
         held_out = groups >= len(units) * (1 - test_share)
         frames = {"train": whole[~held_out], "test": whole[held_out]}
     frames = {"train": frames["train"], "test": frames["test"]}
     texts = {split: frame.drop(columns="cleaned") for split, frame in frames.items()}
-    result, counts = deduplicated(texts, sorted(columns), _groups)
+    result, counts = deduplicated(texts, sorted(columns), beginnings)
     for split, frame in result.items():
         counts[split]["cleaned"] = int(frames[split]["cleaned"].sum())
         if has_pairs(frame):
@@ -110,11 +110,8 @@ def _check_pairs(frame: pd.DataFrame, paths: Sequence[Path]) -> None:
         raise CorpusError(str(error)) from None
 
 
-def _groups(frame: pd.DataFrame) -> pd.Series:
-    """The unit that a split must not tear apart, for every row.
-
-    It is the text, or the prompt (also of transcripts).
-    """
+def beginnings(frame: pd.DataFrame) -> pd.Series:
+    """The text or the prompt (also of transcripts) of every row, which no two splits may share."""
     if "text" in frame or "prompt" in frame:
         return frame["text" if "text" in frame else "prompt"]
     return preference_pairs(frame)[0]["prompt"].reindex(frame.index).fillna(frame["chosen"])
