@@ -7,7 +7,7 @@ knowing of what follows, so its activations are the same in all of them, and cou
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise, takewhile
 
 import pandas as pd
@@ -38,7 +38,7 @@ def split_texts(texts: Sequence[str], settings: Activations) -> tuple[list[str],
     return list(taken(texts[:cut], settings.texts, "activations.texts")), list(texts[cut:])
 
 
-def read_before(held_out: Sequence[pd.DataFrame], read: Sequence[str]) -> dict[str, int]:
+def read_before(held_out: Iterable[pd.DataFrame], read: Sequence[str]) -> dict[str, int]:
     """Number of the ``texts`` or prompts of corpora, and of those that begin a text in `read`.
 
     A causal model's activations there are then those that autoencoders have learned from. The
