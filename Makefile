@@ -31,7 +31,7 @@ check-results: install
 	$(BIN)/python -m lfp.claims check $(RESULTS)
 
 test: install lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The small cell through the Slurm profile, on a Slurm of one node that is brought up for it and taken down.
 test-slurm: install

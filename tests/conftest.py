@@ -28,6 +28,11 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
 FAMILIES = ("gpt_neox", "gpt_neo", "gemma")
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the long tests of whole runs begin first, so that no process waits for them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+
+
 #: Paths of a job by the names that they have in its rule; a list has any number of them.
 Named = Mapping[str, str | Sequence[str]]
 
