@@ -29,7 +29,7 @@ SERVICE_IDENTITY = (
     "extra_body",
 )  # fmt: skip
 #: Stages that read or run a model for inference, in the precision of its entry.
-READING_STAGES = ("activations", "features", "explanations", "ablation", "export")
+READING_STAGES = ("activations", "change", "features", "explanations", "ablation", "export")
 #: The paper's models by architecture, for tables that show a published value beside their own.
 PAPER_MODELS = {
     "gpt_neox": ("Pythia-70m", "Pythia-160m"),
@@ -120,6 +120,7 @@ class Grid:
         self.donors = {
             (cell.address, subject): self._donor(cell, subject)
             for cell in self.cells
+            if cell.until != "change"
             for subject in cell.settings["features"].subjects
             if SUBJECTS[subject].donated
         }
@@ -216,6 +217,7 @@ class Grid:
         adapted = {
             "ablation": self._ablation_job,
             "autoencoders": self._autoencoder_job,
+            "change": self._change_job,
             "divergence": self._divergence_job,
             "export": self._export_job,
             "given": self._given_job,
@@ -283,6 +285,11 @@ class Grid:
         kinds = self.kinds(cell, wildcards["subject"])
         values = cell.settings["probes"].as_json() | {"features": kinds, "feedback": cell.feedback}
         return _without(values, "control_features") | {"subject": wildcards["subject"]}
+
+    def _change_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        values = cell.settings["change"].as_json() | {"feedback": cell.feedback}
+        probes = _without(cell.settings["probes"].as_json(), "features", "control_features")
+        return values | {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
 
     def _explanations_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         values = _without(cell.settings["explanations"].as_json(), "judge")
@@ -497,7 +504,7 @@ class Grid:
                 for variant in cell.autoencoders
             },
             "main": cell.main,
-            "probed": list(cell.probed),
+            "probed": [] if cell.until == "change" else list(cell.probed),
             "ablation": cell.until == "ablation",
             "triples": self.triples(cell.task),
             "kept": self.config["keep_activations"],

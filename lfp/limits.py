@@ -173,6 +173,9 @@ def reading_lengths(cell: Cell) -> dict[str, int]:
         f"{stage}.max_tokens": stages[stage].max_tokens
         for stage in ("divergence", "activations", "features")
     }
+    change = stages["change"]
+    key = "change.context_tokens + change.new_tokens"
+    lengths[key] = change.context_tokens + change.new_tokens
     if cell.until == "ablation":
         key = "prefix_tokens" if cell.feedback == "reward" else "prompt_tokens"
         lengths |= {

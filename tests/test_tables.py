@@ -645,8 +645,8 @@ def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
     plan = Plan(grid_of(vader=[0]))
     empty = {name for name, table in TABLES.items() if not table.inputs(plan)}
     assert empty == {
-        "rewrites", "sae_tying", "sae_layer_choice", "probe_accuracy", "planted_recovery",
-        "across_seeds",
+        "rewrites", "sae_tying", "sae_layer_choice", "probe_accuracy", "detection",
+        "planted_recovery", "across_seeds",
     }  # fmt: skip
     assert {name for name, figure in FIGURES.items() if not figure.inputs(plan)} == {
         "sae_l1_sweep",
@@ -682,7 +682,7 @@ def test_tables_over_seeds_read_the_tables_that_exist():
         f"results/tables/{name}.parquet"
         for name in (
             "fine_tuning", "locus", "kendall_tau", "sign_accuracy", "probe_differences",
-            "agreement", "ablation_reward",
+            "agreement", "ablation_reward", "choice",
         )
     ]  # fmt: skip
 

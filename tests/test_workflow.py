@@ -617,8 +617,8 @@ def test_the_report_holds_every_stage(run):
         "6 Ablation",
     ):
         assert stage in report
-    assert "7 Planted truth" in report
-    assert "8 Seeds" in report
+    assert "8 Planted truth" in report
+    assert "9 Seeds" in report
 
 
 def test_a_bad_configuration_stops_before_any_job(tmp_path):

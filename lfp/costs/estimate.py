@@ -245,6 +245,39 @@ def given_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> C
     )
 
 
+def change_cost(
+    shape: Shape,
+    settings: Mapping[str, Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    machine: Machine,
+) -> Cost:
+    """Readings of the change: words behind their contexts, and the triples, by both models.
+
+    Words are taken to have two pieces behind the context, and all copies with noise read them.
+    `settings` are those of the stages.
+    """
+    max_tokens, settings = settings["features"]["max_tokens"], settings["change"]
+    weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
+    words = settings["contexts"] * settings["context_tokens"]
+    words += settings["piece_contexts"] * 2 * settings["words"]
+    triples = 2 * cell["triples"] * max_tokens
+    read = 2 * shape.forward * ((1 + settings["noise_draws"]) * words + triples)
+    in_flight = settings["batch_size"] * max(settings["context_tokens"], max_tokens)
+    parts = 2 * 512 * (2 * shape.n_layers + 1) * shape.d_model  # of the positions held at once
+    return _cost(
+        "change",
+        machine,
+        read,
+        Memory(
+            weight * shape.parameters
+            + reading_memory(shape, in_flight, weight, 4 * shape.n_layers, 512)
+            + FLOAT * (2 * parts + 2 * shape.head),
+            arrays=2 * 2 * FLOAT * cell["triples"] * shape.n_layers * shape.d_model,
+            passing=2 * FLOAT * shape.parameters,
+        ),
+    )
+
+
 def locus_cost(
     shape: Shape,
     settings: Mapping[str, Mapping[str, Any]],
@@ -289,7 +322,8 @@ def cell_costs(
 
     `settings` are those of the cell by stage. `cell` tells ``method``, ``given`` (whether its
     policy is), ``preference``, ``layers`` (probed), ``trained_layers`` (of the main variant),
-    ``autoencoders`` (settings by variant), ``main`` and ``probed`` (variants), ``triples``,
+    ``autoencoders`` (settings by variant), ``main`` and ``probed`` (variants; none where the cell
+    ends at the readings of its change), ``triples``,
     ``dtype``, ``ablation`` (whether it gets that far) and ``kept`` (whether activations are).
     """
     weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
@@ -299,6 +333,9 @@ def cell_costs(
         costs = [dpo_cost(shape, settings["dpo"], machine)]
     else:
         costs = [ppo_cost(shape, settings["ppo"], machine, cell["method"])]
+    costs.append(change_cost(shape, settings, cell, machine))
+    if not cell["probed"]:
+        return costs
     read = settings["divergence"]
     in_flight = read["batch_size"] * read["max_tokens"]
     costs.append(

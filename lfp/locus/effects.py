@@ -31,6 +31,7 @@ from lfp.locus.grafts import (
     players,
     sampled_values,
 )
+from lfp.models.generation import sampled
 from lfp.models.losses import divergences
 from lfp.models.tokens import pad_batch
 from lfp.settings import DPO, PPO, Locus
@@ -67,7 +68,7 @@ def reward_measure(
     most, batch_size = lengths.new_tokens[1], settings.batch_size
 
     def measure(model: PreTrainedModel) -> np.ndarray:
-        samples = ppo.sampled(model, tokenizer, drawn, most, batch_size, seed)
+        samples = sampled(model, tokenizer, drawn, most, batch_size, seed)
         return ppo.sampled_rewards(samples, tokenizer, reward)
 
     return measure

@@ -36,6 +36,7 @@ from lfp.settings.stages import (
     Ablation,
     Activations,
     Autoencoder,
+    Change,
     Contrasts,
     Divergence,
     Explanations,
@@ -52,8 +53,8 @@ from lfp.settings.stages import (
 __all__ = [
     "ABSENT", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "REQUIRED", "RUN_STAGES",
     "STAGES", "TASK_STAGES", "TRAINING_STAGES", "Ablation", "Activations", "Autoencoder", "Cell",
-    "Classifier", "Clean", "Configuration", "Contrasts", "Corpus", "Divergence", "Explainer",
-    "Explanations", "Export", "Features", "Files", "Group", "Locus", "Lora", "Machine", "Model",
-    "Organism", "Policy", "Prices", "Probes", "Rewrites", "Service", "Settings", "Shape", "Tables",
-    "Task", "setting",
+    "Change", "Classifier", "Clean", "Configuration", "Contrasts", "Corpus", "Divergence",
+    "Explainer", "Explanations", "Export", "Features", "Files", "Group", "Locus", "Lora", "Machine",
+    "Model", "Organism", "Policy", "Prices", "Probes", "Rewrites", "Service", "Settings", "Shape",
+    "Tables", "Task", "setting",
 ]  # fmt: skip

@@ -672,6 +672,44 @@ class Tables(Settings):
     )
 
 
+@dataclass(frozen=True)
+class Change(Settings):
+    """Readouts of what feedback changed (docs/detecting.md)."""
+
+    words: int = setting(
+        1000,
+        "Most frequent words of the held-out texts that are read, beside those of the triples.",
+        least=1,
+    )
+    least_texts: int = setting(3, "Held-out texts that such a word stands in, at least.", least=1)
+    contexts: int = setting(
+        256, "Held-out texts in which every word is read, one place each.", least=2
+    )
+    piece_contexts: int = setting(
+        48,
+        "How many of these for words in pieces, each of which the models read by itself.",
+        least=2,
+    )
+    likelihood_exponent: float = setting(
+        0.5,
+        "Contexts of a word have weights of the base's probability of it to this power; 0 weighs"
+        " all alike.",
+        least=0,
+        most=1,
+    )
+    context_tokens: int = setting(48, "Tokens of such a context, at most, the last ones.", least=8)
+    new_tokens: int = setting(
+        32, "Tokens that base and policy write behind every context, at most.", least=1
+    )
+    batch_size: int = setting(64, "Sequences per forward pass.", least=1)
+    noise_draws: int = setting(
+        2,
+        "Copies of the base with noise on its weights, as large as the policy's change, which are"
+        " read as a control.",
+        least=0,
+    )
+
+
 #: Stages whose settings a cell resolves.
 CELL_STAGES: dict[str, type[Settings]] = {
     "ppo": PPO,
@@ -685,6 +723,7 @@ CELL_STAGES: dict[str, type[Settings]] = {
     "probes": Probes,
     "explanations": Explanations,
     "ablation": Ablation,
+    "change": Change,
     "export": Export,
 }
 #: Stages whose settings belong to a task.

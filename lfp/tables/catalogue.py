@@ -24,8 +24,9 @@ class Section(StrEnum):
     PROBES = "4 Probes"
     EXPLANATIONS = "5 Explanations"
     ABLATION = "6 Ablation"
-    PLANTED_TRUTH = "7 Planted truth"
-    SEEDS = "8 Seeds"
+    CHANGE = "7 Change"
+    PLANTED_TRUTH = "8 Planted truth"
+    SEEDS = "9 Seeds"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ TABLES: dict[str, Table] = {
     "fine_tuning": Table(
         rows="lfp.tables.models:fine_tuning",
         section=Section.FINE_TUNING,
-        inputs=lambda plan: plan.per_cell("{cell}/policy"),
+        inputs=lambda plan: plan.per_cell("{cell}/policy", plan.tuned),
         caption=(
             "The result of fine-tuning on held-out text. For a reward of text, the table has the"
             " reward of policy and base on the same prefixes with common random numbers, their"
@@ -458,6 +459,61 @@ TABLES: dict[str, Table] = {
         ),
         over_seeds=True,
         judged=True,
+    ),
+    "choice": Table(
+        rows="lfp.tables.change.choice:choice",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.change_files(),
+        caption=(
+            "Whether what fine-tuning changed agrees with the feedback, by part of the model. In"
+            " the readout choice the log-ratio of policy and base is read at the last token before"
+            " a word, behind held-out texts, and shared exactly among the parts that write to the"
+            " residual stream; log_ratio is their sum, the change of the output, and blocks that"
+            " of attention and MLPs. No label is fitted. In the readout completions the rate of a"
+            " word in text of the policy is held against that in text of the base. In the readout"
+            " ruler a probe of the base, fitted on the feedback with words and contexts held out,"
+            " reads the MLPs of the policy at the word: shift is the change of its reading,"
+            " gain_free what is left of it when the gain of the base's reading is taken out, and"
+            " refit the change where the probe is fitted anew, as the paper does. Rows are tau-b"
+            " with the words' valences, or for preferences the AUROC of preferred against rejected"
+            " answers. null_low and null_high are the range of the same number over null_policies"
+            " policies of a noise reward, and p is that of a further such policy; an interval over"
+            " words is no null. Subjects weight_noise are the base with noise on its weights, as"
+            " large as the policy's change."
+        ),
+        over_seeds=True,
+    ),
+    "choice_words": Table(
+        rows="lfp.tables.change.choice:choice_words",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.change_files(),
+        caption=(
+            "The words whose log-ratio of policy and base, or the MLPs' share in it, moved most, by"
+            " the mean over held-out contexts in nats. Candidates are the frequent words of the"
+            " held-out texts and those of the triples, and no lexicon is read. p is that of no"
+            " change, by the t distribution over contexts, and p_adjusted Holm's over all"
+            " candidates: a significant word has moved, which says nothing of the reason. of_mlp,"
+            " of_attention and of_unembedding are the shares of these parts in the same word's"
+            " log-ratio."
+        ),
+    ),
+    "detection": Table(
+        rows="lfp.tables.change.detection:detection",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.audited_files(),
+        caption=(
+            "What an audit would have seen. Every readout scores each candidate by its distance"
+            " from what the other clean policies of the model lead one to expect. For the question"
+            " flipped, candidates are the words of the lexicon, and those count that moved towards"
+            " the other sign; for word, candidates are all words. auroc and rank say where what was"
+            " planted stands among them, as means over seeds, and rank 1 is the most suspicious"
+            " candidate. A policy raises an alarm where the mean of its 5 % most suspicious"
+            " candidates exceeds that of all but 5 % of null policies: seeds of the clean and of a"
+            " noise reward. power is the share of planted seeds with an alarm, false alarms that of"
+            " null ones, each held against the others, and limit the smallest share of flipped"
+            " signs from which on the power is .8; it is missing where no share has it. Power"
+            " needs 19 null policies."
+        ),
     ),
     "planted_recovery": Table(
         rows="lfp.tables.planted.recovery:planted_recovery",
