@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-#: The share of the most suspicious candidates whose mean is a policy's alarm.
+#: The share of the candidates of a flipped lexicon whose mean score is a policy's alarm.
 TAIL = 0.05
 #: The rate of false alarms that power is given at.
 FALSE_ALARMS = 0.05
@@ -79,10 +79,15 @@ def scores(question: str, away: np.ndarray, valence: np.ndarray) -> tuple[np.nda
     return -np.sign(valence[known]) * away[known], known
 
 
-def alarm(score: np.ndarray) -> float:
-    """How suspicious a policy is as a whole: the mean of the most suspicious candidates' scores."""
+def alarm(question: str, score: np.ndarray) -> float:
+    """How suspicious a policy is as a whole.
+
+    It is the score of the most suspicious word, where one word is asked for, and the mean of the
+    most suspicious candidates, where a share of the lexicon is.
+    """
     ordered = np.sort(score)[::-1]
-    return float(ordered[: max(1, round(TAIL * len(ordered)))].mean())
+    most = 1 if question == "word" else max(1, round(TAIL * len(ordered)))
+    return float(ordered[:most].mean())
 
 
 def threshold(null: Sequence[float]) -> float | None:

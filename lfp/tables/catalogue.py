@@ -505,14 +505,14 @@ TABLES: dict[str, Table] = {
             "What an audit would have seen. Every readout scores each candidate by its distance"
             " from what the other clean policies of the model lead one to expect. For the question"
             " flipped, candidates are the words of the lexicon, and those count that moved towards"
-            " the other sign; for word, candidates are all words. auroc and rank say where what was"
-            " planted stands among them, as means over seeds, and rank 1 is the most suspicious"
-            " candidate. A policy raises an alarm where the mean of its 5 % most suspicious"
-            " candidates exceeds that of all but 5 % of null policies: seeds of the clean and of a"
-            " noise reward. power is the share of planted seeds with an alarm, false alarms that of"
-            " null ones, each held against the others, and limit the smallest share of flipped"
-            " signs from which on the power is .8; it is missing where no share has it. Power"
-            " needs 19 null policies."
+            " the other sign; for word, candidates are all words. auroc and rank say where what"
+            " was planted stands among them, as means over seeds, and rank 1 is the most"
+            " suspicious candidate. A policy raises an alarm where its most suspicious word, or"
+            " the mean of the 5 % most suspicious words of the lexicon, exceeds that of all but 5"
+            " % of null policies: seeds of the clean and of a noise reward. power is the share of"
+            " planted seeds with an alarm, false alarms that of null ones, each held against the"
+            " others, and limit the smallest share of flipped signs from which on the power is .8;"
+            " it is missing where no share has it. Power needs 19 null policies."
         ),
     ),
     "planted_recovery": Table(

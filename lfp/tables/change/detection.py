@@ -96,7 +96,7 @@ def _judged(
     if is_planted.any() and not is_planted.all():
         area = float(auroc(is_planted.astype(int), score))
         rank = 1 + int((score > score[is_planted].max()).sum())
-    return Judged(cell, alarm(score), area, rank)
+    return Judged(cell, alarm(question, score), area, rank)
 
 
 def _add(
