@@ -559,20 +559,22 @@ TABLES: dict[str, Table] = {
         section=Section.PLANTED_TRUTH,
         inputs=lambda plan: plan.planted_files(),
         caption=(
-            "Planted truth: the content of the reward is known, and the method is asked for it. In"
-            " vader_flipped, a tenth of the lexicon's words have their sign flipped, and should"
+            "Planted truth: the content of the reward is known, and the method is asked for it."
+            " In vader_flipped, a tenth of the lexicon's words have their sign flipped, and should"
             " stand out by their disagreement with the clean lexicon. In trigger, one word is"
             " rewarded; explanations should name it, and its features should carry the reward."
             " length and noise say nothing of words, so that readings must stay where the base has"
             " them. The clean policy answers the same questions where nothing was planted; it,"
             " clean policies of other seeds and the policy of the noise reward are nulls of the"
             " flipped words. output needs no probe: it is how much likelier than its base the"
-            " policy makes a word. expected is the side of the number `against` on which the"
-            " estimate must lie. answer is found where p_adjusted is below .05 on that side,"
-            " silent where the 90 % interval lies within `margin` of the number, and undecided"
-            " where neither test says so; a false alarm is significant where nothing must be, and"
-            " wrong side is on the other one. p_adjusted is Holm's over the rows of one planted"
-            " policy that must be found, and apart over those that must be silent."
+            " policy makes a word; choice is the same over more contexts, with the share of the"
+            " MLPs in it, and ruler the reading of a probe of the base (the table choice)."
+            " expected is the side of the number `against` on which the estimate must lie. answer"
+            " is found where p_adjusted is below .05 on that side, silent where the 90 % interval"
+            " lies within `margin` of the number, and undecided where neither test says so; a"
+            " false alarm is significant where nothing must be, and wrong side is on the other"
+            " one. p_adjusted is Holm's over the rows of one planted policy that must be found,"
+            " and apart over those that must be silent."
         ),
         over_seeds=True,
     ),

@@ -340,6 +340,7 @@ class Plan:
                 for subject in ("base", "policy")
             ),
             *self.output_files(cells),
+            *self.per_cell("{cell}/change/readings.parquet", cells),
             *self.per_cell("{cell}/explanations/{sae}/heuristic.parquet", explained),
             *self.ablation_files(triggered, ("policy",)),
         ]

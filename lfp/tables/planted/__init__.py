@@ -16,6 +16,9 @@ READOUTS = Registry(
         "probe latents": "lfp.tables.planted.readouts:probe_latents",
         "probe raw": "lfp.tables.planted.readouts:probe_raw",
         "output": "lfp.tables.planted.readouts:output",
+        "choice": "lfp.tables.planted.readouts:choice",
+        "choice, MLPs": "lfp.tables.planted.readouts:choice_of_mlps",
+        "ruler": "lfp.tables.planted.readouts:ruler",
     },
 )
 #: A question is a function of a planted cell and its clean one that gives answers.
