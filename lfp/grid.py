@@ -216,6 +216,7 @@ class Grid:
         """
         adapted = {
             "ablation": self._ablation_job,
+            "account": self._account_job,
             "autoencoders": self._autoencoder_job,
             "change": self._change_job,
             "divergence": self._divergence_job,
@@ -290,6 +291,18 @@ class Grid:
         values = cell.settings["change"].as_json() | {"feedback": cell.feedback}
         probes = _without(cell.settings["probes"].as_json(), "features", "control_features")
         return values | {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
+
+    def _account_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        account, values = cell.settings["account"], self._locus_job(cell, wildcards)
+        # The effect is that of `locus`, on as many instances as are asked for here.
+        locus = _without(values["locus"], "orders")
+        locus |= dict.fromkeys(("prompts", "pairs"), account.instances)
+        change = _without(
+            cell.settings["change"].as_json(),
+            "contexts", "piece_contexts", "new_tokens", "noise_draws",
+        )  # fmt: skip
+        read = {"locus": locus, "change": change, "feedback": cell.feedback}
+        return values | read | {"account": account.as_json()}
 
     def _explanations_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         values = _without(cell.settings["explanations"].as_json(), "judge")

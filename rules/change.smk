@@ -1,7 +1,8 @@
-"""Readouts of what feedback changed, of the policy against its base.
+"""Readouts of what feedback changed, of the policy against its base, and what the change is.
 
-In: base, policy, held-out texts, contrast triples and the lexicon, which one readout calls for.
-Out: results/{model}/{task}/seed{seed}/change/readings.parquet.
+In: base, policy, held-out texts, contrast triples, and the lexicon, which one readout and the
+reward call for. Out: results/{model}/{task}/seed{seed}/change/readings.parquet, and for cells with
+doses or strengths doses.parquet and vectors.parquet beside it.
 """
 
 
@@ -25,5 +26,30 @@ rule change:
         **PLAN.resources(),
     params:
         **PLAN.job("change"),
+    shell:
+        MODEL_JOB
+
+
+rule account:
+    input:
+        base="results/models/{model}",
+        policy=f"{CELL}/policy",
+        lexicon="results/lexicons/{task}.json",
+        test=PLAN.corpus("test"),
+        classifier=PLAN.classifier,
+    output:
+        doses=f"{CELL}/change/doses.parquet",
+        vectors=f"{CELL}/change/vectors.parquet",
+    log:
+        log_of(f"{CELL}/change/account"),
+    benchmark:
+        benchmark_of(f"{CELL}/change/account")
+    conda:
+        MODEL
+    threads: PLAN.threads
+    resources:
+        **PLAN.resources(),
+    params:
+        **PLAN.job("account"),
     shell:
         MODEL_JOB

@@ -34,6 +34,7 @@ from lfp.settings.stages import (
     TASK_STAGES,
     TRAINING_STAGES,
     Ablation,
+    Account,
     Activations,
     Autoencoder,
     Change,
@@ -52,8 +53,8 @@ from lfp.settings.stages import (
 
 __all__ = [
     "ABSENT", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "REQUIRED", "RUN_STAGES",
-    "STAGES", "TASK_STAGES", "TRAINING_STAGES", "Ablation", "Activations", "Autoencoder", "Cell",
-    "Change", "Classifier", "Clean", "Configuration", "Contrasts", "Corpus", "Divergence",
+    "STAGES", "TASK_STAGES", "TRAINING_STAGES", "Ablation", "Account", "Activations", "Autoencoder",
+    "Cell", "Change", "Classifier", "Clean", "Configuration", "Contrasts", "Corpus", "Divergence",
     "Explainer", "Explanations", "Export", "Features", "Files", "Group", "Locus", "Lora", "Machine",
     "Model", "Organism", "Policy", "Prices", "Probes", "Rewrites", "Service", "Settings", "Shape",
     "Tables", "Task", "setting",

@@ -710,6 +710,44 @@ class Change(Settings):
     )
 
 
+@dataclass(frozen=True)
+class Account(Settings):
+    """What the change of weights is: doses of it, and one vector (docs/detecting.md)."""
+
+    doses: tuple[float, ...] = setting(
+        (),
+        "Multiples of the change of weights that are measured, beside 0, such as -1, 0.5, 1, 1.5"
+        " and 2; without any the cell has no rows in the table `dose`.",
+        unique=True,
+    )
+    strengths: tuple[float, ...] = setting(
+        (),
+        "Multiples of the mean change of activations that are added to the base and taken from the"
+        " policy, such as 0.5, 1 and 2; without any the cell has no rows in `vector_account`.",
+        each_above=0,
+        unique=True,
+    )
+    sites: tuple[str, ...] = setting(
+        ("mlp", "resid"),
+        "Parts of the layers whose activations are changed.",
+        choices="sites",
+        min_items=1,
+        unique=True,
+    )
+    single_layers: bool = setting(
+        True, "Whether every layer is changed by itself as well, beside all layers together."
+    )
+    draws: int = setting(
+        2, "Random vectors of either kind that every mean change is held against.", least=1
+    )
+    instances: int = setting(
+        64,
+        "Held-out prefixes or pairs that every effect is measured on, texts of every divergence,"
+        " and contexts of words.",
+        least=6,
+    )
+
+
 #: Stages whose settings a cell resolves.
 CELL_STAGES: dict[str, type[Settings]] = {
     "ppo": PPO,
@@ -724,6 +762,7 @@ CELL_STAGES: dict[str, type[Settings]] = {
     "explanations": Explanations,
     "ablation": Ablation,
     "change": Change,
+    "account": Account,
     "export": Export,
 }
 #: Stages whose settings belong to a task.

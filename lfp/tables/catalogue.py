@@ -515,6 +515,45 @@ TABLES: dict[str, Table] = {
             " it is missing where no share has it. Power needs 19 null policies."
         ),
     ),
+    "dose": Table(
+        rows="lfp.tables.change.account:dose",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.account_files("doses", "doses.parquet"),
+        caption=(
+            "The dose of a lesson: models have the weights of the base and a multiple of the"
+            " policy's change of them, the base at dose 0 and the policy at 1. effect is the reward"
+            " of completions of held-out prefixes, the implicit margin of held-out pairs after DPO,"
+            " and minus the KL from the policy for policies that are given; gain is its paired"
+            " difference to the base's. kl is the KL of the model to the base, in nats of a text."
+            " tau is tau-b of the log-ratio of model and base in front of a word, or of a part's"
+            " share in it, with the words' valences. Rows of the statistic slope are those of the"
+            " least-squares slope in the dose over doses from -1 to 1, instance by instance, and"
+            " for tau word by word. Intervals are over prompts, pairs, texts or words, and an"
+            " interval over words is no null (the table choice)."
+        ),
+        over_seeds=True,
+    ),
+    "vector_account": Table(
+        rows="lfp.tables.change.account:vector_account",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.account_files("strengths", "vectors.parquet"),
+        caption=(
+            "Whether a policy is its base with a constant vector added to its activations, the mean"
+            " difference of the two over the tokens of held-out texts, times a strength. For the"
+            " claim sufficiency the base has the vector added, and estimate is the share of the"
+            " way to the policy that this goes; for necessity the policy has it taken away, and"
+            " estimate is the share of the way back. On the account effect the way is the gap in"
+            " the effect, reward, margin or KL, and on the account distribution the KL of the next"
+            " token on held-out text, summed over a text; gap is its mean. layer is -1 for all"
+            " layers together, each with what is still missing behind those before it, and these"
+            " rows decide. null_low and null_high are the range of the same number over null_draws"
+            " random vectors as long as the mean one: half of them of any direction, half of the"
+            " covariance of the differences at single tokens. Intervals are from a bootstrap over"
+            " prompts, pairs or texts. A share is not estimated where the interval of the gap holds"
+            " 0."
+        ),
+        over_seeds=True,
+    ),
     "planted_recovery": Table(
         rows="lfp.tables.planted.recovery:planted_recovery",
         section=Section.PLANTED_TRUTH,

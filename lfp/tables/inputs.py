@@ -287,6 +287,11 @@ class Plan:
             *lexicons,
         ]
 
+    def account_files(self, setting: str, name: str) -> list[str]:
+        """The file `name` of every cell whose account has something under `setting`."""
+        cells = [cell for cell in self.tuned if getattr(cell.settings["account"], setting)]
+        return self.per_cell(f"{{cell}}/change/{name}", cells)
+
     def audited_files(self, least: int = 3) -> list[str]:
         """The files of :meth:`change_files` where suspicion has something to judge and to go by.
 
