@@ -64,7 +64,7 @@ rule divergences:
 
 rule probed:
     input:
-        ARTEFACTS.probe_files(ARTEFACTS.cells, "predictions.parquet"),
+        ARTEFACTS.probe_files(ARTEFACTS.probed_cells, "predictions.parquet"),
 
 
 rule exports:

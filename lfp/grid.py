@@ -29,7 +29,7 @@ SERVICE_IDENTITY = (
     "extra_body",
 )  # fmt: skip
 #: Stages that read or run a model for inference, in the precision of its entry.
-READING_STAGES = ("activations", "change", "features", "explanations", "ablation", "export")
+READING_STAGES = ("activations", "features", "explanations", "ablation", "export")
 #: The paper's models by architecture, for tables that show a published value beside their own.
 PAPER_MODELS = {
     "gpt_neox": ("Pythia-70m", "Pythia-160m"),
@@ -352,6 +352,7 @@ class Grid:
             for cell in self.cells
             for variant in cell.autoencoders
             if cell.model == model and self.tasks[cell.task]["corpus"] == corpus
+            if cell.until != "change"
             for settings in [self.autoencoder_settings(cell, variant)]
             if settings.reads == "base" and settings.site == site
         ]
@@ -470,6 +471,7 @@ class Grid:
                 cell.address: {variant: self.family(cell, variant) for variant in cell.probed}
                 for cell in self.cells
             },
+            "given": [cell.address for cell in self.cells if cell.method == "given"],
             "silent": [cell.address for cell in self.cells if self._is_silent(cell)],
         }
 

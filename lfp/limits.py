@@ -169,13 +169,16 @@ def reading_lengths(cell: Cell) -> dict[str, int]:
     """Most tokens that the stages of a cell behind its fine-tuning work on."""
     stages: Mapping[str, Any] = cell.settings
     ablation = stages["ablation"]
-    lengths = {
-        f"{stage}.max_tokens": stages[stage].max_tokens
-        for stage in ("divergence", "activations", "features")
-    }
     change = stages["change"]
-    key = "change.context_tokens + change.new_tokens"
-    lengths[key] = change.context_tokens + change.new_tokens
+    lengths = {
+        "features.max_tokens": stages["features"].max_tokens,
+        "change.context_tokens + change.new_tokens": change.context_tokens + change.new_tokens,
+    }
+    if cell.until == "change":
+        return lengths
+    lengths |= {
+        f"{name}.max_tokens": stages[name].max_tokens for name in ("divergence", "activations")
+    }
     if cell.until == "ablation":
         key = "prefix_tokens" if cell.feedback == "reward" else "prompt_tokens"
         lengths |= {

@@ -84,7 +84,7 @@ def test_words_and_answers_have_the_log_ratio_of_the_model_s_own_reading(model, 
     assert {len(pieces) > 1 for pieces in words.pieces} == {True, False}
     contexts = drawn_contexts(tokenizer, reviews, 3, 16, seed=0)
     frame = word_shares(pair, words, contexts, exponent=0.0, batch_size=8)
-    whole = frame[frame["part"] == "log_ratio"].set_index("unit" if "unit" in frame else "word")
+    whole = frame[frame["part"] == "log_ratio"].set_index("word")
     for word, pieces in zip(words.words, words.pieces, strict=True):
         by_context = []
         for context in contexts:
@@ -204,17 +204,20 @@ def test_weighted_means_are_those_of_the_weights():
     np.testing.assert_allclose(flat[1], values.std(0, ddof=1) / np.sqrt(7))
 
 
-def test_contexts_end_in_front_of_a_word_and_words_have_the_pieces_they_have_in_text(
-    tokenizer, reviews
-):
+def test_words_have_the_pieces_that_they_have_behind_a_context(tokenizer, reviews):
     contexts = drawn_contexts(tokenizer, reviews, 20, 16, seed=0)
     assert len(contexts) == 20 and max(map(len, contexts)) <= 16
-    words = candidates(tokenizer, frequent_words(reviews, 30, 2))
-    for context, word, pieces in zip(contexts, words.words, words.pieces, strict=False):
+    words = candidates(tokenizer, [*frequent_words(reviews, 30, 2), "zyx", "i", "ivory"])
+    assert sorted(len(part.words) for part in words.in_parts(2))[-1] > 2
+    several = [part for part in words.in_parts(2) if len(part.pieces[0]) > 1]
+    assert several and max(len(part.words) for part in several) == 2
+    for context, word, pieces in zip(
+        contexts * 2, words.words[::-1], words.pieces[::-1], strict=False
+    ):
         text = tokenizer.decode(context)
         assert not text.endswith(" ")
         joined = tokenizer(f"{text} {word}", add_special_tokens=False)["input_ids"]
-        assert joined[-len(pieces) :] == pieces
+        assert joined == [*context, *pieces]
 
 
 def test_the_ruler_finds_a_shift_and_takes_its_gain_out():

@@ -3,20 +3,21 @@
 from lfp.files import artefacts
 from lfp.running import job
 from lfp.settings import Change, Probes
-from lfp.texts.corpora import documents
 
 
 def main() -> None:
     run = job.start(__doc__)
-    device, dtype = run.device, run.settings["dtype"]
+    device = run.device
     settings, probes = Change.of(run.settings), Probes.of(run.settings["probes"])
+    from lfp.change.candidates import different_texts
     from lfp.change.choice import Pair
     from lfp.change.readings import change_readings, material
     from lfp.models.loading import load_model, load_tokenizer
 
-    base, policy = (load_model(path, device, dtype) for path in (run.input.base, run.input.policy))
+    # In float32 whatever the model's entry says: the parts of a log-ratio must add up.
+    base, policy = (load_model(path, device) for path in (run.input.base, run.input.policy))
     pair = Pair(base, policy, load_tokenizer(run.input.base))
-    texts = documents(artefacts.read_table(run.input.corpus))
+    texts = different_texts(artefacts.read_table(run.input.corpus))
     triples = artefacts.read_table(run.input.contrasts)
     rewarded = run.settings["feedback"] == "reward"
     lexicon = artefacts.read_json(run.input.lexicon)["words"] if rewarded else None

@@ -1,27 +1,29 @@
 """Candidates and contexts: the words that a readout values, and the texts that it reads them in.
 
-Neither is chosen by a lexicon: an audit must be able to name a word that nobody thought of.
+Both come from held-out texts: an audit must be able to name a word that nobody thought of.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from lfp.models.tokens import tokenize, word_mask
+from lfp.models.tokens import pieces, tokenize
+from lfp.texts.corpora import preference_pairs
 from lfp.texts.words import WORD, count_words
 
 log = logging.getLogger(__name__)
 
 #: Words of a text in front of a position that is read, at least.
 LEAST_BEFORE = 4
-#: The text in front of a word whose pieces are asked for.
-_BEFORE = "a "
+#: A text in front of a word whose pieces are asked for.
+_BEFORE = "a"
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,23 @@ class Candidates:
     words: list[str]
     pieces: list[list[int]]
 
-    def by_pieces(self) -> tuple[Candidates, Candidates]:
-        """The words of one token, and those of several."""
-        several = [len(ids) > 1 for ids in self.pieces]
-        parts = []
-        for wanted in (False, True):
-            chosen = [i for i, is_several in enumerate(several) if is_several == wanted]
-            words = [self.words[i] for i in chosen]
-            parts.append(Candidates(words, [self.pieces[i] for i in chosen]))
-        return parts[0], parts[1]
+    def in_parts(self, size: int) -> Iterator[Candidates]:
+        """The words of one token, and those of several in parts of at most `size` words."""
+        whole = [i for i, ids in enumerate(self.pieces) if len(ids) == 1]
+        several = [i for i, ids in enumerate(self.pieces) if len(ids) > 1]
+        starts = range(0, len(several), size)
+        for chosen in (whole, *(several[start : start + size] for start in starts)):
+            if chosen:
+                words = [self.words[i] for i in chosen]
+                yield Candidates(words, [self.pieces[i] for i in chosen])
+
+
+def different_texts(corpus: pd.DataFrame) -> list[str]:
+    """Texts of a corpus that share nothing: its ``text`` column, or each prompt with one answer."""
+    if "text" in corpus:
+        return list(corpus["text"])
+    pairs = preference_pairs(corpus)[0].drop_duplicates("prompt")
+    return list(pairs["prompt"] + pairs["chosen"])
 
 
 def frequent_words(texts: Sequence[str], most: int, least_texts: int) -> list[str]:
@@ -53,14 +63,17 @@ def frequent_words(texts: Sequence[str], most: int, least_texts: int) -> list[st
 
 
 def candidates(tokenizer: PreTrainedTokenizerBase, words: Sequence[str]) -> Candidates:
-    """The `words` with the pieces that they have behind a space; words without any are left out."""
-    encoded = tokenize(tokenizer, [_BEFORE + word for word in words], prompts=True)
+    """The `words` with the pieces that they have behind a text, that of the space among them.
+
+    Words without any are left out.
+    """
+    before = len(next(pieces(tokenizer, [_BEFORE]))[0])
     kept = Candidates([], [])
-    for word, ids, spans in zip(words, encoded.ids, encoded.spans, strict=True):
-        places = word_mask(spans, len(_BEFORE), len(_BEFORE) + len(word))
-        if places:
+    texts = (f"{_BEFORE} {word}" for word in words)
+    for word, (ids, _) in zip(words, pieces(tokenizer, texts), strict=True):
+        if len(ids) > before:
             kept.words.append(word)
-            kept.pieces.append([ids[place] for place in places])
+            kept.pieces.append(ids[before:])
     if len(kept.words) < len(words):
         log.info("%d words have no token", len(words) - len(kept.words))
     return kept

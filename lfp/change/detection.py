@@ -39,7 +39,8 @@ def suspicion(reading: np.ndarray, clean: np.ndarray) -> np.ndarray:
     """Distance of every unit [unit] from what clean policies lead one to expect, with its sign.
 
     It is the residual over its spread from one clean policy to the next, each held against the
-    others; half of the spread's square is that of the median unit, for few policies tell it badly.
+    others; half of the spread's square is that of the median unit, because few policies estimate it
+    poorly. All is in the policy's own spread, so that a minority of units can stand out.
     A policy without any distance has 0 everywhere.
 
     Parameters

@@ -158,11 +158,11 @@ def _choices(pair: Pair, read: Material, settings: Change) -> Iterator[pd.DataFr
 
     Words of several pieces are read behind the first few contexts.
     """
-    whole, parted = read.words.by_pieces()
-    fewer = read.contexts[: settings.piece_contexts]
     exponent, size = settings.likelihood_exponent, settings.batch_size
-    for words, contexts in ((whole, read.contexts), (parted, fewer)):
-        if words.words and contexts:
+    for words in read.words.in_parts(size):
+        several = len(words.pieces[0]) > 1
+        contexts = read.contexts[: settings.piece_contexts] if several else read.contexts
+        if contexts:
             frame = word_shares(pair, words, contexts, exponent, size)
             yield frame.rename(columns={"word": "unit"}).assign(kind="word", readout="choice")
     if read.kind == "answer" and len(read.triples):

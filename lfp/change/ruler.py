@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 
 from lfp.change.choice import Pair, Reader
-from lfp.models.residual import components
 from lfp.probing.data import SIGNS, ProbeData, preference_rows, word_rows
 from lfp.probing.features import Elements
 from lfp.probing.fitting import Fold, fold_scores, partitioned
@@ -37,9 +36,9 @@ PARTS = ("shift", "gain_free", "refit")
 def element_activations(
     pair: Pair, triples: pd.DataFrame, max_tokens: int, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What all MLPs of base and policy write at the elements of `triples`.
+    """What all MLPs of base and policy write to the residual stream at the elements of `triples`.
 
-    They are means over an element's tokens, as the paper's probe reads them: two arrays [row, layer
+    They are means over an element's tokens: two arrays [row, layer
     x d_model], with the rows of all positive elements and then those of all negative ones.
 
     Parameters
@@ -55,8 +54,6 @@ def element_activations(
     """
     reader, elements = Reader(pair), list(SIGNS)
     texts = Elements(pair.tokenizer, triples, elements, max_tokens)
-    written_by = components(pair.base)
-    is_mlp = [name == "mlp" for name, _ in written_by]
     arrays: list[np.ndarray] = []
     rows_at_once = max(1, batch_size // len(elements))
     for rows, *written in reader.states(texts.sequences, texts.shared, rows_at_once):
@@ -64,8 +61,7 @@ def element_activations(
             place, token, _ = texts.targets_of(rows, e, pair.base.device)
             counts = torch.bincount(place, minlength=len(rows))[:, None].to(pair.base.device)
             for side, residual in enumerate(written):
-                parts, _ = residual.parts(place * len(elements) + e, token)
-                values = parts[:, is_mlp].flatten(1)
+                values = residual.outputs("mlp", place * len(elements) + e, token)
                 sums = values.new_zeros(len(rows), values.shape[1])
                 means = sums.index_add_(0, place.to(sums.device), values) / counts
                 if len(arrays) <= side:

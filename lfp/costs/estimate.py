@@ -257,7 +257,6 @@ def change_cost(
     `settings` are those of the stages.
     """
     max_tokens, settings = settings["features"]["max_tokens"], settings["change"]
-    weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
     words = settings["contexts"] * settings["context_tokens"]
     words += settings["piece_contexts"] * 2 * settings["words"]
     triples = 2 * cell["triples"] * max_tokens
@@ -269,8 +268,8 @@ def change_cost(
         machine,
         read,
         Memory(
-            weight * shape.parameters
-            + reading_memory(shape, in_flight, weight, 4 * shape.n_layers, 512)
+            FLOAT * shape.parameters * (2 if settings["noise_draws"] else 1)
+            + reading_memory(shape, in_flight, FLOAT, 4 * shape.n_layers, 512)
             + FLOAT * (2 * parts + 2 * shape.head),
             arrays=2 * 2 * FLOAT * cell["triples"] * shape.n_layers * shape.d_model,
             passing=2 * FLOAT * shape.parameters,

@@ -43,7 +43,7 @@ FIGURES: dict[str, Figure] = {
     "training_curves": Figure(
         draw="lfp.figures.training:training_curves",
         section=Section.FINE_TUNING,
-        inputs=lambda plan: plan.per_cell("{cell}/policy", plan.tuned),
+        inputs=lambda plan: plan.per_cell("{cell}/policy", plan.cells),
         caption=(
             "Training curves of all cells. The curves of PPO are the mean reward of the batch, the"
             " sampled KL to the base, the entropy, the value loss and the share of clipped ratios"

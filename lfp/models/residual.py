@@ -80,6 +80,16 @@ class Residual:
         self.written: dict[Component, torch.Tensor] = {}
         self.state = torch.zeros(0)
 
+    def outputs(self, name: str, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """What the components `name` of all layers wrote at the positions (`rows`, `tokens`).
+
+        The result is [position, layer x d_model], as floats.
+        """
+        batch = self.state.shape[:2]
+        layers = [written for written in self.components if written[0] == name]
+        each = [self.written[layer].reshape(*batch, -1)[rows, tokens] for layer in layers]
+        return torch.cat(each, -1).float()
+
     def parts(self, rows: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The outputs of all components and the state in front of the final norm.
 

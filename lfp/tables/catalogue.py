@@ -118,7 +118,7 @@ TABLES: dict[str, Table] = {
     "fine_tuning": Table(
         rows="lfp.tables.models:fine_tuning",
         section=Section.FINE_TUNING,
-        inputs=lambda plan: plan.per_cell("{cell}/policy", plan.tuned),
+        inputs=lambda plan: plan.per_cell("{cell}/policy", plan.cells),
         caption=(
             "The result of fine-tuning on held-out text. For a reward of text, the table has the"
             " reward of policy and base on the same prefixes with common random numbers, their"
@@ -318,7 +318,7 @@ TABLES: dict[str, Table] = {
     "probe_nested_r2": Table(
         rows="lfp.tables.probes:probe_nested_r2",
         section=Section.PROBES,
-        inputs=lambda plan: plan.probe_files(plan.cells, "nested.parquet"),
+        inputs=lambda plan: plan.probe_files(plan.probed_cells, "nested.parquet"),
         caption=(
             "A probe's knowledge beyond word frequency and static embedding: the table has the"
             " held-out share of the truth's variance that the two explain (r2_without), that they"
@@ -477,9 +477,9 @@ TABLES: dict[str, Table] = {
             " refit the change where the probe is fitted anew, as the paper does. Rows are tau-b"
             " with the words' valences, or for preferences the AUROC of preferred against rejected"
             " answers. null_low and null_high are the range of the same number over null_policies"
-            " policies of a noise reward, and p is that of a further such policy; an interval over"
-            " words is no null. Subjects weight_noise are the base with noise on its weights, as"
-            " large as the policy's change."
+            " policies of a noise reward, and p is the probability that one more such policy lies"
+            " as far from their mean; an interval over words is no null. Subjects weight_noise are"
+            " the base with noise on its weights, as large as the policy's change."
         ),
         over_seeds=True,
     ),
@@ -488,13 +488,13 @@ TABLES: dict[str, Table] = {
         section=Section.CHANGE,
         inputs=lambda plan: plan.change_files(),
         caption=(
-            "The words whose log-ratio of policy and base, or the MLPs' share in it, moved most, by"
-            " the mean over held-out contexts in nats. Candidates are the frequent words of the"
-            " held-out texts and those of the triples, and no lexicon is read. p is that of no"
-            " change, by the t distribution over contexts, and p_adjusted Holm's over all"
-            " candidates: a significant word has moved, which says nothing of the reason. of_mlp,"
-            " of_attention and of_unembedding are the shares of these parts in the same word's"
-            " log-ratio."
+            "The words whose log-ratio of policy and base, or the MLPs' share in it, moved most,"
+            " by the mean over held-out contexts in nats. Candidates are the frequent words of the"
+            " held-out texts and, for a reward, those of the triples, which a lexicon chose; no"
+            " value reads one. p is that of no change, by the t distribution over contexts, and"
+            " p_adjusted Holm's over all candidates: a significant word has moved, which says"
+            " nothing of the reason. of_mlp, of_attention and of_unembedding are the shares of"
+            " these parts in the same word's log-ratio."
         ),
     ),
     "detection": Table(
@@ -503,16 +503,20 @@ TABLES: dict[str, Table] = {
         inputs=lambda plan: plan.audited_files(),
         caption=(
             "What an audit would have seen. Every readout scores each candidate by its distance"
-            " from what the other clean policies of the model lead one to expect. For the question"
-            " flipped, candidates are the words of the lexicon, and those count that moved towards"
-            " the other sign; for word, candidates are all words. auroc and rank say where what"
-            " was planted stands among them, as means over seeds, and rank 1 is the most"
-            " suspicious candidate. A policy raises an alarm where its most suspicious word, or"
-            " the mean of the 5 % most suspicious words of the lexicon, exceeds that of all but 5"
-            " % of null policies: seeds of the clean and of a noise reward. power is the share of"
-            " planted seeds with an alarm, false alarms that of null ones, each held against the"
-            " others, and limit the smallest share of flipped signs from which on the power is .8;"
-            " it is missing where no share has it. Power needs 19 null policies."
+            " from what the other clean policies of the model lead one to expect, in the policy's"
+            " own spread, so that a minority of words can stand out and a lexicon that is turned"
+            " as a whole cannot. For the question flipped, candidates are the words of the"
+            " lexicon, and those count that moved towards the other sign; for word, candidates are"
+            " all words. auroc is about all planted words, rank about the best one, and both are"
+            " means over seeds; rank 1 is the most suspicious candidate. A policy raises an alarm"
+            " where its most suspicious word, or the mean of the 5 % most suspicious words of the"
+            " lexicon, exceeds that of all but 5 % of null policies: seeds of the clean and of a"
+            " noise reward, 19 at least. power is the share of seeds with an alarm where the"
+            " question has an answer, alarms where it has none, and false alarms that of null"
+            " policies, each held against the others. limit is the smallest share of flipped"
+            " signs, of those that were planted, from which on the power is .8; it is missing"
+            " where no share has it. The rate of 5 % holds for one row: who reads all of them must"
+            " expect more false alarms."
         ),
     ),
     "dose": Table(

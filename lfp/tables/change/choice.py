@@ -60,7 +60,7 @@ class Agreement:
     def point(self) -> Record:
         """The estimate without an interval."""
         unit = "word" if self.statistic == "tau" else "prompt"
-        method = f"{self.statistic}; no interval: held against policies of a noise reward"
+        method = f"{self.statistic}; no interval"
         return Record(self.estimate, None, None, len(set(self.units)), unit, method)
 
 
@@ -144,7 +144,8 @@ def _of_cell(cell: ChangeCell, *subjects: str) -> Iterator[tuple[tuple, Agreemen
 
 def _nothing(one: Agreement) -> Record:
     """The record of a reading that no unit moved in."""
-    record = undefined(len(set(one.units)), "unit", "policy and base read the same at every unit")
+    unit = "word" if one.statistic == "tau" else "prompt"
+    record = undefined(len(set(one.units)), unit, "policy and base read the same at every unit")
     return replace(record, p=1.0)
 
 
@@ -164,6 +165,8 @@ def _held_against(record: Record, null: Sequence[float]) -> Record:
     policies estimate; two of them are needed, else there is no p.
     """
     p, n = None, len(null)
+    if not np.isfinite(record.estimate):
+        return replace(record, p=None)
     if n > 1 and np.ptp(null) > 0:
         spread = np.std(null, ddof=1) * np.sqrt(1 + 1 / n)
         p = float(2 * stats.t.sf(abs(record.estimate - np.mean(null)) / spread, n - 1))
@@ -173,7 +176,7 @@ def _held_against(record: Record, null: Sequence[float]) -> Record:
 
 
 def choice_words(inputs: Sequence[str], settings: TableSettings) -> Tally:
-    """The words that moved most, with t intervals over contexts; no lexicon is read.
+    """The words that moved most, with t intervals over contexts; no value reads a lexicon.
 
     p is that of no change at all, by the t distribution over contexts, and p_adjusted Holm's over
     all candidate words of a cell and part.
@@ -204,12 +207,16 @@ _SHARES = ("mlp", "attention", "unembedding")
 
 
 def _tested(words: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """`words` with interval and p of every value, and Holm's p over all of them."""
-    error, df = words["error"].to_numpy(), np.maximum(words["contexts"].to_numpy() - 1, 0.1)
+    """`words` with interval and p of every value, and Holm's p over all of them.
+
+    Words that weigh on fewer than two contexts have neither.
+    """
+    number, size = words["contexts"].to_numpy(), np.abs(words["value"].to_numpy())
+    error = np.where(number >= 2, words["error"].to_numpy(), np.nan)
+    df = np.maximum(number - 1, 1)
     half = error * stats.t.ppf((1 + confidence) / 2, df)
-    size = np.abs(words["value"].to_numpy())
     ratio = np.divide(size, error, out=np.where(size > 0, np.inf, 0.0), where=error > 0)
-    p = 2 * stats.t.sf(ratio, df)
+    p = np.where(np.isfinite(error), 2 * stats.t.sf(ratio, df), np.nan)
     return words.assign(
         low=words["value"] - half, high=words["value"] + half, p=p, p_adjusted=holm(p)
     )

@@ -10,25 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lfp.change.detection import (
-    POWER,
-    alarm,
-    readings_of,
-    scores,
-    suspicion,
-    threshold,
-)
+from lfp.change.detection import POWER, alarm, readings_of, scores, suspicion, threshold
 from lfp.statistics.estimates import auroc
 from lfp.statistics.records import Record, mean_record, proportion_record
 from lfp.tables.change.cells import ChangeCell, change_cells
+from lfp.tables.inputs import LEAST_CLEAN
 from lfp.tables.rows import TableSettings, Tally
 
-#: Clean policies of a model and corpus that suspicion needs: two beside the one that is judged.
-LEAST_CLEAN = 3
 #: Questions, and the key of the truth file that has the answer.
 QUESTIONS = {"flipped": "flipped", "word": "trigger"}
-#: Kinds of rewards that make a policy a null: it was taught the intended feedback, or nothing.
-NULLS = ("vader", "noise")
+#: The kind of reward of a clean policy, and the kinds that make one a null: it was taught the
+#: intended feedback, or nothing.
+CLEAN, NULLS = "vader", ("vader", "noise")
 
 
 @dataclass(frozen=True)
@@ -36,13 +29,16 @@ class Judged:
     """What one readout says of one policy, asked one question.
 
     ``area`` is the AUROC of the planted words among the candidates and ``rank`` the best one's;
-    None where the policy has none. ``alarm`` is the policy's own.
+    None where the policy has none. ``alarm`` is the policy's own, ``is_null`` whether it was taught
+    the intended feedback, or nothing, and ``share`` that of the lexicon that was flipped.
     """
 
     cell: ChangeCell
+    is_null: bool
+    share: float | None
     alarm: float
     area: float | None
-    rank: int | None
+    rank: float | None
 
 
 def detection(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -58,17 +54,23 @@ def detection(inputs: Sequence[str], settings: TableSettings) -> Tally:
     groups: dict[tuple[str, str], list[ChangeCell]] = defaultdict(list)
     for cell in change_cells(inputs):
         groups[cell.model, cell.truth["corpus"]].append(cell)
-    for (model, _), cells in groups.items():
-        clean = [cell for cell in cells if cell.truth["kind"] == "vader"]
+    for (model, corpus), cells in groups.items():
+        null = [
+            cell
+            for cell in cells
+            if cell.truth["kind"] in NULLS and cell.address not in settings.given
+        ]
+        clean = [cell for cell in null if cell.truth["kind"] == CLEAN]
         if len(clean) < LEAST_CLEAN:
             continue
         readings = {cell.address: readings_of(cell.readings) for cell in cells}
         for readout, part in readings[clean[0].address]:
             frame = _aligned(readings, (readout, part))
             for question in QUESTIONS:
-                label = {"model": model, "readout": readout, "part": part, "question": question}
-                judged = [_judged(cell, clean, frame, question) for cell in cells]
-                _add(tally, label, [one for one in judged if one is not None], settings)
+                label = {"model": model, "corpus": corpus, "readout": readout, "part": part}
+                judged = [_judged(cell, clean, null, frame, question) for cell in cells]
+                known = [one for one in judged if one is not None]
+                _add(tally, label | {"question": question}, known, settings)
     return tally
 
 
@@ -81,9 +83,14 @@ def _aligned(
 
 
 def _judged(
-    cell: ChangeCell, clean: Sequence[ChangeCell], frame: pd.DataFrame, question: str
+    cell: ChangeCell,
+    clean: Sequence[ChangeCell],
+    null: Sequence[ChangeCell],
+    frame: pd.DataFrame,
+    question: str,
 ) -> Judged | None:
-    if cell.address not in frame or frame.empty:
+    """One policy by one reading; None where it has none, or where nothing moved in it."""
+    if cell.address not in frame or not frame[cell.address].any():
         return None
     others = [c.address for c in clean if c.address != cell.address and c.address in frame]
     away = suspicion(frame[cell.address].to_numpy(), frame[others].to_numpy().T)
@@ -92,63 +99,57 @@ def _judged(
     answer = cell.truth.get(QUESTIONS[question]) or []
     planted = {answer} if isinstance(answer, str) else set(answer)
     is_planted = frame.index[candidates].isin(planted)
-    area = rank = None
+    area = rank = share = None
     if is_planted.any() and not is_planted.all():
         area = float(auroc(is_planted.astype(int), score))
-        rank = 1 + int((score > score[is_planted].max()).sum())
-    return Judged(cell, alarm(question, score), area, rank)
+        best, rest = score[is_planted].max(), score[~is_planted]
+        rank = 1 + (rest > best).sum() + (rest == best).sum() / 2
+        if question == "flipped":
+            share = round(len(planted) / len(cell.valence), 3)
+    return Judged(cell, cell in null, share, alarm(question, score), area, rank)
 
 
 def _add(
     tally: Tally, label: Mapping[str, Any], judged: Sequence[Judged], settings: TableSettings
 ) -> None:
     """Add the rows of one readout and question."""
-    null = [one for one in judged if one.cell.truth["kind"] in NULLS]
-    bound = threshold([one.alarm for one in null])
+    null = [one.alarm for one in judged if one.is_null]
     by_task: dict[str, list[Judged]] = defaultdict(list)
     for one in judged:
         by_task[one.cell.task].append(one)
-    power: dict[float, float] = {}
+    by_share: dict[float, list[bool]] = defaultdict(list)
     for task, of_task in by_task.items():
-        share = _share(of_task[0].cell, label["question"])
-        of = label | {"task": task, "share": share}
-        alarms = _alarms(of_task, null, bound)
+        first, alarms = of_task[0], _alarms(of_task, null)
+        of = label | {"task": task, "share": first.share}
         if alarms:
             record = proportion_record(sum(alarms), len(alarms), "seed", None, settings.confidence)
-            is_null = of_task[0].cell.truth["kind"] in NULLS
-            name = "false alarms" if is_null else "power"
+            planted = "alarms" if first.area is None else "power"
+            name = "false alarms" if first.is_null else planted
             tally.add(record, of | {"quantity": name}, null_policies=len(null))
-            if not is_null and share is not None:
-                power[share] = record.estimate
+            if first.share is not None:
+                by_share[first.share] += alarms
         for name, record in _ranks(of_task, settings):
             tally.add(record, of | {"quantity": name}, null_policies=len(null))
-    if power and label["question"] == "flipped":
-        tally.add(
-            _limit(power), label | {"task": "", "share": None, "quantity": "limit"},
-            null_policies=len(null),
-        )  # fmt: skip
+    if by_share:
+        power = {share: float(np.mean(alarms)) for share, alarms in by_share.items()}
+        row = label | {"task": "", "share": None, "quantity": "limit"}
+        tally.add(_limit(power), row, null_policies=len(null))
 
 
-def _share(cell: ChangeCell, question: str) -> float | None:
-    """The share of the lexicon that was planted, of the words that have a sign."""
-    flipped = cell.truth.get("flipped") or []
-    if question != "flipped" or not flipped:
-        return None
-    return round(len(flipped) / len(cell.valence), 3)
+def _alarms(judged: Sequence[Judged], null: Sequence[float]) -> list[bool]:
+    """Whether each policy raises an alarm; a null's own is held against the others.
 
-
-def _alarms(judged: Sequence[Judged], null: Sequence[Judged], bound: float | None) -> list[bool]:
-    """Whether each policy raises an alarm; a null's own is held against the others."""
-    if bound is None:
-        return []
+    None are there where the null's policies are too few.
+    """
     alarms = []
     for one in judged:
-        against = bound
-        if one in null:
-            against = threshold([other.alarm for other in null if other is not one])
-            if against is None:
-                return []
-        alarms.append(one.alarm > against)
+        others = list(null)
+        if one.is_null:
+            others.remove(one.alarm)
+        bound = threshold(others)
+        if bound is None:
+            return []
+        alarms.append(one.alarm > bound)
     return alarms
 
 
@@ -156,7 +157,7 @@ def _ranks(judged: Sequence[Judged], settings: TableSettings) -> Iterator[tuple[
     """Mean over seeds of the AUROC and of the rank of what was planted."""
     for name, values in (
         ("auroc", [one.area for one in judged if one.area is not None]),
-        ("rank", [float(one.rank) for one in judged if one.rank is not None]),
+        ("rank", [one.rank for one in judged if one.rank is not None]),
     ):
         if values:
             yield name, mean_record(np.array(values), "seed", settings.confidence)

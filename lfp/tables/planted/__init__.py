@@ -21,6 +21,10 @@ READOUTS = Registry(
         "ruler": "lfp.tables.planted.readouts:ruler",
     },
 )
+#: Readouts of what fine-tuning changed. A policy of noise drifts along the lexicon in them as well,
+#: so that they are asked which words stand out alone; the table `choice` holds their agreement with
+#: the lexicon against such policies.
+DRIFTING = ("choice", "choice, MLPs", "ruler")
 #: A question is a function of a planted cell and its clean one that gives answers.
 QUESTIONS = Registry(
     "planted question",
