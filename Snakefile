@@ -19,6 +19,7 @@ include: "rules/outputs.smk"
 include: "rules/models.smk"
 include: "rules/finetune.smk"
 include: "rules/divergence.smk"
+include: "rules/change.smk"
 include: "rules/autoencoders.smk"
 include: "rules/features.smk"
 include: "rules/probes.smk"
@@ -58,12 +59,12 @@ rule figures:
 
 rule divergences:
     input:
-        expand("results/{cell}/divergence.json", cell=GRID.by_address),
+        ARTEFACTS.per_cell("{cell}/divergence.json"),
 
 
 rule probed:
     input:
-        ARTEFACTS.probe_files(GRID.cells, "predictions.parquet"),
+        ARTEFACTS.probe_files(ARTEFACTS.probed_cells, "predictions.parquet"),
 
 
 rule exports:

@@ -120,6 +120,7 @@ class Grid:
         self.donors = {
             (cell.address, subject): self._donor(cell, subject)
             for cell in self.cells
+            if cell.until != "change"
             for subject in cell.settings["features"].subjects
             if SUBJECTS[subject].donated
         }
@@ -215,7 +216,9 @@ class Grid:
         """
         adapted = {
             "ablation": self._ablation_job,
+            "account": self._account_job,
             "autoencoders": self._autoencoder_job,
+            "change": self._change_job,
             "divergence": self._divergence_job,
             "export": self._export_job,
             "given": self._given_job,
@@ -284,6 +287,23 @@ class Grid:
         values = cell.settings["probes"].as_json() | {"features": kinds, "feedback": cell.feedback}
         return _without(values, "control_features") | {"subject": wildcards["subject"]}
 
+    def _change_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        values = cell.settings["change"].as_json() | {"feedback": cell.feedback}
+        probes = _without(cell.settings["probes"].as_json(), "features", "control_features")
+        return values | {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
+
+    def _account_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        account, values = cell.settings["account"], self._locus_job(cell, wildcards)
+        # The effect is that of `locus`, on as many instances as are asked for here.
+        locus = _without(values["locus"], "orders")
+        locus |= dict.fromkeys(("prompts", "pairs"), account.instances)
+        change = _without(
+            cell.settings["change"].as_json(),
+            "contexts", "piece_contexts", "new_tokens", "noise_draws",
+        )  # fmt: skip
+        read = {"locus": locus, "change": change, "feedback": cell.feedback}
+        return values | read | {"account": account.as_json()}
+
     def _explanations_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         values = _without(cell.settings["explanations"].as_json(), "judge")
         return values | {"feedback": cell.feedback}
@@ -332,6 +352,7 @@ class Grid:
             for cell in self.cells
             for variant in cell.autoencoders
             if cell.model == model and self.tasks[cell.task]["corpus"] == corpus
+            if cell.until != "change"
             for settings in [self.autoencoder_settings(cell, variant)]
             if settings.reads == "base" and settings.site == site
         ]
@@ -450,6 +471,7 @@ class Grid:
                 cell.address: {variant: self.family(cell, variant) for variant in cell.probed}
                 for cell in self.cells
             },
+            "given": [cell.address for cell in self.cells if cell.method == "given"],
             "silent": [cell.address for cell in self.cells if self._is_silent(cell)],
         }
 
@@ -497,7 +519,7 @@ class Grid:
                 for variant in cell.autoencoders
             },
             "main": cell.main,
-            "probed": list(cell.probed),
+            "probed": [] if cell.until == "change" else list(cell.probed),
             "ablation": cell.until == "ablation",
             "triples": self.triples(cell.task),
             "kept": self.config["keep_activations"],

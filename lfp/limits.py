@@ -169,9 +169,15 @@ def reading_lengths(cell: Cell) -> dict[str, int]:
     """Most tokens that the stages of a cell behind its fine-tuning work on."""
     stages: Mapping[str, Any] = cell.settings
     ablation = stages["ablation"]
+    change = stages["change"]
     lengths = {
-        f"{stage}.max_tokens": stages[stage].max_tokens
-        for stage in ("divergence", "activations", "features")
+        "features.max_tokens": stages["features"].max_tokens,
+        "change.context_tokens + change.new_tokens": change.context_tokens + change.new_tokens,
+    }
+    if cell.until == "change":
+        return lengths
+    lengths |= {
+        f"{name}.max_tokens": stages[name].max_tokens for name in ("divergence", "activations")
     }
     if cell.until == "ablation":
         key = "prefix_tokens" if cell.feedback == "reward" else "prompt_tokens"

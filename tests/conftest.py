@@ -28,8 +28,9 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
 FAMILIES = ("gpt_neox", "gpt_neo", "gemma")
 
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the long tests of whole runs begin first, so that no process waits for them at the end."""
+    """Let the long tests of whole runs begin first: no process waits for them at the end."""
     items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
 
 

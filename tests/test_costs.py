@@ -62,8 +62,8 @@ def test_more_work_costs_more_and_every_stage_is_there(paper):
             estimate.Shape(**row["shape"]), row["settings"], row["about"], MACHINE
         )
         assert [cost.stage for cost in found] == [
-            "fine-tuning", "divergence", "locus", "activations", "autoencoders", "evaluation",
-            "features", "explanations", "ablation",
+            "fine-tuning", "change", "divergence", "locus", "activations", "autoencoders",
+            "evaluation", "features", "explanations", "ablation",
         ]  # fmt: skip
         assert all(cost.exaflops > 0 and cost.gpu_hours > 0 for cost in found)
         return sum(cost.gpu_hours for cost in found)

@@ -209,6 +209,7 @@ GPT2 = {"model_type": "gpt2", "n_layer": 2, "n_embd": 32, "n_positions": 64, "vo
 SHORT = {
     "features": {"max_tokens": 64}, "activations": {"max_tokens": 64},
     "divergence": {"max_tokens": 64, "n_layers": 2}, "explanations": {"max_tokens": 64},
+    "change": {"context_tokens": 32},
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from lfp.files import artefacts
 from lfp.files.addresses import labels
 from lfp.registry import Registry
 from lfp.reporting import unestimated
-from lfp.settings import Ablation, Features, Probes
+from lfp.settings import Ablation, Account, Features, Probes
 from lfp.statistics.multiple import holm
 from lfp.statistics.records import Record, undefined
 from lfp.statistics.verdicts import Truth
@@ -619,6 +619,7 @@ def grid_of(**cells):
         "features": Features(subjects=("policy", "base")),
         "probes": Probes(),
         "ablation": Ablation(arms=("none",), base_arms=()),
+        "account": Account(),
     }
     common = {
         "model": "m", "method": "ppo", "feedback": "reward", "until": "ablation", "main": "sae",
@@ -645,8 +646,8 @@ def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
     plan = Plan(grid_of(vader=[0]))
     empty = {name for name, table in TABLES.items() if not table.inputs(plan)}
     assert empty == {
-        "rewrites", "sae_tying", "sae_layer_choice", "probe_accuracy", "planted_recovery",
-        "across_seeds",
+        "rewrites", "sae_tying", "sae_layer_choice", "probe_accuracy", "detection", "dose",
+        "vector_account", "planted_recovery", "across_seeds",
     }  # fmt: skip
     assert {name for name, figure in FIGURES.items() if not figure.inputs(plan)} == {
         "sae_l1_sweep",
@@ -682,7 +683,7 @@ def test_tables_over_seeds_read_the_tables_that_exist():
         f"results/tables/{name}.parquet"
         for name in (
             "fine_tuning", "locus", "kendall_tau", "sign_accuracy", "probe_differences",
-            "agreement", "ablation_reward",
+            "agreement", "ablation_reward", "choice",
         )
     ]  # fmt: skip
 

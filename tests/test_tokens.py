@@ -28,7 +28,7 @@ from lfp.feedback.lexica import vader_lexicon
 from lfp.feedback.scoring import lexicon_reward
 from lfp.finetune import dpo, group, ppo
 from lfp.interventions.prompts import held_out_prompts
-from lfp.models.generation import decode_responses, generate
+from lfp.models.generation import decode_responses, generate, sampled
 from lfp.models.hooks import continuations, site_activations
 from lfp.models.loading import load_model, load_tokenizer, save_model, untrained_model
 from lfp.models.tokens import added_tokens, encode, pad_batch, tokenize
@@ -507,4 +507,4 @@ def test_fine_tuning_beyond_the_positions_ends_before_its_first_step(
     with pytest.raises(ValueError, match="33 tokens is longer than the 32 positions"):
         dpo.train(folder, tokenizer, pairs, pairs, preferences, 0, state)
     with pytest.raises(ValueError, match="33 tokens is longer than the 32 positions"):
-        list(ppo.sampled(short, tokenizer, [[5] * 3, [5] * 6], 27, 2, 0))
+        list(sampled(short, tokenizer, [[5] * 3, [5] * 6], 27, 2, 0))

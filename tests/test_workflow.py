@@ -128,8 +128,8 @@ def test_every_number_is_a_record_with_the_values_behind_it(run):
     from lfp.tables.catalogue import TABLES
 
     assert {path.stem for path in (run / "results" / "tables").glob("*.csv")} == set(TABLES) - {
-        "rewrites"
-    }
+        "rewrites", "detection",
+    }  # fmt: skip
     for name in sorted(set(TABLES) - {"rewrites"}):
         frame = table(run, name)
         assert set(RECORD) <= set(frame.columns), name
@@ -241,6 +241,7 @@ def test_tables_and_figures_come_in_every_format(run):
     figures = {path.stem for path in (results / "figures").glob("*.svg")}
     assert figures == {
         "training_curves",
+        "choice_by_layer",
         "layer_divergence",
         "locus",
         "sae_training",
@@ -529,6 +530,7 @@ def test_a_probe_setting_of_one_cell_reruns_that_cells_probes_and_what_follows(r
     edited("grid.yaml", "other_task: flipped}}", "other_task: flipped}, probes: {alphas: [2]}}")
     jobs = planned(run)
     assert jobs.pop("probes") == 6
+    assert jobs.pop("change") == 1  # the frozen ruler is a probe
     assert jobs.pop("ablation") == 1  # one arm takes the probe's largest weights
     assert set(jobs) == {"table", "figure"}
     assert "small-gemma/toxic" not in "".join(
@@ -551,6 +553,7 @@ def test_a_real_change_of_the_probes_reruns_probes(run, edited):
     )
     jobs = planned(run)
     assert jobs.pop("probes") == 6 + 3 + 2 + 2 * 2 * 2 + 1
+    assert jobs.pop("change") == 6
     assert jobs.pop("ablation") == 1
     assert set(jobs) == {"table", "figure"}
 
@@ -617,8 +620,8 @@ def test_the_report_holds_every_stage(run):
         "6 Ablation",
     ):
         assert stage in report
-    assert "7 Planted truth" in report
-    assert "8 Seeds" in report
+    assert "8 Planted truth" in report
+    assert "9 Seeds" in report
 
 
 def test_a_bad_configuration_stops_before_any_job(tmp_path):
@@ -655,8 +658,8 @@ def test_pinned_layers_make_the_papers_whole_grid_static(tmp_path):
 def test_one_more_layer_trains_that_layer_alone(run, edited):
     edited(
         "grid.yaml",
-        "settings: {features: {subjects: [policy, untrained, text]}",
-        "settings: {divergence: {n_layers: 3}, features: {subjects: [policy, untrained, text]}",
+        "features: {subjects: [policy, untrained, text]}",
+        "divergence: {n_layers: 3}, features: {subjects: [policy, untrained, text]}",
     )
     grid(run, "--cores", "2", "--until", "divergence")
     jobs = planned(run, "results/small-gemma/toxic/seed0/sae/tied/metrics.json")

@@ -245,6 +245,38 @@ def given_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> C
     )
 
 
+def change_cost(
+    shape: Shape,
+    settings: Mapping[str, Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    machine: Machine,
+) -> Cost:
+    """Readings of the change: words behind their contexts, and the triples, by both models.
+
+    Words are taken to have two pieces behind the context, and all copies with noise read them.
+    `settings` are those of the stages.
+    """
+    max_tokens, settings = settings["features"]["max_tokens"], settings["change"]
+    words = settings["contexts"] * settings["context_tokens"]
+    words += settings["piece_contexts"] * 2 * settings["words"]
+    triples = 2 * cell["triples"] * max_tokens
+    read = 2 * shape.forward * ((1 + settings["noise_draws"]) * words + triples)
+    in_flight = settings["batch_size"] * max(settings["context_tokens"], max_tokens)
+    parts = 2 * 512 * (2 * shape.n_layers + 1) * shape.d_model  # of the positions held at once
+    return _cost(
+        "change",
+        machine,
+        read,
+        Memory(
+            FLOAT * shape.parameters * (2 if settings["noise_draws"] else 1)
+            + reading_memory(shape, in_flight, FLOAT, 4 * shape.n_layers, 512)
+            + FLOAT * (2 * parts + 2 * shape.head),
+            arrays=2 * 2 * FLOAT * cell["triples"] * shape.n_layers * shape.d_model,
+            passing=2 * FLOAT * shape.parameters,
+        ),
+    )
+
+
 def locus_cost(
     shape: Shape,
     settings: Mapping[str, Mapping[str, Any]],
@@ -257,15 +289,9 @@ def locus_cost(
     all texts. There are 2^5 sets of components, and two orders of the parts of all
     layers for each of ``orders``.
     """
-    asked, ppo = settings["locus"], settings["ppo"]
+    asked = settings["locus"]
     sets = 2**5 + 2 * asked["orders"] * (2 * shape.n_layers + 1)
-    length = ppo["prompt_tokens"][1] + ppo["new_tokens"][1]
-    at_once = asked["batch_size"]
-    if cell["given"]:
-        length, at_once = settings["divergence"]["max_tokens"], 32
-    elif cell["preference"]:
-        length, at_once = 2 * settings["dpo"]["max_length"], 32
-    writes = not (cell["given"] or cell["preference"])
+    length, at_once, writes = _effect(settings, cell)
     read = sets * asked["prompts" if writes else "pairs"] * length * shape.forward
     memory = FLOAT * shape.parameters + reading_memory(
         shape, at_once * length, FLOAT, 0, at_once * (1 if writes else length)
@@ -279,6 +305,54 @@ def locus_cost(
     )
 
 
+def _effect(
+    settings: Mapping[str, Mapping[str, Any]], cell: Mapping[str, Any]
+) -> tuple[int, int, bool]:
+    """Tokens of an instance of a cell's effect, instances at once, and whether a model writes."""
+    if cell["given"]:
+        return settings["divergence"]["max_tokens"], 32, False
+    if cell["preference"]:
+        return 2 * settings["dpo"]["max_length"], 32, False
+    ppo = settings["ppo"]
+    return ppo["prompt_tokens"][1] + ppo["new_tokens"][1], settings["locus"]["batch_size"], True
+
+
+def account_cost(
+    shape: Shape,
+    settings: Mapping[str, Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    machine: Machine,
+) -> Cost:
+    """The effect and the distribution of every dose, and of every move by a vector.
+
+    Doses read words behind their contexts as well. Vectors of all layers together take a pass of
+    both models for each layer.
+    """
+    asked, change, n = settings["account"], settings["change"], settings["account"]["instances"]
+    places = 1 + asked["single_layers"] * shape.n_layers
+    ways = 2 * len(asked["sites"])  # two claims at every site
+    moves = ways * places * len(asked["strengths"]) * (1 + 2 * asked["draws"])
+    passes = 2 * ways * (shape.n_layers + 1) if moves else 0
+    models = moves + (len(asked["doses"]) + 1 if asked["doses"] else 0)
+    length, at_once, writes = _effect(settings, cell)
+    at_once = min(at_once, n)
+    tokens = settings["divergence"]["max_tokens"]
+    texts = n * tokens * (2 * models + passes)
+    words = 2 * len(asked["doses"]) * n * (change["context_tokens"] + 2 * change["words"])
+    effects = models * n * length * shape.forward
+    in_flight = max(at_once * length, 32 * tokens, change["batch_size"] * change["context_tokens"])
+    return _cost(
+        "account",
+        machine,
+        (texts + words) * shape.forward + (0.0 if writes else effects),
+        Memory(
+            2 * FLOAT * shape.parameters + reading_memory(shape, in_flight, FLOAT, 0, in_flight),
+            passing=2 * FLOAT * shape.parameters,
+        ),
+        sampling=effects if writes else 0.0,
+    )
+
+
 def cell_costs(
     shape: Shape,
     settings: Mapping[str, Mapping[str, Any]],
@@ -289,7 +363,8 @@ def cell_costs(
 
     `settings` are those of the cell by stage. `cell` tells ``method``, ``given`` (whether its
     policy is), ``preference``, ``layers`` (probed), ``trained_layers`` (of the main variant),
-    ``autoencoders`` (settings by variant), ``main`` and ``probed`` (variants), ``triples``,
+    ``autoencoders`` (settings by variant), ``main`` and ``probed`` (variants; none where the cell
+    ends at the readings of its change), ``triples``,
     ``dtype``, ``ablation`` (whether it gets that far) and ``kept`` (whether activations are).
     """
     weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
@@ -299,6 +374,11 @@ def cell_costs(
         costs = [dpo_cost(shape, settings["dpo"], machine)]
     else:
         costs = [ppo_cost(shape, settings["ppo"], machine, cell["method"])]
+    costs.append(change_cost(shape, settings, cell, machine))
+    if settings["account"]["doses"] or settings["account"]["strengths"]:
+        costs.append(account_cost(shape, settings, cell, machine))
+    if not cell["probed"]:
+        return costs
     read = settings["divergence"]
     in_flight = read["batch_size"] * read["max_tokens"]
     costs.append(

@@ -43,7 +43,7 @@ FIGURES: dict[str, Figure] = {
     "training_curves": Figure(
         draw="lfp.figures.training:training_curves",
         section=Section.FINE_TUNING,
-        inputs=lambda plan: plan.per_cell("{cell}/policy"),
+        inputs=lambda plan: plan.per_cell("{cell}/policy", plan.cells),
         caption=(
             "Training curves of all cells. The curves of PPO are the mean reward of the batch, the"
             " sampled KL to the base, the entropy, the value loss and the share of clipped ratios"
@@ -113,6 +113,17 @@ FIGURES: dict[str, Figure] = {
             " answers (paper Figure 5). Structure here is no proof of learned feedback: the rows of"
             " the untrained subject in the table probe_accuracy show how much of it needs no"
             " training."
+        ),
+    ),
+    "choice_by_layer": Figure(
+        draw="lfp.figures.change:choice_by_layer",
+        section=Section.CHANGE,
+        inputs=lambda plan: ["results/tables/choice.parquet"],
+        caption=(
+            "Agreement of what each layer's MLP and attention changed in front of a word with the"
+            " feedback: tau-b with the words' valences, or AUROC of preferred answers, a mean over"
+            " seeds. Bands are the range of policies of a noise reward, crosses copies of the base"
+            " with noise on their weights, as large as the policy's change. The table is choice."
         ),
     ),
 }

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.finetune import ppo
 from lfp.finetune.dpo import implicit_margins
+from lfp.models.generation import sampled
 from lfp.models.loading import load_tokenizer
 from lfp.models.tokens import tokenize
 from lfp.settings import DPO
@@ -160,7 +161,7 @@ def evaluate_preference(
     pairs, _ = preference_pairs(held_out)
     texts = pairs["prompt"].head(settings.evaluation_pairs)
     prompts = tokenize(tokenizer, texts, settings.max_prompt_length, prompts=True).ids
-    samples = ppo.sampled(policy, tokenizer, prompts, new_tokens, BATCH, seed)
+    samples = sampled(policy, tokenizer, prompts, new_tokens, BATCH, seed)
     return {"margin": margins, "kl": ppo.sampled_kl(samples, policy, base)}
 
 

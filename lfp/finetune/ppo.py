@@ -13,11 +13,10 @@ from __future__ import annotations
 import copy
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +28,14 @@ from lfp.files.resume import DivergedError, check_finite, load_state, save_state
 from lfp.finetune import adapters
 from lfp.finetune.written import counted
 from lfp.models import architectures, limits
-from lfp.models.generation import decode_responses, generate, masked_rows, response_mask
+from lfp.models.generation import (
+    Samples,
+    decode_responses,
+    generate,
+    masked_rows,
+    response_mask,
+    sampled,
+)
 from lfp.models.losses import log_probabilities, log_probabilities_and_entropies
 from lfp.models.tokens import pad_batch, position_ids, tokenize
 from lfp.reporting.progress import Progress
@@ -546,58 +552,6 @@ def evaluate(
     }
     rewards = {name: sampled_rewards(drawn, tokenizer, reward) for name, drawn in samples.items()}
     return {**rewards, "kl": sampled_kl(samples["policy"], policy, base)}
-
-
-class Samples(NamedTuple):
-    """Completions of a batch of prompts.
-
-    ``prompts`` are token ids [prompt][token], ``batch`` has prompt and completion, padded, and
-    ``response`` and ``mask`` [prompt, token] are the completions and their tokens.
-    """
-
-    prompts: list[list[int]]
-    batch: dict[str, torch.Tensor]
-    response: torch.Tensor
-    mask: torch.Tensor
-
-
-@torch.no_grad()
-def sampled(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[list[int]],
-    new_tokens: int,
-    batch_size: int,
-    seed: int,
-) -> Iterator[Samples]:
-    """Completions of `prompts`, batch by batch, with the same random numbers for every model.
-
-    Parameters
-    ----------
-    model, tokenizer
-        A causal language model and its tokenizer.
-    prompts
-        Token ids [prompt][token].
-    new_tokens
-        The largest number of tokens of a completion.
-    batch_size
-        Number of prompts in a batch.
-    seed
-        Seed of the samples.
-    """
-    limits.check_texts(model.config, prompts, new_tokens)
-    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    for start in range(0, len(prompts), batch_size):
-        part = list(prompts[start : start + batch_size])
-        prompt = pad_batch(part, pad, model.device, left=True)
-        response = generate(model, prompt, new_tokens, seed + start, eos, pad)
-        lengths = torch.full((len(part),), new_tokens, device=model.device)
-        mask = response_mask(response, lengths, eos)
-        batch = {
-            "input_ids": torch.cat([prompt["input_ids"], response], 1),
-            "attention_mask": torch.cat([prompt["attention_mask"], mask.long()], 1),
-        }
-        yield Samples(part, batch, response, mask)
 
 
 def sampled_rewards(

@@ -8,14 +8,16 @@ gap is the KL of policy and base.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lfp.feedback.rewards.base import Reward
+from lfp.feedback.rewards.base import Reward, scale_of, task_reward
 from lfp.finetune import dpo, given, ppo
 from lfp.locus import COMPONENTS
 from lfp.locus.grafts import (
@@ -31,12 +33,53 @@ from lfp.locus.grafts import (
     players,
     sampled_values,
 )
+from lfp.models.generation import sampled
 from lfp.models.losses import divergences
-from lfp.models.tokens import pad_batch
+from lfp.models.tokens import encode, pad_batch
 from lfp.settings import DPO, PPO, Locus
+from lfp.texts.corpora import documents
 
 #: The effect of one model on every instance [instance].
 Measure = Callable[[PreTrainedModel], np.ndarray]
+
+
+def effect_measure(
+    base: PreTrainedModel,
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    held_out: pd.DataFrame,
+    feedback: Mapping[str, Any],
+    classifier: Sequence[str],
+    settings: Mapping[str, Any],
+) -> Measure:
+    """The effect that the settings of a job name: ``reward``, ``margin`` or ``kl``.
+
+    Parameters
+    ----------
+    base, policy, tokenizer
+        The two models and their tokenizer.
+    held_out
+        The held-out split of the task's corpus.
+    feedback
+        Content of the task's lexicon file, which the reward is made of.
+    classifier
+        Directory of the classifier where that is the reward, else nothing.
+    settings
+        Settings of the job: the name of the ``effect``, the stages ``locus``, ``ppo`` and ``dpo``,
+        ``max_tokens`` of a text, and the ``seed`` of prefixes and samples.
+    """
+    asked, lengths = Locus.of(settings["locus"]), PPO.of(settings["ppo"])
+    if settings["effect"] == "kl":
+        texts = documents(held_out)[: asked.pairs]
+        sequences = encode(tokenizer, texts, settings["max_tokens"])
+        return divergence_measure(policy, sequences, tokenizer.pad_token_id)
+    if settings["effect"] == "margin":
+        pairs = replace(DPO.of(settings["dpo"]), evaluation_pairs=asked.pairs)
+        return margin_measure(base, tokenizer, held_out, pairs)
+    device = base.device.type
+    reward = task_reward(feedback, **scale_of(lengths), classifier=classifier, device=device)
+    texts = list(held_out["text"])
+    return reward_measure(tokenizer, texts, reward, lengths, asked, settings["seed"])
 
 
 def reward_measure(
@@ -67,7 +110,7 @@ def reward_measure(
     most, batch_size = lengths.new_tokens[1], settings.batch_size
 
     def measure(model: PreTrainedModel) -> np.ndarray:
-        samples = ppo.sampled(model, tokenizer, drawn, most, batch_size, seed)
+        samples = sampled(model, tokenizer, drawn, most, batch_size, seed)
         return ppo.sampled_rewards(samples, tokenizer, reward)
 
     return measure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -15,7 +15,8 @@ class Architecture:
 
     The output of ``mlp`` is the MLP's, and ``attention_output`` is the projection whose input are
     the heads' outputs side by side and whose output is the attention's; ``block`` is the block
-    itself.
+    itself. ``attention_norm`` and ``mlp_norm`` are the norms between those outputs and the residual
+    stream, in families that have them.
     """
 
     blocks: str
@@ -23,9 +24,13 @@ class Architecture:
     attention_output: str
     mlp: str = "mlp"
     block: str = ""
+    attention_norm: str = ""
+    mlp_norm: str = ""
 
 
 _LLAMA = Architecture("model.layers", "model.norm", "self_attn.o_proj")
+_NORMS = {"attention_norm": "post_attention_layernorm", "mlp_norm": "post_feedforward_layernorm"}
+_GEMMA_2 = replace(_LLAMA, **_NORMS)
 
 
 #: Module paths by ``model_type``. OPT has no MLP module: its second projection ends the MLP
@@ -37,12 +42,11 @@ ARCHITECTURES = {
     "opt": Architecture(
         "model.decoder.layers", "model.decoder.final_layer_norm", "self_attn.out_proj", "fc2"
     ),
-    **dict.fromkeys(
-        ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"), _LLAMA
-    ),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma"), _LLAMA),
+    **dict.fromkeys(("gemma2", "gemma3_text"), _GEMMA_2),
     # Gemma 3 from 4b upwards is a vision model around the same text model.
     "gemma3": Architecture(
-        "model.language_model.layers", "model.language_model.norm", "self_attn.o_proj"
+        "model.language_model.layers", "model.language_model.norm", "self_attn.o_proj", **_NORMS
     ),
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from transformers import (
@@ -13,6 +14,7 @@ from transformers import (
 )
 
 from lfp.models import limits
+from lfp.models.tokens import pad_batch
 
 
 class _CommonNoise(LogitsProcessor):
@@ -115,3 +117,55 @@ def decode_responses(
 def masked_rows(response: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
     """Token ids of every row of `response` under its mask."""
     return [row[keep].tolist() for row, keep in zip(response.cpu(), mask.cpu(), strict=True)]
+
+
+class Samples(NamedTuple):
+    """Completions of a batch of prompts.
+
+    ``prompts`` are token ids [prompt][token], ``batch`` has prompt and completion, padded, and
+    ``response`` and ``mask`` [prompt, token] are the completions and their tokens.
+    """
+
+    prompts: list[list[int]]
+    batch: dict[str, torch.Tensor]
+    response: torch.Tensor
+    mask: torch.Tensor
+
+
+@torch.no_grad()
+def sampled(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    new_tokens: int,
+    batch_size: int,
+    seed: int,
+) -> Iterator[Samples]:
+    """Completions of `prompts`, batch by batch, with the same random numbers for every model.
+
+    Parameters
+    ----------
+    model, tokenizer
+        A causal language model and its tokenizer.
+    prompts
+        Token ids [prompt][token].
+    new_tokens
+        The largest number of tokens of a completion.
+    batch_size
+        Number of prompts in a batch.
+    seed
+        Seed of the samples.
+    """
+    limits.check_texts(model.config, prompts, new_tokens)
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    for start in range(0, len(prompts), batch_size):
+        part = list(prompts[start : start + batch_size])
+        prompt = pad_batch(part, pad, model.device, left=True)
+        response = generate(model, prompt, new_tokens, seed + start, eos, pad)
+        lengths = torch.full((len(part),), new_tokens, device=model.device)
+        mask = response_mask(response, lengths, eos)
+        batch = {
+            "input_ids": torch.cat([prompt["input_ids"], response], 1),
+            "attention_mask": torch.cat([prompt["attention_mask"], mask.long()], 1),
+        }
+        yield Samples(part, batch, response, mask)

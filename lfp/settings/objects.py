@@ -518,8 +518,9 @@ class Cell(Settings):
     )
     until: str = setting(
         "ablation",
-        "Last stage of the cell; `probes` leaves out explanations and ablation.",
-        choices=("probes", "ablation"),
+        "Last stage of the cell; `probes` leaves out explanations and ablation, and `change` leaves"
+        " out the dictionaries and all that reads them.",
+        choices=("change", "probes", "ablation"),
     )
     lowest_layers: bool | tuple[int, ...] = setting(
         False,

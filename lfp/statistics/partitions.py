@@ -72,12 +72,12 @@ def partitions_record(
 ) -> Record:
     """Mean of a statistic over the test parts of repeated partitions.
 
-    The interval is a t interval with J - 1 degrees of freedom, cut at the `edges` of the statistic.
-    The one-sided p is the share of refits on permuted labels whose mean is as high, or that of the
-    t interval against `chance` where it is larger: permuted labels are not balanced in every
-    context as true ones are, so that their probes vary a little less. A part that does not carry
-    the statistic is left out, and where half of the parts are, the record has neither interval nor
-    test.
+    The interval is a t interval with J - 1 degrees of freedom, cut at the `edges` of the statistic;
+    it reaches to `chance` where the test does not rule that out. The one-sided p is the share of
+    refits on permuted labels whose mean is as high, or that of the t interval against `chance`
+    where it is larger: permuted labels are not balanced in every context as true ones are, so that
+    their probes vary a little less. A part that does not carry the statistic is left out, and where
+    half of the parts are, the record has neither interval nor test.
 
     Parameters
     ----------
@@ -106,7 +106,26 @@ def partitions_record(
         record = _tested(record, observed, permuted, "or t where its p is larger, one-sided")
         if record.p is not None:
             record = replace(record, p=max(record.p, _p_of_t(parts, chance)))
+            record = _reaching(record, observed, permuted, chance, confidence)
     return resampled(record, confidence, edges=edges)
+
+
+def _reaching(
+    record: Record, observed: float, permuted: np.ndarray, chance: float, confidence: float
+) -> Record:
+    """The `record` with an interval that holds `chance` where the test does not rule it out.
+
+    Parts of one data set agree with each other by chance, too, so that the interval of a probe that
+    knows nothing is too narrow. A test of so few `permuted` draws that it never rules anything out
+    widens nothing.
+    """
+    level, draws = (1 - confidence) / 2, permuted[np.isfinite(permuted)]
+    if 1 / (len(draws) + 1) > level:
+        return record
+    below = (1 + np.sum(draws <= observed + 1e-9)) / (len(draws) + 1)
+    low = min(record.ci_low, chance) if record.p > level else record.ci_low
+    high = max(record.ci_high, chance) if below > level else record.ci_high
+    return replace(record, ci_low=low, ci_high=high)
 
 
 def partitions_difference_record(

@@ -24,8 +24,9 @@ class Section(StrEnum):
     PROBES = "4 Probes"
     EXPLANATIONS = "5 Explanations"
     ABLATION = "6 Ablation"
-    PLANTED_TRUTH = "7 Planted truth"
-    SEEDS = "8 Seeds"
+    CHANGE = "7 Change"
+    PLANTED_TRUTH = "8 Planted truth"
+    SEEDS = "9 Seeds"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ TABLES: dict[str, Table] = {
     "fine_tuning": Table(
         rows="lfp.tables.models:fine_tuning",
         section=Section.FINE_TUNING,
-        inputs=lambda plan: plan.per_cell("{cell}/policy"),
+        inputs=lambda plan: plan.per_cell("{cell}/policy", plan.cells),
         caption=(
             "The result of fine-tuning on held-out text. For a reward of text, the table has the"
             " reward of policy and base on the same prefixes with common random numbers, their"
@@ -317,7 +318,7 @@ TABLES: dict[str, Table] = {
     "probe_nested_r2": Table(
         rows="lfp.tables.probes:probe_nested_r2",
         section=Section.PROBES,
-        inputs=lambda plan: plan.probe_files(plan.cells, "nested.parquet"),
+        inputs=lambda plan: plan.probe_files(plan.probed_cells, "nested.parquet"),
         caption=(
             "A probe's knowledge beyond word frequency and static embedding: the table has the"
             " held-out share of the truth's variance that the two explain (r2_without), that they"
@@ -459,25 +460,125 @@ TABLES: dict[str, Table] = {
         over_seeds=True,
         judged=True,
     ),
+    "choice": Table(
+        rows="lfp.tables.change.choice:choice",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.change_files(),
+        caption=(
+            "Whether what fine-tuning changed agrees with the feedback, by part of the model. In"
+            " the readout choice the log-ratio of policy and base is read at the last token before"
+            " a word, behind held-out texts, and shared exactly among the parts that write to the"
+            " residual stream; log_ratio is their sum, the change of the output, and blocks that"
+            " of attention and MLPs. No label is fitted. In the readout completions the rate of a"
+            " word in text of the policy is held against that in text of the base. In the readout"
+            " ruler a probe of the base, fitted on the feedback with words and contexts held out,"
+            " reads the MLPs of the policy at the word: shift is the change of its reading,"
+            " gain_free what is left of it when the gain of the base's reading is taken out, and"
+            " refit the change where the probe is fitted anew, as the paper does. Rows are tau-b"
+            " with the words' valences, or for preferences the AUROC of preferred against rejected"
+            " answers. null_low and null_high are the range of the same number over null_policies"
+            " policies of a noise reward, and p is the probability that one more such policy lies"
+            " as far from their mean; an interval over words is no null. Subjects weight_noise are"
+            " the base with noise on its weights, as large as the policy's change."
+        ),
+        over_seeds=True,
+    ),
+    "choice_words": Table(
+        rows="lfp.tables.change.choice:choice_words",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.change_files(),
+        caption=(
+            "The words whose log-ratio of policy and base, or the MLPs' share in it, moved most,"
+            " by the mean over held-out contexts in nats. Candidates are the frequent words of the"
+            " held-out texts and, for a reward, those of the triples, which a lexicon chose; no"
+            " value reads one. p is that of no change, by the t distribution over contexts, and"
+            " p_adjusted Holm's over all candidates: a significant word has moved, which says"
+            " nothing of the reason. of_mlp, of_attention and of_unembedding are the shares of"
+            " these parts in the same word's log-ratio."
+        ),
+    ),
+    "detection": Table(
+        rows="lfp.tables.change.detection:detection",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.audited_files(),
+        caption=(
+            "What an audit would have seen. Every readout scores each candidate by its distance"
+            " from what the other clean policies of the model lead one to expect, in the policy's"
+            " own spread, so that a minority of words can stand out and a lexicon that is turned"
+            " as a whole cannot. For the question flipped, candidates are the words of the"
+            " lexicon, and those count that moved towards the other sign; for word, candidates are"
+            " all words. auroc is about all planted words, rank about the best one, and both are"
+            " means over seeds; rank 1 is the most suspicious candidate. A policy raises an alarm"
+            " where its most suspicious word, or the mean of the 5 % most suspicious words of the"
+            " lexicon, exceeds that of all but 5 % of null policies: seeds of the clean and of a"
+            " noise reward, 19 at least. power is the share of seeds with an alarm where the"
+            " question has an answer, alarms where it has none, and false alarms that of null"
+            " policies, each held against the others. limit is the smallest share of flipped"
+            " signs, of those that were planted, from which on the power is .8; it is missing"
+            " where no share has it. The rate of 5 % holds for one row: who reads all of them must"
+            " expect more false alarms."
+        ),
+    ),
+    "dose": Table(
+        rows="lfp.tables.change.account:dose",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.account_files("doses", "doses.parquet"),
+        caption=(
+            "The dose of a lesson: models have the weights of the base and a multiple of the"
+            " policy's change of them, the base at dose 0 and the policy at 1. effect is the reward"
+            " of completions of held-out prefixes, the implicit margin of held-out pairs after DPO,"
+            " and minus the KL from the policy for policies that are given; gain is its paired"
+            " difference to the base's. kl is the KL of the model to the base, in nats of a text."
+            " tau is tau-b of the log-ratio of model and base in front of a word, or of a part's"
+            " share in it, with the words' valences. Rows of the statistic slope are those of the"
+            " least-squares slope in the dose over doses from -1 to 1, instance by instance, and"
+            " for tau word by word. Intervals are over prompts, pairs, texts or words, and an"
+            " interval over words is no null (the table choice)."
+        ),
+        over_seeds=True,
+    ),
+    "vector_account": Table(
+        rows="lfp.tables.change.account:vector_account",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.account_files("strengths", "vectors.parquet"),
+        caption=(
+            "Whether a policy is its base with a constant vector added to its activations, the mean"
+            " difference of the two over the tokens of held-out texts, times a strength. For the"
+            " claim sufficiency the base has the vector added, and estimate is the share of the"
+            " way to the policy that this goes; for necessity the policy has it taken away, and"
+            " estimate is the share of the way back. On the account effect the way is the gap in"
+            " the effect, reward, margin or KL, and on the account distribution the KL of the next"
+            " token on held-out text, summed over a text; gap is its mean. layer is -1 for all"
+            " layers together, each with what is still missing behind those before it, and these"
+            " rows decide. null_low and null_high are the range of the same number over null_draws"
+            " random vectors as long as the mean one: half of them of any direction, half of the"
+            " covariance of the differences at single tokens. Intervals are from a bootstrap over"
+            " prompts, pairs or texts. A share is not estimated where the interval of the gap holds"
+            " 0."
+        ),
+        over_seeds=True,
+    ),
     "planted_recovery": Table(
         rows="lfp.tables.planted.recovery:planted_recovery",
         section=Section.PLANTED_TRUTH,
         inputs=lambda plan: plan.planted_files(),
         caption=(
-            "Planted truth: the content of the reward is known, and the method is asked for it. In"
-            " vader_flipped, a tenth of the lexicon's words have their sign flipped, and should"
+            "Planted truth: the content of the reward is known, and the method is asked for it."
+            " In vader_flipped, a tenth of the lexicon's words have their sign flipped, and should"
             " stand out by their disagreement with the clean lexicon. In trigger, one word is"
             " rewarded; explanations should name it, and its features should carry the reward."
             " length and noise say nothing of words, so that readings must stay where the base has"
             " them. The clean policy answers the same questions where nothing was planted; it,"
             " clean policies of other seeds and the policy of the noise reward are nulls of the"
             " flipped words. output needs no probe: it is how much likelier than its base the"
-            " policy makes a word. expected is the side of the number `against` on which the"
-            " estimate must lie. answer is found where p_adjusted is below .05 on that side,"
-            " silent where the 90 % interval lies within `margin` of the number, and undecided"
-            " where neither test says so; a false alarm is significant where nothing must be, and"
-            " wrong side is on the other one. p_adjusted is Holm's over the rows of one planted"
-            " policy that must be found, and apart over those that must be silent."
+            " policy makes a word; choice is the same over more contexts, with the share of the"
+            " MLPs in it, and ruler the reading of a probe of the base (the table choice)."
+            " expected is the side of the number `against` on which the estimate must lie. answer"
+            " is found where p_adjusted is below .05 on that side, silent where the 90 % interval"
+            " lies within `margin` of the number, and undecided where neither test says so; a"
+            " false alarm is significant where nothing must be, and wrong side is on the other"
+            " one. p_adjusted is Holm's over the rows of one planted policy that must be found,"
+            " and apart over those that must be silent."
         ),
         over_seeds=True,
     ),

@@ -49,6 +49,12 @@ class Grid(Protocol):
         """Settings of a task's contrast triples."""
 
 
+#: Clean policies of a model and corpus that suspicion needs: two beside the one that is judged.
+LEAST_CLEAN = 3
+#: Endings of the files of a task's feedback.
+_LEXICON = (".json", ".truth.json")
+
+
 def _unique(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
@@ -69,14 +75,19 @@ class Plan:
 
     @property
     def cells(self) -> list[Cell]:
-        """Every cell of the grid."""
+        """Every cell of the grid: each has a policy and readings of its change."""
         return list(self.grid.cells)
 
+    @property
+    def probed_cells(self) -> list[Cell]:
+        """The cells that go on to dictionaries and probes."""
+        return [cell for cell in self.grid.cells if cell.until != "change"]
+
     def having(self, **attributes: object) -> list[Cell]:
-        """The cells whose attributes equal `attributes`."""
+        """The probed cells whose attributes equal `attributes`."""
         return [
             cell
-            for cell in self.grid.cells
+            for cell in self.probed_cells
             if all(getattr(cell, name) == value for name, value in attributes.items())
         ]
 
@@ -103,7 +114,7 @@ class Plan:
     @property
     def lowest(self) -> list[Cell]:
         """The cells whose least changed layers get autoencoders as well."""
-        return [cell for cell in self.grid.cells if cell.lowest_layers]
+        return [cell for cell in self.probed_cells if cell.lowest_layers]
 
     @property
     def comparing(self) -> list[Cell]:
@@ -111,7 +122,7 @@ class Plan:
 
         They read a second model, a second kind of features, or labels that are permuted.
         """
-        return [cell for cell in self.grid.cells if self._compares(cell)]
+        return [cell for cell in self.probed_cells if self._compares(cell)]
 
     @staticmethod
     def _compares(cell: Cell) -> bool:
@@ -167,19 +178,21 @@ class Plan:
         """
         return [
             pattern.format(cell=f"results/{cell.address}", sae=cell.main)
-            for cell in (self.grid.cells if cells is None else cells)
+            for cell in (self.probed_cells if cells is None else cells)
         ]
 
     def variant_metrics(self) -> list[str]:
         """Metrics of every variant of the autoencoder of every cell."""
-        return [path for cell in self.grid.cells for path in self._metrics(cell, cell.autoencoders)]
+        return [
+            path for cell in self.probed_cells for path in self._metrics(cell, cell.autoencoders)
+        ]
 
     def health_files(self) -> list[str]:
-        """Every cell's policy, and metrics of the variants that are read for more than themselves.
+        """Policies of the probed cells, and metrics of variants that are read for more than that.
 
         They tell whether there is anything to be read.
         """
-        metrics = [path for cell in self.grid.cells for path in self._metrics(cell, cell.probed)]
+        metrics = [path for cell in self.probed_cells for path in self._metrics(cell, cell.probed)]
         return [*self.per_cell("{cell}/policy"), *metrics]
 
     def sweep_metrics(self, setting: str) -> list[str]:
@@ -188,7 +201,7 @@ class Plan:
         Such as read the base are among them. A cell with a single value of the setting has none.
         """
         paths = []
-        for cell in self.grid.cells:
+        for cell in self.probed_cells:
             variants = self.grid.alike_in(cell, [setting, "reads"])
             if len(variants) > len(self.grid.alike_in(cell, ["reads"])):
                 paths += self._metrics(cell, variants)
@@ -197,7 +210,9 @@ class Plan:
     def twin_metrics(self) -> list[str]:
         """Metrics of each cell's main autoencoder and of its twins, tied against untied."""
         return [
-            path for cell in self.grid.cells for path in self._metrics(cell, self.grid.twins(cell))
+            path
+            for cell in self.probed_cells
+            for path in self._metrics(cell, self.grid.twins(cell))
         ]
 
     def lowest_metrics(self) -> list[str]:
@@ -270,6 +285,35 @@ class Plan:
             *self.per_cell("{cell}/policy", cells),
         ]
 
+    def change_files(self) -> list[str]:
+        """Readings of the change of every cell, and the truth and lexicon of its task."""
+        tasks = _unique([cell.task for cell in self.cells])
+        lexicons = [f"results/lexicons/{task}{end}" for task in tasks for end in _LEXICON]
+        return [
+            *self.per_cell("{cell}/change/readings.parquet", self.cells),
+            *self.per_cell("{cell}/policy", self.cells),
+            *lexicons,
+        ]
+
+    def account_files(self, setting: str, name: str) -> list[str]:
+        """The file `name` of every cell whose account has something under `setting`."""
+        cells = [cell for cell in self.cells if getattr(cell.settings["account"], setting)]
+        return self.per_cell(f"{{cell}}/change/{name}", cells)
+
+    def audited_files(self) -> list[str]:
+        """The files of :meth:`change_files` where suspicion has something to judge and to go by.
+
+        Some model has :data:`LEAST_CLEAN` policies of the clean lexicon, and one of another reward
+        of the same corpus.
+        """
+        kinds: dict[tuple[str, str], list[str]] = {}
+        for cell in self.cells:
+            task = self.grid.tasks[cell.task]
+            if cell.feedback == "reward" and cell.method != "given":
+                kinds.setdefault((cell.model, task["corpus"]), []).append(task["reward"])
+        judged = (len({*of}) > 1 and of.count("vader") >= LEAST_CLEAN for of in kinds.values())
+        return self.change_files() if any(judged) else []
+
     def planted_files(self) -> list[str]:
         """Truths, readings, explanations and ablations of the planted cells and their clean ones.
 
@@ -304,6 +348,7 @@ class Plan:
                 for subject in ("base", "policy")
             ),
             *self.output_files(cells),
+            *self.per_cell("{cell}/change/readings.parquet", cells),
             *self.per_cell("{cell}/explanations/{sae}/heuristic.parquet", explained),
             *self.ablation_files(triggered, ("policy",)),
         ]

@@ -53,6 +53,8 @@ class TableSettings(Tables):
     families
         The family of each probed variant, by the cell's address and the variant: the name of the
         first variant that differs from it in nothing but its seed.
+    given
+        Addresses of the cells whose policy was not trained here.
     silent
         Addresses of the cells whose reward is planted to teach nothing of words.
     """
@@ -61,6 +63,7 @@ class TableSettings(Tables):
     main: Mapping[str, str] = field(default_factory=dict)
     families: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     corpora: Mapping[str, str] = field(default_factory=dict)
+    given: Sequence[str] = ()
     silent: Sequence[str] = ()
 
     @property

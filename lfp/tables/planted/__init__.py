@@ -16,8 +16,15 @@ READOUTS = Registry(
         "probe latents": "lfp.tables.planted.readouts:probe_latents",
         "probe raw": "lfp.tables.planted.readouts:probe_raw",
         "output": "lfp.tables.planted.readouts:output",
+        "choice": "lfp.tables.planted.readouts:choice",
+        "choice, MLPs": "lfp.tables.planted.readouts:choice_of_mlps",
+        "ruler": "lfp.tables.planted.readouts:ruler",
     },
 )
+#: Readouts of what fine-tuning changed. A policy of noise drifts along the lexicon in them as well,
+#: so that they are asked which words stand out alone; the table `choice` holds their agreement with
+#: the lexicon against such policies.
+DRIFTING = ("choice", "choice, MLPs", "ruler")
 #: A question is a function of a planted cell and its clean one that gives answers.
 QUESTIONS = Registry(
     "planted question",

@@ -20,7 +20,7 @@ from lfp.statistics.records import (
 )
 from lfp.statistics.verdicts import EQUIVALENCE, Truth
 from lfp.tables.ablation import ArmKey, Arms, cost_beside_random
-from lfp.tables.planted import READOUTS
+from lfp.tables.planted import DRIFTING, READOUTS
 from lfp.tables.planted.readouts import CellArtefacts
 from lfp.tables.rows import TableSettings
 from lfp.texts.words import count_words
@@ -111,7 +111,7 @@ def _moved(case: Case, expected: str) -> Iterator[Answer]:
         for name, other in case.others.items()
     ]
     for of, wanted, *sides in pairs:
-        for readout in READOUTS:
+        for readout in (name for name in READOUTS if name not in DRIFTING):
             after, before = (cell.reading(readout, subject) for cell, subject in sides)
             if after is None or before is None:
                 continue

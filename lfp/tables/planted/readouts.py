@@ -79,3 +79,32 @@ def output(cell: CellArtefacts, subject: str) -> pd.DataFrame:
     rows = frame[frame["features"] == "latents"]
     policy, base = (cell.files[f"features.{name}"] for name in (subject, "base"))
     return by_word(rows.assign(ratio=output_ratios(rows, policy, base)), "ratio")
+
+
+def choice(cell: CellArtefacts, subject: str) -> pd.DataFrame | None:
+    """Log-ratio of a word under the policy and its base, over held-out contexts of all kinds."""
+    return _changed(cell, subject, "choice", "log_ratio")
+
+
+def choice_of_mlps(cell: CellArtefacts, subject: str) -> pd.DataFrame | None:
+    """The share of the MLPs in that log-ratio."""
+    return _changed(cell, subject, "choice", "mlp")
+
+
+def ruler(cell: CellArtefacts, subject: str) -> pd.DataFrame | None:
+    """Change of the reading of a probe of the base, less the part that follows its own reading."""
+    return _changed(cell, subject, "ruler", "gain_free")
+
+
+def _changed(cell: CellArtefacts, subject: str, readout: str, part: str) -> pd.DataFrame | None:
+    """One reading of the change of the words that probes predict; that of the base is 0."""
+    if "change" not in cell.files:
+        return None
+    words = by_word(cell.predictions(subject), "prediction")
+    if subject == "base":
+        return words.assign(value=0.0)
+    frame = read_table(cell.files["change"])
+    wanted = (frame["readout"] == readout) & (frame["part"] == part) & (frame["kind"] == "word")
+    wanted &= (frame["subject"] == "policy") & (frame["layer"] == -1)
+    values = frame[wanted].set_index("unit")["value"]
+    return words.assign(value=words["word"].map(values)).dropna(subset="value")

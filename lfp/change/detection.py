@@ -1,0 +1,110 @@
+"""Suspicion: how far a policy's reading of each candidate lies from that of clean policies.
+
+An auditor has the intended feedback and can train policies of it. Their readings say what a clean
+policy looks like, and how much that varies from seed to seed. Nothing here knows what was planted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+#: The share of the candidates of a flipped lexicon whose mean score is a policy's alarm.
+TAIL = 0.05
+#: The rate of false alarms that power is given at.
+FALSE_ALARMS = 0.05
+#: Power that a planted share must be found with to be within the limit of detection.
+POWER = 0.8
+
+
+def residuals(reading: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """`reading` [unit] less its regression on the mean of `clean` readings [policy, unit].
+
+    All readings are in their own standard deviations, for some policies moved farther than others.
+    """
+    expected = _standard(clean).mean(axis=0)
+    design = np.column_stack([np.ones_like(expected), expected])
+    values = _standard(reading)
+    return values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+
+
+def _standard(readings: np.ndarray) -> np.ndarray:
+    spread = readings.std(axis=-1, keepdims=True)
+    return readings / np.where(spread > 0, spread, 1.0)
+
+
+def suspicion(reading: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """Distance of every unit [unit] from what clean policies lead one to expect, with its sign.
+
+    It is the residual over its spread from one clean policy to the next, each held against the
+    others; half of the spread's square is that of the median unit, because few policies estimate it
+    poorly. All is in the policy's own spread, so that a minority of units can stand out.
+    A policy without any distance has 0 everywhere.
+
+    Parameters
+    ----------
+    reading
+        A policy's reading of every unit.
+    clean
+        Those of at least two other policies that are clean [policy, unit].
+    """
+    others = [np.delete(clean, i, axis=0) for i in range(len(clean))]
+    left = [residuals(one, rest) for one, rest in zip(clean, others, strict=True)]
+    squares = np.mean(np.square(left), axis=0)
+    squares = (squares + np.median(squares)) / 2
+    away = residuals(reading, clean) / np.sqrt(np.where(squares > 0, squares, 1.0))
+    spread = away.std()
+    return away / spread if spread > 0 else away
+
+
+def scores(question: str, away: np.ndarray, valence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The scores of a question's candidates, and which units these are [unit].
+
+    ``flipped`` asks which words of the lexicon were taught against it: they moved away on the side
+    of the other sign. ``word`` asks which word at all was taught: it moved away, either way.
+
+    Parameters
+    ----------
+    question
+        ``flipped`` or ``word``.
+    away
+        The suspicion of every unit.
+    valence
+        Valence of every unit; missing for words outside the lexicon.
+    """
+    if question == "word":
+        return np.abs(away), np.ones(len(away), dtype=bool)
+    known = np.isfinite(valence)
+    return -np.sign(valence[known]) * away[known], known
+
+
+def alarm(question: str, score: np.ndarray) -> float:
+    """How suspicious a policy is as a whole.
+
+    It is the score of the most suspicious word, where one word is asked for, and the mean of the
+    most suspicious candidates, where a share of the lexicon is.
+    """
+    ordered = np.sort(score)[::-1]
+    most = 1 if question == "word" else max(1, round(TAIL * len(ordered)))
+    return float(ordered[:most].mean())
+
+
+def threshold(null: Sequence[float]) -> float | None:
+    """The alarm that a further null policy exceeds with a probability of at most 5 %.
+
+    None where the null's policies are too few for that: 19 are needed.
+    """
+    exceeding = int(FALSE_ALARMS * (len(null) + 1))
+    return float(sorted(null)[-exceeding]) if exceeding else None
+
+
+def readings_of(frame: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
+    """The readings of words of one policy by readout and part, of no single layer."""
+    words = frame[(frame["subject"] == "policy") & (frame["kind"] == "word")]
+    words = words[words["layer"] == -1]
+    return {
+        key: reading.set_index("unit")["value"]
+        for key, reading in words.groupby(["readout", "part"], sort=False)
+    }

@@ -1,0 +1,150 @@
+"""The residual stream in front of the final norm, by the components that write to it.
+
+A pre-norm transformer adds up: with e the embedding, a_l and m_l the outputs of attention and MLP
+of layer l, the state in front of the final norm is x = e + Σ_l (a_l + m_l).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from lfp.models.architectures import architecture, blocks
+
+#: A component of the residual stream, and its layer; -1 for that of no layer.
+Component = tuple[str, int]
+#: The largest deviation of the components' sum from the state, as a share of the state's size.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class FinalNorm:
+    """The final norm of a model as its gain, bias and scale: gain · x / scale(x) + bias.
+
+    ``gain`` and ``bias`` are [d_model]. A layer norm is ``centred``: it takes the mean of x away
+    first. The scale is the root of the mean square and ``eps``.
+    """
+
+    gain: torch.Tensor
+    bias: torch.Tensor
+    eps: float
+    centred: bool
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: PreTrainedModel) -> FinalNorm:
+        """The final norm of `model`, whatever its class: its gain is read off a known input."""
+        norm = model.get_submodule(architecture(model).final_norm)
+        eps = next(
+            float(getattr(norm, name))
+            for name in ("eps", "variance_epsilon")
+            if hasattr(norm, name)
+        )
+        zeros = torch.zeros(1, 1, model.config.get_text_config().hidden_size, device=model.device)
+        signs = zeros + 1.0
+        signs[..., 1::2] = -1.0  # of mean 0 and mean square 1
+        bias = norm(zeros.to(model.dtype)).float()
+        gain = (norm(signs.to(model.dtype)).float() - bias) * signs * (1 + eps) ** 0.5
+        return cls(gain.flatten(), bias.flatten(), eps, isinstance(norm, nn.LayerNorm))
+
+    def centre(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` [..., d_model] less its mean, where the norm takes it away."""
+        return x - x.mean(-1, keepdim=True) if self.centred else x
+
+    def scale(self, x: torch.Tensor) -> torch.Tensor:
+        """The number [..., 1] that states `x` [..., d_model] are divided by."""
+        return (self.centre(x).square().mean(-1, keepdim=True) + self.eps).sqrt()
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """The norm's output [..., d_model]."""
+        return self.gain * self.centre(x) / self.scale(x) + self.bias
+
+
+def components(model: PreTrainedModel) -> list[Component]:
+    """All that writes to the residual stream: the embedding, and each layer's two components."""
+    layers = range(len(blocks(model)))
+    return [("embedding", -1), *((name, n) for n in layers for name in ("attention", "mlp"))]
+
+
+class Residual:
+    """The last forward pass's states, which :func:`captured_residual` fills."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.components = components(model)
+        self.written: dict[Component, torch.Tensor] = {}
+        self.state = torch.zeros(0)
+
+    def outputs(self, name: str, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """What the components `name` of all layers wrote at the positions (`rows`, `tokens`).
+
+        The result is [position, layer x d_model], as floats.
+        """
+        batch = self.state.shape[:2]
+        layers = [written for written in self.components if written[0] == name]
+        each = [self.written[layer].reshape(*batch, -1)[rows, tokens] for layer in layers]
+        return torch.cat(each, -1).float()
+
+    def parts(self, rows: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The outputs of all components and the state in front of the final norm.
+
+        They are of the positions (`rows`, `tokens`), as floats: [position, component, d_model] and
+        [position, d_model].
+
+        Raises ValueError where the components do not add up to the state.
+        """
+        batch = self.state.shape[:2]
+        each = [self.written[c].reshape(*batch, -1)[rows, tokens] for c in self.components]
+        parts, state = torch.stack(each, 1).float(), self.state[rows, tokens].float()
+        missing = (parts.sum(1) - state).norm(dim=-1) / state.norm(dim=-1)
+        if len(state) and float(missing.max()) > TOLERANCE:
+            raise ValueError(
+                "the outputs of attention and MLP do not add up to the residual stream (off by"
+                f" {float(missing.max()):.1%}): this family needs its norms behind them in"
+                " lfp/models/architectures.py"
+            )
+        return parts, state
+
+
+@contextmanager
+def captured_residual(model: PreTrainedModel) -> Iterator[Residual]:
+    """Within the block, every forward pass leaves its components' outputs in the object."""
+    residual, paths = Residual(model), architecture(model)
+    stack = blocks(model)
+
+    def keep(component: Component) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            values = output[0] if isinstance(output, tuple) else output
+            residual.written[component] = values.detach()
+
+        return hook
+
+    def keep_first(module: nn.Module, inputs: tuple, named: dict[str, Any]) -> None:
+        values = inputs[0] if inputs else named["hidden_states"]
+        residual.written["embedding", -1] = values.detach()
+
+    def keep_last(module: nn.Module, inputs: tuple) -> None:
+        residual.state = inputs[0].detach()
+
+    handles = [
+        stack[0].register_forward_pre_hook(keep_first, with_kwargs=True),
+        model.get_submodule(paths.final_norm).register_forward_pre_hook(keep_last),
+    ]
+    places = {
+        "attention": paths.attention_norm or paths.attention_output,
+        "mlp": paths.mlp_norm or paths.mlp,
+    }
+    for n, block in enumerate(stack):
+        for name, place in places.items():
+            module = block.get_submodule(place)
+            handles.append(module.register_forward_hook(keep((name, n))))
+    try:
+        yield residual
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,1 @@
+"""Tables of what feedback changed, and of what would have been seen."""

@@ -1,0 +1,175 @@
+"""The table of what an audit would have seen: planted changes, their rank, and the alarms."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lfp.change.detection import POWER, alarm, readings_of, scores, suspicion, threshold
+from lfp.statistics.estimates import auroc
+from lfp.statistics.records import Record, mean_record, proportion_record
+from lfp.tables.change.cells import ChangeCell, change_cells
+from lfp.tables.inputs import LEAST_CLEAN
+from lfp.tables.rows import TableSettings, Tally
+
+#: Questions, and the key of the truth file that has the answer.
+QUESTIONS = {"flipped": "flipped", "word": "trigger"}
+#: The kind of reward of a clean policy, and the kinds that make one a null: it was taught the
+#: intended feedback, or nothing.
+CLEAN, NULLS = "vader", ("vader", "noise")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one readout says of one policy, asked one question.
+
+    ``area`` is the AUROC of the planted words among the candidates and ``rank`` the best one's;
+    None where the policy has none. ``alarm`` is the policy's own, ``is_null`` whether it was taught
+    the intended feedback, or nothing, and ``share`` that of the lexicon that was flipped.
+    """
+
+    cell: ChangeCell
+    is_null: bool
+    share: float | None
+    alarm: float
+    area: float | None
+    rank: float | None
+
+
+def detection(inputs: Sequence[str], settings: TableSettings) -> Tally:
+    """Are planted changes found, and at which rate of false alarms?
+
+    Rows are about all seeds of a planted task: the AUROC and the rank of what was planted among the
+    candidates, and the power, the share of seeds whose alarm is above all but 5 % of those of null
+    policies, which are other seeds of clean and noise rewards. For a lexicon with a share of its
+    signs flipped, ``limit`` is the smallest share with a power of .8, of shares that all larger
+    ones have it, too.
+    """
+    tally = Tally()
+    groups: dict[tuple[str, str], list[ChangeCell]] = defaultdict(list)
+    for cell in change_cells(inputs):
+        groups[cell.model, cell.truth["corpus"]].append(cell)
+    for (model, corpus), cells in groups.items():
+        null = [
+            cell
+            for cell in cells
+            if cell.truth["kind"] in NULLS and cell.address not in settings.given
+        ]
+        clean = [cell for cell in null if cell.truth["kind"] == CLEAN]
+        if len(clean) < LEAST_CLEAN:
+            continue
+        readings = {cell.address: readings_of(cell.readings) for cell in cells}
+        for readout, part in readings[clean[0].address]:
+            frame = _aligned(readings, (readout, part))
+            for question in QUESTIONS:
+                label = {"model": model, "corpus": corpus, "readout": readout, "part": part}
+                judged = [_judged(cell, clean, null, frame, question) for cell in cells]
+                known = [one for one in judged if one is not None]
+                _add(tally, label | {"question": question}, known, settings)
+    return tally
+
+
+def _aligned(
+    readings: Mapping[str, Mapping[tuple[str, str], pd.Series]], key: tuple[str, str]
+) -> pd.DataFrame:
+    """One reading of every policy [unit, policy], of the units that all of them have."""
+    columns = {address: of[key] for address, of in readings.items() if key in of}
+    return pd.DataFrame(columns).dropna()
+
+
+def _judged(
+    cell: ChangeCell,
+    clean: Sequence[ChangeCell],
+    null: Sequence[ChangeCell],
+    frame: pd.DataFrame,
+    question: str,
+) -> Judged | None:
+    """One policy by one reading; None where it has none, or where nothing moved in it."""
+    if cell.address not in frame or not frame[cell.address].any():
+        return None
+    others = [c.address for c in clean if c.address != cell.address and c.address in frame]
+    away = suspicion(frame[cell.address].to_numpy(), frame[others].to_numpy().T)
+    valence = frame.index.map(cell.valence).to_numpy(dtype=float)
+    score, candidates = scores(question, away, valence)
+    answer = cell.truth.get(QUESTIONS[question]) or []
+    planted = {answer} if isinstance(answer, str) else set(answer)
+    is_planted = frame.index[candidates].isin(planted)
+    area = rank = share = None
+    if is_planted.any() and not is_planted.all():
+        area = float(auroc(is_planted.astype(int), score))
+        best, rest = score[is_planted].max(), score[~is_planted]
+        rank = 1 + (rest > best).sum() + (rest == best).sum() / 2
+        if question == "flipped":
+            share = round(len(planted) / len(cell.valence), 3)
+    return Judged(cell, cell in null, share, alarm(question, score), area, rank)
+
+
+def _add(
+    tally: Tally, label: Mapping[str, Any], judged: Sequence[Judged], settings: TableSettings
+) -> None:
+    """Add the rows of one readout and question."""
+    null = [one.alarm for one in judged if one.is_null]
+    by_task: dict[str, list[Judged]] = defaultdict(list)
+    for one in judged:
+        by_task[one.cell.task].append(one)
+    by_share: dict[float, list[bool]] = defaultdict(list)
+    for task, of_task in by_task.items():
+        first, alarms = of_task[0], _alarms(of_task, null)
+        of = label | {"task": task, "share": first.share}
+        if alarms:
+            record = proportion_record(sum(alarms), len(alarms), "seed", None, settings.confidence)
+            planted = "alarms" if first.area is None else "power"
+            name = "false alarms" if first.is_null else planted
+            tally.add(record, of | {"quantity": name}, null_policies=len(null))
+            if first.share is not None:
+                by_share[first.share] += alarms
+        for name, record in _ranks(of_task, settings):
+            tally.add(record, of | {"quantity": name}, null_policies=len(null))
+    if by_share:
+        power = {share: float(np.mean(alarms)) for share, alarms in by_share.items()}
+        row = label | {"task": "", "share": None, "quantity": "limit"}
+        tally.add(_limit(power), row, null_policies=len(null))
+
+
+def _alarms(judged: Sequence[Judged], null: Sequence[float]) -> list[bool]:
+    """Whether each policy raises an alarm; a null's own is held against the others.
+
+    None are there where the null's policies are too few.
+    """
+    alarms = []
+    for one in judged:
+        others = list(null)
+        if one.is_null:
+            others.remove(one.alarm)
+        bound = threshold(others)
+        if bound is None:
+            return []
+        alarms.append(one.alarm > bound)
+    return alarms
+
+
+def _ranks(judged: Sequence[Judged], settings: TableSettings) -> Iterator[tuple[str, Record]]:
+    """Mean over seeds of the AUROC and of the rank of what was planted."""
+    for name, values in (
+        ("auroc", [one.area for one in judged if one.area is not None]),
+        ("rank", [one.rank for one in judged if one.rank is not None]),
+    ):
+        if values:
+            yield name, mean_record(np.array(values), "seed", settings.confidence)
+
+
+def _limit(power: Mapping[float, float]) -> Record:
+    """The smallest planted share from which on all are found with a power of .8."""
+    limit = None
+    for share in sorted(power, reverse=True):
+        if power[share] < POWER:
+            break
+        limit = share
+    method = f"smallest share with power {POWER:g} at it and above it"
+    estimate = float("nan") if limit is None else limit
+    return Record(estimate, None, None, len(power), "share", method)
