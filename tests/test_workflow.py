@@ -130,7 +130,7 @@ def test_every_number_is_a_record_with_the_values_behind_it(run):
     assert {path.stem for path in (run / "results" / "tables").glob("*.csv")} == set(TABLES) - {
         "rewrites", "detection",
     }  # fmt: skip
-    for name in sorted(set(TABLES) - {"rewrites"}):
+    for name in sorted(set(TABLES) - {"rewrites", "detection"}):
         frame = table(run, name)
         assert set(RECORD) <= set(frame.columns), name
         assert len(frame), name
@@ -145,6 +145,8 @@ def test_every_number_is_a_record_with_the_values_behind_it(run):
         tested = ~reasons & frame["method"].str.contains(
             r"permutation|refits|binomial against|McNemar|Fisher|swaps|t test|p:", regex=True
         )
+        # A policy that reads as its base does at every unit has surely not changed there.
+        tested |= frame["method"].str.contains("read the same at every unit")
         assert (frame["p"].notna() == tested).all(), (
             name,
             frame.loc[frame["p"].notna() != tested, "method"].unique(),

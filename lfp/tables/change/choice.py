@@ -170,7 +170,7 @@ def _held_against(record: Record, null: Sequence[float]) -> Record:
     if n > 1 and np.ptp(null) > 0:
         spread = np.std(null, ddof=1) * np.sqrt(1 + 1 / n)
         p = float(2 * stats.t.sf(abs(record.estimate - np.mean(null)) / spread, n - 1))
-    how = f"p beside {n} policies of a noise reward" if p is not None else "no test"
+    how = f"t test beside {n} policies of a noise reward" if p is not None else "no test"
     interval = record.method.split(";")[:2]
     return replace(record, p=p, method="; ".join(part.strip() for part in (*interval, how)))
 
@@ -193,7 +193,7 @@ def choice_words(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 for rank, word in enumerate(ranked.itertuples(), 1):
                     record = Record(
                         word.value, word.low, word.high, round(word.contexts), "context",
-                        "weighted mean over contexts, nats; t interval, effective number",
+                        _METHOD if np.isfinite(word.p) else _FEW,
                         p=word.p, p_adjusted=word.p_adjusted,
                     )  # fmt: skip
                     label = cell.label | {"part": part, "side": side, "rank": rank}
@@ -202,6 +202,11 @@ def choice_words(inputs: Sequence[str], settings: TableSettings) -> Tally:
     return tally
 
 
+#: How the value of a word was come by, and where it rests on hardly more than one context.
+_METHOD = "mean over contexts, weighted, nats; t interval and t test of their effective number"
+_FEW = (
+    "mean over contexts, weighted, nats; no interval and no test: fewer than 2 effective contexts"
+)
 #: Parts whose shares stand beside a word that moved.
 _SHARES = ("mlp", "attention", "unembedding")
 
