@@ -129,8 +129,10 @@ def _numbered(quantity: str, values: np.ndarray) -> pd.DataFrame:
 def _choice(pair: Pair, read: ValuedWords) -> pd.DataFrame:
     """The shares of the parts in every word's log-ratio of the two models."""
     asked = read.settings
-    frame = word_shares(
-        pair, read.words, read.contexts, asked.likelihood_exponent, asked.batch_size
+    size, exponent = asked.batch_size, asked.likelihood_exponent
+    frame = pd.concat(
+        word_shares(pair, words, read.contexts, exponent, size)
+        for words in read.words.in_parts(size)
     )
     chosen = frame[frame["part"].isin(PARTS) & (frame["layer"] == -1)]
     named = chosen[["part", "word", "value"]].rename(columns={"word": "unit"})
