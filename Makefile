@@ -18,6 +18,7 @@ run: install
 	$(BIN)/snakemake --cores $(CORES)
 	$(BIN)/snakemake --cores 1 --report results/report.html --quiet
 	@echo
+	@echo "answers: $(CURDIR)/results/summary.html"
 	@echo "report:  $(CURDIR)/results/report.html"
 	@echo "tables:  $(CURDIR)/results/tables/"
 	@echo "figures: $(CURDIR)/results/figures/"

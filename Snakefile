@@ -8,6 +8,9 @@ min_version("9.0")
 STARTED = time.time()
 
 
+report: "report/workflow.rst"
+
+
 # A configuration with cells of its own stands alone; one without is laid over the default.
 if "cells" not in config:
 
@@ -43,6 +46,7 @@ rule all:
     input:
         table_files(),
         figure_files(),
+        "results/summary.html",
         "results/provenance.json",
         "results/resources.csv",
 

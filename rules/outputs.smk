@@ -5,7 +5,7 @@ In: the grid. Out: nothing; rules/tables.smk and the target rules read the input
 
 from lfp.figures.catalogue import FIGURES
 from lfp.reporting import unestimated
-from lfp.tables.catalogue import RESOURCES_CAPTION, TABLES
+from lfp.tables.catalogue import RESOURCES_CAPTION, TABLES, Section
 from lfp.tables.inputs import Plan
 
 FORMATS = ("csv", "parquet", "md", "tex", "html")
@@ -14,6 +14,12 @@ ARTEFACTS = Plan(GRID)
 TABLE_INPUTS = {name: table.inputs(ARTEFACTS) for name, table in TABLES.items()}
 HEALTH = {name: ARTEFACTS.health_files() for name, table in TABLES.items() if table.judged}
 FIGURE_INPUTS = {name: figure.inputs(ARTEFACTS) for name, figure in FIGURES.items()}
+
+SUMMARY_FIGURES = [
+    name
+    for name, figure in FIGURES.items()
+    if FIGURE_INPUTS[name] and figure.section in (Section.SUMMARY, Section.CHANGE)
+]
 
 
 def table_files():

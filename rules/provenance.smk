@@ -37,7 +37,7 @@ rule resources:
         html=report(
             "results/resources.html",
             caption="../report/caption.rst",
-            category="9 Resources",
+            category="Resources",
             labels={"what": "table", "name": "resources"},
         ),
     log:

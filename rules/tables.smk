@@ -72,3 +72,30 @@ rule figure:
         caption=lambda w: FIGURES[w.figure].caption,
     shell:
         JOB
+
+
+rule summary:
+    input:
+        answers="results/tables/verdicts.parquet",
+        figures=[f"results/figures/{name}.svg" for name in SUMMARY_FIGURES],
+    output:
+        html=report(
+            "results/summary.html",
+            caption="../report/caption.rst",
+            category=Section.SUMMARY.value,
+            labels={"what": "page", "name": "summary"},
+        ),
+    log:
+        log_of("results/summary"),
+    benchmark:
+        benchmark_of("results/summary")
+    conda:
+        ANALYSIS
+    params:
+        **job(
+            "summary",
+            lambda w: {"captions": {name: FIGURES[name].caption for name in SUMMARY_FIGURES}},
+        ),
+        caption="Verdicts in words on every policy, with the figures of the main results.",
+    shell:
+        JOB

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import random
@@ -235,6 +236,18 @@ def test_planted_truth_is_asked_for_and_answered(run):
     assert all(lexicon["rewarded"][word] == -lexicon["words"][word] for word in truth["flipped"])
 
 
+def test_the_summary_answers_every_question(run):
+    """A misspelt label would leave a question out of every summary in silence."""
+    from lfp.tables.summary.questions import questions
+
+    answers = table(run, "verdicts")
+    assert {question.question for question in questions()} <= set(answers["question"])
+    assert {"words", "planted", "subject", "dictionaries"} <= set(answers["topic"])
+    page = (run / "results" / "summary.html").read_text()
+    for sentence in answers["sentence"]:
+        assert html.escape(sentence) in page
+
+
 def test_tables_and_figures_come_in_every_format(run):
     results = run / "results"
     for path in (results / "tables").glob("*.csv"):
@@ -244,6 +257,10 @@ def test_tables_and_figures_come_in_every_format(run):
     assert figures == {
         "training_curves",
         "choice_by_layer",
+        "probe_forest",
+        "ablation_forest",
+        "planted_forest",
+        "gates",
         "layer_divergence",
         "locus",
         "sae_training",
@@ -614,6 +631,7 @@ def test_the_report_holds_every_stage(run):
     grid(run, "--cores", "1", "--report", "results/report.html")
     report = (run / "results" / "report.html").read_text()
     for stage in (
+        "0 Summary",
         "1 Fine-tuning",
         "2 Divergence",
         "3 Autoencoders",
@@ -623,6 +641,9 @@ def test_the_report_holds_every_stage(run):
     ):
         assert stage in report
     assert "8 Planted truth" in report
+    # It opens on the answers: a report with metadata shows no drawing of rules first.
+    assert "Did fine-tuning reach its goal?" in report
+    assert "Where to go on" in report
     assert "9 Seeds" in report
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from lfp.files.artefacts import read_table
-from lfp.statistics.records import Record
 from lfp.statistics.verdicts import FOUND, SILENT, Truth
+from lfp.tables.summary.lookup import plain_value, rows_where, verdict_on
 
 CLAIMS = Path(__file__).with_name("claims.yaml")
 #: What a results file keeps of a row beside the verdict.
@@ -63,37 +62,13 @@ class Claim:
         path = results / "tables" / f"{self.table}.parquet"
         if not path.exists():
             return None
-        frame = read_table(path)
-        parts = ", " + frame["row"] + "," if "row" in frame else pd.Series("", frame.index)
-        for name, value in self.where.items():
-            if name in frame:
-                meant = frame[name] == value
-            else:
-                meant = parts.str.contains(f", {name}={value},", regex=False)
-            frame, parts = frame[meant], parts[meant]
+        frame = rows_where(read_table(path), self.where)
         if len(frame) > 1:
             raise ClaimError(
                 f"claims.yaml, {self.name}: {len(frame)} rows of {path} are meant, expected one;"
                 " name more columns in `where`"
             )
         return frame.iloc[0].to_dict() if len(frame) else None
-
-    def verdict(self, row: Mapping[str, Any]) -> str:
-        """The verdict on a row.
-
-        Rows of planted truth have one. The others are told from the number by their interval, and
-        by the adjusted p where a test was made; silence needs the interval within the margin.
-        """
-        if isinstance(row.get("answer"), str):
-            return row["answer"]
-        low, high, adjusted = (_number(row[name]) for name in ("ci_low", "ci_high", "p_adjusted"))
-        if low is None or high is None or low <= self.against <= high:
-            adjusted = 1.0
-        record = Record(
-            row["estimate"], low, high, row["n"], row["unit"], row["method"],
-            p_adjusted=0.0 if adjusted is None else adjusted,
-        )  # fmt: skip
-        return self.truth.verdict(record, record)
 
     def holds(self, verdict: str) -> bool:
         """Whether a row with the `verdict` says what the claim says."""
@@ -111,16 +86,9 @@ class Claim:
         row = self.row(results)
         if row is None:
             return about | {"verdict": None, "holds": False}
-        verdict = self.verdict(row)
-        numbers = {name: _number(row[name]) for name in NUMBERS}
+        verdict = verdict_on(row, self.truth)
+        numbers = {name: plain_value(row[name]) for name in NUMBERS}
         return about | numbers | {"verdict": verdict, "holds": self.holds(verdict)}
-
-
-def _number(value: Any) -> Any:
-    """A value of a table as JSON has it; None where it is missing."""
-    if value is None or pd.isna(value):
-        return None
-    return value.item() if hasattr(value, "item") else value
 
 
 def claims(path: Path = CLAIMS) -> list[Claim]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lfp.tables.catalogue import Section
+from lfp.tables.catalogue import Section, made
 from lfp.tables.inputs import Plan
 
 
@@ -40,6 +40,49 @@ class Figure:
 
 #: Figures by name, in the order of the stages.
 FIGURES: dict[str, Figure] = {
+    "probe_forest": Figure(
+        draw="lfp.figures.summary:probe_forest",
+        section=Section.SUMMARY,
+        inputs=lambda plan: made(["kendall_tau", "probe_accuracy"], plan),
+        caption=(
+            "The feedback that probes of the latents read, by subject and split, with 95 %"
+            " intervals: tau-b of words, or AUROC of preferred answers. A lesson of the feedback"
+            " would show as policy against base; what an untrained network or the bag of words of"
+            " the text has is no knowledge of the model. by_word and by_prompt are the main splits,"
+            " the others mislead. The tables are kendall_tau and probe_accuracy."
+        ),
+    ),
+    "ablation_forest": Figure(
+        draw="lfp.figures.summary:ablation_forest",
+        section=Section.SUMMARY,
+        inputs=lambda plan: made(["ablation_reward"], plan),
+        caption=(
+            "The change of the reward under every arm of the ablation, with 95 % intervals. layer"
+            " takes the whole output of the read layers away and is the most that an arm can do;"
+            " random sets are matched to the arm that they are named for. The table is"
+            " ablation_reward."
+        ),
+    ),
+    "planted_forest": Figure(
+        draw="lfp.figures.summary:planted_forest",
+        section=Section.SUMMARY,
+        inputs=lambda plan: made(["planted_recovery"], plan),
+        caption=(
+            "Answers of every readout about policies whose lesson was planted, as distances from"
+            " the number that means nothing, with 95 % intervals and coloured by their verdict. The"
+            " table is planted_recovery."
+        ),
+    ),
+    "gates": Figure(
+        draw="lfp.figures.summary:gates",
+        section=Section.SUMMARY,
+        inputs=lambda plan: made(["organism_health", "sae_health", "fine_tuning"], plan),
+        caption=(
+            "Passed gates of models, policies and dictionaries, by quantity, among all of them."
+            " Where one is missed, the rows that rest on it carry the reason. The tables are"
+            " organism_health, sae_health and fine_tuning."
+        ),
+    ),
     "training_curves": Figure(
         draw="lfp.figures.training:training_curves",
         section=Section.FINE_TUNING,
@@ -118,7 +161,7 @@ FIGURES: dict[str, Figure] = {
     "choice_by_layer": Figure(
         draw="lfp.figures.change:choice_by_layer",
         section=Section.CHANGE,
-        inputs=lambda plan: ["results/tables/choice.parquet"],
+        inputs=lambda plan: made(["choice"], plan),
         caption=(
             "Agreement of what each layer's MLP and attention changed in front of a word with the"
             " feedback: tau-b with the words' valences, or AUROC of preferred answers, a mean over"

@@ -41,6 +41,5 @@ def choice_by_layer(inputs: Sequence[str]) -> Figure:
         unit = "AUROC of preferred" if statistic == "auroc" else "tau-b with valence"
         axis.set(title=f"{model}, {task}", xlabel="layer", ylabel=unit)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    # A panel without policies of noise has no bands, and so not all of the names.
-    legend_of(figure, sorted(axes, key=lambda axis: -len(axis.get_legend_handles_labels()[1])))
+    legend_of(figure, axes)
     return figure

@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from lfp.files.addresses import labels
@@ -45,16 +46,18 @@ def grid(
 
 
 def legend_of(figure: Figure, axes: Sequence[plt.Axes]) -> None:
-    """Put the legend of the first panel that shows anything below all panels."""
+    """Put one legend of all that the panels show below them."""
+    entries: dict[str, Artist] = {}
     for axis in axes:
-        handles, names = axis.get_legend_handles_labels()
-        if handles:
-            # The longest names take 2.2 inches.
-            columns = max(1, int(figure.get_figwidth() / 2.2))
-            figure.legend(
-                handles, names, loc="outside lower center", ncols=min(columns, len(handles))
-            )
-            return
+        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(name, handle)
+    if entries:
+        # The longest names take 2.2 inches.
+        columns = max(1, int(figure.get_figwidth() / 2.2))
+        figure.legend(
+            list(entries.values()), list(entries), loc="outside lower center",
+            ncols=min(columns, len(entries)),
+        )  # fmt: skip
 
 
 def save(

@@ -15,9 +15,9 @@ from lfp.tables.inputs import Cell, Plan
 
 
 class Section(StrEnum):
-    """The sections of the report, in the order of the stages."""
+    """The sections of the report: the answer first, then the stages in their order."""
 
-    CORPORA = "0 Corpora"
+    SUMMARY = "0 Summary"
     FINE_TUNING = "1 Fine-tuning"
     DIVERGENCE = "2 Divergence"
     AUTOENCODERS = "3 Autoencoders"
@@ -82,11 +82,38 @@ def _tables_over_seeds(plan: Plan) -> list[str]:
     ]
 
 
+#: Tables that the summary reads.
+_SUMMARISED = (
+    "fine_tuning", "locus", "organism_health", "sae_health", "kendall_tau", "probe_accuracy",
+    "probe_differences", "ablation_reward", "choice", "choice_words", "detection",
+    "planted_recovery", "across_seeds",
+)  # fmt: skip
+
+
+def made(tables: Sequence[str], plan: Plan) -> list[str]:
+    """The files of those of the `tables` that a plan has."""
+    return [f"results/tables/{name}.parquet" for name in tables if TABLES[name].inputs(plan)]
+
+
 #: Tables by name, in the order of the stages.
 TABLES: dict[str, Table] = {
+    "verdicts": Table(
+        rows="lfp.tables.summary.answers:verdicts",
+        section=Section.SUMMARY,
+        inputs=lambda plan: made(_SUMMARISED, plan),
+        caption=(
+            "The answer in words for the policies of every model and task. Each answer rests on one"
+            " row of the table that stands beside it: the mean over seeds where there are several,"
+            " else that of the policy with its cell's main variant of the autoencoder. yes is a"
+            " number whose test and interval put it on the side in question; no is one whose"
+            " interval lies within a margin of nothing; undecided is neither, and contrary is a"
+            " significant number on the other side. Answers without a test are a fact. place is"
+            " the order of the questions."
+        ),
+    ),
     "corpora": Table(
         rows="lfp.tables.models:corpora",
-        section=Section.CORPORA,
+        section=Section.FINE_TUNING,
         inputs=lambda plan: plan.corpora("results/corpora/{name}/counts.json"),
         caption=(
             "The rows of every corpus by their fate: the table counts rows that were read, that"
@@ -96,7 +123,7 @@ TABLES: dict[str, Table] = {
     ),
     "rewrites": Table(
         rows="lfp.tables.models:rewrites",
-        section=Section.CORPORA,
+        section=Section.FINE_TUNING,
         inputs=lambda plan: plan.rewritten("results/rewrites/{name}.parquet"),
         caption=(
             "Contrast triples written by a language model: the table counts the graded entries that"

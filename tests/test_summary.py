@@ -1,0 +1,125 @@
+"""The summary: verdicts in words from rows of tables, and the page that shows them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from lfp.statistics.records import Record, undefined
+from lfp.tables.catalogue import TABLES
+from lfp.tables.rows import TableSettings
+from lfp.tables.summary.answers import verdicts
+from lfp.tables.summary.page import HEADS, page
+from lfp.tables.summary.questions import CONTRARY, NO, OPEN, YES, questions
+
+GAIN = Record(0.4, 0.3, 0.5, 64, "prefix", "paired mean difference", p=0.001, p_adjusted=0.002)
+CELL = {"model": "tiny", "task": "vader", "seed": 0}
+SETTINGS = TableSettings(main={"tiny/vader/seed0": "tied"})
+
+
+def written(folder, **tables):
+    """Tables of rows (labels and record) as files; the paths."""
+    paths = []
+    for name, rows in tables.items():
+        path = folder / f"{name}.parquet"
+        pd.DataFrame([{**labels, **record.row()} for labels, record in rows]).to_parquet(path)
+        paths.append(path)
+    return paths
+
+
+def said(folder, **tables):
+    """The verdicts on `tables`, by topic."""
+    return verdicts(written(folder, **tables), SETTINGS).frame().set_index("topic")
+
+
+@pytest.mark.parametrize(
+    ("record", "answer", "words"),
+    [
+        (GAIN, YES, "rose by 0.400 [0.300, 0.500]"),
+        (replace(GAIN, estimate=-0.4, ci_low=-0.5, ci_high=-0.3), CONTRARY, "fell: -0.400"),
+        (replace(GAIN, estimate=0.01, ci_low=-0.02, ci_high=0.04, p_adjusted=0.6), NO, "stayed"),
+        (replace(GAIN, ci_low=-0.1, ci_high=0.9, p_adjusted=0.2), OPEN, "is not told from 0"),
+        # A test that rejects beside an interval that holds the number decides nothing.
+        (replace(GAIN, ci_low=-0.1, ci_high=0.9), OPEN, "is not told from 0"),
+    ],
+)
+def test_an_answer_is_the_verdict_of_test_interval_and_margin(tmp_path, record, answer, words):
+    frame = said(tmp_path, fine_tuning=[(CELL | {"quantity": "reward_gain"}, record)])
+    assert frame.at["goal", "answer"] == answer
+    assert words in frame.at["goal", "sentence"]
+    assert frame.at["goal", "table"] == "fine_tuning"
+    assert frame.at["goal", "estimate"] == record.estimate
+
+
+def test_seeds_speak_through_their_mean(tmp_path):
+    gains = [(CELL | {"seed": s, "quantity": "reward_gain"}, GAIN) for s in (0, 1, 2)]
+    mean = Record(0.1, -0.3, 0.5, 3, "fine-tuning seed", "mean; t interval", seeds=3)
+    row = {"model": "tiny", "task": "vader", "table": "fine_tuning", "row": "quantity=reward_gain"}
+    frame = said(tmp_path, fine_tuning=gains, across_seeds=[(row, mean)])
+    assert frame.at["goal", "answer"] == OPEN
+    assert frame.at["goal", "seeds"] == 3
+    alone = said(tmp_path, fine_tuning=gains[:1], across_seeds=[(row, mean)])
+    assert alone.at["goal", "answer"] == YES
+
+
+def test_the_main_autoencoder_speaks_and_its_health_is_said(tmp_path):
+    where = next(q.where for q in questions() if q.table == "kendall_tau")
+    other = replace(GAIN, estimate=0.9, ci_low=0.85, ci_high=0.95)
+    rows = [(CELL | {"sae": "other"} | dict(where), other), (CELL | {"sae": "tied"} | where, GAIN)]
+    tables = {"fine_tuning": [(CELL | {"quantity": "reward_gain"}, GAIN)], "kendall_tau": rows}
+    written(tmp_path, **tables)
+    table = pd.read_parquet(tmp_path / "kendall_tau.parquet").assign(health="dense codes")
+    table.to_parquet(tmp_path / "kendall_tau.parquet")
+    paths = [tmp_path / f"{name}.parquet" for name in tables]
+    frame = verdicts(paths, SETTINGS).frame().set_index("topic")
+    assert frame.at["probe", "estimate"] == GAIN.estimate
+    assert frame.at["probe", "sentence"].endswith("Read with care: dense codes.")
+
+
+def test_what_was_not_estimated_says_why(tmp_path):
+    share = {"game": "components", "component": "mlp", "layer": -1, "quantity": "share"}
+    frame = said(
+        tmp_path,
+        fine_tuning=[(CELL | {"quantity": "reward_gain"}, GAIN)],
+        locus=[(CELL | share, undefined(3, "prompt", "the gap is 0"))],
+    )
+    assert frame.at["locus", "answer"] == OPEN
+    assert frame.at["locus", "sentence"] == "Not estimated: the gap is 0."
+
+
+def test_a_missed_gate_is_named(tmp_path):
+    gates = [
+        (CELL | {"quantity": name, "passes": passes}, GAIN)
+        for name, passes in (("zeroing", True), ("reach", False))
+    ]
+    frame = said(
+        tmp_path,
+        fine_tuning=[(CELL | {"quantity": "reward_gain"}, GAIN)],
+        organism_health=gates,
+    )
+    assert frame.at["subject", "answer"] == NO
+    assert frame.at["subject", "sentence"] == "1 of 2 gates are passed, not all of: reach."
+
+
+def test_every_question_rests_on_a_table_and_heads_a_column_of_the_overview():
+    assert {question.table for question in questions()} <= set(TABLES)
+    assert {question.name for question in questions()} <= set(HEADS)
+
+
+def test_the_page_needs_no_other_file_and_escapes_what_it_shows(tmp_path):
+    frame = verdicts(
+        written(tmp_path, fine_tuning=[(CELL | {"quantity": "reward_gain"}, GAIN)]), SETTINGS
+    ).frame()
+    frame["sentence"] = "moved: <script>alert(1)</script>\x1b[31m"
+    drawing = tmp_path / "forest.svg"
+    drawing.write_text("<svg/>")
+    text = page(frame, {"forest": (drawing, "A & B.")})
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    assert "\x1b" not in text
+    assert "A &amp; B." in text
+    assert not re.search(r"(src|href)=\"(?!data:|tables/)", text)
+    assert 'href="tables/fine_tuning.html"' in text
