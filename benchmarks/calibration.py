@@ -7,9 +7,10 @@ A data set has words in contexts that each share a positive and a negative word,
 answers. Features hold the signal of a word, an effect of the word, one of the context and noise; a
 second probe reads the same with noise of its own, so that the two are equally good. Words, contexts
 and noise are drawn afresh for every data set. The truth is the expected statistic at that training
-size, the mean over all data sets; that of the difference is 0. The old procedure resamples fixed
-out-of-fold predictions of one partition. Writes benchmarks/results/calibration.json; exits with 1
-where an interval of the shipped procedure covers too seldom or a test of it rejects too often.
+size, the mean over all data sets; it is chance where there is no signal, and 0 for the difference.
+The old procedure resamples fixed out-of-fold predictions of one partition. Writes
+benchmarks/results/calibration.json; exits with 1 where an interval of the shipped procedure covers
+too seldom or a test of it rejects too often.
 """
 
 from __future__ import annotations
@@ -198,13 +199,15 @@ def measured(seed: int, scenario: Scenario, settings: Probes) -> dict[str, list[
 
 
 def figures(
-    results: list[dict[str, list[float]]], signal: float
+    results: list[dict[str, list[float]]], scenario: Scenario
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """(figure, its numbers): coverage, false positives where the null holds, and the estimate."""
     for name in results[0]:
         estimate, low, high, p = np.array([one[name] for one in results]).T
         difference = name.startswith("difference")
         truth = 0.0 if difference else float(estimate.mean())
+        if not difference and not scenario.signal:
+            truth = scenario.statistics[name.split(" | ")[0]].chance
         known = np.isfinite(low)
         covers = proportion_record(
             int(((low <= truth) & (truth <= high))[known].sum()), int(known.sum()), "data set"
@@ -214,7 +217,7 @@ def figures(
             "coverage": covers.estimate, "coverage_low": covers.ci_low,
             "coverage_high": covers.ci_high, "width": float((high - low)[known].mean()),
         }  # fmt: skip
-        if difference or not signal:
+        if difference or not scenario.signal:
             false = proportion_record(int((p <= 0.05).sum()), len(p), "data set")
             row |= {
                 "false_positives": false.estimate, "false_positives_low": false.ci_low,
@@ -270,7 +273,7 @@ def main() -> int:
         with ProcessPoolExecutor(options.workers) as pool:
             of = pool.map(measure, range(options.datasets), chunksize=4)
             done = list(tqdm(of, total=options.datasets, desc=name, disable=None))
-        result[name] = dict(figures(done, scenario.signal))
+        result[name] = dict(figures(done, scenario))
         for figure, row in result[name].items():
             verdict = judged(row) if figure.endswith("shipped") else ""
             failed += [figure] if verdict == FALSE else []
