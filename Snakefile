@@ -43,6 +43,7 @@ rule all:
     input:
         table_files(),
         figure_files(),
+        page_folders(),
         "results/provenance.json",
         "results/resources.csv",
 
@@ -55,6 +56,11 @@ rule tables:
 rule figures:
     input:
         figure_files(),
+
+
+rule pages:
+    input:
+        page_folders(),
 
 
 rule divergences:

@@ -115,7 +115,7 @@ def test_all_of_display_is_listed():
     ("path", "most"),
     [
         ("lfp/statistics/records.py", 2),
-        ("lfp/statistics/multiple.py", 3),
+        ("lfp/statistics/multiple.py", 4),
         ("lfp/texts/neutral_words.yaml", 8),
         ("lfp/organisms/reviews.yaml", 1),
         ("lfp/organisms/dialogues.yaml", 1),
