@@ -22,6 +22,7 @@ run: install
 	@echo "report:  $(CURDIR)/results/report.html"
 	@echo "tables:  $(CURDIR)/results/tables/"
 	@echo "figures: $(CURDIR)/results/figures/"
+	@echo "pages:   $(CURDIR)/results/*/*/*/explanations/*/pages/index.html"
 
 # The claims of a finished run, with its numbers, as docs/results.json and docs/results.md.
 results: install

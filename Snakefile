@@ -47,6 +47,7 @@ rule all:
         table_files(),
         figure_files(),
         "results/summary.html",
+        page_folders(),
         "results/provenance.json",
         "results/resources.csv",
 
@@ -59,6 +60,11 @@ rule tables:
 rule figures:
     input:
         figure_files(),
+
+
+rule pages:
+    input:
+        page_folders(),
 
 
 rule divergences:

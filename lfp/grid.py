@@ -223,6 +223,7 @@ class Grid:
             "export": self._export_job,
             "given": self._given_job,
             "explanations": self._explanations_job,
+            "feature_pages": self._pages_job,
             "features": self._features_job,
             "group": self._group_job,
             "language_explanations": self._language_job,
@@ -320,6 +321,12 @@ class Grid:
         if not judge:
             return {"judge": None}
         return {"judge": self.service(judge), "prompts": digests("detect", "fuzz")}
+
+    def _pages_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        confidence = self.run_settings("tables").confidence
+        explainer = cell.settings["ablation"].explainer
+        about = {"cell": cell.address, "dictionary": wildcards["sae"], "feedback": cell.feedback}
+        return {"explainer": explainer, "confidence": confidence, "about": about}
 
     def _ablation_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         values = cell.settings["ablation"].as_json()

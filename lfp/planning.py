@@ -437,6 +437,26 @@ class Planner:
         folder = f"results/{cell.address}/explanations/{wildcards.sae}"
         return [f"{folder}/{name}.parquet" for name in cell.explainers]
 
+    def scores(self, wildcards: Any) -> list[str]:
+        """The scores of the explanations of a job's cell by all its explainers."""
+        paths = map(Path, self.explanations(wildcards))
+        return [str(path.parent / "scores" / path.name) for path in paths]
+
+    def compared_features(self, wildcards: Any) -> list[str]:
+        """The features of policy and base, of those of the two that a job's cell probes."""
+        cell = self.cell(wildcards)
+        probed = cell.settings["features"].subjects
+        folder = f"results/{cell.address}/features/{wildcards.sae}"
+        return [f"{folder}/{name}.safetensors" for name in ("policy", "base") if name in probed]
+
+    def policy_ablation(self, wildcards: Any) -> list[str]:
+        """The ablated policy's completions and neutral losses; none where it has no arm."""
+        cell = self.cell(wildcards)
+        if not cell.settings["ablation"].arms or wildcards.sae != cell.main:
+            return []
+        folder = f"results/{cell.address}/ablation/{wildcards.sae}"
+        return [f"{folder}/policy.{end}" for end in ("parquet", "neutral.parquet")]
+
     def related(self, wildcards: Any) -> str:
         """The explanations whose related latents are ablated."""
         cell = self.cell(wildcards)
@@ -448,10 +468,10 @@ class Planner:
         return int(bool(self.cell(wildcards).settings["explanations"].judge))
 
     def probe(self, wildcards: Any) -> list[str]:
-        """The policy's probe, where an arm of the job selects by its weights."""
+        """The policy's probe, where an arm of the job, or of the policy, selects by its weights."""
         cell = self.cell(wildcards)
-        ablation = cell.settings["ablation"]
-        arms = ablation.arms if wildcards.subject == "policy" else ablation.base_arms
+        ablation, subject = cell.settings["ablation"], wildcards.get("subject", "policy")
+        arms = ablation.arms if subject == "policy" else ablation.base_arms
         folder = f"results/{cell.address}/probes/{wildcards.sae}/policy"
         wanted = any(ARMS[arm].reads_probe for arm in arms)
         return [f"{folder}/probe.safetensors"] if wanted else []

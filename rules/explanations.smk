@@ -4,7 +4,8 @@ scores.
 In: policy, corpus, lexicon, autoencoders, matches. Out: below
 results/{model}/{task}/seed{seed}/explanations/{sae}/, {explainer}.parquet, a row per latent;
 excerpts.parquet, held-out excerpts on which each explained latent is and is not active;
-evidence.parquet, the excerpts that a language model is shown of it; scores/{explainer}.parquet.
+histograms.parquet, its activations there; evidence.parquet, the excerpts that a language model is
+shown of it; scores/{explainer}.parquet; pages/, index.html and a page of each explained latent.
 Answers of services are kept in results/llm_cache/.
 """
 
@@ -21,6 +22,7 @@ rule explanations:
         explanations=f"{CELL}/explanations/{{sae}}/heuristic.parquet",
         excerpts=f"{CELL}/explanations/{{sae}}/excerpts.parquet",
         evidence=f"{CELL}/explanations/{{sae}}/evidence.parquet",
+        histograms=f"{CELL}/explanations/{{sae}}/histograms.parquet",
     log:
         log_of(f"{CELL}/explanations/{{sae}}/heuristic"),
     benchmark:
@@ -75,5 +77,32 @@ rule explanation_scores:
         **growing(1000, 240, api=PLAN.judges),
     params:
         **PLAN.job("explanation_scores", "scores"),
+    shell:
+        JOB
+
+
+rule feature_pages:
+    input:
+        policy=f"{CELL}/policy",
+        autoencoders=PLAN.autoencoders,
+        explanations=PLAN.explanations,
+        scores=PLAN.scores,
+        evidence=f"{CELL}/explanations/{{sae}}/evidence.parquet",
+        histograms=f"{CELL}/explanations/{{sae}}/histograms.parquet",
+        features=PLAN.compared_features,
+        ablation=PLAN.policy_ablation,
+        probe=PLAN.probe,
+    output:
+        pages=directory(f"{CELL}/explanations/{{sae}}/pages"),
+    log:
+        log_of(f"{CELL}/explanations/{{sae}}/pages"),
+    benchmark:
+        benchmark_of(f"{CELL}/explanations/{{sae}}/pages")
+    conda:
+        ANALYSIS
+    resources:
+        **growing(1000, 30),
+    params:
+        **PLAN.job("feature_pages"),
     shell:
         JOB

@@ -32,3 +32,8 @@ def figure_files():
     """Every figure of this configuration, in every format."""
     kept = [name for name, inputs in FIGURE_INPUTS.items() if inputs]
     return [f"results/figures/{name}.{kind}" for name in kept for kind in ("svg", "png")]
+
+
+def page_folders():
+    """The pages of latents of every explained cell."""
+    return ARTEFACTS.per_cell("{cell}/explanations/{sae}/pages", ARTEFACTS.ablated)

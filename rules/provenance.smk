@@ -1,9 +1,9 @@
 """Where a run's results come from and what they took: in one file each, checked against the folder,
 packed to ship.
 
-In: tables and figures, the hidden records beside all artefacts, and the files of `benchmark:`. Out:
-results/provenance.json, results/resources.{csv,html} and results/ro-crate.zip; `verify` prints
-whatever is not as recorded.
+In: tables, figures and pages of latents, the hidden records beside all artefacts, and the files of
+`benchmark:`. Out: results/provenance.json, results/resources.{csv,html} and results/ro-crate.zip;
+`verify` prints whatever is not as recorded.
 """
 
 
@@ -16,7 +16,7 @@ localrules:
 
 rule provenance:
     input:
-        targets=table_files() + figure_files(),
+        targets=table_files() + figure_files() + page_folders(),
     output:
         provenance="results/provenance.json",
     log:
@@ -31,7 +31,7 @@ rule provenance:
 
 rule resources:
     input:
-        targets=table_files() + figure_files(),
+        targets=table_files() + figure_files() + page_folders(),
     output:
         csv="results/resources.csv",
         html=report(

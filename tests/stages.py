@@ -110,7 +110,8 @@ _EXPLAINED = {
     "autoencoders": ["sae/layer0", "sae/layer2"],
 }  # fmt: skip
 _EXPLANATION_FILES = {
-    name: f"results/{name}.parquet" for name in ("explanations", "excerpts", "evidence")
+    name: f"results/{name}.parquet"
+    for name in ("explanations", "excerpts", "evidence", "histograms")
 }
 
 

@@ -109,6 +109,7 @@ def test_only_peers_of_the_same_precision_are_compared_with():
         ("m/t/seed0/features/tied/policy.tsv", "features"),
         ("m/t/seed0/explanations/tied/heuristic.tsv", "explanations"),
         ("m/t/seed0/explanations/tied/scores/heuristic.tsv", "explanation_scores"),
+        ("m/t/seed0/explanations/tied/pages.tsv", "feature_pages"),
         ("m/t/seed0/ablation/tied/base.tsv", "ablation"),
         ("models/m.tsv", "pretrain_model"),
         ("tables/kendall_tau.tsv", "table"),

@@ -93,7 +93,8 @@ FOLDERS = (
     "settings", "reporting", "files", "running", "services", "statistics", "texts", "models",
     "feedback",
     "organisms", "finetune", "locus",
-    "sae", "probing", "change", "explaining", "interventions", "tables", "figures", "costs",
+    "sae", "probing", "change", "explaining", "interventions", "tables", "pages", "figures",
+    "costs",
     "claims",
 )  # fmt: skip
 #: Modules whose messages and files tell of the workflow around them: how to rebuild, what jobs

@@ -137,6 +137,24 @@ def test_the_probe_is_an_input_where_an_arm_reads_it(tmp_path):
     assert plan.ablated_model(of(subject="base")) == "results/models/tiny"
 
 
+def test_pages_read_what_their_cell_has(tmp_path):
+    cell = "results/tiny/vader/seed0"
+    plan = planner(tmp_path, cell={"until": "ablation"})
+    assert plan.scores(of(sae="narrow")) == [f"{cell}/explanations/narrow/scores/heuristic.parquet"]
+    assert plan.compared_features(of(sae="narrow")) == [
+        f"{cell}/features/narrow/{name}.safetensors" for name in ("policy", "base")
+    ]
+    ablation = f"{cell}/ablation/narrow/policy"
+    assert plan.policy_ablation(of(sae="narrow")) == [
+        f"{ablation}.parquet", f"{ablation}.neutral.parquet"
+    ]  # fmt: skip
+    assert plan.policy_ablation(of(sae="topk")) == []  # the main dictionary alone is ablated
+    assert plan.probe(of(sae="narrow")) == plan.probe(of(sae="narrow", subject="policy")) != []
+    settings = json.loads(plan.job("feature_pages")["settings"](of(sae="narrow")))
+    assert (settings["explainer"], settings["confidence"]) == ("heuristic", 0.95)
+    assert Plan(plan.grid).ablated == list(plan.grid.cells)
+
+
 def test_inputs_that_may_be_missing_are_lists(tmp_path):
     """A script takes the first of such a list; a path alone would be read letter by letter."""
     plain = planner(tmp_path)

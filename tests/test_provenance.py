@@ -191,6 +191,25 @@ def test_a_linked_or_renamed_folder_is_verified(results, tmp_path, monkeypatch):
         ro_crate.pack(results / "provenance.json", ROOT, [], target)
 
 
+def test_a_crate_has_every_page_of_a_folder(results, tmp_path):
+    pages = results / "m" / "t" / "seed0" / "explanations" / "tied" / "pages"
+    pages.mkdir(parents=True)
+    for name in ("index.html", "layer0_latent1.html", ".snakemake_timestamp"):
+        (pages / name).write_text("x")
+    recorded(pages)
+    path = f"results/{pages.relative_to(results)}"
+    run = json.loads((results / "provenance.json").read_text())
+    run["targets"].append(path)
+    run["artefacts"][path] = provenance.read_record(pages)
+    (results / "provenance.json").write_text(json.dumps(run))
+    assert verify(results).returncode == 0
+    ro_crate.pack(results / "provenance.json", ROOT, [], tmp_path / "crate.zip")
+    packed = {name for name in zipfile.ZipFile(tmp_path / "crate.zip").namelist() if path in name}
+    assert packed == {f"{path}/index.html", f"{path}/layer0_latent1.html"}
+    (pages / "index.html").unlink()
+    assert verify(results).returncode == 1
+
+
 def test_files_of_a_linked_folder_inside_an_artefact_count(tmp_path):
     artefact, disk = tmp_path / "artefact", tmp_path / "disk"
     artefact.mkdir()

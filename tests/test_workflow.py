@@ -273,6 +273,18 @@ def test_tables_and_figures_come_in_every_format(run):
     )
 
 
+def test_every_explained_latent_of_a_run_has_a_page(run):
+    """Also of the cell without text, whose index is empty."""
+    tables = list((run / "results").glob("*/*/seed*/explanations/*/heuristic.parquet"))
+    counts = []
+    for path in tables:
+        pages = path.parent / "pages"
+        counts.append(int((pd.read_parquet(path)["status"] == "ok").sum()))
+        assert len(list(pages.glob("layer*.html"))) == counts[-1], pages
+        assert "Content-Security-Policy" in (pages / "index.html").read_text(encoding="utf-8")
+    assert tables and max(counts) > 0
+
+
 def test_logs_name_settings_seed_and_versions(run):
     log = (run / "results" / "logs" / "small-neox" / "vader" / "seed0" / "policy.log").read_text()
     for needed in ('"seed":', '"learning_rate": 0.001', "'torch': '2.", "step 2: reward"):

@@ -37,6 +37,7 @@ def main() -> None:
     artefacts.write_table(outputs.explanations, result.explanations, run.stamp)
     artefacts.write_table(outputs.excerpts, result.excerpts, run.stamp)
     artefacts.write_table(outputs.evidence, result.evidence, run.stamp)
+    artefacts.write_table(outputs.histograms, result.histograms, run.stamp)
     run.finish(classification.headline(result.explanations))
 
 

@@ -1,4 +1,4 @@
-"""Gather the origin of every table and figure of a run in one file.
+"""Gather the origin of every table, figure and folder of pages of a run in one file.
 
 It goes back to corpora and checkpoints.
 """
@@ -17,7 +17,7 @@ def main() -> None:
     record = {"targets": targets, "artefacts": artefacts, "versions": run.stamp["versions"]}
     with aside(run.output.provenance) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    run.finish(f"{len(artefacts)} artefacts behind {len(targets)} tables and figures")
+    run.finish(f"{len(artefacts)} artefacts behind {len(targets)} tables, figures and pages")
 
 
 if __name__ == "__main__":

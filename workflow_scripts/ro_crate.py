@@ -1,6 +1,6 @@
 """Pack a run as an RO-Crate.
 
-It holds tables, figures, their values, provenance, logs and the workflow that made them.
+It holds tables, figures, pages, values, provenance, logs and the workflow that made them.
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
 The exit status is 1 where a file is not the recorded one.
 
 Checkpoints and other intermediate artefacts may be missing, as in a run that ships with a paper;
-tables and figures may not.
+tables, figures and pages may not.
 """
 
 import argparse

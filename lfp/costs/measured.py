@@ -33,7 +33,8 @@ def stage_of(path: Path) -> tuple[str, str]:
         trained = any(part.startswith("layer") for part in rest)
         return cell, "autoencoders" if trained else "evaluate_autoencoders"
     if rest[0] == "explanations":
-        return cell, "explanation_scores" if "scores" in rest else "explanations"
+        others = {"scores": "explanation_scores", "pages": "feature_pages"}
+        return cell, others.get(rest[2] if len(rest) > 2 else "", "explanations")
     return cell, {"policy": "fine-tuning"}.get(rest[0], rest[0])
 
 

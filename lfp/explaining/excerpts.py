@@ -1,4 +1,7 @@
-"""Held-out excerpts on which features are active or not, for the scores of explanations."""
+"""Held-out excerpts on which features are active or not, for the scores of explanations.
+
+Histograms of the features' activations on the same text are counted in the same pass.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,9 @@ from lfp.models.tokens import added_tokens, length_batches, tokenize
 from lfp.reporting.progress import Progress
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.settings import Explanations
+
+#: Intervals of a histogram, from 0 to a feature's largest activation.
+BINS = 32
 
 
 class FeatureWindows(NamedTuple):
@@ -175,3 +181,39 @@ def held_out_excerpts(
         for row in excerpts_of_feature(activations, places, texts, offsets, n, rng)
     ]
     return pd.DataFrame(rows, columns=["layer", "feature", "task", "label", "excerpt"])
+
+
+class Histograms:
+    """Histograms of features' activations on the tokens of held-out text."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, object]] = []
+
+    def counted(self, features: Iterable[FeatureWindows]) -> Iterator[FeatureWindows]:
+        """Hand on `features`, and count the activations of each as it passes by."""
+        for of_feature in features:
+            counts = histogram(np.concatenate([np.zeros(0), *of_feature.activations]))
+            self._rows.append({"layer": of_feature.layer, "feature": of_feature.feature, **counts})
+            yield of_feature
+
+    def frame(self) -> pd.DataFrame:
+        """A row per feature: ``layer``, ``feature``, and what :func:`histogram` gives."""
+        columns = ["layer", "feature", *histogram(np.zeros(0))]
+        return pd.DataFrame(self._rows, columns=columns)
+
+
+def histogram(activations: np.ndarray) -> dict[str, object]:
+    """The distribution of one feature's `activations` [token].
+
+    Returns the number of ``tokens`` and of ``active`` ones, the ``mean`` over all tokens, the
+    ``largest`` activation, and ``counts``, the active tokens in :data:`BINS` intervals of one width
+    from 0 to it.
+    """
+    active = activations[activations > 0]
+    largest = float(active.max(initial=0))
+    counts, _ = np.histogram(active, BINS, (0, largest or 1))
+    mean = float(activations.mean()) if len(activations) else 0.0
+    return {
+        "tokens": len(activations), "active": len(active), "mean": mean, "largest": largest,
+        "counts": counts.tolist(),
+    }  # fmt: skip

@@ -7,6 +7,7 @@ are held. So one pass, which explanations make anyway, serves all features of a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from lfp.settings import Explanations
 
 #: Largest value of the scale of shown activations.
 SCALE = 10
-COLUMNS = ("layer", "feature", "kind", "activation", "excerpt")
+COLUMNS = ("layer", "feature", "kind", "activation", "excerpt", "tokens", "activations")
 
 
 class StrongestWindows:
@@ -95,8 +96,9 @@ class StrongestWindows:
     def rows(self, feature: int, texts: Sequence[str]) -> list[dict[str, object]]:
         """The exemplars of a feature.
 
-        A row has ``kind`` (``top``, ``random``), ``activation`` (the window's largest) and
-        ``excerpt``.
+        A row has ``kind`` (``top``, ``random``), ``activation`` (the window's largest),
+        ``excerpt``, the text as a language model is shown it, and the same window as it was read:
+        its ``tokens``, pieces of text, and the ``activations`` on them.
 
         A feature that is never active has no evidence.
         """
@@ -113,10 +115,13 @@ class StrongestWindows:
         rows: list[dict[str, object]] = []
         for kind, place, values in shown_windows:
             text, start, end = self.places[place]
-            excerpt = shown(
-                texts[text], self.offsets[text][start:end], values[: end - start], peaks.max()
-            )
-            rows.append({"kind": kind, "activation": float(values.max()), "excerpt": excerpt})
+            tokens = text_pieces(texts[text], self.offsets[text][start:end])
+            read = values[: end - start]
+            rows.append({
+                "kind": kind, "activation": float(values.max()),
+                "excerpt": shown(tokens, read, peaks.max()),
+                "tokens": tokens, "activations": read.tolist(),
+            })  # fmt: skip
         return rows
 
 
@@ -172,17 +177,18 @@ def evidence(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def shown(
-    text: str, spans: Sequence[tuple[int, int]], activations: np.ndarray, largest: float
-) -> str:
-    """`text` between its first and last span, with scaled activations in braces.
+def text_pieces(text: str, spans: Sequence[tuple[int, int]]) -> list[str]:
+    """The pieces of `text` up to the end of each of `spans`, from the beginning of the first on.
 
-    The activation stands behind each active token.
+    Characters between two spans are of the latter piece. A character of several tokens is of the
+    first of them, and the others are empty.
     """
+    ends = [spans[0][0], *(end for _, end in spans)]
+    return [text[start:end] for start, end in pairwise(ends)]
+
+
+def shown(tokens: Sequence[str], activations: np.ndarray, largest: float) -> str:
+    """The text of `tokens`, with scaled activations in braces behind each active one."""
     scaled = np.rint(np.clip(activations / largest, 0, 1) * SCALE).astype(int)
-    pieces, position = [], spans[0][0]
-    for (_, end), value in zip(spans, scaled, strict=True):
-        pieces.append(text[position:end])
-        pieces.append(f"{{{value}}}" if value else "")
-        position = end
-    return " ".join("".join(pieces).split())
+    marked = (f"{token}{{{n}}}" if n else token for token, n in zip(tokens, scaled, strict=True))
+    return " ".join("".join(marked).split())

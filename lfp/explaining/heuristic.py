@@ -28,7 +28,7 @@ from lfp.explaining.association import (
     preference_association,
     word_weights,
 )
-from lfp.explaining.excerpts import feature_windows, held_out_excerpts
+from lfp.explaining.excerpts import Histograms, feature_windows, held_out_excerpts
 from lfp.explaining.exemplars import evidence, strongest_windows
 from lfp.models.architectures import architecture
 from lfp.models.losses import top_tokens
@@ -55,12 +55,14 @@ class CellExplanations:
     """Explanations of one cell's autoencoders.
 
     ``explanations`` has a row per feature, ``excerpts`` the held-out excerpts that explanations are
-    scored on, ``evidence`` the excerpts that a language model is shown of each explained feature.
+    scored on, ``evidence`` the excerpts that a language model is shown of each explained feature,
+    ``histograms`` the distribution of each explained feature's activations on held-out text.
     """
 
     explanations: pd.DataFrame
     excerpts: pd.DataFrame
     evidence: pd.DataFrame
+    histograms: pd.DataFrame
 
 
 def explain_cell(
@@ -125,8 +127,9 @@ def explain_cell(
     features = feature_windows(
         model, tokenizer, autoencoders, explained, scored, settings, states.excerpts
     )
-    excerpts = held_out_excerpts(features, scored, settings.excerpts, seed)
-    return CellExplanations(table, excerpts, evidence(strongest, explained, texts))
+    counts = Histograms()
+    excerpts = held_out_excerpts(counts.counted(features), scored, settings.excerpts, seed)
+    return CellExplanations(table, excerpts, evidence(strongest, explained, texts), counts.frame())
 
 
 def _associations(

@@ -36,7 +36,13 @@ def _add_files(
     crate: ROCrate, files: Iterable[Path], root: Path, folder: Path = Path()
 ) -> list[ContextEntity]:
     """Add files below `root` to the `folder` of the crate."""
-    kept = [path for path in sorted(files) if path.is_file() and "__pycache__" not in path.parts]
+    kept = [
+        path
+        for path in sorted(files)
+        if path.is_file()
+        and "__pycache__" not in path.parts
+        and not path.name.startswith(".snakemake")
+    ]
     return [
         crate.add_file(path, dest_path=(folder / path.relative_to(root)).as_posix())
         for path in kept
@@ -51,12 +57,13 @@ def pack(
     `provenance` is the file that describes the run.
 
     `workflow` is the folder of the Snakefile. Checkpoints and activations stay out: their digests
-    are in the crate's provenance.json. Every table and figure is checked against its record first.
+    are in the crate's provenance.json. Every table, figure and folder of pages is checked against
+    its record first.
 
     Raises
     ------
     ArtefactError
-        Where a table or figure is not what the run wrote.
+        Where one of them is not what the run wrote.
     """
     provenance, workflow = Path(provenance), Path(workflow)
     recorded, root = read_json(provenance), provenance.parent
@@ -64,7 +71,7 @@ def pack(
     crate = ROCrate()
     crate.name = "Learned Feedback Patterns: a run"
     crate.description = (
-        "Tables and figures of a run, where each came from, and the workflow that made them."
+        "Tables, figures and pages of a run, where each came from, and the workflow that made them."
     )
     crate.license = "https://spdx.org/licenses/MIT"
     engine = crate.add_workflow(workflow / "Snakefile", "Snakefile", main=True, lang="snakemake")
@@ -74,7 +81,8 @@ def pack(
     for path in map(Path, configfiles):
         if not path.resolve().is_relative_to((workflow / "config").resolve()):
             crate.add_file(path, dest_path=f"config/used/{path.name}")
-    files = [*targets, provenance, *(path for name in RESULTS for path in files_below(root / name))]
+    shown = (path for target in targets for path in files_below(target) or [target])
+    files = [*shown, provenance, *(path for name in RESULTS for path in files_below(root / name))]
     results = _add_files(crate, files, root, Path("results"))
     times = [
         (datetime.fromisoformat(r["started"]), r["seconds"]) for r in recorded["artefacts"].values()
