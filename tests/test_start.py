@@ -343,7 +343,7 @@ def test_jobs_ask_for_what_the_estimate_says(here):
     frame = machines.costs(config)
     model = config["models"]["neox"]
     stages = frame[frame["stage"] != "total"]
-    assert model["mem_mb"] >= 1.5 * 1000 * stages["cpu_memory_gb"].max()
+    assert model["mem_mb"] >= 1500 * stages["cpu_memory_gb"].max() + 350
     assert model["runtime"] >= 60 and model["gpus"] == 0
     on_gpu = machines.demands(frame, "a card")
     assert on_gpu["gpus"] == Said(1, "torch sees a card here")
