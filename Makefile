@@ -12,7 +12,7 @@ RESULTS ?= results
 # As after `. .venv/bin/activate`: jobs call `python` from the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run results check-results test test-slurm test-faults test-interop lint calibration bench install clean
+.PHONY: run start results check-results test test-slurm test-faults test-interop lint calibration bench install clean
 
 run: install
 	$(BIN)/snakemake --cores $(CORES)
@@ -23,6 +23,11 @@ run: install
 	@echo "tables:  $(CURDIR)/results/tables/"
 	@echo "figures: $(CURDIR)/results/figures/"
 	@echo "pages:   $(CURDIR)/results/*/*/*/explanations/*/pages/index.html"
+
+# A commented configuration, config/mine.yaml, for a model and a file of your own (docs/tutorial.md).
+start: install
+	@test -n "$(MODEL)" -a -n "$(DATA)" || { echo 'give both: make start MODEL=folder DATA=file'; exit 2; }
+	$(BIN)/python -m lfp.start --model "$(MODEL)" --data "$(DATA)"
 
 # The claims of a finished run, with its numbers, as docs/results.json and docs/results.md.
 results: install

@@ -148,11 +148,14 @@ def faults_of(commands: list[str], folder: Path) -> dict[str, str]:
 
 
 def source_files() -> Iterator[str]:
-    """Files that a shipped configuration reads and its user brings."""
+    """Files that a shipped configuration reads and its user brings. A configuration of one's own
+    beside these may name others, which nothing here touches.
+    """
     for path in (ROOT / "config").glob("*.yaml"):
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         for corpus in (config.get("corpora") or {}).values():
-            yield from (corpus.get("path") or {}).values()
+            paths = (corpus.get("path") or {}).values()
+            yield from (path for path in paths if not Path(path).is_absolute())
         for model in (config.get("models") or {}).values():
             tokenizer = model.get("organism", {}).get("tokenizer_path")
             yield from [f"{tokenizer}/tokenizer.json"] if tokenizer else []

@@ -11,16 +11,11 @@ from lfp.running import job
 def main() -> None:
     run = job.start(__doc__)
     frame = estimate.grid_costs(run.settings["cells"], estimate.Machine(**run.settings["machine"]))
-    totals = frame[frame["stage"] == "total"].drop(columns="stage")
-    print(totals.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
-    summed = totals[["exaflops", "gpu_hours", "disk_gb"]].sum()
-    print(
-        f"all cells: {summed['exaflops']:.3g} EFLOP, {summed['gpu_hours']:.3g} GPU-hours,"
-        f" {summed['disk_gb']:.3g} GB"
-    )
+    print(estimate.summary(frame))
     with writing.aside(run.output.estimate) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g")
-    run.finish(f"{summed['gpu_hours']:.3g} GPU-hours")
+    hours = frame.loc[frame["stage"] == "total", "gpu_hours"].sum()
+    run.finish(f"{hours:.3g} GPU-hours")
 
 
 if __name__ == "__main__":

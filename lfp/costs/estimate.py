@@ -620,3 +620,14 @@ def grid_costs(cells: Sequence[Mapping[str, Any]], machine: Machine) -> pd.DataF
             row["cell"] = cell["address"]
     frame = pd.DataFrame(rows)
     return frame[["cell", *[name for name in frame if name != "cell"]]]
+
+
+def summary(frame: pd.DataFrame) -> str:
+    """The totals of the cells of :func:`grid_costs`, and their sums, as lines to print."""
+    totals = frame[frame["stage"] == "total"].drop(columns="stage")
+    summed = totals[["exaflops", "gpu_hours", "disk_gb"]].sum()
+    return (
+        totals.to_string(index=False, float_format=lambda value: f"{value:.3g}")
+        + f"\nall cells: {summed['exaflops']:.3g} EFLOP, {summed['gpu_hours']:.3g} GPU-hours,"
+        f" {summed['disk_gb']:.3g} GB"
+    )
