@@ -529,6 +529,21 @@ def test_a_second_run_runs_no_job(run):
     assert "Nothing to be done" in grid(run, "--cores", "2")
 
 
+def test_a_run_is_compared_with_itself_and_the_other_run_reruns_nothing(run, tmp_path):
+    other = shutil.copytree(run / "results" / "tables", tmp_path / "other run's tables")
+    asked = ("compare", "--config", f"other={other}")
+    assert planned(run, *asked) == {"compare": 1}
+    grid(run, "--cores", "1", *asked)
+    rows = pd.read_csv(run / "results" / "compare.csv")
+    assert {"kendall_tau", "across_seeds"} <= set(rows["table"])
+    assert set(rows["move"]) <= {"equal", "not estimated"}
+    assert planned(run, *asked) == {}
+    assert planned(run, "--config", f"other={other}") == {}
+    recorded = json.loads((run / "results" / "provenance.json").read_text())
+    assert recorded["machine"]["cores"] == os.cpu_count()
+    assert "commit" in recorded
+
+
 def test_a_probe_setting_of_one_cell_reruns_that_cells_probes_and_what_follows(run, edited):
     edited("grid.yaml", "other_task: flipped}}", "other_task: flipped}, probes: {alphas: [2]}}")
     jobs = planned(run)

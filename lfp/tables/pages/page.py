@@ -55,7 +55,7 @@ def page(caption: str, sections: Sequence[Section]) -> str:
         if _has_more(table)
     )
     title, rest = first_sentence(caption)
-    more = f"<details><summary>More on this table</summary><p>{html.escape(rest)}</p></details>"
+    more = f"<details><summary>How to read it</summary><p>{html.escape(rest)}</p></details>"
     body = "\n".join(
         _section(section, table, number)
         for number, (section, table) in enumerate(zip(sections, tables, strict=True))

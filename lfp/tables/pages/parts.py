@@ -48,12 +48,12 @@ tbody tr:hover{background:var(--head)}
 [hidden]{display:none!important}
 """
 
-#: Sorting by a head and searching in the rows of every section. Numbers go by their size, also as
-#: the lower end of an interval, in front of text; empty cells are last in both directions.
+#: Sorting by a head and searching in the rows of every section. Numbers go by their size, also in
+#: front of an interval or as its lower end, before text; empty cells are last in both directions.
 SCRIPT = """
 "use strict";
 (() => {
-  const number = /^\\[?([-+]?(?:\\d+\\.?\\d*|\\.\\d+)(?:e[-+]?\\d+)?)(?:, [^\\]]*\\])?$/i;
+  const number = /^\\[?([-+]?(?:\\d+\\.?\\d*|\\.\\d+)(?:e[-+]?\\d+)?)(?:,? [^\\]]*\\])?$/i;
   const text = new Intl.Collator(undefined, {numeric: true});
   const compare = (a, b, sign) => {
     if (a.text === "" || b.text === "") return (a.text === "") - (b.text === "");
