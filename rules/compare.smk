@@ -4,18 +4,6 @@ In: tables and provenance.json of both runs; the other run's folder is the key `
 configuration, which no other rule reads. Out: results/compare.{html,csv,parquet}.
 """
 
-try:
-    OTHER = PLAN.other_run()
-except ConfigurationError as error:
-    raise WorkflowError(f"configuration: {error}")
-
-
-def other_run(wildcards):
-    """The files of the other run, once a comparison is asked for."""
-    if OTHER is None:
-        raise WorkflowError("compare: name the other run: --config other=FOLDER (docs/compare.md)")
-    return OTHER
-
 
 localrules:
     compare,

@@ -1,6 +1,7 @@
 """The tables and figures that the configuration has, read from their catalogues.
 
-In: the grid. Out: nothing; rules/tables.smk and the target rules read the inputs below.
+In: the grid. Out: nothing; rules/tables.smk, rules/compare.smk and the target rules read the inputs
+below.
 """
 
 from lfp.figures.catalogue import FIGURES
@@ -26,3 +27,16 @@ def figure_files():
     """Every figure of this configuration, in every format."""
     kept = [name for name, inputs in FIGURE_INPUTS.items() if inputs]
     return [f"results/figures/{name}.{kind}" for name in kept for kind in ("svg", "png")]
+
+
+try:
+    OTHER = PLAN.other_run()
+except ConfigurationError as error:
+    raise WorkflowError(f"configuration: {error}")
+
+
+def other_run(wildcards):
+    """The files of the other run, once a comparison is asked for."""
+    if OTHER is None:
+        raise WorkflowError("compare: name the other run: --config other=FOLDER (docs/compare.md)")
+    return OTHER
