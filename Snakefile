@@ -32,6 +32,7 @@ include: "rules/tables.smk"
 include: "rules/estimate.smk"
 include: "rules/export.smk"
 include: "rules/provenance.smk"
+include: "rules/compare.smk"
 
 
 onsuccess:

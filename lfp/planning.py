@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lfp.claims.other import OtherRun, OtherRunError, other_run
 from lfp.configuration import ConfigurationError
 from lfp.feedback.rewards import REWARDS
 from lfp.files import checkpoints, hub
@@ -129,7 +130,7 @@ def _naming(key: str) -> Iterator[None]:
     """Name the `key` of the configuration in errors about the files that it speaks of."""
     try:
         yield
-    except (hub.SourceError, OSError) as error:
+    except (hub.SourceError, OtherRunError, OSError) as error:
         text = str(error).removeprefix(f"{key}: ")
         raise ConfigurationError(f"{key}: {text}") from error
 
@@ -288,6 +289,19 @@ class Planner:
         """Settings of the copy of a checkpoint of the hub."""
         entry, (_, head) = self.grid.checkpoints[wildcards.model], self._origin(wildcards.model)
         return {key: entry[key] for key in ("hub", "revision", "folder") if entry.get(key)} | head
+
+    def other_run(self) -> OtherRun | None:
+        """The files of the run that this one is compared with; None where none is named."""
+        path = self.grid.config["other"]
+        if path is None:
+            return None
+        if re.search("[{}]", path):
+            raise ConfigurationError(
+                f"other: {path}: braces stand for names in the paths of inputs; link the folder"
+                " under a name without them"
+            )
+        with _naming("other"):
+            return other_run(path)
 
     def _origin(self, name: str) -> tuple[str, dict[str, bool]]:
         """The key of a checkpoint in the configuration, and whether it is of another kind."""

@@ -1,6 +1,7 @@
 """The tables and figures that the configuration has, read from their catalogues.
 
-In: the grid. Out: nothing; rules/tables.smk and the target rules read the inputs below.
+In: the grid. Out: nothing; rules/tables.smk, rules/compare.smk and the target rules read the inputs
+below.
 """
 
 from lfp.figures.catalogue import FIGURES
@@ -37,3 +38,16 @@ def figure_files():
 def page_folders():
     """The pages of latents of every explained cell."""
     return ARTEFACTS.per_cell("{cell}/explanations/{sae}/pages", ARTEFACTS.ablated)
+
+
+try:
+    OTHER = PLAN.other_run()
+except ConfigurationError as error:
+    raise WorkflowError(f"configuration: {error}")
+
+
+def other_run(wildcards):
+    """The files of the other run, once a comparison is asked for."""
+    if OTHER is None:
+        raise WorkflowError("compare: name the other run: --config other=FOLDER (docs/compare.md)")
+    return OTHER

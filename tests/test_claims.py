@@ -7,9 +7,9 @@ import yaml
 
 from lfp.claims import __main__ as command
 from lfp.claims.comparison import outcome
+from lfp.claims.origin import ROOT
 from lfp.claims.page import page
 from lfp.claims.rows import Claim, ClaimError, claims
-from lfp.claims.runs import ROOT
 from lfp.files import artefacts
 from lfp.grid import Grid
 from lfp.statistics.records import Record

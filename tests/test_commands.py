@@ -36,6 +36,8 @@ NOT_PLANNED = {
     "snakemake --report results/report.html": "reports on a finished run; tests of the workflow do",
     "snakemake --cores 2 --configfile config/smollm2.yaml": "reads the model's file, which"
     " tests/test_planning.py makes",
+    "snakemake --cores 1 compare --config other=PATH": "reads another run; tests of the"
+    " workflow do",
     "snakemake --unlock": "unlocks a killed run; tests of the workflow do",
 }
 #: The program that plans the commands on its standard input, all in one process and those with the

@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 
 from lfp.claims.comparison import compared
+from lfp.claims.origin import MADE, ROOT
 from lfp.claims.page import page
-from lfp.claims.runs import MADE, ROOT, results
+from lfp.claims.runs import results
 from lfp.files.artefacts import read_json, write_json
 from lfp.files.writing import aside
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from lfp.claims.other import tables_of
 from lfp.files.artefacts import read_table
 from lfp.statistics.verdicts import FOUND, SILENT, Truth
 from lfp.tables.summary.lookup import plain_value, rows_where, verdict_on
@@ -55,11 +56,11 @@ class Claim:
         return Truth(self.expected, self.against, self.margin)
 
     def row(self, results: Path) -> dict[str, Any] | None:
-        """The row of the run in the folder `results`; None where it has none.
+        """The row of the run in the folder `results`, or of its tables; None where it has none.
 
         Raises ClaimError where several rows are meant.
         """
-        path = results / "tables" / f"{self.table}.parquet"
+        path = tables_of(results) / f"{self.table}.parquet"
         if not path.exists():
             return None
         frame = rows_where(read_table(path), self.where)

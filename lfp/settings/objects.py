@@ -581,6 +581,11 @@ class Configuration(Settings):
         " alone. With false only the chosen layers are harvested and go when their autoencoders are"
         " trained; one more layer later trains all of its cell's autoencoders again.",
     )
+    other: str | None = setting(
+        None,
+        "The results of another run, or its tables: the folder that the target `compare` holds this"
+        " run against (docs/compare.md); changes no result.",
+    )
     cells: tuple[Cell, ...] = setting(
         REQUIRED, "The grid, one entry for each model and task.", min_items=1
     )

@@ -5,7 +5,6 @@ Text from data or models is escaped wherever it is rendered.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import pandas as pd
 
 from lfp.files.artefacts import write_table
 from lfp.files.writing import aside
-from lfp.reporting.escapes import plain
+from lfp.tables.pages.columns import shown
+from lfp.tables.pages.page import Section, page
 
 FORMATS = ("csv", "parquet", "md", "tex", "html")
 
@@ -24,27 +24,6 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
 }  # fmt: skip
-_STYLE = (
-    "body{font:14px system-ui,sans-serif;margin:1rem}table{border-collapse:collapse}"
-    "caption{caption-side:top;text-align:left;max-width:60rem;padding-bottom:.6rem}"
-    "th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}"
-    "th{position:sticky;top:0;background:#fff}td{white-space:nowrap}"
-    "td.text{white-space:normal;min-width:20rem}"
-    "td.number{text-align:right;font-variant-numeric:tabular-nums}"
-)
-
-
-def _cell(value: Any) -> str:
-    """A value as people read it.
-
-    It has four significant digits, is empty where there is none, and has control characters written
-    out.
-    """
-    if value is None or (not isinstance(value, str) and pd.isna(value)):
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return plain(str(value))
 
 
 def _latex(text: str) -> str:
@@ -65,7 +44,7 @@ def to_markdown(frame: pd.DataFrame, caption: str) -> str:
         "|" + " --- |" * frame.shape[1],
     ]
     lines += [
-        "| " + " | ".join(_markdown(_cell(v)) for v in row) + " |"
+        "| " + " | ".join(_markdown(shown(v)) for v in row) + " |"
         for row in frame.itertuples(index=False)
     ]
     return "\n".join(lines) + "\n"
@@ -74,7 +53,7 @@ def to_markdown(frame: pd.DataFrame, caption: str) -> str:
 def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:
     """A longtable with booktabs rules."""
     body = [
-        " & ".join(_latex(_cell(v)) for v in row) + r" \\" for row in frame.itertuples(index=False)
+        " & ".join(_latex(shown(v)) for v in row) + r" \\" for row in frame.itertuples(index=False)
     ]
     head = " & ".join(_latex(str(column)) for column in frame.columns) + r" \\"
     lines = [
@@ -94,25 +73,8 @@ def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:
 
 
 def to_html(frame: pd.DataFrame, caption: str) -> str:
-    """A page with one table."""
-
-    def cell(value: Any) -> str:
-        text = _cell(value)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        kind = "number" if number else "text" if len(text) > 30 else ""
-        return f'<td class="{kind}">{html.escape(text)}</td>'
-
-    head = "".join(f"<th>{html.escape(str(column))}</th>" for column in frame.columns)
-    body = "\n".join(
-        f"<tr>{''.join(map(cell, values))}</tr>" for values in frame.itertuples(index=False)
-    )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>{html.escape(caption)}</title><style>{_STYLE}</style></head>"
-        f"<body><table><caption>{html.escape(caption)}</caption>"
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n"
-        "</tbody></table></body></html>\n"
-    )
+    """A page with one table, its decisive columns first."""
+    return page(caption, [Section(frame)])
 
 
 def write_formats(
