@@ -29,9 +29,11 @@ start: install
 	@test -n "$(MODEL)" -a -n "$(DATA)" || { echo 'give both: make start MODEL=folder DATA=file'; exit 2; }
 	$(BIN)/python -m lfp.start --model "$(MODEL)" --data "$(DATA)"
 
-# The claims of a finished run, with its numbers, as docs/results.json and docs/results.md.
+# The claims of a finished run, with its numbers, as docs/results.json and docs/results.md, and its
+# figures for docs/gallery.md.
 results: install
 	$(BIN)/python -m lfp.claims write $(RESULTS)
+	for figure in docs/figures/*.svg; do cp $(RESULTS)/figures/$$(basename $$figure) $$figure; done
 
 # Which of the committed claims hold in a finished run of this machine, too? It fails where one flips.
 check-results: install

@@ -1,6 +1,7 @@
 """Claims rest on rows of tables, and a claim that flips on another machine is told."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from lfp.statistics.records import Record
 from lfp.tables.catalogue import TABLES
 from lfp.tables.rows import Tally
 
+ENDS = ("ci_low", "ci_high")
 CLAIM = Claim(
     name="effect", claim="It falls.", table="effects", where={"task": "t", "arm": "explained"},
     expected="below", against=0.0, margin=0.1,
@@ -134,3 +136,15 @@ def test_a_run_is_held_against_the_committed_one(tmp_path, monkeypatch, capsys):
 def test_the_page_of_results_is_made_of_the_committed_ones():
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert text == page(artefacts.read_json(ROOT / "docs" / "results.json")), "make results"
+
+
+def test_the_readme_is_short_and_its_numbers_are_those_of_the_results():
+    """A number of the README that the results do not hold is one that nobody can check."""
+    text = (ROOT / "README.md").read_text()
+    assert len(text.split()) <= 500
+    claims = json.loads((ROOT / "docs" / "results.json").read_text())["claims"]
+    held = {f"{claim['estimate']:.3f}" for claim in claims if claim["holds"]}
+    held |= {f"{claim[end]:.3f}" for claim in claims if claim["holds"] for end in ENDS}
+    shown = re.findall(r"-?\d+\.\d{2,}(?![\d.])", text.split("## What the default run shows")[1])
+    assert len(shown) >= 9
+    assert set(shown) <= held

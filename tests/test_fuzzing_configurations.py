@@ -29,7 +29,7 @@ from tests.test_planning import Wildcards
 ROOT = Path(__file__).parent.parent
 SHIPPED = (
     "config/config.yaml", "config/imdb.yaml", "config/paper.yaml", "config/seeds.yaml",
-    "config/smollm2.yaml",
+    "config/smollm2.yaml", "config/quick.yaml",
 )  # fmt: skip
 #: A configuration with every kind of entry.
 EVERYTHING = changed(

@@ -79,6 +79,31 @@ def test_the_main_autoencoder_speaks_and_its_health_is_said(tmp_path):
     assert frame.at["probe", "sentence"].endswith("Read with care: dense codes.")
 
 
+def choice(folder, nulls, seeds=1):
+    """The verdict on the MLPs at the choice beside so many policies of a noise reward."""
+    where = next(q.where for q in questions() if q.name == "inside")
+    written(
+        folder,
+        fine_tuning=[(CELL | {"quantity": "reward_gain"}, GAIN)],
+        choice=[(CELL | dict(where), replace(GAIN, seeds=seeds))],
+    )
+    path = folder / "choice.parquet"
+    beside = {"null_policies": nulls, "null_low": -0.1, "null_high": 0.2}
+    pd.read_parquet(path).assign(**beside).to_parquet(path)
+    return verdicts([folder / "fine_tuning.parquet", path], SETTINGS).frame().set_index("topic")
+
+
+def test_one_policy_without_policies_of_noise_beside_it_decides_nothing(tmp_path):
+    """An interval over words is no null: noise moves words together."""
+    frame = choice(tmp_path, nulls=3)
+    assert frame.at["inside", "answer"] == YES
+    assert "noise rewards: -0.100 to 0.200" in frame.at["inside", "sentence"]
+    frame = choice(tmp_path, nulls=0)
+    assert frame.at["inside", "answer"] == OPEN
+    assert "no policy of a noise reward" in frame.at["inside", "sentence"]
+    assert choice(tmp_path, nulls=0, seeds=3).at["inside", "answer"] == YES
+
+
 def test_what_was_not_estimated_says_why(tmp_path):
     share = {"game": "components", "component": "mlp", "layer": -1, "quantity": "share"}
     frame = said(

@@ -60,11 +60,16 @@ class Question:
     sentences: Mapping[str, str]
 
     def answer(self, row: Mapping[str, Any], record: Record) -> tuple[str, str]:
-        """The answer and its sentence from a row of the table and its number."""
-        answer = ANSWERS[verdict_on(row, self.truth)]
-        null = ""
+        """The answer and its sentence from a row of the table and its number.
+
+        A number whose null is that of policies of a noise reward is undecided where one policy
+        stands without them: an interval over words or prompts is no null.
+        """
+        answer, null = ANSWERS[verdict_on(row, self.truth)], ""
         if row.get("null_policies"):
             null = f"; noise rewards: {row['null_low']:.3f} to {row['null_high']:.3f}"
+        elif "null_policies" in row and record.seeds == 1:
+            answer, null = OPEN, "; no policy of a noise reward or other seed beside it"
         return answer, self.sentences[answer].format(number=number(record), null=null)
 
 
