@@ -35,7 +35,8 @@ def main(folder: Path) -> None:
     tokenizer = train_tokenizer(texts, 420)
     model = make_model("gpt_neox", tokenizer)
     save_model(model, tokenizer, folder / "model")
-    sequences = tokenizer(texts)["input_ids"]
+    length = model.config.max_position_embeddings
+    sequences = tokenizer(texts, truncation=True, max_length=length)["input_ids"]
     outputs = {1: np.empty((sum(map(len, sequences)), 16), dtype=np.float32)}
     harvest(model, sequences, outputs, tokenizer.pad_token_id, 16, seed=0)
     expected = {"x": outputs[1][:200]}
@@ -46,6 +47,13 @@ def main(folder: Path) -> None:
         "topk": replace(shared, architecture="topk", tied=False),
         "tied-topk": replace(shared, architecture="topk", tied=True),
         "all-topk": replace(shared, architecture="topk", k=100),  # more than there are latents
+        "batchtopk": replace(shared, architecture="batchtopk", tied=False),
+        "tied-batchtopk": replace(shared, architecture="batchtopk"),
+        "matryoshka": replace(shared, architecture="matryoshka", tied=False, prefixes=3),
+        "jumprelu": replace(shared, architecture="jumprelu", tied=False, l0=4.0),
+        "tied-jumprelu": replace(shared, architecture="jumprelu", l0=4.0),
+        "gated": replace(shared, architecture="gated", tied=False),
+        "tied-gated": replace(shared, architecture="gated"),
     }  # fmt: skip
     for name, settings in variants.items():
         sae = loop.train(outputs[1], [24], settings, seed=0).autoencoders[0]
