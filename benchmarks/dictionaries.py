@@ -43,8 +43,9 @@ RATES = (0.001, 0.003, 0.01, 0.03)
 SEEDS = (0, 1, 2)
 #: Active latents of a token that variants are asked for, about as many as it has features.
 ACTIVE = 3
+#: Settings of all variants; none ends before its last epoch.
 COMMON = {
-    "tied": False, "batch_size": 1024, "epochs": 50, "check_steps": 50, "other_seed": False
+    "tied": False, "batch_size": 512, "epochs": 100, "tolerance": None, "other_seed": False
 }  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "standard, tied": {"architecture": "standard", "tied": True},

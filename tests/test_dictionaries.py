@@ -135,6 +135,7 @@ def test_the_table_has_an_autoencoders_options_its_site_and_the_model_that_it_re
     for settings in (
         Autoencoder(l1=0.001),
         Autoencoder(architecture="topk", site="resid", reads="base"),
+        Autoencoder(architecture="matryoshka", k=2),
     ):
         name = settings.architecture
         sae = ARCHITECTURES[name].of_settings(4, 8, settings)
@@ -147,14 +148,15 @@ def test_the_table_has_an_autoencoders_options_its_site_and_the_model_that_it_re
     settings = TableSettings(200, 0.95, (0.5, 0.9), 19, 0)
     frame = autoencoders(paths, settings).frame()
     left_out = frame[frame["quantity"] == "left_out"]
-    assert left_out[["estimate", "n"]].to_numpy().tolist() == [[3, 12], [3, 12]]
+    assert left_out[["estimate", "n"]].to_numpy().tolist() == 3 * [[3, 12]]
     assert set(frame["left_out_of_training"]) == {2}
     assert set(frame["largest_norm"]) == {7.5}
     frame = frame.drop_duplicates("sae").set_index("sae")
-    described = frame[["architecture", "site", "reads", "l1", "k"]].astype(object)
+    described = frame[["architecture", "site", "reads", "l1", "k", "prefixes"]].astype(object)
     assert described.where(described.notna(), None).T.to_dict("list") == {
-        "standard": ["standard", "mlp", "policy", 0.001, None],
-        "topk": ["topk", "resid", "base", None, 8],
+        "standard": ["standard", "mlp", "policy", 0.001, None, None],
+        "topk": ["topk", "resid", "base", None, 8, None],
+        "matryoshka": ["matryoshka", "mlp", "policy", None, 2, 5],
     }
 
 

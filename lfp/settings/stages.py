@@ -375,8 +375,8 @@ class Autoencoder(Settings):
         """The number of active latents of a token that is asked for, by its key."""
         if self.architecture in _KEEP_K:
             return {"k": self.k}
-        found = self.l1 is None or self.architecture in _NO_L1
-        return {"l0": self.l0} if found else {}
+        has_target = self.l1 is None or self.architecture in _NO_L1
+        return {"l0": self.l0} if has_target else {}
 
 
 @dataclass(frozen=True)
