@@ -141,10 +141,12 @@ def test_the_page_needs_no_other_file_and_escapes_what_it_shows(tmp_path):
     frame["sentence"] = "moved: <script>alert(1)</script>\x1b[31m"
     drawing = tmp_path / "forest.svg"
     drawing.write_text("<svg/>")
-    text = page(frame, {"forest": (drawing, "A & B.")})
+    folder = "results/tiny/vader/seed0/explanations/tied/pages"
+    text = page(frame, {"forest": (drawing, "A & B.")}, [folder])
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert "\x1b" not in text
     assert "A &amp; B." in text
-    assert not re.search(r"(src|href)=\"(?!data:|tables/)", text)
+    assert not re.search(r"(src|href)=\"(?!data:|tables/|tiny/)", text)
+    assert '<a href="tiny/vader/seed0/explanations/tied/pages/index.html">seed 0, tied</a>' in text
     assert 'href="tables/fine_tuning.html"' in text
