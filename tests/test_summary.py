@@ -164,8 +164,8 @@ def test_a_forest_has_a_line_per_arm_at_its_estimate_and_gates_count_what_passes
     (panel,) = ablation_forest([path]).axes
     assert [label.get_text() for label in panel.get_yticklabels()] == ["layer", "explained"]
     (points, _, (bars,)) = panel.containers[0]
-    np.testing.assert_allclose(points.get_xdata(), [-2.0, 0.5])
-    np.testing.assert_allclose([s[:, 0] for s in bars.get_segments()], [[-3, -1], [-0.5, 1.5]])
+    assert list(points.get_xdata()) == [-2.0, 0.5]
+    assert [list(s[:, 0]) for s in bars.get_segments()] == [[-3, -1], [-0.5, 1.5]]
     rows = [(CELL | {"quantity": "fvu", "passes": p}, GAIN) for p in (True, False, True)]
     (panel,) = gates(written(tmp_path, sae_health=rows)).axes
     assert [text.get_text() for text in panel.texts] == ["2/3"]
