@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import memory
 from lfp.costs import estimate
+from lfp.costs.measured import stage_of
 from lfp.grid import ConfigurationError, Grid
 from lfp.interventions.arms import ARMS, Arm
 from lfp.sae.architectures.standard import Standard
@@ -143,3 +144,19 @@ def test_the_target_prints_and_writes_the_table(tmp_path, paper):
     assert "gemma-2b-it/hh/seed0" in result.stdout
     assert "GPU-hours" in result.stdout
     assert (tmp_path / "e.csv").read_text().count("total") == len(paper["cells"])
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("summary.tsv", ("", "summary")),
+        ("tables/choice.tsv", ("", "table")),
+        ("m/t/seed0/policy.tsv", ("m/t/seed0", "fine-tuning")),
+        ("m/t/seed0/sae/tied/layer1.tsv", ("m/t/seed0", "autoencoders")),
+        ("m/t/seed0/sae/tied/evaluate.tsv", ("m/t/seed0", "evaluate_autoencoders")),
+        ("m/t/seed0/explanations/tied/pages.tsv", ("m/t/seed0", "feature_pages")),
+        ("exports/m/t/seed0/tied.tsv", ("m/t/seed0", "export")),
+    ],
+)
+def test_a_benchmark_file_belongs_to_a_cell_and_a_rule(path, expected):
+    assert stage_of(Path(path)) == expected

@@ -26,6 +26,8 @@ def stage_of(path: Path) -> tuple[str, str]:
     parts = path.with_suffix("").parts
     if parts[0] in SHARED:
         return "", SHARED[parts[0]]
+    if len(parts) == 1:
+        return "", parts[0]
     if parts[0] == "exports":
         return "/".join(parts[1:4]), "export"
     cell, rest = "/".join(parts[:3]), parts[3:]
