@@ -3,6 +3,7 @@ another way.
 """
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
