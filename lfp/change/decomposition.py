@@ -24,7 +24,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lfp.models.architectures import output_logits
-from lfp.models.residual import Component, FinalNorm, components
+from lfp.models.residual import Component, Norm, components
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Shifts:
         What each part before the unembedding adds to the normed state [position, part, d_model].
     state
         The policy's normed state [position, d_model].
+    scale
+        The number that the base's final norm divides its state by [position, 1].
     mean_row, mean_change
         Means of the base's unembedding rows, and of the change in logits by the unembedding, under
         the base's distribution: [position, d_model] and [position].
@@ -50,6 +52,7 @@ class Shifts:
 
     vectors: torch.Tensor
     state: torch.Tensor
+    scale: torch.Tensor
     mean_row: torch.Tensor
     mean_change: torch.Tensor
     divergence: torch.Tensor
@@ -65,7 +68,7 @@ class Decomposition:
 
     def __init__(self, base: PreTrainedModel, policy: PreTrainedModel) -> None:
         self.models = base, policy
-        self.norms = FinalNorm.of(base), FinalNorm.of(policy)
+        self.norms = Norm.final(base), Norm.final(policy)
         heads = [model.get_output_embeddings() for model in self.models]
         self.rows = [head.weight.detach().float() for head in heads]
         self.biases = [head.bias.detach().float() if head.bias is not None else None
@@ -95,7 +98,7 @@ class Decomposition:
         (norm, other), (before, x), (after, moved) = self.norms, base, policy
         states = norm(x), other(moved)
         scale, scale_after = norm.scale(x), other.scale(moved)
-        written = norm.gain * norm.centre(after - before) / scale[:, None]
+        written = self._normed(after - before, scale)
         divided = norm.gain * norm.centre(moved) * (1 / scale_after - 1 / scale)
         weighted = (other.gain - norm.gain) * other.centre(moved) / scale_after
         weighted = weighted + other.bias - norm.bias
@@ -107,7 +110,34 @@ class Decomposition:
         mean_row = p @ self.rows[0]
         mean_change = ((p @ self.rows[1] - mean_row) * states[1]).sum(-1) + p @ self._bias_change()
         divergence = -(p * log_ratios).sum(-1)
-        return Shifts(vectors, states[1], mean_row, mean_change, divergence, log_p, log_ratios)
+        return Shifts(
+            vectors, states[1], scale, mean_row, mean_change, divergence, log_p, log_ratios
+        )
+
+    def _normed(self, changes: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        norm = self.norms[0]
+        return norm.gain * norm.centre(changes) / scale[:, None]
+
+    def _along(self, shifts: Shifts, vectors: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        centred = self.rows[0][tokens] - shifts.mean_row[:, None]
+        return centred @ vectors.transpose(1, 2)
+
+    def shares(self, shifts: Shifts, changes: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Shares of `changes` of the stream in the log-ratio of `tokens`.
+
+        They are [position, token, change], and read as those of what a component writes, so that
+        the shares of changes that add up to a component's change add up to its share.
+
+        Parameters
+        ----------
+        shifts
+            The change at the positions.
+        changes
+            Changes of what is written to the residual stream [position, change, d_model].
+        tokens
+            Ids of tokens [position, token].
+        """
+        return self._along(shifts, self._normed(changes, shifts.scale), tokens)
 
     def _bias_change(self) -> torch.Tensor:
         before, after = self.biases
@@ -121,8 +151,7 @@ class Decomposition:
         The result is [position, token, part] in nats, and its sum over the parts the log-ratio.
         """
         rows, after = (matrix[tokens] for matrix in self.rows)
-        centred = rows - shifts.mean_row[:, None]
-        of_vectors = centred @ shifts.vectors.transpose(1, 2)
+        of_vectors = self._along(shifts, shifts.vectors, tokens)
         changed = ((after - rows) * shifts.state[:, None]).sum(-1) + self._bias_change()[tokens]
         unembedded = changed - shifts.mean_change[:, None]
         normaliser = (-shifts.divergence)[:, None].expand_as(unembedded)

@@ -135,7 +135,8 @@ def change_readings(
         noisy = with_noise(pair.base, pair.policy, seed + draw)
         control = dataclasses.replace(pair, policy=noisy)
         frames += [
-            frame.assign(subject=f"{NOISE} {draw}") for frame in _choices(control, read, settings)
+            frame.assign(subject=f"{NOISE} {draw}")
+            for frame in _choices(control, read, settings, heads=False)
         ]
     result = pd.concat(frames, ignore_index=True).fillna({"layer": -1, "element": "", "tokens": 0})
     numbers = dict.fromkeys(("value", "error", "contexts"), float)
@@ -144,7 +145,7 @@ def change_readings(
 
 def _of_policy(pair: Pair, read: Material, settings: Change, seed: int) -> Iterator[pd.DataFrame]:
     """The readouts that nothing is fitted for: at the choice, and in completions."""
-    yield from _choices(pair, read, settings)
+    yield from _choices(pair, read, settings, heads=True)
     if not read.contexts:
         return
     size = settings.batch_size
@@ -153,19 +154,20 @@ def _of_policy(pair: Pair, read: Material, settings: Change, seed: int) -> Itera
     yield rates.assign(readout="completions")
 
 
-def _choices(pair: Pair, read: Material, settings: Change) -> Iterator[pd.DataFrame]:
+def _choices(pair: Pair, read: Material, settings: Change, heads: bool) -> Iterator[pd.DataFrame]:
     """The readout at the choice of words, and of answers where these are what feedback is about.
 
-    Words of several pieces are read behind the first few contexts.
+    Words of several pieces are read behind the first few contexts. `heads` says whether attention
+    is shared among its heads.
     """
     exponent, size = settings.likelihood_exponent, settings.batch_size
     for words in read.words.in_parts(size):
         several = len(words.pieces[0]) > 1
         contexts = read.contexts[: settings.piece_contexts] if several else read.contexts
         if contexts:
-            frame = word_shares(pair, words, contexts, exponent, size)
+            frame = word_shares(pair, words, contexts, exponent, size, heads)
             yield frame.rename(columns={"word": "unit"}).assign(kind="word", readout="choice")
     if read.kind == "answer" and len(read.triples):
-        frame = answer_shares(pair, read.triples, list(SIGNS), read.max_tokens, size)
+        frame = answer_shares(pair, read.triples, list(SIGNS), read.max_tokens, size, heads)
         named = frame.rename(columns={"triple": "unit"}).astype({"unit": str})
         yield named.assign(kind="answer", readout="choice")

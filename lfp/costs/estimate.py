@@ -262,14 +262,15 @@ def change_cost(
     triples = 2 * cell["triples"] * max_tokens
     read = 2 * shape.forward * ((1 + settings["noise_draws"]) * words + triples)
     in_flight = settings["batch_size"] * max(settings["context_tokens"], max_tokens)
-    parts = 2 * 512 * (2 * shape.n_layers + 1) * shape.d_model  # of the positions held at once
+    # Of the positions held at once; of heads one layer's, about one in 64 of the width.
+    parts = 2 * 512 * (2 * shape.n_layers + 1 + shape.d_model // 64) * shape.d_model
     return _cost(
         "change",
         machine,
         read,
         Memory(
             FLOAT * shape.parameters * (2 if settings["noise_draws"] else 1)
-            + reading_memory(shape, in_flight, FLOAT, 4 * shape.n_layers, 512)
+            + reading_memory(shape, in_flight, FLOAT, 6 * shape.n_layers, 512)
             + FLOAT * (2 * parts + 2 * shape.head),
             arrays=2 * 2 * FLOAT * cell["triples"] * shape.n_layers * shape.d_model,
             passing=2 * FLOAT * shape.parameters,
