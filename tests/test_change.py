@@ -23,7 +23,8 @@ from lfp.change.choice import (
 )  # fmt: skip
 from lfp.change.completions import completion_readings
 from lfp.change.decomposition import Decomposition
-from lfp.change.readings import change_readings, material
+from lfp.change.material import material
+from lfp.change.readings import change_readings
 from lfp.change.weights import at_dose, with_noise
 from lfp.models.architectures import blocks, output_logits
 from lfp.models.residual import Norm, captured_residual

@@ -119,12 +119,13 @@ class Reader:
         tokens: torch.Tensor,
     ) -> Iterator[torch.Tensor]:
         """The shares of the heads, layer by layer: one layer's vectors are held at once."""
+        gradients = self.decomposition.gradients(shifts, tokens) if self._heads else None
         for layer in written[0].joined:
             before, after = (
-                heads.written(layer, residual.heads(layer, *at))
+                heads.written(layer, residual.heads(layer, at[0], at[1]))
                 for heads, residual in zip(self._heads, written, strict=True)
             )
-            yield self.decomposition.shares(shifts, after - before, tokens)
+            yield gradients @ (after - before).transpose(1, 2)
 
 
 class _Pieces:

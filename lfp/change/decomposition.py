@@ -98,7 +98,7 @@ class Decomposition:
         (norm, other), (before, x), (after, moved) = self.norms, base, policy
         states = norm(x), other(moved)
         scale, scale_after = norm.scale(x), other.scale(moved)
-        written = self._normed(after - before, scale)
+        written = norm.gain * norm.centre(after - before) / scale[:, None]
         divided = norm.gain * norm.centre(moved) * (1 / scale_after - 1 / scale)
         weighted = (other.gain - norm.gain) * other.centre(moved) / scale_after
         weighted = weighted + other.bias - norm.bias
@@ -114,30 +114,16 @@ class Decomposition:
             vectors, states[1], scale, mean_row, mean_change, divergence, log_p, log_ratios
         )
 
-    def _normed(self, changes: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-        norm = self.norms[0]
-        return norm.gain * norm.centre(changes) / scale[:, None]
+    def gradients(self, shifts: Shifts, tokens: torch.Tensor) -> torch.Tensor:
+        """What changes of the stream are multiplied with to get their shares.
 
-    def _along(self, shifts: Shifts, vectors: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        centred = self.rows[0][tokens] - shifts.mean_row[:, None]
-        return centred @ vectors.transpose(1, 2)
-
-    def shares(self, shifts: Shifts, changes: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Shares of `changes` of the stream in the log-ratio of `tokens`.
-
-        They are [position, token, change], and read as those of what a component writes, so that
-        the shares of changes that add up to a component's change add up to its share.
-
-        Parameters
-        ----------
-        shifts
-            The change at the positions.
-        changes
-            Changes of what is written to the residual stream [position, change, d_model].
-        tokens
-            Ids of tokens [position, token].
+        They are [position, token, d_model]. The share of a component in the log-ratio of `tokens`
+        [position, token] is the product with its change, and that of any part of the change the
+        product with that part.
         """
-        return self._along(shifts, self._normed(changes, shifts.scale), tokens)
+        norm = self.norms[0]
+        centred = self.rows[0][tokens] - shifts.mean_row[:, None]
+        return norm.centre(norm.gain * centred / shifts.scale[:, None])
 
     def _bias_change(self) -> torch.Tensor:
         before, after = self.biases
@@ -151,7 +137,8 @@ class Decomposition:
         The result is [position, token, part] in nats, and its sum over the parts the log-ratio.
         """
         rows, after = (matrix[tokens] for matrix in self.rows)
-        of_vectors = self._along(shifts, shifts.vectors, tokens)
+        centred = rows - shifts.mean_row[:, None]
+        of_vectors = centred @ shifts.vectors.transpose(1, 2)
         changed = ((after - rows) * shifts.state[:, None]).sum(-1) + self._bias_change()[tokens]
         unembedded = changed - shifts.mean_change[:, None]
         normaliser = (-shifts.divergence)[:, None].expand_as(unembedded)
