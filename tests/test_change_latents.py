@@ -16,14 +16,19 @@ from lfp.change.candidates import candidates, drawn_contexts, frequent_words
 from lfp.change.choice import Pair, answer_shares, word_shares
 from lfp.change.latents import KEPT, LatentReader, choice_latents, latent_shifts
 from lfp.change.material import Material
+from lfp.costs import estimate
+from lfp.grid import Grid
 from lfp.models.hooks import site_activations, site_modules
 from lfp.models.tokens import encode
 from lfp.sae.architectures.standard import Standard
 from lfp.settings import Change
+from lfp.tables.catalogue import TABLES
 from lfp.tables.change.latents import choice_latents as choice_latents_table
+from lfp.tables.inputs import Plan
 from lfp.tables.rows import TableSettings
 from tests.test_architectures import CONFIGURATIONS
 from tests.test_change import shaken
+from tests.test_configuration import changed
 
 SETTINGS = Change(contexts=6, batch_size=8, noise_draws=1)
 
@@ -241,3 +246,20 @@ def test_a_silent_cell_has_no_shift_and_no_agreement(neox, tokenizer, reviews, t
     still = latent_shifts(pair, autoencoders, [], SETTINGS, seed=0)
     inputs = written(tmp_path, nothing, still, valence)
     assert choice_latents_table(inputs, TableSettings(resamples=200)).frame().empty
+
+
+@pytest.mark.parametrize(("site", "until", "expected"), [
+    ("mlp", "ablation", True), ("attn", "probes", True), ("resid", "ablation", False),
+    ("mlp", "change", False),
+])  # fmt: skip
+def test_cells_with_dictionaries_of_what_is_written_have_shares_of_latents(site, until, expected):
+    cell = {"model": "tiny", "task": "vader", "autoencoders": ["main"], "until": until}
+    grid = Grid(changed(autoencoders={"main": {"site": site}}, cells=[cell]))
+    inputs = TABLES["choice_latents"].inputs(Plan(grid))
+    assert ("results/tiny/vader/seed0/latents/main/choice.parquet" in inputs) == expected
+    assert any("explanations" in path for path in inputs) == (expected and until == "ablation")
+    [row] = grid.estimate_settings()["cells"]
+    costs = estimate.cell_costs(
+        estimate.Shape(**row["shape"]), row["settings"], row["about"], estimate.Machine()
+    )
+    assert any(cost.stage == "choice_latents" for cost in costs) == expected
