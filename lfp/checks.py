@@ -28,7 +28,7 @@ from lfp.limits import (
 )
 from lfp.registry import nearest
 from lfp.running.sources import module_digest, module_file
-from lfp.settings import Autoencoder, Task
+from lfp.settings import Task
 
 if TYPE_CHECKING:
     from lfp.grid import Cell, Grid
@@ -414,7 +414,7 @@ def _check_autoencoders(grid: Grid, cell: Cell) -> None:
     for variant in cell.autoencoders:
         settings = grid.autoencoder_settings(cell, variant)
         sizes, width = settings.sizes, size.width(settings.site)
-        for key, wanted in _active_latents(settings).items():
+        for key, wanted in settings.active_latents().items():
             if width and wanted > sizes[0] * width:
                 raise ConfigurationError(
                     f"cell {cell.address}: autoencoder.{key} of {variant!r} is {wanted:g}, and its"
@@ -427,13 +427,6 @@ def _check_autoencoders(grid: Grid, cell: Cell) -> None:
                 f"cell {cell.address}: autoencoder.sizes of {variant!r} must be ascending, got"
                 f" {list(sizes)}"
             )
-
-
-def _active_latents(settings: Autoencoder) -> dict[str, float]:
-    """The number of active latents that a variant asks for, by its key."""
-    if settings.architecture == "topk":
-        return {"k": settings.k}
-    return {"l0": settings.l0} if settings.l1 is None else {}
 
 
 def _check_shared(grid: Grid, cell: Cell, variant: str) -> None:

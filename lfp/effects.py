@@ -2,8 +2,8 @@
 
 A field of settings may say which methods of fine-tuning read it (``methods``), which sources of a
 corpus or a model do (``kinds``), which rewards of a task (``rewards``), or which architectures of
-autoencoders do not (``unread_by``); one that says nothing is always read. What counts is what a
-configuration gives, not the defaults.
+autoencoders do (``read_by``) or do not (``unread_by``); one that says nothing is always read. What
+counts is what a configuration gives, not the defaults.
 """
 
 from __future__ import annotations
@@ -217,8 +217,9 @@ def _check_read(
     """Check that some of the `variants`, by cell and name, reads each of the keys `values`."""
     architectures = {grid.autoencoder_settings(cell, name).architecture for cell, name in variants}
     for key in values:
-        unread = set(_readers(Autoencoder, key, "unread_by") or ())
-        if architectures and architectures <= unread:
+        readers = set(_readers(Autoencoder, key, "read_by") or architectures)
+        readers -= set(_readers(Autoencoder, key, "unread_by") or ())
+        if architectures and not architectures & readers:
             raise ConfigurationError(
                 f"{where}.{key}: no effect for the architecture {_named(architectures)}; leave it"
                 " out"

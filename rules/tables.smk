@@ -78,6 +78,7 @@ rule summary:
     input:
         answers="results/tables/verdicts.parquet",
         figures=[f"results/figures/{name}.svg" for name in SUMMARY_FIGURES],
+        pages=page_folders(),
     output:
         html=report(
             "results/summary.html",

@@ -249,6 +249,7 @@ class PretendGraph:
         self.operations: list[tuple] = []
         self.replays = 0
 
+    @torch.no_grad()  # the operations of a gradient are among those that were recorded
     def replay(self) -> None:
         self.replays += 1
         if self.replays == 1:

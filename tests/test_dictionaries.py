@@ -34,6 +34,10 @@ def random_autoencoder(architecture: str, d: int, size: int = 2):
         sae.encoder.normal_()
         sae.b_enc.normal_(-0.5, 1.0)
         sae.b_dec.normal_()
+        others = {*sae.weights()} - {"W_enc", "W_dec", "b_enc", "b_dec", "b_gate"}
+        drawn = {name: torch.empty(sae.d_sae).uniform_(0.1, 0.5) for name in sorted(others)}
+        sae.set_weights(sae.weights() | drawn)
+        sae.calibrate(torch.randn(300, d))
     return sae.eval().requires_grad_(False)
 
 
@@ -96,9 +100,12 @@ def test_saved_and_loaded_it_is_of_its_class_and_site(architecture, tmp_path):
     store.save(sae, tmp_path, {"hook_name": "h"})
     again = store.load(tmp_path)
     assert type(again) is type(sae) and (again.site, again.layer) == ("resid", 4)
+    assert {*again.weights()} == {*sae.weights()}
+    torch.testing.assert_close(again.weights(), sae.weights())
     torch.testing.assert_close(again.encode(x), sae.encode(x))
     torch.testing.assert_close(again.decode(again.encode(x)), sae.decode(sae.encode(x)))
     fresh = again.untrained(3)
+    assert not fresh.training and (fresh.encode(x) > 0).any()
     assert type(fresh) is type(sae) and fresh.site == "resid"
     assert all(getattr(fresh, name) == getattr(sae, name) for name in sae.options)
     assert not torch.allclose(fresh.W_dec, sae.W_dec)
@@ -128,6 +135,7 @@ def test_the_table_has_an_autoencoders_options_its_site_and_the_model_that_it_re
     for settings in (
         Autoencoder(l1=0.001),
         Autoencoder(architecture="topk", site="resid", reads="base"),
+        Autoencoder(architecture="matryoshka", k=2),
     ):
         name = settings.architecture
         sae = ARCHITECTURES[name].of_settings(4, 8, settings)
@@ -140,14 +148,15 @@ def test_the_table_has_an_autoencoders_options_its_site_and_the_model_that_it_re
     settings = TableSettings(200, 0.95, (0.5, 0.9), 19, 0)
     frame = autoencoders(paths, settings).frame()
     left_out = frame[frame["quantity"] == "left_out"]
-    assert left_out[["estimate", "n"]].to_numpy().tolist() == [[3, 12], [3, 12]]
+    assert left_out[["estimate", "n"]].to_numpy().tolist() == 3 * [[3, 12]]
     assert set(frame["left_out_of_training"]) == {2}
     assert set(frame["largest_norm"]) == {7.5}
     frame = frame.drop_duplicates("sae").set_index("sae")
-    described = frame[["architecture", "site", "reads", "l1", "k"]].astype(object)
+    described = frame[["architecture", "site", "reads", "l1", "k", "prefixes"]].astype(object)
     assert described.where(described.notna(), None).T.to_dict("list") == {
-        "standard": ["standard", "mlp", "policy", 0.001, None],
-        "topk": ["topk", "resid", "base", None, 8],
+        "standard": ["standard", "mlp", "policy", 0.001, None, None],
+        "topk": ["topk", "resid", "base", None, 8, None],
+        "matryoshka": ["matryoshka", "mlp", "policy", None, 2, 5],
     }
 
 
@@ -179,6 +188,28 @@ def test_a_scale_folds_into_the_weights(architecture):
     sae.fold(3.0)
     torch.testing.assert_close(sae.encode(x), 3 * latents)
     torch.testing.assert_close(sae.decode(sae.encode(x)), before)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_mean_shifts_into_the_biases(architecture):
+    sae, x = random_autoencoder(architecture, 8), torch.randn(30, 8)
+    mean, tied = 3 * torch.randn(8), sae.untrained(0)
+    for one in (sae, tied):
+        latents, before = one.encode(x - mean), one.decode(one.encode(x - mean)) + mean
+        one.shift(mean)
+        torch.testing.assert_close(one.encode(x), latents, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(one.decode(one.encode(x)), before, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_outlier_has_no_latents_and_stays_as_it_is(architecture):
+    sae, x = random_autoencoder(architecture, 8), torch.randn(30, 8)
+    sae.largest_norm, x[3] = 20.0, 10.0
+    latents, output = sae.latents(x), sae.reconstruct(x)
+    assert (sae.encode(x)[3] > 0).any() and (latents[3] == 0).all()
+    assert torch.equal(output[3], x[3]) and not torch.equal(output[4], x[4])
+    ordinary = torch.arange(30) != 3
+    assert torch.equal(latents[ordinary], sae.encode(x)[ordinary])
 
 
 def test_topk_latents_of_a_token_are_at_most_k_and_the_largest():
@@ -229,8 +260,8 @@ def test_training_explains_more_than_random_directions_and_resumes(
     assert state.exists()
     resumed = loop.train(x, [12, 24], settings, seed=0, state_path=state).autoencoders
     for one, other in zip(whole, resumed, strict=True):
-        for name, value in one.named_parameters():
-            assert torch.equal(value, dict(other.named_parameters())[name]), name
+        for name, value in one.state_dict().items():
+            assert torch.equal(value, other.state_dict()[name]), name
 
 
 def test_a_layers_autoencoders_are_asked_for_by_place(tmp_path):

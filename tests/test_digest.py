@@ -139,3 +139,32 @@ def test_nothing_dear_stands_on_something_cheap(path, most):
 def test_the_page_shows_what_reruns():
     page = reruns.PAGE.read_text(encoding="utf-8")
     assert reruns.parts_of(page)[1] == reruns.markdown(), "python -m benchmarks.reruns --write"
+
+
+def test_facts_are_kept_by_content_and_by_nothing_else(package, monkeypatch, tmp_path):
+    """What another process has kept is used again, and an edit is seen at once."""
+    kept = tmp_path / ".snakemake" / "kept.json"
+    kept.parent.mkdir()
+    monkeypatch.setattr(digest, "KEPT", kept)
+    module = package[0] / "kept.py"
+    module.write_text("import os\nx = 1\n")
+    first = digest.file_digest(module)
+    digest._keep()
+    digest._facts.cache_clear()
+    digest._kept.cache_clear()
+    monkeypatch.setattr(digest, "_read_facts", lambda path, data: pytest.fail("parsed again"))
+    assert digest.file_digest(module) == first
+    monkeypatch.undo()
+    digest._facts.cache_clear()
+    module.write_text("import os\nx = 2\n")
+    assert digest.file_digest(module) != first
+
+
+@pytest.mark.parametrize("content", ["", "no json", "[]", '{"by": "another", "facts": {"a": 1}}'])
+def test_a_damaged_or_foreign_file_of_facts_is_read_as_none(content, monkeypatch, tmp_path):
+    kept = tmp_path / "kept.json"
+    kept.write_text(content)
+    monkeypatch.setattr(digest, "KEPT", kept)
+    digest._kept.cache_clear()
+    assert digest._kept() == {}
+    digest._kept.cache_clear()

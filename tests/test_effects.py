@@ -93,6 +93,10 @@ def configured(methods: list[str], changes: dict) -> dict:
         (["ppo"], "settings.autoencoder.k", 8, "^settings.autoencoder.k: no effect for the arch"),
         (["ppo", "dpo"], "cells.1.settings.autoencoder.k", 8, "^cells.1.settings.autoencoder.k"),
         (["ppo"], "tasks.ppo.settings.autoencoder", {"architecture": "topk", "l1": 0.1}, "l1: no"),
+        (["ppo"], "autoencoders.v", {"architecture": "gated", "k": 4}, "v.k: no effect for the"),
+        (["ppo"], "autoencoders.v", {"architecture": "batchtopk", "l0": 4}, "v.l0: no effect for"),
+        (["ppo"], "autoencoders.v", {"architecture": "jumprelu", "l1": 1}, "v.l1: no effect for"),
+        (["ppo"], "autoencoders.v", {"architecture": "batchtopk", "prefixes": 4}, "v.prefixes: no"),
         (["ppo"], "models.m.n_layers", 6, "no effect for `organism`"),
     ],
 )

@@ -207,7 +207,7 @@ def test_random_sets_have_the_same_size_and_a_trait_within_a_decile(trait):
     table = feature_table()
     chosen = selection.explained_set(table)
     rng = np.random.default_rng(1)
-    sets = [selection.matched_random_set(table, chosen, rng, trait) for _ in range(20)]
+    sets = list(selection.matched_random_sets(table, chosen, rng, trait, draws=20))
     for drawn in sets:
         assert {n: len(f) for n, f in drawn.items()} == {n: len(f) for n, f in chosen.items()}
         assert all(
@@ -228,7 +228,7 @@ def test_what_cannot_be_matched_is_said():
     table = feature_table(40, 1)
     alive = table[table["frequency"] > 0].sort_values("frequency")
     chosen = {0: alive["feature"].tail(12).tolist()}
-    drawn = selection.matched_random_set(table, chosen, np.random.default_rng(0))
+    (drawn,) = selection.matched_random_sets(table, chosen, np.random.default_rng(0))
     assert len(drawn[0]) == 12
     assert selection.share_within_decile(table, chosen, drawn) < 0.7
 

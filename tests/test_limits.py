@@ -249,6 +249,14 @@ def checkpoint(tmp_path, monkeypatch):
             "autoencoder.k of 'tied' is 33, and its smallest autoencoder has 32 latents",
         ),
         (
+            local() | {"autoencoders": {"tied": {"architecture": "matryoshka", "k": 33}}},
+            "autoencoder.k of 'tied' is 33, and its smallest autoencoder has 32 latents",
+        ),
+        (
+            local() | {"autoencoders": {"tied": {"architecture": "jumprelu", "l0": 33}}},
+            "autoencoder.l0 of 'tied' is 33, and its smallest autoencoder has 32 latents",
+        ),
+        (
             changed(classifiers={"c": {"path": "checkpoint", "positive": "GOOD"}}),
             "classifiers.c.positive: got 'GOOD', and the labels of checkpoint are 0 (LABEL_0), 1",
         ),

@@ -22,11 +22,12 @@ from lfp.statistics.partitions import (
     partitions_record,
 )
 from lfp.statistics.records import (
+    _behind_counts,
+    _pairs,
     _resampled_auroc,
-    _sign_matrix,
-    _weighted_tau,
     auroc_record,
     balanced_accuracy_record,
+    bootstrap_counts,
     detectable,
     group_mean_record,
     kendall_difference_record,
@@ -36,6 +37,7 @@ from lfp.statistics.records import (
     perplexity_record,
     proportion_record,
     ratio_record,
+    seeded_counts,
     two_shares_record,
 )
 
@@ -56,11 +58,27 @@ def test_a_tau_on_the_wrong_side_is_as_extreme_as_one_on_the_right_side():
 def test_weighted_tau_of_multiplicities_is_tau_b_of_the_repeated_sample():
     predicted, truth = correlated(30, 0.6, 0)
     weights = np.random.default_rng(1).multinomial(30, np.full(30, 1 / 30), 5).astype(float)
-    sx, sy = _sign_matrix(predicted), _sign_matrix(truth)
-    fast = _weighted_tau(weights, sx * sy, sx**2, sy**2)
+    predicted = predicted.round(1)  # ties on both sides
+    fast = _pairs(predicted, truth).tau(weights)
     index = [np.repeat(np.arange(30), w.astype(int)) for w in weights]
     slow = [stats.kendalltau(predicted[i], truth[i], variant="b").statistic for i in index]
     np.testing.assert_allclose(fast, slow, atol=1e-12)
+
+
+def test_the_jackknife_is_tau_b_without_each_unit():
+    predicted, truth = (values.round(1) for values in correlated(30, 0.6, 0))
+    kept = [np.delete(np.arange(30), i) for i in range(30)]
+    slow = [stats.kendalltau(predicted[i], truth[i], variant="b").statistic for i in kept]
+    np.testing.assert_allclose(_pairs(predicted, truth).jackknife(), slow, atol=1e-12)
+
+
+def test_what_many_numbers_share_is_drawn_as_each_would_draw_it():
+    rng = np.random.default_rng(3)
+    counts = bootstrap_counts(rng, 20, 50)
+    np.testing.assert_array_equal(seeded_counts(3, 20, 50), counts)
+    assert _behind_counts(3, 20, 50).random() == rng.random()
+    with pytest.raises(ValueError, match="read-only"):
+        seeded_counts(3, 20, 50)[0] = 1
 
 
 def test_tau_interval_covers_and_its_p_tells_signal_from_none():

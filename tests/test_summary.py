@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from lfp.figures.summary import ablation_forest, gates
 from lfp.statistics.records import Record, undefined
 from lfp.tables.catalogue import TABLES
 from lfp.tables.rows import TableSettings
@@ -141,10 +143,35 @@ def test_the_page_needs_no_other_file_and_escapes_what_it_shows(tmp_path):
     frame["sentence"] = "moved: <script>alert(1)</script>\x1b[31m"
     drawing = tmp_path / "forest.svg"
     drawing.write_text("<svg/>")
-    text = page(frame, {"forest": (drawing, "A & B.")})
+    folder = "results/tiny/vader/seed0/explanations/tied/pages"
+    text = page(frame, {"forest": (drawing, "A & B.")}, [folder])
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert "\x1b" not in text
     assert "A &amp; B." in text
-    assert not re.search(r"(src|href)=\"(?!data:|tables/)", text)
+    assert not re.search(r"(src|href)=\"(?!data:|tables/|tiny/)", text)
+    assert '<a href="tiny/vader/seed0/explanations/tied/pages/index.html">seed 0, tied</a>' in text
     assert 'href="tables/fine_tuning.html"' in text
+
+
+def test_a_forest_has_a_line_per_arm_at_its_estimate_and_gates_count_what_passes(tmp_path):
+    arms = [
+        (CELL | {"arm": arm, "subject": "policy", "action": "zero", "matched_to": None,
+                 "quantity": "difference"}, replace(GAIN, estimate=x, ci_low=x - 1, ci_high=x + 1))
+        for arm, x in (("layer", -2.0), ("explained", 0.5), ("explained - random", 9.0))
+    ]  # fmt: skip
+    (path,) = written(tmp_path, ablation_reward=arms)
+    (panel,) = ablation_forest([path]).axes
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["layer", "explained"]
+    (points, _, (bars,)) = panel.containers[0]
+    assert list(points.get_xdata()) == [-2.0, 0.5]
+    assert [list(s[:, 0]) for s in bars.get_segments()] == [[-3, -1], [-0.5, 1.5]]
+    rows = [(CELL | {"quantity": "fvu", "passes": p}, GAIN) for p in (True, False, True)]
+    (panel,) = gates(written(tmp_path, sae_health=rows)).axes
+    assert [text.get_text() for text in panel.texts] == ["2/3"]
+
+
+def test_a_forest_of_nothing_is_an_empty_panel(tmp_path):
+    arm = {"arm": "none", "subject": "base", "action": "zero", "matched_to": "", "quantity": "kl"}
+    (panel,) = ablation_forest(written(tmp_path, ablation_reward=[(CELL | arm, GAIN)])).axes
+    assert not panel.containers

@@ -1,7 +1,6 @@
 """Train the autoencoders of all sizes of one layer."""
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -22,7 +21,7 @@ def main() -> None:
     data = artefacts.open_tensor(path, "activations")
     place = artefacts.read_metadata(path)
     origin = {name: place[name] for name in ("hook_name", "hook_side")}
-    origin |= {"model_name": run.settings["model"], **asdict(settings)}
+    origin |= {"model_name": run.settings["model"], **settings.as_json()}
     left_out = outliers.record_of(run.input.activations, layer)
     rows, limit = outliers.ordinary_rows(data, left_out), left_out["largest_norm"]
     origin["left_out_of_training"] = sum(left_out[name] for name in ("outliers", "added", "copies"))

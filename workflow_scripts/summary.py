@@ -14,7 +14,7 @@ def main() -> None:
     paths = [Path(path) for path in run.input.figures]
     figures = {path.stem: (path, run.settings["captions"][path.stem]) for path in paths}
     with aside(run.output.html) as temporary:
-        temporary.write_text(page(answers, figures), encoding="utf-8")
+        temporary.write_text(page(answers, figures, run.input.pages), encoding="utf-8")
     run.finish(f"{len(answers)} answers, {run.output.html}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,15 @@ _ANSWERS = {
 }  # fmt: skip
 
 
+class _Panel(NamedTuple):
+    """A panel of a forest: its title, its rows, their unit and the number that means nothing."""
+
+    title: str
+    rows: pd.DataFrame
+    unit: str
+    nothing: float = 0.0
+
+
 def probe_forest(inputs: Sequence[str]) -> Figure:
     """What probes read by subject and split: a panel per model and task, a point per seed."""
     panels = []
@@ -40,17 +50,10 @@ def probe_forest(inputs: Sequence[str]) -> Figure:
         first = rows.groupby(["model", "task", "seed"])["sae"].transform("first")
         rows = rows[rows["sae"] == first].assign(row=rows["subject"])
         rows = rows.assign(split=rows["split"].replace(_SPLITS))
-        panels += [(*key, table, cell) for key, cell in rows.groupby(["model", "task"], sort=False)]
-    splits = dict.fromkeys(split for *_, rows in panels for split in sorted(rows["split"]))
-    colours = dict(zip(splits, COLOURS, strict=False))
-    figure, axes = grid(max(1, len(panels)), 3, 4.2, 2.8)
-    for axis, (model, task, table, rows) in zip(axes, panels, strict=False):
         unit, chance = _UNITS[table]
-        _forest(axis, rows, by="split", colours=colours)
-        axis.axvline(chance, color="black", lw=0.6)
-        axis.set(title=f"{model}, {task}", xlabel=unit)
-    legend_of(figure, axes)
-    return figure
+        panels += _panels(rows, unit, chance)
+    splits = dict.fromkeys(split for panel in panels for split in sorted(panel.rows["split"]))
+    return _forest(panels, "split", dict(zip(splits, COLOURS, strict=False)), 4.2, 2.8)
 
 
 def ablation_forest(inputs: Sequence[str]) -> Figure:
@@ -60,15 +63,8 @@ def ablation_forest(inputs: Sequence[str]) -> Figure:
     rows = rows[~rows["arm"].str.contains(" - ")]
     matched = rows["matched_to"].fillna("")
     rows = rows.assign(row=rows["arm"].where(matched == "", "random for " + matched))
-    cells = list(rows.groupby(["model", "task"], sort=False))
     colours = dict(zip(sorted(rows["action"].unique()), COLOURS, strict=False))
-    figure, axes = grid(max(1, len(cells)), 3, 4.2, 2.8)
-    for axis, ((model, task), of_cell) in zip(axes, cells, strict=False):
-        _forest(axis, of_cell, by="action", colours=colours)
-        axis.axvline(0.0, color="black", lw=0.6)
-        axis.set(title=f"{model}, {task}", xlabel="change of the reward")
-    legend_of(figure, axes)
-    return figure
+    return _forest(_panels(rows, "change of the reward"), "action", colours, 4.2, 2.8)
 
 
 def planted_forest(inputs: Sequence[str]) -> Figure:
@@ -83,14 +79,7 @@ def planted_forest(inputs: Sequence[str]) -> Figure:
     rows["row"] += ", " + rows["question"].str.extract(r"\((AUROC|tau-b|share|explained)")[0]
     for name in ("estimate", "ci_low", "ci_high"):
         rows[name] = rows[name].astype(float) - rows["against"]
-    cells = list(rows.groupby(["model", "task"], sort=False))
-    figure, axes = grid(max(1, len(cells)), 3, 4.6, 4.2)
-    for axis, ((model, task), of_cell) in zip(axes, cells, strict=False):
-        _forest(axis, of_cell, by="answer", colours=_ANSWERS)
-        axis.axvline(0.0, color="black", lw=0.6)
-        axis.set(title=f"{model}, {task}", xlabel="distance from no effect")
-    legend_of(figure, axes)
-    return figure
+    return _forest(_panels(rows, "distance from no effect"), "answer", _ANSWERS, 4.6, 4.2)
 
 
 def gates(inputs: Sequence[str]) -> Figure:
@@ -117,20 +106,37 @@ def gates(inputs: Sequence[str]) -> Figure:
     return figure
 
 
-def _forest(axis: Axes, rows: pd.DataFrame, by: str, colours: Mapping[str, str]) -> None:
+def _panels(rows: pd.DataFrame, unit: str, nothing: float = 0.0) -> list[_Panel]:
+    cells = rows.groupby(["model", "task"], sort=False)
+    return [_Panel(f"{model}, {task}", cell, unit, nothing) for (model, task), cell in cells]
+
+
+def _forest(
+    panels: Sequence[_Panel], by: str, colours: Mapping[str, str], width: float, height: float
+) -> Figure:
     """Estimates with their intervals, a line per value of the column ``row``.
 
     Parameters
     ----------
-    axis
-        The panel.
-    rows
-        Rows of a table: ``row``, ``estimate``, ``ci_low``, ``ci_high`` and `by`.
+    panels
+        Panels, whose rows have ``row``, ``estimate``, ``ci_low``, ``ci_high`` and `by`.
     by
         The column that colours stand for.
     colours
         Colours by the values of `by`.
+    width, height
+        Size of a panel in inches.
     """
+    figure, axes = grid(max(1, len(panels)), 3, width, height)
+    for axis, panel in zip(axes, panels, strict=False):
+        _lines(axis, panel.rows, by, colours)
+        axis.axvline(panel.nothing, color="black", lw=0.6)
+        axis.set(title=panel.title, xlabel=panel.unit)
+    legend_of(figure, axes)
+    return figure
+
+
+def _lines(axis: Axes, rows: pd.DataFrame, by: str, colours: Mapping[str, str]) -> None:
     names = list(dict.fromkeys(rows["row"]))
     values = list(dict.fromkeys(rows[by]))
     for value, group in rows.groupby(by, sort=False):

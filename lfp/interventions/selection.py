@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -75,12 +75,18 @@ class _Layer:
         trait: str,
         spared: Sequence[int] = (),
     ) -> None:
+        # Drawing takes from `free`: another set begins with `refill`.
         table = explanations[(explanations["layer"] == layer) & (explanations["frequency"] > 0)]
         self.names = table["feature"].to_numpy()
         self.rank = table[trait].rank(method="first", pct=True).to_numpy()
         self.contribution = np.log(table["mean_activation"].clip(lower=1e-12)).to_numpy()
         self.chosen = np.flatnonzero(np.isin(self.names, chosen))
-        self.free = ~np.isin(self.names, [*chosen, *spared])
+        self._candidates = ~np.isin(self.names, [*chosen, *spared])
+        self.refill()
+
+    def refill(self) -> None:
+        """Let all candidates be drawn again."""
+        self.free = self._candidates.copy()
 
     def draw(self, rng: np.random.Generator, neighbours: int) -> list[int]:
         """A feature for each chosen one, as long as there are free ones."""
@@ -102,20 +108,20 @@ class _Layer:
         return drawn
 
 
-def matched_random_set(
+def matched_random_sets(
     explanations: pd.DataFrame,
     chosen: FeatureSet,
     rng: np.random.Generator,
     trait: str = "frequency",
-    neighbours: int = NEIGHBOURS,
-) -> dict[int, list[int]]:
-    """Features outside `chosen`, as many per layer, alike in a `trait` and in their contribution.
+    draws: int = 1,
+) -> Iterator[dict[int, list[int]]]:
+    """Sets of features outside `chosen`, as many per layer, alike in a `trait` and in contribution.
 
     Each chosen feature draws among the live, unchosen and not yet drawn features whose rank in the
-    trait is within a tenth of the layer's live features of its own, one of the `neighbours` nearest
-    by mean contribution (directions have unit norm, so that is the mean activation). Where none is
-    left within a tenth, the nearest by rank is drawn: :func:`share_within_decile` gives the share
-    of such draws. A layer with fewer candidates than chosen features gives all of them.
+    trait is within a tenth of the layer's live features of its own, one of the :data:`NEIGHBOURS`
+    nearest by mean contribution (directions have unit norm, so that is the mean activation). Where
+    none is left within a tenth, the nearest by rank is drawn: :func:`share_within_decile` gives the
+    share of such draws. A layer with fewer candidates than chosen features gives all of them.
 
     Parameters
     ----------
@@ -127,13 +133,17 @@ def matched_random_set(
         The source of randomness.
     trait
         Column of `explanations` that the sets are matched on.
-    neighbours
-        Number of nearest features that one is drawn among.
+    draws
+        Number of sets.
     """
-    return {
-        int(layer): sorted(_Layer(explanations, layer, features, trait).draw(rng, neighbours))
+    layers = {
+        int(layer): _Layer(explanations, layer, features, trait)
         for layer, features in chosen.items()
     }
+    for _ in range(draws):
+        yield {n: sorted(layer.draw(rng, NEIGHBOURS)) for n, layer in layers.items()}
+        for layer in layers.values():
+            layer.refill()
 
 
 def matched_order(
@@ -146,7 +156,7 @@ def matched_order(
 
     They are given by layer and number.
 
-    Behind a set as of :func:`matched_random_set`, in random order, stands another one of what it
+    Behind a set as of :func:`matched_random_sets`, in random order, stands another one of what it
     has left, and so on, so that any first part of the order is a random set with the chosen
     features' traits, as long as there are such features. Layers without a chosen feature have none.
     """

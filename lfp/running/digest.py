@@ -7,6 +7,9 @@ formatting are part of neither, and times and places are not either, so a commen
 touch changes nothing. An entry of a registry, a string such as ``"lfp.sae.topk:TopK"``, counts as
 an import of its module (:mod:`lfp.registry`).
 
+What is read from a file is kept by the file's content, so that the next process parses no file
+again that has not changed.
+
 Modules that change no number (:data:`NUMBERLESS`) are in no digest, so that a better message or a
 mended lease does not train every model again.
 """
@@ -14,14 +17,24 @@ mended lease does not train every model again.
 from __future__ import annotations
 
 import ast
+import atexit
 import hashlib
+import json
 import re
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import yaml
 
+from lfp.files.writing import aside
+
 ROOT = Path(__file__).parent.parent.parent
+#: What earlier processes have read from files with the same content.
+KEPT = Path(".snakemake") / "lfp_digests.json"
 #: An entry of a registry.
 ENTRY = re.compile(r"\w+(\.\w+)*:\w+")
 #: Modules that change no number: display, the machinery of jobs and files, checks of files, and the
@@ -54,16 +67,41 @@ def module_path(module: str) -> Path | None:
     )
 
 
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+class _Facts(NamedTuple):
+    """What digests need of one file: the names that it imports, and the digest of its code."""
+
+    imports: list[str]
+    digest: str
 
 
 @cache
-def local_imports(path: Path) -> set[str]:
-    """Names of local modules that a file imports, at any depth of its code."""
+def _facts(path: Path) -> _Facts:
+    """The facts of a file, from an earlier process where it had the same content then."""
+    data = data_file(path)
+    parts = [path.read_bytes(), b"" if data is None else data.read_bytes()]
+    key = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+    kept = _kept()
+    if key not in kept:
+        kept[key] = _read_facts(path, data)
+        atexit.unregister(_keep)
+        atexit.register(_keep)
+    imports, read = kept[key]
+    return _Facts(imports, read)
+
+
+def _read_facts(path: Path, data: Path | None) -> _Facts:
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    imported = _imports(tree)
+    content = ast.dump(_WithoutDocstrings().visit(tree), annotate_fields=False)
+    if data is not None:
+        # Order counts: a random draw takes the n-th of what is listed.
+        content += repr(yaml.safe_load(data.read_text(encoding="utf-8")))
+    return _Facts(sorted(imported), hashlib.sha256(content.encode()).hexdigest())
+
+
+def _imports(tree: ast.Module) -> set[str]:
     imported = set()
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -74,7 +112,36 @@ def local_imports(path: Path) -> set[str]:
             and ENTRY.fullmatch(node.value)
         ):
             imported.add(node.value.partition(":")[0])
-    return {name for name in imported if module_path(name) is not None}
+    return imported
+
+
+@cache
+def _kept() -> dict[str, Sequence[Any]]:
+    """Facts by the content of files, as earlier processes of this Python and code kept them."""
+    try:
+        saved = json.loads(KEPT.read_text(encoding="utf-8"))
+        return saved["facts"] if saved["by"] == _maker() else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _keep() -> None:
+    """Keep the facts for later processes, where the workflow has a folder for its own files."""
+    if not KEPT.parent.is_dir():
+        return
+    with suppress(OSError), aside(KEPT) as temporary:
+        temporary.write_text(json.dumps({"by": _maker(), "facts": _kept()}), encoding="utf-8")
+
+
+def _maker() -> str:
+    """What decides how facts are read from a file: this module and the version of Python."""
+    return f"{sys.version} {hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
+
+
+@cache
+def local_imports(path: Path) -> set[str]:
+    """Names of local modules that a file imports, at any depth of its code."""
+    return {name for name in _facts(path).imports if module_path(name) is not None}
 
 
 def packages_of(module: str) -> list[str]:
@@ -130,16 +197,9 @@ def data_file(path: Path) -> Path | None:
     return beside if beside.is_file() else None
 
 
-@cache
 def file_digest(path: Path) -> str:
     """Digest of one module: its syntax tree without docstrings, and the values of its data file."""
-    tree = _WithoutDocstrings().visit(ast.parse(path.read_text(encoding="utf-8")))
-    content = ast.dump(tree, annotate_fields=False)
-    data = data_file(path)
-    if data is not None:
-        # Order counts: a random draw takes the n-th of what is listed.
-        content += repr(yaml.safe_load(data.read_text(encoding="utf-8")))
-    return hashlib.sha256(content.encode()).hexdigest()
+    return _facts(path).digest
 
 
 @cache

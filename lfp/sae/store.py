@@ -26,30 +26,35 @@ from lfp.sae.architectures.base import SparseAutoencoder
 OTHER_SEED = "other_seed"
 #: The file of the losses by step of a layer's autoencoders.
 CURVE = "curve.parquet"
-#: Weights by their names in SAELens.
-WEIGHTS = ("W_enc", "W_dec", "b_enc", "b_dec")
+#: The architecture of an autoencoder that SAELens opens by another name.
+TRAINED_AS = "trained_as"
 
 
 def save(sae: SparseAutoencoder, directory: str | Path, metadata: Mapping[str, Any]) -> None:
     """Write ``cfg.json`` and ``sae_weights.safetensors`` as SAELens 6 loads them.
 
-    `metadata` is kept under the key of that name. Tied weights are written as two contiguous
-    copies; ``apply_b_dec_to_input`` must be false explicitly, else SAELens subtracts the decoder
-    bias from the input. Raises TypeError for a class that is not registered.
+    `metadata` is kept under the key of that name. Where SAELens opens the architecture by another
+    name, that one stands as ``architecture``, and ours as :data:`TRAINED_AS`. Tied weights are
+    written as two contiguous copies; ``apply_b_dec_to_input`` must be false explicitly, else
+    SAELens subtracts the decoder bias from the input. Raises TypeError for a class that is not
+    registered.
     """
     check_registered(sae)
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     weights = {
-        name: getattr(sae, name).detach().float().cpu().clone(memory_format=torch.contiguous_format)
-        for name in WEIGHTS
+        name: value.detach().float().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in sae.weights().items()
     }
     save_file(weights, directory / "sae_weights.safetensors")
     config = {
-        "architecture": sae.architecture, "d_in": sae.d_in, "d_sae": sae.d_sae, "dtype": "float32",
+        "architecture": sae.opened_as or sae.architecture,
+        "d_in": sae.d_in, "d_sae": sae.d_sae, "dtype": "float32",
         "device": "cpu", "apply_b_dec_to_input": False, "normalize_activations": "none",
         "reshape_activations": "none", **{name: getattr(sae, name) for name in sae.options},
     }  # fmt: skip
+    if config["architecture"] != sae.architecture:
+        config[TRAINED_AS] = sae.architecture
     about = {"sae_lens_version": "6.0.0", "tied": sae.tied, "site": sae.site, "layer": sae.layer}
     about["largest_norm"] = sae.largest_norm if math.isfinite(sae.largest_norm) else None
     config["metadata"] = about | dict(metadata)
@@ -94,23 +99,20 @@ def load(directory: str | Path, device: str = "cpu") -> SparseAutoencoder:
     with readable(directory) as checked:
         config = read_config(checked)
         weights = load_file(checked / "sae_weights.safetensors")
-    if config["architecture"] not in ARCHITECTURES:
+    name = config.get(TRAINED_AS, config["architecture"])
+    if name not in ARCHITECTURES:
         raise ArtefactError(
-            f"{directory}/cfg.json: architecture {config['architecture']!r} is not one of"
+            f"{directory}/cfg.json: architecture {name!r} is not one of"
             f" {', '.join(ARCHITECTURES)}; retrain it with one of them"
         )
-    kind = ARCHITECTURES[config["architecture"]]
+    kind = ARCHITECTURES[name]
     options = {name: config[name] for name in kind.options}
     sae = kind(config["d_in"], config["d_sae"], tied=False, **options)
     sae.metadata = config["metadata"]
     sae.site, sae.layer = sae.metadata["site"], sae.metadata["layer"]
     limit = sae.metadata["largest_norm"]
     sae.largest_norm = math.inf if limit is None else limit
-    with torch.no_grad():
-        sae.decoder.copy_(weights["W_dec"])
-        sae.encoder.copy_(weights["W_enc"])
-        sae.b_enc.copy_(weights["b_enc"])
-        sae.b_dec.copy_(weights["b_dec"])
+    sae.set_weights(weights)
     return sae.to(device).eval().requires_grad_(False)
 
 

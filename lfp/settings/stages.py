@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
-from lfp.settings.fields import LARGEST_SEED, REQUIRED, Settings, setting
+from lfp.settings.fields import ABSENT, LARGEST_SEED, REQUIRED, Settings, setting
 
 PRECISIONS = ("float32", "bfloat16")
 #: Methods that read settings: those of tasks, and `given` apart where its policies learned from
@@ -13,6 +14,10 @@ METHODS = ("ppo", "rloo", "grpo", "dpo", "given", "given on pairs")
 #: Methods that train on a reward, that have a reward, and that have preference pairs.
 _TRAINED, _PAIRS = METHODS[:3], ("dpo", "given on pairs")
 _REWARD = REWARD_METHODS = (*METHODS[:3], "given")
+#: Architectures of autoencoders of which a token keeps `k` latents, and those without a penalty of
+#: a weight `l1`.
+_KEEP_K = ("topk", "batchtopk", "matryoshka")
+_NO_L1 = (*_KEEP_K, "jumprelu")
 #: Kinds of features that a probe can read.
 FEATURES = ("latents", "reconstruction", "raw", "pca", "random_code", "embedding")
 _LORA = (
@@ -278,19 +283,35 @@ class Autoencoder(Settings):
         min_items=2,
         unique=True,
     )
-    k: int = setting(32, "`topk`: active latents of a token.", least=1, unread_by=("standard",))
+    k: int = setting(
+        32,
+        "`topk`, `batchtopk`, `matryoshka`: active latents of a token, on average in the latter"
+        " two.",
+        least=1,
+        read_by=_KEEP_K,
+    )
+    prefixes: int = setting(
+        ABSENT,
+        "`matryoshka`: number of nested prefixes of the latents, each with half as many as the"
+        " next; 5 where none is given.",
+        least=2,
+        most=16,
+        read_by=("matryoshka",),
+    )
     l0: float = setting(
         16.0,
-        "`standard`: active latents of a token, a mean that `l1` is found for where it is null.",
+        "`standard`, `gated`, `jumprelu`: active latents of a token, on average; in the first two a"
+        " mean that `l1` is found for where it is null.",
         above=0,
-        unread_by=("topk",),
+        unread_by=_KEEP_K,
     )
     l1: float | None = setting(
         None,
-        "`standard`: weight of the code's mean L1 norm against a squared error that is a mean over"
-        " dimensions. Null finds it in training, so that `l0` latents are active.",
+        "`standard`, `gated`: weight of the code's mean L1 norm, of gates in the latter, against a"
+        " squared error that is a mean over dimensions. Null finds it in training, so that `l0`"
+        " latents are active.",
         least=0,
-        unread_by=("topk",),
+        unread_by=_NO_L1,
     )
     normalise: bool = setting(
         True,
@@ -340,6 +361,22 @@ class Autoencoder(Settings):
         "Precision of the matrix products of training; weights and Adam's moments are float32.",
         choices=PRECISIONS,
     )
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as values of JSON, without an architecture's own that are not given.
+
+        So one more architecture with a setting of its own reruns no job of the others.
+        """
+        absent = (f.name for f in fields(self) if f.metadata.get("absent"))
+        unsaid = {name for name in absent if getattr(self, name) is None}
+        return {name: value for name, value in super().as_json().items() if name not in unsaid}
+
+    def active_latents(self) -> dict[str, float]:
+        """The number of active latents of a token that is asked for, by its key."""
+        if self.architecture in _KEEP_K:
+            return {"k": self.k}
+        has_target = self.l1 is None or self.architecture in _NO_L1
+        return {"l0": self.l0} if has_target else {}
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ word are not independent (paper_vs_code F1, W4; interpretation study 4.1).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -158,6 +159,33 @@ def bootstrap_counts(rng: np.random.Generator, n: int, resamples: int) -> np.nda
     return rng.multinomial(n, np.full(n, 1 / n), resamples)
 
 
+@lru_cache(maxsize=4)
+def _seeded(seed: int, n: int, resamples: int) -> tuple[np.ndarray, Mapping[str, Any]]:
+    """:func:`bootstrap_counts` of a seed, read-only, and the state of its generator after them."""
+    rng = np.random.default_rng(seed)
+    counts = bootstrap_counts(rng, n, resamples).astype(float)
+    counts.setflags(write=False)
+    return counts, rng.bit_generator.state
+
+
+def seeded_counts(seed: int, n: int, resamples: int) -> np.ndarray:
+    """:func:`bootstrap_counts` of a seed, read-only, as many numbers of a table share them."""
+    return _seeded(seed, n, resamples)[0]
+
+
+def _behind_counts(seed: int, n: int, resamples: int) -> np.random.Generator:
+    """The generator of a seed after it has drawn :func:`seeded_counts`."""
+    rng = np.random.default_rng(seed)
+    rng.bit_generator.state = _seeded(seed, n, resamples)[1]
+    return rng
+
+
+@lru_cache(maxsize=256)
+def _t_bound(confidence: float, df: int) -> float:
+    """The distance of the ends of a t interval from its mean, in standard errors."""
+    return float(stats.t.ppf((1 + confidence) / 2, df))
+
+
 def _sign_matrix(x: np.ndarray) -> np.ndarray:
     """Signs of all differences [unit, unit].
 
@@ -166,50 +194,71 @@ def _sign_matrix(x: np.ndarray) -> np.ndarray:
     return np.sign(x[:, None] - x[None, :]).astype(np.float32)
 
 
-def _weighted_tau(
-    weights: np.ndarray, concordance: np.ndarray, x_untied: np.ndarray, y_untied: np.ndarray
-) -> np.ndarray:
-    """Tau-b of samples given as multiplicities `weights` [sample, unit] of the original units.
+def _untied(weights: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Twice the pairs of different `codes` [unit] in samples of multiplicities `weights` [sample].
 
-    Copies of one unit are tied in both sequences, so they add to neither numerator nor denominator.
+    All pairs less those within a code; copies of one unit are pairs within its code.
     """
-    weights = weights.astype(np.float32)
-    numerator, x_pairs, y_pairs = (
-        np.einsum("si,si->s", weights @ matrix, weights).astype(np.float64)
-        for matrix in (concordance, x_untied, y_untied)
-    )
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    of_code = np.add.reduceat(weights[:, order], starts, axis=1)
+    return weights.sum(1) ** 2 - (of_code**2).sum(1)
+
+
+class _Pairs(NamedTuple):
+    """Concordance of all pairs of units [unit, unit], and codes of equal values of x and of y."""
+
+    concordance: np.ndarray
+    x_codes: np.ndarray
+    y_codes: np.ndarray
+
+    def tau(self, weights: np.ndarray) -> np.ndarray:
+        """Tau-b of samples given as multiplicities `weights` [sample, unit].
+
+        Copies of one unit are tied in both sequences, so they add to neither numerator nor
+        denominator.
+        """
+        single = weights.astype(np.float32)
+        numerator = np.einsum("si,si->s", single @ self.concordance, single).astype(np.float64)
+        x_pairs, y_pairs = (_untied(weights, codes) for codes in self[1:])
+        return _scaled(numerator, x_pairs, y_pairs)
+
+    def jackknife(self) -> np.ndarray:
+        """Tau-b without each of the units [unit]."""
+        numerator = self.concordance.sum() - 2 * self.concordance.sum(1).astype(np.float64)
+        pairs = []
+        for codes in self[1:]:
+            others = len(codes) - np.bincount(codes)[codes]  # a unit's pairs of different values
+            pairs.append((others.sum() - 2 * others).astype(np.float64))
+        x_pairs, y_pairs = pairs
+        return _scaled(numerator, x_pairs, y_pairs)
+
+
+def _scaled(numerator: np.ndarray, x_pairs: np.ndarray, y_pairs: np.ndarray) -> np.ndarray:
+    """Tau-b from concordant minus discordant pairs and those untied in x and in y, all doubled."""
     scale = np.sqrt(x_pairs * y_pairs)
     return np.divide(numerator, scale, out=np.zeros_like(numerator), where=scale > 0)
 
 
-class _Pairs(NamedTuple):
-    """Concordance of all pairs of units [unit, unit], and whether x and y are untied in them."""
-
-    concordance: np.ndarray
-    x_untied: np.ndarray
-    y_untied: np.ndarray
-
-    def tau(self, weights: np.ndarray) -> np.ndarray:
-        """Tau-b of samples given as multiplicities `weights` [sample, unit]."""
-        return _weighted_tau(weights, self.concordance, self.x_untied, self.y_untied)
-
-
 def _pairs(x: np.ndarray, y: np.ndarray) -> _Pairs:
     """The pairs of units of two aligned sequences."""
-    sx, sy = _sign_matrix(x), _sign_matrix(y)
-    return _Pairs(sx * sy, sx**2, sy**2)
+    x_codes, y_codes = (np.unique(values, return_inverse=True)[1] for values in (x, y))
+    return _Pairs(_sign_matrix(x) * _sign_matrix(y), x_codes, y_codes)
 
 
 def _permuted_concordance(
     x: np.ndarray, y: np.ndarray, draws: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Concordant minus discordant pairs [draw] of `y` with random permutations of `x`."""
-    shuffled = rng.permuted(np.tile(stats.rankdata(x).astype(np.float32), (draws, 1)), axis=1)
+    # Ranks of ties are halves, and signs of small integers cost the least memory traffic.
+    ranks = (2 * stats.rankdata(x)).astype(np.int16 if len(x) < 2**13 else np.int32)
+    shuffled = rng.permuted(np.tile(ranks, (draws, 1)), axis=1)
     signs = _sign_matrix(y)
     total = np.zeros(draws)
     for i in range(len(y) - 1):
-        first, rest, weights = shuffled[:, i : i + 1], shuffled[:, i + 1 :], signs[i, i + 1 :]
-        total += ((first > rest).astype(np.float32) - (first < rest)) @ weights
+        first, rest = shuffled[:, i : i + 1], shuffled[:, i + 1 :]
+        order = (first > rest).view(np.int8) - (first < rest).view(np.int8)
+        total += order.astype(np.float32) @ signs[i, i + 1 :]
     return total
 
 
@@ -271,13 +320,12 @@ def kendall_record(
     reason = _why_undefined(unit, 3, varied=True, predictions=predicted, truths=truth)
     if reason:
         return undefined(len(truth), unit, reason)
-    rng = np.random.default_rng(seed)
     n = len(truth)
     pairs = _pairs(predicted, truth)
     estimate = kendall_tau(predicted, truth)
-    replicates = pairs.tau(bootstrap_counts(rng, n, resamples).astype(float))
-    jackknife = pairs.tau(1.0 - np.eye(n))
-    low, high = _bca_interval(estimate, replicates, jackknife, confidence)
+    replicates = pairs.tau(seeded_counts(seed, n, resamples))
+    low, high = _bca_interval(estimate, replicates, pairs.jackknife(), confidence)
+    rng = _behind_counts(seed, n, resamples)
     null = _permuted_concordance(predicted, truth, resamples, rng)
     observed, sides = pairs.concordance.sum() / 2, "two-sided" if two_sided else "one-sided"
     if two_sided:
@@ -343,15 +391,17 @@ def kendall_difference_record(
     reason = _why_undefined(unit, 3, varied=True, truths=truth, **both)
     if reason:
         return undefined(len(truth), unit, reason)
-    n, rng = len(truth), np.random.default_rng(seed)
+    n = len(truth)
     of_a, of_b = _pairs(a, truth), _pairs(b, truth)
 
     def difference(weights: np.ndarray) -> np.ndarray:
         return of_a.tau(weights) - of_b.tau(weights)
 
     estimate = kendall_tau(a, truth) - kendall_tau(b, truth)
-    replicates = difference(bootstrap_counts(rng, n, resamples).astype(float))
-    low, high = _bca_interval(estimate, replicates, difference(1.0 - np.eye(n)), confidence)
+    replicates = difference(seeded_counts(seed, n, resamples))
+    jackknife = of_a.jackknife() - of_b.jackknife()
+    low, high = _bca_interval(estimate, replicates, jackknife, confidence)
+    rng = _behind_counts(seed, n, resamples)
     null = np.abs(_swapped_tau(a, b, truth, rng.random((resamples, n)) < 0.5))
     p = (1 + np.sum(null >= abs(estimate) - 1e-9)) / (resamples + 1)
     method = (
@@ -536,10 +586,9 @@ def auroc_record(
     missing = _why_undefined(unit, predictions=needed)
     if missing or len(set(labels.tolist())) != 2:
         return undefined(len(set(groups)), unit, missing or "all rows have one label")
-    rng = np.random.default_rng(seed)
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
     n = len(uniques)
-    weights = bootstrap_counts(rng, n, resamples)[:, codes].astype(float)
+    weights, rng = seeded_counts(seed, n, resamples)[:, codes], _behind_counts(seed, n, resamples)
     estimate, replicates = auroc(labels, scores), _resampled_auroc(labels, scores, weights)
     if against is None:
         null = _permuted_auroc(labels, scores, resamples, rng) - 0.5
@@ -604,7 +653,7 @@ def group_mean_record(
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
     sums, counts = np.bincount(codes, weights=values), np.bincount(codes)
     n = len(uniques)
-    weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
+    weights = seeded_counts(seed, n, resamples)
     low, high = np.quantile(
         (weights @ sums) / (weights @ counts), [(1 - confidence) / 2, (1 + confidence) / 2]
     )
@@ -647,7 +696,7 @@ def balanced_accuracy_record(
         return undefined(len(set(groups)), unit, missing or "all rows have one label")
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
     n = len(uniques)
-    weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
+    weights = seeded_counts(seed, n, resamples)
     right = np.where(labels == 1, scores > 0, scores < 0)
     shares = []
     for label in (0, 1):
@@ -686,7 +735,7 @@ def mean_record(values: np.ndarray, unit: str, confidence: float = 0.95) -> Reco
     if n < least and np.ptp(values) == 0:
         few = f"{_counted(n, unit)} of one value, {least} are needed"
         return Record(mean, None, None, n, unit, f"mean; no interval and no test: {few}")
-    half = float(stats.sem(values) * stats.t.ppf((1 + confidence) / 2, n - 1))
+    half = float(values.std(ddof=1) / n**0.5) * _t_bound(confidence, n - 1)
     return Record(mean, mean - half, mean + half, n, unit, "mean; t interval")
 
 
@@ -784,7 +833,7 @@ def ratio_record(
         )
     _, codes = np.unique(np.asarray(groups), return_inverse=True)
     n = codes.max() + 1
-    weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
+    weights = seeded_counts(seed, n, resamples)
     above, below = (
         weights @ np.bincount(codes, weights=values, minlength=n)
         for values in (numerator, denominator)
@@ -816,7 +865,7 @@ def perplexity_record(
     n = len(nats)
     if not n or not tokens.sum():
         return undefined(n, "text", "no held-out token")
-    weights = bootstrap_counts(np.random.default_rng(seed), n, resamples)
+    weights = seeded_counts(seed, n, resamples)
     low, high = np.quantile(
         (weights @ nats) / (weights @ tokens), [(1 - confidence) / 2, (1 + confidence) / 2]
     )

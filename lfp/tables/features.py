@@ -12,15 +12,15 @@ import pandas as pd
 
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_table, read_tensors
-from lfp.interventions.selection import matched_random_set
+from lfp.interventions.selection import matched_random_sets
 from lfp.probing.probes import MAIN_SPLIT
 from lfp.statistics.records import (
     Record,
-    bootstrap_counts,
     group_mean_record,
     paired_record,
     ratio_record,
     resampled,
+    seeded_counts,
     undefined,
 )
 from lfp.tables import paper
@@ -176,7 +176,7 @@ def _matched_columns(
     }
     position = {(row.layer, row.feature): i for i, row in enumerate(table.itertuples())}
     rng = np.random.default_rng(seed)
-    sets = (matched_random_set(table, chosen, rng, trait) for _ in range(draws))
+    sets = matched_random_sets(table, chosen, rng, trait, draws)
     return [
         np.array([position[layer, f] for layer, fs in drawn.items() for f in fs], dtype=int)
         for drawn in sets
@@ -348,8 +348,7 @@ def _ratio_of_ratios(
     """
     _, codes = np.unique(contexts, return_inverse=True)
     n = codes.max() + 1
-    rng = np.random.default_rng(settings.seed)
-    weights = np.vstack([np.ones(n), bootstrap_counts(rng, n, settings.resamples)])
+    weights = np.vstack([np.ones(n), seeded_counts(settings.seed, n, settings.resamples)])
 
     def mean(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
         sums, counts = (

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lfp.settings import Tables
@@ -80,7 +81,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._rows: list[tuple[dict[str, Any], Record, str | None, dict[str, Any]]] = []
-        self._values: list[pd.DataFrame] = []
+        self._values: list[tuple[dict[str, Any], pd.DataFrame]] = []
 
     def add(
         self,
@@ -107,7 +108,7 @@ class Tally:
         """
         self._rows.append((dict(labels), record, family, extras))
         if values is not None:
-            self._values.append(pd.DataFrame({**labels}, index=values.index).join(values))
+            self._values.append((dict(labels), values))
 
     def frame(self) -> pd.DataFrame:
         """The table, sorted by its labels.
@@ -140,4 +141,9 @@ class Tally:
 
     def instances(self) -> pd.DataFrame:
         """The values behind the rows; the rows themselves where each is a single value already."""
-        return pd.concat(self._values, ignore_index=True) if self._values else self.frame()
+        if not self._values:
+            return self.frame()
+        labels = pd.DataFrame([label for label, _ in self._values])
+        repeats = np.repeat(np.arange(len(labels)), [len(values) for _, values in self._values])
+        values = pd.concat([values for _, values in self._values], ignore_index=True)
+        return labels.iloc[repeats].reset_index(drop=True).join(values)

@@ -26,7 +26,9 @@ def expected():
     ("name", "architecture"),
     [
         ("tied", "standard"), ("untied", "standard"), ("topk", "topk"), ("tied-topk", "topk"),
-        ("all-topk", "topk"),
+        ("all-topk", "topk"), ("batchtopk", "jumprelu"), ("tied-batchtopk", "jumprelu"),
+        ("matryoshka", "jumprelu"), ("jumprelu", "jumprelu"), ("tied-jumprelu", "jumprelu"),
+        ("gated", "gated"), ("tied-gated", "gated"),
     ],
 )  # fmt: skip
 def test_saelens_loads_the_autoencoders_and_computes_the_same(expected, name, architecture):
@@ -39,7 +41,7 @@ def test_saelens_loads_the_autoencoders_and_computes_the_same(expected, name, ar
     np.testing.assert_allclose(
         sae.decode(code).detach().numpy(), expected[f"{name}.output"], atol=1e-6
     )
-    assert (code > 0).any()
+    assert (code > 0).any() and not (code > 0).all()
     assert sae.cfg.architecture() == architecture
     assert sae.cfg.metadata.hook_name == "gpt_neox.layers.1.mlp"
     assert sae.cfg.metadata.layer == 1

@@ -1,4 +1,4 @@
-"""Architectures of sparse autoencoders, by SAELens's names.
+"""Architectures of sparse autoencoders.
 
 Each has a file of its own and a line here.
 """
@@ -17,6 +17,10 @@ ARCHITECTURES = Registry(
     {
         "standard": "lfp.sae.architectures.standard:Standard",
         "topk": "lfp.sae.architectures.topk:TopK",
+        "batchtopk": "lfp.sae.architectures.batchtopk:BatchTopK",
+        "jumprelu": "lfp.sae.architectures.jumprelu:JumpReLU",
+        "gated": "lfp.sae.architectures.gated:Gated",
+        "matryoshka": "lfp.sae.architectures.matryoshka:Matryoshka",
     },
 )
 

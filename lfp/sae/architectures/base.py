@@ -41,6 +41,10 @@ class SparseAutoencoder(nn.Module):
     architecture: ClassVar[str]
     #: Entries of SAELens's configuration that the architecture has beside those of all.
     options: ClassVar[tuple[str, ...]] = ()
+    #: SAELens's name of what it computes once it is trained, where that is another one.
+    opened_as: ClassVar[str | None] = None
+    #: Parameters that have an entry, or a row, for each latent.
+    per_latent: ClassVar[tuple[str, ...]] = ("decoder", "b_enc")
     #: Weights of penalties that the loss has; tables show them beside the options. ``l1`` is found
     #: by training where the settings give a target of sparsity in its place.
     penalties: ClassVar[tuple[str, ...]] = ("l1",)
@@ -120,10 +124,31 @@ class SparseAutoencoder(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The total loss of activations `x` [token, d_in] and its parts.
 
-        `penalty` is the current weight of the L1 norm, for architectures that have one. The parts
-        are the mean squared error over tokens and dimensions, and the mean over tokens of
-        the L1 norm of the latents.
+        `penalty` is the current weight of the sparsity penalty, for architectures that have one.
+        The parts are the mean squared error over tokens and dimensions, and the mean over tokens of
+        what is penalised, the L1 norm of the latents in most.
         """
+
+    @torch.no_grad()
+    def calibrate(self, x: torch.Tensor) -> None:
+        """Take from scaled held-out activations `x` [token, d_in] what no gradient gives.
+
+        Training calls it at its end; most architectures leave nothing open.
+        """
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """All weights by the names that SAELens gives them."""
+        return {
+            "W_enc": self.W_enc, "W_dec": self.W_dec, "b_enc": self.b_enc, "b_dec": self.b_dec
+        }  # fmt: skip
+
+    @torch.no_grad()
+    def set_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Take the :meth:`weights` of an autoencoder of the same class; this one must be untied."""
+        self.decoder.copy_(weights["W_dec"])
+        self.encoder.copy_(weights["W_enc"])
+        self.b_enc.copy_(weights["b_enc"])
+        self.b_dec.copy_(weights["b_dec"])
 
     @torch.no_grad()
     def fold(self, scale: float) -> None:
@@ -156,6 +181,18 @@ class SparseAutoencoder(nn.Module):
         if self.encoder is not None:
             self.encoder[:, latents] = directions.T
         self.b_enc[latents] = 0.0
+
+    @torch.no_grad()
+    def usual_level(self, directions: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """What `x` @ `directions`.T exceeds on as many tokens as a latent is active on, on average.
+
+        `directions` are [latent, d_in], `x` [token, d_in]; the levels are [latent]. A latent that
+        begins anew without one would be active on half of the tokens, and disturb all others.
+        """
+        share = (self.encode(x) > 0).float().mean().item()
+        active = max(1, round(share * len(x)))
+        largest = (x @ directions.T).topk(min(active + 1, len(x)), dim=0).values
+        return largest[-2:].mean(0)
 
     def untrained(self, seed: int) -> Self:
         """An autoencoder of the same class, size and sparsity before training.

@@ -36,12 +36,7 @@ class Standard(SparseAutoencoder):
 
     @torch.no_grad()
     def restart(self, latents: torch.Tensor, directions: torch.Tensor, x: torch.Tensor) -> None:
-        """Let `latents` begin anew, each active on as many of the tokens `x` as others are.
-
-        Without a bias one would be active on half of the tokens, and disturb all others.
-        """
-        share = (self.encode(x) > 0).float().mean().item()
+        """Let `latents` begin anew, each active on as many of the tokens `x` as others are."""
+        level = self.usual_level(directions, x)
         super().restart(latents, directions, x)
-        active = max(1, round(share * len(x)))
-        largest = (x @ directions.T).topk(min(active + 1, len(x)), dim=0).values
-        self.b_enc[latents] = -largest[-2:].mean(0)
+        self.b_enc[latents] = -level

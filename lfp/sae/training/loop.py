@@ -113,7 +113,7 @@ def train(
                 _keep(trainers, schedule, curve, state_path, step)
         bar.total = step
     log.info("%d steps; the held-out loss is %s", step, "flat" if schedule.flat else "not yet flat")
-    return _trained(trainers, data.scale, curve, schedule)
+    return _trained(trainers, data, curve, schedule)
 
 
 class _Data:
@@ -219,12 +219,13 @@ def _resamples(settings: Autoencoder, schedule: Schedule, step: int) -> bool:
 
 
 def _trained(
-    trainers: Sequence[Trainer], scale: Scale, curve: list[dict[str, Any]], schedule: Schedule
+    trainers: Sequence[Trainer], data: _Data, curve: list[dict[str, Any]], schedule: Schedule
 ) -> Trained:
     """The outcome, with autoencoders of activations as they were before they were scaled."""
     for trainer in trainers:
         trainer.sae.eval().requires_grad_(False)
-        scale.fold(trainer.sae)
+        trainer.sae.calibrate(data.held_out)
+        data.scale.fold(trainer.sae)
     saes, penalties = [t.sae for t in trainers], [t.l1.item() for t in trainers]
     return Trained(saes, penalties, curve, flat=schedule.flat, steps=schedule.steps)
 

@@ -73,6 +73,7 @@ class Trainer:
             "step": self.optimizer.steps,
         }
         named = {name: value.detach() for name, value in self.sae.named_parameters()}
+        named |= dict(self.sae.named_buffers())
         named |= {"l1": self.l1, "alive": self.alive}
         return named | {
             f"{kind}.{i}": value
@@ -173,8 +174,8 @@ class Trainer:
         chosen = rng.choice(len(x), size=len(dead), replace=False, p=weights / weights.sum())
         directions = torch.nn.functional.normalize(error[torch.from_numpy(chosen)], dim=1)
         self.sae.restart(dead, directions, x)
-        self.optimizer.forget(self.sae.decoder, (dead,))
-        self.optimizer.forget(self.sae.b_enc, (dead,))
+        for name in self.sae.per_latent:
+            self.optimizer.forget(getattr(self.sae, name), (dead,))
         if self.sae.encoder is not None:
             self.optimizer.forget(self.sae.encoder, (slice(None), dead))
         log.info("%s: %d dead latents begin anew", self.name, len(dead))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from lfp.files.addresses import labels
 from lfp.reporting.escapes import plain
 from lfp.tables.summary.questions import CONTRARY, FACT, NO, OPEN, YES
 
@@ -55,7 +56,9 @@ body.alone { margin: 0; }
 """
 
 
-def page(answers: pd.DataFrame, figures: Mapping[str, tuple[Path, str]]) -> str:
+def page(
+    answers: pd.DataFrame, figures: Mapping[str, tuple[Path, str]], latents: Sequence[str] = ()
+) -> str:
     """The summary as a page of HTML that needs no other file.
 
     Parameters
@@ -64,15 +67,21 @@ def page(answers: pd.DataFrame, figures: Mapping[str, tuple[Path, str]]) -> str:
         The table of verdicts (:func:`lfp.tables.summary.answers.verdicts`).
     figures
         Path of the drawing (SVG) and caption of every figure, by its name.
+    latents
+        Folders with the pages of the latents of a cell (:mod:`lfp.pages`), below ``results/``.
     """
     cells = [(f"{m}, {t}", rows) for (m, t), rows in answers.groupby(["model", "task"], sort=False)]
+    pages: dict[str, list[str]] = {}
+    for folder in latents:
+        cell = labels(folder)
+        pages.setdefault(f"{cell['model']}, {cell['task']}", []).append(folder)
     body = "\n".join(
         [
             "<h1>What the feedback taught</h1>",
             _lead(answers),
             _overview(cells),
             *(_figure(name, path, caption) for name, (path, caption) in figures.items()),
-            *(_cell(name, rows) for name, rows in cells),
+            *(_cell(name, rows, pages.get(name, [])) for name, rows in cells),
         ]
     )
     return (
@@ -124,9 +133,21 @@ def _overview(cells: list[tuple[str, pd.DataFrame]]) -> str:
     )
 
 
-def _cell(name: str, rows: pd.DataFrame) -> str:
+def _cell(name: str, rows: pd.DataFrame, folders: Sequence[str]) -> str:
     items = "\n".join(_item(row) for row in rows.to_dict("records"))
-    return f"<h2>{_text(name)}</h2>\n<ul>\n{items}\n</ul>"
+    return f"<h2>{_text(name)}</h2>\n<ul>\n{items}\n</ul>{_latents(folders)}"
+
+
+def _latents(folders: Sequence[str]) -> str:
+    """Links to the pages of the latents; the page and a report lie beside the folders of cells."""
+    links = []
+    for folder in folders:
+        cell, place = labels(folder), _text(folder.removeprefix("results/"))
+        text = _text(f"seed {cell['seed']}, {cell['sae']}")
+        links.append(f'<a href="{place}/index.html">{text}</a>')
+    if not links:
+        return ""
+    return f"\n<p><small>Its explained latents, page by page: {'; '.join(links)}</small></p>"
 
 
 def _item(row: Mapping[str, Any]) -> str:

@@ -1,0 +1,275 @@
+"""How well each architecture of autoencoders finds features that are known.
+
+    python -m benchmarks.dictionaries
+
+Activations are sums of a few of 64 directions in 32 dimensions (:class:`Truth`). Every variant is
+trained with the shipped trainer at several learning rates and counts at the one whose FVU on
+held-out activations is lowest; the spread is that over seeds of the weights and of the batches.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from lfp.claims.runs import machine
+from lfp.sae.architectures.base import SparseAutoencoder
+from lfp.sae.metrics import Reconstruction
+from lfp.sae.training.loop import train
+from lfp.settings import Autoencoder
+
+RESULTS = Path(__file__).parent / "results" / "dictionaries.json"
+WIDTH, FEATURES, TOKENS, HELD_OUT = 32, 64, 20_000, 5_000
+#: A feature of rank r is active on a share of the tokens of the first over r to the second (Zipf).
+MOST_FREQUENT, EXPONENT = 0.3, 0.7
+#: Pairs of a parent and a child that is active only where its parent is, by rank.
+HIERARCHY = ((0, 8), (1, 16), (2, 24), (3, 32))
+#: Pairs whose second is drawn with the first on half of the tokens.
+CORRELATED = ((4, 5), (6, 7), (9, 10), (11, 12))
+#: Mean and standard deviation of the size of an active feature, that of noise in every dimension,
+#: and the mean of the activations in every dimension.
+SIZE, SIZE_SPREAD, NOISE, MEAN = 1.0, 0.25, 0.01, 1.0
+#: Steps in which random directions move apart, to cosines of at most .22, and their length.
+SPREADING, STRIDE = 500, 0.05
+RATES = (0.001, 0.003, 0.01, 0.03)
+SEEDS = (0, 1, 2)
+#: Active latents of a token that variants are asked for, about as many as it has features.
+ACTIVE = 3
+#: Settings of all variants; none ends before its last epoch.
+COMMON = {
+    "tied": False, "batch_size": 512, "epochs": 100, "tolerance": None, "other_seed": False
+}  # fmt: skip
+VARIANTS: dict[str, dict[str, Any]] = {
+    "standard, tied": {"architecture": "standard", "tied": True},
+    "standard": {"architecture": "standard"},
+    "topk": {"architecture": "topk"},
+    "batchtopk": {"architecture": "batchtopk"},
+    "jumprelu": {"architecture": "jumprelu"},
+    "gated": {"architecture": "gated"},
+    "matryoshka": {"architecture": "matryoshka"},
+}
+#: Variants that are also trained, at their best rate, where every token has as many features.
+WITH_EQUAL_COUNTS = ("topk", "batchtopk")
+#: Targets of L0 for which JumpReLU is trained, too, at its best rate.
+TARGETS = (8, 16, 32)
+#: Measures of a printed line.
+SHOWN = ("fvu", "l0", "f1", "mcc", "shrinkage", "dead")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Features whose directions and activity are known.
+
+    Attributes
+    ----------
+    directions
+        Unit vectors [feature, width].
+    shares
+        The share of the tokens on which each feature is active.
+    equal_counts
+        Whether a token has exactly :data:`ACTIVE` features, drawn in proportion to the shares,
+        rather than each feature on its own but for :data:`HIERARCHY` and :data:`CORRELATED`.
+    """
+
+    directions: np.ndarray
+    shares: np.ndarray
+    equal_counts: bool = False
+
+    @classmethod
+    def of_seed(cls, seed: int, equal_counts: bool = False) -> Truth:
+        """Random directions that have moved apart."""
+        directions = random_directions(seed)
+        for _ in range(SPREADING):
+            cosine = directions @ directions.T - np.eye(FEATURES)
+            directions = directions - STRIDE * cosine**3 @ directions
+            directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        shares = MOST_FREQUENT / np.arange(1, FEATURES + 1) ** EXPONENT
+        return cls(directions, shares, equal_counts)
+
+    def drawn(self, tokens: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Activations [token, width] of float32, and the codes [token, feature] behind them."""
+        rng = np.random.default_rng(seed)
+        active = (self._equal if self.equal_counts else self._varying)(tokens, rng)
+        code = active * np.abs(rng.normal(SIZE, SIZE_SPREAD, active.shape))
+        noise = rng.normal(MEAN, NOISE, (tokens, WIDTH))
+        return (code @ self.directions + noise).astype(np.float32), code
+
+    def _varying(self, tokens: int, rng: np.random.Generator) -> np.ndarray:
+        draws = rng.random((tokens, FEATURES))
+        for first, second in CORRELATED:
+            together = rng.random(tokens) < 0.5
+            draws[together, second] = draws[together, first]
+        active = draws < self.shares
+        for parent, child in HIERARCHY:
+            given_parent = self.shares[child] / self.shares[parent]
+            active[:, child] = active[:, parent] & (draws[:, child] < given_parent)
+        return active
+
+    def _equal(self, tokens: int, rng: np.random.Generator) -> np.ndarray:
+        keys = rng.gumbel(size=(tokens, FEATURES)) + np.log(self.shares)
+        return keys >= np.partition(keys, -ACTIVE, axis=1)[:, [-ACTIVE]]
+
+
+def random_directions(seed: int) -> np.ndarray:
+    """Unit vectors [feature, width] without order."""
+    directions = np.random.default_rng(seed).normal(size=(FEATURES, WIDTH))
+    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+def measures(
+    directions: np.ndarray, latents: np.ndarray, truth: Truth, code: np.ndarray
+) -> dict[str, float]:
+    """How well latents are the features.
+
+    ``mcc`` is the mean |cosine| of features and latents that are matched one to one (Hungarian
+    algorithm); ``f1`` is the mean over these pairs of F1, of the tokens of the latent as a guess at
+    those of the feature.
+
+    Parameters
+    ----------
+    directions, latents
+        Those of a dictionary, [latent, width] and [token, latent].
+    truth, code
+        The features, and their codes [token, feature] of the same tokens.
+    """
+    cosine = np.abs(truth.directions @ directions.T)
+    features, matched = linear_sum_assignment(cosine, maximize=True)
+    active, guessed = code[:, features] > 0, latents[:, matched] > 0
+    both = (active & guessed).sum(0)
+    f1 = 2 * both / np.maximum(active.sum(0) + guessed.sum(0), 1)
+    return {"f1": float(f1.mean()), "mcc": float(cosine[features, matched].mean())}
+
+
+@torch.no_grad()
+def judged(
+    sae: SparseAutoencoder, truth: Truth, x: np.ndarray, code: np.ndarray
+) -> dict[str, float]:
+    """All measures of an autoencoder on held-out activations.
+
+    ``shrinkage`` is E|x_hat|^2 / E[x_hat x] about the mean of `x`: 1 where reconstructions are as
+    long as they should be, less where they are too short (arXiv:2404.16014).
+
+    Parameters
+    ----------
+    sae, truth
+        The autoencoder and the features.
+    x, code
+        Activations [token, width], and the codes [token, feature] behind them.
+    """
+    values = torch.from_numpy(x)
+    reading = Reconstruction(sae)
+    reading.add(values)
+    whole = reading.metrics()
+    latents, mean = sae.encode(values), values.mean(0)
+    output = sae.decode(latents) - mean
+    shrinkage = output.pow(2).sum() / (output * (values - mean)).sum()
+    return {
+        "fvu": whole["fvu"], "l0": whole["l0"],
+        **measures(sae.W_dec.numpy(), latents.numpy(), truth, code),
+        "shrinkage": shrinkage.item(), "dead": whole["dead_fraction"],
+    }  # fmt: skip
+
+
+def controls(truth: Truth, x: np.ndarray, code: np.ndarray) -> dict[str, dict[str, float]]:
+    """F1 and MCC of the features themselves, and of random directions.
+
+    Of the latter a token of `x` [token, width] with its `code` has the :data:`ACTIVE` largest.
+    """
+    random = random_directions(987)
+    latents = (x - x.mean(0)) @ random.T
+    smallest = np.partition(latents, -ACTIVE, axis=1)[:, [-ACTIVE]]
+    return {
+        "oracle": measures(truth.directions, code, truth, code),
+        "random decoder": measures(random, latents * (latents >= smallest), truth, code),
+    }
+
+
+def over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation of every measure over seeds; 0 for one seed."""
+    return {
+        name: {
+            "mean": float(np.mean([row[name] for row in rows])),
+            "sd": float(np.std([row[name] for row in rows], ddof=min(1, len(rows) - 1))),
+        }
+        for name in rows[0]
+    }
+
+
+def at_best_rate(
+    variant: Mapping[str, Any],
+    truth: Truth,
+    active: int = ACTIVE,
+    rates: Sequence[float] = RATES,
+    seeds: Sequence[int] = SEEDS,
+) -> dict[str, Any]:
+    """Measures of a variant at the rate of its lowest mean FVU, and some of them by rate.
+
+    Parameters
+    ----------
+    variant
+        Settings beside :data:`COMMON`.
+    truth
+        The features that are to be found.
+    active
+        Active latents of a token that are asked for.
+    rates, seeds
+        Learning rates, and seeds of the weights and batches; the data are the same for all.
+    """
+    x, _ = truth.drawn(TOKENS, 1)
+    seen = truth.drawn(HELD_OUT, 2)
+    by_rate = {}
+    for rate in rates:
+        asked = {"k": active, "l0": float(active), "learning_rate": rate}
+        settings = Autoencoder(**(COMMON | asked | dict(variant)))
+        trained = [train(x, [FEATURES], settings, seed).autoencoders[0] for seed in seeds]
+        by_rate[rate] = over_seeds([judged(sae, truth, *seen) for sae in trained])
+    best = min(by_rate, key=lambda rate: by_rate[rate]["fvu"]["mean"])
+    means = {
+        str(rate): {name: row[name]["mean"] for name in ("fvu", "l0", "f1", "mcc")}
+        for rate, row in by_rate.items()
+    }
+    return {"learning_rate": best, **by_rate[best], "by_rate": means}
+
+
+def shown(name: str, row: Mapping[str, Any]) -> str:
+    """A line with the means and standard deviations of a row."""
+    values = (f"{key} {row[key]['mean']:.3f} ({row[key]['sd']:.3f})" for key in SHOWN)
+    return f"{name} at {row['learning_rate']}: {', '.join(values)}"
+
+
+def main() -> None:
+    """Print a line for every variant and write all beside the other results."""
+    torch.set_num_threads(1)
+    truth, equal = Truth.of_seed(0), Truth.of_seed(0, equal_counts=True)
+    rows: dict[str, Any] = {}
+
+    def add(name: str, row: dict[str, Any]) -> None:
+        rows[name] = row
+        print(shown(name, row), flush=True)
+
+    for name, variant in VARIANTS.items():
+        add(name, at_best_rate(variant, truth))
+    for name in WITH_EQUAL_COUNTS:
+        best = (rows[name]["learning_rate"],)
+        add(f"{name}, equal counts", at_best_rate(VARIANTS[name], equal, rates=best))
+    best = (rows["jumprelu"]["learning_rate"],)
+    for target in TARGETS:
+        row = at_best_rate(VARIANTS["jumprelu"], truth, target, best)
+        add(f"jumprelu, l0 {target}", row)
+    result = {
+        "machine": machine(), "cpu_seconds": round(time.process_time()),
+        "controls": controls(truth, *truth.drawn(HELD_OUT, 2)), "variants": rows,
+    }  # fmt: skip
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
