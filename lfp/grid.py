@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lfp.change import WRITING
 from lfp.checks import REWARD_KEYS, check_cell, check_entries, check_policy, source_digest
 from lfp.configuration import ConfigurationError, check_name, checked, with_defaults
 from lfp.effects import check_effects
@@ -219,6 +220,7 @@ class Grid:
             "account": self._account_job,
             "autoencoders": self._autoencoder_job,
             "change": self._change_job,
+            "choice_latents": self._latents_job,
             "divergence": self._divergence_job,
             "export": self._export_job,
             "given": self._given_job,
@@ -293,6 +295,11 @@ class Grid:
         probes = _without(cell.settings["probes"].as_json(), "features", "control_features")
         return values | {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
 
+    def _latents_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        values = _without(cell.settings["change"].as_json(), "piece_contexts", "new_tokens")
+        max_tokens = cell.settings["features"].max_tokens
+        return values | {"feedback": cell.feedback, "max_tokens": max_tokens}
+
     def _account_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         account, values = cell.settings["account"], self._locus_job(cell, wildcards)
         # The effect is that of `locus`, on as many instances as are asked for here.
@@ -351,6 +358,13 @@ class Grid:
     def autoencoder_settings(self, cell: Cell, variant: str) -> Autoencoder:
         """Settings of one autoencoder variant of a cell."""
         return Autoencoder.of(cell.settings["autoencoder"].as_json() | self.autoencoders[variant])
+
+    def shares_latents(self, cell: Cell) -> bool:
+        """Whether the latents of a cell's main variant have shares at the choice.
+
+        They have where their site writes to the residual stream.
+        """
+        return self.autoencoder_settings(cell, cell.main).site in WRITING
 
     def readers_of_base(self, model: str, corpus: str, site: str) -> list[tuple[Cell, str]]:
         """Cells and their variants that learn from the base's activations of a corpus at a site."""
@@ -528,6 +542,7 @@ class Grid:
             "main": cell.main,
             "probed": [] if cell.until == "change" else list(cell.probed),
             "ablation": cell.until == "ablation",
+            "latents": self.shares_latents(cell),
             "triples": self.triples(cell.task),
             "kept": self.config["keep_activations"],
         }

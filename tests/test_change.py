@@ -13,13 +13,21 @@ import transformers
 
 from lfp.change import ruler
 from lfp.change.candidates import candidates, drawn_contexts, frequent_words
-from lfp.change.choice import Pair, answer_shares, weighted_means, word_shares
+from lfp.change.choice import (
+    Pair,
+    Reader,
+    RunningMean,
+    answer_shares,
+    weighted_means,
+    word_shares,
+)  # fmt: skip
 from lfp.change.completions import completion_readings
 from lfp.change.decomposition import Decomposition
-from lfp.change.readings import change_readings, material
+from lfp.change.material import material
+from lfp.change.readings import change_readings
 from lfp.change.weights import at_dose, with_noise
 from lfp.models.architectures import blocks, output_logits
-from lfp.models.residual import FinalNorm, captured_residual
+from lfp.models.residual import Norm, captured_residual
 from lfp.settings import Change, Probes
 from lfp.statistics.estimates import kendall_tau
 from lfp.tables.change.choice import choice, choice_words
@@ -66,7 +74,7 @@ def test_the_parts_add_up_to_the_log_ratio_in_every_family(family):
         with captured_residual(model) as residual:
             state = model.base_model(torch.tensor([ids])).last_hidden_state
         parts.append(residual.parts(*places))
-        norm = FinalNorm.of(model)
+        norm = Norm.final(model)
         torch.testing.assert_close(norm(parts[-1][1]), state[0], atol=1e-4, rtol=1e-4)
     shifts = decomposition.shifts(*parts)
     tokens = torch.tensor([[3, 7, 11]]).expand(5, -1)
@@ -75,6 +83,51 @@ def test_the_parts_add_up_to_the_log_ratio_in_every_family(family):
     assert expected.abs().max() > 0.01
     torch.testing.assert_close(values.sum(-1), expected, atol=2e-4, rtol=1e-3)
     assert values.shape[-1] == len(decomposition.parts)
+
+
+@pytest.mark.parametrize("family", CONFIGURATIONS)
+@torch.inference_mode()
+def test_heads_add_up_to_the_attention_of_their_layer_in_every_family(family):
+    torch.manual_seed(0)
+    base = transformers.AutoModelForCausalLM.from_config(
+        CONFIGURATIONS[family](transformers), attn_implementation="eager"
+    ).eval()
+    policy, places = shaken(base), (torch.zeros(5, dtype=torch.long), torch.arange(5))
+    tokens, read = torch.tensor([[3, 7, 11]]).expand(5, -1), {}
+    for name, after in (("changed", policy), ("same", copy.deepcopy(base))):
+        reader, written = Reader(Pair(base, after, None), heads=True), []
+        for model in (base, after):
+            with captured_residual(model, heads=True) as residual:
+                model.base_model(torch.tensor([[5, 6, 7, 8, 9]]))
+            written.append(residual)
+        values, _ = reader.values(tuple(written), places, tokens)
+        read[name] = dict(zip([*reader.columns, *reader.heads], values.unbind(-1), strict=True))
+    assert all(not share.any() for share in read["same"].values())
+    shares = read["changed"]
+    biased = family in ("gpt_neox", "gpt_neo", "gpt2", "opt")
+    assert biased == any(part == "attention_bias" for part, _ in shares)
+    for layer in range(2):
+        parts = [shares[key] for key in reader.heads if key[1] == layer]
+        assert len(parts) == 2 + biased and all(part.abs().max() > 1e-5 for part in parts[:2])
+        torch.testing.assert_close(sum(parts), shares["attention", layer], atol=1e-5, rtol=1e-4)
+
+
+def test_a_change_of_one_head_lies_in_that_head(neox, tokenizer, reviews):
+    policy = copy.deepcopy(neox)
+    heads = neox.config.num_attention_heads
+    size = neox.config.hidden_size // heads
+    with torch.no_grad():
+        blocks(policy)[1].attention.dense.weight[:, size : 2 * size].mul_(1.5)
+    words = candidates(tokenizer, [*frequent_words(reviews, 8, 2), "unlikelihood"])
+    contexts = drawn_contexts(tokenizer, reviews, 4, 16, seed=0)
+    frame = word_shares(Pair(neox, policy, tokenizer), words, contexts, 0.5, 8, heads=True)
+    shares = frame.pivot(index="word", columns=["part", "layer"], values="value")
+    planted = shares["head 1", 1]
+    assert planted.abs().max() > 1e-4
+    np.testing.assert_allclose(planted, shares["attention", 1], atol=1e-6)
+    others = [(f"head {n}", 1) for n in range(heads) if n != 1]
+    others += [(f"head {n}", 0) for n in range(heads)]
+    assert shares[[*others, ("attention_bias", 1)]].abs().to_numpy().max() < 1e-6
 
 
 def test_words_and_answers_have_the_log_ratio_of_the_model_s_own_reading(model, tokenizer, reviews):
@@ -200,6 +253,10 @@ def test_weighted_means_are_those_of_the_weights():
         expected = np.average(values[:, word], axis=0, weights=weights[:, word])
         np.testing.assert_allclose(mean[word], expected)
         assert number[word] == pytest.approx(1 / (weights[:, word] ** 2).sum())
+    running = RunningMean()
+    for of_context, log_weights in zip(values, logs, strict=True):
+        running.add(torch.tensor(of_context), torch.tensor(log_weights))
+    np.testing.assert_allclose(running.mean, mean)
     flat = weighted_means(torch.tensor(values), torch.zeros(7, 3, dtype=torch.float64))
     np.testing.assert_allclose(flat[1], values.std(0, ddof=1) / np.sqrt(7))
 

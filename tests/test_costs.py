@@ -65,7 +65,7 @@ def test_more_work_costs_more_and_every_stage_is_there(paper):
         )
         assert [cost.stage for cost in found] == [
             "fine-tuning", "change", "divergence", "locus", "activations", "autoencoders",
-            "evaluation", "features", "explanations", "ablation",
+            "evaluation", "choice_latents", "features", "explanations", "ablation",
         ]  # fmt: skip
         assert all(cost.exaflops > 0 and cost.gpu_hours > 0 for cost in found)
         return sum(cost.gpu_hours for cost in found)

@@ -11,7 +11,8 @@ def main() -> None:
     settings, probes = Change.of(run.settings), Probes.of(run.settings["probes"])
     from lfp.change.candidates import different_texts
     from lfp.change.choice import Pair
-    from lfp.change.readings import change_readings, material
+    from lfp.change.material import material
+    from lfp.change.readings import change_readings
     from lfp.models.loading import load_model, load_tokenizer
 
     # In float32 whatever the model's entry says: the parts of a log-ratio must add up.

@@ -2,3 +2,7 @@
 
 Nothing here is fitted on the feedback, and no value reads a lexicon but where a readout says so.
 """
+
+#: Sites that write to the residual stream: their component of it, and the field of
+#: :class:`lfp.models.architectures.Architecture` that names the norm behind it.
+WRITING = {"mlp": ("mlp", "mlp_norm"), "attn": ("attention", "attention_norm")}

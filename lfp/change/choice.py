@@ -17,7 +17,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.change.candidates import Candidates
-from lfp.change.decomposition import Decomposition
+from lfp.change.decomposition import Decomposition, Shifts
+from lfp.models.heads import Heads
 from lfp.models.hooks import continuations
 from lfp.models.residual import Component, Residual, captured_residual
 from lfp.probing.features import Elements
@@ -43,12 +44,18 @@ class Pair:
 
 
 class Reader:
-    """The decomposition of a pair, and the matrix of its sums."""
+    """The decomposition of a pair, and the matrix of its sums.
 
-    def __init__(self, pair: Pair) -> None:
+    ``columns`` are its parts and their sums, and ``heads`` the parts that attention is shared among
+    further, none where `heads` is false.
+    """
+
+    def __init__(self, pair: Pair, heads: bool = False) -> None:
         self.pair, self.decomposition = pair, Decomposition(pair.base, pair.policy)
         parts = self.decomposition.parts
         self.columns: list[Component] = [*parts, *((name, -1) for name in SUMS)]
+        self._heads = [Heads(model) for model in (pair.base, pair.policy)] if heads else []
+        self.heads: list[Component] = self._heads[0].parts if heads else []
         sums = [[float(of(part)) for of in SUMS.values()] for part in parts]
         self._sums = torch.tensor(sums, device=pair.base.device)
 
@@ -61,7 +68,10 @@ class Reader:
         the number of rows in a batch.
         """
         pad = self.pair.tokenizer.pad_token_id
-        with captured_residual(self.pair.base) as one, captured_residual(self.pair.policy) as two:
+        with (
+            captured_residual(self.pair.base, bool(self.heads)) as one,
+            captured_residual(self.pair.policy, bool(self.heads)) as two,
+        ):
             passes = (
                 continuations(model, sequences, shared, [], pad, rows)
                 for model in (self.pair.base, self.pair.policy)
@@ -77,8 +87,8 @@ class Reader:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Shares in the log-ratios of `tokens` [position, token], and their likelihood.
 
-        Shares are [position, token, column]; the likelihood is the base's log-probability
-        [position, token].
+        Shares are [position, token, column], the heads behind the columns; the likelihood is the
+        base's log-probability [position, token].
 
         Parameters
         ----------
@@ -94,10 +104,28 @@ class Reader:
             here = slice(start, start + POSITIONS)
             base, policy = (one.parts(places[0][here], places[1][here]) for one in written)
             shifts = self.decomposition.shifts(base, policy)
-            parts.append(self.decomposition.values(shifts, tokens[here]))
+            values = self.decomposition.values(shifts, tokens[here])
+            at = places[0][here], places[1][here]
+            of_heads = self._of_heads(written, at, shifts, tokens[here])
+            parts.append(torch.cat([values, values @ self._sums, *of_heads], -1))
             likely.append(shifts.likely.gather(1, tokens[here]))
-        values = torch.cat(parts)
-        return torch.cat([values, values @ self._sums], -1), torch.cat(likely)
+        return torch.cat(parts), torch.cat(likely)
+
+    def _of_heads(
+        self,
+        written: tuple[Residual, Residual],
+        at: tuple[torch.Tensor, torch.Tensor],
+        shifts: Shifts,
+        tokens: torch.Tensor,
+    ) -> Iterator[torch.Tensor]:
+        """The shares of the heads, layer by layer: one layer's vectors are held at once."""
+        gradients = self.decomposition.gradients(shifts, tokens) if self._heads else None
+        for layer in written[0].joined:
+            before, after = (
+                heads.written(layer, residual.heads(layer, at[0], at[1]))
+                for heads, residual in zip(self._heads, written, strict=True)
+            )
+            yield gradients @ (after - before).transpose(1, 2)
 
 
 class _Pieces:
@@ -130,6 +158,7 @@ def word_shares(
     contexts: Sequence[Sequence[int]],
     exponent: float,
     batch_size: int,
+    heads: bool = False,
 ) -> pd.DataFrame:
     """Shares in the log-ratio of every word, over contexts.
 
@@ -149,6 +178,9 @@ def word_shares(
         0 for contexts of equal weight, 1 for weights in proportion to the probability.
     batch_size
         Sequences in a batch; each context is continued by every word of several pieces.
+    heads
+        Whether attention is shared further among its heads. These have means alone, no errors: so
+        many values of all contexts are not held.
 
     Returns
     -------
@@ -157,7 +189,8 @@ def word_shares(
         ``value`` (weighted mean over contexts, nats), ``error`` (its standard error) and
         ``contexts`` (their effective number, the inverse sum of squared weights).
     """
-    reader, pieces = Reader(pair), _Pieces(words, pair.base.device)
+    reader, pieces = Reader(pair, heads), _Pieces(words, pair.base.device)
+    width, of_heads = len(reader.columns), RunningMean()
     sequences = [[[*context, *head] for context in contexts] for head in pieces.heads]
     shared, kinds = [len(context) - 1 for context in contexts], len(pieces.heads)
     values, likely = [], []
@@ -172,15 +205,39 @@ def word_shares(
                 later, q = reader.values(tuple(written), at, pieces.token[:, None])
                 of_words.index_add_(0, pieces.owner, later[:, 0].double())
                 p.index_add_(0, pieces.owner, q[:, 0].double())
-            values.append(of_words)
+            values.append(of_words[:, :width])
             likely.append(p)
+            of_heads.add(of_words[:, width:], exponent * p)
     mean, error, number = weighted_means(torch.stack(values), exponent * torch.stack(likely))
-    columns = len(reader.columns)
-    return _tidy(reader.columns, mean, words.words).assign(
-        error=error.T.flatten().cpu().numpy(),
-        tokens=np.tile([len(ids) for ids in words.pieces], columns),
-        contexts=np.tile(number.cpu().numpy(), columns),
+    columns = [*reader.columns, *reader.heads]
+    errors = torch.cat([error, torch.full_like(of_heads.mean, torch.nan)], 1)
+    return _tidy(columns, torch.cat([mean, of_heads.mean], 1), words.words).assign(
+        error=errors.T.flatten().cpu().numpy(),
+        tokens=np.tile([len(ids) for ids in words.pieces], len(columns)),
+        contexts=np.tile(number.cpu().numpy(), len(columns)),
     )
+
+
+class RunningMean:
+    """The means of :func:`weighted_means`, context by context: no context's values are kept."""
+
+    def __init__(self) -> None:
+        self._total: torch.Tensor | None = None
+
+    def add(self, values: torch.Tensor, log_weights: torch.Tensor) -> None:
+        """Take in the `values` [word, column] of a context, and its `log_weights` [word]."""
+        if self._total is None:
+            self._total = torch.zeros_like(values)
+            self._weight, self._top = torch.zeros_like(log_weights), log_weights
+        top = torch.maximum(self._top, log_weights)
+        kept, new = (self._top - top).exp(), (log_weights - top).exp()
+        self._total = self._total * kept[:, None] + values * new[:, None]
+        self._weight, self._top = self._weight * kept + new, top
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """The weighted means [word, column] of what was taken in."""
+        return self._total / self._weight[:, None]
 
 
 def weighted_means(
@@ -202,7 +259,12 @@ def weighted_means(
 
 @torch.inference_mode()
 def answer_shares(
-    pair: Pair, triples: pd.DataFrame, elements: Sequence[str], max_tokens: int, batch_size: int
+    pair: Pair,
+    triples: pd.DataFrame,
+    elements: Sequence[str],
+    max_tokens: int,
+    batch_size: int,
+    heads: bool = False,
 ) -> pd.DataFrame:
     """Shares in the log-ratio of every answer: sums over its tokens, each at its own choice.
 
@@ -216,6 +278,8 @@ def answer_shares(
         Tokens of prompt and answer, at most.
     batch_size
         Sequences in a batch.
+    heads
+        Whether attention is shared further among its heads.
 
     Returns
     -------
@@ -223,9 +287,10 @@ def answer_shares(
         A row per triple, element and part: ``part``, ``layer``, ``triple``, ``element``, ``value``
         (nats) and ``tokens``.
     """
-    reader, device = Reader(pair), pair.base.device
+    reader, device = Reader(pair, heads), pair.base.device
+    columns = [*reader.columns, *reader.heads]
     texts = Elements(pair.tokenizer, triples, elements, max_tokens)
-    sums = np.zeros((len(elements), len(triples), len(reader.columns)))
+    sums = np.zeros((len(elements), len(triples), len(columns)))
     rows_at_once, kinds = max(1, batch_size // len(elements)), len(elements)
     for rows, *written in reader.states(texts.sequences, texts.shared, rows_at_once):
         for e in range(kinds):
@@ -238,8 +303,8 @@ def answer_shares(
             sums[e][rows] = summed.cpu().numpy()
     frames = []
     for e, element in enumerate(elements):
-        frame = _tidy(reader.columns, torch.from_numpy(sums[e]), list(triples["triple"]), "triple")
-        tokens = np.tile([len(target) for target in texts.targets[e]], len(reader.columns))
+        frame = _tidy(columns, torch.from_numpy(sums[e]), list(triples["triple"]), "triple")
+        tokens = np.tile([len(target) for target in texts.targets[e]], len(columns))
         frames.append(frame.assign(element=element, tokens=tokens))
     return pd.concat(frames, ignore_index=True)
 

@@ -24,7 +24,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lfp.models.architectures import output_logits
-from lfp.models.residual import Component, FinalNorm, components
+from lfp.models.residual import Component, Norm, components
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Shifts:
         What each part before the unembedding adds to the normed state [position, part, d_model].
     state
         The policy's normed state [position, d_model].
+    scale
+        The number that the base's final norm divides its state by [position, 1].
     mean_row, mean_change
         Means of the base's unembedding rows, and of the change in logits by the unembedding, under
         the base's distribution: [position, d_model] and [position].
@@ -50,6 +52,7 @@ class Shifts:
 
     vectors: torch.Tensor
     state: torch.Tensor
+    scale: torch.Tensor
     mean_row: torch.Tensor
     mean_change: torch.Tensor
     divergence: torch.Tensor
@@ -65,7 +68,7 @@ class Decomposition:
 
     def __init__(self, base: PreTrainedModel, policy: PreTrainedModel) -> None:
         self.models = base, policy
-        self.norms = FinalNorm.of(base), FinalNorm.of(policy)
+        self.norms = Norm.final(base), Norm.final(policy)
         heads = [model.get_output_embeddings() for model in self.models]
         self.rows = [head.weight.detach().float() for head in heads]
         self.biases = [head.bias.detach().float() if head.bias is not None else None
@@ -107,7 +110,20 @@ class Decomposition:
         mean_row = p @ self.rows[0]
         mean_change = ((p @ self.rows[1] - mean_row) * states[1]).sum(-1) + p @ self._bias_change()
         divergence = -(p * log_ratios).sum(-1)
-        return Shifts(vectors, states[1], mean_row, mean_change, divergence, log_p, log_ratios)
+        return Shifts(
+            vectors, states[1], scale, mean_row, mean_change, divergence, log_p, log_ratios
+        )
+
+    def gradients(self, shifts: Shifts, tokens: torch.Tensor) -> torch.Tensor:
+        """What changes of the stream are multiplied with to get their shares.
+
+        They are [position, token, d_model]. The share of a component in the log-ratio of `tokens`
+        [position, token] is the product with its change, and that of any part of the change the
+        product with that part.
+        """
+        norm = self.norms[0]
+        centred = self.rows[0][tokens] - shifts.mean_row[:, None]
+        return norm.centre(norm.gain * centred / shifts.scale[:, None])
 
     def _bias_change(self) -> torch.Tensor:
         before, after = self.biases

@@ -3,97 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import pandas as pd
 
-from lfp.change.candidates import Candidates, candidates, drawn_contexts, frequent_words
 from lfp.change.choice import Pair, answer_shares, word_shares
 from lfp.change.completions import completion_readings, completions
+from lfp.change.material import NOISE, Material
 from lfp.change.ruler import element_activations, ruler_readings
 from lfp.change.weights import with_noise
 from lfp.probing.data import SIGNS
 from lfp.settings import Change, Probes
-from lfp.texts.words import Lexicon
-
-log = logging.getLogger(__name__)
 
 #: Columns of a reading.
 COLUMNS = (
     "subject", "readout", "part", "layer", "kind", "unit", "element", "value", "error", "contexts",
     "tokens",
 )  # fmt: skip
-#: The subject of rows of the base whose weights have noise on them, before its number.
-NOISE = "weight_noise"
-
-
-@dataclass(frozen=True)
-class Material:
-    """All that both models read.
-
-    Parameters
-    ----------
-    words
-        Candidates of every readout that values words.
-    contexts
-        Token ids of held-out texts up to a word.
-    triples
-        Contrast triples.
-    lexicon
-        Valence by word, which the frozen ruler alone reads; None for preferences.
-    max_tokens
-        Tokens of a triple's text, at most.
-    """
-
-    words: Candidates
-    contexts: list[list[int]]
-    triples: pd.DataFrame
-    lexicon: Lexicon | None
-    max_tokens: int
-
-    @property
-    def kind(self) -> str:
-        """The kind of unit that feedback is about: ``word``, or the ``answer`` of a preference."""
-        return "answer" if self.lexicon is None else "word"
-
-
-def material(
-    pair: Pair,
-    texts: Sequence[str],
-    triples: pd.DataFrame,
-    lexicon: Lexicon | None,
-    settings: Change,
-    max_tokens: int,
-    seed: int,
-) -> Material:
-    """Candidates and contexts from held-out texts.
-
-    Parameters
-    ----------
-    pair
-        Base and policy, for their tokenizer.
-    texts
-        Held-out texts, which words and contexts are drawn from.
-    triples
-        Contrast triples, whose words are candidates beside the frequent ones.
-    lexicon
-        Valence by word; None for preferences.
-    settings
-        Numbers of words and contexts.
-    max_tokens
-        Tokens of a triple's text, at most.
-    seed
-        Seed of the contexts.
-    """
-    extra = [] if lexicon is None else [word for e in SIGNS for word in triples[e].str.lower()]
-    frequent = frequent_words(texts, settings.words, settings.least_texts)
-    words = candidates(pair.tokenizer, sorted({*frequent, *extra}))
-    tokens = settings.context_tokens
-    contexts = drawn_contexts(pair.tokenizer, texts, settings.contexts, tokens, seed)
-    log.info("%d words behind %d contexts", len(words.words), len(contexts))
-    return Material(words, contexts, triples, lexicon, max_tokens)
 
 
 def change_readings(
@@ -135,7 +61,8 @@ def change_readings(
         noisy = with_noise(pair.base, pair.policy, seed + draw)
         control = dataclasses.replace(pair, policy=noisy)
         frames += [
-            frame.assign(subject=f"{NOISE} {draw}") for frame in _choices(control, read, settings)
+            frame.assign(subject=f"{NOISE} {draw}")
+            for frame in _choices(control, read, settings, heads=False)
         ]
     result = pd.concat(frames, ignore_index=True).fillna({"layer": -1, "element": "", "tokens": 0})
     numbers = dict.fromkeys(("value", "error", "contexts"), float)
@@ -144,7 +71,7 @@ def change_readings(
 
 def _of_policy(pair: Pair, read: Material, settings: Change, seed: int) -> Iterator[pd.DataFrame]:
     """The readouts that nothing is fitted for: at the choice, and in completions."""
-    yield from _choices(pair, read, settings)
+    yield from _choices(pair, read, settings, heads=True)
     if not read.contexts:
         return
     size = settings.batch_size
@@ -153,19 +80,20 @@ def _of_policy(pair: Pair, read: Material, settings: Change, seed: int) -> Itera
     yield rates.assign(readout="completions")
 
 
-def _choices(pair: Pair, read: Material, settings: Change) -> Iterator[pd.DataFrame]:
+def _choices(pair: Pair, read: Material, settings: Change, heads: bool) -> Iterator[pd.DataFrame]:
     """The readout at the choice of words, and of answers where these are what feedback is about.
 
-    Words of several pieces are read behind the first few contexts.
+    Words of several pieces are read behind the first few contexts. `heads` says whether attention
+    is shared among its heads.
     """
     exponent, size = settings.likelihood_exponent, settings.batch_size
     for words in read.words.in_parts(size):
         several = len(words.pieces[0]) > 1
         contexts = read.contexts[: settings.piece_contexts] if several else read.contexts
         if contexts:
-            frame = word_shares(pair, words, contexts, exponent, size)
+            frame = word_shares(pair, words, contexts, exponent, size, heads)
             yield frame.rename(columns={"word": "unit"}).assign(kind="word", readout="choice")
     if read.kind == "answer" and len(read.triples):
-        frame = answer_shares(pair, read.triples, list(SIGNS), read.max_tokens, size)
+        frame = answer_shares(pair, read.triples, list(SIGNS), read.max_tokens, size, heads)
         named = frame.rename(columns={"triple": "unit"}).astype({"unit": str})
         yield named.assign(kind="answer", readout="choice")

@@ -262,16 +262,55 @@ def change_cost(
     triples = 2 * cell["triples"] * max_tokens
     read = 2 * shape.forward * ((1 + settings["noise_draws"]) * words + triples)
     in_flight = settings["batch_size"] * max(settings["context_tokens"], max_tokens)
-    parts = 2 * 512 * (2 * shape.n_layers + 1) * shape.d_model  # of the positions held at once
+    # Of the positions held at once; of heads one layer's, about one in 64 of the width.
+    parts = 2 * 512 * (2 * shape.n_layers + 1 + shape.d_model // 64) * shape.d_model
     return _cost(
         "change",
         machine,
         read,
         Memory(
             FLOAT * shape.parameters * (2 if settings["noise_draws"] else 1)
-            + reading_memory(shape, in_flight, FLOAT, 4 * shape.n_layers, 512)
+            + reading_memory(shape, in_flight, FLOAT, 6 * shape.n_layers, 512)
             + FLOAT * (2 * parts + 2 * shape.head),
             arrays=2 * 2 * FLOAT * cell["triples"] * shape.n_layers * shape.d_model,
+            passing=2 * FLOAT * shape.parameters,
+        ),
+    )
+
+
+def latents_cost(
+    shape: Shape,
+    settings: Mapping[str, Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    machine: Machine,
+) -> Cost:
+    """Shares and shifts of latents: contexts or triples, and texts, by all models.
+
+    Words of one token are read behind their contexts at once, and all latents of a layer have a
+    product with each of them. `settings` are those of the stages.
+    """
+    max_tokens, settings = settings["features"]["max_tokens"], settings["change"]
+    triples = 2 * cell["triples"] * max_tokens if cell["preference"] else 0
+    contexts = 0 if cell["preference"] else settings["contexts"]
+    models = 2 + settings["noise_draws"]
+    latents = cell["autoencoders"][cell["main"]]["sizes"][0] * shape.d_model
+    columns = cell["layers"] * latents
+    chosen = triples + contexts * settings["context_tokens"]
+    read = shape.forward * (2 * (models - 1) * chosen + models * settings["contexts"] * max_tokens)
+    products = 2 * (models - 1) * contexts * settings["words"] * columns * shape.d_model
+    in_flight = settings["batch_size"] * max(settings["context_tokens"], max_tokens)
+    parts = 2 * 512 * (2 * shape.n_layers + 1) * shape.d_model
+    # The shares of all words behind one context, and of all answers.
+    held = max(4 * settings["words"], 4 * cell["triples"] * cell["preference"]) * columns
+    return _cost(
+        "choice_latents",
+        machine,
+        read + products,
+        Memory(
+            FLOAT * shape.parameters * (2 if settings["noise_draws"] else 1)
+            + reading_memory(shape, in_flight, FLOAT, 4 * shape.n_layers, 512)
+            + FLOAT * (2 * parts + 2 * shape.head + columns * shape.d_model),
+            arrays=2 * FLOAT * held,
             passing=2 * FLOAT * shape.parameters,
         ),
     )
@@ -364,8 +403,8 @@ def cell_costs(
     `settings` are those of the cell by stage. `cell` tells ``method``, ``given`` (whether its
     policy is), ``preference``, ``layers`` (probed), ``trained_layers`` (of the main variant),
     ``autoencoders`` (settings by variant), ``main`` and ``probed`` (variants; none where the cell
-    ends at the readings of its change), ``triples``,
-    ``dtype``, ``ablation`` (whether it gets that far) and ``kept`` (whether activations are).
+    ends at the readings of its change), ``triples``, ``dtype``, ``ablation`` (whether it gets that
+    far), ``latents`` (whether shares of these are read), and ``kept`` (whether activations are).
     """
     weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
     if cell["given"]:
@@ -396,6 +435,8 @@ def cell_costs(
     )
     costs.append(locus_cost(shape, settings, cell, machine))
     costs += _dictionary_costs(shape, settings, cell, machine, weight)
+    if cell["latents"]:
+        costs.append(latents_cost(shape, settings, cell, machine))
     costs.append(_features_cost(shape, settings["features"], cell, machine, weight))
     if cell["ablation"]:
         costs += _explained_costs(shape, settings, cell, machine, weight)

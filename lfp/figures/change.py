@@ -18,7 +18,8 @@ def choice_by_layer(inputs: Sequence[str]) -> Figure:
     """
     (path,) = inputs
     table = read_table(path)
-    layers = table[(table["readout"] == "choice") & (table["layer"] >= 0)]
+    drawn = (table["readout"] == "choice") & (table["layer"] >= 0)
+    layers = table[drawn & table["part"].isin(("attention", "mlp"))]  # heads would hide them
     cells = list(layers.groupby(["model", "task"], sort=False))
     figure, axes = grid(max(1, len(cells)), 3, 3.6, 2.8)
     for axis, ((model, task), of_cell) in zip(axes, cells, strict=False):

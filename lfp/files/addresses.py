@@ -33,6 +33,7 @@ def labels(path: str | Path) -> dict[str, Any]:
         "features": ("sae", "subject"),
         "ablation": ("sae", "subject"),
         "explanations": ("sae",),
+        "latents": ("sae",),
     }
     if parts[0] == "explanations":
         result["explainer"] = parts[-1]

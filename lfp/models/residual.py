@@ -7,7 +7,7 @@ of layer l, the state in front of the final norm is x = e + Σ_l (a_l + m_l).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from lfp.models.architectures import architecture, blocks
+from lfp.models.hooks import captured
 
 #: A component of the residual stream, and its layer; -1 for that of no layer.
 Component = tuple[str, int]
@@ -24,8 +25,8 @@ TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class FinalNorm:
-    """The final norm of a model as its gain, bias and scale: gain · x / scale(x) + bias.
+class Norm:
+    """A norm of a model as its gain, bias and scale: gain · x / scale(x) + bias.
 
     ``gain`` and ``bias`` are [d_model]. A layer norm is ``centred``: it takes the mean of x away
     first. The scale is the root of the mean square and ``eps``.
@@ -37,10 +38,14 @@ class FinalNorm:
     centred: bool
 
     @classmethod
+    def final(cls, model: PreTrainedModel) -> Norm:
+        """The norm in front of the unembedding of `model`."""
+        return cls.of(model.get_submodule(architecture(model).final_norm), model)
+
+    @classmethod
     @torch.no_grad()
-    def of(cls, model: PreTrainedModel) -> FinalNorm:
-        """The final norm of `model`, whatever its class: its gain is read off a known input."""
-        norm = model.get_submodule(architecture(model).final_norm)
+    def of(cls, norm: nn.Module, model: PreTrainedModel) -> Norm:
+        """A `norm` of `model`'s stream, whatever its class: its gain is read off a known input."""
         eps = next(
             float(getattr(norm, name))
             for name in ("eps", "variance_epsilon")
@@ -65,6 +70,15 @@ class FinalNorm:
         """The norm's output [..., d_model]."""
         return self.gain * self.centre(x) / self.scale(x) + self.bias
 
+    def shared(self, parts: torch.Tensor) -> torch.Tensor:
+        """The norm's output as a sum over `parts` [position, part, d_model] of its input.
+
+        All have the scale of their sum, and the last one has the norm's bias.
+        """
+        result = self.gain * self.centre(parts) / self.scale(parts.sum(1, keepdim=True))
+        result[:, -1] += self.bias
+        return result
+
 
 def components(model: PreTrainedModel) -> list[Component]:
     """All that writes to the residual stream: the embedding, and each layer's two components."""
@@ -73,11 +87,15 @@ def components(model: PreTrainedModel) -> list[Component]:
 
 
 class Residual:
-    """The last forward pass's states, which :func:`captured_residual` fills."""
+    """The last forward pass's states, which :func:`captured_residual` fills.
+
+    ``joined`` are the outputs of each layer's heads side by side, where they are asked for.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.components = components(model)
         self.written: dict[Component, torch.Tensor] = {}
+        self.joined: dict[int, torch.Tensor] = {}
         self.state = torch.zeros(0)
 
     def outputs(self, name: str, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -89,6 +107,10 @@ class Residual:
         layers = [written for written in self.components if written[0] == name]
         each = [self.written[layer].reshape(*batch, -1)[rows, tokens] for layer in layers]
         return torch.cat(each, -1).float()
+
+    def heads(self, layer: int, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """The outputs of a layer's heads side by side [position, width of all heads]."""
+        return self.joined[layer].reshape(*self.state.shape[:2], -1)[rows, tokens]
 
     def parts(self, rows: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The outputs of all components and the state in front of the final norm.
@@ -112,8 +134,11 @@ class Residual:
 
 
 @contextmanager
-def captured_residual(model: PreTrainedModel) -> Iterator[Residual]:
-    """Within the block, every forward pass leaves its components' outputs in the object."""
+def captured_residual(model: PreTrainedModel, heads: bool = False) -> Iterator[Residual]:
+    """Within the block, every forward pass leaves its components' outputs in the object.
+
+    With `heads` it leaves those of the attention's heads there as well.
+    """
     residual, paths = Residual(model), architecture(model)
     stack = blocks(model)
 
@@ -143,8 +168,10 @@ def captured_residual(model: PreTrainedModel) -> Iterator[Residual]:
         for name, place in places.items():
             module = block.get_submodule(place)
             handles.append(module.register_forward_hook(keep((name, n))))
+    of_heads = captured(model, range(len(stack)), site="heads") if heads else nullcontext({})
     try:
-        yield residual
+        with of_heads as residual.joined:
+            yield residual
     finally:
         for handle in handles:
             handle.remove()

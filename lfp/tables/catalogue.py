@@ -496,7 +496,9 @@ TABLES: dict[str, Table] = {
             " the readout choice the log-ratio of policy and base is read at the last token before"
             " a word, behind held-out texts, and shared exactly among the parts that write to the"
             " residual stream; log_ratio is their sum, the change of the output, and blocks that"
-            " of attention and MLPs. No label is fitted. In the readout completions the rate of a"
+            " of attention and MLPs. head 0 and so on are the heads of a layer, which add up to its"
+            " attention, with attention_bias where the output projection has a bias. No label is"
+            " fitted. In the readout completions the rate of a"
             " word in text of the policy is held against that in text of the base. In the readout"
             " ruler a probe of the base, fitted on the feedback with words and contexts held out,"
             " reads the MLPs of the policy at the word: shift is the change of its reading,"
@@ -522,6 +524,31 @@ TABLES: dict[str, Table] = {
             " p_adjusted Holm's over all candidates: a significant word has moved, which says"
             " nothing of the reason. of_mlp, of_attention and of_unembedding are the shares of"
             " these parts in the same word's log-ratio."
+        ),
+    ),
+    "choice_latents": Table(
+        rows="lfp.tables.change.latents:choice_latents",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.latent_files(),
+        caption=(
+            "Latents that carry what fine-tuning changed at the choice, and latents that shifted"
+            " on any text. The cell's main autoencoder, of the smallest size, reads both models."
+            " The share of a component of a layer in the log-ratio of policy and base at a word"
+            " (the table choice) is shared exactly among its latents, the change of each times"
+            " its direction, and error, what the autoencoder does not reconstruct. Latents are"
+            " the five of the largest mean absolute share, in nats over words or answers (share);"
+            " others is the sum of the rest; the row of the component itself (mlp or attention) is"
+            " the sum of all. of_component is the share over that of the component: shares of"
+            " opposite sign cancel, so that they need not add up to 1. The estimate is tau-b with"
+            " the valences of words of one token, or for preferences the AUROC of preferred against"
+            " rejected answers. Rows of the statistic shift are of the latents whose mean"
+            " activation on held-out texts surely shifted most, policy minus base, in units of"
+            " activation; before is the mean in the base, and p_adjusted Holm's over all latents of"
+            " the layer. null_low and null_high are the range of the same latent's number over"
+            " copies of the base with noise on its weights, as large as the policy's change, and"
+            " null_largest is the largest shift of any latent there: a test over texts or an"
+            " interval over words says that something moved, not that it was taught. cosine is"
+            " that of the match in the larger autoencoder."
         ),
     ),
     "detection": Table(

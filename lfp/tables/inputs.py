@@ -45,6 +45,9 @@ class Grid(Protocol):
     def alike_in(self, cell: Cell, free: Sequence[str]) -> list[str]:
         """The variants of a cell that are like its main one, the settings `free` aside."""
 
+    def shares_latents(self, cell: Cell) -> bool:
+        """Whether the latents of a cell's main variant have shares at the choice."""
+
     def contrast_settings(self, task: str) -> Mapping[str, Any]:
         """Settings of a task's contrast triples."""
 
@@ -299,6 +302,27 @@ class Plan:
         """The file `name` of every cell whose account has something under `setting`."""
         cells = [cell for cell in self.cells if getattr(cell.settings["account"], setting)]
         return self.per_cell(f"{{cell}}/change/{name}", cells)
+
+    def latent_files(self) -> list[str]:
+        """Shares and shifts of latents, what else is known of these, and the feedback.
+
+        A cell has them where its main autoencoder reads what is written to the residual stream.
+        """
+        cells = [cell for cell in self.probed_cells if self.grid.shares_latents(cell)]
+        explained = [
+            f"results/{cell.address}/explanations/{cell.main}/{explainer}.parquet"
+            for cell in cells
+            if cell.until == "ablation"
+            for explainer in cell.explainers
+            if explainer == cell.settings["ablation"].explainer
+        ]
+        return [
+            *self.per_cell("{cell}/latents/{sae}/choice.parquet", cells),
+            *self.per_cell("{cell}/latents/{sae}/shifts.parquet", cells),
+            *self.per_cell("{cell}/sae/{sae}/matches.parquet", cells),
+            *explained,
+            *(f"results/lexicons/{task}.json" for task in _unique([cell.task for cell in cells])),
+        ]
 
     def audited_files(self) -> list[str]:
         """The files of :meth:`change_files` where suspicion has something to judge and to go by.

@@ -115,13 +115,13 @@ def choice(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 "words": one.set, "statistic": one.statistic,
             }  # fmt: skip
             if one.unchanged:
-                tally.add(_nothing(one), label)
+                tally.add(unmoved(one), label)
                 continue
             has_interval = part in _WITH_INTERVAL and layer == _OF_NO_LAYER
             has_interval &= subject == "policy" and one.set == "all"
             record = one.record(settings) if has_interval else one.point()
             null = np.array([of[key] for of in silent if key in of]) if subject == "policy" else ()
-            tally.add(_held_against(record, null), label, **_range(null))
+            tally.add(held_against(record, null), label, **_range(null))
     return tally
 
 
@@ -142,7 +142,7 @@ def _of_cell(cell: ChangeCell, *subjects: str) -> Iterator[tuple[tuple, Agreemen
             yield (subject, readout, part, layer, one.set), one
 
 
-def _nothing(one: Agreement) -> Record:
+def unmoved(one: Agreement) -> Record:
     """The record of a reading that no unit moved in."""
     unit = "word" if one.statistic == "tau" else "prompt"
     record = undefined(len(set(one.units)), unit, "policy and base read the same at every unit")
@@ -158,7 +158,7 @@ def _range(null: Sequence[float]) -> dict[str, float | int | None]:
     }
 
 
-def _held_against(record: Record, null: Sequence[float]) -> Record:
+def held_against(record: Record, null: Sequence[float]) -> Record:
     """`record` with the p of its estimate among those of policies of a noise reward, `null`.
 
     It is that of one further draw of a normal distribution whose mean and spread the null's
