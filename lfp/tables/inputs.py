@@ -314,6 +314,11 @@ class Plan:
         judged = (len({*of}) > 1 and of.count("vader") >= LEAST_CLEAN for of in kinds.values())
         return self.change_files() if any(judged) else []
 
+    def audited_bases(self) -> list[str]:
+        """The models that the policies of :meth:`audited_files` were tuned from."""
+        models = _unique([cell.model for cell in self.cells]) if self.audited_files() else []
+        return [f"results/models/{model}" for model in models]
+
     def planted_files(self) -> list[str]:
         """Truths, readings, explanations and ablations of the planted cells and their clean ones.
 
