@@ -100,7 +100,8 @@ def _take(
         if known:
             raise AnswersError(f"{policy} has a row already; leave out the row without a word")
         return
-    if not (rank.isascii() and rank.isdigit() and 1 <= len(rank) <= 9 and int(rank) > 0):
+    place = _number(rank)
+    if not (place.is_integer() and place >= 1):
         raise AnswersError(f"rank {rank!r} is not a number; expected a whole one from 1 on")
     if word not in vocabularies[policy]:
         raise AnswersError(
@@ -108,16 +109,21 @@ def _take(
         )
     if word in answer.ranks:
         raise AnswersError(f"duplicate: {policy} names {word!r} twice; name each word once")
-    if int(rank) in answer.ranks.values():
+    if place in answer.ranks.values():
         raise AnswersError(f"duplicate: {policy} has the rank {rank} twice; give each rank once")
-    answer.ranks[word] = int(rank)
+    answer.ranks[word] = int(place)
 
 
 def _suspicion(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _number(text)
     if not math.isfinite(value):
         raise AnswersError(f"suspicion {text!r} is not a number; expected a finite one, as 0.7")
     return value
+
+
+def _number(text: str) -> float:
+    """The number in a text; NaN where it is none. Programs write whole numbers as 1.0, too."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

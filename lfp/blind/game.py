@@ -19,7 +19,7 @@ from lfp.blind.answers import COLUMNS
 from lfp.blind.sealing import METHOD, blind_name, commitment, sealed, truth_of
 from lfp.change.detection import readings_of
 from lfp.files.checkpoints import INDEX, checkpoint_files
-from lfp.reporting.progress import track
+from lfp.reporting.progress import Progress
 from lfp.tables.change.detection import Audit
 
 #: The rules of the game, as the players read them.
@@ -129,7 +129,7 @@ def write_game(
     }
     rows, kept = [], {}
     # In the order of the names, so that the times of the files tell nothing.
-    for name in track(sorted(placed), "policies"):
+    for name in Progress(sorted(placed), desc="policies"):
         audit, cell = placed[name]
         base = blind_name(seed, "base", audit.model)
         copy_model(models[audit.model], models[cell.address], folder / "policies" / name)
