@@ -20,8 +20,10 @@ from lfp.configuration import ConfigurationError
 from lfp.files.artefacts import ArtefactError
 from lfp.tables.change.cells import change_cells
 from lfp.tables.change.detection import audits, detection
+from tests.conftest import ROOT
 from tests.test_detection import FLIPPED, LEXICON, SETTINGS, WORDS, reading, written
 from tests.test_planning import planner
+from tests.test_workflow import copy_tree, snakemake
 
 TRIGGER = WORDS[150]
 TRUTHS = {
@@ -253,3 +255,18 @@ def test_the_key_of_the_answers_is_checked_when_a_run_is_planned(tmp_path):
             planner(tmp_path, answers=str(wrong)).answers()
     with pytest.raises(ConfigurationError, match="answers: 7 is not of type"):
         planner(tmp_path, answers=7)
+
+
+@pytest.mark.workflow
+def test_a_game_without_a_grid_and_a_score_without_answers_stop_before_any_job(tmp_path):
+    tree = copy_tree(tmp_path / "tree")
+    grid = ("--configfile", str(ROOT / "config" / "detection.yaml"))
+    missing = snakemake(tree, "-n", "score", *grid, ok=False)
+    assert "score: name the file: --config answers=FILE" in missing
+    wrong = snakemake(tree, "-n", "score", *grid, "--config", "answers=nowhere", ok=False)
+    assert "configuration: answers: nowhere is not a file; give a CSV file" in wrong
+    other = snakemake(
+        tree, "-n", "blind", "--configfile", str(ROOT / "config" / "quick.yaml"), ok=False
+    )
+    assert "blind: the configuration has no three policies of the clean lexicon" in other
+    assert not (tree / "results").exists()
