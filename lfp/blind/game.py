@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def candidate_words(audit: Audit) -> list[str]:
         {word for reading in readings_of(cell.readings).values() for word in reading.index}
         for cell in audit.cells
     ]
-    return sorted(set.intersection(*words))
+    return sorted(reduce(set.intersection, words))
 
 
 def candidates(audit: Audit, seed: int) -> pd.DataFrame:
