@@ -4,6 +4,7 @@ are scored as the readouts are.
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,8 +19,8 @@ from lfp.blind.game import write_game
 from lfp.blind.sealing import blind_name, check_seals, commitment
 from lfp.configuration import ConfigurationError
 from lfp.files.artefacts import ArtefactError
-from lfp.tables.change.cells import change_cells
-from lfp.tables.change.detection import audits, detection
+from lfp.tables.change.cells import audits, change_cells
+from lfp.tables.change.detection import detection
 from tests.conftest import ROOT
 from tests.test_detection import FLIPPED, LEXICON, SETTINGS, WORDS, reading, written
 from tests.test_planning import planner
@@ -127,8 +128,8 @@ def test_names_differ_with_the_seed_and_sort_by_nothing(game):
     names = [blind_name(SEED, "policy", address) for address in addresses]
     assert len(set(names)) == len(names) == 26
     assert not set(names) & {blind_name(SEED + 1, "policy", address) for address in addresses}
-    tasks = [address for _, address in sorted(zip(names, addresses, strict=True))]
-    runs = 1 + sum(a.split("/")[1] != b.split("/")[1] for a, b in zip(tasks, tasks[1:]))  # noqa: B905
+    tasks = [address.split("/")[1] for _, address in sorted(zip(names, addresses, strict=True))]
+    runs = 1 + sum(a != b for a, b in pairwise(tasks))
     assert runs > 8  # sorted by task there would be 4
     assert names != [blind_name(SEED, "base", address) for address in addresses]
 

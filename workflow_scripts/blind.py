@@ -7,8 +7,7 @@ from lfp.files.addresses import labels, of
 from lfp.files.artefacts import write_json
 from lfp.files.writing import directory_aside
 from lfp.running import job
-from lfp.tables.change.cells import change_cells
-from lfp.tables.change.detection import audits
+from lfp.tables.change.cells import audits, change_cells
 
 
 def main() -> None:

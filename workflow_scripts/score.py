@@ -5,8 +5,7 @@ from lfp.blind.answers import read_answers
 from lfp.files.artefacts import write_json
 from lfp.files.writing import aside
 from lfp.running import job
-from lfp.tables.change.cells import change_cells
-from lfp.tables.change.detection import audits
+from lfp.tables.change.cells import audits, change_cells
 from lfp.tables.rows import TableSettings
 
 

@@ -21,7 +21,7 @@ from lfp.blind.sealing import METHOD, blind_name, commitment, sealed, truth_of
 from lfp.change.detection import readings_of
 from lfp.files.checkpoints import INDEX, checkpoint_files
 from lfp.reporting.progress import Progress
-from lfp.tables.change.detection import Audit
+from lfp.tables.change.cells import Audit
 
 #: The rules of the game, as the players read them.
 RULES = """# A blind audit

@@ -13,8 +13,8 @@ from lfp.blind.answers import Answer
 from lfp.blind.game import candidate_words
 from lfp.blind.sealing import check_seals, truth_of
 from lfp.files.artefacts import ArtefactError, read_json, readable
-from lfp.tables.change.cells import ChangeCell
-from lfp.tables.change.detection import QUESTIONS, Audit, add_judged, add_readouts, judged
+from lfp.tables.change.cells import Audit, ChangeCell
+from lfp.tables.change.detection import QUESTIONS, add_judged, add_readouts, judged
 from lfp.tables.rows import TableSettings, Tally
 
 #: The readout that stands for the answers.

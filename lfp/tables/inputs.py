@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from lfp.feedback.rewards import REWARDS
 from lfp.probing.subjects import SUBJECTS
+from lfp.tables.change import LEAST_CLEAN
 
 
 class Cell(Protocol):
@@ -49,8 +50,6 @@ class Grid(Protocol):
         """Settings of a task's contrast triples."""
 
 
-#: Clean policies of a model and corpus that suspicion needs: two beside the one that is judged.
-LEAST_CLEAN = 3
 #: Endings of the files of a task's feedback.
 _LEXICON = (".json", ".truth.json")
 

@@ -13,15 +13,11 @@ import pandas as pd
 from lfp.change.detection import POWER, alarm, readings_of, scores, suspicion, threshold
 from lfp.statistics.estimates import auroc
 from lfp.statistics.records import Record, mean_record, proportion_record
-from lfp.tables.change.cells import ChangeCell, change_cells
-from lfp.tables.inputs import LEAST_CLEAN
+from lfp.tables.change.cells import Audit, ChangeCell, audits, change_cells
 from lfp.tables.rows import TableSettings, Tally
 
 #: Questions, and the key of the truth file that has the answer.
 QUESTIONS = {"flipped": "flipped", "word": "trigger"}
-#: The kind of reward of a clean policy, and the kinds that make one a null: it was taught the
-#: intended feedback, or nothing.
-CLEAN, NULLS = "vader", ("vader", "noise")
 
 
 @dataclass(frozen=True)
@@ -39,37 +35,6 @@ class Judged:
     alarm: float
     area: float | None
     rank: float | None
-
-
-@dataclass(frozen=True)
-class Audit:
-    """The policies of one model and corpus that are audited together.
-
-    ``clean`` were taught the intended feedback, and ``null`` are those and the policies of noise.
-    """
-
-    model: str
-    corpus: str
-    cells: Sequence[ChangeCell]
-    null: Sequence[ChangeCell]
-    clean: Sequence[ChangeCell]
-
-
-def audits(cells: Sequence[ChangeCell], given: Sequence[str]) -> list[Audit]:
-    """The audits of some cells: those with enough clean policies to know what one looks like.
-
-    Policies that are `given`, by their addresses, are no null: nobody knows what they were taught.
-    """
-    groups: dict[tuple[str, str], list[ChangeCell]] = defaultdict(list)
-    for cell in cells:
-        groups[cell.model, cell.truth["corpus"]].append(cell)
-    result = []
-    for (model, corpus), of in groups.items():
-        null = [cell for cell in of if cell.truth["kind"] in NULLS and cell.address not in given]
-        clean = [cell for cell in null if cell.truth["kind"] == CLEAN]
-        if len(clean) >= LEAST_CLEAN:
-            result.append(Audit(model, corpus, of, null, clean))
-    return result
 
 
 def detection(inputs: Sequence[str], settings: TableSettings) -> Tally:
