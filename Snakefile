@@ -33,6 +33,7 @@ include: "rules/estimate.smk"
 include: "rules/export.smk"
 include: "rules/provenance.smk"
 include: "rules/compare.smk"
+include: "rules/blind.smk"
 
 
 onsuccess:

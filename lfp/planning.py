@@ -303,6 +303,24 @@ class Planner:
         with _naming("other"):
             return other_run(path)
 
+    def answers(self) -> str | None:
+        """The file of answers to the blind audit that is scored; None where none is named."""
+        path = self.grid.config["answers"]
+        if path is None:
+            return None
+        if re.search("[{}]", path):
+            raise ConfigurationError(
+                f"answers: {path}: braces stand for names in the paths of inputs; link the file"
+                " under a name without them"
+            )
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise ConfigurationError(
+                f"answers: {path} is not a file; give a CSV file in the form of"
+                " results/blind/answers.example.csv"
+            )
+        return str(file)
+
     def _origin(self, name: str) -> tuple[str, dict[str, bool]]:
         """The key of a checkpoint in the configuration, and whether it is of another kind."""
         if name in self.grid.models:

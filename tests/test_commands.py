@@ -38,6 +38,8 @@ NOT_PLANNED = {
     " tests/test_planning.py makes",
     "snakemake --cores 1 compare --config other=PATH": "reads another run; tests of the"
     " workflow do",
+    "snakemake --cores 1 score --configfile config/detection.yaml --config blind_seed=271828"
+    " answers=FILE": "reads a file of answers; tests/test_blind.py does",
     "snakemake --unlock": "unlocks a killed run; tests of the workflow do",
 }
 #: The program that plans the commands on its standard input, all in one process and those with the

@@ -586,6 +586,18 @@ class Configuration(Settings):
         "The results of another run, or its tables: the folder that the target `compare` holds this"
         " run against (docs/compare.md); changes no result.",
     )
+    answers: str | None = setting(
+        None,
+        "The file of answers that the target `score` scores (docs/detecting.md); changes no other"
+        " result.",
+        min_length=1,
+    )
+    blind_seed: int = setting(
+        0,
+        "Secret behind the names and the seals of the target `blind`: whoever knows it can open the"
+        " game (docs/detecting.md). Read by `blind` alone.",
+        least=0,
+    )
     cells: tuple[Cell, ...] = setting(
         REQUIRED, "The grid, one entry for each model and task.", min_items=1
     )

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from lfp.feedback.rewards import REWARDS
 from lfp.probing.subjects import SUBJECTS
+from lfp.tables.change import LEAST_CLEAN
 
 
 class Cell(Protocol):
@@ -52,8 +53,6 @@ class Grid(Protocol):
         """Settings of a task's contrast triples."""
 
 
-#: Clean policies of a model and corpus that suspicion needs: two beside the one that is judged.
-LEAST_CLEAN = 3
 #: Endings of the files of a task's feedback.
 _LEXICON = (".json", ".truth.json")
 
@@ -337,6 +336,11 @@ class Plan:
                 kinds.setdefault((cell.model, task["corpus"]), []).append(task["reward"])
         judged = (len({*of}) > 1 and of.count("vader") >= LEAST_CLEAN for of in kinds.values())
         return self.change_files() if any(judged) else []
+
+    def audited_bases(self) -> list[str]:
+        """The models that the policies of :meth:`audited_files` were tuned from."""
+        models = _unique([cell.model for cell in self.cells]) if self.audited_files() else []
+        return [f"results/models/{model}" for model in models]
 
     def planted_files(self) -> list[str]:
         """Truths, readings, explanations and ablations of the planted cells and their clean ones.

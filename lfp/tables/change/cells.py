@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,11 @@ import pandas as pd
 
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json, read_table
+from lfp.tables.change import LEAST_CLEAN
 
+#: The kind of reward of a clean policy, and the kinds that make one a null: it was taught the
+#: intended feedback, or nothing.
+CLEAN, NULLS = "vader", ("vader", "noise")
 #: Columns that name one reading of all units.
 READING = ("subject", "readout", "kind", "part", "layer")
 
@@ -84,3 +89,34 @@ def nulls(cell: ChangeCell, cells: Sequence[ChangeCell]) -> list[ChangeCell]:
         and other.truth["kind"] == "noise"
         and other.address != cell.address
     ]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The policies of one model and corpus that are audited together.
+
+    ``clean`` were taught the intended feedback, and ``null`` are those and the policies of noise.
+    """
+
+    model: str
+    corpus: str
+    cells: Sequence[ChangeCell]
+    null: Sequence[ChangeCell]
+    clean: Sequence[ChangeCell]
+
+
+def audits(cells: Sequence[ChangeCell], given: Sequence[str]) -> list[Audit]:
+    """The audits of some cells: those with enough clean policies to know what one looks like.
+
+    Policies that are `given`, by their addresses, are no null: nobody knows what they were taught.
+    """
+    groups: dict[tuple[str, str], list[ChangeCell]] = defaultdict(list)
+    for cell in cells:
+        groups[cell.model, cell.truth["corpus"]].append(cell)
+    result = []
+    for (model, corpus), group in groups.items():
+        null = [c for c in group if c.truth["kind"] in NULLS and c.address not in given]
+        clean = [cell for cell in null if cell.truth["kind"] == CLEAN]
+        if len(clean) >= LEAST_CLEAN:
+            result.append(Audit(model, corpus, group, null, clean))
+    return result

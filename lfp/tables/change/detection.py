@@ -13,15 +13,11 @@ import pandas as pd
 from lfp.change.detection import POWER, alarm, readings_of, scores, suspicion, threshold
 from lfp.statistics.estimates import auroc
 from lfp.statistics.records import Record, mean_record, proportion_record
-from lfp.tables.change.cells import ChangeCell, change_cells
-from lfp.tables.inputs import LEAST_CLEAN
+from lfp.tables.change.cells import Audit, ChangeCell, audits, change_cells
 from lfp.tables.rows import TableSettings, Tally
 
 #: Questions, and the key of the truth file that has the answer.
 QUESTIONS = {"flipped": "flipped", "word": "trigger"}
-#: The kind of reward of a clean policy, and the kinds that make one a null: it was taught the
-#: intended feedback, or nothing.
-CLEAN, NULLS = "vader", ("vader", "noise")
 
 
 @dataclass(frozen=True)
@@ -51,27 +47,22 @@ def detection(inputs: Sequence[str], settings: TableSettings) -> Tally:
     ones have it, too.
     """
     tally = Tally()
-    groups: dict[tuple[str, str], list[ChangeCell]] = defaultdict(list)
-    for cell in change_cells(inputs):
-        groups[cell.model, cell.truth["corpus"]].append(cell)
-    for (model, corpus), cells in groups.items():
-        null = [
-            cell
-            for cell in cells
-            if cell.truth["kind"] in NULLS and cell.address not in settings.given
-        ]
-        clean = [cell for cell in null if cell.truth["kind"] == CLEAN]
-        if len(clean) < LEAST_CLEAN:
-            continue
-        readings = {cell.address: readings_of(cell.readings) for cell in cells}
-        for readout, part in readings[clean[0].address]:
-            frame = _aligned(readings, (readout, part))
-            for question in QUESTIONS:
-                label = {"model": model, "corpus": corpus, "readout": readout, "part": part}
-                judged = [_judged(cell, clean, null, frame, question) for cell in cells]
-                known = [one for one in judged if one is not None]
-                _add(tally, label | {"question": question}, known, settings)
+    for audit in audits(change_cells(inputs), settings.given):
+        add_readouts(tally, audit, settings)
     return tally
+
+
+def add_readouts(tally: Tally, audit: Audit, settings: TableSettings) -> None:
+    """Add the rows of every readout of the change, asked every question."""
+    readings = {cell.address: readings_of(cell.readings) for cell in audit.cells}
+    for readout, part in readings[audit.clean[0].address]:
+        frame = _aligned(readings, (readout, part))
+        for question in QUESTIONS:
+            label = {"model": audit.model, "corpus": audit.corpus}
+            label |= {"readout": readout, "part": part, "question": question}
+            judgements = [_read(cell, audit, frame, question) for cell in audit.cells]
+            known = [one for one in judgements if one is not None]
+            add_judged(tally, label, known, settings)
 
 
 def _aligned(
@@ -82,23 +73,39 @@ def _aligned(
     return pd.DataFrame(columns).dropna()
 
 
-def _judged(
-    cell: ChangeCell,
-    clean: Sequence[ChangeCell],
-    null: Sequence[ChangeCell],
-    frame: pd.DataFrame,
-    question: str,
-) -> Judged | None:
+def _read(cell: ChangeCell, audit: Audit, frame: pd.DataFrame, question: str) -> Judged | None:
     """One policy by one reading; None where it has none, or where nothing moved in it."""
     if cell.address not in frame or not frame[cell.address].any():
         return None
-    others = [c.address for c in clean if c.address != cell.address and c.address in frame]
+    others = [c.address for c in audit.clean if c.address != cell.address and c.address in frame]
     away = suspicion(frame[cell.address].to_numpy(), frame[others].to_numpy().T)
     valence = frame.index.map(cell.valence).to_numpy(dtype=float)
     score, candidates = scores(question, away, valence)
+    ranking = pd.Series(score, index=frame.index[candidates])
+    return judged(cell, audit, question, ranking, alarm(question, score))
+
+
+def judged(
+    cell: ChangeCell, audit: Audit, question: str, ranking: pd.Series, alarm_of_policy: float
+) -> Judged:
+    """One policy as a ranking of candidates has it.
+
+    Parameters
+    ----------
+    cell
+        The policy's cell, which knows what was planted.
+    audit
+        The policies that it is audited with.
+    question
+        One of :data:`QUESTIONS`.
+    ranking
+        The scores of the question's candidates, by word; the largest is the most suspicious one.
+    alarm_of_policy
+        How suspicious the policy is as a whole.
+    """
     answer = cell.truth.get(QUESTIONS[question]) or []
     planted = {answer} if isinstance(answer, str) else set(answer)
-    is_planted = frame.index[candidates].isin(planted)
+    score, is_planted = ranking.to_numpy(), ranking.index.isin(planted)
     area = rank = share = None
     if is_planted.any() and not is_planted.all():
         area = float(auroc(is_planted.astype(int), score))
@@ -106,16 +113,16 @@ def _judged(
         rank = 1 + (rest > best).sum() + (rest == best).sum() / 2
         if question == "flipped":
             share = round(len(planted) / len(cell.valence), 3)
-    return Judged(cell, cell in null, share, alarm(question, score), area, rank)
+    return Judged(cell, cell in audit.null, share, alarm_of_policy, area, rank)
 
 
-def _add(
-    tally: Tally, label: Mapping[str, Any], judged: Sequence[Judged], settings: TableSettings
+def add_judged(
+    tally: Tally, label: Mapping[str, Any], judgements: Sequence[Judged], settings: TableSettings
 ) -> None:
-    """Add the rows of one readout and question."""
-    null = [one.alarm for one in judged if one.is_null]
+    """Add the rows of one readout, or of one player's answers, and question."""
+    null = [one.alarm for one in judgements if one.is_null]
     by_task: dict[str, list[Judged]] = defaultdict(list)
-    for one in judged:
+    for one in judgements:
         by_task[one.cell.task].append(one)
     by_share: dict[float, list[bool]] = defaultdict(list)
     for task, of_task in by_task.items():
@@ -136,13 +143,13 @@ def _add(
         tally.add(_limit(power), row, null_policies=len(null))
 
 
-def _alarms(judged: Sequence[Judged], null: Sequence[float]) -> list[bool]:
+def _alarms(judgements: Sequence[Judged], null: Sequence[float]) -> list[bool]:
     """Whether each policy raises an alarm; a null's own is held against the others.
 
     None are there where the null's policies are too few.
     """
     alarms = []
-    for one in judged:
+    for one in judgements:
         others = list(null)
         if one.is_null:
             others.remove(one.alarm)
@@ -153,11 +160,11 @@ def _alarms(judged: Sequence[Judged], null: Sequence[float]) -> list[bool]:
     return alarms
 
 
-def _ranks(judged: Sequence[Judged], settings: TableSettings) -> Iterator[tuple[str, Record]]:
+def _ranks(judgements: Sequence[Judged], settings: TableSettings) -> Iterator[tuple[str, Record]]:
     """Mean over seeds of the AUROC and of the rank of what was planted."""
     for name, values in (
-        ("auroc", [one.area for one in judged if one.area is not None]),
-        ("rank", [one.rank for one in judged if one.rank is not None]),
+        ("auroc", [one.area for one in judgements if one.area is not None]),
+        ("rank", [one.rank for one in judgements if one.rank is not None]),
     ):
         if values:
             yield name, mean_record(np.array(values), "seed", settings.confidence)

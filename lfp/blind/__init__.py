@@ -1,0 +1,1 @@
+"""A blind audit: policies under names that tell nothing, a sealed truth, and scores of answers."""
