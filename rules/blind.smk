@@ -10,30 +10,6 @@ localrules:
     score,
 
 
-def audited(wildcards):
-    """The files of an audited grid, once a game is asked for."""
-    files = ARTEFACTS.audited_files()
-    if not files:
-        raise WorkflowError(
-            "blind: the configuration has no three policies of the clean lexicon (`reward: vader`)"
-            " and others beside them; take config/detection.yaml"
-        )
-    return files
-
-
-try:
-    ANSWERS = PLAN.answers()
-except ConfigurationError as error:
-    raise WorkflowError(f"configuration: {error}")
-
-
-def answers(wildcards):
-    """The file of answers, once a score is asked for."""
-    if ANSWERS is None:
-        raise WorkflowError("score: name the file: --config answers=FILE (docs/detecting.md)")
-    return ANSWERS
-
-
 rule blind:
     input:
         audited=audited,

@@ -41,7 +41,7 @@ def page_folders():
 
 
 try:
-    OTHER = PLAN.other_run()
+    OTHER, ANSWERS = PLAN.other_run(), PLAN.answers()
 except ConfigurationError as error:
     raise WorkflowError(f"configuration: {error}")
 
@@ -51,3 +51,21 @@ def other_run(wildcards):
     if OTHER is None:
         raise WorkflowError("compare: name the other run: --config other=FOLDER (docs/compare.md)")
     return OTHER
+
+
+def answers(wildcards):
+    """The file of answers, once a score is asked for."""
+    if ANSWERS is None:
+        raise WorkflowError("score: name the file: --config answers=FILE (docs/detecting.md)")
+    return ANSWERS
+
+
+def audited(wildcards):
+    """The files of an audited grid, once a game is asked for."""
+    files = ARTEFACTS.audited_files()
+    if not files:
+        raise WorkflowError(
+            "blind: the configuration has no three policies of the clean lexicon (`reward: vader`)"
+            " and others beside them; take config/detection.yaml"
+        )
+    return files
