@@ -80,13 +80,13 @@ def test_the_main_autoencoder_speaks_and_its_health_is_said(tmp_path):
     assert frame.at["probe", "sentence"].endswith("Read with care: dense codes.")
 
 
-def choice(folder, nulls, seeds=1):
+def choice(folder, nulls, seeds=1, record=GAIN):
     """The verdict on the MLPs at the choice beside so many policies of a noise reward."""
     where = next(q.where for q in questions() if q.name == "inside")
     written(
         folder,
         fine_tuning=[(CELL | {"quantity": "reward_gain"}, GAIN)],
-        choice=[(CELL | dict(where), replace(GAIN, seeds=seeds))],
+        choice=[(CELL | dict(where), replace(record, seeds=seeds))],
     )
     path = folder / "choice.parquet"
     beside = {"null_policies": nulls, "null_low": -0.1, "null_high": 0.2}
@@ -103,6 +103,14 @@ def test_one_policy_without_policies_of_noise_beside_it_decides_nothing(tmp_path
     assert frame.at["inside", "answer"] == OPEN
     assert "no policy of a noise reward" in frame.at["inside", "sentence"]
     assert choice(tmp_path, nulls=0, seeds=3).at["inside", "answer"] == YES
+
+
+def test_a_number_within_the_range_of_noise_rewards_decides_nothing(tmp_path):
+    """A mean over seeds may be told from 0 by all seeds drifting alike, as noise rewards do."""
+    inside = replace(GAIN, estimate=0.15, ci_low=0.12, ci_high=0.18)
+    frame = choice(tmp_path, nulls=3, seeds=3, record=inside)
+    assert frame.at["inside", "answer"] == OPEN
+    assert "noise rewards: -0.100 to 0.200" in frame.at["inside", "sentence"]
 
 
 def test_what_was_not_estimated_says_why(tmp_path):
