@@ -118,10 +118,10 @@ def test_what_was_not_estimated_says_why(tmp_path):
     frame = said(
         tmp_path,
         fine_tuning=[(CELL | {"quantity": "reward_gain"}, GAIN)],
-        locus=[(CELL | share, undefined(3, "prompt", "the gap is 0"))],
+        locus=[(CELL | share, undefined(3, "prompt", "the gap in KL is 0"))],
     )
     assert frame.at["locus", "answer"] == OPEN
-    assert frame.at["locus", "sentence"] == "Not estimated: the gap is 0."
+    assert frame.at["locus", "sentence"] == "Not estimated: the gap in KL is 0."
 
 
 def test_a_missed_gate_is_named(tmp_path):
@@ -136,6 +136,31 @@ def test_a_missed_gate_is_named(tmp_path):
     )
     assert frame.at["subject", "answer"] == NO
     assert frame.at["subject", "sentence"] == "1 of 2 gates are passed, not all of: reach."
+
+
+@pytest.mark.parametrize(
+    ("expected", "answers", "verdict"),
+    [
+        ("above", ["found", "found"], YES),
+        ("above", ["found", "wrong side"], CONTRARY),
+        ("above", ["silent", "silent"], NO),
+        ("above", ["silent", "undecided"], OPEN),
+        ("at", ["silent", "silent"], YES),
+        ("at", ["silent", "false alarm"], CONTRARY),
+        ("at", ["undecided", "undecided"], OPEN),
+    ],
+)
+def test_undecided_readings_of_planted_truth_decide_nothing(tmp_path, expected, answers, verdict):
+    paths = written(
+        tmp_path,
+        fine_tuning=[(CELL | {"quantity": "reward_gain"}, GAIN)],
+        planted_recovery=[
+            (CELL | {"of": "planted policy", "expected": expected, "answer": one}, GAIN)
+            for one in answers
+        ],
+    )
+    frame = verdicts(paths, SETTINGS).frame().set_index("topic")
+    assert frame.at["planted_null" if expected == "at" else "planted", "answer"] == verdict
 
 
 def test_every_question_rests_on_a_table_and_heads_a_column_of_the_overview():

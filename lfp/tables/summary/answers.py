@@ -11,7 +11,7 @@ import pandas as pd
 
 from lfp.files.artefacts import read_table
 from lfp.statistics.records import Record
-from lfp.statistics.verdicts import FALSE_ALARM, FOUND, SILENT
+from lfp.statistics.verdicts import FALSE_ALARM, FOUND, SILENT, WRONG_SIDE
 from lfp.tables.rows import TableSettings, Tally
 from lfp.tables.summary.lookup import record_of, rows_where
 from lfp.tables.summary.questions import CONTRARY, FACT, NO, OPEN, YES, Question, questions
@@ -102,7 +102,7 @@ def _answered(
         return
     record = record_of(row)
     if not np.isfinite(record.estimate):
-        sentence = f"{record.method.capitalize()}."
+        sentence = f"{_capital(record.method)}."
         yield Statement(question.name, question.question, record, OPEN, sentence, question.table)
         return
     answer, sentence = question.answer(row, record)
@@ -149,8 +149,13 @@ def _words(cell: _Cell, tables: Mapping[str, pd.DataFrame]) -> Iterator[Statemen
     about = f"{moved} of the {len(rows)} that moved most are told from 0"
     yield Statement(
         "words", "Which words moved most?", record_of(rows.iloc[0]), FACT,
-        f"{'; '.join(lists)} ({about}).".capitalize(), "choice_words",
+        f"{_capital('; '.join(lists))} ({about}).", "choice_words",
     )  # fmt: skip
+
+
+def _capital(text: str) -> str:
+    """`text` with a capital letter in front, and all others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def _share(good: np.ndarray, unit: str) -> Record:
@@ -173,11 +178,16 @@ def _planted(cell: _Cell, tables: Mapping[str, pd.DataFrame]) -> Iterator[Statem
             continue
         good = (asked == right).to_numpy()
         record = _share(good, "reading")
-        alarms = int((asked == FALSE_ALARM).sum())
+        alarms, wrong = (int((asked == one).sum()) for one in (FALSE_ALARM, WRONG_SIDE))
         sentence = f"{good.sum()} of {len(good)} readings {words}"
-        sentence += f", {alarms} raise a false alarm." if right == SILENT else "."
-        answer = YES if good.all() else CONTRARY if alarms else NO if not good.any() else OPEN
-        yield Statement(topic, question, record, answer, sentence, "planted_recovery")
+        if right == SILENT:
+            sentence += f", {alarms} raise a false alarm"
+        elif wrong:
+            sentence += f", {wrong} on the wrong side"
+        # Undecided readings, and those that were not estimated, are no evidence of silence.
+        silent = right == FOUND and (asked == SILENT).all()
+        answer = YES if good.all() else CONTRARY if alarms + wrong else NO if silent else OPEN
+        yield Statement(topic, question, record, answer, f"{sentence}.", "planted_recovery")
 
 
 def _limits(
