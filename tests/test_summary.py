@@ -80,6 +80,19 @@ def test_the_main_autoencoder_speaks_and_its_health_is_said(tmp_path):
     assert frame.at["probe", "sentence"].endswith("Read with care: dense codes.")
 
 
+def test_a_mean_over_seeds_says_that_one_of_them_is_not_healthy(tmp_path):
+    where = next(q.where for q in questions() if q.table == "kendall_tau")
+    gains = [(CELL | {"seed": s, "quantity": "reward_gain"}, GAIN) for s in (0, 1, 2)]
+    described = ", ".join(f"{name}={value}" for name, value in where.items())
+    row = {"model": "tiny", "task": "vader", "table": "kendall_tau", "row": described}
+    probes = [
+        (CELL | {"seed": s, "sae": "tied", "health": "dead" if s == 1 else ""} | where, GAIN)
+        for s in (0, 1, 2)
+    ]
+    frame = said(tmp_path, fine_tuning=gains, kendall_tau=probes, across_seeds=[(row, GAIN)])
+    assert frame.at["probe", "sentence"].endswith("Read with care: dead (1 of 3 seeds).")
+
+
 def choice(folder, nulls, seeds=1, record=GAIN):
     """The verdict on the MLPs at the choice beside so many policies of a noise reward."""
     where = next(q.where for q in questions() if q.name == "inside")

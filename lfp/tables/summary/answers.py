@@ -129,7 +129,19 @@ def _row(
         if len(means) == 1:
             mean = means.iloc[0].to_dict()
             row |= {name: mean[name] for name in mean if name in Record.__dataclass_fields__}
+            row |= _health(rows)
     return row
+
+
+def _health(rows: pd.DataFrame) -> dict[str, str]:
+    """The health of the seeds behind a mean: the first reason, and how many seeds have one."""
+    if "health" not in rows:
+        return {}
+    reasons = rows["health"].fillna("").replace("healthy", "")
+    reasons = reasons[reasons != ""]
+    if reasons.empty:
+        return {"health": ""}
+    return {"health": f"{reasons.iloc[0]} ({len(reasons)} of {len(rows)} seeds)"}
 
 
 def _words(cell: _Cell, tables: Mapping[str, pd.DataFrame]) -> Iterator[Statement]:
@@ -147,6 +159,8 @@ def _words(cell: _Cell, tables: Mapping[str, pd.DataFrame]) -> Iterator[Statemen
             lists.append(f"{side}: {', '.join(words)}")
     moved = int((rows["p_adjusted"] < 0.05).sum())
     about = f"{moved} of the {len(rows)} that moved most are told from 0"
+    if len(cell.seeds) > 1:
+        about += f"; seed {cell.seeds[0]}"
     yield Statement(
         "words", "Which words moved most?", record_of(rows.iloc[0]), FACT,
         f"{_capital('; '.join(lists))} ({about}).", "choice_words",
@@ -204,7 +218,8 @@ def _limits(
         row = limits.sort_values("estimate").iloc[0]
         sentence = (
             f"Where {row['estimate']:.0%} of the lexicon are flipped, the readout"
-            f" {row['readout']}, {row['part']} raises an alarm in four of five policies."
+            f" {row['readout']}, {row['part']}, the best of {len(limits)} by these very policies,"
+            " raises an alarm in four of five of them."
         )
         yield Statement("limit", question, record_of(row), FACT, sentence, "detection")
     elif len(rows):
