@@ -126,6 +126,23 @@ def test_a_number_within_the_range_of_noise_rewards_decides_nothing(tmp_path):
     assert "noise rewards: -0.100 to 0.200" in frame.at["inside", "sentence"]
 
 
+def test_valences_that_a_reward_does_not_teach_are_not_called_its_feedback(tmp_path):
+    """A probe of a policy of noise reads VADER's valences, too."""
+    where = next(q.where for q in questions() if q.table == "kendall_tau")
+    paths = written(
+        tmp_path,
+        fine_tuning=[(CELL | {"quantity": "reward_gain"}, GAIN)],
+        kendall_tau=[(CELL | {"sae": "tied"} | dict(where), GAIN)],
+    )
+    silent = replace(SETTINGS, silent=["tiny/vader/seed0"])
+    notes = [
+        verdicts(paths, settings).frame().set_index("topic")["sentence"].str.contains("no valence")
+        for settings in (SETTINGS, silent)
+    ]
+    assert not notes[0].any()
+    assert notes[1].to_dict() == {"goal": False, "probe": True}
+
+
 def test_what_was_not_estimated_says_why(tmp_path):
     share = {"game": "components", "component": "mlp", "layer": -1, "quantity": "share"}
     frame = said(

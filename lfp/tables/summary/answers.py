@@ -18,6 +18,8 @@ from lfp.tables.summary.questions import CONTRARY, FACT, NO, OPEN, YES, Question
 
 #: Words named on each side.
 _NAMED = 5
+#: What is added to agreements with words that the reward gives no value.
+_SILENT = "The reward gives words no valence: those read here are VADER's, and no feedback."
 #: Topic and question of the gates of a table, which are passed or not.
 _GATES = {
     "organism_health": ("subject", "Is the model a fair subject?"),
@@ -70,6 +72,11 @@ class _Cell(NamedTuple):
     seeds: list[int]
     main: str
 
+    @property
+    def address(self) -> str:
+        """The address of the first seed's policy."""
+        return f"{self.model}/{self.task}/seed{self.seeds[0]}"
+
     def rows(self, frame: pd.DataFrame, **where: object) -> pd.DataFrame:
         """The rows of a table about these policies, with the labels `where`."""
         return rows_where(frame, {"model": self.model, "task": self.task} | where)
@@ -84,7 +91,10 @@ def _statements(
     cell: _Cell, tables: Mapping[str, pd.DataFrame], settings: TableSettings
 ) -> Iterator[Statement]:
     for question in questions():
-        yield from _answered(question, cell, tables)
+        for said in _answered(question, cell, tables):
+            if cell.address in settings.silent and question.where.get("words") == "all":
+                said = said._replace(sentence=f"{said.sentence} {_SILENT}")
+            yield said
     yield from _words(cell, tables)
     yield from _planted(cell, tables)
     yield from _limits(cell, tables, settings)
@@ -210,7 +220,7 @@ def _limits(
     """How small a share of flipped words an audit sees in policies of this model and corpus."""
     if "detection" not in tables:
         return
-    corpus = settings.corpora.get(f"{cell.model}/{cell.task}/seed{cell.seeds[0]}")
+    corpus = settings.corpora.get(cell.address)
     rows = rows_where(tables["detection"], {"model": cell.model, "corpus": corpus})
     limits = rows[rows["quantity"] == "limit"].dropna(subset="estimate")
     question = "How small a change would have been seen?"
