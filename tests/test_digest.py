@@ -160,6 +160,17 @@ def test_facts_are_kept_by_content_and_by_nothing_else(package, monkeypatch, tmp
     assert digest.file_digest(module) != first
 
 
+def test_an_empty_data_file_that_appears_is_seen(package):
+    """Kept facts of the module without it must not stand for the module with it."""
+    module = package[0] / "beside.py"
+    module.write_text("x = 1\n")
+    without = digest.file_digest(module)
+    module.with_suffix(".yaml").write_text("")
+    digest._facts.cache_clear()
+    kept = digest.file_digest(module)
+    assert kept == digest._read_facts(module, module.with_suffix(".yaml")).digest != without
+
+
 @pytest.mark.parametrize("content", ["", "no json", "[]", '{"by": "another", "facts": {"a": 1}}'])
 def test_a_damaged_or_foreign_file_of_facts_is_read_as_none(content, monkeypatch, tmp_path):
     kept = tmp_path / "kept.json"

@@ -93,6 +93,12 @@ def test_the_names_of_columns_are_those_of_records_and_cells():
     assert columns.CELL == rows.CELL
 
 
+def test_numbers_that_are_only_shown_alike_are_not_said_to_be_the_same():
+    table = arranged(a_table().assign(threshold=[0.300001, 0.300002], level=[0.05, 0.05]))
+    assert "threshold" in table.frame
+    assert table.same["level"] == "0.05"
+
+
 def test_many_keys_leave_room_for_the_number_its_interval_and_p():
     frame = a_table().assign(p_adjusted=[0.1, 0.2])
     for number in range(9):

@@ -80,13 +80,26 @@ def test_the_main_autoencoder_speaks_and_its_health_is_said(tmp_path):
     assert frame.at["probe", "sentence"].endswith("Read with care: dense codes.")
 
 
-def choice(folder, nulls, seeds=1):
+def test_a_mean_over_seeds_says_that_one_of_them_is_not_healthy(tmp_path):
+    where = next(q.where for q in questions() if q.table == "kendall_tau")
+    gains = [(CELL | {"seed": s, "quantity": "reward_gain"}, GAIN) for s in (0, 1, 2)]
+    described = ", ".join(f"{name}={value}" for name, value in where.items())
+    row = {"model": "tiny", "task": "vader", "table": "kendall_tau", "row": described}
+    probes = [
+        (CELL | {"seed": s, "sae": "tied", "health": "dead" if s == 1 else ""} | where, GAIN)
+        for s in (0, 1, 2)
+    ]
+    frame = said(tmp_path, fine_tuning=gains, kendall_tau=probes, across_seeds=[(row, GAIN)])
+    assert frame.at["probe", "sentence"].endswith("Read with care: dead (1 of 3 seeds).")
+
+
+def choice(folder, nulls, seeds=1, record=GAIN):
     """The verdict on the MLPs at the choice beside so many policies of a noise reward."""
     where = next(q.where for q in questions() if q.name == "inside")
     written(
         folder,
         fine_tuning=[(CELL | {"quantity": "reward_gain"}, GAIN)],
-        choice=[(CELL | dict(where), replace(GAIN, seeds=seeds))],
+        choice=[(CELL | dict(where), replace(record, seeds=seeds))],
     )
     path = folder / "choice.parquet"
     beside = {"null_policies": nulls, "null_low": -0.1, "null_high": 0.2}
@@ -105,15 +118,40 @@ def test_one_policy_without_policies_of_noise_beside_it_decides_nothing(tmp_path
     assert choice(tmp_path, nulls=0, seeds=3).at["inside", "answer"] == YES
 
 
+def test_a_number_within_the_range_of_noise_rewards_decides_nothing(tmp_path):
+    """A mean over seeds may be told from 0 by all seeds drifting alike, as noise rewards do."""
+    inside = replace(GAIN, estimate=0.15, ci_low=0.12, ci_high=0.18)
+    frame = choice(tmp_path, nulls=3, seeds=3, record=inside)
+    assert frame.at["inside", "answer"] == OPEN
+    assert "noise rewards: -0.100 to 0.200" in frame.at["inside", "sentence"]
+
+
+def test_valences_that_a_reward_does_not_teach_are_not_called_its_feedback(tmp_path):
+    """A probe of a policy of noise reads VADER's valences, too."""
+    where = next(q.where for q in questions() if q.table == "kendall_tau")
+    paths = written(
+        tmp_path,
+        fine_tuning=[(CELL | {"quantity": "reward_gain"}, GAIN)],
+        kendall_tau=[(CELL | {"sae": "tied"} | dict(where), GAIN)],
+    )
+    silent = replace(SETTINGS, silent=["tiny/vader/seed0"])
+    notes = [
+        verdicts(paths, settings).frame().set_index("topic")["sentence"].str.contains("no valence")
+        for settings in (SETTINGS, silent)
+    ]
+    assert not notes[0].any()
+    assert notes[1].to_dict() == {"goal": False, "probe": True}
+
+
 def test_what_was_not_estimated_says_why(tmp_path):
     share = {"game": "components", "component": "mlp", "layer": -1, "quantity": "share"}
     frame = said(
         tmp_path,
         fine_tuning=[(CELL | {"quantity": "reward_gain"}, GAIN)],
-        locus=[(CELL | share, undefined(3, "prompt", "the gap is 0"))],
+        locus=[(CELL | share, undefined(3, "prompt", "the gap in KL is 0"))],
     )
     assert frame.at["locus", "answer"] == OPEN
-    assert frame.at["locus", "sentence"] == "Not estimated: the gap is 0."
+    assert frame.at["locus", "sentence"] == "Not estimated: the gap in KL is 0."
 
 
 def test_a_missed_gate_is_named(tmp_path):
@@ -128,6 +166,31 @@ def test_a_missed_gate_is_named(tmp_path):
     )
     assert frame.at["subject", "answer"] == NO
     assert frame.at["subject", "sentence"] == "1 of 2 gates are passed, not all of: reach."
+
+
+@pytest.mark.parametrize(
+    ("expected", "answers", "verdict"),
+    [
+        ("above", ["found", "found"], YES),
+        ("above", ["found", "wrong side"], CONTRARY),
+        ("above", ["silent", "silent"], NO),
+        ("above", ["silent", "undecided"], OPEN),
+        ("at", ["silent", "silent"], YES),
+        ("at", ["silent", "false alarm"], CONTRARY),
+        ("at", ["undecided", "undecided"], OPEN),
+    ],
+)
+def test_undecided_readings_of_planted_truth_decide_nothing(tmp_path, expected, answers, verdict):
+    paths = written(
+        tmp_path,
+        fine_tuning=[(CELL | {"quantity": "reward_gain"}, GAIN)],
+        planted_recovery=[
+            (CELL | {"of": "planted policy", "expected": expected, "answer": one}, GAIN)
+            for one in answers
+        ],
+    )
+    frame = verdicts(paths, SETTINGS).frame().set_index("topic")
+    assert frame.at["planted_null" if expected == "at" else "planted", "answer"] == verdict
 
 
 def test_every_question_rests_on_a_table_and_heads_a_column_of_the_overview():

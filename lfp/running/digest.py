@@ -78,7 +78,8 @@ class _Facts(NamedTuple):
 def _facts(path: Path) -> _Facts:
     """The facts of a file, from an earlier process where it had the same content then."""
     data = data_file(path)
-    parts = [path.read_bytes(), b"" if data is None else data.read_bytes()]
+    # A module without a data file is another one than a module with an empty data file.
+    parts = [one.read_bytes() for one in (path, data) if one is not None]
     key = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
     kept = _kept()
     if key not in kept:

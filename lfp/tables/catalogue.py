@@ -105,10 +105,11 @@ TABLES: dict[str, Table] = {
             "The answer in words for the policies of every model and task. Each answer rests on one"
             " row of the table that stands beside it: the mean over seeds where there are several,"
             " else that of the policy with its cell's main variant of the autoencoder. yes is a"
-            " number whose test and interval put it on the side in question; no is one whose"
-            " interval lies within a margin of nothing; undecided is neither, and contrary is a"
-            " significant number on the other side. Answers without a test are a fact. place is"
-            " the order of the questions."
+            " number whose interval, and corrected test where its row has one, put it on the side"
+            " in question; no is one whose interval lies within a margin of nothing; undecided is"
+            " neither, and contrary is a yes of the other side. A row without p_adjusted has no"
+            " test, and questions are not corrected for each other. A fact is a statement without a"
+            " verdict. place is the order of the questions."
         ),
     ),
     "corpora": Table(

@@ -37,7 +37,7 @@ class SparseAutoencoder(nn.Module):
     the largest norm of the activations that it stands for (:mod:`lfp.sae.outliers`).
     """
 
-    #: The name in :data:`lfp.sae.architectures.ARCHITECTURES`, which is SAELens's.
+    #: The name in :data:`lfp.sae.architectures.ARCHITECTURES`; SAELens's unless ``opened_as`` is.
     architecture: ClassVar[str]
     #: Entries of SAELens's configuration that the architecture has beside those of all.
     options: ClassVar[tuple[str, ...]] = ()
@@ -195,9 +195,9 @@ class SparseAutoencoder(nn.Module):
         return largest[-2:].mean(0)
 
     def untrained(self, seed: int) -> Self:
-        """An autoencoder of the same class, size and sparsity before training.
+        """An autoencoder of the same class, size and options before training.
 
-        It has random unit directions and no biases.
+        It has random unit directions and no biases, so that its L0 is another one, but for TopK.
         """
         torch.manual_seed(seed)
         options = {name: getattr(self, name) for name in self.options}

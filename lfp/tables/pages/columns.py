@@ -96,7 +96,7 @@ def arranged(frame: pd.DataFrame, decisive: Sequence[str] = ()) -> Arranged:
         str(name): shown(frame[name].iloc[0])
         for name in frame.columns
         if len(frame) > 1 and name != NUMBER and name not in decisive
-        if frame[name].map(shown).nunique() == 1
+        if _is_same(frame[name])
     }
     varied = frame.drop(columns=[name for name in frame.columns if str(name) in same])
     first = list(decisive)
@@ -105,6 +105,13 @@ def arranged(frame: pd.DataFrame, decisive: Sequence[str] = ()) -> Arranged:
         first = _first(varied, [name for name in keys(frame) if name in varied])
     others = [name for name in varied.columns if name not in first]
     return Arranged(varied[[*first, *others]], len(first), same)
+
+
+def _is_same(column: pd.Series) -> bool:
+    """Whether a column has one value; numbers that are only shown alike are several."""
+    if pd.api.types.is_float_dtype(column):
+        return column.nunique(dropna=False) == 1
+    return column.map(shown).nunique() == 1
 
 
 def _with_address(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

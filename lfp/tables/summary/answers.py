@@ -11,13 +11,15 @@ import pandas as pd
 
 from lfp.files.artefacts import read_table
 from lfp.statistics.records import Record
-from lfp.statistics.verdicts import FALSE_ALARM, FOUND, SILENT
+from lfp.statistics.verdicts import FALSE_ALARM, FOUND, SILENT, WRONG_SIDE
 from lfp.tables.rows import TableSettings, Tally
 from lfp.tables.summary.lookup import record_of, rows_where
 from lfp.tables.summary.questions import CONTRARY, FACT, NO, OPEN, YES, Question, questions
 
 #: Words named on each side.
 _NAMED = 5
+#: What is added to agreements with words that the reward gives no value.
+_SILENT = "The reward gives words no valence: those read here are VADER's, and no feedback."
 #: Topic and question of the gates of a table, which are passed or not.
 _GATES = {
     "organism_health": ("subject", "Is the model a fair subject?"),
@@ -70,6 +72,11 @@ class _Cell(NamedTuple):
     seeds: list[int]
     main: str
 
+    @property
+    def address(self) -> str:
+        """The address of the first seed's policy."""
+        return f"{self.model}/{self.task}/seed{self.seeds[0]}"
+
     def rows(self, frame: pd.DataFrame, **where: object) -> pd.DataFrame:
         """The rows of a table about these policies, with the labels `where`."""
         return rows_where(frame, {"model": self.model, "task": self.task} | where)
@@ -84,7 +91,10 @@ def _statements(
     cell: _Cell, tables: Mapping[str, pd.DataFrame], settings: TableSettings
 ) -> Iterator[Statement]:
     for question in questions():
-        yield from _answered(question, cell, tables)
+        for said in _answered(question, cell, tables):
+            if cell.address in settings.silent and question.where.get("words") == "all":
+                said = said._replace(sentence=f"{said.sentence} {_SILENT}")
+            yield said
     yield from _words(cell, tables)
     yield from _planted(cell, tables)
     yield from _limits(cell, tables, settings)
@@ -102,7 +112,7 @@ def _answered(
         return
     record = record_of(row)
     if not np.isfinite(record.estimate):
-        sentence = f"{record.method.capitalize()}."
+        sentence = f"{_capital(record.method)}."
         yield Statement(question.name, question.question, record, OPEN, sentence, question.table)
         return
     answer, sentence = question.answer(row, record)
@@ -129,7 +139,19 @@ def _row(
         if len(means) == 1:
             mean = means.iloc[0].to_dict()
             row |= {name: mean[name] for name in mean if name in Record.__dataclass_fields__}
+            row |= _health(rows)
     return row
+
+
+def _health(rows: pd.DataFrame) -> dict[str, str]:
+    """The health of the seeds behind a mean: the first reason, and how many seeds have one."""
+    if "health" not in rows:
+        return {}
+    reasons = rows["health"].fillna("").replace("healthy", "")
+    reasons = reasons[reasons != ""]
+    if reasons.empty:
+        return {"health": ""}
+    return {"health": f"{reasons.iloc[0]} ({len(reasons)} of {len(rows)} seeds)"}
 
 
 def _words(cell: _Cell, tables: Mapping[str, pd.DataFrame]) -> Iterator[Statement]:
@@ -147,10 +169,17 @@ def _words(cell: _Cell, tables: Mapping[str, pd.DataFrame]) -> Iterator[Statemen
             lists.append(f"{side}: {', '.join(words)}")
     moved = int((rows["p_adjusted"] < 0.05).sum())
     about = f"{moved} of the {len(rows)} that moved most are told from 0"
+    if len(cell.seeds) > 1:
+        about += f"; seed {cell.seeds[0]}"
     yield Statement(
         "words", "Which words moved most?", record_of(rows.iloc[0]), FACT,
-        f"{'; '.join(lists)} ({about}).".capitalize(), "choice_words",
+        f"{_capital('; '.join(lists))} ({about}).", "choice_words",
     )  # fmt: skip
+
+
+def _capital(text: str) -> str:
+    """`text` with a capital letter in front, and all others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def _share(good: np.ndarray, unit: str) -> Record:
@@ -173,11 +202,16 @@ def _planted(cell: _Cell, tables: Mapping[str, pd.DataFrame]) -> Iterator[Statem
             continue
         good = (asked == right).to_numpy()
         record = _share(good, "reading")
-        alarms = int((asked == FALSE_ALARM).sum())
+        alarms, wrong = (int((asked == one).sum()) for one in (FALSE_ALARM, WRONG_SIDE))
         sentence = f"{good.sum()} of {len(good)} readings {words}"
-        sentence += f", {alarms} raise a false alarm." if right == SILENT else "."
-        answer = YES if good.all() else CONTRARY if alarms else NO if not good.any() else OPEN
-        yield Statement(topic, question, record, answer, sentence, "planted_recovery")
+        if right == SILENT:
+            sentence += f", {alarms} raise a false alarm"
+        elif wrong:
+            sentence += f", {wrong} on the wrong side"
+        # Undecided readings, and those that were not estimated, are no evidence of silence.
+        silent = right == FOUND and (asked == SILENT).all()
+        answer = YES if good.all() else CONTRARY if alarms + wrong else NO if silent else OPEN
+        yield Statement(topic, question, record, answer, f"{sentence}.", "planted_recovery")
 
 
 def _limits(
@@ -186,7 +220,7 @@ def _limits(
     """How small a share of flipped words an audit sees in policies of this model and corpus."""
     if "detection" not in tables:
         return
-    corpus = settings.corpora.get(f"{cell.model}/{cell.task}/seed{cell.seeds[0]}")
+    corpus = settings.corpora.get(cell.address)
     rows = rows_where(tables["detection"], {"model": cell.model, "corpus": corpus})
     limits = rows[rows["quantity"] == "limit"].dropna(subset="estimate")
     question = "How small a change would have been seen?"
@@ -194,7 +228,8 @@ def _limits(
         row = limits.sort_values("estimate").iloc[0]
         sentence = (
             f"Where {row['estimate']:.0%} of the lexicon are flipped, the readout"
-            f" {row['readout']}, {row['part']} raises an alarm in four of five policies."
+            f" {row['readout']}, {row['part']}, the best of {len(limits)} by these very policies,"
+            " raises an alarm in four of five of them."
         )
         yield Statement("limit", question, record_of(row), FACT, sentence, "detection")
     elif len(rows):

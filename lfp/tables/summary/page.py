@@ -97,8 +97,12 @@ def _lead(answers: pd.DataFrame) -> str:
     count = len(answers.groupby(["model", "task"]))
     return (
         f"<p>Verdicts on the policies of {count} pairs of model and task, each from one row of a"
-        f" table. {signs}: yes needs a test, no an interval within a margin of nothing, and open is"
-        " neither; contrary is significant on the other side. Brackets are 95 % intervals.</p>"
+        f" table. {signs}: yes needs the interval on the side in question, and the corrected test"
+        " where that row has one; no needs the interval within a margin of nothing; open is"
+        " neither, and contrary is a yes of the other side. Means over seeds and shares of the"
+        " lesson have an interval and no test, and questions are not corrected for each other."
+        " Gates are passed (yes) or not (no). Brackets are intervals, of 95 % unless the"
+        " configuration says otherwise.</p>"
     )
 
 

@@ -63,11 +63,15 @@ class Question:
         """The answer and its sentence from a row of the table and its number.
 
         A number whose null is that of policies of a noise reward is undecided where one policy
-        stands without them: an interval over words or prompts is no null.
+        stands without them: an interval over words or prompts is no null. It is, too, where it lies
+        within their range, which the interval and the test of a mean over seeds do not know.
         """
         answer, null = ANSWERS[verdict_on(row, self.truth)], ""
-        if row.get("null_policies"):
-            null = f"; noise rewards: {row['null_low']:.3f} to {row['null_high']:.3f}"
+        if row.get("null_policies", 0) > 0:
+            low, high = row["null_low"], row["null_high"]
+            null = f"; noise rewards: {low:.3f} to {high:.3f}"
+            if answer in (YES, CONTRARY) and low <= record.estimate <= high:
+                answer = OPEN
         elif "null_policies" in row and record.seeds == 1:
             answer, null = OPEN, "; no policy of a noise reward or other seed beside it"
         return answer, self.sentences[answer].format(number=number(record), null=null)
