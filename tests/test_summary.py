@@ -14,7 +14,7 @@ from lfp.tables.catalogue import TABLES
 from lfp.tables.rows import TableSettings
 from lfp.tables.summary.answers import verdicts
 from lfp.tables.summary.page import HEADS, page
-from lfp.tables.summary.questions import CONTRARY, NO, OPEN, YES, questions
+from lfp.tables.summary.questions import CONTRARY, FACT, NO, OPEN, YES, questions
 
 GAIN = Record(0.4, 0.3, 0.5, 64, "prefix", "paired mean difference", p=0.001, p_adjusted=0.002)
 CELL = {"model": "tiny", "task": "vader", "seed": 0}
@@ -107,7 +107,7 @@ def choice(folder, nulls, seeds=1, record=GAIN):
     return verdicts([folder / "fine_tuning.parquet", path], SETTINGS).frame().set_index("topic")
 
 
-def test_one_policy_without_policies_of_noise_beside_it_decides_nothing(tmp_path):
+def test_policies_without_policies_of_noise_beside_them_decide_nothing(tmp_path):
     """An interval over words is no null: noise moves words together."""
     frame = choice(tmp_path, nulls=3)
     assert frame.at["inside", "answer"] == YES
@@ -115,7 +115,7 @@ def test_one_policy_without_policies_of_noise_beside_it_decides_nothing(tmp_path
     frame = choice(tmp_path, nulls=0)
     assert frame.at["inside", "answer"] == OPEN
     assert "no policy of a noise reward" in frame.at["inside", "sentence"]
-    assert choice(tmp_path, nulls=0, seeds=3).at["inside", "answer"] == YES
+    assert choice(tmp_path, nulls=0, seeds=3).at["inside", "answer"] == OPEN
 
 
 def test_a_number_within_the_range_of_noise_rewards_decides_nothing(tmp_path):
@@ -135,12 +135,11 @@ def test_valences_that_a_reward_does_not_teach_are_not_called_its_feedback(tmp_p
         kendall_tau=[(CELL | {"sae": "tied"} | dict(where), GAIN)],
     )
     silent = replace(SETTINGS, silent=["tiny/vader/seed0"])
-    notes = [
-        verdicts(paths, settings).frame().set_index("topic")["sentence"].str.contains("no valence")
-        for settings in (SETTINGS, silent)
-    ]
+    frames = [verdicts(paths, each).frame().set_index("topic") for each in (SETTINGS, silent)]
+    notes = [frame["sentence"].str.contains("no valence") for frame in frames]
     assert not notes[0].any()
     assert notes[1].to_dict() == {"goal": False, "probe": True}
+    assert [frame.at["probe", "answer"] for frame in frames] == [YES, FACT]
 
 
 def test_what_was_not_estimated_says_why(tmp_path):

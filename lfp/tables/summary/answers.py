@@ -93,7 +93,8 @@ def _statements(
     for question in questions():
         for said in _answered(question, cell, tables):
             if cell.address in settings.silent and question.where.get("words") == "all":
-                said = said._replace(sentence=f"{said.sentence} {_SILENT}")
+                answer = FACT if question.name == "probe" else said.answer
+                said = said._replace(answer=answer, sentence=f"{said.sentence} {_SILENT}")
             yield said
     yield from _words(cell, tables)
     yield from _planted(cell, tables)
@@ -168,7 +169,7 @@ def _words(cell: _Cell, tables: Mapping[str, pd.DataFrame]) -> Iterator[Statemen
         if len(words):
             lists.append(f"{side}: {', '.join(words)}")
     moved = int((rows["p_adjusted"] < 0.05).sum())
-    about = f"{moved} of the {len(rows)} that moved most are told from 0"
+    about = f"{moved} of the {len(rows)} that moved most are told from 0 over contexts"
     if len(cell.seeds) > 1:
         about += f"; seed {cell.seeds[0]}"
     yield Statement(

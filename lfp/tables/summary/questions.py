@@ -62,9 +62,9 @@ class Question:
     def answer(self, row: Mapping[str, Any], record: Record) -> tuple[str, str]:
         """The answer and its sentence from a row of the table and its number.
 
-        A number whose null is that of policies of a noise reward is undecided where one policy
-        stands without them: an interval over words or prompts is no null. It is, too, where it lies
-        within their range, which the interval and the test of a mean over seeds do not know.
+        A number whose null is that of policies of a noise reward is undecided where it lies within
+        their range, which neither interval nor test of a mean over seeds knows, and where none
+        stands beside it: what all trainings share is told from 0 by any interval.
         """
         answer, null = ANSWERS[verdict_on(row, self.truth)], ""
         if row.get("null_policies", 0) > 0:
@@ -72,8 +72,8 @@ class Question:
             null = f"; noise rewards: {low:.3f} to {high:.3f}"
             if answer in (YES, CONTRARY) and low <= record.estimate <= high:
                 answer = OPEN
-        elif "null_policies" in row and record.seeds == 1:
-            answer, null = OPEN, "; no policy of a noise reward or other seed beside it"
+        elif "null_policies" in row:
+            answer, null = OPEN, "; no policy of a noise reward beside it"
         return answer, self.sentences[answer].format(number=number(record), null=null)
 
 
