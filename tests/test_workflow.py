@@ -579,7 +579,8 @@ def test_a_probe_setting_of_one_cell_reruns_that_cells_probes_and_what_follows(r
     assert jobs.pop("probes") == 6
     assert jobs.pop("change") == 1  # the frozen ruler is a probe
     assert jobs.pop("ablation") == 1  # one arm takes the probe's largest weights
-    assert set(jobs) == {"table", "figure"}
+    assert jobs.pop("feature_pages") == 1  # which say what the ablation of a set cost
+    assert set(jobs) == {"table", "figure", "summary"}
     assert "small-gemma/toxic" not in "".join(
         line for line in grid(run, "-n").splitlines() if line.strip().startswith("output:")
     )
@@ -601,15 +602,16 @@ def test_a_real_change_of_the_probes_reruns_probes(run, edited):
     jobs = planned(run)
     assert jobs.pop("probes") == 6 + 3 + 2 + 2 * 2 * 2 + 1
     assert jobs.pop("change") == 6
-    assert jobs.pop("ablation") == 1
-    assert set(jobs) == {"table", "figure"}
+    assert jobs.pop("ablation") == jobs.pop("feature_pages") == 1
+    assert set(jobs) == {"table", "figure", "summary"}
 
 
 def test_settings_of_another_cell_or_stage_do_not_leak(run, edited):
     edited("grid.yaml", "ablation: {prompts: 16", "ablation: {prompts: 15")
     jobs = planned(run)
     assert jobs.pop("ablation") == 2 + 3  # policy and base, and three policies
-    assert set(jobs) <= {"table", "figure"}
+    assert jobs.pop("feature_pages") == 4
+    assert set(jobs) <= {"table", "figure", "summary"}
 
 
 def test_two_runs_of_a_cell_give_the_same_bytes(run, tmp_path):
