@@ -290,29 +290,29 @@ class Planner:
         entry, (_, head) = self.grid.checkpoints[wildcards.model], self._origin(wildcards.model)
         return {key: entry[key] for key in ("hub", "revision", "folder") if entry.get(key)} | head
 
-    def other_run(self) -> OtherRun | None:
-        """The files of the run that this one is compared with; None where none is named."""
-        path = self.grid.config["other"]
-        if path is None:
-            return None
-        if re.search("[{}]", path):
+    def _outside(self, key: str, kind: str) -> str | None:
+        """The path of a file or folder (`kind`) outside the run that `key` names, if it does."""
+        path = self.grid.config[key]
+        if path is not None and re.search("[{}]", path):
             raise ConfigurationError(
-                f"other: {path}: braces stand for names in the paths of inputs; link the folder"
+                f"{key}: {path}: braces stand for names in the paths of inputs; link the {kind}"
                 " under a name without them"
             )
+        return path
+
+    def other_run(self) -> OtherRun | None:
+        """The files of the run that this one is compared with; None where none is named."""
+        path = self._outside("other", "folder")
+        if path is None:
+            return None
         with _naming("other"):
             return other_run(path)
 
     def answers(self) -> str | None:
         """The file of answers to the blind audit that is scored; None where none is named."""
-        path = self.grid.config["answers"]
+        path = self._outside("answers", "file")
         if path is None:
             return None
-        if re.search("[{}]", path):
-            raise ConfigurationError(
-                f"answers: {path}: braces stand for names in the paths of inputs; link the file"
-                " under a name without them"
-            )
         file = Path(path).expanduser()
         if not file.is_file():
             raise ConfigurationError(
