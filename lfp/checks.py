@@ -89,6 +89,7 @@ def check_cell(grid: Grid, cell: Cell) -> None:
     _check_explainers(grid, cell)
     _check_donor(grid, cell)
     _check_arms(cell)
+    _check_interventions(cell)
 
 
 def source_digest(where: str, name: str) -> str:
@@ -469,4 +470,15 @@ def _check_arms(cell: Cell) -> None:
         raise ConfigurationError(
             f"cell {cell.address}: ablation.base_arms needs `none`, which the other arms are"
             f" compared with, got {list(arms)}; add it, or set an empty list to leave the base out"
+        )
+
+
+def _check_interventions(cell: Cell) -> None:
+    """Check that a cell with interventions goes far enough to have what they read."""
+    asked = cell.settings["interventions"]
+    if asked.selectors and cell.until != "ablation":
+        raise ConfigurationError(
+            f"cell {cell.address}: interventions.selectors needs explanations and dictionaries, and"
+            f" the cell ends at `{cell.until}`; set `until` to `ablation`, or leave the selectors"
+            " out"
         )

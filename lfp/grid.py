@@ -30,7 +30,9 @@ SERVICE_IDENTITY = (
     "extra_body",
 )  # fmt: skip
 #: Stages that read or run a model for inference, in the precision of its entry.
-READING_STAGES = ("activations", "features", "explanations", "ablation", "export")
+READING_STAGES = (
+    "activations", "features", "explanations", "ablation", "interventions", "export",
+)  # fmt: skip
 #: The paper's models by architecture, for tables that show a published value beside their own.
 PAPER_MODELS = {
     "gpt_neox": ("Pythia-70m", "Pythia-160m"),
@@ -228,6 +230,7 @@ class Grid:
             "feature_pages": self._pages_job,
             "features": self._features_job,
             "group": self._group_job,
+            "interventions": self._interventions_job,
             "language_explanations": self._language_job,
             "locus": self._locus_job,
             "probes": self._probes_job,
@@ -345,6 +348,19 @@ class Grid:
         return _without(values, "base_arms", "explainer") | {
             "feedback": cell.feedback,
             "reward": scale_of(cell.settings["ppo"]),
+        }
+
+    def _interventions_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        asked, ablation = cell.settings["interventions"], cell.settings["ablation"].as_json()
+        read = _without(ablation, "arms", "base_arms", "actions", "explainer")
+        return {
+            "interventions": _without(asked.as_json(), "subjects"),
+            "subject": wildcards["subject"],
+            "ablation": read | {"prompts": asked.prompts, "random_draws": asked.draws},
+            "dpo": cell.settings["dpo"].as_json(),
+            "feedback": cell.feedback,
+            "reward": scale_of(cell.settings["ppo"]),
+            "max_tokens": cell.settings["features"].max_tokens,
         }
 
     @staticmethod

@@ -21,6 +21,7 @@ from lfp.files import checkpoints, hub
 from lfp.files.canonical import canonical_json
 from lfp.grid import Cell, Grid
 from lfp.interventions.arms import ARMS
+from lfp.interventions.selectors import READS_PROBE
 from lfp.probing.subjects import SUBJECTS
 from lfp.running.digest import code_digest, registries_of
 from lfp.running.sources import content_digest
@@ -506,4 +507,11 @@ class Planner:
         arms = ablation.arms if subject == "policy" else ablation.base_arms
         folder = f"results/{cell.address}/probes/{wildcards.sae}/policy"
         wanted = any(ARMS[arm].reads_probe for arm in arms)
+        return [f"{folder}/probe.safetensors"] if wanted else []
+
+    def selecting_probe(self, wildcards: Any) -> list[str]:
+        """The policy's probe, where a selector of the job reads its weights."""
+        cell = self.cell(wildcards)
+        folder = f"results/{cell.address}/probes/{wildcards.sae}/policy"
+        wanted = set(READS_PROBE) & set(cell.settings["interventions"].selectors)
         return [f"{folder}/probe.safetensors"] if wanted else []

@@ -18,8 +18,9 @@ import yaml
 
 from lfp.feedback.rewards import TASK_REWARDS
 from lfp.finetune import MEASURES
-from lfp.interventions.actions import ACTIONS
+from lfp.interventions.actions import ACTIONS, PATCH, WITH_STRENGTH
 from lfp.interventions.arms import ARMS
+from lfp.interventions.selectors import DIRECTIONS, SELECTORS
 from lfp.probing.subjects import SUBJECTS
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.settings import (
@@ -58,6 +59,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "subjects": tuple(SUBJECTS),
     "arms": tuple(ARMS),
     "actions": tuple(ACTIONS),
+    "every_action": (*ACTIONS, *WITH_STRENGTH, PATCH),
+    "selectors": tuple(SELECTORS),
+    "directions": DIRECTIONS,
     "rewards": TASK_REWARDS,
     "measures": MEASURES,
 }

@@ -32,6 +32,7 @@ def labels(path: str | Path) -> dict[str, Any]:
         "sae": ("sae",),
         "features": ("sae", "subject"),
         "ablation": ("sae", "subject"),
+        "interventions": ("sae", "subject"),
         "explanations": ("sae",),
         "latents": ("sae",),
     }

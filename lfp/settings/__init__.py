@@ -44,6 +44,7 @@ from lfp.settings.stages import (
     Export,
     Features,
     Group,
+    Interventions,
     Locus,
     Lora,
     Probes,
@@ -53,9 +54,9 @@ from lfp.settings.stages import (
 
 __all__ = [
     "ABSENT", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "REQUIRED", "RUN_STAGES",
-    "STAGES", "TASK_STAGES", "TRAINING_STAGES", "Ablation", "Account", "Activations", "Autoencoder",
-    "Cell", "Change", "Classifier", "Clean", "Configuration", "Contrasts", "Corpus", "Divergence",
-    "Explainer", "Explanations", "Export", "Features", "Files", "Group", "Locus", "Lora", "Machine",
-    "Model", "Organism", "Policy", "Prices", "Probes", "Rewrites", "Service", "Settings", "Shape",
-    "Tables", "Task", "setting",
+    "STAGES", "TASK_STAGES", "TRAINING_STAGES", "Ablation", "Account", "Activations",
+    "Autoencoder", "Cell", "Change", "Classifier", "Clean", "Configuration", "Contrasts",
+    "Corpus", "Divergence", "Explainer", "Explanations", "Export", "Features", "Files", "Group",
+    "Interventions", "Locus", "Lora", "Machine", "Model", "Organism", "Policy", "Prices",
+    "Probes", "Rewrites", "Service", "Settings", "Shape", "Tables", "Task", "setting",
 ]  # fmt: skip

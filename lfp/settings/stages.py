@@ -785,6 +785,77 @@ class Account(Settings):
     )
 
 
+@dataclass(frozen=True)
+class Interventions(Settings):
+    """Interventions on sets of latents, all on one scale (docs/interventions.md).
+
+    Prompts, tokens and batches are those of ``ablation``.
+    """
+
+    selectors: tuple[str, ...] = setting(
+        (),
+        "Selectors of the latents that are changed; without any the cell has no interventions.",
+        choices="selectors",
+        unique=True,
+    )
+    subjects: tuple[str, ...] = setting(
+        ("policy",),
+        "Models that are changed; the other one of the two is what they are moved towards.",
+        choices=("policy", "base"),
+        min_items=1,
+        unique=True,
+    )
+    actions: tuple[str, ...] = setting(
+        ("zero",),
+        "What takes the place of a latent: 0, its mean, minus itself, minus a constant where it is"
+        " active (`clamp`), a multiple of it (`scale`), or the other model's latent at the same"
+        " token (`patch`).",
+        choices="every_action",
+        min_items=1,
+        unique=True,
+    )
+    clamps: tuple[float, ...] = setting(
+        (1.0,), "Constants of the action `clamp`.", each_above=0, min_items=1, unique=True
+    )
+    scales: tuple[float, ...] = setting(
+        (2.0,), "Factors of the action `scale`.", each_least=0, min_items=1, unique=True
+    )
+    draws: int = setting(
+        8,
+        "Random sets of every set and action, matched on frequency, contribution and KL.",
+        least=1,
+    )
+    latents: int = setting(
+        16, "Latents that a selector takes of all layers together, where it ranks them.", least=1
+    )
+    prompts: int = setting(256, "Held-out prefixes that are gone on from, at most.", least=8)
+    texts: int = setting(
+        64, "Held-out texts or pairs that effects of single latents are measured on.", least=6
+    )
+    exact: int = setting(
+        64,
+        "Latents of largest attribution whose effect is measured by itself, and as many random ones"
+        " beside them, for the table `attribution_fidelity`.",
+        least=2,
+    )
+    direction: str = setting(
+        "valence",
+        "What the selector `direction` holds decoder rows against: the output head's direction of"
+        " the lexicon's valences, or the mean shift of activations from base to policy.",
+        choices="directions",
+    )
+    retain: float = setting(
+        0.01,
+        "Largest share of the tokens of neutral text that a latent of the selector `frequency` is"
+        " active on.",
+        least=0,
+        below=1,
+    )
+    masks: int = setting(
+        1000, "Random sets that the selector `factorisation` learns interactions from.", least=50
+    )
+
+
 #: Stages whose settings a cell resolves.
 CELL_STAGES: dict[str, type[Settings]] = {
     "ppo": PPO,
@@ -800,6 +871,7 @@ CELL_STAGES: dict[str, type[Settings]] = {
     "ablation": Ablation,
     "change": Change,
     "account": Account,
+    "interventions": Interventions,
     "export": Export,
 }
 #: Stages whose settings belong to a task.

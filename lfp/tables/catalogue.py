@@ -613,6 +613,29 @@ TABLES: dict[str, Table] = {
         ),
         over_seeds=True,
     ),
+    "interventions": Table(
+        rows="lfp.tables.interventions.costs:interventions",
+        section=Section.ABLATION,
+        inputs=lambda plan: plan.intervention_files(
+            ".parquet", "/neutral.parquet", "/sets.parquet"
+        ),
+        caption=(
+            "Interventions on sets of latents while the subject, policy or base, writes. what is"
+            " the selector of the latents, action what takes their place, strength its number where"
+            " it has one, where the tokens that are changed. estimate is the change of the reward,"
+            " paired by prompt; kl is the divergence from the untouched model on what was written,"
+            " d_ce the rise of the cross-entropy on neutral text, reward_per_nat the change over"
+            " the KL. gap is the reward of the other model, base or policy, minus that of the"
+            " untouched subject, and gap_recovery the share of it that the change goes; it is"
+            " missing where the gap is not told from 0. random_mean is the mean change under draws"
+            " random sets that are matched on frequency, contribution and KL (theirs is kl_ratio"
+            " times the set's), and p_random the share of these sets and this one whose change is"
+            " at least as large on either side. faithfulness, completeness, minimality and"
+            " self_repair are those of the set taken away from a number of the model that needs no"
+            " sampling: the expected valence of the next token, or the margin of preferred"
+            " answers."
+        ),
+    ),
     "planted_recovery": Table(
         rows="lfp.tables.planted.recovery:planted_recovery",
         section=Section.PLANTED_TRUTH,

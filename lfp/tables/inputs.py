@@ -302,6 +302,19 @@ class Plan:
         cells = [cell for cell in self.cells if getattr(cell.settings["account"], setting)]
         return self.per_cell(f"{{cell}}/change/{name}", cells)
 
+    def intervention_files(self, *names: str) -> list[str]:
+        """Files of the interventions of every cell that has some, for each of its subjects.
+
+        `names` stand behind the subject: ``.parquet``, or ``/effects.parquet``.
+        """
+        return [
+            f"results/{cell.address}/interventions/{cell.main}/{subject}{name}"
+            for cell in self.cells
+            if cell.settings["interventions"].selectors
+            for subject in cell.settings["interventions"].subjects
+            for name in names
+        ]
+
     def latent_files(self) -> list[str]:
         """Shares and shifts of latents, what else is known of these, and the feedback.
 
