@@ -31,7 +31,7 @@ SERVICE_IDENTITY = (
 )  # fmt: skip
 #: Stages that read or run a model for inference, in the precision of its entry.
 READING_STAGES = (
-    "activations", "features", "explanations", "ablation", "interventions", "export",
+    "activations", "features", "explanations", "ablation", "interventions", "steering", "export",
 )  # fmt: skip
 #: The paper's models by architecture, for tables that show a published value beside their own.
 PAPER_MODELS = {
@@ -235,6 +235,7 @@ class Grid:
             "locus": self._locus_job,
             "probes": self._probes_job,
             "scores": self._scores_job,
+            "steering": self._steering_job,
         }
         values = cell.settings[stage].as_json() if stage in cell.settings else {}
         stream = stage
@@ -357,6 +358,20 @@ class Grid:
             "interventions": _without(asked.as_json(), "subjects"),
             "subject": wildcards["subject"],
             "ablation": read | {"prompts": asked.prompts, "random_draws": asked.draws},
+            "dpo": cell.settings["dpo"].as_json(),
+            "feedback": cell.feedback,
+            "reward": scale_of(cell.settings["ppo"]),
+            "max_tokens": cell.settings["features"].max_tokens,
+        }
+
+    def _steering_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        asked, ablation = cell.settings["steering"], cell.settings["ablation"].as_json()
+        read = _without(ablation, "arms", "base_arms", "actions", "explainer", "random_draws")
+        selecting = _without(cell.settings["interventions"].as_json(), "subjects", "selectors")
+        return {
+            "steering": asked.as_json(),
+            "interventions": selecting if asked.selectors else {},
+            "ablation": read | {"prompts": asked.prompts},
             "dpo": cell.settings["dpo"].as_json(),
             "feedback": cell.feedback,
             "reward": scale_of(cell.settings["ppo"]),

@@ -3,19 +3,25 @@ that mathematics gives it, costs are met, and what knows nothing of feedback gai
 """
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
 
 from lfp.change.account.vectors import Difference
-from lfp.interventions.ablation import set_features
+from lfp.change.choice import Pair
+from lfp.interventions.trials import Writing
+from lfp.interventions.vocabulary import set_features
 from lfp.models.hooks import edited, site_activations
 from lfp.models.losses import divergences
+from lfp.models.tokens import encode
 from lfp.sae.architectures.standard import Standard
-from lfp.steering import baselines, cleaning, frontier, gates, gradient, targeted, vectors, written
+from lfp.settings import Ablation, Steering
+from lfp.steering import baselines, cleaning, gates, gradient, targeted, trials, vectors
 from lfp.steering.changes import applied, constant, gated, of_edits
 from lfp.steering.strength import NeutralText, strengths_at
 from tests.linear_models import linear_model, next_logits, with_vector
+from tests.test_change import shaken
 
 WIDTH, LAYER = 24, 1
 TEXTS = torch.randint(5, 400, (12, 14), generator=torch.Generator().manual_seed(0))
@@ -64,7 +70,7 @@ def material(toy, planted, tokenizer, draws: int = 2, **others) -> vectors.Mater
     known = {
         "values": torch.cat([halves + planted / 2, halves - planted / 2]),
         "labels": torch.arange(600)[:, None] < 300,
-        "directions": F.normalize(rows, dim=1), "related": [0], "seed": 0,
+        "directions": F.normalize(rows, dim=1), "related": {0: 1.0}, "seed": 0,
         "effects": lambda: targeted.EffectMap(
             torch.stack([planted, *torch.zeros(5, WIDTH)], 1), torch.zeros(6), 1.0
         ),
@@ -115,7 +121,7 @@ def test_random_vectors_are_as_long_as_the_shift_and_have_no_effect_on_average(
 
 def test_vectors_that_the_material_does_not_allow_are_left_out(toy, planted, tokenizer):
     nothing = material(
-        toy, torch.zeros(WIDTH), tokenizer, related=[], labels=torch.ones(600, 1, dtype=bool)
+        toy, torch.zeros(WIDTH), tokenizer, related={}, labels=torch.ones(600, 1, dtype=bool)
     )
     assert {name: make(nothing) for name, make in vectors.VECTORS.items()} == dict.fromkeys(
         vectors.VECTORS, []
@@ -173,19 +179,6 @@ def test_a_cost_that_is_never_met_gives_no_strength(cost):
 def test_a_cost_of_0_is_refused():
     with pytest.raises(ValueError, match="must be above 0"):
         strengths_at(lambda at: at, (0.1, 0.0))
-
-
-# ----------------------------------------------------------------------------------- the frontier
-
-
-def test_the_area_of_a_straight_line_is_half_its_end_and_ends_at_the_cost():
-    costs, gains = [0.1, 0.05, 0.2], [1.0, 0.5, 2.0]
-    assert frontier.frontier_area(costs, gains, 0.2) == pytest.approx(1.0)
-    assert frontier.frontier_area(costs, gains, 0.15) == pytest.approx(0.75)
-    assert np.isnan(frontier.frontier_area(costs, gains, 0.3))
-    assert np.isnan(frontier.frontier_area([], [], 0.1))
-    assert frontier.gain_at(costs, gains, 0.075) == pytest.approx(0.75)
-    assert np.isnan(frontier.gain_at(costs, gains, 0.25))
 
 
 # ----------------------------------------------- two attributes: K-Steering, SAE-TS and their peers
@@ -280,7 +273,7 @@ def test_a_linear_map_of_effects_is_recovered_and_its_vector_spares_other_latent
     towards, always = F.normalize(truth[:, 3], dim=0), F.normalize(truth @ bias, dim=0)
     for size, exact in ((1e-3, towards), (10.0, F.normalize(towards - always, dim=0))):
         known = targeted.EffectMap(fit.weight, size * fit.bias, fit.r2)
-        assert targeted.targeted_vector(known, [3]) @ exact > 0.98
+        assert targeted.targeted_vector(known, {3: 1.0}) @ exact > 0.98
     # Effects that are nothing but noise are not predicted.
     assert targeted.fitted_map(x, torch.randn(200, 12, generator=generator), 0).r2 < 0.1
     with pytest.raises(ValueError, match="10 directions at least"):
@@ -296,12 +289,13 @@ def test_a_targeted_vector_has_fewer_side_effects_than_the_decoder_row_at_equal_
     sae = dictionary(rows, encoder=torch.eye(8, WIDTH))
     sae.site = "resid"  # the MLPs of this model say nothing
     prompts = TEXTS[:, :4].repeat(4, 1).tolist()
-    reading = written.LatentReading(two, tokenizer, sae, prompts, 12, 480, 0)
-    fit = written.measured_map(reading, 64, 0.7, 0)
+    reading = targeted.LatentReading(two, tokenizer, sae, prompts, 12, 480, 0)
+    fit = targeted.measured_map(reading, 64, 0.7, 0)
     assert fit.r2 > 0.9
     neutral = neutral_of(two, "resid")
     changes = [
-        constant({LAYER: vector}) for vector in (targeted.targeted_vector(fit, [A]), sae.W_dec[A])
+        constant({LAYER: vector})
+        for vector in (targeted.targeted_vector(fit, {A: 1.0}), sae.W_dec[A])
     ]
     at = [strengths_at(lambda s, of=of: neutral.rise(of, s), [0.1])[0] for of in changes]
     effects = reading.effects(changes, at)
@@ -400,3 +394,57 @@ def test_a_baseline_model_has_its_own_words_and_its_divergence_from_the_base(
     led, alone = (baselines.Writer(neox, neox, tokenizer, ids) for ids in (prefix, []))
     assert (led.completions(prompts, letters, 6, 4, 0)["kl"] > 0).all()
     assert (led.cross_entropy(prompts, 4) != alone.cross_entropy(prompts, 4)).all()
+
+
+# -------------------------------------------------------------------------------------- the stage
+
+
+def test_the_stage_writes_every_vector_at_every_cost_and_the_random_ones_beside_them(
+    neox, tokenizer, reviews
+):
+    neox.get_output_embeddings().weight.data *= 30  # so that it says some words rather than others
+    policy = shaken(neox, size=0.2)
+    pair = Pair(neox, policy, tokenizer)
+    saes = {n: dictionary(torch.randn(20, 16)) for n in (0, 1, 2)}
+    for layer, sae in saes.items():
+        sae.layer = layer
+    explanations = pd.DataFrame({
+        "layer": np.repeat([0, 1, 2], 20), "feature": np.tile(np.arange(20), 3),
+        "related": np.tile(np.arange(20) < 3, 3), "direction": np.tile(np.linspace(-1, 1, 20), 3),
+    })  # fmt: skip
+    ids = encode(tokenizer, reviews, 24)
+    neutral = neutral_of(neox).sequences[::4]
+    how = Writing(tokenizer, [text[:6] for text in ids[:8]], neutral, letters,
+                  Ablation(new_tokens=6, batch_size=32), 0)  # fmt: skip
+    asked = Steering(
+        vectors=tuple(vectors.VECTORS), costs=(0.05, 0.02), draws=2, gate=0.4, clean=4,
+        directions=10, effect_prompts=4, prompt="a good film", texts=12,
+    )  # fmt: skip
+    sets = trials.amplified({"explained": {1: [0, 1], 2: [3]}, "nothing": {}}, saes)
+    result = trials.steer(pair, saes, explanations, sets, how, ids[20:40], asked)
+    strengths, written = result.strengths, result.completions
+    assert set(strengths["what"]) == {*vectors.VECTORS, "mean_shift_cleaned", "explained"}
+    # What knows nothing of feedback has no gate, nor has a set of several layers.
+    gates_of = strengths[strengths["where"] != "all"]
+    assert set(gates_of["what"]) == {*vectors.VECTORS, "mean_shift_cleaned"} - set(vectors.NULLS)
+    assert set(strengths.loc[strengths["what"] == "random", "draw"]) == {0, 1}
+    key = ["what", "where", "draw", "strength"]
+    losses = result.neutral.groupby(key, dropna=False)["loss"].mean()
+    untouched = result.neutral.loc[result.neutral["what"] == "none", "loss"].mean()
+    reached = strengths[strengths["multiple"].notna()]
+    assert len(reached) > 0.6 * len(strengths)
+    for row in reached.itertuples():
+        rise = losses[row.what, row.where, row.draw, row.cost] - untouched
+        assert rise == pytest.approx(row.cost, rel=0.05)
+    assert {"none", "other model", "prompt", "fine_tuning"} <= set(written["what"])
+    nothing = written[written["what"] == "none"]
+    assert (nothing["kl"] == 0).all() and list(nothing["prompt"]) == list(range(8))
+    assert set(written.loc[written["matched_to"] == "vectors", "what"]) == set(vectors.NULLS)
+    assert set(result.cleaning["features_kept"]) == {4}
+    assert "reward" in result.headline()
+
+
+def test_a_layer_without_a_dictionary_is_refused():
+    assert trials.steered_layer([5, 1, 3], None) == 3
+    with pytest.raises(ValueError, match="steering.layer: 2 has no dictionary; expected one of 1"):
+        trials.steered_layer([5, 1, 3], 2)

@@ -49,6 +49,7 @@ from lfp.settings.stages import (
     Lora,
     Probes,
     Rewrites,
+    Steering,
     Tables,
 )
 
@@ -58,5 +59,5 @@ __all__ = [
     "Autoencoder", "Cell", "Change", "Classifier", "Clean", "Configuration", "Contrasts",
     "Corpus", "Divergence", "Explainer", "Explanations", "Export", "Features", "Files", "Group",
     "Interventions", "Locus", "Lora", "Machine", "Model", "Organism", "Policy", "Prices",
-    "Probes", "Rewrites", "Service", "Settings", "Shape", "Tables", "Task", "setting",
+    "Probes", "Rewrites", "Service", "Settings", "Shape", "Steering", "Tables", "Task", "setting",
 ]  # fmt: skip

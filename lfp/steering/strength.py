@@ -22,7 +22,7 @@ from lfp.steering.changes import Changes, applied
 #: Largest difference of a cost from the one that is asked for, as a share of the latter.
 TOLERANCE = 0.02
 #: Numbers of strengths that are tried: to find one that costs too much, and between the ends.
-DOUBLINGS, LOOKS = 40, 30
+DOUBLINGS, LOOKS = 20, 30
 #: Factor by which the strength grows or falls until the cost lies between two strengths.
 STEP = 2.0
 
@@ -57,9 +57,9 @@ class NeutralText:
         object.__setattr__(self, "untouched", self.cross_entropy(self.model))
 
     def cross_entropy(self, model: PreTrainedModel) -> float:
-        """Mean cross-entropy of `model` over the texts' tokens, nats."""
+        """Cross-entropy of `model`, nats per token: the mean over texts of each text's own."""
         nats, counts = text_losses(model, self.sequences, self.pad, self.batch_size)
-        return float(nats.sum() / counts.sum())
+        return float((nats / counts).mean())
 
     def rise(self, changes: Changes, strength: float) -> float:
         """By how many nats per token `strength` times the changes raise the cross-entropy."""

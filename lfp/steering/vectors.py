@@ -7,7 +7,7 @@ each to the same cost (:mod:`lfp.steering.strength`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -38,7 +38,8 @@ class Material:
     directions
         Unit directions of the dictionary's decoder [latent, width].
     related
-        Numbers of the latents that are related to the feedback, the most related first.
+        The latents that are related to the feedback, the most related first: the sign of each is
+        that of the feedback on texts that it is active on.
     effects
         Gives the measured map of what steering does to latents.
     seed
@@ -50,7 +51,7 @@ class Material:
     values: torch.Tensor
     labels: torch.Tensor
     directions: torch.Tensor
-    related: Sequence[int]
+    related: Mapping[int, float]
     effects: Callable[[], EffectMap]
     seed: int
 
@@ -95,8 +96,9 @@ def difference_of_means(material: Material) -> list[Change]:
 
 
 def decoder_row(material: Material) -> list[Change]:
-    """The decoder's direction of the latent that is most related to the feedback."""
-    return _constant(material.directions[list(material.related[:1])])
+    """The decoder's direction of the latent that is most related to the feedback, with its sign."""
+    most = list(material.related.items())[:1]
+    return _constant([sign * material.directions[latent] for latent, sign in most])
 
 
 def targeted(material: Material) -> list[Change]:
@@ -140,3 +142,5 @@ VECTORS: dict[str, Source] = {
     "covariance": covariance,
 }
 NULLS = ("random", "covariance")
+#: Vectors that are to raise some latents and no others.
+BY_LATENT = ("decoder_row", "targeted")
