@@ -854,6 +854,18 @@ class Interventions(Settings):
     masks: int = setting(
         1000, "Random sets that the selector `factorisation` learns interactions from.", least=50
     )
+    circuit: int = setting(
+        0,
+        "Latents among which the edges of a circuit are measured; 0 leaves the circuit out.",
+        least=0,
+        most=50,
+    )
+    edge: float = setting(
+        0.05,
+        "Least weight of an edge that is kept, as a share of the largest effect of a latent of the"
+        " circuit.",
+        least=0,
+    )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ SELECTORS = Registry(
         "attribution": "lfp.interventions.selectors.attribution:largest_effect",
         "direction": "lfp.interventions.selectors.rankings:aligned",
         "frequency": "lfp.interventions.selectors.rankings:rare_on_neutral_text",
+        "greedy": "lfp.interventions.selectors.pruning:pruned",
+        "factorisation": "lfp.interventions.selectors.factorisation:interacting",
     },
 )
 #: Selectors that read the weights of the policy's probe.

@@ -9,7 +9,7 @@ them: how good an account attribution is belongs to the model at hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -30,21 +30,20 @@ COLUMNS = ("layer", "feature", "attributed", "exact", "drawn_as", "live")
 class Leaves:
     """Edits that add nothing to the activations of some layers, and keep what was there.
 
-    ``values`` are the activations [row, token, width] by layer of the latest pass, without
-    gradients, and ``added`` the zeros that were added, whose gradients are those of the
-    activations.
+    ``passed`` are the activations [row, token, width] by layer of the latest pass, and ``added``
+    the zeros that were added to them, whose gradients are those of the activations.
     """
 
-    def __init__(self, layers: Mapping[int, object]) -> None:
-        self.values: dict[int, torch.Tensor] = {}
+    def __init__(self, layers: Iterable[int]) -> None:
+        self.passed: dict[int, torch.Tensor] = {}
         self.added: dict[int, torch.Tensor] = {}
         self.edits: dict[int, Edit] = {layer: self._edit(layer) for layer in layers}
 
     def _edit(self, layer: int) -> Callable[[torch.Tensor], torch.Tensor]:
         def edit(x: torch.Tensor) -> torch.Tensor:
-            self.values[layer] = x.detach()
             self.added[layer] = torch.zeros_like(x, requires_grad=True)
-            return x + self.added[layer]
+            self.passed[layer] = x + self.added[layer]
+            return self.passed[layer]
 
         return edit
 
@@ -80,7 +79,7 @@ def attributed(
         with torch.no_grad():
             for layer, sae in autoencoders.items():
                 gradient = leaves.added[layer].grad.float().flatten(0, -2)
-                code = sae.latents(leaves.values[layer].float().flatten(0, -2))
+                code = sae.latents(leaves.passed[layer].detach().float().flatten(0, -2))
                 along = gradient @ sae.W_dec.T
                 totals[layer] -= (code * along).sum(0).double().cpu()
     return {layer: (total / max(1, metric.n)).numpy() for layer, total in totals.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,9 @@ from lfp.interventions.selectors.metrics import Metric
 from lfp.models.hooks import site_activations
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.settings import Interventions
+
+if TYPE_CHECKING:
+    from lfp.interventions.selectors.factorisation import Interactions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,13 @@ class Material(Candidates):
         from lfp.interventions.selectors.attribution import effects
 
         return effects(self)
+
+    @cached_property
+    def interactions(self) -> Interactions:
+        """Random sets of latents, and the machine that has learned from them."""
+        from lfp.interventions.selectors.factorisation import interactions
+
+        return interactions(self)
 
     def top(self, rank: pd.Series, most: int | None = None) -> FeatureSet:
         """The latents of the highest `rank` [latent of ``live``] of all layers together.
