@@ -2,6 +2,9 @@
 that mathematics gives it, costs are met, and what knows nothing of feedback gains nothing.
 """
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +13,8 @@ from torch.nn import functional as F
 
 from lfp.change.account.vectors import Difference
 from lfp.change.choice import Pair
+from lfp.figures.steering import intervention_frontiers
+from lfp.files import artefacts
 from lfp.interventions.trials import Writing
 from lfp.interventions.vocabulary import set_features
 from lfp.models.hooks import edited, site_activations
@@ -20,10 +25,16 @@ from lfp.settings import Ablation, Steering
 from lfp.steering import baselines, cleaning, gates, gradient, targeted, trials, vectors
 from lfp.steering.changes import applied, constant, gated, of_edits
 from lfp.steering.strength import NeutralText, strengths_at
+from lfp.tables.interventions.costs import interventions
+from lfp.tables.interventions.frontiers import frontier_area, frontiers, vector_cleaning
+from lfp.tables.rows import TableSettings
+from tests.conftest import make_model
 from tests.linear_models import linear_model, next_logits, with_vector
 from tests.test_change import shaken
 
 WIDTH, LAYER = 24, 1
+SETTINGS = TableSettings(resamples=200)
+FILES = ("completions", "neutral", "strengths", "cleaning")
 TEXTS = torch.randint(5, 400, (12, 14), generator=torch.Generator().manual_seed(0))
 
 
@@ -316,17 +327,20 @@ def test_cleaning_keeps_the_three_directions_that_the_vector_is_made_of(toy, tok
     kept = {4: 2.0, 17: -1.5, 31: 1.2}
     vector = sum(weight * rows[latent] for latent, weight in kept.items())
     noisy = vector + 0.05 * torch.randn(WIDTH, generator=generator)
-    texts = cleaning.Texts(toy, TEXTS.tolist(), tokenizer.pad_token_id, 12, "mlp", LAYER)
-    result = cleaning.cleaned(texts, noisy, rows, 0.05, 3)
+    pad = tokenizer.pad_token_id
+    texts, tested = (
+        cleaning.Texts(toy, ids.tolist(), pad, 12, "mlp", LAYER) for ids in (TEXTS, TEXTS[:, ::2])
+    )
+    result = cleaning.cleaned(texts, tested, noisy, rows, 0.05, 3)
     assert set(result.features) == set(kept) and result.effect_kept > 0.9
     weights = dict(zip(result.features, result.weights, strict=True))
     assert all(abs(weights[latent] - weight) < 0.3 for latent, weight in kept.items())
     torch.testing.assert_close(result.vector, torch.tensor(result.weights) @ rows[result.features])
     # One latent keeps less, and what is kept is measured by the model.
-    assert cleaning.cleaned(texts, noisy, rows, 0.05, 1).effect_kept < result.effect_kept
-    np.testing.assert_allclose(result.kl_before, texts.divergence(noisy, None))
+    assert cleaning.cleaned(texts, tested, noisy, rows, 0.05, 1).effect_kept < result.effect_kept
+    np.testing.assert_allclose(result.kl_before, tested.divergence(noisy, None))
     with pytest.raises(ValueError, match="nothing to clean"):
-        cleaning.cleaned(texts, torch.zeros(WIDTH), rows, 0.05, 3)
+        cleaning.cleaned(texts, tested, torch.zeros(WIDTH), rows, 0.05, 3)
 
 
 def test_a_gate_keeps_most_of_the_effect_at_a_quarter_of_the_tokens(tokenizer):
@@ -399,12 +413,13 @@ def test_a_baseline_model_has_its_own_words_and_its_divergence_from_the_base(
 # -------------------------------------------------------------------------------------- the stage
 
 
-def test_the_stage_writes_every_vector_at_every_cost_and_the_random_ones_beside_them(
-    neox, tokenizer, reviews
-):
-    neox.get_output_embeddings().weight.data *= 30  # so that it says some words rather than others
-    policy = shaken(neox, size=0.2)
-    pair = Pair(neox, policy, tokenizer)
+@pytest.fixture(scope="module")
+def stage(tokenizer, reviews):
+    """What the stage makes of a small random model and one with other weights."""
+    base = make_model("gpt_neox", tokenizer)
+    base.get_output_embeddings().weight.data *= 30  # so that it says some words rather than others
+    pair = Pair(base, shaken(base, size=0.2), tokenizer)
+    torch.manual_seed(0)
     saes = {n: dictionary(torch.randn(20, 16)) for n in (0, 1, 2)}
     for layer, sae in saes.items():
         sae.layer = layer
@@ -413,15 +428,19 @@ def test_the_stage_writes_every_vector_at_every_cost_and_the_random_ones_beside_
         "related": np.tile(np.arange(20) < 3, 3), "direction": np.tile(np.linspace(-1, 1, 20), 3),
     })  # fmt: skip
     ids = encode(tokenizer, reviews, 24)
-    neutral = neutral_of(neox).sequences[::4]
-    how = Writing(tokenizer, [text[:6] for text in ids[:8]], neutral, letters,
-                  Ablation(new_tokens=6, batch_size=32), 0)  # fmt: skip
+    prompts, neutral = [text[:6] for text in ids[:8]], neutral_of(base).sequences[::4]
+    how = Writing(tokenizer, prompts, neutral, letters, Ablation(new_tokens=6, batch_size=32), 0)
     asked = Steering(
         vectors=tuple(vectors.VECTORS), costs=(0.05, 0.02), draws=2, gate=0.4, clean=4,
         directions=10, effect_prompts=4, prompt="a good film", texts=12,
     )  # fmt: skip
     sets = trials.amplified({"explained": {1: [0, 1], 2: [3]}, "nothing": {}}, saes)
-    result = trials.steer(pair, saes, explanations, sets, how, ids[20:40], asked)
+    steer = partial(trials.steer, pair, saes, explanations, sets)
+    return steer(how, ids[20:40], asked), steer(replace(how, prompts=[]), [], asked)
+
+
+def test_the_stage_writes_every_vector_at_every_cost_and_the_random_ones_beside_them(stage):
+    result, _ = stage
     strengths, written = result.strengths, result.completions
     assert set(strengths["what"]) == {*vectors.VECTORS, "mean_shift_cleaned", "explained"}
     # What knows nothing of feedback has no gate, nor has a set of several layers.
@@ -442,6 +461,62 @@ def test_the_stage_writes_every_vector_at_every_cost_and_the_random_ones_beside_
     assert set(written.loc[written["matched_to"] == "vectors", "what"]) == set(vectors.NULLS)
     assert set(result.cleaning["features_kept"]) == {4}
     assert "reward" in result.headline()
+
+
+def test_the_tables_have_every_line_its_area_and_the_range_of_random_vectors(stage, tmp_path):
+    folder = tmp_path / "results" / "m" / "t" / "seed0" / "steering" / "tied"
+    paths = [str(folder / f"{name}.parquet") for name in FILES]
+    for name, path in zip(FILES, paths, strict=True):
+        artefacts.write_table(path, getattr(stage[0], name), {})
+    table = interventions(paths, SETTINGS).frame()
+    assert set(table["subject"]) == {"base"} and set(table["action"]) == {"add", "baseline"}
+    assert not {"none", "other model", *vectors.NULLS} & set(table["what"])
+    added = table[table["action"] == "add"]
+    np.testing.assert_allclose(added["d_ce"], added["strength"].astype(float), rtol=0.05)
+    assert (added["draws"] == 4).all() and added["p_random"].between(0.2, 1).all()
+    assert (added["random_low"] <= added["random_mean"]).all()
+    gated = added[added["where"] != "all"]
+    assert gated["tokens_steered"].between(0.05, 0.9).all() and len(gated)
+    by_latent = added[added["what"].isin(vectors.BY_LATENT) & (added["where"] == "all")]
+    assert by_latent["side_effect_mass"].between(0, 1).all()
+    lines = frontiers(paths, SETTINGS).frame().set_index(["what", "where"])
+    of_shift = table[(table["what"] == "mean_shift") & (table["where"] == "all")]
+    low, high = of_shift.sort_values("strength")["estimate"]
+    area = (0.02 * low / 2 + 0.03 * (low + high) / 2) / 0.05
+    assert lines.loc[("mean_shift", "all"), "estimate"] == pytest.approx(area)
+    assert (lines["null_low"] <= lines["null_high"]).all() == lines["null_low"].notna().all()
+    kept = vector_cleaning(paths, SETTINGS).frame().iloc[0]
+    assert kept["estimate"] < 1 and kept["features_kept"] == 4
+    # Of a cell without a prompt every table says so.
+    for name, path in zip(FILES, paths, strict=True):
+        artefacts.write_table(path, getattr(stage[1], name), {})
+    for table_of in (interventions, frontiers, vector_cleaning):
+        [method] = table_of(paths, SETTINGS).frame()["method"]
+        assert method.startswith("not estimated: ")
+
+
+def test_the_figure_has_a_line_per_vector_a_star_and_a_band(stage, tmp_path):
+    folder = tmp_path / "results" / "m" / "t" / "seed0" / "steering" / "tied"
+    paths = [str(folder / f"{name}.parquet") for name in FILES]
+    for name, path in zip(FILES, paths, strict=True):
+        artefacts.write_table(path, getattr(stage[0], name), {})
+    table = interventions(paths, SETTINGS).frame()
+    artefacts.write_table(tmp_path / "interventions.parquet", table, {})
+    figure = intervention_frontiers([str(tmp_path / "interventions.parquet")])
+    left, right = figure.axes
+    names = left.get_legend_handles_labels()[1]
+    added = table[table["action"] == "add"]
+    assert len(names) == 3 + len(added.groupby(["what", "where"]))
+    assert {"random vectors", "prompt", "fine_tuning", "mean_shift, gate 0.4"} <= set(names)
+    assert right.get_xlabel().startswith("KL")
+
+
+def test_the_area_of_a_straight_line_is_half_its_end_and_ends_at_the_cost():
+    costs, gains = [0.1, 0.05, 0.2], np.array([[1.0, 2.0], [0.5, 1.0], [2.0, 4.0]])
+    np.testing.assert_allclose(frontier_area(costs, gains, 0.2), [1.0, 2.0])
+    np.testing.assert_allclose(frontier_area(costs, gains, 0.15), [0.75, 1.5])
+    assert np.isnan(frontier_area(costs, gains, 0.3)).all()
+    assert np.isnan(frontier_area([], np.zeros(0), 0.1))
 
 
 def test_a_layer_without_a_dictionary_is_refused():

@@ -12,11 +12,11 @@ def main() -> None:
     device, settings = run.device, run.settings
     from lfp.change.choice import Pair
     from lfp.interventions import prompts, trials
-    from lfp.interventions.selectors import SELECTORS, gathering
+    from lfp.interventions.selectors import gathering
     from lfp.models.loading import load_model, load_tokenizer
     from lfp.models.tokens import encode
     from lfp.sae import store
-    from lfp.steering.trials import amplified, steer
+    from lfp.steering.trials import selected_sets, steer
 
     asked, tokenizer = Steering.of(settings["steering"]), load_tokenizer(run.input.base)
     paths = (run.input.base, run.input.policy)
@@ -28,13 +28,11 @@ def main() -> None:
     held = gathering.Held(tokenizer, corpus, feedback["rewarded"], settings)
     scale = settings["reward"] | {"classifier": run.input.classifier, "device": device}
     asks = prompts.held_out_prompts(tokenizer, corpus, held.ablation)
-    neutral, sets = held.sentences(most=False), []
+    neutral = held.sentences(most=False)
     how = trials.Writing(
         tokenizer, asks, neutral, task_reward(feedback, **scale), held.ablation, run.seed
     )
-    if asked.selectors:
-        kept = gathering.gathered(pair.base, pair.policy, saes, table, weight[0], held, run.seed)
-        sets = amplified({name: SELECTORS[name](kept) for name in asked.selectors}, saes)
+    sets = selected_sets(pair, saes, table, weight[0], held, asked.selectors, run.seed)
     texts = encode(tokenizer, documents(corpus)[-asked.texts :], settings["max_tokens"])
     state = run.state_path(run.output.completions)
     result = steer(pair, saes, table, sets, how, texts, asked, state)

@@ -104,7 +104,12 @@ class Texts:
 
 
 def cleaned(
-    texts: Texts, vector: torch.Tensor, directions: torch.Tensor, l1: float, most: int
+    texts: Texts,
+    tested: Texts,
+    vector: torch.Tensor,
+    directions: torch.Tensor,
+    l1: float,
+    most: int,
 ) -> Cleaned:
     """The vector as a sum of at most `most` directions.
 
@@ -115,7 +120,9 @@ def cleaned(
     Parameters
     ----------
     texts
-        Texts, and the place where the vector is added.
+        Texts that weights are fitted on, and the place where the vector is added.
+    tested
+        Other texts, on which the effect that is kept is measured.
     vector
         [width].
     directions
@@ -142,7 +149,7 @@ def cleaned(
     total = refitted @ directions[kept]
     return Cleaned(
         kept.tolist(), refitted.tolist(), total,
-        texts.divergence(vector, total), texts.divergence(vector, None),
+        tested.divergence(vector, total), tested.divergence(vector, None),
     )  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from lfp.change.choice import Pair
 from lfp.change.weights import at_dose
 from lfp.interventions.completions import COLUMNS, completion_rewards
 from lfp.interventions.selection import FeatureSet
+from lfp.interventions.selectors import SELECTORS
+from lfp.interventions.selectors.gathering import Held, gathered
 from lfp.interventions.trials import NOTHING, OTHER, Writing
 from lfp.interventions.vocabulary import EVERYWHERE, Intervention, set_features
 from lfp.models import limits
@@ -210,6 +212,38 @@ def amplified(
     return result
 
 
+def selected_sets(
+    pair: Pair,
+    autoencoders: dict[int, SparseAutoencoder],
+    explanations: pd.DataFrame,
+    probe_weight: np.ndarray | None,
+    held: Held,
+    selectors: Sequence[str],
+    seed: int,
+) -> list[Candidate]:
+    """The sets of latents of the base that `selectors` choose, to be scaled up.
+
+    Parameters
+    ----------
+    pair, autoencoders, explanations
+        Base and policy, dictionaries by layer, and a row per latent.
+    probe_weight
+        Weights of the policy's probe, where a selector reads them.
+    held
+        Held-out texts and the feedback.
+    selectors
+        Names of :data:`lfp.interventions.selectors.SELECTORS`; without any nothing is read.
+    seed
+        Seed of what is drawn.
+    """
+    if not selectors:
+        return []
+    material = gathered(
+        pair.base, pair.policy, autoencoders, explanations, probe_weight, held, seed
+    )
+    return amplified({name: SELECTORS[name](material) for name in selectors}, autoencoders)
+
+
 def _measured(
     interventions: Sequence[Intervention],
     read: Read,
@@ -252,9 +286,12 @@ def _cleaned(read: Read, material: Material, asked: Steering) -> Cleaned | None:
     [vector] = material.shifts["mean"]
     if asked.clean is None or not vector.norm():
         return None
-    pad = read.pair.tokenizer.pad_token_id
-    texts = Texts(read.pair.base, read.texts, pad, read.batch_size, read.sae.site, material.layer)
-    return cleaned(texts, vector, material.directions, asked.clean_l1, asked.clean)
+    pad, half = read.pair.tokenizer.pad_token_id, len(read.texts) // 2
+    fitted, tested = (
+        Texts(read.pair.base, texts, pad, read.batch_size, read.sae.site, material.layer)
+        for texts in (read.texts[:half], read.texts[half:])
+    )
+    return cleaned(fitted, tested, vector, material.directions, asked.clean_l1, asked.clean)
 
 
 def _gated(
