@@ -35,6 +35,8 @@ READ, KEPT = 30, 24
 #: Copies of the held logits: with a second model's or with the sum over the vocabulary, and with
 #: gradients.
 COPIES, TRAINED_COPIES = 3, 6
+#: Strengths that are tried before a vector has a cost.
+STRENGTHS = 4
 #: Tokens of activations that a harvest shuffles together (:mod:`lfp.sae.harvest`).
 WINDOW = 65_536
 
@@ -440,6 +442,8 @@ def cell_costs(
     costs.append(_features_cost(shape, settings["features"], cell, machine, weight))
     if cell["ablation"]:
         costs += _explained_costs(shape, settings, cell, machine, weight)
+        if settings["steering"]["vectors"]:
+            costs.append(steering_cost(shape, settings, cell, machine, weight))
     return costs
 
 
@@ -625,6 +629,47 @@ def _explained_costs(
         sampling=sampled,
     )
     return [explained, ablated]
+
+
+def steering_cost(
+    shape: Shape,
+    settings: Mapping[str, Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    machine: Machine,
+    weight: int,
+) -> Cost:
+    """Vectors at every cost with the search for their strengths, and effects on latents.
+
+    `settings` are those of the stages, `weight` the bytes of a weight. All vectors are taken for
+    random ones with as many draws, which is from above.
+    """
+    asked, how = settings["steering"], settings["ablation"]
+    named = len(asked["vectors"]) * (2 if asked["gate"] else 1) + len(asked["selectors"]) + 2
+    lines = named + 2 * asked["draws"]
+    points = lines * len(asked["costs"])
+    length = how["prompt_tokens" if cell["preference"] else "prefix_tokens"] + how["new_tokens"]
+    effects = asked["directions"] * asked["effect_prompts"]
+    # What is written is read once more, for its KL or its latents.
+    sampled = (points * asked["prompts"] + effects) * length
+    neutral = STRENGTHS * points * how["neutral_texts"] * how["neutral_tokens"]
+    tokens = asked["texts"] * settings["features"]["max_tokens"]
+    cleaning = 3 * 300 * how["batch_size"] * settings["features"]["max_tokens"]
+    read = sampled + neutral + 6 * tokens + (cleaning if asked["clean"] else 0)
+    in_flight = how["batch_size"] * max(length, settings["features"]["max_tokens"])
+    logits = TRAINED_COPIES * min(in_flight * shape.vocab_size, HELD_LOGITS)
+    return _cost(
+        "steering",
+        machine,
+        read * shape.forward,
+        Memory(
+            # Base, policy, and a model between the two.
+            3 * weight * shape.parameters
+            + reading_memory(shape, in_flight, weight, 2)
+            + FLOAT * (KEPT * in_flight * shape.n_layers * shape.d_model + logits),
+            passing=2 * FLOAT * shape.parameters,
+        ),
+        sampling=sampled * shape.forward,
+    )
 
 
 def _runs(arms: Sequence[str], draws: int, actions: Sequence[str]) -> int:

@@ -38,8 +38,8 @@ class Material:
     directions
         Unit directions of the dictionary's decoder [latent, width].
     related
-        The latents that are related to the feedback, the most related first: the sign of each is
-        that of the feedback on texts that it is active on.
+        The latents that are related to the feedback, those with the most feedback on what they are
+        active on first, with the sign of that feedback.
     effects
         Gives the measured map of what steering does to latents.
     seed
