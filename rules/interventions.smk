@@ -3,7 +3,7 @@
 In: base, policy, held-out corpus, lexicon, smallest autoencoders, explanations, the policy's probe.
 Out: results/{model}/{task}/seed{seed}/interventions/{sae}/{subject}.parquet, a row per intervention
 and prompt, and below {subject}/ the losses on neutral texts, a row per set with what its latents do
-together and alone, and the effects of single latents.
+together and alone, the effects of single latents, interactions of pairs, and edges of a circuit.
 """
 
 
@@ -22,6 +22,8 @@ rule interventions:
         neutral=f"{CELL}/interventions/{{sae}}/{{subject}}/neutral.parquet",
         sets=f"{CELL}/interventions/{{sae}}/{{subject}}/sets.parquet",
         effects=f"{CELL}/interventions/{{sae}}/{{subject}}/effects.parquet",
+        interactions=f"{CELL}/interventions/{{sae}}/{{subject}}/interactions.parquet",
+        circuit=f"{CELL}/interventions/{{sae}}/{{subject}}/circuit.parquet",
     log:
         log_of(f"{CELL}/interventions/{{sae}}/{{subject}}"),
     benchmark:

@@ -233,7 +233,7 @@ def test_every_selector_takes_what_was_planted(toy):
     neutral = [[i for i in range(len(codes)) if not fires[i]][:40]]
     related = {(layer, i) for layer in saes for i in PLANTED}
     material = dataclasses.replace(
-        material_of(model, saes, metric, related, latents=4, exact=8, masks=200),
+        material_of(model, saes, metric, related, latents=4, exact=8, masks=200, retain=0.05),
         directions=valence_direction(model, valence, list(saes)), rewarded=rewarded,
         neutral=neutral, probe_weight=np.array([float(i in PLANTED) for i in [*range(WIDTH)] * 2]),
     )  # fmt: skip

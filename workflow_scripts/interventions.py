@@ -9,7 +9,7 @@ def main() -> None:
     run = job.start(__doc__)
     device, settings = run.device, run.settings
     from lfp.interventions import matching, paired, prompts, trials
-    from lfp.interventions.selectors import criteria, gathering
+    from lfp.interventions.selectors import gathering
     from lfp.models.loading import load_model, load_tokenizer
     from lfp.sae import store
 
@@ -35,8 +35,8 @@ def main() -> None:
     result = trials.tried(model, tried, how, run.state_path(run.output.completions))
     artefacts.write_table(run.output.completions, result.completions, run.stamp)
     artefacts.write_table(run.output.neutral, result.neutral, run.stamp)
-    artefacts.write_table(run.output.sets, criteria.criteria(material, tried.chosen), run.stamp)
-    artefacts.write_table(run.output.effects, material.effects, run.stamp)
+    for name, frame in gathering.accounts(material, tried.chosen).items():
+        artefacts.write_table(vars(run.output)[name], frame, run.stamp)
     run.finish(f"{len(tried.all)} interventions on {len(tried.chosen)} sets")
 
 

@@ -35,6 +35,8 @@ READ, KEPT = 30, 24
 #: Copies of the held logits: with a second model's or with the sum over the vocabulary, and with
 #: gradients.
 COPIES, TRAINED_COPIES = 3, 6
+#: Times that a random set of latents is read before it does the damage that it is to do.
+MATCHED = 6
 #: Strengths that are tried before a vector has a cost.
 STRENGTHS = 4
 #: Tokens of activations that a harvest shuffles together (:mod:`lfp.sae.harvest`).
@@ -442,6 +444,8 @@ def cell_costs(
     costs.append(_features_cost(shape, settings["features"], cell, machine, weight))
     if cell["ablation"]:
         costs += _explained_costs(shape, settings, cell, machine, weight)
+        if settings["interventions"]["selectors"]:
+            costs.append(interventions_cost(shape, settings, cell, machine, weight))
         if settings["steering"]["vectors"]:
             costs.append(steering_cost(shape, settings, cell, machine, weight))
     return costs
@@ -629,6 +633,60 @@ def _explained_costs(
         sampling=sampled,
     )
     return [explained, ablated]
+
+
+def interventions_cost(
+    shape: Shape,
+    settings: Mapping[str, Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    machine: Machine,
+    weight: int,
+) -> Cost:
+    """Sets under every action with their random sets, and the effects of single latents.
+
+    Every random set is measured some times before it does the damage of its set.
+
+    Parameters
+    ----------
+    shape
+        Size of the model.
+    settings
+        Settings of the cell by stage.
+    cell
+        The cell, as :func:`cell_costs` takes it.
+    machine
+        The machine that the cost is in hours of.
+    weight
+        Bytes of a weight.
+    """
+    asked, how = settings["interventions"], settings["ablation"]
+    sets = len(asked["selectors"])
+    actions = sum(len(asked.get(f"{name}s", ())) or 1 for name in asked["actions"])
+    runs = len(asked["subjects"]) * (2 + sets * actions * (1 + asked["draws"]))
+    length = how["prompt_tokens" if cell["preference"] else "prefix_tokens"] + how["new_tokens"]
+    sampled = runs * asked["prompts"] * length
+    matched = runs * MATCHED * min(32, asked["prompts"]) * length
+    neutral = runs * how["neutral_texts"] * how["neutral_tokens"]
+    single = 2 * asked["exact"] + sets * (4 + 2 * asked["latents"]) + 3 * (1 + asked["circuit"])
+    single += asked["masks"] * ("factorisation" in asked["selectors"])
+    tokens = asked["texts"] * settings["features"]["max_tokens"]
+    read = matched + neutral + single * tokens * (2 if cell["preference"] else 1)
+    pairs = 2 if "patch" in asked["actions"] else 1  # the other model reads what this one does
+    in_flight = how["batch_size"] * max(length, settings["features"]["max_tokens"])
+    logits = (COPIES + 2) * min(in_flight * shape.vocab_size, HELD_LOGITS)
+    return _cost(
+        "interventions",
+        machine,
+        pairs * (sampled + read) * shape.forward,
+        Memory(
+            weight * shape.parameters
+            + reading_memory(shape, in_flight, weight, 2 * shape.n_layers)
+            # What a pass leaves for the one backwards.
+            + FLOAT * (KEPT * in_flight * shape.n_layers * shape.d_model + logits),
+            passing=2 * FLOAT * shape.parameters,
+        ),
+        sampling=pairs * sampled * shape.forward,
+    )
 
 
 def steering_cost(

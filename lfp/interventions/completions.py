@@ -67,6 +67,11 @@ def stacked(conditions: Sequence[Mapping[int, Edit]]) -> dict[int, Edit]:
     }
 
 
+def _of_each(site: str | Sequence[str], conditions: int) -> Sequence[str]:
+    """The site of each of so many conditions."""
+    return [site] * conditions if isinstance(site, str) else site
+
+
 @contextmanager
 def edited_in_parts(
     model: PreTrainedModel, conditions: Sequence[Mapping[int, Edit]], sites: Sequence[str]
@@ -159,7 +164,7 @@ def write(
     """
     eos, pad, groups = tokenizer.eos_token_id, tokenizer.pad_token_id, len(conditions)
     batch = pad_batch(list(prefixes) * groups, pad, model.device, left=True)
-    sites = [site] * groups if isinstance(site, str) else site
+    sites = _of_each(site, groups)
     with edited_in_parts(model, conditions, sites), captured_steps(model) as states:
         response = generate(model, batch, new_tokens, seed, eos, pad, groups)
     lengths = torch.full((len(response),), new_tokens, device=response.device)
@@ -189,8 +194,8 @@ def completion_rewards(
     model, tokenizer
         The model that writes, and its tokenizer.
     conditions, site
-        Edits by layer of each condition, and the part of the layers that they change, one for all
-        or one for each; no edit is the untouched model.
+        Edits by layer of each condition, none for the untouched model, and the part of the layers
+        that they change, one for all or one for each.
     prefixes, reward
         Token ids of the prompts, and the score of completions.
     new_tokens, batch_size
@@ -212,23 +217,21 @@ def completion_rewards(
     frames: list[list[pd.DataFrame]] = [[] for _ in conditions]
     bar, clock = Progress(total=len(conditions) * len(prefixes), desc="completions"), Clock()
     scored = _scored_before(state_path) if state_path else {}
-    sites = [site] * len(conditions) if isinstance(site, str) else site
+    pairs = list(zip(conditions, _of_each(site, len(conditions)), strict=True))
     for start in range(0, len(prefixes), batch_size):
         part = prefixes[start : start + batch_size]
         together = max(1, batch_size // len(part))
         for first in range(0, len(conditions), together):
-            chosen = conditions[first : first + together]
+            some = pairs[first : first + together]
             if (start, first) not in scored:
-                draw = seed + start
-                where = sites[first : first + together]
-                asked, frame = _completions(model, tokenizer, chosen, part, new_tokens, draw, where)
+                asked, frame = _completions(model, tokenizer, some, part, new_tokens, seed + start)
                 frame.insert(1, "reward", reward(asked, list(frame["completion"])))
                 frame["prompt"] += start
                 scored[start, first] = frame
                 if state_path and clock.due():
                     _keep(scored, state_path)
             frame = scored[start, first]
-            for i in range(len(chosen)):
+            for i in range(len(some)):
                 rows = frame.iloc[i * len(part) : (i + 1) * len(part)].reset_index(drop=True)
                 frames[first + i].append(rows)
             bar.update(len(frame))
@@ -263,17 +266,17 @@ def _scored_before(state_path: str | Path) -> dict[tuple[int, int], pd.DataFrame
 def _completions(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    conditions: Sequence[Mapping[int, Edit]],
+    chosen: Sequence[tuple[Mapping[int, Edit], str]],
     prefixes: Sequence[Sequence[int]],
     new_tokens: int,
     seed: int,
-    sites: Sequence[str],
 ) -> tuple[list[str], pd.DataFrame]:
     """One unscored batch of :func:`completion_rewards`, led by the texts of its prompts.
 
-    All `prefixes` stand under the first condition, then under the next, and so on.
+    All `prefixes` stand under the first of the `chosen` conditions, each of which has its site
+    beside it, then under the next, and so on.
     """
-    groups = len(conditions)
+    groups, (conditions, sites) = len(chosen), zip(*chosen, strict=True)
     written = write(model, tokenizer, conditions, prefixes, new_tokens, seed, sites)
     rows = masked_rows(written.response, written.mask)
     asked, completions = decode_responses(tokenizer, list(prefixes) * groups, rows)

@@ -789,7 +789,7 @@ class Account(Settings):
 class Interventions(Settings):
     """Interventions on sets of latents, all on one scale (docs/interventions.md).
 
-    Prompts, tokens and batches are those of ``ablation``.
+    New tokens, neutral texts and the size of batches are those of ``ablation``.
     """
 
     selectors: tuple[str, ...] = setting(
@@ -845,11 +845,11 @@ class Interventions(Settings):
         choices="directions",
     )
     retain: float = setting(
-        0.01,
-        "Largest share of the tokens of neutral text that a latent of the selector `frequency` is"
-        " active on.",
-        least=0,
-        below=1,
+        0.25,
+        "Share of the latents, those least active on neutral text, that the selector `frequency`"
+        " takes some of.",
+        above=0,
+        most=1,
     )
     masks: int = setting(
         1000, "Random sets that the selector `factorisation` learns interactions from.", least=50

@@ -670,6 +670,53 @@ TABLES: dict[str, Table] = {
             " on. features_kept is the number of latents at the layer."
         ),
     ),
+    "attribution_fidelity": Table(
+        rows="lfp.tables.interventions.accounts:attribution_fidelity",
+        section=Section.ABLATION,
+        inputs=lambda plan: plan.intervention_files("/effects.parquet"),
+        caption=(
+            "What attribution is worth for the model at hand. Attribution gives the effects of all"
+            " live latents from one forward and one backward pass, to first order; estimate is its"
+            " Spearman correlation with the exact effects of those of the largest attribution and"
+            " of as many random others, in every layer and in all of them (layer -1)."
+            " top_k_overlap is the share of the quarter of largest absolute attributions that is"
+            " among the quarter of largest exact effects, sign_agreement the share of latents whose"
+            " effects have one sign, slope that of exact on attributed effects through 0. speedup"
+            " is how many passes over the texts exact effects of all live latents take for one of"
+            " attribution's, whose backward pass counts as two. Intervals are from a bootstrap over"
+            " latents, which are not independent of each other."
+        ),
+    ),
+    "feature_interactions": Table(
+        rows="lfp.tables.interventions.accounts:feature_interactions",
+        section=Section.ABLATION,
+        inputs=lambda plan: plan.intervention_files(
+            "/interactions.parquet", selector="factorisation"
+        ),
+        caption=(
+            "Pairs of latents whose effects do not add up. Random sets of the latents of the"
+            " largest attributions are taken away, and a factorisation machine learns what the"
+            " model's number is then. machine is the product of a pair in it, and the rows are the"
+            " pairs of the largest; estimate is what taking both away changes beyond the sum of the"
+            " two, by least squares, with a bootstrap over sets. Pairs were chosen on the same"
+            " sets, so that an interval of one of them is too narrow. linear_r2 and machine_r2 are"
+            " the shares of the variance over held-out sets that a model without and with pairs"
+            " explains."
+        ),
+    ),
+    "feature_circuit": Table(
+        rows="lfp.tables.interventions.accounts:feature_circuit",
+        section=Section.ABLATION,
+        inputs=lambda plan: plan.intervention_files("/circuit.parquet", circuits=True),
+        caption=(
+            "Edges between latents of different layers: what taking the first away changes the"
+            " model's number by, as far as that passes through the second, in the mean over texts"
+            " or pairs and to first order. The rows are the edges of more than the least weight"
+            " among the latents of the largest attributions, nodes. faithfulness is the share of"
+            " what all nodes together do that is left when those without such an edge are taken"
+            " away: near 1 for a graph that stands by itself."
+        ),
+    ),
     "planted_recovery": Table(
         rows="lfp.tables.planted.recovery:planted_recovery",
         section=Section.PLANTED_TRUTH,

@@ -302,16 +302,21 @@ class Plan:
         cells = [cell for cell in self.cells if getattr(cell.settings["account"], setting)]
         return self.per_cell(f"{{cell}}/change/{name}", cells)
 
-    def intervention_files(self, *names: str) -> list[str]:
+    def intervention_files(
+        self, *names: str, selector: str | None = None, circuits: bool = False
+    ) -> list[str]:
         """Files of the interventions of every cell that has some, for each of its subjects.
 
-        `names` stand behind the subject: ``.parquet``, or ``/effects.parquet``.
+        `names` stand behind the subject: ``.parquet``, or ``/effects.parquet``. With a `selector`
+        they are those of cells that ask for it, and with `circuits` of those with circuits.
         """
+        asked = [(cell, cell.settings["interventions"]) for cell in self.cells]
         return [
             f"results/{cell.address}/interventions/{cell.main}/{subject}{name}"
-            for cell in self.cells
-            if cell.settings["interventions"].selectors
-            for subject in cell.settings["interventions"].subjects
+            for cell, settings in asked
+            if settings.selectors and (selector is None or selector in settings.selectors)
+            if settings.circuit or not circuits
+            for subject in settings.subjects
             for name in names
         ]
 

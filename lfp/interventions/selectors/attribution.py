@@ -9,6 +9,8 @@ them: how good an account attribution is belongs to the model at hand.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
@@ -22,6 +24,8 @@ from lfp.interventions.selectors.material import Material
 from lfp.interventions.selectors.metrics import Metric
 from lfp.models.hooks import Edit, edited
 from lfp.sae.architectures.base import SparseAutoencoder
+
+log = logging.getLogger(__name__)
 
 #: Columns of the rows of effects.
 COLUMNS = ("layer", "feature", "attributed", "exact", "drawn_as", "live")
@@ -97,8 +101,9 @@ def effects(material: Material) -> pd.DataFrame:
         (NaN where it was not measured), ``drawn_as`` (``top``, ``random``, or empty) and ``live``,
         the number of live latents.
     """
-    live = material.live
+    live, start = material.live, time.monotonic()
     values = attributed(material.model, material.metric, material.autoencoders, material.site)
+    middle = time.monotonic()
     pairs = list(live.itertuples(index=False, name=None))
     frame = live.assign(attributed=[values[layer][feature] for layer, feature in pairs])
     order = np.argsort(-np.abs(frame["attributed"].to_numpy(dtype=float)), kind="stable")
@@ -110,6 +115,11 @@ def effects(material: Material) -> pd.DataFrame:
     measured = np.concatenate([top, drawn]).astype(int)
     sets: list[FeatureSet] = [{}, *({pairs[i][0]: [pairs[i][1]]} for i in measured)]
     numbers = measured_without(material, sets)
+    each = (time.monotonic() - middle) / len(sets)
+    log.info(
+        "attribution of %d latents took %.2f s, exact effects %.2f s a latent: %.0f times as long",
+        len(live), middle - start, each, each * len(live) / max(middle - start, 1e-9),
+    )  # fmt: skip
     frame["exact"] = np.nan
     frame.loc[measured, "exact"] = numbers[1:] - numbers[0]
     return frame.assign(live=len(frame))[list(COLUMNS)]

@@ -13,7 +13,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.change.account.vectors import Difference
 from lfp.interventions.prompts import neutral_sentences
-from lfp.interventions.selection import explained_set
+from lfp.interventions.selection import FeatureSet, explained_set
+from lfp.interventions.selectors.circuit import COLUMNS as CIRCUIT_COLUMNS
+from lfp.interventions.selectors.circuit import circuit
+from lfp.interventions.selectors.criteria import criteria
+from lfp.interventions.selectors.factorisation import COLUMNS as INTERACTION_COLUMNS
+from lfp.interventions.selectors.factorisation import interaction_rows
 from lfp.interventions.selectors.material import Material
 from lfp.interventions.selectors.metrics import (
     ExpectedValence,
@@ -145,3 +150,20 @@ def _directions(
     pad, generator = held.tokenizer.pad_token_id, torch.Generator().manual_seed(0)
     shift = Difference(other, model, texts, pad, site, 0, generator).vectors(layers)
     return {layer: vectors[0] for layer, vectors in shift.items()}
+
+
+def accounts(material: Material, chosen: Mapping[str, FeatureSet]) -> dict[str, pd.DataFrame]:
+    """What is known of the `chosen` sets and of single latents, by the name of its file.
+
+    Interactions and circuits have no row where nothing asks for them.
+    """
+    asked = material.asked
+    pairs = "factorisation" in chosen and len(material.interactions.latents) > 1
+    return {
+        "sets": criteria(material, chosen),
+        "effects": material.effects,
+        "interactions": interaction_rows(material)
+        if pairs
+        else pd.DataFrame(columns=INTERACTION_COLUMNS),
+        "circuit": circuit(material) if asked.circuit else pd.DataFrame(columns=CIRCUIT_COLUMNS),
+    }

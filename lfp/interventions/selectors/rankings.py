@@ -31,14 +31,18 @@ def aligned(material: Material) -> FeatureSet:
 
 
 def rare_on_neutral_text(material: Material) -> FeatureSet:
-    """The latents that are active most often on texts full of feedback, and rarely on neutral ones.
+    """The latents that are active most often on texts full of feedback, of those rare on others.
 
-    It is the rule of SAE unlearning (Farrell et al. 2024): those that are active on more than a
-    share ``retain`` of the tokens to be retained are left out.
+    It is the rule of SAE unlearning (Farrell et al. 2024): what is to be retained keeps the latents
+    that it needs. Rare are the share ``retain`` of latents that are least active on neutral text,
+    where the paper has a frequency of its own dictionaries.
     """
+    if material.live.empty:
+        return {}
     often = pd.Series(material.frequencies(material.rewarded))
-    kept = pd.Series(material.frequencies(material.neutral)) <= material.asked.retain
-    return material.top(often.where(kept & (often > 0)))
+    neutral = pd.Series(material.frequencies(material.neutral))
+    rare = neutral <= neutral.quantile(material.asked.retain)
+    return material.top(often.where(rare & (often > 0)))
 
 
 @torch.no_grad()

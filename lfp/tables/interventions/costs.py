@@ -14,7 +14,7 @@ from lfp.files.addresses import labels
 from lfp.files.artefacts import read_table
 from lfp.statistics.crossed import effect_record, mean_effect, ratio_effect, told_from_zero
 from lfp.statistics.records import detectable, undefined
-from lfp.tables.rows import TableSettings, Tally
+from lfp.tables.rows import CELL, TableSettings, Tally
 
 #: Columns that tell interventions from each other.
 _KEY = ["what", "action", "strength", "where", "site", "layers"]
@@ -186,7 +186,8 @@ def _add_row(
         columns |= {name: float(value) for name, value in criteria.loc[place].items()
                     if name in (*_CRITERIA, *_STEERED)}  # fmt: skip
     values = rows[["prompt", "reward", "kl", "tokens", "distinct_2"]].assign(change=change[:, 0])
-    tally.add(record, label, values, **columns)
+    family = str([label[name] for name in (*CELL, "subject")])
+    tally.add(record, label, values, family, **columns)
 
 
 def _against_random(
