@@ -698,8 +698,16 @@ def steering_cost(
 ) -> Cost:
     """Vectors at every cost with the search for their strengths, and effects on latents.
 
-    `settings` are those of the stages, `weight` the bytes of a weight. All vectors are taken for
-    random ones with as many draws, which is from above.
+    Parameters
+    ----------
+    shape, machine
+        Size of the model, and what it runs on.
+    settings
+        Settings of the cell by stage.
+    cell
+        What is known of the cell (:func:`cell_costs`).
+    weight
+        Bytes of a weight.
     """
     asked, how = settings["steering"], settings["ablation"]
     named = len(asked["vectors"]) * (2 if asked["gate"] else 1) + len(asked["selectors"]) + 2
