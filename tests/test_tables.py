@@ -21,7 +21,7 @@ from lfp.files import artefacts
 from lfp.files.addresses import labels
 from lfp.registry import Registry
 from lfp.reporting import unestimated
-from lfp.settings import Ablation, Account, Features, Probes
+from lfp.settings import Ablation, Account, Features, Interventions, Probes
 from lfp.statistics.multiple import holm
 from lfp.statistics.records import Record, undefined
 from lfp.statistics.verdicts import Truth
@@ -620,6 +620,7 @@ def grid_of(**cells):
         "probes": Probes(),
         "ablation": Ablation(arms=("none",), base_arms=()),
         "account": Account(),
+        "interventions": Interventions(),
     }
     common = {
         "model": "m", "method": "ppo", "feedback": "reward", "until": "ablation", "main": "sae",
@@ -648,7 +649,8 @@ def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
     empty = {name for name, table in TABLES.items() if not table.inputs(plan)}
     assert empty == {
         "rewrites", "sae_tying", "sae_layer_choice", "probe_accuracy", "detection", "dose",
-        "vector_account", "planted_recovery", "across_seeds",
+        "vector_account", "interventions", "attribution_fidelity", "feature_interactions",
+        "feature_circuit", "planted_recovery", "across_seeds",
     }  # fmt: skip
     assert {name for name, figure in FIGURES.items() if not figure.inputs(plan)} == {
         "sae_l1_sweep",
