@@ -116,7 +116,7 @@ def test_the_fidelity_of_attribution_is_that_of_its_rows(tmp_path):
     frame = pd.DataFrame({
         "layer": np.repeat([0, 3], 30), "feature": [*range(30)] * 2, "attributed": attributed,
         "exact": np.r_[1.5 * attributed[:30], rng.normal(size=30)],
-        "drawn_as": "top", "live": 60,
+        "drawn_as": "top",
     })  # fmt: skip
     unmeasured = frame.assign(exact=np.nan, drawn_as="")
     both = pd.concat([frame, unmeasured], ignore_index=True)

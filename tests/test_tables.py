@@ -650,8 +650,8 @@ def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
     empty = {name for name, table in TABLES.items() if not table.inputs(plan)}
     assert empty == {
         "rewrites", "sae_tying", "sae_layer_choice", "probe_accuracy", "detection", "dose",
-        "vector_account", "interventions", "frontiers", "vector_cleaning", "planted_recovery",
-        "across_seeds",
+        "vector_account", "interventions", "attribution_fidelity", "feature_interactions",
+        "feature_circuit", "frontiers", "vector_cleaning", "planted_recovery", "across_seeds",
     }  # fmt: skip
     assert {name for name, figure in FIGURES.items() if not figure.inputs(plan)} == {
         "sae_l1_sweep",

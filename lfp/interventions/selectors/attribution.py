@@ -28,7 +28,7 @@ from lfp.sae.architectures.base import SparseAutoencoder
 log = logging.getLogger(__name__)
 
 #: Columns of the rows of effects.
-COLUMNS = ("layer", "feature", "attributed", "exact", "drawn_as", "live")
+COLUMNS = ("layer", "feature", "attributed", "exact", "drawn_as")
 
 
 class Leaves:
@@ -92,14 +92,14 @@ def attributed(
 def effects(material: Material) -> pd.DataFrame:
     """Attributions of all live latents, and the exact effects of some of them.
 
-    Exact are the effects of those of the largest attribution, and of as many random others.
+    Exact are the effects of those of the largest attribution, and of as many random others; of
+    none where there is no text to measure them on.
 
     Returns
     -------
     pandas.DataFrame
         A row per live latent, in their order: ``layer``, ``feature``, ``attributed``, ``exact``
-        (NaN where it was not measured), ``drawn_as`` (``top``, ``random``, or empty) and ``live``,
-        the number of live latents.
+        (NaN where it was not measured) and ``drawn_as`` (``top``, ``random``, or empty).
     """
     live, start = material.live, time.monotonic()
     values = attributed(material.model, material.metric, material.autoencoders, material.site)
@@ -107,7 +107,8 @@ def effects(material: Material) -> pd.DataFrame:
     pairs = list(live.itertuples(index=False, name=None))
     frame = live.assign(attributed=[values[layer][feature] for layer, feature in pairs])
     order = np.argsort(-np.abs(frame["attributed"].to_numpy(dtype=float)), kind="stable")
-    top, rest = order[: material.asked.exact], order[material.asked.exact :]
+    most = material.asked.exact if material.metric.n else 0
+    top, rest = order[:most], order[most:]
     rng = np.random.default_rng(material.seed)
     drawn = rng.choice(rest, min(len(top), len(rest)), replace=False)
     frame["drawn_as"] = ""
@@ -122,7 +123,7 @@ def effects(material: Material) -> pd.DataFrame:
     )  # fmt: skip
     frame["exact"] = np.nan
     frame.loc[measured, "exact"] = numbers[1:] - numbers[0]
-    return frame.assign(live=len(frame))[list(COLUMNS)]
+    return frame[list(COLUMNS)]
 
 
 def largest_effect(material: Material) -> FeatureSet:

@@ -36,7 +36,12 @@ def without(material: Material, features: FeatureSet) -> dict[int, Edit]:
 
 
 def measured_without(material: Material, sets: Sequence[FeatureSet]) -> np.ndarray:
-    """The number [set] of the model without each of the sets, in the mean over instances."""
+    """The number [set] of the model without each of the sets, in the mean over instances.
+
+    It is 0 where there is no instance.
+    """
+    if not material.metric.n:
+        return np.zeros(len(sets))
     edits = [without(material, features) for features in sets]
     return material.metric.measured(material.model, edits, material.site).mean(1)
 

@@ -50,7 +50,8 @@ def _spearman(rows: pd.DataFrame, settings: TableSettings) -> Record:
     """
     n, name = len(rows), "Spearman correlation; percentile bootstrap over latents"
     if n < 3:
-        return undefined(n, "latent", f"{n} latents with an exact effect, 3 are needed")
+        few = f"{n} latents with an exact effect, 3 are needed"
+        return undefined(n, "latent", few if n else "no latent with an exact effect")
     attributed, exact = (rankdata(rows[column]) for column in ("attributed", "exact"))
     if np.ptp(attributed) == 0 or np.ptp(exact) == 0:
         return undefined(n, "latent", "all effects are equal")
