@@ -39,6 +39,7 @@ from lfp.settings import (
     Autoencoder,
     Explanations,
     Group,
+    Interventions,
     Organism,
 )
 from tests.conftest import Named, job_arguments, make_model
@@ -209,6 +210,33 @@ STAGES = {
         },
         {"completions": "results/a.parquet", "neutral": "results/a.neutral.parquet"},
         {"seed": 4, "new_tokens": 3},
+    ),
+    "interventions": Stage(
+        "interventions",
+        {
+            "interventions": Interventions(
+                selectors=("explained", "attribution"), actions=("zero", "patch"), draws=1,
+                latents=3, prompts=8, texts=6, exact=4,
+            ).as_json(),
+            "ablation": Ablation(
+                prompts=8, prefix_tokens=4, new_tokens=4, neutral_texts=8, batch_size=8
+            ).as_json(),
+            "reward": {"divisor": 1.0, "clip": 5.0, "reward_on": "full"},
+            "dpo": _DPO, "feedback": "reward", "max_tokens": 24, "subject": "policy",
+        }
+        | _READING,
+        {
+            "base": "base", "policy": "policy", "corpus": "texts-test.parquet",
+            "lexicon": "lexicon.json", "explanations": "explanations.parquet", "probe": [],
+            "classifier": [], "autoencoders": _EXPLAINED["autoencoders"],
+        },
+        {
+            name: f"results/{name}.parquet"
+            for name in (
+                "completions", "neutral", "sets", "effects", "interactions", "circuit",
+            )
+        },
+        {"seed": 4, "subject": "base"},
     ),
 }  # fmt: skip
 
