@@ -20,7 +20,8 @@ def main() -> None:
 
     asked, tokenizer = Steering.of(settings["steering"]), load_tokenizer(run.input.base)
     paths = (run.input.base, run.input.policy)
-    pair = Pair(*(load_model(path, device, settings["dtype"]) for path in paths), tokenizer)
+    base, policy = (load_model(path, device, settings["dtype"]) for path in paths)
+    pair = Pair(base, policy, tokenizer)
     feedback = artefacts.read_json(run.input.lexicon)
     corpus, table = map(artefacts.read_table, (run.input.corpus, run.input.explanations))
     saes = store.load_layers(run.input.autoencoders, device)
@@ -29,9 +30,8 @@ def main() -> None:
     scale = settings["reward"] | {"classifier": run.input.classifier, "device": device}
     asks = prompts.held_out_prompts(tokenizer, corpus, held.ablation)
     neutral = held.sentences(most=False)
-    how = trials.Writing(
-        tokenizer, asks, neutral, task_reward(feedback, **scale), held.ablation, run.seed
-    )
+    reward = task_reward(feedback, **scale)
+    how = trials.Writing(tokenizer, asks, neutral, reward, held.ablation, run.seed)
     sets = selected_sets(pair, saes, table, weight[0], held, asked.selectors, run.seed)
     texts = encode(tokenizer, documents(corpus)[-asked.texts :], settings["max_tokens"])
     state = run.state_path(run.output.completions)

@@ -87,11 +87,11 @@ class Read:
         for index in length_batches([len(ids) for ids in self.texts], self.batch_size):
             texts = [self.texts[i] for i in index]
             batch = pad_batch(texts, self.pair.tokenizer.pad_token_id, base.device)
-            states = [
+            theirs, ours = (
                 model.base_model(**batch, use_cache=False).last_hidden_state
                 for model in (policy, base)
-            ]
-            by_token = divergences(policy, *states, base)
+            )
+            by_token = divergences(policy, theirs, ours, base)
             for row, i in zip(by_token, index, strict=True):
                 kl[i] = row[: len(self.texts[i])].cpu()
         values = torch.cat(kl)

@@ -169,9 +169,9 @@ def steer(
         chosen += _gated(chosen, read, asked.gate, neutral)
     interventions, rows = [Intervention(NOTHING, "", {}, {}, sae.site)], []
     for one in Progress(chosen, desc="strengths"):
-        found = strengths_at(partial(neutral.rise, one.changes), asked.costs)
-        effects = _side_effects(one, found, material, reading)
-        for cost, strength, effect in zip(asked.costs, found, effects, strict=True):
+        multiples = strengths_at(partial(neutral.rise, one.changes), asked.costs)
+        effects = _side_effects(one, multiples, material, reading)
+        for cost, strength, effect in zip(asked.costs, multiples, effects, strict=True):
             labels = {"what": one.what, "where": one.where, "draw": one.draw, "cost": cost}
             rows.append(labels | {"multiple": strength, "tokens_steered": one.steered} | effect)
             if not np.isnan(strength):

@@ -130,7 +130,7 @@ def vector_cleaning(inputs: Sequence[str], settings: TableSettings) -> Tally:
     for path in of(inputs, "cleaning.parquet"):
         rows, cell = read_table(path), labels(path)
         if rows.empty:
-            nothing = undefined(0, "text", "there is no shift, or no text to clean it on")
+            nothing = undefined(0, "text", "no shift, or no text to clean it on")
             tally.add(nothing, cell, layer=None, features_kept=0)
             continue
         before = rows["kl_before"].to_numpy(float)
