@@ -182,6 +182,11 @@ def test_costs_are_met_where_small_strengths_lower_the_cross_entropy():
     assert len(asked) < 40
 
 
+def test_a_strength_of_which_no_number_comes_costs_more_than_any():
+    [strength] = strengths_at(lambda at: at if at < 0.3 else float("nan"), (0.1,))
+    assert strength == pytest.approx(0.1, rel=0.05)
+
+
 @pytest.mark.parametrize("cost", [lambda at: 0.0, lambda at: -at, lambda at: float(at > 3)])
 def test_a_cost_that_is_never_met_gives_no_strength(cost):
     assert np.isnan(strengths_at(cost, (0.1,))).all()

@@ -97,7 +97,9 @@ def strengths_at(cost: Cost, targets: Sequence[float], start: float = 1.0) -> li
 
     def asked(strength: float) -> float:
         if strength not in tried:
-            tried[strength] = cost(strength)
+            value = cost(strength)
+            # What no number comes of any more costs more than anything.
+            tried[strength] = math.inf if math.isnan(value) else value
         return tried[strength]
 
     return [_strength_at(asked, tried, target, start) for target in targets]
