@@ -73,7 +73,7 @@ def fitted_classifier(values: torch.Tensor, labels: torch.Tensor, seed: int) -> 
             f"attribute {int(constant.nonzero()[0])} is the same at all {len(labels)} tokens: a"
             " classifier needs tokens with it and without it"
         )
-    values, wanted = values.float(), labels.float()
+    values, wanted = values.float(), labels.to(values.device, torch.float32)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)

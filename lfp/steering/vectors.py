@@ -61,7 +61,7 @@ class Material:
 
         They are those of :attr:`lfp.change.account.vectors.Difference.directions`.
         """
-        vectors = self.difference.vectors([self.layer])[self.layer].float()
+        vectors = self.difference.vectors([self.layer])[self.layer].to(self.directions)
         names = [name for name, _ in self.difference.directions]
         return {
             kind: vectors[[i for i, name in enumerate(names) if name == kind]]
@@ -73,7 +73,7 @@ class Material:
 Source = Callable[[Material], "list[Change]"]
 
 
-def _constant(vectors: Sequence[torch.Tensor] | torch.Tensor) -> list[Change]:
+def constant_changes(vectors: Sequence[torch.Tensor] | torch.Tensor) -> list[Change]:
     """Changes that are the same vector at every token; vectors of 0 are none."""
     from lfp.steering.changes import constant
 
@@ -82,7 +82,7 @@ def _constant(vectors: Sequence[torch.Tensor] | torch.Tensor) -> list[Change]:
 
 def mean_shift(material: Material) -> list[Change]:
     """The mean over common text of the policy's activations minus the base's."""
-    return _constant(material.shifts["mean"])
+    return constant_changes(material.shifts["mean"])
 
 
 def difference_of_means(material: Material) -> list[Change]:
@@ -92,13 +92,13 @@ def difference_of_means(material: Material) -> list[Change]:
         if bool(wanted.all()) or not bool(wanted.any()):
             return []
         total = total + material.values[wanted].mean(0) - material.values[~wanted].mean(0)
-    return _constant([total])
+    return constant_changes([total])
 
 
 def decoder_row(material: Material) -> list[Change]:
     """The decoder's direction of the latent that is most related to the feedback, with its sign."""
     most = list(material.related.items())[:1]
-    return _constant([sign * material.directions[latent] for latent, sign in most])
+    return constant_changes([sign * material.directions[latent] for latent, sign in most])
 
 
 def targeted(material: Material) -> list[Change]:
@@ -107,7 +107,7 @@ def targeted(material: Material) -> list[Change]:
 
     if not material.related:
         return []
-    return _constant([targeted_vector(material.effects(), material.related)])
+    return constant_changes([targeted_vector(material.effects(), material.related)])
 
 
 def classifier_gradient(material: Material) -> list[Change]:
@@ -123,12 +123,12 @@ def classifier_gradient(material: Material) -> list[Change]:
 
 def random(material: Material) -> list[Change]:
     """Random directions."""
-    return _constant(material.shifts["random"])
+    return constant_changes(material.shifts["random"])
 
 
 def covariance(material: Material) -> list[Change]:
     """Random directions of the covariance of the policy's activations minus the base's."""
-    return _constant(material.shifts["covariance"])
+    return constant_changes(material.shifts["covariance"])
 
 
 #: Vectors by name. Those of :data:`NULLS` know nothing of feedback, and have several draws.
