@@ -19,21 +19,22 @@ MARKERS = ".sD^vP"
 def intervention_frontiers(inputs: Sequence[str]) -> Figure:
     """Gain in reward over the rise in cross-entropy, and over the KL, of every vector.
 
-    A cell has a panel for each of the two costs, a line per vector, a point for the prompt, and a
-    band between the least and the largest gain of random vectors.
+    A cell has a panel for each of the two costs, a line per vector, a point for the prompt, where
+    it costs anything, and a band between the least and the largest gain of random vectors.
     """
     (path,) = inputs
     table = read_table(path)
     drawn = table[table["action"].isin(("add", "baseline")) & table["estimate"].notna()]
     cells = list(drawn.groupby(["model", "task", "seed"], sort=False))
-    figure, axes = grid(max(1, 2 * len(cells)), 2, 4.4, 3.2)
+    figure, axes = grid(max(1, 2 * len(cells)), 2, 4.4, 4.4)
     for place, ((model, task, seed), rows) in enumerate(cells):
         for axis, (cost, name) in zip(axes[2 * place : 2 * place + 2], COSTS.items(), strict=True):
             _draw(axis, rows, cost)
             axis.axhline(0.0, color="black", lw=0.6)
             title = f"{model}, {task}" + (f", seed {seed}" if seed else "")
             axis.set(title=title, xlabel=name, ylabel="gain in reward")
-    legend_of(figure, axes)
+            axis.locator_params(axis="x", nbins=6)
+    legend_of(figure, axes, width=2.9)
     return figure
 
 
@@ -47,15 +48,16 @@ def _draw(axis: Axes, rows: pd.DataFrame, cost: str) -> None:
         band = band.sort_values("at")
         axis.fill_between(band["at"], band["random_low"], band["random_high"], color="0.85",
                           label="random vectors")  # fmt: skip
-    lines = rows.groupby(["what", "where"], sort=False)
-    for number, ((what, where), line) in enumerate(lines):
-        ordered = line.sort_values(cost)
-        x, y = [0.0, *ordered[cost]], [0.0, *ordered["estimate"]]
+    names = list(rows["what"].unique())
+    for (what, where), line in rows.groupby(["what", "where"], sort=False):
+        number, ordered = names.index(what), line.sort_values(cost)
         style = {"color": COLOURS[number % len(COLOURS)], "label": _name(what, where)}
         if what == "prompt":
-            axis.plot(x[1:], y[1:], "*", ms=9, **style)
+            shown = ordered[ordered[cost] >= 0]
+            axis.plot(shown[cost], shown["estimate"], "*", ms=9, **style)
         else:
             marker = MARKERS[number // len(COLOURS) % len(MARKERS)]
+            x, y = [0.0, *ordered[cost]], [0.0, *ordered["estimate"]]
             axis.plot(x, y, marker=marker, ls="-" if where == "all" else "--", **style)
 
 
