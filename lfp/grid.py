@@ -33,6 +33,8 @@ SERVICE_IDENTITY = (
 READING_STAGES = (
     "activations", "features", "explanations", "ablation", "interventions", "steering", "export",
 )  # fmt: skip
+#: Settings of DPO that the margin of a pair of answers is read with.
+_MARGIN = ("beta", "max_length", "max_prompt_length")
 #: The paper's models by architecture, for tables that show a published value beside their own.
 PAPER_MODELS = {
     "gpt_neox": ("Pythia-70m", "Pythia-160m"),
@@ -354,11 +356,12 @@ class Grid:
     def _interventions_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         asked, ablation = cell.settings["interventions"], cell.settings["ablation"].as_json()
         read = _without(ablation, "arms", "base_arms", "actions", "explainer")
+        pairs, dpo = cell.feedback == "preference", cell.settings["dpo"].as_json()
         return {
             "interventions": _without(asked.as_json(), "subjects"),
             "subject": wildcards["subject"],
             "ablation": read | {"prompts": asked.prompts, "random_draws": asked.draws},
-            "dpo": cell.settings["dpo"].as_json(),
+            "dpo": {key: dpo[key] for key in _MARGIN if pairs},
             "feedback": cell.feedback,
             "reward": scale_of(cell.settings["ppo"]),
             "max_tokens": cell.settings["features"].max_tokens,

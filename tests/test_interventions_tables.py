@@ -193,7 +193,7 @@ def test_a_cell_has_interventions_where_its_settings_ask_for_them():
     assert all(TABLES[name].inputs(more) for name in NAMES)
     settings = grid.job_settings("interventions", grid.cells[0], {"subject": "base"})
     assert settings["ablation"]["prompts"] == 10 and settings["subject"] == "base"
-    assert "arms" not in settings["ablation"]
+    assert "arms" not in settings["ablation"] and settings["dpo"] == {}
 
 
 def test_interventions_of_a_cell_without_explanations_are_refused():
