@@ -371,9 +371,10 @@ class Plan:
         return [
             *(f"results/lexicons/{task}.truth.json" for task in tasks),
             *(
-                f"results/{cell.address}/probes/{cell.main}/{subject}/predictions.parquet"
+                f"results/{cell.address}/probes/{cell.main}/{subject}/{name}.parquet"
                 for cell in cells
                 for subject in ("base", "policy")
+                for name in ("predictions", "parts")
             ),
             *self.output_files(cells),
             *self.per_cell("{cell}/change/readings.parquet", cells),
