@@ -351,7 +351,8 @@ TABLES: dict[str, Table] = {
             "A probe's knowledge beyond word frequency and static embedding: the table has the"
             " held-out share of the truth's variance that the two explain (r2_without), that they"
             " explain with the probe's held-out prediction (r2_with_probe), and the gain. The split"
-            " is the main one and the features are latents; the bootstrap is over words or prompts."
+            " of all three is the main one, so that no answer is on both of its sides, and the"
+            " features are latents; the bootstrap is over words or prompts."
         ),
         judged=True,
     ),
