@@ -293,7 +293,11 @@ class Grid:
     def _change_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         values = cell.settings["change"].as_json() | {"feedback": cell.feedback}
         probes = _without(cell.settings["probes"].as_json(), "features", "control_features")
-        return values | {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
+        values |= {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
+        # PPO's coefficient adapts, and is read off its training curve.
+        weighted = {"rloo": "group", "grpo": "group"}.get(cell.method)
+        weighted = "dpo" if cell.feedback == "preference" else weighted
+        return values | {"reward_per_nat": cell.settings[weighted].beta if weighted else None}
 
     def _latents_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         values = _without(cell.settings["change"].as_json(), "piece_contexts", "new_tokens")
