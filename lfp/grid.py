@@ -291,7 +291,8 @@ class Grid:
         return _without(values, "control_features") | {"subject": wildcards["subject"]}
 
     def _change_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values = cell.settings["change"].as_json() | {"feedback": cell.feedback}
+        values = _without(cell.settings["change"].as_json(), "latent_prompts")
+        values |= {"feedback": cell.feedback}
         probes = _without(cell.settings["probes"].as_json(), "features", "control_features")
         values |= {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
         # PPO's coefficient adapts, and is read off its training curve.
@@ -300,7 +301,7 @@ class Grid:
         return values | {"reward_per_nat": cell.settings[weighted].beta if weighted else None}
 
     def _latents_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values = _without(cell.settings["change"].as_json(), "piece_contexts", "new_tokens")
+        values = _without(cell.settings["change"].as_json(), "piece_contexts")
         max_tokens = cell.settings["features"].max_tokens
         return values | {"feedback": cell.feedback, "max_tokens": max_tokens}
 
@@ -311,7 +312,7 @@ class Grid:
         locus |= dict.fromkeys(("prompts", "pairs"), account.instances)
         change = _without(
             cell.settings["change"].as_json(),
-            "contexts", "piece_contexts", "new_tokens", "noise_draws",
+            "contexts", "piece_contexts", "new_tokens", "latent_prompts", "noise_draws",
         )  # fmt: skip
         read = {"locus": locus, "change": change, "feedback": cell.feedback}
         return values | read | {"account": account.as_json()}
@@ -369,6 +370,15 @@ class Grid:
         They have where their site writes to the residual stream.
         """
         return self.autoencoder_settings(cell, cell.main).site in WRITING
+
+    def latent_readers(self, cell: Cell) -> list[str]:
+        """The variants whose latents are read at the choice.
+
+        They are the main one, and those that differ from it in learning from the base alone.
+        """
+        alike = self.alike_in(cell, ["reads"])
+        of_base = [name for name in alike if self.autoencoder_settings(cell, name).reads == "base"]
+        return list(dict.fromkeys([cell.main, *of_base]))
 
     def readers_of_base(self, model: str, corpus: str, site: str) -> list[tuple[Cell, str]]:
         """Cells and their variants that learn from the base's activations of a corpus at a site."""

@@ -297,6 +297,9 @@ def latents_cost(
     columns = cell["layers"] * latents
     chosen = triples + contexts * settings["context_tokens"]
     read = shape.forward * (2 * (models - 1) * chosen + models * settings["contexts"] * max_tokens)
+    # Each model writes, and the base reads what all of them wrote.
+    written = models * min(settings["latent_prompts"], settings["contexts"])
+    read += shape.forward * written * (2 * settings["context_tokens"] + 2 * settings["new_tokens"])
     products = 2 * (models - 1) * contexts * settings["words"] * columns * shape.d_model
     in_flight = settings["batch_size"] * max(settings["context_tokens"], max_tokens)
     parts = 2 * 512 * (2 * shape.n_layers + 1) * shape.d_model

@@ -738,6 +738,12 @@ class Change(Settings):
     new_tokens: int = setting(
         32, "Tokens that base and policy write behind every context, at most.", least=1
     )
+    latent_prompts: int = setting(
+        0,
+        "How many of these contexts are completed for the shift of latents in the models' own"
+        " text; 0 for none.",
+        least=0,
+    )
     batch_size: int = setting(64, "Sequences per forward pass.", least=1)
     noise_draws: int = setting(
         2,

@@ -551,11 +551,13 @@ TABLES: dict[str, Table] = {
             " rejected answers. Rows of the statistic shift are of the latents whose mean"
             " activation on held-out texts surely shifted most, policy minus base, in units of"
             " activation; before is the mean in the base, and p_adjusted Holm's over all latents of"
-            " the layer. null_low and null_high are the range of the same latent's number over"
-            " copies of the base with noise on its weights, as large as the policy's change, and"
-            " null_largest is the largest shift of any latent there: a test over texts or an"
-            " interval over words says that something moved, not that it was taught. cosine is"
-            " that of the match in the larger autoencoder."
+            " the layer. shift_written is the same from the base's own completions to the"
+            " policy's, both read by the base, where a cell asks for them. null_low and null_high"
+            " are the range of the same latent's number over copies of the base with noise on its"
+            " weights, as large as the policy's change, and null_largest is the largest"
+            " shift of any latent there: a test over texts or an interval over words says that"
+            " something moved, not that it was taught. cosine is that of the match in the larger"
+            " autoencoder."
         ),
     ),
     "detection": Table(

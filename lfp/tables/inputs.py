@@ -49,6 +49,9 @@ class Grid(Protocol):
     def shares_latents(self, cell: Cell) -> bool:
         """Whether the latents of a cell's main variant have shares at the choice."""
 
+    def latent_readers(self, cell: Cell) -> list[str]:
+        """The variants whose latents are read at the choice: main one, and its like of the base."""
+
     def contrast_settings(self, task: str) -> Mapping[str, Any]:
         """Settings of a task's contrast triples."""
 
@@ -305,9 +308,11 @@ class Plan:
     def latent_files(self) -> list[str]:
         """Shares and shifts of latents, what else is known of these, and the feedback.
 
-        A cell has them where its main autoencoder reads what is written to the residual stream.
+        A cell has them where its main autoencoder reads what is written to the residual stream, and
+        where one like it learned from the base, of that as well: it knows nothing of the lesson.
         """
         cells = [cell for cell in self.probed_cells if self.grid.shares_latents(cell)]
+        read = [(cell, sae) for cell in cells for sae in self.grid.latent_readers(cell)]
         explained = [
             f"results/{cell.address}/explanations/{cell.main}/{explainer}.parquet"
             for cell in cells
@@ -316,9 +321,15 @@ class Plan:
             if explainer == cell.settings["ablation"].explainer
         ]
         return [
-            *self.per_cell("{cell}/latents/{sae}/choice.parquet", cells),
-            *self.per_cell("{cell}/latents/{sae}/shifts.parquet", cells),
-            *self.per_cell("{cell}/sae/{sae}/matches.parquet", cells),
+            *(
+                f"results/{cell.address}/{folder}/{sae}/{name}.parquet"
+                for folder, name in (
+                    ("latents", "choice"),
+                    ("latents", "shifts"),
+                    ("sae", "matches"),
+                )
+                for cell, sae in read
+            ),
             *explained,
             *(f"results/lexicons/{task}.json" for task in _unique([cell.task for cell in cells])),
         ]
