@@ -22,7 +22,7 @@ from lfp.feedback.rewards.base import scale_of
 from lfp.probing.subjects import SUBJECTS
 from lfp.schema import schema
 from lfp.services.prompts import digests
-from lfp.settings import CELL_STAGES, STAGES, Autoencoder, Settings
+from lfp.settings import CELL_STAGES, STAGES, UNREWARDED, Autoencoder, Settings
 
 #: Keys of a service that decide its answers; the others limit how it is asked.
 SERVICE_IDENTITY = (
@@ -221,6 +221,7 @@ class Grid:
             "autoencoders": self._autoencoder_job,
             "change": self._change_job,
             "choice_latents": self._latents_job,
+            "distil": self._distil_job,
             "divergence": self._divergence_job,
             "export": self._export_job,
             "given": self._given_job,
@@ -259,6 +260,9 @@ class Grid:
     def _group_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         values = cell.settings["ppo"].as_json()
         return values | {"group": cell.settings["group"].as_json(), "method": cell.method}
+
+    def _distil_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        return {stage: cell.settings[stage].as_json() for stage in ("distil", "ppo")}
 
     def _given_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         stages = {stage: cell.settings[stage].as_json() for stage in ("ppo", "dpo")}
@@ -506,7 +510,7 @@ class Grid:
                 cell.address: {variant: self.family(cell, variant) for variant in cell.probed}
                 for cell in self.cells
             },
-            "given": [cell.address for cell in self.cells if cell.method == "given"],
+            "given": [cell.address for cell in self.cells if cell.method in UNREWARDED],
             "silent": [cell.address for cell in self.cells if self._is_silent(cell)],
         }
 

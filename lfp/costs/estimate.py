@@ -245,6 +245,32 @@ def given_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> C
     )
 
 
+def distil_cost(shape: Shape, settings: Mapping[str, Mapping[str, Any]], machine: Machine) -> Cost:
+    """Distillation of a vector: the steered base reads, and one layer of the policy learns.
+
+    Gradients reach back from the output to that layer. The evaluation is that of a given policy.
+    """
+    asked, ppo = settings["distil"], settings["ppo"]
+    part = asked["batch_size"] * asked["max_tokens"]
+    logits = min(part * shape.vocab_size, HELD_LOGITS)
+    whole = {"lora": None, "gradient_checkpointing": False}
+    length = ppo["prompt_tokens"][1] + ppo["new_tokens"][1]
+    evaluated, batch = ppo["evaluation_prompts"] * length, ppo["batch_size"] * length
+    evaluation = 2 * FLOAT * shape.parameters + reading_memory(shape, batch, 0, 0, batch)
+    return _cost(
+        "fine-tuning",
+        machine,
+        (4 * asked["steps"] * part + 2 * evaluated) * shape.forward,
+        Memory(
+            max(_training_memory(shape, whole, part, logits), evaluation),
+            passing=2 * FLOAT * shape.parameters,
+        ),
+        sampling=2 * evaluated * shape.forward,
+        disk_gb=FLOAT * shape.parameters,
+        scratch_gb=2 * FLOAT * shape.parameters,
+    )
+
+
 def change_cost(
     shape: Shape,
     settings: Mapping[str, Mapping[str, Any]],
@@ -412,6 +438,8 @@ def cell_costs(
     weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
     if cell["given"]:
         costs = [given_cost(shape, settings["ppo"], machine)]
+    elif cell["method"] == "distil":
+        costs = [distil_cost(shape, settings, machine)]
     elif cell["preference"]:
         costs = [dpo_cost(shape, settings["dpo"], machine)]
     else:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from lfp.feedback.rewards import REWARDS
 from lfp.probing.subjects import SUBJECTS
+from lfp.settings import UNREWARDED
 from lfp.tables.change import LEAST_CLEAN
 
 
@@ -343,7 +344,7 @@ class Plan:
         kinds: dict[tuple[str, str], list[str]] = {}
         for cell in self.cells:
             task = self.grid.tasks[cell.task]
-            if cell.feedback == "reward" and cell.method != "given":
+            if cell.feedback == "reward" and cell.method not in UNREWARDED:
                 kinds.setdefault((cell.model, task["corpus"]), []).append(task["reward"])
         judged = (len({*of}) > 1 and of.count("vader") >= LEAST_CLEAN for of in kinds.values())
         return self.change_files() if any(judged) else []
@@ -359,7 +360,7 @@ class Plan:
         A clean cell is of the same model and corpus. A planted cell without a clean one of its own
         seed is left out.
         """
-        trained = [cell for cell in self.rewarded if cell.method != "given"]
+        trained = [cell for cell in self.rewarded if cell.method not in UNREWARDED]
         kind = {cell.address: self.grid.tasks[cell.task]["reward"] for cell in trained}
         alike = {
             cell.address: (cell.model, self.grid.tasks[cell.task]["corpus"]) for cell in trained
