@@ -278,6 +278,13 @@ def test_the_lens_names_what_was_added_to_the_stream_of_unrelated_texts(neox, to
     assert all(len(tokenize(tokenizer, [text]).ids[0]) >= 5 for text in unrelated_texts())
 
 
+def test_without_a_text_there_is_no_reading_whatever_a_nat_is_worth(neox, tokenizer):
+    pair = Pair(neox, shaken(neox), tokenizer)
+    triples = pd.DataFrame(columns=["triple", "group", "prompt", "positive", "neutral", "negative"])
+    read = material(pair, [], triples, None, SMALL, max_tokens=32, seed=0)
+    assert change_readings(pair, read, SMALL, PROBES, seed=0, per_nat=0.1).empty
+
+
 def word_triples(reviews: list[str]) -> tuple[pd.DataFrame, dict[str, float]]:
     """Triples of thirty words in contexts of the reviews, and a lexicon of them."""
     rng = np.random.default_rng(0)

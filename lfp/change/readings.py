@@ -64,7 +64,7 @@ def change_readings(
     frames = [pd.DataFrame(columns=COLUMNS)]
     of_policy = [*_of_policy(pair, read, settings, seed)]
     frames += [frame.assign(subject="policy") for frame in of_policy]
-    at_choice = [frame for frame in of_policy if frame["readout"].eq("choice").all()]
+    at_choice = [frame for frame in of_policy if frame["readout"].eq("choice").any()]
     if at_choice:
         implied = implicit.implied_rewards(pd.concat(at_choice), per_nat)
         frames.append(implied.assign(subject="policy", readout=implicit.READOUT))
