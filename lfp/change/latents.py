@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from lfp.change import WRITING
+from lfp.change import COMPLETIONS, HELD_OUT, WRITING
 from lfp.change.choice import POSITIONS, Pair, Reader, RunningMean
 from lfp.change.material import NOISE, Material
 from lfp.change.weights import with_noise
@@ -40,8 +40,6 @@ ERROR = -1
 #: Columns of the two results.
 CHOICE = ("subject", "layer", "part", "latent", "kind", "unit", "element", "value")
 SHIFTS = ("subject", "text", "layer", "latent", "before", "value", "error", "texts")
-#: The texts that shifts are read in: held-out ones, or what each model writes itself.
-HELD_OUT, COMPLETIONS = "held-out", "completions"
 
 #: Activations of a site by layer, of base and policy.
 Read = tuple[Mapping[int, torch.Tensor], Mapping[int, torch.Tensor]]

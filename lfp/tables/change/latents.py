@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lfp.change.latents import COMPLETIONS, HELD_OUT
+from lfp.change import COMPLETIONS, HELD_OUT
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json, read_table
 from lfp.statistics.multiple import holm
