@@ -663,6 +663,7 @@ def grid_of(**cells):
         twins=lambda cell: [],
         alike_in=lambda cell, free: [cell.main],
         shares_latents=lambda cell: cell.main == "sae",
+        latent_readers=lambda cell: [cell.main],
         contrast_settings=lambda task: {"source": "corpus", "corpus": None},
     )
 
