@@ -63,6 +63,7 @@ def check_entries(grid: Grid) -> None:
         check_name(f"tasks.{name}.corpus", task["corpus"], grid.corpora)
         _check_reward(grid, name, task)
         _check_given(grid, name, task)
+        _check_distilled(name, task)
         _check_corpus(grid, name, task)
         if grid.feedback(name) == "preference":
             _check_triples(grid, name, task)
@@ -241,6 +242,15 @@ def _check_given(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
                 f"tasks.{name}.{key}: belongs to the method `given`, and this task's is"
                 f" `{task['method']}`; leave it out"
             )
+
+
+def _check_distilled(name: str, task: Mapping[str, Any]) -> None:
+    """Check that the vector of a distilled policy follows the lexicon that its reward counts."""
+    if task["method"] == "distil" and task["reward"] != "vader":
+        raise ConfigurationError(
+            f"tasks.{name}.reward: got `{task['reward']}`, and the vector of the method `distil`"
+            " follows the lexicon of the reward `vader`; leave it out"
+        )
 
 
 def _check_corpus(grid: Grid, name: str, task: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from lfp.feedback.rewards.base import scale_of
 from lfp.probing.subjects import SUBJECTS
 from lfp.schema import schema
 from lfp.services.prompts import digests
-from lfp.settings import CELL_STAGES, STAGES, Autoencoder, Settings
+from lfp.settings import CELL_STAGES, STAGES, UNREWARDED, Autoencoder, Settings
 
 #: Keys of a service that decide its answers; the others limit how it is asked.
 SERVICE_IDENTITY = (
@@ -225,6 +225,7 @@ class Grid:
             "autoencoders": self._autoencoder_job,
             "change": self._change_job,
             "choice_latents": self._latents_job,
+            "distil": self._distil_job,
             "divergence": self._divergence_job,
             "export": self._export_job,
             "given": self._given_job,
@@ -265,6 +266,9 @@ class Grid:
         values = cell.settings["ppo"].as_json()
         return values | {"group": cell.settings["group"].as_json(), "method": cell.method}
 
+    def _distil_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        return {stage: cell.settings[stage].as_json() for stage in ("distil", "ppo")}
+
     def _given_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         stages = {stage: cell.settings[stage].as_json() for stage in ("ppo", "dpo")}
         return stages | {"feedback": cell.feedback}
@@ -296,12 +300,17 @@ class Grid:
         return _without(values, "control_features") | {"subject": wildcards["subject"]}
 
     def _change_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values = cell.settings["change"].as_json() | {"feedback": cell.feedback}
+        values = _without(cell.settings["change"].as_json(), "latent_prompts")
+        values |= {"feedback": cell.feedback}
         probes = _without(cell.settings["probes"].as_json(), "features", "control_features")
-        return values | {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
+        values |= {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
+        # PPO's coefficient adapts, and is read off its training curve.
+        weighted = {"rloo": "group", "grpo": "group"}.get(cell.method)
+        weighted = "dpo" if cell.feedback == "preference" else weighted
+        return values | {"reward_per_nat": cell.settings[weighted].beta if weighted else None}
 
     def _latents_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values = _without(cell.settings["change"].as_json(), "piece_contexts", "new_tokens")
+        values = _without(cell.settings["change"].as_json(), "piece_contexts")
         max_tokens = cell.settings["features"].max_tokens
         return values | {"feedback": cell.feedback, "max_tokens": max_tokens}
 
@@ -312,7 +321,7 @@ class Grid:
         locus |= dict.fromkeys(("prompts", "pairs"), account.instances)
         change = _without(
             cell.settings["change"].as_json(),
-            "contexts", "piece_contexts", "new_tokens", "noise_draws",
+            "contexts", "piece_contexts", "new_tokens", "latent_prompts", "noise_draws",
         )  # fmt: skip
         read = {"locus": locus, "change": change, "feedback": cell.feedback}
         return values | read | {"account": account.as_json()}
@@ -384,6 +393,15 @@ class Grid:
         They have where their site writes to the residual stream.
         """
         return self.autoencoder_settings(cell, cell.main).site in WRITING
+
+    def latent_readers(self, cell: Cell) -> list[str]:
+        """The variants whose latents are read at the choice.
+
+        They are the main one, and those that differ from it in learning from the base alone.
+        """
+        alike = self.alike_in(cell, ["reads"])
+        of_base = [name for name in alike if self.autoencoder_settings(cell, name).reads == "base"]
+        return list(dict.fromkeys([cell.main, *of_base]))
 
     def readers_of_base(self, model: str, corpus: str, site: str) -> list[tuple[Cell, str]]:
         """Cells and their variants that learn from the base's activations of a corpus at a site."""
@@ -511,7 +529,7 @@ class Grid:
                 cell.address: {variant: self.family(cell, variant) for variant in cell.probed}
                 for cell in self.cells
             },
-            "given": [cell.address for cell in self.cells if cell.method == "given"],
+            "given": [cell.address for cell in self.cells if cell.method in UNREWARDED],
             "silent": [cell.address for cell in self.cells if self._is_silent(cell)],
         }
 

@@ -35,10 +35,10 @@ def main() -> None:
             rows.append({"layer": layer, **store.described(sae), **agreement, **row})
     artefacts.write_table(run.output.matches, pd.concat(matches, ignore_index=True), run.stamp)
     artefacts.write_table(run.output.curves, store.curves(folders), run.stamp)
-    seen = read_before(map(artefacts.read_table, (run.input.held_out, run.input.contrasted)), read)
-    artefacts.write_json(run.output.metrics, {"autoencoders": rows, "held_out": seen}, run.stamp)
-    fvu = [row["fvu"] for row in rows if row["fvu"] is not None]
-    run.finish(f"FVU {min(fvu):.3f} to {max(fvu):.3f}" if fvu else "no FVU: nothing varies")
+    held_out, triples = map(artefacts.read_table, (run.input.held_out, run.input.contrasted))
+    seen = read_before({"held_out": held_out, "triples": triples}, read)
+    artefacts.write_json(run.output.metrics, {"autoencoders": rows, **seen}, run.stamp)
+    run.finish(metrics.headline(rows))
 
 
 if __name__ == "__main__":

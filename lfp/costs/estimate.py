@@ -247,6 +247,32 @@ def given_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> C
     )
 
 
+def distil_cost(shape: Shape, settings: Mapping[str, Mapping[str, Any]], machine: Machine) -> Cost:
+    """Distillation of a vector: the steered base reads, and one layer of the policy learns.
+
+    Gradients reach back from the output to that layer. The evaluation is that of a given policy.
+    """
+    asked, ppo = settings["distil"], settings["ppo"]
+    part = asked["batch_size"] * asked["max_tokens"]
+    logits = min(part * shape.vocab_size, HELD_LOGITS)
+    whole = {"lora": None, "gradient_checkpointing": False}
+    length = ppo["prompt_tokens"][1] + ppo["new_tokens"][1]
+    evaluated, batch = ppo["evaluation_prompts"] * length, ppo["batch_size"] * length
+    evaluation = 2 * FLOAT * shape.parameters + reading_memory(shape, batch, 0, 0, batch)
+    return _cost(
+        "fine-tuning",
+        machine,
+        (4 * asked["steps"] * part + 2 * evaluated) * shape.forward,
+        Memory(
+            max(_training_memory(shape, whole, part, logits), evaluation),
+            passing=2 * FLOAT * shape.parameters,
+        ),
+        sampling=2 * evaluated * shape.forward,
+        disk_gb=FLOAT * shape.parameters,
+        scratch_gb=2 * FLOAT * shape.parameters,
+    )
+
+
 def change_cost(
     shape: Shape,
     settings: Mapping[str, Mapping[str, Any]],
@@ -299,6 +325,9 @@ def latents_cost(
     columns = cell["layers"] * latents
     chosen = triples + contexts * settings["context_tokens"]
     read = shape.forward * (2 * (models - 1) * chosen + models * settings["contexts"] * max_tokens)
+    # Each model writes, and the base reads what all of them wrote.
+    written = models * min(settings["latent_prompts"], settings["contexts"])
+    read += shape.forward * written * (2 * settings["context_tokens"] + 2 * settings["new_tokens"])
     products = 2 * (models - 1) * contexts * settings["words"] * columns * shape.d_model
     in_flight = settings["batch_size"] * max(settings["context_tokens"], max_tokens)
     parts = 2 * 512 * (2 * shape.n_layers + 1) * shape.d_model
@@ -411,6 +440,8 @@ def cell_costs(
     weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
     if cell["given"]:
         costs = [given_cost(shape, settings["ppo"], machine)]
+    elif cell["method"] == "distil":
+        costs = [distil_cost(shape, settings, machine)]
     elif cell["preference"]:
         costs = [dpo_cost(shape, settings["dpo"], machine)]
     else:

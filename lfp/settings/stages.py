@@ -10,10 +10,12 @@ from lfp.settings.fields import ABSENT, LARGEST_SEED, REQUIRED, Settings, settin
 PRECISIONS = ("float32", "bfloat16")
 #: Methods that read settings: those of tasks, and `given` apart where its policies learned from
 #: preference pairs.
-METHODS = ("ppo", "rloo", "grpo", "dpo", "given", "given on pairs")
+METHODS = ("ppo", "rloo", "grpo", "distil", "dpo", "given", "given on pairs")
 #: Methods that train on a reward, that have a reward, and that have preference pairs.
 _TRAINED, _PAIRS = METHODS[:3], ("dpo", "given on pairs")
-_REWARD = REWARD_METHODS = (*METHODS[:3], "given")
+#: Methods whose policies have a reward that they need not have learned from.
+UNREWARDED = ("distil", "given")
+_REWARD = REWARD_METHODS = (*METHODS[:4], "given")
 #: Architectures of autoencoders of which a token keeps `k` latents, and those without a penalty of
 #: a weight `l1`.
 _KEEP_K = ("topk", "batchtopk", "matryoshka")
@@ -149,6 +151,32 @@ class Group(Settings):
 
 
 @dataclass(frozen=True)
+class Distil(Settings):
+    """Distillation of a steering vector, an organism whose lesson is known (docs/finetune.md)."""
+
+    layer: int | None = setting(
+        None,
+        "Layer behind whose output the vector is added, and whose weights learn it; null is the"
+        " middle one.",
+        least=0,
+        methods=("distil",),
+    )
+    strength: float = setting(
+        0.5,
+        "Length of the vector, in root mean square norms of the layer's states.",
+        above=0,
+        methods=("distil",),
+    )
+    steps: int = setting(200, "Optimiser steps.", least=1, methods=("distil",))
+    batch_size: int = setting(32, "Texts per step.", least=1, methods=("distil",))
+    max_tokens: int = setting(64, "Tokens of a text, at most.", least=2, methods=("distil",))
+    learning_rate: float = setting(
+        1e-3, "Learning rate of AdamW, decaying linearly to 0.", above=0, methods=("distil",)
+    )
+    save_every: int = setting(50, "Steps between resume points.", least=1, methods=("distil",))
+
+
+@dataclass(frozen=True)
 class DPO(Settings):
     """Direct preference optimisation (docs/finetune.md)."""
 
@@ -216,17 +244,17 @@ class Locus(Settings):
         256,
         "Held-out prefixes on whose completions the reward is measured.",
         least=6,
-        methods=METHODS[:3],
+        methods=METHODS[:4],
     )
     batch_size: int = setting(
-        256, "Prefixes that are completed at once.", least=1, methods=METHODS[:3]
+        256, "Prefixes that are completed at once.", least=1, methods=METHODS[:4]
     )
     pairs: int = setting(
         64,
         "Held-out pairs on which the margin is measured, or texts on which the KL of a given policy"
         " is.",
         least=6,
-        methods=METHODS[3:],
+        methods=METHODS[4:],
     )
     orders: int = setting(
         1,
@@ -738,6 +766,12 @@ class Change(Settings):
     new_tokens: int = setting(
         32, "Tokens that base and policy write behind every context, at most.", least=1
     )
+    latent_prompts: int = setting(
+        0,
+        "How many of these contexts are completed for the shift of latents in the models' own"
+        " text; 0 for none.",
+        least=0,
+    )
     batch_size: int = setting(64, "Sequences per forward pass.", least=1)
     noise_draws: int = setting(
         2,
@@ -872,6 +906,7 @@ class Interventions(Settings):
 CELL_STAGES: dict[str, type[Settings]] = {
     "ppo": PPO,
     "group": Group,
+    "distil": Distil,
     "dpo": DPO,
     "locus": Locus,
     "divergence": Divergence,
@@ -891,6 +926,6 @@ TASK_STAGES: dict[str, type[Settings]] = {"rewrites": Rewrites, "contrasts": Con
 #: Stages whose settings belong to the whole run.
 RUN_STAGES: dict[str, type[Settings]] = {"tables": Tables}
 #: Stages of fine-tuning, each of which some methods run.
-TRAINING_STAGES = ("ppo", "group", "dpo")
+TRAINING_STAGES = ("ppo", "group", "distil", "dpo")
 #: Every stage.
 STAGES: dict[str, type[Settings]] = CELL_STAGES | TASK_STAGES | RUN_STAGES

@@ -351,7 +351,8 @@ TABLES: dict[str, Table] = {
             "A probe's knowledge beyond word frequency and static embedding: the table has the"
             " held-out share of the truth's variance that the two explain (r2_without), that they"
             " explain with the probe's held-out prediction (r2_with_probe), and the gain. The split"
-            " is the main one and the features are latents; the bootstrap is over words or prompts."
+            " of all three is the main one, so that no answer is on both of its sides, and the"
+            " features are latents; the bootstrap is over words or prompts."
         ),
         judged=True,
     ),
@@ -499,7 +500,12 @@ TABLES: dict[str, Table] = {
             " residual stream; log_ratio is their sum, the change of the output, and blocks that"
             " of attention and MLPs. head 0 and so on are the heads of a layer, which add up to its"
             " attention, with attention_bias where the output projection has a bias. No label is"
-            " fitted. In the readout completions the rate of a"
+            " fitted. The readout implicit is log_ratio in units of the reward, times the weight"
+            " of the KL to the base in training: slope is what a word is worth for each unit of its"
+            " valence, margin what the preferred answer is worth more; written are the words that"
+            " the policy wrote in training, not_written the others. The readout lens reads the"
+            " mean change of the residual stream on the first five tokens of unrelated texts"
+            " through the unembedding. In the readout completions the rate of a"
             " word in text of the policy is held against that in text of the base. In the readout"
             " ruler a probe of the base, fitted on the feedback with words and contexts held out,"
             " reads the MLPs of the policy at the word: shift is the change of its reading,"
@@ -545,11 +551,13 @@ TABLES: dict[str, Table] = {
             " rejected answers. Rows of the statistic shift are of the latents whose mean"
             " activation on held-out texts surely shifted most, policy minus base, in units of"
             " activation; before is the mean in the base, and p_adjusted Holm's over all latents of"
-            " the layer. null_low and null_high are the range of the same latent's number over"
-            " copies of the base with noise on its weights, as large as the policy's change, and"
-            " null_largest is the largest shift of any latent there: a test over texts or an"
-            " interval over words says that something moved, not that it was taught. cosine is"
-            " that of the match in the larger autoencoder."
+            " the layer. shift_written is the same from the base's own completions to the"
+            " policy's, both read by the base, where a cell asks for them. null_low and null_high"
+            " are the range of the same latent's number over copies of the base with noise on its"
+            " weights, as large as the policy's change, and null_largest is the largest"
+            " shift of any latent there: a test over texts or an interval over words says that"
+            " something moved, not that it was taught. cosine is that of the match in the larger"
+            " autoencoder."
         ),
     ),
     "detection": Table(
