@@ -91,6 +91,7 @@ def check_cell(grid: Grid, cell: Cell) -> None:
     _check_donor(grid, cell)
     _check_arms(cell)
     _check_interventions(cell)
+    _check_steering(cell)
 
 
 def source_digest(where: str, name: str) -> str:
@@ -491,4 +492,19 @@ def _check_interventions(cell: Cell) -> None:
             f"cell {cell.address}: interventions.selectors needs explanations and dictionaries, and"
             f" the cell ends at `{cell.until}`; set `until` to `ablation`, or leave the selectors"
             " out"
+        )
+
+
+def _check_steering(cell: Cell) -> None:
+    """Check that a steered cell goes far enough, and that its other settings have vectors."""
+    asked = cell.settings["steering"]
+    if asked.vectors and cell.until != "ablation":
+        raise ConfigurationError(
+            f"cell {cell.address}: steering.vectors needs explanations and dictionaries, and the"
+            f" cell ends at `{cell.until}`; set `until` to `ablation`, or leave the vectors out"
+        )
+    if asked.selectors and not asked.vectors:
+        raise ConfigurationError(
+            f"cell {cell.address}: steering.selectors are scaled to the costs of vectors, and there"
+            " are none; name some under `steering.vectors`, or leave the selectors out"
         )

@@ -31,7 +31,7 @@ SERVICE_IDENTITY = (
 )  # fmt: skip
 #: Stages that read or run a model for inference, in the precision of its entry.
 READING_STAGES = (
-    "activations", "features", "explanations", "ablation", "interventions", "export",
+    "activations", "features", "explanations", "ablation", "interventions", "steering", "export",
 )  # fmt: skip
 #: Settings of DPO that the margin of a pair of answers is read with.
 _MARGIN = ("beta", "max_length", "max_prompt_length")
@@ -238,6 +238,7 @@ class Grid:
             "locus": self._locus_job,
             "probes": self._probes_job,
             "scores": self._scores_job,
+            "steering": self._steering_job,
         }
         values = cell.settings[stage].as_json() if stage in cell.settings else {}
         stream = stage
@@ -370,6 +371,20 @@ class Grid:
             "subject": wildcards["subject"],
             "ablation": read | {"prompts": asked.prompts, "random_draws": asked.draws},
             "dpo": {key: dpo[key] for key in _MARGIN if pairs},
+            "feedback": cell.feedback,
+            "reward": scale_of(cell.settings["ppo"]),
+            "max_tokens": cell.settings["features"].max_tokens,
+        }
+
+    def _steering_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        asked, ablation = cell.settings["steering"], cell.settings["ablation"].as_json()
+        read = _without(ablation, "arms", "base_arms", "actions", "explainer", "random_draws")
+        selecting = _without(cell.settings["interventions"].as_json(), "subjects", "selectors")
+        return {
+            "steering": asked.as_json(),
+            "interventions": selecting if asked.selectors else {},
+            "ablation": read | {"prompts": asked.prompts},
+            "dpo": cell.settings["dpo"].as_json(),
             "feedback": cell.feedback,
             "reward": scale_of(cell.settings["ppo"]),
             "max_tokens": cell.settings["features"].max_tokens,

@@ -509,9 +509,16 @@ class Planner:
         wanted = any(ARMS[arm].reads_probe for arm in arms)
         return [f"{folder}/probe.safetensors"] if wanted else []
 
-    def selecting_probe(self, wildcards: Any) -> list[str]:
-        """The policy's probe, where a selector of the job reads its weights."""
+    def selecting_probe(self, wildcards: Any, stage: str = "interventions") -> list[str]:
+        """The policy's probe, where a selector of the job reads its weights.
+
+        `stage` is the one whose settings name the selectors.
+        """
         cell = self.cell(wildcards)
         folder = f"results/{cell.address}/probes/{wildcards.sae}/policy"
-        wanted = set(READS_PROBE) & set(cell.settings["interventions"].selectors)
+        wanted = set(READS_PROBE) & set(cell.settings[stage].selectors)
         return [f"{folder}/probe.safetensors"] if wanted else []
+
+    def steering_probe(self, wildcards: Any) -> list[str]:
+        """The policy's probe, where a set of latents that is steered is selected by it."""
+        return self.selecting_probe(wildcards, "steering")

@@ -47,6 +47,7 @@ from lfp.settings import (
 )
 from lfp.settings.fields import field_types, members, plain, settings_class
 from lfp.sites import SITES
+from lfp.steering.vectors import VECTORS
 
 CONFIGURATIONS = Path(__file__).parent.parent / "config"
 #: The export of the schema; the configurations stand beside it.
@@ -62,6 +63,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "every_action": (*ACTIONS, *WITH_STRENGTH, PATCH),
     "selectors": tuple(SELECTORS),
     "directions": DIRECTIONS,
+    "vectors": tuple(VECTORS),
     "rewards": TASK_REWARDS,
     "measures": MEASURES,
 }

@@ -39,3 +39,33 @@ rule interventions:
         **PLAN.job("interventions"),
     shell:
         MODEL_JOB
+
+
+rule steering:
+    input:
+        base="results/models/{model}",
+        policy=f"{CELL}/policy",
+        corpus=PLAN.corpus("test"),
+        lexicon="results/lexicons/{task}.json",
+        explanations=PLAN.related,
+        probe=PLAN.steering_probe,
+        autoencoders=PLAN.autoencoders,
+        classifier=PLAN.classifier,
+    output:
+        completions=f"{CELL}/steering/{{sae}}/completions.parquet",
+        neutral=f"{CELL}/steering/{{sae}}/neutral.parquet",
+        strengths=f"{CELL}/steering/{{sae}}/strengths.parquet",
+        cleaning=f"{CELL}/steering/{{sae}}/cleaning.parquet",
+    log:
+        log_of(f"{CELL}/steering/{{sae}}"),
+    benchmark:
+        benchmark_of(f"{CELL}/steering/{{sae}}")
+    conda:
+        MODEL
+    threads: PLAN.threads
+    resources:
+        **PLAN.resources(),
+    params:
+        **PLAN.job("steering"),
+    shell:
+        MODEL_JOB

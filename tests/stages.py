@@ -42,6 +42,7 @@ from lfp.settings import (
     Group,
     Interventions,
     Organism,
+    Steering,
 )
 from tests.conftest import Named, job_arguments, make_model
 
@@ -248,6 +249,32 @@ STAGES = {
             )
         },
         {"seed": 4, "subject": "base"},
+    ),
+    "steering": Stage(
+        "steering",
+        {
+            # So little is what a model without training loses by a vector.
+            "steering": Steering(
+                vectors=("mean_shift", "random"), costs=(1e-4,), draws=4, prompts=8, texts=8
+            ).as_json(),
+            "interventions": {},
+            "ablation": Ablation(
+                prompts=8, prefix_tokens=4, new_tokens=4, neutral_texts=8, batch_size=8
+            ).as_json(),
+            "reward": {"divisor": 1.0, "clip": 5.0, "reward_on": "full"},
+            "dpo": _DPO, "feedback": "reward", "max_tokens": 24,
+        }
+        | _READING,
+        {
+            "base": "base", "policy": "policy", "corpus": "texts-test.parquet",
+            "lexicon": "lexicon.json", "explanations": "explanations.parquet", "probe": [],
+            "classifier": [], "autoencoders": _EXPLAINED["autoencoders"],
+        },
+        {
+            name: f"results/{name}.parquet"
+            for name in ("completions", "neutral", "strengths", "cleaning")
+        },
+        {"seed": 4},
     ),
 }  # fmt: skip
 

@@ -93,8 +93,8 @@ FOLDERS = (
     "settings", "reporting", "files", "running", "services", "statistics", "texts", "models",
     "feedback",
     "organisms", "finetune", "locus",
-    "sae", "probing", "change", "explaining", "interventions", "tables", "blind", "pages",
-    "figures", "costs", "claims", "start",
+    "sae", "probing", "change", "explaining", "interventions", "steering",
+    "tables", "blind", "pages", "figures", "costs", "claims", "start",
 )  # fmt: skip
 #: Modules of planning that a folder reads: what writes a configuration has it checked.
 PLANNING = {"start": {"checks", "grid", "schema"}}

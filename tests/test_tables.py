@@ -22,7 +22,7 @@ from lfp.files.addresses import labels
 from lfp.probing.probes import unit_means
 from lfp.registry import Registry
 from lfp.reporting import unestimated
-from lfp.settings import Ablation, Account, Features, Interventions, Probes
+from lfp.settings import Ablation, Account, Features, Interventions, Probes, Steering
 from lfp.statistics.estimates import kendall_tau
 from lfp.statistics.multiple import holm
 from lfp.statistics.partitions import partitions_difference_record
@@ -645,6 +645,7 @@ def grid_of(**cells):
         "ablation": Ablation(arms=("none",), base_arms=()),
         "account": Account(),
         "interventions": Interventions(),
+        "steering": Steering(),
     }
     common = {
         "model": "m", "method": "ppo", "feedback": "reward", "until": "ablation", "main": "sae",
@@ -675,12 +676,13 @@ def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
     assert empty == {
         "rewrites", "sae_tying", "sae_layer_choice", "probe_accuracy", "detection", "dose",
         "vector_account", "interventions", "attribution_fidelity", "feature_interactions",
-        "feature_circuit", "planted_recovery", "across_seeds",
+        "feature_circuit", "frontiers", "vector_cleaning", "planted_recovery", "across_seeds",
     }  # fmt: skip
     assert {name for name, figure in FIGURES.items() if not figure.inputs(plan)} == {
         "sae_l1_sweep",
         "probe_pca",
         "planted_forest",
+        "intervention_frontiers",
     }
 
 

@@ -480,7 +480,7 @@ def test_a_cell_without_a_word_of_its_lexicon_has_rows_that_say_so(copy_of_run, 
     "name",
     ["fine_tuning", "kendall_tau", "sign_accuracy", "probe_nested_r2", "lexicon_reconstruction",
      "feature_explanations", "explanation_quality", "ablation_reward", "interventions",
-     "attribution_fidelity"],
+     "attribution_fidelity", "frontiers", "vector_cleaning"],
 )  # fmt: skip
 def test_an_empty_corpus_gives_rows_that_say_so(run, name):
     own = table(run, name).query("task == 'no_text'")

@@ -37,6 +37,8 @@ READ, KEPT = 30, 24
 COPIES, TRAINED_COPIES = 3, 6
 #: Times that a random set of latents is read before it does the damage that it is to do.
 MATCHED = 6
+#: Strengths that are tried before a vector has a cost.
+STRENGTHS = 4
 #: Tokens of activations that a harvest shuffles together (:mod:`lfp.sae.harvest`).
 WINDOW = 65_536
 
@@ -475,6 +477,8 @@ def cell_costs(
         costs += _explained_costs(shape, settings, cell, machine, weight)
         if settings["interventions"]["selectors"]:
             costs.append(interventions_cost(shape, settings, cell, machine, weight))
+        if settings["steering"]["vectors"]:
+            costs.append(steering_cost(shape, settings, cell, machine, weight))
     return costs
 
 
@@ -713,6 +717,55 @@ def interventions_cost(
             passing=2 * FLOAT * shape.parameters,
         ),
         sampling=pairs * sampled * shape.forward,
+    )
+
+
+def steering_cost(
+    shape: Shape,
+    settings: Mapping[str, Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    machine: Machine,
+    weight: int,
+) -> Cost:
+    """Vectors at every cost with the search for their strengths, and effects on latents.
+
+    Parameters
+    ----------
+    shape, machine
+        Size of the model, and what it runs on.
+    settings
+        Settings of the cell by stage.
+    cell
+        What is known of the cell (:func:`cell_costs`).
+    weight
+        Bytes of a weight.
+    """
+    asked, how = settings["steering"], settings["ablation"]
+    named = len(asked["vectors"]) * (2 if asked["gate"] else 1) + len(asked["selectors"]) + 2
+    lines = named + 2 * asked["draws"]
+    points = lines * len(asked["costs"])
+    length = how["prompt_tokens" if cell["preference"] else "prefix_tokens"] + how["new_tokens"]
+    effects = asked["directions"] * asked["effect_prompts"]
+    # What is written is read once more, for its KL or its latents.
+    sampled = (points * asked["prompts"] + effects) * length
+    neutral = STRENGTHS * points * how["neutral_texts"] * how["neutral_tokens"]
+    tokens = asked["texts"] * settings["features"]["max_tokens"]
+    cleaning = 3 * 300 * how["batch_size"] * settings["features"]["max_tokens"]
+    read = sampled + neutral + 6 * tokens + (cleaning if asked["clean"] else 0)
+    in_flight = how["batch_size"] * max(length, settings["features"]["max_tokens"])
+    logits = TRAINED_COPIES * min(in_flight * shape.vocab_size, HELD_LOGITS)
+    return _cost(
+        "steering",
+        machine,
+        read * shape.forward,
+        Memory(
+            # Base, policy, and a model between the two.
+            3 * weight * shape.parameters
+            + reading_memory(shape, in_flight, weight, 2)
+            + FLOAT * (KEPT * in_flight * shape.n_layers * shape.d_model + logits),
+            passing=2 * FLOAT * shape.parameters,
+        ),
+        sampling=sampled * shape.forward,
     )
 
 

@@ -35,6 +35,7 @@ def labels(path: str | Path) -> dict[str, Any]:
         "interventions": ("sae", "subject"),
         "explanations": ("sae",),
         "latents": ("sae",),
+        "steering": ("sae",),
     }
     if parts[0] == "explanations":
         result["explainer"] = parts[-1]

@@ -51,6 +51,7 @@ from lfp.settings.stages import (
     Lora,
     Probes,
     Rewrites,
+    Steering,
     Tables,
 )
 
@@ -60,5 +61,5 @@ __all__ = [
     "Autoencoder", "Cell", "Change", "Classifier", "Clean", "Configuration", "Contrasts", "Corpus",
     "Distil", "Divergence", "Explainer", "Explanations", "Export", "Features", "Files", "Group",
     "Interventions", "Locus", "Lora", "Machine", "Model", "Organism", "Policy", "Prices", "Probes",
-    "Rewrites", "Service", "Settings", "Shape", "Tables", "Task", "setting",
+    "Rewrites", "Service", "Settings", "Shape", "Steering", "Tables", "Task", "setting",
 ]  # fmt: skip

@@ -902,6 +902,74 @@ class Interventions(Settings):
     )
 
 
+@dataclass(frozen=True)
+class Steering(Settings):
+    """Vectors that are added to the base, all at equal cost (docs/steering.md).
+
+    Tokens, batches and neutral texts are those of ``ablation``.
+    """
+
+    vectors: tuple[str, ...] = setting(
+        (),
+        "Vectors that are added to the base; without any the cell has no rows of steering. `random`"
+        " and `covariance` are what the others are held against.",
+        choices="vectors",
+        unique=True,
+    )
+    selectors: tuple[str, ...] = setting(
+        (),
+        "Selectors of latents whose contribution is scaled up beside the vectors.",
+        choices="selectors",
+        unique=True,
+    )
+    costs: tuple[float, ...] = setting(
+        (0.02, 0.05, 0.1, 0.2),
+        "Rises in cross-entropy on neutral text, nats per token, that everything is scaled to.",
+        each_above=0,
+        min_items=1,
+        unique=True,
+    )
+    layer: int | None = setting(
+        None,
+        "Layer that vectors are added to, one of those with a dictionary; null takes the one in the"
+        " middle of these.",
+        least=0,
+    )
+    draws: int = setting(8, "Random vectors of either kind.", least=1)
+    gate: float | None = setting(
+        None,
+        "Share of the tokens that a gate lets through; with it every vector runs gated as well.",
+        above=0,
+        below=1,
+    )
+    clean: int | None = setting(
+        None, "Latents that the mean shift is made from anew, at most; null leaves it.", least=1
+    )
+    clean_l1: float = setting(
+        0.05,
+        "Weight of the penalty of cleaning, nats per token for weights as large as the vector.",
+        least=0,
+    )
+    directions: int = setting(
+        128, "Directions whose effects on latents the vector `targeted` learns from.", least=10
+    )
+    effect_prompts: int = setting(
+        16, "Held-out prompts that effects on latents are measured on, at most.", least=1
+    )
+    prompt: str = setting(
+        "",
+        "Text in front of every prompt, which asks for what the feedback rewards; without it there"
+        " is no prompted baseline.",
+    )
+    fine_tuning: bool = setting(
+        True, "Whether doses of the fine-tuning are measured at the same costs, as a baseline."
+    )
+    prompts: int = setting(256, "Held-out prefixes that are gone on from, at most.", least=8)
+    texts: int = setting(
+        64, "Held-out texts that vectors, gates and cleaning are made from.", least=6
+    )
+
+
 #: Stages whose settings a cell resolves.
 CELL_STAGES: dict[str, type[Settings]] = {
     "ppo": PPO,
@@ -919,6 +987,7 @@ CELL_STAGES: dict[str, type[Settings]] = {
     "change": Change,
     "account": Account,
     "interventions": Interventions,
+    "steering": Steering,
     "export": Export,
 }
 #: Stages whose settings belong to a task.

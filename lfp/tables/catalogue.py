@@ -624,9 +624,10 @@ TABLES: dict[str, Table] = {
     "interventions": Table(
         rows="lfp.tables.interventions.costs:interventions",
         section=Section.ABLATION,
-        inputs=lambda plan: plan.intervention_files(
-            ".parquet", "/neutral.parquet", "/sets.parquet"
-        ),
+        inputs=lambda plan: [
+            *plan.intervention_files(".parquet", "/neutral.parquet", "/sets.parquet"),
+            *plan.steering_files("completions", "neutral", "strengths"),
+        ],
         caption=(
             "Interventions on sets of latents while the subject, policy or base, writes. what is"
             " the selector of the latents, action what takes their place, strength its number where"
@@ -641,7 +642,40 @@ TABLES: dict[str, Table] = {
             " at least as large on either side. faithfulness, completeness, minimality and"
             " self_repair are those of the set taken away from a number of the model that needs no"
             " sampling: the expected valence of the next token, or the margin of preferred"
-            " answers."
+            " answers. Rows of the action add are vectors, or sets of latents, that are added to"
+            " the base at a cost: strength is the rise of the cross-entropy in nats that they are"
+            " scaled to, multiple the factor that costs it, tokens_steered the share of the tokens"
+            " that a gate lets through; random_mean, random_low and random_high are of random"
+            " vectors at the same cost. r2 is that of a map of effects on latents on directions"
+            " that it has not seen, and side_effect_mass the share of a vector's effect that is not"
+            " on the related latents. Rows of the action baseline are a prompt in front of the"
+            " base, and doses of the fine-tuning."
+        ),
+    ),
+    "frontiers": Table(
+        rows="lfp.tables.interventions.frontiers:frontiers",
+        section=Section.ABLATION,
+        inputs=lambda plan: plan.steering_files("completions"),
+        caption=(
+            "What a vector gains at all costs. estimate is the mean gain in reward of the steered"
+            " base over rises in cross-entropy on neutral text from 0 to most_cost nats: the area"
+            " below the line through its points, divided by most_cost, paired by prompt. kl_area is"
+            " the same over the KL per completion, up to the largest, most_kl, that all lines"
+            " reach. where is the gate, if any. null_mean, null_low and null_high are of random"
+            " vectors of two kinds, and p_random is the share of these and this one whose area is"
+            " at least as large on either side. fine_tuning is a part of the change of weights, at"
+            " the same costs."
+        ),
+    ),
+    "vector_cleaning": Table(
+        rows="lfp.tables.interventions.frontiers:vector_cleaning",
+        section=Section.ABLATION,
+        inputs=lambda plan: plan.steering_files("cleaning", setting="clean"),
+        caption=(
+            "The mean shift from base to policy as a sum of few decoder directions. estimate is the"
+            " effect kept: 1 minus the KL of the next token under the shift from that under the"
+            " sum, over its KL from the untouched base, on texts that the weights were not fitted"
+            " on. features_kept is the number of latents at the layer."
         ),
     ),
     "attribution_fidelity": Table(

@@ -324,6 +324,15 @@ class Plan:
             for name in names
         ]
 
+    def steering_files(self, *names: str, setting: str = "vectors") -> list[str]:
+        """Files of every cell whose settings of steering have something under `setting`."""
+        return [
+            f"results/{cell.address}/steering/{cell.main}/{name}.parquet"
+            for cell in self.cells
+            if cell.settings["steering"].vectors and getattr(cell.settings["steering"], setting)
+            for name in names
+        ]
+
     def latent_files(self) -> list[str]:
         """Shares and shifts of latents, what else is known of these, and the feedback.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ from lfp.tables.rows import CELL, TableSettings, Tally
 _KEY = ["what", "action", "strength", "where", "site", "layers"]
 #: Names of what is no intervention: the untouched model, and the untouched other one.
 _NOTHING, _OTHER = "none", "other model"
-#: Columns of the criteria of sets.
+#: The action of what is added at a cost, and what random vectors are matched to.
+_ADD, _VECTORS = "add", "vectors"
+#: Columns of the criteria of sets, and of what is known of a vector at its strength.
 _CRITERIA = ("faithfulness", "completeness", "minimality", "self_repair")
+_STEERED = ("multiple", "tokens_steered", "r2", "side_effect_mass")
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,7 @@ def interventions(inputs: Sequence[str], settings: TableSettings) -> Tally:
     the way to the other model that the change goes, and the rank of the change among random sets.
     """
     tally = Tally()
-    for path in (path for path in inputs if Path(path).parent.name == labels(path)["sae"]):
-        folder = Path(path).with_suffix("")
-        cell, written = labels(path), _keyed(read_table(path))
-        neutral, sets = _keyed(read_table(folder / "neutral.parquet")), folder / "sets.parquet"
-        criteria = read_table(sets).set_index("what")
+    for cell, written, neutral, criteria in _cells(inputs):
         untouched = written[written["what"] == _NOTHING]
         before = neutral[neutral["what"] == _NOTHING]
         if untouched.empty:
@@ -66,6 +65,33 @@ def interventions(inputs: Sequence[str], settings: TableSettings) -> Tally:
     return tally
 
 
+#: Labels of a cell, rows of completions and of neutral texts, and what is known beside them.
+CellRows = tuple[dict[str, Any], pd.DataFrame, pd.DataFrame, pd.DataFrame]
+
+
+def _cells(inputs: Sequence[str]) -> Iterator[CellRows]:
+    """The rows of every model whose latents are set, and of every base that is steered.
+
+    What is known beside them has the criteria of sets, a row per ``what``, and for a steered base
+    a row per ``what``, ``where`` and ``strength``.
+    """
+    for path in (path for path in inputs if Path(path).parent.name == labels(path)["sae"]):
+        folder, name = Path(path).with_suffix(""), Path(path).name
+        if "subject" in labels(path):
+            neutral, sets = read_table(folder / "neutral.parquet"), folder / "sets.parquet"
+            criteria = read_table(sets).set_index("what")
+            yield labels(path), _keyed(read_table(path)), _keyed(neutral), criteria
+        elif name == "completions.parquet":
+            neutral, known = (
+                read_table(folder.with_name(f"{other}.parquet"))
+                for other in ("neutral", "strengths")
+            )
+            known = _keyed(known[known["draw"] == 0].rename(columns={"cost": "strength"}))
+            beside = known.set_index(["what", "where", "strength"])[list(_STEERED)]
+            cell = labels(path) | {"subject": "base"}
+            yield cell, _keyed(read_table(path)), _keyed(neutral), beside
+
+
 def _keyed(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows with the strength as text, which is empty where an action has none."""
     strengths = [f"{value:g}" if np.isfinite(value) else "" for value in frame["strength"]]
@@ -81,7 +107,12 @@ def _like(frame: pd.DataFrame, named: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _drawn(frame: pd.DataFrame, named: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows of the random sets of one intervention."""
+    """The rows of the random sets of one intervention, or of the random vectors of its cost."""
+    if named["action"] == _ADD:
+        at_cost = frame[
+            (frame["matched_to"] == _VECTORS) & (frame["strength"] == named["strength"])
+        ]
+        return at_cost.assign(draw=at_cost.groupby(["what", "draw"]).ngroup())
     same = frame["matched_to"] == named["what"]
     for column in ("action", "strength", "where", "site"):
         same &= frame[column] == named[column]
@@ -97,7 +128,8 @@ def _missing() -> dict[str, object]:
     """The columns of an intervention that nothing is known of."""
     numbers = (
         "reward", "kl", "d_ce", "distinct_2", "reward_per_nat", "gap", "gap_recovery",
-        "random_mean", "p_random", "kl_ratio", *_CRITERIA, "detectable",
+        "random_mean", "random_low", "random_high", "p_random", "kl_ratio", *_CRITERIA, *_STEERED,
+        "detectable",
     )  # fmt: skip
     return {"n_features": 0, "draws": 0} | dict.fromkeys(numbers, None)
 
@@ -121,7 +153,7 @@ def _add_row(
     untouched
         Completions and losses of the untouched model, and the gap [prompt, 1] to the other one.
     criteria
-        The criteria of sets by selector.
+        What is known beside the rows (:func:`_cells`).
     settings
         Settings of all tables.
     """
@@ -145,10 +177,14 @@ def _add_row(
         columns["reward_per_nat"] = ratio_effect(change, kl).value
     if effect_record(mean_effect(gap), "prompt", name, confidence).p < 1 - confidence:
         columns["gap_recovery"] = float(change.mean() / gap.mean())
-    if len(trial.random) and trial.random["features"].any():
+    if len(trial.random) and (trial.random["features"].any() or label["action"] == _ADD):
         columns |= _against_random(trial.random, _column(before, "reward"), change, kl)
-    if label["what"] in criteria.index:
-        columns |= {name: float(criteria.loc[label["what"], name]) for name in _CRITERIA}
+    place = label["what"]
+    if criteria.index.nlevels > 1:
+        place = (place, label["where"], label["strength"])
+    if place in criteria.index:
+        columns |= {name: float(value) for name, value in criteria.loc[place].items()
+                    if name in (*_CRITERIA, *_STEERED)}  # fmt: skip
     values = rows[["prompt", "reward", "kl", "tokens", "distinct_2"]].assign(change=change[:, 0])
     family = str([label[name] for name in (*CELL, "subject")])
     tally.add(record, label, values, family, **columns)
@@ -167,6 +203,8 @@ def _against_random(
     return {
         "draws": len(drawn),
         "random_mean": float(drawn.mean()),
+        "random_low": float(drawn.min()),
+        "random_high": float(drawn.max()),
         "p_random": (1 + larger) / (1 + len(drawn)),
         "kl_ratio": float(random["kl"].mean() / kl.mean()) if kl.mean() else float("nan"),
     }
