@@ -15,6 +15,7 @@ def main() -> None:
     from lfp.models.loading import load_model, load_tokenizer
     from lfp.models.tokens import added_tokens
     from lfp.sae import metrics, store
+    from lfp.sae.pairs.evaluation import evaluate_pairs
     from lfp.sae.reading import encoded, left_out, read_before, split_texts
 
     settings, corpus = Activations.of(run.settings), artefacts.read_table(run.input.corpus)
@@ -25,7 +26,12 @@ def main() -> None:
     layers = store.load_sizes(run.input.autoencoders, device)
     added, pad = len(added_tokens(tokenizer)[0]), tokenizer.pad_token_id
     fronts, _ = left_out(sequences, added, has_pairs(corpus), encoded(tokenizer, read, settings))
-    measured = metrics.evaluate(model, layers, sequences, pad, settings.batch_size, fronts)
+    reading = (sequences, pad, settings.batch_size, fronts)
+    if run.input.base:
+        base = load_model(run.input.base[0], device, run.settings["dtype"])
+        measured = evaluate_pairs((base, model), layers, *reading)
+    else:
+        measured = metrics.evaluate(model, layers, *reading)
     folders, matches, rows = store.by_layer(run.input.autoencoders), [], []
     for layer, saes in layers.items():
         other_seed = store.load_other_seed(folders[layer], device)

@@ -24,6 +24,8 @@ from lfp.settings.objects import (
     Task,
 )
 from lfp.settings.stages import (
+    BETWEEN,
+    BOTH,
     CELL_STAGES,
     DPO,
     FEATURES,
@@ -42,6 +44,7 @@ from lfp.settings.stages import (
     Divergence,
     Explanations,
     Export,
+    FeatureDiff,
     Features,
     Group,
     Locus,
@@ -52,10 +55,10 @@ from lfp.settings.stages import (
 )
 
 __all__ = [
-    "ABSENT", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "REQUIRED", "RUN_STAGES",
-    "STAGES", "TASK_STAGES", "TRAINING_STAGES", "Ablation", "Account", "Activations", "Autoencoder",
-    "Cell", "Change", "Classifier", "Clean", "Configuration", "Contrasts", "Corpus", "Divergence",
-    "Explainer", "Explanations", "Export", "Features", "Files", "Group", "Locus", "Lora", "Machine",
-    "Model", "Organism", "Policy", "Prices", "Probes", "Rewrites", "Service", "Settings", "Shape",
-    "Tables", "Task", "setting",
+    "ABSENT", "BETWEEN", "BOTH", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "REQUIRED",
+    "RUN_STAGES", "STAGES", "TASK_STAGES", "TRAINING_STAGES", "Ablation", "Account", "Activations",
+    "Autoencoder", "Cell", "Change", "Classifier", "Clean", "Configuration", "Contrasts", "Corpus",
+    "Divergence", "Explainer", "Explanations", "Export", "FeatureDiff", "Features", "Files",
+    "Group", "Locus", "Lora", "Machine", "Model", "Organism", "Policy", "Prices", "Probes",
+    "Rewrites", "Service", "Settings", "Shape", "Tables", "Task", "setting",
 ]  # fmt: skip
