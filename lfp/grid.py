@@ -574,6 +574,7 @@ class Grid:
             },
             "main": cell.main,
             "probed": [] if cell.until == "change" else list(cell.probed),
+            "compared": self.compared_variants(cell),
             "ablation": cell.until == "ablation",
             "latents": self.shares_latents(cell),
             "triples": self.triples(cell.task),

@@ -28,13 +28,13 @@ from lfp.tables.rows import TableSettings
 SHARED, ALONE, WIDTH = 40, 3, 24
 RULE = FeatureDiff()
 TRAINED = Autoencoder(
-    architecture="batchtopk", k=3, tied=False, reads="pair", learning_rate=1e-2, batch_size=512,
+    architecture="batchtopk", k=3, tied=False, reads="pair", learning_rate=1e-2, batch_size=256,
     epochs=20, other_seed=False,
 )  # fmt: skip
 TABLES = TableSettings(200, 0.95, (0.5, 0.9), 19, 0)
 
 
-def world(tokens: int = 20000, alone: int = ALONE, seed: int = 0):
+def world(tokens: int = 12000, alone: int = ALONE, seed: int = 1):
     """(base, policy, directions): sparse sums of directions with noise of each model's own.
 
     The last `alone` directions are in the policy alone.
@@ -152,7 +152,7 @@ def test_a_pooled_dictionary_reads_both_and_one_of_the_policy_does_not():
     code = rng.random((6000, 12)) * (rng.random((6000, 12)) < 0.2)
     base = (code[:, :8] @ directions[:8]).astype(np.float32)  # 6 and 7 are the base's alone
     policy = (np.delete(code, [6, 7], 1) @ np.delete(directions, [6, 7], 0)).astype(np.float32)
-    settings = dataclasses.replace(TRAINED, reads="pooled", k=2, batch_size=256, epochs=30)
+    settings = dataclasses.replace(TRAINED, reads="pooled", k=2, epochs=15)
     found = {}
     for name, data in (("pooled", Joined(base, policy, "pooled")), ("policy", policy)):
         sae = loop.train(data, [24], settings, seed=0).autoencoders[0]
@@ -188,9 +188,9 @@ def test_the_share_of_the_mean_is_exact():
 def test_unique_latents_of_two_dictionaries_are_the_policys():
     """LFP's unique features have no partner in the base's dictionary."""
     base, policy, directions = world()
-    settings = dataclasses.replace(TRAINED, reads="policy", other_seed=True)
+    settings = dataclasses.replace(TRAINED, reads="policy", other_seed=True, epochs=15)
     (ours, ours_again), (theirs, theirs_again) = (
-        loop.train(x, [48], settings, seed=seed).autoencoders
+        loop.train(x, [64], settings, seed=seed).autoencoders
         for seed, x in ((0, policy), (7, base))
     )
     both = specific.unique_latents(ours, ours_again, theirs, theirs_again, RULE)
@@ -259,7 +259,7 @@ def test_a_training_on_both_resumes_to_the_same_result(architecture, reads, tmp_
     base, policy, _ = world(900)
     joined, state = Joined(base, policy, reads), tmp_path / "state"
     settings = dataclasses.replace(
-        TRAINED, architecture=architecture, reads=reads, batch_size=100, epochs=6, l1=0.003
+        TRAINED, architecture=architecture, reads=reads, batch_size=100, epochs=4, l1=0.003
     )
     whole = loop.train(joined, [12, 24], settings, seed=0).autoencoders
     monkeypatch.setattr("lfp.files.resume.SAVE_SECONDS", 0.0)
