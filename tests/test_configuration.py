@@ -388,9 +388,7 @@ def test_files_over_the_papers_grid_plan_the_tables_that_they_are_for(overlays, 
         assert cells["pythia-70m/vader_1e-5/seed0"].settings["ppo"].learning_rate == 1e-5
 
 
-@pytest.mark.parametrize(
-    "name", ["seeds.yaml", "planted.yaml", "imdb.yaml", "smollm2.yaml", "feature_diff.yaml"]
-)
+@pytest.mark.parametrize("name", ["seeds.yaml", "planted.yaml", "imdb.yaml", "smollm2.yaml"])
 def test_the_other_configurations_are_valid(name):
     grid = Grid(yaml.safe_load((SCHEMA_PATH.parent / name).read_text()))
     assert {"vader"} <= {cell.task for cell in grid.cells}

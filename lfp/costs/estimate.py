@@ -485,6 +485,15 @@ def _dictionary_costs(
         ),
         **{"disk_gb" if cell["kept"] else "scratch_gb": harvested},
     )
+    autoencoders = _training_cost(shape, tokens, cell, machine)
+    evaluation = _evaluation_cost(shape, reading, cell, machine, weight)
+    compared = _comparison_cost(shape, settings["feature_diff"]["tokens"], tokens, cell, machine)
+    return [activations, autoencoders, evaluation, *compared]
+
+
+def _training_cost(shape: Shape, tokens: int, cell: Mapping[str, Any], machine: Machine) -> Cost:
+    """Cost of training all autoencoders of a cell on `tokens` tokens of every layer."""
+    d, variants = shape.d_model, cell["autoencoders"]
     nulls = {name: sae["reads"] == "pair" for name, sae in variants.items()}
     latents = {
         # Beside those of all sizes, one of the first size from another seed, and a pair's null.
@@ -498,7 +507,7 @@ def _dictionary_costs(
         trained[name] * tokens * variants[name]["epochs"] * 12 * latents[name] * d * _models(sae)
         for name, sae in variants.items()
     )
-    autoencoders = _cost(
+    return _cost(
         "autoencoders",
         machine,
         steps,
@@ -522,17 +531,21 @@ def _dictionary_costs(
             for name, sae in variants.items()
         ),
     )
-    evaluation = _evaluation_cost(shape, reading, cell, machine, weight)
-    costs = [activations, autoencoders, evaluation]
-    if cell["compared"]:
-        read = min(tokens, settings["feature_diff"]["tokens"])
-        widest = max(variants[name]["sizes"][0] for name in cell["compared"]) * d
-        compared = len(cell["compared"]) * cell["layers"]
-        # The code, the reconstruction and the fits of each side, of a pair and of its null.
-        flops = 2 * compared * read * 12 * widest * d
-        memory = Memory(FLOAT * (8 * d * widest + 6 * COMPARED_ROWS * (d + widest)))
-        costs.append(_cost("feature_diff", machine, flops, memory))
-    return costs
+
+
+def _comparison_cost(
+    shape: Shape, most: int, tokens: int, cell: Mapping[str, Any], machine: Machine
+) -> list[Cost]:
+    """Cost of telling latents of the policy from those of the base, on `most` tokens at most."""
+    if not cell["compared"]:
+        return []
+    d, variants = shape.d_model, cell["autoencoders"]
+    widest = max(variants[name]["sizes"][0] for name in cell["compared"]) * d
+    layers = len(cell["compared"]) * cell["layers"]
+    # The code, the reconstruction and the fits of each side, of a pair and of its null.
+    flops = 2 * layers * min(tokens, most) * 12 * widest * d
+    memory = Memory(FLOAT * (8 * d * widest + 6 * COMPARED_ROWS * (d + widest)))
+    return [_cost("feature_diff", machine, flops, memory)]
 
 
 def _models(sae: Mapping[str, Any]) -> int:

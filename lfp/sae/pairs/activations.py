@@ -58,7 +58,11 @@ class Joined:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        places = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            places = np.arange(start, stop, step)
+        else:
+            places = rows
         if self.reads == "pooled":
             joined = np.empty((len(places), self.shape[1]), np.float32)
             for side, source in enumerate((self.base, self.policy)):

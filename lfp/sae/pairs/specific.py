@@ -53,8 +53,10 @@ class _Sums:
     def of(cls, sae: SparseAutoencoder, joined: Joined, rows: np.ndarray) -> _Sums:
         """Sums of the latents of `sae` on the `rows` of a pair's activations."""
         sides = sae.sides
-        shapes = [(sae.d_sae,)] * 2 + [(sides, sae.d_sae)] * 2
-        sums = cls(*(torch.zeros(shape, dtype=torch.float64) for shape in shapes))
+        one, both = (
+            torch.zeros(shape, dtype=torch.float64) for shape in ((sae.d_sae,), (sides, sae.d_sae))
+        )
+        sums = cls(squares=one, active=one.clone(), errors=both, outputs=both.clone())
         towards = sae.halves()[:, 1]  # the policy's directions
         for start in range(0, len(rows), _ROWS):
             x = torch.from_numpy(joined[rows[start : start + _ROWS]])
@@ -92,9 +94,9 @@ def pair_latents(sae: SparseAutoencoder, joined: Joined, rows: np.ndarray) -> pd
     sums, halves = _Sums.of(sae, joined, rows), sae.halves().double()
     norms = halves.norm(dim=2)
     along = (halves * halves[:, 1:]).sum(2).T  # [side, latent], with the policy's direction
-    own = along * sums.squares
-    errors, outputs = sums.errors + own, sums.outputs.clone()
-    outputs[0] -= own[0]
+    written = along * sums.squares
+    errors, outputs = sums.errors + written, sums.outputs.clone()
+    outputs[0] -= written[0]
     # Both fits are divided by the same squares, which cancel out of their ratio.
     return pd.DataFrame(
         {
@@ -169,7 +171,7 @@ def unique_latents(
         (_nearest(sae, base), _nearest(sae, other_seed), False),
         (null, np.full(len(null), np.nan), True),
     ):
-        found = is_null | (again >= level)
+        reproduced = is_null | (again >= level)
         both.append(
             pd.DataFrame(
                 {
@@ -177,7 +179,7 @@ def unique_latents(
                     "cosine_to_base": cosine,
                     "cosine_to_seed": again,
                     "null_quantile": np.searchsorted(np.sort(null), cosine) / len(null),
-                    "specific": (cosine < level) & found,
+                    "specific": (cosine < level) & reproduced,
                 }
             ).assign(null=is_null)
         )

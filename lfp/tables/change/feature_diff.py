@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lfp.files.addresses import labels, of
@@ -45,7 +46,7 @@ def feature_diff(inputs: Sequence[str], settings: TableSettings) -> Tally:
     for label, kind, frame in _layers(inputs):
         latents = frame[~frame["null"].astype(bool)]
         specific = latents["specific"].eq(True).to_numpy()
-        listed = latents[specific | (specific.cumsum() + (~specific).cumsum() <= LISTED)]
+        listed = latents[specific | (np.arange(len(latents)) < LISTED)]
         column, _ = RANKED_BY[kind]
         for row in listed.to_dict("records"):
             extras = {name: row[name] for name in _EXTRAS}
@@ -80,8 +81,8 @@ def feature_diff_null(inputs: Sequence[str], settings: TableSettings) -> Tally:
         corpus = tasks.get(label["task"], {}).get("corpus")
         words = {truth["trigger"] for truth in tasks.values() if truth["corpus"] == corpus}
         for word in sorted(filter(None, words)):
-            own = tasks[label["task"]]["trigger"] == word
-            extras = _named(latents, null, word) | {"planted": own}
+            planted = tasks[label["task"]]["trigger"] == word
+            extras = _named(latents, null, word) | {"planted": planted}
             chosen = latents if kind == "difference" else latents[latents["specific"].eq(True)]
             record = _share(_promote(chosen, word), settings)
             tally.add(record, label | {"quantity": "promotes", "word": word}, **extras)
