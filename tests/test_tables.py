@@ -638,6 +638,7 @@ def grid_of(**cells):
         ],
         twins=lambda cell: [],
         alike_in=lambda cell, free: [cell.main],
+        compared_variants=lambda cell: [],
         shares_latents=lambda cell: cell.main == "sae",
         contrast_settings=lambda task: {"source": "corpus", "corpus": None},
     )
@@ -648,7 +649,7 @@ def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
     empty = {name for name, table in TABLES.items() if not table.inputs(plan)}
     assert empty == {
         "rewrites", "sae_tying", "sae_layer_choice", "probe_accuracy", "detection", "dose",
-        "vector_account", "planted_recovery", "across_seeds",
+        "vector_account", "planted_recovery", "across_seeds", "feature_diff", "feature_diff_null",
     }  # fmt: skip
     assert {name for name, figure in FIGURES.items() if not figure.inputs(plan)} == {
         "sae_l1_sweep",
