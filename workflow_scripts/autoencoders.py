@@ -1,7 +1,5 @@
 """Train the autoencoders of all sizes of one layer."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from lfp.files import artefacts, writing
@@ -13,12 +11,11 @@ def main() -> None:
     run = job.start(__doc__)
     device, layer = run.device, run.settings["layer"]
     from lfp.sae import store
-    from lfp.sae.harvest import layer_file
-    from lfp.sae.pairs.activations import material
+    from lfp.sae.pairs.activations import file_of, material
     from lfp.sae.training.loop import COLUMNS, train
 
     settings = Autoencoder.of(run.settings)
-    place = artefacts.read_metadata(Path(run.input.activations) / layer_file(layer))
+    place = artefacts.read_metadata(file_of(run.input.activations, layer))
     origin = {name: place[name] for name in ("hook_name", "hook_side")}
     origin |= {"model_name": run.settings["model"], **settings.as_json()}
     base, shuffled = next(iter(run.input.base), None), run.settings.get("shuffled", False)

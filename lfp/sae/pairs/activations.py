@@ -17,7 +17,6 @@ import torch
 
 from lfp.files.artefacts import open_tensor, read_json
 from lfp.files.provenance import ArtefactError, rebuild_hint
-from lfp.sae.harvest import layer_file
 from lfp.sae.outliers import RECORD, left_out_of, ordinary_rows, record_of, row_norms
 from lfp.settings import BOTH
 
@@ -169,8 +168,13 @@ def check_same_tokens(base: str | Path, policy: str | Path) -> None:
         )
 
 
+def file_of(folder: str | Path, layer: int) -> Path:
+    """The file of a layer's activations in the folder of a harvest."""
+    return Path(folder) / f"layer{layer}.safetensors"
+
+
 def _opened(folder: str | Path, layer: int) -> np.ndarray:
-    return open_tensor(Path(folder) / layer_file(layer), "activations")
+    return open_tensor(file_of(folder, layer), "activations")
 
 
 def _limit(record: dict[str, Any]) -> float:
