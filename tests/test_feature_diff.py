@@ -121,32 +121,31 @@ def test_a_crosscoder_with_an_l1_penalty_is_worse(crosscoder):
 
 
 def test_latent_scaling_is_exact_where_the_truth_is_known():
-    """The base has a latent at half size, lacks one, and has one that its decoder leaves out."""
-    sae = ARCHITECTURES["standard"].of_settings(8, 3, Autoencoder(reads="pair", tied=False))
-    rows = torch.zeros(3, 2, 4)
-    rows[0, 0, 0], rows[0, 1, 0] = 0.5, 1.0
-    rows[1, 1, 1] = 1.0
-    rows[2, 1, 2] = 1.0
+    """The base has a latent at half size, lacks one, has one that its decoder leaves out, and one
+    that another latent writes for it.
+    """
+    sae = ARCHITECTURES["standard"].of_settings(8, 5, Autoencoder(reads="pair", tied=False))
+    rows = torch.zeros(5, 2, 4)  # [latent, side, dimension]
+    rows[0, 0, 0] = 0.5
+    for latent in range(4):
+        rows[latent, 1, latent] = 1.0
+    rows[4, 0, 3] = 1.0
     with torch.no_grad():
         sae.encoder.zero_()
         sae.decoder.copy_(rows.flatten(1))
-        for latent, place in enumerate((4, 5, 6)):
-            sae.encoder[place, latent] = sae.decoder[latent].norm()
+        for latent, dimension in enumerate((0, 1, 2, 3, 3)):  # all read the policy
+            sae.encoder[4 + dimension, latent] = sae.decoder[latent].norm()
     rng = np.random.default_rng(0)
     policy = rng.random((500, 4)) * (rng.random((500, 4)) < 0.3)
-    policy[:, 3] = 0
-    base = np.zeros((500, 4))
-    base[:, 0] = policy[:, 0] / 2
-    base[:, 2] = policy[:, 2]  # the dictionary's decoder gives the base nothing of it
+    base = policy * [0.5, 0, 1, 1]
     joined = Joined(base.astype(np.float32), policy.astype(np.float32), "pair")
-    # The encoder reads the policy, and a unit row is the pair's: latent 0 has the size it writes.
     frame = specific.pair_latents(sae.requires_grad_(False), joined, np.arange(500))
-    assert frame["dnorm"].to_numpy() == pytest.approx([2 / 3, 1, 1])
-    assert frame["nu_error"].to_numpy() == pytest.approx([0.5, 0, 1], abs=1e-5)
-    assert frame["nu_recon"].to_numpy() == pytest.approx([0, 0, 0], abs=1e-5)
-    assert frame["frequency"].to_numpy() == pytest.approx((policy[:, :3] > 0).mean(0))
-    # By the norms alone both would be called; the base's errors tell them apart.
-    assert specific.called(frame, RULE).tolist() == [False, True, False]
+    assert frame["dnorm"].to_numpy() == pytest.approx([2 / 3, 1, 1, 1, 0])
+    assert frame["nu_error"].to_numpy()[:4] == pytest.approx([0.5, 0, 1, 0], abs=1e-5)
+    assert frame["nu_recon"].to_numpy()[:4] == pytest.approx([0, 0, 0, 1], abs=1e-5)
+    assert frame["frequency"].to_numpy()[:4] == pytest.approx((policy > 0).mean(0))
+    # By the norms alone three would be called; scaling tells two of them from the true one.
+    assert specific.called(frame, RULE).tolist() == [False, True, False, False, False]
 
 
 def test_a_pooled_dictionary_reads_both_and_one_of_the_policy_does_not():
