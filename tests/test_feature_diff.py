@@ -17,14 +17,15 @@ from lfp.files.resume import Clock
 from lfp.grid import Grid
 from lfp.models.hooks import site_activations
 from lfp.sae import store
-from lfp.sae.architectures import ARCHITECTURES
+from lfp.sae.architectures import ARCHITECTURES, batchtopk
 from lfp.sae.harvest import harvest_folder
 from lfp.sae.pairs import activations, evaluation, specific
 from lfp.sae.pairs.activations import Joined
-from lfp.sae.training import loop
+from lfp.sae.training import loop, trainer
 from lfp.settings import BETWEEN, BOTH, Autoencoder, FeatureDiff
 from lfp.tables.change import feature_diff
 from lfp.tables.rows import TableSettings
+from tests.test_autoencoder import PretendGraph, PretendRecording
 
 ROOT = Path(__file__).parent.parent
 #: Directions that base and policy share, and those that the policy has alone.
@@ -326,6 +327,24 @@ def test_an_l1_penalty_counts_what_a_latent_writes_in_both_models():
         expected = (penalised * sae.halves().norm(dim=2).sum(1)).sum(1).mean()
         torch.testing.assert_close(sparsity, expected)
         assert sparsity > penalised.sum(1).mean() and loss > error
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_recorded_step_of_a_pair_trains_what_a_computed_one_trains(architecture, monkeypatch):
+    """As a GPU does it: a step waits for no value, and finds its tensors where they were."""
+    base, policy, _ = world(600)
+    settings = dataclasses.replace(
+        TRAINED, architecture=architecture, l0=3.0, batch_size=150, epochs=5, check_steps=10
+    )
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", PretendGraph)
+    monkeypatch.setattr(torch.cuda, "graph", PretendRecording)
+    trained = {}
+    for records in (True, False):
+        monkeypatch.setattr(trainer, "can_capture", lambda device, records=records: records)
+        monkeypatch.setattr(batchtopk, "_may_wait", lambda x, records=records: not records)
+        joined = Joined(base, policy, "pair")
+        trained[records] = loop.train(joined, [24], settings, seed=0).autoencoders[0].state_dict()
+    torch.testing.assert_close(trained[True], trained[False])
 
 
 def test_rows_of_both_models_are_joined_as_they_are_asked_for():
