@@ -28,7 +28,7 @@ from lfp.limits import (
 )
 from lfp.registry import nearest
 from lfp.running.sources import module_digest, module_file
-from lfp.settings import Task
+from lfp.settings import BETWEEN, Task
 
 if TYPE_CHECKING:
     from lfp.grid import Cell, Grid
@@ -434,6 +434,13 @@ def _check_autoencoders(grid: Grid, cell: Cell) -> None:
                 )
         if settings.reads == "base":
             _check_shared(grid, cell, variant)
+        if settings.reads in BETWEEN and variant in {cell.main, *cell.probed}:
+            key = "main" if variant == cell.main else "probed"
+            raise ConfigurationError(
+                f"cell {cell.address}: {key} is {variant!r}, which reads {settings.reads}: latents"
+                " of two models at once can be neither probed, explained nor ablated in one; name a"
+                " variant that reads policy, base or pooled first, or as `main`"
+            )
         if list(sizes) != sorted(sizes):
             raise ConfigurationError(
                 f"cell {cell.address}: autoencoder.sizes of {variant!r} must be ascending, got"

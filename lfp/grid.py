@@ -22,7 +22,7 @@ from lfp.feedback.rewards.base import scale_of
 from lfp.probing.subjects import SUBJECTS
 from lfp.schema import schema
 from lfp.services.prompts import digests
-from lfp.settings import CELL_STAGES, STAGES, UNREWARDED, Autoencoder, Settings
+from lfp.settings import BETWEEN, CELL_STAGES, STAGES, UNREWARDED, Autoencoder, Settings
 
 #: Keys of a service that decide its answers; the others limit how it is asked.
 SERVICE_IDENTITY = (
@@ -454,9 +454,42 @@ class Grid:
         return [name for name, kind in kinds.items() if (kind.reads, not kind.tied) in tying]
 
     def alike_in(self, cell: Cell, free: Sequence[str]) -> list[str]:
-        """The variants of a cell that are like its main one, the settings `free` aside."""
+        """The variants of a cell that are like its main one, the settings `free` aside.
+
+        They read a single model, or what the main one reads.
+        """
         alike = self.alike(cell, cell.main, free)
-        return [name for name in cell.autoencoders if name in alike]
+        models = {"policy", "base", self.autoencoder_settings(cell, cell.main).reads}
+        return [
+            name
+            for name in cell.autoencoders
+            if name in alike and self.autoencoder_settings(cell, name).reads in models
+        ]
+
+    def base_twin(self, cell: Cell, variant: str) -> str | None:
+        """The variant of a cell that is like `variant`, which reads the policy, but reads the base.
+
+        Both must have been trained from another seed as well, which is the null of a comparison.
+        """
+        settings = self.autoencoder_settings(cell, variant)
+        wanted = dataclasses.replace(settings, reads="base", other_seed=True)
+        if settings.reads != "policy" or not settings.other_seed:
+            return None
+        alike = (
+            name for name in cell.autoencoders if self.autoencoder_settings(cell, name) == wanted
+        )
+        return next(alike, None)
+
+    def compared_variants(self, cell: Cell) -> list[str]:
+        """The variants of a cell whose latents tell policy from base.
+
+        They read a pair or the difference, or have a twin that reads the base.
+        """
+        return [
+            name
+            for name in cell.autoencoders
+            if self.autoencoder_settings(cell, name).reads in BETWEEN or self.base_twin(cell, name)
+        ]
 
     def alike(self, cell: Cell, variant: str, free: Sequence[str]) -> list[str]:
         """The variants whose settings in a cell are those of `variant`, the settings `free` aside.
@@ -593,6 +626,7 @@ class Grid:
             },
             "main": cell.main,
             "probed": [] if cell.until == "change" else list(cell.probed),
+            "compared": self.compared_variants(cell),
             "ablation": cell.until == "ablation",
             "latents": self.shares_latents(cell),
             "triples": self.triples(cell.task),

@@ -20,6 +20,10 @@ _REWARD = REWARD_METHODS = (*METHODS[:4], "given")
 #: a weight `l1`.
 _KEEP_K = ("topk", "batchtopk", "matryoshka")
 _NO_L1 = (*_KEEP_K, "jumprelu")
+#: Settings of autoencoders that read base and policy on the same tokens, and those among them whose
+#: activations are none of a single model.
+BOTH = ("pooled", "pair", "difference")
+BETWEEN = BOTH[1:]
 #: Kinds of features that a probe can read.
 FEATURES = ("latents", "reconstruction", "raw", "pca", "random_code", "embedding")
 _LORA = (
@@ -300,7 +304,10 @@ class Autoencoder(Settings):
     )
     site: str = setting("mlp", "Part of a layer whose activations are learned.", choices="sites")
     reads: str = setting(
-        "policy", "Model whose activations are learned.", choices=("policy", "base")
+        "policy",
+        "Model whose activations are learned; of both on the same tokens, `pooled` has those of"
+        " either, `pair` both side by side, and `difference` the policy's less the base's.",
+        choices=("policy", "base", *BOTH),
     )
     sizes: tuple[int, ...] = setting(
         (1, 2),
@@ -970,6 +977,37 @@ class Steering(Settings):
     )
 
 
+@dataclass(frozen=True)
+class FeatureDiff(Settings):
+    """Which latents are the policy's alone (docs/feature_diff.md)."""
+
+    tokens: int = setting(
+        65536, "Tokens of the harvest that latents are scaled on, at most, the last ones.", least=1
+    )
+    min_dnorm: float = setting(
+        0.9,
+        "Norm of a latent's direction in the policy over the sum of both norms, above which it may"
+        " be the policy's alone.",
+        least=0,
+        most=1,
+    )
+    max_nu_error: float = setting(
+        0.3,
+        "Size of the latent in the base's errors, relative to the policy's, below which it may be.",
+        above=0,
+    )
+    max_nu_recon: float = setting(
+        0.5,
+        "Size of the latent in the base's reconstructions, relative to the policy's, below which it"
+        " may be.",
+        above=0,
+    )
+    max_null: float = setting(
+        0.05, "Share of latents that the same rule calls of the null, at most.", above=0, below=1
+    )
+    promoted: int = setting(10, "Tokens that a latent promotes most, which are listed.", least=1)
+
+
 #: Stages whose settings a cell resolves.
 CELL_STAGES: dict[str, type[Settings]] = {
     "ppo": PPO,
@@ -980,6 +1018,7 @@ CELL_STAGES: dict[str, type[Settings]] = {
     "divergence": Divergence,
     "activations": Activations,
     "autoencoder": Autoencoder,
+    "feature_diff": FeatureDiff,
     "features": Features,
     "probes": Probes,
     "explanations": Explanations,

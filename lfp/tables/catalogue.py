@@ -582,6 +582,48 @@ TABLES: dict[str, Table] = {
             " expect more false alarms."
         ),
     ),
+    "feature_diff": Table(
+        rows="lfp.tables.change.feature_diff:feature_diff",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.difference_files(),
+        caption=(
+            "Latents that tell the policy from its base: of every layer those that are the policy's"
+            " alone (specific), and before them in the order of the estimate as many as make ten."
+            " For a pair, the dictionary of both models has a direction of every latent in each:"
+            " dnorm is the norm of the policy's over the sum of both, and cosine_to_base the cosine"
+            " of the two. nu_error and nu_recon are the size of the latent in what the dictionary"
+            " leaves of the base's activations and in what it makes of them, relative to the"
+            " policy's. A latent is specific where all three are beyond their thresholds, and where"
+            " the same rule calls at most 5 % of the latents of a null, a dictionary of sides that"
+            " change places at random. For base and policy, cosine_to_base is the largest cosine"
+            " with a latent of the base's own dictionary; a specific latent has a smaller one than"
+            " 95 % of the latents of that dictionary's other seed have, and the policy's other seed"
+            " finds it again (cosine_to_seed). For the difference of the two, latents are in the"
+            " order of their frequency, and none is called. null_quantile is the share of the"
+            " null's latents of a smaller dnorm or cosine. promoted are the tokens that the"
+            " latent's direction in the policy raises most at the output. No estimate has an"
+            " interval."
+        ),
+    ),
+    "feature_diff_null": Table(
+        rows="lfp.tables.change.feature_diff:feature_diff_null",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.difference_files(),
+        caption=(
+            "How many latents are the policy's alone, beside the null of the table feature_diff."
+            " specific is their share of a layer's latents with a Wilson interval, null_share that"
+            " of the null's latents that the same rule calls. A direction that is in one model"
+            " alone is in the null on either side, so that null_share grows with what is there."
+            " mean_share is the share of the squared difference of the two models' activations"
+            " that is the difference's mean: near 1, the models differ by one vector. promotes asks"
+            " for a planted word: it is the share of the specific latents, for the difference of"
+            " all latents, among whose promoted tokens the word or its beginning is. latent is the"
+            " first one in the order of the table feature_diff that promotes it, rank its place,"
+            " and latents_promote and null_promote are the numbers of all latents and of the null's"
+            " that do. planted is false where another task of the same corpus planted the word:"
+            " those rows are what is named by chance."
+        ),
+    ),
     "dose": Table(
         rows="lfp.tables.change.account:dose",
         section=Section.CHANGE,

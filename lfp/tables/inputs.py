@@ -47,6 +47,9 @@ class Grid(Protocol):
     def alike_in(self, cell: Cell, free: Sequence[str]) -> list[str]:
         """The variants of a cell that are like its main one, the settings `free` aside."""
 
+    def compared_variants(self, cell: Cell) -> list[str]:
+        """The variants of a cell whose latents tell policy from base."""
+
     def shares_latents(self, cell: Cell) -> bool:
         """Whether the latents of a cell's main variant have shares at the choice."""
 
@@ -360,6 +363,17 @@ class Plan:
             ),
             *explained,
             *(f"results/lexicons/{task}.json" for task in _unique([cell.task for cell in cells])),
+        ]
+
+    def difference_files(self) -> list[str]:
+        """Latents that tell policy from base, of every variant that has them, and the truths."""
+        compared = [
+            (cell, sae) for cell in self.probed_cells for sae in self.grid.compared_variants(cell)
+        ]
+        tasks = _unique([cell.task for cell, _ in compared])
+        return [
+            *(f"results/{cell.address}/sae/{sae}/feature_diff.parquet" for cell, sae in compared),
+            *(f"results/lexicons/{task}.truth.json" for task in tasks),
         ]
 
     def audited_files(self) -> list[str]:

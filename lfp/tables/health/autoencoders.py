@@ -14,6 +14,7 @@ import pandas as pd
 
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json
+from lfp.settings import BETWEEN
 from lfp.statistics.records import Record, undefined
 from lfp.tables.rows import CELL, TableSettings, Tally
 
@@ -74,6 +75,8 @@ def _why(quantity: str, row: Mapping[str, Any]) -> str:
     """The reason that a quantity cannot be had."""
     if quantity == "mmcs_other_seed":
         return "no other seed was trained"
+    if quantity == "loss_recovered" and row["reads"] in BETWEEN:
+        return "what it reconstructs is no activation of one model"
     return "all activations are equal" if row["tokens"] else "no text was read"
 
 
