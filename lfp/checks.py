@@ -28,7 +28,7 @@ from lfp.limits import (
 )
 from lfp.registry import nearest
 from lfp.running.sources import module_digest, module_file
-from lfp.settings import Task
+from lfp.settings import BETWEEN, Task
 
 if TYPE_CHECKING:
     from lfp.grid import Cell, Grid
@@ -63,6 +63,7 @@ def check_entries(grid: Grid) -> None:
         check_name(f"tasks.{name}.corpus", task["corpus"], grid.corpora)
         _check_reward(grid, name, task)
         _check_given(grid, name, task)
+        _check_distilled(name, task)
         _check_corpus(grid, name, task)
         if grid.feedback(name) == "preference":
             _check_triples(grid, name, task)
@@ -242,6 +243,15 @@ def _check_given(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
                 f"tasks.{name}.{key}: belongs to the method `given`, and this task's is"
                 f" `{task['method']}`; leave it out"
             )
+
+
+def _check_distilled(name: str, task: Mapping[str, Any]) -> None:
+    """Check that the vector of a distilled policy follows the lexicon that its reward counts."""
+    if task["method"] == "distil" and task["reward"] != "vader":
+        raise ConfigurationError(
+            f"tasks.{name}.reward: got `{task['reward']}`, and the vector of the method `distil`"
+            " follows the lexicon of the reward `vader`; leave it out"
+        )
 
 
 def _check_corpus(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
@@ -424,6 +434,13 @@ def _check_autoencoders(grid: Grid, cell: Cell) -> None:
                 )
         if settings.reads == "base":
             _check_shared(grid, cell, variant)
+        if settings.reads in BETWEEN and variant in {cell.main, *cell.probed}:
+            key = "main" if variant == cell.main else "probed"
+            raise ConfigurationError(
+                f"cell {cell.address}: {key} is {variant!r}, which reads {settings.reads}: latents"
+                " of two models at once can be neither probed, explained nor ablated in one; name a"
+                " variant that reads policy, base or pooled first, or as `main`"
+            )
         if list(sizes) != sorted(sizes):
             raise ConfigurationError(
                 f"cell {cell.address}: autoencoder.sizes of {variant!r} must be ascending, got"

@@ -22,7 +22,7 @@ from lfp.feedback.rewards.base import scale_of
 from lfp.probing.subjects import SUBJECTS
 from lfp.schema import schema
 from lfp.services.prompts import digests
-from lfp.settings import CELL_STAGES, STAGES, Autoencoder, Settings
+from lfp.settings import BETWEEN, CELL_STAGES, STAGES, UNREWARDED, Autoencoder, Settings
 
 #: Keys of a service that decide its answers; the others limit how it is asked.
 SERVICE_IDENTITY = (
@@ -225,6 +225,7 @@ class Grid:
             "autoencoders": self._autoencoder_job,
             "change": self._change_job,
             "choice_latents": self._latents_job,
+            "distil": self._distil_job,
             "divergence": self._divergence_job,
             "export": self._export_job,
             "given": self._given_job,
@@ -266,6 +267,9 @@ class Grid:
         values = cell.settings["ppo"].as_json()
         return values | {"group": cell.settings["group"].as_json(), "method": cell.method}
 
+    def _distil_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        return {stage: cell.settings[stage].as_json() for stage in ("distil", "ppo")}
+
     def _given_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         stages = {stage: cell.settings[stage].as_json() for stage in ("ppo", "dpo")}
         return stages | {"feedback": cell.feedback}
@@ -297,12 +301,17 @@ class Grid:
         return _without(values, "control_features") | {"subject": wildcards["subject"]}
 
     def _change_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values = cell.settings["change"].as_json() | {"feedback": cell.feedback}
+        values = _without(cell.settings["change"].as_json(), "latent_prompts")
+        values |= {"feedback": cell.feedback}
         probes = _without(cell.settings["probes"].as_json(), "features", "control_features")
-        return values | {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
+        values |= {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
+        # PPO's coefficient adapts, and is read off its training curve.
+        weighted = {"rloo": "group", "grpo": "group"}.get(cell.method)
+        weighted = "dpo" if cell.feedback == "preference" else weighted
+        return values | {"reward_per_nat": cell.settings[weighted].beta if weighted else None}
 
     def _latents_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values = _without(cell.settings["change"].as_json(), "piece_contexts", "new_tokens")
+        values = _without(cell.settings["change"].as_json(), "piece_contexts")
         max_tokens = cell.settings["features"].max_tokens
         return values | {"feedback": cell.feedback, "max_tokens": max_tokens}
 
@@ -313,7 +322,7 @@ class Grid:
         locus |= dict.fromkeys(("prompts", "pairs"), account.instances)
         change = _without(
             cell.settings["change"].as_json(),
-            "contexts", "piece_contexts", "new_tokens", "noise_draws",
+            "contexts", "piece_contexts", "new_tokens", "latent_prompts", "noise_draws",
         )  # fmt: skip
         read = {"locus": locus, "change": change, "feedback": cell.feedback}
         return values | read | {"account": account.as_json()}
@@ -400,6 +409,15 @@ class Grid:
         """
         return self.autoencoder_settings(cell, cell.main).site in WRITING
 
+    def latent_readers(self, cell: Cell) -> list[str]:
+        """The variants whose latents are read at the choice.
+
+        They are the main one, and those that differ from it in learning from the base alone.
+        """
+        alike = self.alike_in(cell, ["reads"])
+        of_base = [name for name in alike if self.autoencoder_settings(cell, name).reads == "base"]
+        return list(dict.fromkeys([cell.main, *of_base]))
+
     def readers_of_base(self, model: str, corpus: str, site: str) -> list[tuple[Cell, str]]:
         """Cells and their variants that learn from the base's activations of a corpus at a site."""
         return [
@@ -436,9 +454,42 @@ class Grid:
         return [name for name, kind in kinds.items() if (kind.reads, not kind.tied) in tying]
 
     def alike_in(self, cell: Cell, free: Sequence[str]) -> list[str]:
-        """The variants of a cell that are like its main one, the settings `free` aside."""
+        """The variants of a cell that are like its main one, the settings `free` aside.
+
+        They read a single model, or what the main one reads.
+        """
         alike = self.alike(cell, cell.main, free)
-        return [name for name in cell.autoencoders if name in alike]
+        models = {"policy", "base", self.autoencoder_settings(cell, cell.main).reads}
+        return [
+            name
+            for name in cell.autoencoders
+            if name in alike and self.autoencoder_settings(cell, name).reads in models
+        ]
+
+    def base_twin(self, cell: Cell, variant: str) -> str | None:
+        """The variant of a cell that is like `variant`, which reads the policy, but reads the base.
+
+        Both must have been trained from another seed as well, which is the null of a comparison.
+        """
+        settings = self.autoencoder_settings(cell, variant)
+        wanted = dataclasses.replace(settings, reads="base", other_seed=True)
+        if settings.reads != "policy" or not settings.other_seed:
+            return None
+        alike = (
+            name for name in cell.autoencoders if self.autoencoder_settings(cell, name) == wanted
+        )
+        return next(alike, None)
+
+    def compared_variants(self, cell: Cell) -> list[str]:
+        """The variants of a cell whose latents tell policy from base.
+
+        They read a pair or the difference, or have a twin that reads the base.
+        """
+        return [
+            name
+            for name in cell.autoencoders
+            if self.autoencoder_settings(cell, name).reads in BETWEEN or self.base_twin(cell, name)
+        ]
 
     def alike(self, cell: Cell, variant: str, free: Sequence[str]) -> list[str]:
         """The variants whose settings in a cell are those of `variant`, the settings `free` aside.
@@ -526,7 +577,7 @@ class Grid:
                 cell.address: {variant: self.family(cell, variant) for variant in cell.probed}
                 for cell in self.cells
             },
-            "given": [cell.address for cell in self.cells if cell.method == "given"],
+            "given": [cell.address for cell in self.cells if cell.method in UNREWARDED],
             "silent": [cell.address for cell in self.cells if self._is_silent(cell)],
         }
 
@@ -575,6 +626,7 @@ class Grid:
             },
             "main": cell.main,
             "probed": [] if cell.until == "change" else list(cell.probed),
+            "compared": self.compared_variants(cell),
             "ablation": cell.until == "ablation",
             "latents": self.shares_latents(cell),
             "triples": self.triples(cell.task),

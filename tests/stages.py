@@ -37,6 +37,7 @@ from lfp.settings import (
     Ablation,
     Activations,
     Autoencoder,
+    Distil,
     Explanations,
     Group,
     Interventions,
@@ -96,6 +97,9 @@ _DPO = DPO().as_json() | {
     "steps": 6, "batch_size": 8, "learning_rate": 1e-2, "warmup_steps": 1, "max_length": 48,
     "max_prompt_length": 24, "evaluate_every": 4, "evaluation_pairs": 8, "save_every": 1, "seed": 3,
 }  # fmt: skip
+_DISTIL = Distil().as_json() | {
+    "steps": 5, "batch_size": 4, "max_tokens": 8, "learning_rate": 1e-2, "save_every": 1,
+}  # fmt: skip
 _GROUP = Group().as_json() | {"num_generations": 2}
 _READING = {"dtype": "float32", "seed": 3}
 _ORGANISM = Organism(
@@ -138,6 +142,13 @@ STAGES = {
     "rloo": group("rloo"),
     "rloo with two updates on a batch": group(
         "rloo", num_iterations=2, gradient_accumulation_steps=2, steps=6
+    ),
+    "distillation": Stage(
+        "distil",
+        {"ppo": _PPO, "distil": _DISTIL, "seed": 3},
+        _REWARDED,
+        _POLICY,
+        {"seed": 4},
     ),
     "grpo": group("grpo", gradient_accumulation_steps=2),
     "grpo with adapters": group("grpo", lora=_LORA, num_iterations=2, steps=6),

@@ -602,7 +602,7 @@ def test_a_real_change_of_the_probes_reruns_probes(run, edited):
     )
     jobs = planned(run)
     assert jobs.pop("probes") == 6 + 3 + 2 + 2 * 2 * 2 + 1
-    assert jobs.pop("change") == 6
+    assert jobs.pop("change") == 7
     assert jobs.pop("ablation") == jobs.pop("feature_pages") == 1
     assert jobs.pop("interventions") == 1  # one selector takes the probe's largest weights
     assert set(jobs) == {"table", "figure", "summary"}

@@ -18,7 +18,7 @@ import pandas as pd
 from lfp.interventions.arms import ARMS, runs
 from lfp.models import HELD_LOGITS
 from lfp.probing.subjects import SUBJECTS
-from lfp.settings import Machine
+from lfp.settings import BETWEEN, BOTH, Machine
 
 GB = 1e9
 #: Different words of the texts that explanations read: more than those of a thousand reviews.
@@ -41,6 +41,8 @@ MATCHED = 6
 STRENGTHS = 4
 #: Tokens of activations that a harvest shuffles together (:mod:`lfp.sae.harvest`).
 WINDOW = 65_536
+#: Tokens whose latents are compared between models at once (:mod:`lfp.sae.pairs.specific`).
+COMPARED_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,32 @@ def given_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> C
     )
 
 
+def distil_cost(shape: Shape, settings: Mapping[str, Mapping[str, Any]], machine: Machine) -> Cost:
+    """Distillation of a vector: the steered base reads, and one layer of the policy learns.
+
+    Gradients reach back from the output to that layer. The evaluation is that of a given policy.
+    """
+    asked, ppo = settings["distil"], settings["ppo"]
+    part = asked["batch_size"] * asked["max_tokens"]
+    logits = min(part * shape.vocab_size, HELD_LOGITS)
+    whole = {"lora": None, "gradient_checkpointing": False}
+    length = ppo["prompt_tokens"][1] + ppo["new_tokens"][1]
+    evaluated, batch = ppo["evaluation_prompts"] * length, ppo["batch_size"] * length
+    evaluation = 2 * FLOAT * shape.parameters + reading_memory(shape, batch, 0, 0, batch)
+    return _cost(
+        "fine-tuning",
+        machine,
+        (4 * asked["steps"] * part + 2 * evaluated) * shape.forward,
+        Memory(
+            max(_training_memory(shape, whole, part, logits), evaluation),
+            passing=2 * FLOAT * shape.parameters,
+        ),
+        sampling=2 * evaluated * shape.forward,
+        disk_gb=FLOAT * shape.parameters,
+        scratch_gb=2 * FLOAT * shape.parameters,
+    )
+
+
 def change_cost(
     shape: Shape,
     settings: Mapping[str, Mapping[str, Any]],
@@ -301,6 +329,9 @@ def latents_cost(
     columns = cell["layers"] * latents
     chosen = triples + contexts * settings["context_tokens"]
     read = shape.forward * (2 * (models - 1) * chosen + models * settings["contexts"] * max_tokens)
+    # Each model writes, and the base reads what all of them wrote.
+    written = models * min(settings["latent_prompts"], settings["contexts"])
+    read += shape.forward * written * (2 * settings["context_tokens"] + 2 * settings["new_tokens"])
     products = 2 * (models - 1) * contexts * settings["words"] * columns * shape.d_model
     in_flight = settings["batch_size"] * max(settings["context_tokens"], max_tokens)
     parts = 2 * 512 * (2 * shape.n_layers + 1) * shape.d_model
@@ -407,12 +438,15 @@ def cell_costs(
     `settings` are those of the cell by stage. `cell` tells ``method``, ``given`` (whether its
     policy is), ``preference``, ``layers`` (probed), ``trained_layers`` (of the main variant),
     ``autoencoders`` (settings by variant), ``main`` and ``probed`` (variants; none where the cell
-    ends at the readings of its change), ``triples``, ``dtype``, ``ablation`` (whether it gets that
-    far), ``latents`` (whether shares of these are read), and ``kept`` (whether activations are).
+    ends at the readings of its change), ``compared`` (variants that tell policy from base),
+    ``triples``, ``dtype``, ``ablation`` (whether it gets that far), ``latents`` (whether shares of
+    these are read), and ``kept`` (whether activations are).
     """
     weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
     if cell["given"]:
         costs = [given_cost(shape, settings["ppo"], machine)]
+    elif cell["method"] == "distil":
+        costs = [distil_cost(shape, settings, machine)]
     elif cell["preference"]:
         costs = [dpo_cost(shape, settings["dpo"], machine)]
     else:
@@ -460,12 +494,19 @@ def _dictionary_costs(
 ) -> list[Cost]:
     """Costs of the activations, of the autoencoders and of their evaluation.
 
-    Every site of policy and base is a harvest. That of the base counts for each cell that reads it.
+    Every site of policy and base is a harvest. That of the base counts for each cell that reads it,
+    and once more where variants read it on the policy's tokens.
     """
     reading, d = settings["activations"], shape.d_model
     variants = cell["autoencoders"]
     tokens = reading["texts"] * reading["max_tokens"]
-    harvests = len({(sae["reads"], sae["site"]) for sae in variants.values()})
+    harvests = len(
+        {
+            (model, sae["site"])
+            for sae in variants.values()
+            for model in (("policy", "paired") if sae["reads"] in BOTH else (sae["reads"],))
+        }
+    )
     layers = shape.n_layers if cell["kept"] else cell["trained_layers"]
     harvested = harvests * layers * tokens * d * HALF
     in_flight = reading["batch_size"] * reading["max_tokens"]
@@ -483,26 +524,40 @@ def _dictionary_costs(
         ),
         **{"disk_gb" if cell["kept"] else "scratch_gb": harvested},
     )
+    autoencoders = _training_cost(shape, tokens, cell, machine)
+    evaluation = _evaluation_cost(shape, reading, cell, machine, weight)
+    compared = _comparison_cost(shape, settings["feature_diff"]["tokens"], tokens, cell, machine)
+    return [activations, autoencoders, evaluation, *compared]
+
+
+def _training_cost(shape: Shape, tokens: int, cell: Mapping[str, Any], machine: Machine) -> Cost:
+    """Cost of training all autoencoders of a cell on `tokens` tokens of every layer."""
+    d, variants = shape.d_model, cell["autoencoders"]
+    nulls = {name: sae["reads"] == "pair" for name, sae in variants.items()}
     latents = {
-        # Beside those of all sizes, one of the first size from another seed.
-        name: (sum(sae["sizes"]) + sae["sizes"][0] * sae["other_seed"]) * d
+        # Beside those of all sizes, one of the first size from another seed, and a pair's null.
+        name: (sum(sae["sizes"]) + sae["sizes"][0] * (sae["other_seed"] + nulls[name])) * d
         for name, sae in variants.items()
     }
     trained = {
         name: cell["trained_layers" if name == cell["main"] else "layers"] for name in latents
     }
     steps = sum(
-        trained[name] * tokens * variants[name]["epochs"] * 12 * latents[name] * d
-        for name in latents
+        trained[name] * tokens * variants[name]["epochs"] * 12 * latents[name] * d * _models(sae)
+        for name, sae in variants.items()
     )
-    autoencoders = _cost(
+    return _cost(
         "autoencoders",
         machine,
         steps,
         Memory(
             # Weights, gradients and moments; a batch and its latents, thrice.
             max(
-                FLOAT * (8 * d * latents[name] + 3 * sae["batch_size"] * (d + latents[name]))
+                FLOAT
+                * (
+                    8 * d * latents[name] * _models(sae)
+                    + 3 * sae["batch_size"] * (d * _models(sae) + latents[name])
+                )
                 for name, sae in variants.items()
             ),
             # Activations are read from their file: the memory that holds a layer is the system's
@@ -510,10 +565,31 @@ def _dictionary_costs(
             arrays=tokens * d * HALF,
             libraries=KERNELS,
         ),
-        disk_gb=sum(trained[name] * 2 * d * latents[name] * FLOAT for name in latents),
+        disk_gb=sum(
+            trained[name] * 2 * d * latents[name] * FLOAT * _models(sae)
+            for name, sae in variants.items()
+        ),
     )
-    evaluation = _evaluation_cost(shape, reading, cell, machine, weight)
-    return [activations, autoencoders, evaluation]
+
+
+def _comparison_cost(
+    shape: Shape, most: int, tokens: int, cell: Mapping[str, Any], machine: Machine
+) -> list[Cost]:
+    """Cost of telling latents of the policy from those of the base, on `most` tokens at most."""
+    if not cell["compared"]:
+        return []
+    d, variants = shape.d_model, cell["autoencoders"]
+    widest = max(variants[name]["sizes"][0] for name in cell["compared"]) * d
+    layers = len(cell["compared"]) * cell["layers"]
+    # The code, the reconstruction and the fits of each side, of a pair and of its null.
+    flops = 2 * layers * min(tokens, most) * 12 * widest * d
+    memory = Memory(FLOAT * (8 * d * widest + 6 * COMPARED_ROWS * (d + widest)))
+    return [_cost("feature_diff", machine, flops, memory)]
+
+
+def _models(sae: Mapping[str, Any]) -> int:
+    """Models whose activations a dictionary reads for every token; two are twice the work."""
+    return 2 if sae["reads"] in ("pair", "pooled") else 1
 
 
 def _evaluation_cost(
@@ -532,7 +608,10 @@ def _evaluation_cost(
     in_flight = min(reading["batch_size"] * reading["max_tokens"], held_out)
     # The passes of many replacements leave both in the memory that a process keeps.
     logits = (COPIES + 1) * min(in_flight * shape.vocab_size, HELD_LOGITS)
-    passes = sum(2 + trained[name] * (1 + len(sae["sizes"])) for name, sae in variants.items())
+    passes = sum(
+        2 + (sae["reads"] not in BETWEEN) * trained[name] * (1 + len(sae["sizes"]))
+        for name, sae in variants.items()
+    )
     weights = max(trained[name] * 2 * d * d * sum(sae["sizes"]) for name, sae in variants.items())
     largest = max(sae["sizes"][-1] for sae in variants.values()) * d
     return _cost(

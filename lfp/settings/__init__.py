@@ -24,6 +24,8 @@ from lfp.settings.objects import (
     Task,
 )
 from lfp.settings.stages import (
+    BETWEEN,
+    BOTH,
     CELL_STAGES,
     DPO,
     FEATURES,
@@ -33,15 +35,18 @@ from lfp.settings.stages import (
     STAGES,
     TASK_STAGES,
     TRAINING_STAGES,
+    UNREWARDED,
     Ablation,
     Account,
     Activations,
     Autoencoder,
     Change,
     Contrasts,
+    Distil,
     Divergence,
     Explanations,
     Export,
+    FeatureDiff,
     Features,
     Group,
     Interventions,
@@ -54,10 +59,11 @@ from lfp.settings.stages import (
 )
 
 __all__ = [
-    "ABSENT", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "REQUIRED", "RUN_STAGES",
-    "STAGES", "TASK_STAGES", "TRAINING_STAGES", "Ablation", "Account", "Activations",
-    "Autoencoder", "Cell", "Change", "Classifier", "Clean", "Configuration", "Contrasts",
-    "Corpus", "Divergence", "Explainer", "Explanations", "Export", "Features", "Files", "Group",
-    "Interventions", "Locus", "Lora", "Machine", "Model", "Organism", "Policy", "Prices",
-    "Probes", "Rewrites", "Service", "Settings", "Shape", "Steering", "Tables", "Task", "setting",
+    "ABSENT", "BETWEEN", "BOTH", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "REQUIRED",
+    "RUN_STAGES", "STAGES", "TASK_STAGES", "TRAINING_STAGES", "UNREWARDED", "Ablation", "Account",
+    "Activations", "Autoencoder", "Cell", "Change", "Classifier", "Clean", "Configuration",
+    "Contrasts", "Corpus", "Distil", "Divergence", "Explainer", "Explanations", "Export",
+    "FeatureDiff", "Features", "Files", "Group", "Interventions", "Locus", "Lora", "Machine",
+    "Model", "Organism", "Policy", "Prices", "Probes", "Rewrites", "Service", "Settings", "Shape",
+    "Steering", "Tables", "Task", "setting",
 ]  # fmt: skip

@@ -10,14 +10,20 @@ from lfp.settings.fields import ABSENT, LARGEST_SEED, REQUIRED, Settings, settin
 PRECISIONS = ("float32", "bfloat16")
 #: Methods that read settings: those of tasks, and `given` apart where its policies learned from
 #: preference pairs.
-METHODS = ("ppo", "rloo", "grpo", "dpo", "given", "given on pairs")
+METHODS = ("ppo", "rloo", "grpo", "distil", "dpo", "given", "given on pairs")
 #: Methods that train on a reward, that have a reward, and that have preference pairs.
 _TRAINED, _PAIRS = METHODS[:3], ("dpo", "given on pairs")
-_REWARD = REWARD_METHODS = (*METHODS[:3], "given")
+#: Methods whose policies have a reward that they need not have learned from.
+UNREWARDED = ("distil", "given")
+_REWARD = REWARD_METHODS = (*METHODS[:4], "given")
 #: Architectures of autoencoders of which a token keeps `k` latents, and those without a penalty of
 #: a weight `l1`.
 _KEEP_K = ("topk", "batchtopk", "matryoshka")
 _NO_L1 = (*_KEEP_K, "jumprelu")
+#: Settings of autoencoders that read base and policy on the same tokens, and those among them whose
+#: activations are none of a single model.
+BOTH = ("pooled", "pair", "difference")
+BETWEEN = BOTH[1:]
 #: Kinds of features that a probe can read.
 FEATURES = ("latents", "reconstruction", "raw", "pca", "random_code", "embedding")
 _LORA = (
@@ -149,6 +155,32 @@ class Group(Settings):
 
 
 @dataclass(frozen=True)
+class Distil(Settings):
+    """Distillation of a steering vector, an organism whose lesson is known (docs/finetune.md)."""
+
+    layer: int | None = setting(
+        None,
+        "Layer behind whose output the vector is added, and whose weights learn it; null is the"
+        " middle one.",
+        least=0,
+        methods=("distil",),
+    )
+    strength: float = setting(
+        0.5,
+        "Length of the vector, in root mean square norms of the layer's states.",
+        above=0,
+        methods=("distil",),
+    )
+    steps: int = setting(200, "Optimiser steps.", least=1, methods=("distil",))
+    batch_size: int = setting(32, "Texts per step.", least=1, methods=("distil",))
+    max_tokens: int = setting(64, "Tokens of a text, at most.", least=2, methods=("distil",))
+    learning_rate: float = setting(
+        1e-3, "Learning rate of AdamW, decaying linearly to 0.", above=0, methods=("distil",)
+    )
+    save_every: int = setting(50, "Steps between resume points.", least=1, methods=("distil",))
+
+
+@dataclass(frozen=True)
 class DPO(Settings):
     """Direct preference optimisation (docs/finetune.md)."""
 
@@ -216,17 +248,17 @@ class Locus(Settings):
         256,
         "Held-out prefixes on whose completions the reward is measured.",
         least=6,
-        methods=METHODS[:3],
+        methods=METHODS[:4],
     )
     batch_size: int = setting(
-        256, "Prefixes that are completed at once.", least=1, methods=METHODS[:3]
+        256, "Prefixes that are completed at once.", least=1, methods=METHODS[:4]
     )
     pairs: int = setting(
         64,
         "Held-out pairs on which the margin is measured, or texts on which the KL of a given policy"
         " is.",
         least=6,
-        methods=METHODS[3:],
+        methods=METHODS[4:],
     )
     orders: int = setting(
         1,
@@ -272,7 +304,10 @@ class Autoencoder(Settings):
     )
     site: str = setting("mlp", "Part of a layer whose activations are learned.", choices="sites")
     reads: str = setting(
-        "policy", "Model whose activations are learned.", choices=("policy", "base")
+        "policy",
+        "Model whose activations are learned; of both on the same tokens, `pooled` has those of"
+        " either, `pair` both side by side, and `difference` the policy's less the base's.",
+        choices=("policy", "base", *BOTH),
     )
     sizes: tuple[int, ...] = setting(
         (1, 2),
@@ -738,6 +773,12 @@ class Change(Settings):
     new_tokens: int = setting(
         32, "Tokens that base and policy write behind every context, at most.", least=1
     )
+    latent_prompts: int = setting(
+        0,
+        "How many of these contexts are completed for the shift of latents in the models' own"
+        " text; 0 for none.",
+        least=0,
+    )
     batch_size: int = setting(64, "Sequences per forward pass.", least=1)
     noise_draws: int = setting(
         2,
@@ -936,15 +977,48 @@ class Steering(Settings):
     )
 
 
+@dataclass(frozen=True)
+class FeatureDiff(Settings):
+    """Which latents are the policy's alone (docs/feature_diff.md)."""
+
+    tokens: int = setting(
+        65536, "Tokens of the harvest that latents are scaled on, at most, the last ones.", least=1
+    )
+    min_dnorm: float = setting(
+        0.9,
+        "Norm of a latent's direction in the policy over the sum of both norms, above which it may"
+        " be the policy's alone.",
+        least=0,
+        most=1,
+    )
+    max_nu_error: float = setting(
+        0.3,
+        "Size of the latent in the base's errors, relative to the policy's, below which it may be.",
+        above=0,
+    )
+    max_nu_recon: float = setting(
+        0.5,
+        "Size of the latent in the base's reconstructions, relative to the policy's, below which it"
+        " may be.",
+        above=0,
+    )
+    max_null: float = setting(
+        0.05, "Share of latents that the same rule calls of the null, at most.", above=0, below=1
+    )
+    promoted: int = setting(10, "Tokens that a latent promotes most, which are listed.", least=1)
+
+
 #: Stages whose settings a cell resolves.
 CELL_STAGES: dict[str, type[Settings]] = {
     "ppo": PPO,
     "group": Group,
+    "distil": Distil,
     "dpo": DPO,
     "locus": Locus,
     "divergence": Divergence,
     "activations": Activations,
     "autoencoder": Autoencoder,
+    "feature_diff": FeatureDiff,
     "features": Features,
     "probes": Probes,
     "explanations": Explanations,
@@ -960,6 +1034,6 @@ TASK_STAGES: dict[str, type[Settings]] = {"rewrites": Rewrites, "contrasts": Con
 #: Stages whose settings belong to the whole run.
 RUN_STAGES: dict[str, type[Settings]] = {"tables": Tables}
 #: Stages of fine-tuning, each of which some methods run.
-TRAINING_STAGES = ("ppo", "group", "dpo")
+TRAINING_STAGES = ("ppo", "group", "distil", "dpo")
 #: Every stage.
 STAGES: dict[str, type[Settings]] = CELL_STAGES | TASK_STAGES | RUN_STAGES

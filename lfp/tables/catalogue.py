@@ -351,7 +351,8 @@ TABLES: dict[str, Table] = {
             "A probe's knowledge beyond word frequency and static embedding: the table has the"
             " held-out share of the truth's variance that the two explain (r2_without), that they"
             " explain with the probe's held-out prediction (r2_with_probe), and the gain. The split"
-            " is the main one and the features are latents; the bootstrap is over words or prompts."
+            " of all three is the main one, so that no answer is on both of its sides, and the"
+            " features are latents; the bootstrap is over words or prompts."
         ),
         judged=True,
     ),
@@ -499,7 +500,12 @@ TABLES: dict[str, Table] = {
             " residual stream; log_ratio is their sum, the change of the output, and blocks that"
             " of attention and MLPs. head 0 and so on are the heads of a layer, which add up to its"
             " attention, with attention_bias where the output projection has a bias. No label is"
-            " fitted. In the readout completions the rate of a"
+            " fitted. The readout implicit is log_ratio in units of the reward, times the weight"
+            " of the KL to the base in training: slope is what a word is worth for each unit of its"
+            " valence, margin what the preferred answer is worth more; written are the words that"
+            " the policy wrote in training, not_written the others. The readout lens reads the"
+            " mean change of the residual stream on the first five tokens of unrelated texts"
+            " through the unembedding. In the readout completions the rate of a"
             " word in text of the policy is held against that in text of the base. In the readout"
             " ruler a probe of the base, fitted on the feedback with words and contexts held out,"
             " reads the MLPs of the policy at the word: shift is the change of its reading,"
@@ -545,11 +551,13 @@ TABLES: dict[str, Table] = {
             " rejected answers. Rows of the statistic shift are of the latents whose mean"
             " activation on held-out texts surely shifted most, policy minus base, in units of"
             " activation; before is the mean in the base, and p_adjusted Holm's over all latents of"
-            " the layer. null_low and null_high are the range of the same latent's number over"
-            " copies of the base with noise on its weights, as large as the policy's change, and"
-            " null_largest is the largest shift of any latent there: a test over texts or an"
-            " interval over words says that something moved, not that it was taught. cosine is"
-            " that of the match in the larger autoencoder."
+            " the layer. shift_written is the same from the base's own completions to the"
+            " policy's, both read by the base, where a cell asks for them. null_low and null_high"
+            " are the range of the same latent's number over copies of the base with noise on its"
+            " weights, as large as the policy's change, and null_largest is the largest"
+            " shift of any latent there: a test over texts or an interval over words says that"
+            " something moved, not that it was taught. cosine is that of the match in the larger"
+            " autoencoder."
         ),
     ),
     "detection": Table(
@@ -572,6 +580,48 @@ TABLES: dict[str, Table] = {
             " signs, of those that were planted, from which on the power is .8; it is missing"
             " where no share has it. The rate of 5 % holds for one row: who reads all of them must"
             " expect more false alarms."
+        ),
+    ),
+    "feature_diff": Table(
+        rows="lfp.tables.change.feature_diff:feature_diff",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.difference_files(),
+        caption=(
+            "Latents that tell the policy from its base: of every layer those that are the policy's"
+            " alone (specific), and before them in the order of the estimate as many as make ten."
+            " For a pair, the dictionary of both models has a direction of every latent in each:"
+            " dnorm is the norm of the policy's over the sum of both, and cosine_to_base the cosine"
+            " of the two. nu_error and nu_recon are the size of the latent in what the dictionary"
+            " leaves of the base's activations and in what it makes of them, relative to the"
+            " policy's. A latent is specific where all three are beyond their thresholds, and where"
+            " the same rule calls at most 5 % of the latents of a null, a dictionary of sides that"
+            " change places at random. For base and policy, cosine_to_base is the largest cosine"
+            " with a latent of the base's own dictionary; a specific latent has a smaller one than"
+            " 95 % of the latents of that dictionary's other seed have, and the policy's other seed"
+            " finds it again (cosine_to_seed). For the difference of the two, latents are in the"
+            " order of their frequency, and none is called. null_quantile is the share of the"
+            " null's latents of a smaller dnorm or cosine. promoted are the tokens that the"
+            " latent's direction in the policy raises most at the output. No estimate has an"
+            " interval."
+        ),
+    ),
+    "feature_diff_null": Table(
+        rows="lfp.tables.change.feature_diff:feature_diff_null",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.difference_files(),
+        caption=(
+            "How many latents are the policy's alone, beside the null of the table feature_diff."
+            " specific is their share of a layer's latents with a Wilson interval, null_share that"
+            " of the null's latents that the same rule calls. A direction that is in one model"
+            " alone is in the null on either side, so that null_share grows with what is there."
+            " mean_share is the share of the squared difference of the two models' activations"
+            " that is the difference's mean: near 1, the models differ by one vector. promotes asks"
+            " for a planted word: it is the share of the specific latents, for the difference of"
+            " all latents, among whose promoted tokens the word or its beginning is. latent is the"
+            " first one in the order of the table feature_diff that promotes it, rank its place,"
+            " and latents_promote and null_promote are the numbers of all latents and of the null's"
+            " that do. planted is false where another task of the same corpus planted the word:"
+            " those rows are what is named by chance."
         ),
     ),
     "dose": Table(
