@@ -5,8 +5,14 @@ In: policy or base, corpus, divergence. Out: below results/{model}/{task}/seed{s
 activations/{site}/ of the policy; sae/{sae}/layer{layer}/ with a folder in SAELens's layout for
 each size; matches.parquet, metrics.json and curves.parquet beside the layers. Activations of the
 base are shared by all cells of a model and corpus:
-results/{model}/base/{corpus}/activations/{site}/.
+results/{model}/base/{corpus}/activations/{site}/. Dictionaries from elsewhere are taken once:
+results/dictionaries/{sae}/layer{layer}/.
 """
+
+
+localrules:
+    copy_dictionary,
+    fetch_dictionary,
 
 
 rule activations:
@@ -47,9 +53,41 @@ use rule activations as base_activations with:
         **job("activations", PLAN.base_settings),
 
 
+rule copy_dictionary:
+    output:
+        dictionary=directory("results/dictionaries/{sae}/layer{layer}"),
+    log:
+        log_of("results/dictionaries/{sae}/layer{layer}"),
+    wildcard_constraints:
+        sae=names(GRID.dictionaries_from("path")),
+    conda:
+        MODEL
+    params:
+        **job(
+            "copy_dictionary",
+            PLAN.taken_dictionary,
+            PLAN.dictionary_code("copy_dictionary"),
+        ),
+    shell:
+        JOB
+
+
+use rule copy_dictionary as fetch_dictionary with:
+    wildcard_constraints:
+        sae=names(GRID.dictionaries_from("hub")),
+    retries: 2
+    params:
+        **job(
+            "fetch_dictionary",
+            PLAN.taken_dictionary,
+            PLAN.dictionary_code("fetch_dictionary"),
+        ),
+
+
 rule autoencoders:
     input:
         activations=PLAN.activations,
+        dictionary=PLAN.dictionary,
     output:
         layer=directory(f"{CELL}/sae/{{sae}}/layer{{layer}}"),
     log:
@@ -92,3 +130,46 @@ rule evaluate_autoencoders:
         **PLAN.job("evaluate_autoencoders", "activations"),
     shell:
         MODEL_JOB
+
+
+rule dictionary_transfer:
+    input:
+        base="results/models/{model}",
+        policy=f"{CELL}/policy",
+        corpus=PLAN.read_corpus,
+        autoencoders=PLAN.trained_autoencoders,
+    output:
+        texts=f"{CELL}/sae/{{sae}}/transfer.parquet",
+    log:
+        log_of(f"{CELL}/sae/{{sae}}/transfer"),
+    benchmark:
+        benchmark_of(f"{CELL}/sae/{{sae}}/transfer")
+    conda:
+        MODEL
+    threads: PLAN.threads
+    resources:
+        **PLAN.resources(),
+    params:
+        **PLAN.job("dictionary_transfer", "activations"),
+    shell:
+        MODEL_JOB
+
+
+rule head_shares:
+    input:
+        model="results/models/{model}",
+        autoencoders=PLAN.trained_autoencoders,
+    output:
+        shares=f"{CELL}/sae/{{sae}}/head_shares.parquet",
+    log:
+        log_of(f"{CELL}/sae/{{sae}}/head_shares"),
+    benchmark:
+        benchmark_of(f"{CELL}/sae/{{sae}}/head_shares")
+    conda:
+        MODEL
+    resources:
+        **growing(2000, 30),
+    params:
+        **PLAN.job("head_shares"),
+    shell:
+        JOB

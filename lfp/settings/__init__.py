@@ -29,6 +29,7 @@ from lfp.settings.stages import (
     FEATURES,
     METHODS,
     PPO,
+    PRETRAINED,
     RUN_STAGES,
     STAGES,
     TASK_STAGES,
@@ -46,16 +47,18 @@ from lfp.settings.stages import (
     Group,
     Locus,
     Lora,
+    Mutual,
     Probes,
     Rewrites,
+    Source,
     Tables,
 )
 
 __all__ = [
-    "ABSENT", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "REQUIRED", "RUN_STAGES",
-    "STAGES", "TASK_STAGES", "TRAINING_STAGES", "Ablation", "Account", "Activations", "Autoencoder",
-    "Cell", "Change", "Classifier", "Clean", "Configuration", "Contrasts", "Corpus", "Divergence",
-    "Explainer", "Explanations", "Export", "Features", "Files", "Group", "Locus", "Lora", "Machine",
-    "Model", "Organism", "Policy", "Prices", "Probes", "Rewrites", "Service", "Settings", "Shape",
-    "Tables", "Task", "setting",
+    "ABSENT", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "PRETRAINED", "REQUIRED",
+    "RUN_STAGES", "STAGES", "TASK_STAGES", "TRAINING_STAGES", "Ablation", "Account", "Activations",
+    "Autoencoder", "Cell", "Change", "Classifier", "Clean", "Configuration", "Contrasts", "Corpus",
+    "Divergence", "Explainer", "Explanations", "Export", "Features", "Files", "Group", "Locus",
+    "Lora", "Machine", "Model", "Mutual", "Organism", "Policy", "Prices", "Probes", "Rewrites",
+    "Service", "Settings", "Shape", "Source", "Tables", "Task", "setting",
 ]  # fmt: skip

@@ -34,7 +34,7 @@ _SAE_QUANTITIES = {
 #: Columns that describe an autoencoder, ahead of its architecture's own options.
 _SAE_EXTRAS = (
     "architecture", "site", "reads", "d_sae", "tied", "layer_needed", "largest_norm",
-    "left_out_of_training", "flat", "steps",
+    "left_out_of_training", "flat", "steps", "origin",
 )  # fmt: skip
 
 
@@ -194,6 +194,7 @@ def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
             record = Record(row[quantity], None, None, n, unit, "held-out text, no interval")
             if row[quantity] is None or np.isnan(row[quantity]):
                 reason = "all activations are equal" if row["tokens"] else "no text was read"
+                reason = "the layer has one dictionary" if quantity == "mmcs" else reason
                 record = undefined(n, unit, reason)
             tally.add(record, {**label, "quantity": quantity}, **extras)
     return tally
