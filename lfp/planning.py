@@ -305,8 +305,8 @@ class Planner:
         cells = [cell for cell in self.grid.by_address.values() if name in cell.autoencoders]
         variant = self.grid.autoencoder_settings(cells[0], name)
         width = self.grid.width(cells[0], variant.site)
-        settings = {"source": self.grid.autoencoders[name]["source"], "layer": layer}
-        settings |= {"site": variant.site, "width": width}
+        place = {"layer": layer, "site": variant.site, "width": width}
+        settings = self.grid.autoencoders[name]["source"] | place
         if variant.source.path is None:
             return settings
         with _naming(f"autoencoders.{name}.source"):

@@ -7,7 +7,7 @@ from lfp.settings import Source
 
 def main() -> None:
     run = job.start(__doc__)
-    source, place = Source.of(run.settings["source"]), run.stage("layer", "site", "width")
+    source, place = Source.of(run.settings), run.stage("layer", "site", "width")
     from lfp.sae import store
     from lfp.sae.sources.files import check, dictionary_files
     from lfp.sae.sources.weights import read

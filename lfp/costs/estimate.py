@@ -18,7 +18,7 @@ import pandas as pd
 from lfp.interventions.arms import ARMS, runs
 from lfp.models import HELD_LOGITS
 from lfp.probing.subjects import SUBJECTS
-from lfp.settings import Machine
+from lfp.settings import PRETRAINED, Machine
 
 GB = 1e9
 #: Different words of the texts that explanations read: more than those of a thousand reviews.
@@ -484,8 +484,8 @@ def _dictionary_costs(
         name: cell["trained_layers" if name == cell["main"] else "layers"] for name in latents
     }
     steps = sum(
-        trained[name] * tokens * variants[name]["epochs"] * 12 * latents[name] * d
-        for name in latents
+        _trainings(sae) * trained[name] * tokens * sae["epochs"] * 12 * latents[name] * d
+        for name, sae in variants.items()
     )
     autoencoders = _cost(
         "autoencoders",
@@ -506,6 +506,13 @@ def _dictionary_costs(
     )
     evaluation = _evaluation_cost(shape, reading, cell, machine, weight)
     return [activations, autoencoders, evaluation]
+
+
+def _trainings(sae: Mapping[str, Any]) -> int:
+    """How many autoencoders are trained for one that is kept, by a variant's settings."""
+    if sae["architecture"] == PRETRAINED:
+        return 0
+    return sae["mutual"]["partners"] + 1 if sae.get("mutual") else 1
 
 
 def _evaluation_cost(
