@@ -38,7 +38,7 @@ RESULTS = Path(__file__).parent / "results" / "alternatives.json"
 RECOVERED = 0.9
 #: Settings of the autoencoders with partners, the weights that are tried, and the seeds.
 TOPK = {"architecture": "topk", "k": ACTIVE, "learning_rate": 0.01, "epochs": 30}
-WEIGHTS, SEEDS = (0.1, 1.0), tuple(range(10))
+WEIGHTS, SEEDS = (0.1,), tuple(range(10))
 #: Numbers of directions of pursuit dictionaries, and the shares that may be left unexplained.
 SIZES, TAUS = (FEATURES, 4 * FEATURES), (0.1, 0.5)
 

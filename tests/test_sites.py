@@ -91,7 +91,9 @@ def test_a_direction_of_one_head_is_learned_and_the_table_says_so(neox, tmp_path
     assert (frame["largest"] > 0.9).mean() > 0.8 > (frame["random_largest"] > 0.9).mean()
     path = tmp_path / "m" / "t" / "seed0" / "sae" / "joined" / "head_shares.parquet"
     artefacts.write_table(path, frame.assign(layer=1, size=1), {})
-    rows = heads_table.head_shares([str(path)], SETTINGS).frame().set_index(["quantity", "head"])
+    tally = heads_table.head_shares([str(path)], SETTINGS)
+    assert len(tally.instances()) == 2 * 16
+    rows = tally.frame().set_index(["quantity", "head"])
     largest = rows.loc[("largest_share", "all")]
     assert largest["estimate"] == pytest.approx(frame["largest"].mean())
     assert largest["ci_low"] > largest["random"] and largest["n"] == 16
@@ -126,7 +128,9 @@ def table_of(frames: dict[str, pd.DataFrame], folder) -> pd.DataFrame:
     rows = [frame.assign(model_read=name, **about) for name, frame in frames.items()]
     path = folder / "m" / "t" / "seed0" / "sae" / "scope" / "transfer.parquet"
     artefacts.write_table(path, pd.concat(rows, ignore_index=True), {})
-    return transfer_table.dictionary_transfer([str(path)], SETTINGS).frame()
+    tally = transfer_table.dictionary_transfer([str(path)], SETTINGS)
+    assert len(tally.instances()) == 2 * sum(map(len, frames.values()))
+    return tally.frame()
 
 
 def test_a_policy_that_is_its_base_loses_nothing_and_one_that_moved_does(tokenizer, tmp_path):

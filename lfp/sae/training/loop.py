@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -122,15 +122,13 @@ def train(
         Where a loss is not finite at a look at the held-out activations.
     """
     data = _Data(activations, rows, settings, device)
-    passes = settings.epochs if ARCHITECTURES[settings.architecture].by_gradients else 1
-    schedule = Schedule(settings, passes * data.batches)
+    schedule = Schedule(settings, _passes(settings) * data.batches)
     group = _trainers(data, sizes, settings, seed, device, threads)
     trainers = group.all
     curve: list[dict[str, Any]] = []
     first = _restore(trainers, schedule, curve, state_path) if state_path else 0
     clock, tracker, order = Clock(), Tracker(), _Order(data.batches, seed)
-    title = f"autoencoders of {', '.join(trainer.name for trainer in trainers)}"
-    with Progress(total=schedule.steps, initial=first, desc=title) as bar:
+    with Progress(total=schedule.steps, initial=first, desc=group.title) as bar:
         step = first
         while step < schedule.steps:
             batch = data.batch(order.place(step))
@@ -142,17 +140,18 @@ def train(
             if step % settings.check_steps == 0 or step == schedule.steps:
                 _check(trainers, schedule, data.held_out, step, curve, tracker)
                 if _resamples(settings, schedule, step):
-                    for trainer, i in group.places():
-                        trainer.resample(batch, np.random.default_rng((seed, step, i)))
+                    group.resample(batch, (seed, step))
             if state_path and clock.due():
                 _keep(trainers, schedule, curve, state_path, step)
         bar.total = step
     log.info("%d steps; the held-out loss is %s", step, "flat" if schedule.flat else "not yet flat")
-    for trainer in trainers:
-        trainer.finish()
-    for name, twin in group.twins.items():
-        check_twin(name, curve, twin.name)
+    group.finish(curve)
     return _trained(group.kept, data, curve, schedule)
+
+
+def _passes(settings: Autoencoder) -> int:
+    """Passes over the activations, at most."""
+    return settings.epochs if ARCHITECTURES[settings.architecture].by_gradients else 1
 
 
 class _Data:
@@ -220,16 +219,29 @@ class _Trainers:
     twins: dict[str, Trainer]
 
     @property
+    def title(self) -> str:
+        """The name of the work on all of them."""
+        return f"autoencoders of {', '.join(trainer.name for trainer in self.all)}"
+
+    @property
     def all(self) -> list[Trainer | Collector]:
         """All of them, the kept ones first."""
         return [*self.kept, *self.partners, *self.twins.values()]
 
-    def places(self) -> list[tuple[Trainer | Collector, int]]:
-        """All of them with the number of their draws, which a twin shares with the kept one."""
+    def resample(self, batch: torch.Tensor, seed: tuple[int, int]) -> None:
+        """Let dead latents begin anew; a twin has the draws of the kept one."""
         names = [trainer.name for trainer in self.kept]
-        both = [*self.kept, *self.partners]
-        twins = [(twin, names.index(name)) for name, twin in self.twins.items()]
-        return [(trainer, i) for i, trainer in enumerate(both)] + twins
+        places = list(enumerate([*self.kept, *self.partners]))
+        places += [(names.index(name), twin) for name, twin in self.twins.items()]
+        for place, trainer in places:
+            trainer.resample(batch, np.random.default_rng((*seed, place)))
+
+    def finish(self, curve: Sequence[Mapping[str, Any]]) -> None:
+        """End the work of all, and hold those with partners against their twins."""
+        for trainer in self.all:
+            trainer.finish()
+        for name, twin in self.twins.items():
+            check_twin(name, curve, twin.name)
 
 
 def _trainers(

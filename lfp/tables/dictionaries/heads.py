@@ -23,7 +23,8 @@ def head_shares(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 ("effective_heads", "effective_heads", "random_effective_heads"),
             ):
                 record = mean_record(group[column].to_numpy(), "latent", settings.confidence)
-                values = group[["latent", "head", column]].rename(columns={column: "value"})
+                values = group[["latent", "head", column]]
+                values = values.rename(columns={"head": "largest_at", column: "value"})
                 where = {**label, "quantity": quantity, "head": "all"}
                 tally.add(record, where, values, random=float(group[random].mean()))
             for i in range(shares.shape[1]):
