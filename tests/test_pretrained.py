@@ -12,13 +12,20 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from lfp.configuration import ConfigurationError
+from lfp.files import artefacts
 from lfp.files.hub import SourceError
 from lfp.grid import Grid
-from lfp.sae import store
+from lfp.sae import outliers, store
 from lfp.sae.architectures import ARCHITECTURES
+from lfp.sae.matching import agreement
 from lfp.sae.sources import files
 from lfp.sae.sources.weights import read
-from lfp.settings import Source
+from lfp.sae.training.loop import Trained
+from lfp.settings import Autoencoder, Source
+from lfp.tables.health.autoencoders import _limits, _quantities, _why
+from lfp.tables.rows import TableSettings
+from tests.conftest import run_job
+from tests.hub import COMMIT, Hub
 from tests.test_dictionaries import random_autoencoder
 
 WIDTH, LATENTS = 8, 20
@@ -343,3 +350,92 @@ def test_files_that_are_missing_or_of_another_width_are_refused_before_any_job(t
     source = {"hub": "a/b", "format": "saelens", "files": "layer_{layer}"}
     with pytest.raises(ConfigurationError, match="'revision' is a dependency of 'hub'"):
         Grid(configuration(taken, source=source))
+
+
+# ----------------------------------------------------------------------------------------- the jobs
+
+
+def published(folder) -> dict[str, np.ndarray]:
+    """A repository in the layout of Gemma Scope, with a pickle beside what is needed."""
+    place = folder / "layer_1" / "width_16k"
+    place.mkdir(parents=True)
+    shapes = {"W_enc": (WIDTH, LATENTS), "W_dec": (LATENTS, WIDTH), "b_enc": (LATENTS,)}
+    shapes |= {"b_dec": (WIDTH,), "threshold": (LATENTS,)}
+    rng = np.random.default_rng(0)
+    weights = {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
+    np.savez(place / "params.npz", **weights)
+    (place / "evil.pt").write_bytes(b"\x80\x04")
+    return weights
+
+
+def test_a_dictionary_of_the_hub_is_fetched_alone_and_taken_into_a_cell(tmp_path):
+    """Only its own file comes, and the layer's artefact is what its formula says."""
+    weights = published(tmp_path / "repository")
+    hub = Hub({("models", "org/scope"): tmp_path / "repository"})
+    source = {"hub": "org/scope", "revision": COMMIT, "format": "gemma_scope"}
+    place = {"files": "layer_{layer}/width_16k", "layer": 1, "site": "resid", "width": WIDTH}
+    offline = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
+    outputs = {"dictionary": "results/dictionaries/scope/layer1"}
+    result = run_job("fetch_dictionary", source | place, {}, outputs, tmp_path, **offline)
+    assert result.returncode == 0, result.stderr
+    assert [name for name, _ in hub.sent] == ["params.npz"]
+    wrong = run_job("fetch_dictionary", source | place | {"width": 9}, {}, outputs, tmp_path,
+                    **offline)  # fmt: skip
+    assert wrong.returncode == 1 and f"{WIDTH} dimensions, and resid of the model has 9" in (
+        wrong.stderr
+    )
+    hub.close()
+    x = np.random.default_rng(1).random((64, WIDTH), np.float32)
+    artefacts.write_tensors(
+        tmp_path / "activations" / "layer1.safetensors", {"activations": x.astype(np.float16)}, {},
+        {"hook_name": "gpt_neox.layers.1", "hook_side": "output"},
+    )  # fmt: skip
+    record = outliers.described(x, 6.0, {})
+    artefacts.write_json(tmp_path / "activations" / outliers.RECORD, {"layers": {"1": record}}, {})
+    settings = Autoencoder(architecture="pretrained", site="resid").as_json()
+    result = run_job(
+        "autoencoders", settings | {"model": "m", "layer": 1, "seed": 0},
+        {"activations": "activations", "dictionary": [outputs["dictionary"]]},
+        {"layer": "results/layer1"}, tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    [sae] = store.load_sizes([tmp_path / "results" / "layer1"])[1]
+    about = store.described(sae)
+    assert about["size"] == LATENTS // WIDTH and about["architecture"] == "jumprelu"
+    assert about["origin"] == f"org/scope at {COMMIT}: params.npz" and about["flat"] is None
+    assert (sae.site, sae.layer, about["tied"]) == ("resid", 1, False)
+    assert sae.largest_norm == pytest.approx(record["largest_norm"])
+    pre = x @ weights["W_enc"] + weights["b_enc"]
+    expected = pre * (pre > weights["threshold"]) @ weights["W_dec"] + weights["b_dec"]
+    np.testing.assert_allclose(sae.decode(sae.encode(torch.from_numpy(x))), expected, rtol=1e-4)
+    assert store.curves({1: tmp_path / "results" / "layer1"}).empty
+
+
+def test_a_dictionary_of_another_width_is_refused_where_nothing_said_it_before():
+    sae = random_autoencoder("topk", WIDTH)
+    sae.metadata = {"origin": "org/scope"}
+    with pytest.raises(ValueError, match=f"org/scope reads {WIDTH} dimensions, and the site has 9"):
+        Trained.elsewhere(sae, 9)
+
+
+def test_a_single_dictionary_has_no_matches_and_health_is_judged_without_them():
+    sae = random_autoencoder("topk", WIDTH)
+    matches, measured = agreement([sae], None)
+    assert matches["small"].tolist() == list(range(sae.d_sae))
+    assert (matches["large"] == -1).all() and matches["cosine"].isna().all()
+    assert set(measured.values()) == {None}
+    row = measured | {"l0": 3.0, "d_sae": 16, "fvu": 0.1, "dead_fraction": 0.0, "tokens": 9}
+    row |= {"loss_recovered": 1.0, "flat": None}
+    assert "mmcs_ratio" not in _limits(row, TableSettings())
+    assert _quantities(row)["mmcs_ratio"] is None
+    assert _why("mmcs_ratio", row) == "the layer has one dictionary"
+
+
+def test_a_latent_beyond_the_other_size_has_no_match():
+    """Sizes that come out may have more latents in the smaller one."""
+    small, large = random_autoencoder("itda", WIDTH), random_autoencoder("itda", WIDTH)
+    large.keep_first(10)
+    matches, measured = agreement([small, large], None)
+    assert sorted(matches["small"]) == list(range(16))
+    assert (matches["large"] == -1).sum() == 6 and matches["cosine"][:10].notna().all()
+    assert measured["mmcs"] == pytest.approx(matches["cosine"].mean())
