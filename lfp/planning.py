@@ -194,18 +194,14 @@ class Planner:
             if "lfp.feedback.rewards" in registries:
                 entries.append(REWARDS.entry(self.grid.reward(wildcards.task)))
             if "lfp.sae.architectures" in registries:
-                name = self.variant(wildcards).architecture
-                # What a dictionary from elsewhere is, its files say.
+                # What a dictionary from elsewhere is, its files say; taking one is no cell's job.
+                cell = wildcards.get("model")
+                name = self.variant(wildcards).architecture if cell else PRETRAINED
                 names = ARCHITECTURES if name == PRETRAINED else [name]
                 entries += map(ARCHITECTURES.entry, names)
             return code_with(script, entries)
 
         return of_job
-
-    def dictionary_code(self, script: str) -> Callable[[Any], str]:
-        """The digest of the code that takes a pretrained dictionary, of any architecture."""
-        entries = [ARCHITECTURES.entry(name) for name in ARCHITECTURES]
-        return lambda wildcards: code_with(script, entries)
 
     def variant(self, wildcards: Any) -> Autoencoder:
         """Settings of the autoencoder variant of a job."""

@@ -63,11 +63,7 @@ rule copy_dictionary:
     conda:
         MODEL
     params:
-        **job(
-            "copy_dictionary",
-            PLAN.taken_dictionary,
-            PLAN.dictionary_code("copy_dictionary"),
-        ),
+        **job("copy_dictionary", PLAN.taken_dictionary, PLAN.code("copy_dictionary")),
     shell:
         JOB
 
@@ -77,11 +73,7 @@ use rule copy_dictionary as fetch_dictionary with:
         sae=names(GRID.dictionaries_from("hub")),
     retries: 2
     params:
-        **job(
-            "fetch_dictionary",
-            PLAN.taken_dictionary,
-            PLAN.dictionary_code("fetch_dictionary"),
-        ),
+        **job("fetch_dictionary", PLAN.taken_dictionary, PLAN.code("fetch_dictionary")),
 
 
 rule autoencoders:

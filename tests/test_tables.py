@@ -639,6 +639,8 @@ def grid_of(**cells):
         twins=lambda cell: [],
         alike_in=lambda cell, free: [cell.main],
         shares_latents=lambda cell: cell.main == "sae",
+        pretrained=lambda cell: [],
+        of_heads=lambda cell: [],
         contrast_settings=lambda task: {"source": "corpus", "corpus": None},
     )
 
@@ -648,7 +650,7 @@ def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
     empty = {name for name, table in TABLES.items() if not table.inputs(plan)}
     assert empty == {
         "rewrites", "sae_tying", "sae_layer_choice", "probe_accuracy", "detection", "dose",
-        "vector_account", "planted_recovery", "across_seeds",
+        "vector_account", "planted_recovery", "across_seeds", "dictionary_transfer", "head_shares",
     }  # fmt: skip
     assert {name for name, figure in FIGURES.items() if not figure.inputs(plan)} == {
         "sae_l1_sweep",
