@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import alternatives, dictionaries
+from lfp.costs import estimate
 from lfp.files.resume import DivergedError
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.sae.training import loop, trainer
@@ -129,6 +130,13 @@ def test_a_group_resumes_to_the_same_weights(tmp_path, monkeypatch):
         assert all(
             torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True)
         )
+
+
+def test_estimates_count_partners_and_twins_and_nothing_that_is_taken():
+    settings = Autoencoder(mutual=Mutual(weight=0.1, partners=3))
+    assert estimate._trainings(settings.as_json()) == 4
+    assert estimate._trainings(Autoencoder().as_json()) == 1
+    assert estimate._trainings(Autoencoder(architecture="pretrained").as_json()) == 0
 
 
 def test_too_large_a_weight_fails_with_the_numbers():
