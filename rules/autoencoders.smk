@@ -5,7 +5,9 @@ In: policy or base, corpus, divergence. Out: below results/{model}/{task}/seed{s
 activations/{site}/ of the policy; sae/{sae}/layer{layer}/ with a folder in SAELens's layout for
 each size; matches.parquet, metrics.json and curves.parquet beside the layers. Activations of the
 base are shared by all cells of a model and corpus:
-results/{model}/base/{corpus}/activations/{site}/. Dictionaries from elsewhere are taken once:
+results/{model}/base/{corpus}/activations/{site}/. Variants that read both models have those of the
+base on the policy's tokens, activations/base/{site}/ below the cell, and feature_diff.parquet
+beside the layers. Dictionaries from elsewhere are taken once:
 results/dictionaries/{sae}/layer{layer}/.
 """
 
@@ -53,6 +55,19 @@ use rule activations as base_activations with:
         **job("activations", PLAN.base_settings),
 
 
+use rule activations as paired_activations with:
+    input:
+        choice=[] if GRID.config["keep_activations"] else f"{CELL}/divergence.json",
+        model="results/models/{model}",
+        corpus=PLAN.read_corpus,
+    output:
+        activations=kept(f"{CELL}/activations/base/{{site}}"),
+    log:
+        log_of(f"{CELL}/activations/base/{{site}}"),
+    benchmark:
+        benchmark_of(f"{CELL}/activations/base/{{site}}")
+
+
 rule copy_dictionary:
     output:
         dictionary=directory("results/dictionaries/{sae}/layer{layer}"),
@@ -79,6 +94,7 @@ use rule copy_dictionary as fetch_dictionary with:
 rule autoencoders:
     input:
         activations=PLAN.activations,
+        base=PLAN.paired_activations,
         dictionary=PLAN.dictionary,
     output:
         layer=directory(f"{CELL}/sae/{{sae}}/layer{{layer}}"),
@@ -97,9 +113,26 @@ rule autoencoders:
         MODEL_JOB
 
 
+use rule autoencoders as null_autoencoders with:
+    output:
+        layer=directory(f"{CELL}/sae/{{sae}}/null/layer{{layer}}"),
+    log:
+        log_of(f"{CELL}/sae/{{sae}}/null/layer{{layer}}"),
+    benchmark:
+        benchmark_of(f"{CELL}/sae/{{sae}}/null/layer{{layer}}")
+    params:
+        **PLAN.job(
+            "autoencoders",
+            sizes=PLAN.first_size,
+            other_seed=lambda w: False,
+            shuffled=lambda w: True,
+        ),
+
+
 rule evaluate_autoencoders:
     input:
         model=PLAN.read_model,
+        base=PLAN.compared_model,
         corpus=PLAN.read_corpus,
         held_out=PLAN.corpus("test"),
         contrasted=PLAN.contrasted,
@@ -122,6 +155,29 @@ rule evaluate_autoencoders:
         **PLAN.job("evaluate_autoencoders", "activations"),
     shell:
         MODEL_JOB
+
+
+rule feature_diff:
+    input:
+        policy=f"{CELL}/policy",
+        activations=PLAN.compared_activations,
+        autoencoders=PLAN.autoencoders,
+        nulls=PLAN.null_autoencoders,
+        base_autoencoders=PLAN.base_autoencoders,
+    output:
+        latents=f"{CELL}/sae/{{sae}}/feature_diff.parquet",
+    log:
+        log_of(f"{CELL}/sae/{{sae}}/feature_diff"),
+    benchmark:
+        benchmark_of(f"{CELL}/sae/{{sae}}/feature_diff")
+    conda:
+        MODEL
+    resources:
+        **growing(2000, 60),
+    params:
+        **PLAN.job("feature_diff"),
+    shell:
+        JOB
 
 
 rule dictionary_transfer:

@@ -33,7 +33,8 @@ def stage_of(path: Path) -> tuple[str, str]:
     cell, rest = "/".join(parts[:3]), parts[3:]
     if rest[0] == "sae":
         trained = any(part.startswith("layer") for part in rest)
-        return cell, "autoencoders" if trained else "evaluate_autoencoders"
+        compared = "feature_diff" if path.stem == "feature_diff" else "evaluate_autoencoders"
+        return cell, "autoencoders" if trained else compared
     if rest[0] == "explanations":
         others = {"scores": "explanation_scores", "pages": "feature_pages"}
         return cell, others.get(rest[2] if len(rest) > 2 else "", "explanations")

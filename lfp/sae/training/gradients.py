@@ -248,7 +248,8 @@ def gradients_of(
 ) -> Autograd | WrittenOut:
     """The computation of gradients in training.
 
-    It is written out for the paper's architecture and automatic for any other.
+    It is written out for the paper's architecture of one model's activations, and automatic for any
+    other.
 
     Parameters
     ----------
@@ -259,6 +260,6 @@ def gradients_of(
     tokens, threads
         Tokens that training reads in all, and threads of the sparse path.
     """
-    if type(sae) is Standard:
+    if type(sae) is Standard and sae.sides == 1:
         return WrittenOut(sae, settings, penalty, tokens, threads)
     return Autograd(sae, settings, penalty)
