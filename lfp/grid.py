@@ -19,10 +19,20 @@ from lfp.configuration import ConfigurationError, check_name, checked, with_defa
 from lfp.effects import check_effects
 from lfp.feedback import rewards
 from lfp.feedback.rewards.base import scale_of
+from lfp.limits import size_of
 from lfp.probing.subjects import SUBJECTS
 from lfp.schema import schema
 from lfp.services.prompts import digests
-from lfp.settings import BETWEEN, CELL_STAGES, STAGES, UNREWARDED, Autoencoder, Settings
+from lfp.settings import (
+    BETWEEN,
+    CELL_STAGES,
+    PRETRAINED,
+    STAGES,
+    UNREWARDED,
+    Autoencoder,
+    Settings,
+)
+from lfp.sites import HEADS
 
 #: Keys of a service that decide its answers; the others limit how it is asked.
 SERVICE_IDENTITY = (
@@ -409,6 +419,30 @@ class Grid:
         """
         return self.autoencoder_settings(cell, cell.main).site in WRITING
 
+    def pretrained(self, cell: Cell) -> list[str]:
+        """The variants of a cell whose dictionaries come from elsewhere."""
+        return [
+            name
+            for name in cell.autoencoders
+            if self.autoencoder_settings(cell, name).architecture == PRETRAINED
+        ]
+
+    def of_heads(self, cell: Cell) -> list[str]:
+        """The variants of a cell that read the outputs of all heads side by side."""
+        return [
+            name
+            for name in cell.autoencoders
+            if self.autoencoder_settings(cell, name).site == HEADS
+        ]
+
+    def dictionaries_from(self, kind: str) -> list[str]:
+        """Names of the variants of pretrained dictionaries from ``path`` or from the ``hub``."""
+        return [
+            name
+            for name, values in self.autoencoders.items()
+            if values.get("architecture") == PRETRAINED and kind in values.get("source", {})
+        ]
+
     def latent_readers(self, cell: Cell) -> list[str]:
         """The variants whose latents are read at the choice.
 
@@ -672,6 +706,10 @@ class Grid:
                 f"models.{model}.shape: give parameters, d_model and vocab_size for an estimate"
             )
         return {"n_layers": entry["n_layers"], **entry["shape"]}
+
+    def width(self, cell: Cell, site: str) -> int | None:
+        """Width of a site of a cell's model; None where nothing says it before it is read."""
+        return size_of(cell.model, self.models[cell.model]).width(site)
 
     def n_layers(self, model: str) -> int:
         """Number of transformer blocks of a model."""

@@ -666,6 +666,8 @@ def grid_of(**cells):
         alike_in=lambda cell, free: [cell.main],
         compared_variants=lambda cell: [],
         shares_latents=lambda cell: cell.main == "sae",
+        pretrained=lambda cell: [],
+        of_heads=lambda cell: [],
         latent_readers=lambda cell: [cell.main],
         contrast_settings=lambda task: {"source": "corpus", "corpus": None},
     )
@@ -678,7 +680,7 @@ def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
         "rewrites", "sae_tying", "sae_layer_choice", "probe_accuracy", "detection", "dose",
         "vector_account", "interventions", "attribution_fidelity", "feature_interactions",
         "feature_circuit", "frontiers", "vector_cleaning", "planted_recovery", "across_seeds",
-        "feature_diff", "feature_diff_null",
+        "feature_diff", "feature_diff_null", "dictionary_transfer", "head_shares",
     }  # fmt: skip
     assert {name for name, figure in FIGURES.items() if not figure.inputs(plan)} == {
         "sae_l1_sweep",

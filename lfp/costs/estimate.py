@@ -18,7 +18,7 @@ import pandas as pd
 from lfp.interventions.arms import ARMS, runs
 from lfp.models import HELD_LOGITS
 from lfp.probing.subjects import SUBJECTS
-from lfp.settings import BETWEEN, BOTH, Machine
+from lfp.settings import BETWEEN, BOTH, PRETRAINED, Machine
 
 GB = 1e9
 #: Different words of the texts that explanations read: more than those of a thousand reviews.
@@ -543,7 +543,14 @@ def _training_cost(shape: Shape, tokens: int, cell: Mapping[str, Any], machine: 
         name: cell["trained_layers" if name == cell["main"] else "layers"] for name in latents
     }
     steps = sum(
-        trained[name] * tokens * variants[name]["epochs"] * 12 * latents[name] * d * _models(sae)
+        _trainings(sae)
+        * trained[name]
+        * tokens
+        * sae["epochs"]
+        * 12
+        * latents[name]
+        * d
+        * _models(sae)
         for name, sae in variants.items()
     )
     return _cost(
@@ -590,6 +597,13 @@ def _comparison_cost(
 def _models(sae: Mapping[str, Any]) -> int:
     """Models whose activations a dictionary reads for every token; two are twice the work."""
     return 2 if sae["reads"] in ("pair", "pooled") else 1
+
+
+def _trainings(sae: Mapping[str, Any]) -> int:
+    """How many autoencoders are trained for one that is kept, by a variant's settings."""
+    if sae["architecture"] == PRETRAINED:
+        return 0
+    return sae["mutual"]["partners"] + 1 if sae.get("mutual") else 1
 
 
 def _evaluation_cost(

@@ -238,6 +238,40 @@ TABLES: dict[str, Table] = {
             " the rows of the cell in other tables carry the reason in their column health."
         ),
     ),
+    "dictionary_transfer": Table(
+        rows="lfp.tables.dictionaries.transfer:dictionary_transfer",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.transfer_files(),
+        caption=(
+            "How well a dictionary serves two models: the share of variance that it leaves"
+            " unexplained (fvu) and its active latents per token (l0), on the activations that base"
+            " and policy have of the same held-out texts, and their difference, policy minus base."
+            " The variance is about the mean of the model's own activations in the layer. It has"
+            " all dictionaries of cells with a pretrained one, so that those trained here stand"
+            " beside it; origin is the file that a dictionary comes from, and reads the model"
+            " whose activations it was trained on, or explained on where it comes from elsewhere."
+            " Outliers and tokens in front of texts count in neither number. Intervals are from a"
+            " bootstrap over texts, which are drawn together for both models."
+        ),
+        judged=True,
+    ),
+    "head_shares": Table(
+        rows="lfp.tables.dictionaries.heads:head_shares",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.head_files(),
+        caption=(
+            "Of which attention heads a dictionary's directions are made, where it reads the"
+            " outputs of all heads side by side. The share of a head in a direction is the square"
+            " of its part over the square of the whole; shares add up to 1. largest_share is the"
+            " mean over latents of the largest share, effective_heads that of 1 over the sum of"
+            " squared shares, which is 1 for a direction of a single head. share is the mean share"
+            " of one head, and leads the number of latents whose largest share it has. random has"
+            " the same number of random directions as many: a layer's directions are of few heads"
+            " where largest_share is above it. Intervals are of t over latents, which one training"
+            " made together: they say nothing of another training."
+        ),
+        judged=True,
+    ),
     "sae_tying": Table(
         rows="lfp.tables.models:sae_tying",
         section=Section.AUTOENCODERS,

@@ -53,6 +53,12 @@ class Grid(Protocol):
     def shares_latents(self, cell: Cell) -> bool:
         """Whether the latents of a cell's main variant have shares at the choice."""
 
+    def pretrained(self, cell: Cell) -> list[str]:
+        """The variants of a cell whose dictionaries come from elsewhere."""
+
+    def of_heads(self, cell: Cell) -> list[str]:
+        """The variants of a cell that read the outputs of all heads side by side."""
+
     def latent_readers(self, cell: Cell) -> list[str]:
         """The variants whose latents are read at the choice: main one, and its like of the base."""
 
@@ -203,6 +209,23 @@ class Plan:
         """
         metrics = [path for cell in self.probed_cells for path in self._metrics(cell, cell.probed)]
         return [*self.per_cell("{cell}/policy"), *metrics]
+
+    def transfer_files(self) -> list[str]:
+        """Errors by text on base and policy, of every variant of cells with a pretrained one."""
+        return [
+            f"results/{cell.address}/sae/{sae}/transfer.parquet"
+            for cell in self.probed_cells
+            if self.grid.pretrained(cell)
+            for sae in cell.autoencoders
+        ]
+
+    def head_files(self) -> list[str]:
+        """Shares of heads in the directions of every variant at the site of all heads."""
+        return [
+            f"results/{cell.address}/sae/{sae}/head_shares.parquet"
+            for cell in self.probed_cells
+            for sae in self.grid.of_heads(cell)
+        ]
 
     def sweep_metrics(self, setting: str) -> list[str]:
         """Metrics of each cell's main autoencoder and of those that differ in one `setting` alone.
