@@ -19,6 +19,7 @@ from lfp.configuration import ConfigurationError, check_name, checked, with_defa
 from lfp.effects import check_effects
 from lfp.feedback import rewards
 from lfp.feedback.rewards.base import scale_of
+from lfp.files.canonical import canonical_json
 from lfp.probing.subjects import SUBJECTS
 from lfp.schema import schema
 from lfp.services.prompts import digests
@@ -30,7 +31,9 @@ SERVICE_IDENTITY = (
     "extra_body",
 )  # fmt: skip
 #: Stages that read or run a model for inference, in the precision of its entry.
-READING_STAGES = ("activations", "features", "explanations", "ablation", "export")
+READING_STAGES = (
+    "activations", "evaluation", "features", "explanations", "ablation", "export"
+)  # fmt: skip
 #: The paper's models by architecture, for tables that show a published value beside their own.
 PAPER_MODELS = {
     "gpt_neox": ("Pythia-70m", "Pythia-160m"),
@@ -222,6 +225,7 @@ class Grid:
             "change": self._change_job,
             "choice_latents": self._latents_job,
             "divergence": self._divergence_job,
+            "evaluation": self._evaluation_job,
             "export": self._export_job,
             "given": self._given_job,
             "explanations": self._explanations_job,
@@ -248,6 +252,21 @@ class Grid:
     def _autoencoder_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         variant = self.autoencoder_settings(cell, wildcards["sae"])
         return variant.as_json() | {"model": cell.model, "layer": int(wildcards["layer"])}
+
+    def _evaluation_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        features, probes = cell.settings["features"], cell.settings["probes"]
+        read = {name: getattr(features, name) for name in ("max_tokens", "batch_size")}
+        folds = {name: getattr(probes, name) for name in ("folds", "inner_folds", "partitions")}
+        variant = self.autoencoder_settings(cell, wildcards["sae"]).as_json()
+        return {
+            "feedback": cell.feedback,
+            "sizes": list(cell.settings["evaluation"].probes),
+            "activations": cell.settings["activations"].as_json(),
+            "features": read,
+            "probes": folds,
+            # Dictionaries of one kind differ in their seeds alone.
+            "kind": canonical_json(_without(variant, "seed", "other_seed")),
+        }
 
     def _divergence_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         lowest = cell.lowest_layers
@@ -356,8 +375,10 @@ class Grid:
         return list(probes.features if subject == "policy" else probes.control_features)
 
     def autoencoder_settings(self, cell: Cell, variant: str) -> Autoencoder:
-        """Settings of one autoencoder variant of a cell."""
-        return Autoencoder.of(cell.settings["autoencoder"].as_json() | self.autoencoders[variant])
+        """Settings of one autoencoder variant of a cell, with its learning rate as a number."""
+        given = cell.settings["autoencoder"].as_json() | self.autoencoders[variant]
+        settings = Autoencoder.of(given)
+        return dataclasses.replace(settings, learning_rate=settings.rate)
 
     def shares_latents(self, cell: Cell) -> bool:
         """Whether the latents of a cell's main variant have shares at the choice.

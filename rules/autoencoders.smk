@@ -5,7 +5,8 @@ In: policy or base, corpus, divergence. Out: below results/{model}/{task}/seed{s
 activations/{site}/ of the policy; sae/{sae}/layer{layer}/ with a folder in SAELens's layout for
 each size; matches.parquet, metrics.json and curves.parquet beside the layers. Activations of the
 base are shared by all cells of a model and corpus:
-results/{model}/base/{corpus}/activations/{site}/.
+results/{model}/base/{corpus}/activations/{site}/. For cells that ask for it, evaluation.json
+and sparse_probes.parquet beside the metrics.
 """
 
 
@@ -90,5 +91,30 @@ rule evaluate_autoencoders:
         **PLAN.resources(),
     params:
         **PLAN.job("evaluate_autoencoders", "activations"),
+    shell:
+        MODEL_JOB
+
+
+rule evaluate_dictionaries:
+    input:
+        model=PLAN.read_model,
+        corpus=PLAN.read_corpus,
+        contrasts="results/contrasts/{task}.parquet",
+        lexicon="results/lexicons/{task}.json",
+        autoencoders=PLAN.autoencoders,
+    output:
+        evaluation=f"{CELL}/sae/{{sae}}/evaluation.json",
+        probes=f"{CELL}/sae/{{sae}}/sparse_probes.parquet",
+    log:
+        log_of(f"{CELL}/sae/{{sae}}/dictionaries"),
+    benchmark:
+        benchmark_of(f"{CELL}/sae/{{sae}}/dictionaries")
+    conda:
+        MODEL
+    threads: PLAN.threads
+    resources:
+        **PLAN.resources(),
+    params:
+        **PLAN.job("evaluate_dictionaries", "evaluation"),
     shell:
         MODEL_JOB

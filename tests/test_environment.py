@@ -92,8 +92,8 @@ def test_every_table_and_figure_has_a_caption_and_a_line_in_the_documentation():
 FOLDERS = (
     "settings", "reporting", "files", "running", "services", "statistics", "texts", "models",
     "feedback",
-    "organisms", "finetune", "locus",
-    "sae", "probing", "change", "explaining", "interventions", "tables", "blind", "pages",
+    "organisms", "finetune", "locus", "sae", "probing", "evaluation",
+    "change", "explaining", "interventions", "tables", "blind", "pages",
     "figures", "costs", "claims", "start",
 )  # fmt: skip
 #: Modules of planning that a folder reads: what writes a configuration has it checked.

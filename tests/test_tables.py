@@ -21,7 +21,7 @@ from lfp.files import artefacts
 from lfp.files.addresses import labels
 from lfp.registry import Registry
 from lfp.reporting import unestimated
-from lfp.settings import Ablation, Account, Features, Probes
+from lfp.settings import Ablation, Account, Evaluation, Features, Probes
 from lfp.statistics.multiple import holm
 from lfp.statistics.records import Record, undefined
 from lfp.statistics.verdicts import Truth
@@ -620,6 +620,7 @@ def grid_of(**cells):
         "probes": Probes(),
         "ablation": Ablation(arms=("none",), base_arms=()),
         "account": Account(),
+        "evaluation": Evaluation(),
     }
     common = {
         "model": "m", "method": "ppo", "feedback": "reward", "until": "ablation", "main": "sae",
@@ -648,9 +649,11 @@ def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
     empty = {name for name, table in TABLES.items() if not table.inputs(plan)}
     assert empty == {
         "rewrites", "sae_tying", "sae_layer_choice", "probe_accuracy", "detection", "dose",
-        "vector_account", "planted_recovery", "across_seeds",
+        "vector_account", "planted_recovery", "across_seeds", "sae_frontier", "sae_probing",
+        "decoder_geometry",
     }  # fmt: skip
     assert {name for name, figure in FIGURES.items() if not figure.inputs(plan)} == {
+        "sae_frontier",
         "sae_l1_sweep",
         "probe_pca",
         "planted_forest",

@@ -32,8 +32,9 @@ def stage_of(path: Path) -> tuple[str, str]:
         return "/".join(parts[1:4]), "export"
     cell, rest = "/".join(parts[:3]), parts[3:]
     if rest[0] == "sae":
-        trained = any(part.startswith("layer") for part in rest)
-        return cell, "autoencoders" if trained else "evaluate_autoencoders"
+        if any(part.startswith("layer") for part in rest):
+            return cell, "autoencoders"
+        return cell, f"evaluate_{'dictionaries' if rest[-1] == 'dictionaries' else 'autoencoders'}"
     if rest[0] == "explanations":
         others = {"scores": "explanation_scores", "pages": "feature_pages"}
         return cell, others.get(rest[2] if len(rest) > 2 else "", "explanations")

@@ -29,6 +29,7 @@ from lfp.settings.stages import (
     FEATURES,
     METHODS,
     PPO,
+    RATES,
     RUN_STAGES,
     STAGES,
     TASK_STAGES,
@@ -40,6 +41,7 @@ from lfp.settings.stages import (
     Change,
     Contrasts,
     Divergence,
+    Evaluation,
     Explanations,
     Export,
     Features,
@@ -52,10 +54,11 @@ from lfp.settings.stages import (
 )
 
 __all__ = [
-    "ABSENT", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "REQUIRED", "RUN_STAGES",
+    "ABSENT", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "RATES", "REQUIRED",
+    "RUN_STAGES",
     "STAGES", "TASK_STAGES", "TRAINING_STAGES", "Ablation", "Account", "Activations", "Autoencoder",
     "Cell", "Change", "Classifier", "Clean", "Configuration", "Contrasts", "Corpus", "Divergence",
-    "Explainer", "Explanations", "Export", "Features", "Files", "Group", "Locus", "Lora", "Machine",
-    "Model", "Organism", "Policy", "Prices", "Probes", "Rewrites", "Service", "Settings", "Shape",
-    "Tables", "Task", "setting",
+    "Evaluation", "Explainer", "Explanations", "Export", "Features", "Files", "Group", "Locus",
+    "Lora", "Machine", "Model", "Organism", "Policy", "Prices", "Probes", "Rewrites", "Service",
+    "Settings", "Shape", "Tables", "Task", "setting",
 ]  # fmt: skip

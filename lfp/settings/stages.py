@@ -18,6 +18,13 @@ _REWARD = REWARD_METHODS = (*METHODS[:3], "given")
 #: a weight `l1`.
 _KEEP_K = ("topk", "batchtopk", "matryoshka")
 _NO_L1 = (*_KEEP_K, "jumprelu")
+#: Learning rate of each architecture of autoencoders where none is given, as measured by
+#: `python -m benchmarks.learning_rates`. `standard` keeps the paper's, as does one that is not
+#: named here.
+RATES = {
+    "topk": 0.003, "batchtopk": 0.003, "matryoshka": 0.003, "jumprelu": 0.01, "gated": 0.01
+}  # fmt: skip
+PAPERS_RATE = 0.001
 #: Kinds of features that a probe can read.
 FEATURES = ("latents", "reconstruction", "raw", "pca", "random_code", "embedding")
 _LORA = (
@@ -318,7 +325,11 @@ class Autoencoder(Settings):
         "Whether activations are centred, and divided by one number for the layer, so that their"
         " mean square is 1. The weights take both in.",
     )
-    learning_rate: float = setting(0.001, "Learning rate of Adam.", above=0)
+    learning_rate: float | None = setting(
+        None,
+        "Learning rate of Adam; null takes the architecture's own (docs/autoencoders.md).",
+        above=0,
+    )
     warm_up_steps: int = setting(
         100,
         "Steps in which learning rate and `l1` rise; a tenth of all steps at most.",
@@ -371,12 +382,32 @@ class Autoencoder(Settings):
         unsaid = {name for name in absent if getattr(self, name) is None}
         return {name: value for name, value in super().as_json().items() if name not in unsaid}
 
+    @property
+    def rate(self) -> float:
+        """The learning rate: the one that is given, or the architecture's own."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return RATES.get(self.architecture, PAPERS_RATE)
+
     def active_latents(self) -> dict[str, float]:
         """The number of active latents of a token that is asked for, by its key."""
         if self.architecture in _KEEP_K:
             return {"k": self.k}
         has_target = self.l1 is None or self.architecture in _NO_L1
         return {"l0": self.l0} if has_target else {}
+
+
+@dataclass(frozen=True)
+class Evaluation(Settings):
+    """Judgement of dictionaries beside controls and noise (docs/autoencoders.md)."""
+
+    probes: tuple[int, ...] = setting(
+        (),
+        "Numbers of features that sparse probes of the feedback read, such as 1, 5 and 16; without"
+        " any the cell has no rows in `sae_frontier`, `sae_probing` and `decoder_geometry`.",
+        each_least=1,
+        unique=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -794,6 +825,7 @@ CELL_STAGES: dict[str, type[Settings]] = {
     "divergence": Divergence,
     "activations": Activations,
     "autoencoder": Autoencoder,
+    "evaluation": Evaluation,
     "features": Features,
     "probes": Probes,
     "explanations": Explanations,

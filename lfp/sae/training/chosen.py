@@ -18,7 +18,7 @@ from lfp.sae.architectures.batchtopk import AUXILIARY, IDLE_BATCHES, BatchTopK
 from lfp.sae.architectures.jumprelu import JumpReLU
 from lfp.sae.architectures.topk import TopK
 from lfp.sae.training import kernels
-from lfp.sae.training.gradients import Autograd, Gradients, sparse_pays
+from lfp.sae.training.gradients import Autograd, Gradients, Sums, sparse_pays
 from lfp.settings import Autoencoder
 
 
@@ -73,10 +73,10 @@ class OfChosen(Gradients):
         scalar = values.dtype.type
         nothing, scale = np.zeros(sae.d_sae, values.dtype), scalar(2 / (n * d))
 
-        def part(tokens: slice, *sums: np.ndarray) -> None:
+        def part(tokens: slice, sums: Sums) -> None:
             kernels.gradients(
                 values[tokens], nothing, x.numpy()[tokens], w_dec.numpy(), b_dec, scalar(0), scale,
-                *sums,
+                sums.decoder, sums.encoder, sums.b_enc, sums.b_dec,
             )  # fmt: skip
 
         self._summed(part, n, w_dec, norms)
@@ -143,14 +143,14 @@ class OfThresholds(OfChosen):
         scalar, b_dec = pre.dtype.type, sae.b_dec.detach().numpy()
         scale, half, counts = scalar(2 / (n * d)), scalar(jumprelu.BANDWIDTH / 2), []
 
-        def part(tokens: slice, *sums: np.ndarray) -> None:
+        def part(tokens: slice, sums: Sums) -> None:
             active = kernels.jump_gradients(
                 pre[tokens], threshold.numpy(), x.numpy()[tokens], w_dec.numpy(), b_dec, scale,
-                half, *sums,
+                half, sums.decoder, sums.encoder, sums.b_enc, sums.b_dec, sums.in_band,
             )  # fmt: skip
             counts.append(active)
 
-        [in_band] = self._summed(part, n, w_dec, norms, more=[(2, sae.d_sae)])
+        in_band = self._summed(part, n, w_dec, norms)
         sparsity, floor = sum(counts) / n, jumprelu.FLOOR
         distance = np.log((sparsity + floor) / (self.settings.l0 + floor))
         by_activity = 2 * jumprelu.WEIGHT * distance / (sparsity + floor) / n

@@ -14,9 +14,10 @@ the active ones (:mod:`~lfp.sae.training.kernels`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -80,6 +81,21 @@ class Autograd:
             parameters, torch.autograd.grad(loss, parameters), strict=True
         ):
             parameter.grad = gradient
+
+
+class Sums(NamedTuple):
+    """What threads add up.
+
+    ``decoder`` and ``encoder`` [d_sae, d_in] are one array of a tied autoencoder, the latter
+    transposed; ``b_enc`` [d_sae] and ``b_dec`` [d_in] are by the biases, and ``in_band``
+    [2, d_sae] is of latents with thresholds (:func:`lfp.sae.training.kernels.jump_gradients`).
+    """
+
+    decoder: np.ndarray
+    encoder: np.ndarray
+    b_enc: np.ndarray
+    b_dec: np.ndarray
+    in_band: np.ndarray
 
 
 class Gradients:
@@ -161,44 +177,47 @@ class Gradients:
         b_enc, b_dec = sae.b_enc.detach().numpy(), sae.b_dec.detach().numpy()
         l1, scale = scalar(self.penalty.item() / n), scalar(2 / (n * d))
 
-        def part(tokens: slice, *sums: np.ndarray) -> None:
+        def part(tokens: slice, sums: Sums) -> None:
             kernels.gradients(
-                pre[tokens], b_enc, x.numpy()[tokens], w_dec.numpy(), b_dec, l1, scale, *sums
-            )
+                pre[tokens], b_enc, x.numpy()[tokens], w_dec.numpy(), b_dec, l1, scale,
+                sums.decoder, sums.encoder, sums.b_enc, sums.b_dec,
+            )  # fmt: skip
 
         self._summed(part, n, w_dec, norms)
 
     def _summed(
         self,
-        part: Callable[..., None],
+        part: Callable[[slice, Sums], None],
         n: int,
         w_dec: torch.Tensor,
         norms: torch.Tensor,
-        more: Sequence[tuple[int, ...]] = (),
-    ) -> list[torch.Tensor]:
+    ) -> torch.Tensor:
         """Set the gradients that all threads come to together.
 
         Parameters
         ----------
         part
-            Adds the gradients of a slice of the tokens to arrays: by the decoder and the encoder
-            [d_sae, d_in], which are one of a tied autoencoder, by their biases, and `more`.
+            Adds the gradients of a slice of the tokens to sums.
         n
             Number of tokens.
         w_dec, norms
             Unit rows of the decoder [d_sae, d_in], and their norms before [d_sae, 1].
-        more
-            Shapes of further sums, which are returned.
+
+        Returns
+        -------
+        Tensor
+            The sum ``in_band`` of :class:`Sums`.
         """
         sae, scalar = self.sae, w_dec.numpy().dtype
         tied = sae.encoder is None
 
-        def of_rows(rows: np.ndarray) -> list[np.ndarray]:
+        def of_rows(rows: np.ndarray) -> Sums:
             decoder = np.zeros((sae.d_sae, sae.d_in), scalar)
             encoder = decoder if tied else np.zeros_like(decoder)
-            shapes = ((sae.d_sae,), (sae.d_in,), *more)
-            sums = [decoder, encoder, *(np.zeros(shape, scalar) for shape in shapes)]
-            part(slice(rows[0], rows[-1] + 1), *sums)
+            shapes = ((sae.d_sae,), (sae.d_in,), (2, sae.d_sae))
+            b_enc, b_dec, in_band = (np.zeros(shape, scalar) for shape in shapes)
+            sums = Sums(decoder, encoder, b_enc, b_dec, in_band)
+            part(slice(rows[0], rows[-1] + 1), sums)
             return sums
 
         parts = [rows for rows in np.array_split(np.arange(n), self.threads) if len(rows)]
@@ -207,14 +226,14 @@ class Gradients:
         else:
             with ThreadPoolExecutor(self.threads) as pool:
                 of_parts = list(pool.map(of_rows, parts))
-        d_dec, d_enc, d_b_enc, d_b_dec, *others = (
+        d_dec, d_enc, d_b_enc, d_b_dec, in_band = (
             torch.from_numpy(sum(arrays[1:], arrays[0])) for arrays in zip(*of_parts, strict=True)
         )
         if not tied:
             sae.encoder.grad = d_enc.T.contiguous()
         sae.b_enc.grad, sae.b_dec.grad = d_b_enc, d_b_dec
         sae.decoder.grad = _on_the_sphere(d_dec, w_dec, norms)
-        return others
+        return in_band
 
     def _buffer(self, name: str, rows: int, columns: int, kind: torch.dtype) -> torch.Tensor:
         """Memory for [rows, columns] that is kept until more rows are asked for."""
