@@ -47,6 +47,8 @@ _STYLE = """
 .lfp .yes { background: #8fd3b6; } .lfp .no { background: #a9cdea; } .lfp .contrary {
   background: #f4b183; } .lfp .undecided { background: #dedede; }
 .lfp figure { margin: 1rem 0; } .lfp figure img { width: 100%; background: #fff; }
+.lfp .wide th:first-child { position: sticky; left: 0; background: var(--paper); }
+@media (max-width: 700px) { .lfp figure img { width: auto; min-width: 54rem; } }
 .lfp figcaption { color: var(--soft); font-size: .85rem; max-width: 60rem; }
 @media (max-width: 480px) { .lfp li { grid-template-columns: 1fr; } }
 @media (prefers-color-scheme: dark) { body.alone .lfp { --ink: #ececec; --soft: #b0b0b0;
@@ -175,6 +177,7 @@ def _link(table: str) -> str:
 def _figure(name: str, path: Path, caption: str) -> str:
     drawing = base64.b64encode(path.read_bytes()).decode()
     return (
-        f'<figure><img alt="{_text(name)}" src="data:image/svg+xml;base64,{drawing}">\n'
+        f'<figure><div class="wide"><img alt="{_text(name)}" '
+        f'src="data:image/svg+xml;base64,{drawing}"></div>\n'
         f"<figcaption>{_text(caption)}</figcaption></figure>"
     )
