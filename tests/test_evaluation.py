@@ -11,14 +11,14 @@ import torch
 from benchmarks import learning_rates
 from lfp.evaluation import controls
 from lfp.evaluation.controls import PERMUTED, TRAINED, codes, permuted, with_controls
-from lfp.evaluation.fidelity import Shrinking, fidelity
+from lfp.evaluation.fidelity import Shrinking, fidelity, held_out
 from lfp.evaluation.geometry import decoder_geometry, frame_geometry
 from lfp.evaluation.sparse_probes import COLUMNS, sparse_probes
 from lfp.figures.autoencoders import sae_frontier as draw_frontier
 from lfp.files import artefacts
 from lfp.grid import Grid
 from lfp.sae.architectures.standard import Standard
-from lfp.settings import RATES, Autoencoder, Probes
+from lfp.settings import RATES, Activations, Autoencoder, Probes
 from lfp.tables.catalogue import TABLES
 from lfp.tables.health import dictionaries
 from lfp.tables.inputs import Plan
@@ -131,6 +131,14 @@ def test_all_dictionaries_of_a_layer_are_measured_in_one_pass(neox, tokenizer):
     assert by_kind[PERMUTED]["fvu"] > 1
     assert {row["tokens"] for row in rows} == {11} and {row["left_out"] for row in rows} == {1}
     assert "alignment" in by_kind[TRAINED] and "alignment" not in by_kind[PERMUTED]
+
+
+def test_dictionaries_are_judged_on_the_last_texts_of_their_split(tokenizer, reviews):
+    settings = Activations(held_out_texts=3, max_tokens=8)
+    corpus = pd.DataFrame({"text": reviews[:20]})
+    sequences, fronts = held_out(tokenizer, corpus, settings)
+    assert sequences == [tokenizer(text)["input_ids"][:8] for text in reviews[17:20]]
+    assert list(fronts) == [0, 0, 0]
 
 
 def test_nothing_is_measured_of_no_text(neox, tokenizer):

@@ -8,6 +8,8 @@ Automatic differentiation takes five products over all latents.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -152,7 +154,7 @@ class OfThresholds(OfChosen):
 
         in_band = self._summed(part, n, w_dec, norms)
         sparsity, floor = sum(counts) / n, jumprelu.FLOOR
-        distance = np.log((sparsity + floor) / (self.settings.l0 + floor))
+        distance = math.log((sparsity + floor) / (self.settings.l0 + floor))
         by_activity = 2 * jumprelu.WEIGHT * distance / (sparsity + floor) / n
         by_error, tokens = in_band
         by_threshold = -(threshold.clamp(min=0) * by_error + by_activity * tokens)
