@@ -215,9 +215,9 @@ def judged(
 
 
 def controls(truth: Truth, x: np.ndarray, code: np.ndarray) -> dict[str, dict[str, float]]:
-    """F1 and MCC of the features themselves, and of random directions.
+    """F1 and MCC of the features themselves, of a token's largest ones, and of random directions.
 
-    Of the latter a token of `x` [token, width] with its `code` has the :data:`ACTIVE` largest.
+    Of the last a token of `x` [token, width] with its `code` has the :data:`ACTIVE` largest.
     """
     random, (other, known) = random_directions(987), truth.drawn(HELD_OUT, KNOWN)
 
@@ -226,7 +226,16 @@ def controls(truth: Truth, x: np.ndarray, code: np.ndarray) -> dict[str, dict[st
         smallest = np.partition(latents, -ACTIVE, axis=1)[:, [-ACTIVE]]
         return latents * (latents >= smallest)
 
-    return {
+    def largest(codes: np.ndarray, k: int) -> np.ndarray:
+        return codes * (codes >= np.partition(codes, -k, axis=1)[:, [-k]])
+
+    of_largest = {
+        f"oracle, {k} largest": measures(
+            truth.directions, largest(code, k), truth, code, (largest(known, k), known)
+        )
+        for k in (ACTIVE, ACTIVE_OF_EACH)
+    }
+    return of_largest | {
         "oracle": measures(truth.directions, code, truth, code, (known, known)),
         "random decoder": measures(random, of_random(x), truth, code, (of_random(other), known)),
     }

@@ -22,7 +22,7 @@ _NO_L1 = (*_KEEP_K, "jumprelu")
 #: `python -m benchmarks.learning_rates`. `standard` keeps the paper's, as does one that is not
 #: named here.
 RATES = {
-    "topk": 0.003, "batchtopk": 0.003, "matryoshka": 0.003, "jumprelu": 0.01, "gated": 0.01
+    "topk": 0.003, "batchtopk": 0.003, "matryoshka": 0.003, "jumprelu": 0.003, "gated": 0.01
 }  # fmt: skip
 PAPERS_RATE = 0.001
 #: Kinds of features that a probe can read.
