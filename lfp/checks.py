@@ -28,7 +28,7 @@ from lfp.limits import (
 )
 from lfp.registry import nearest
 from lfp.running.sources import module_digest, module_file
-from lfp.settings import Task
+from lfp.settings import BETWEEN, Task
 
 if TYPE_CHECKING:
     from lfp.grid import Cell, Grid
@@ -63,6 +63,7 @@ def check_entries(grid: Grid) -> None:
         check_name(f"tasks.{name}.corpus", task["corpus"], grid.corpora)
         _check_reward(grid, name, task)
         _check_given(grid, name, task)
+        _check_distilled(name, task)
         _check_corpus(grid, name, task)
         if grid.feedback(name) == "preference":
             _check_triples(grid, name, task)
@@ -89,6 +90,8 @@ def check_cell(grid: Grid, cell: Cell) -> None:
     _check_explainers(grid, cell)
     _check_donor(grid, cell)
     _check_arms(cell)
+    _check_interventions(cell)
+    _check_steering(cell)
 
 
 def source_digest(where: str, name: str) -> str:
@@ -240,6 +243,15 @@ def _check_given(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
                 f"tasks.{name}.{key}: belongs to the method `given`, and this task's is"
                 f" `{task['method']}`; leave it out"
             )
+
+
+def _check_distilled(name: str, task: Mapping[str, Any]) -> None:
+    """Check that the vector of a distilled policy follows the lexicon that its reward counts."""
+    if task["method"] == "distil" and task["reward"] != "vader":
+        raise ConfigurationError(
+            f"tasks.{name}.reward: got `{task['reward']}`, and the vector of the method `distil`"
+            " follows the lexicon of the reward `vader`; leave it out"
+        )
 
 
 def _check_corpus(grid: Grid, name: str, task: Mapping[str, Any]) -> None:
@@ -422,6 +434,13 @@ def _check_autoencoders(grid: Grid, cell: Cell) -> None:
                 )
         if settings.reads == "base":
             _check_shared(grid, cell, variant)
+        if settings.reads in BETWEEN and variant in {cell.main, *cell.probed}:
+            key = "main" if variant == cell.main else "probed"
+            raise ConfigurationError(
+                f"cell {cell.address}: {key} is {variant!r}, which reads {settings.reads}: latents"
+                " of two models at once can be neither probed, explained nor ablated in one; name a"
+                " variant that reads policy, base or pooled first, or as `main`"
+            )
         if list(sizes) != sorted(sizes):
             raise ConfigurationError(
                 f"cell {cell.address}: autoencoder.sizes of {variant!r} must be ascending, got"
@@ -469,4 +488,30 @@ def _check_arms(cell: Cell) -> None:
         raise ConfigurationError(
             f"cell {cell.address}: ablation.base_arms needs `none`, which the other arms are"
             f" compared with, got {list(arms)}; add it, or set an empty list to leave the base out"
+        )
+
+
+def _check_interventions(cell: Cell) -> None:
+    """Check that a cell with interventions goes far enough to have what they read."""
+    asked = cell.settings["interventions"]
+    if asked.selectors and cell.until != "ablation":
+        raise ConfigurationError(
+            f"cell {cell.address}: interventions.selectors needs explanations and dictionaries, and"
+            f" the cell ends at `{cell.until}`; set `until` to `ablation`, or leave the selectors"
+            " out"
+        )
+
+
+def _check_steering(cell: Cell) -> None:
+    """Check that a steered cell goes far enough, and that its other settings have vectors."""
+    asked = cell.settings["steering"]
+    if asked.vectors and cell.until != "ablation":
+        raise ConfigurationError(
+            f"cell {cell.address}: steering.vectors needs explanations and dictionaries, and the"
+            f" cell ends at `{cell.until}`; set `until` to `ablation`, or leave the vectors out"
+        )
+    if asked.selectors and not asked.vectors:
+        raise ConfigurationError(
+            f"cell {cell.address}: steering.selectors are scaled to the costs of vectors, and there"
+            " are none; name some under `steering.vectors`, or leave the selectors out"
         )

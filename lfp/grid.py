@@ -23,7 +23,7 @@ from lfp.files.canonical import canonical_json
 from lfp.probing.subjects import SUBJECTS
 from lfp.schema import schema
 from lfp.services.prompts import digests
-from lfp.settings import CELL_STAGES, STAGES, Autoencoder, Settings
+from lfp.settings import BETWEEN, CELL_STAGES, STAGES, UNREWARDED, Autoencoder, Settings
 
 #: Keys of a service that decide its answers; the others limit how it is asked.
 SERVICE_IDENTITY = (
@@ -32,8 +32,11 @@ SERVICE_IDENTITY = (
 )  # fmt: skip
 #: Stages that read or run a model for inference, in the precision of its entry.
 READING_STAGES = (
-    "activations", "evaluation", "features", "explanations", "ablation", "export"
+    "activations", "evaluation", "features", "explanations", "ablation", "interventions",
+    "steering", "export",
 )  # fmt: skip
+#: Settings of DPO that the margin of a pair of answers is read with.
+_MARGIN = ("beta", "max_length", "max_prompt_length")
 #: The paper's models by architecture, for tables that show a published value beside their own.
 PAPER_MODELS = {
     "gpt_neox": ("Pythia-70m", "Pythia-160m"),
@@ -224,6 +227,7 @@ class Grid:
             "autoencoders": self._autoencoder_job,
             "change": self._change_job,
             "choice_latents": self._latents_job,
+            "distil": self._distil_job,
             "divergence": self._divergence_job,
             "evaluation": self._evaluation_job,
             "export": self._export_job,
@@ -232,10 +236,12 @@ class Grid:
             "feature_pages": self._pages_job,
             "features": self._features_job,
             "group": self._group_job,
+            "interventions": self._interventions_job,
             "language_explanations": self._language_job,
             "locus": self._locus_job,
             "probes": self._probes_job,
             "scores": self._scores_job,
+            "steering": self._steering_job,
         }
         values = cell.settings[stage].as_json() if stage in cell.settings else {}
         stream = stage
@@ -279,6 +285,9 @@ class Grid:
         values = cell.settings["ppo"].as_json()
         return values | {"group": cell.settings["group"].as_json(), "method": cell.method}
 
+    def _distil_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        return {stage: cell.settings[stage].as_json() for stage in ("distil", "ppo")}
+
     def _given_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         stages = {stage: cell.settings[stage].as_json() for stage in ("ppo", "dpo")}
         return stages | {"feedback": cell.feedback}
@@ -310,12 +319,17 @@ class Grid:
         return _without(values, "control_features") | {"subject": wildcards["subject"]}
 
     def _change_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values = cell.settings["change"].as_json() | {"feedback": cell.feedback}
+        values = _without(cell.settings["change"].as_json(), "latent_prompts")
+        values |= {"feedback": cell.feedback}
         probes = _without(cell.settings["probes"].as_json(), "features", "control_features")
-        return values | {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
+        values |= {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
+        # PPO's coefficient adapts, and is read off its training curve.
+        weighted = {"rloo": "group", "grpo": "group"}.get(cell.method)
+        weighted = "dpo" if cell.feedback == "preference" else weighted
+        return values | {"reward_per_nat": cell.settings[weighted].beta if weighted else None}
 
     def _latents_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values = _without(cell.settings["change"].as_json(), "piece_contexts", "new_tokens")
+        values = _without(cell.settings["change"].as_json(), "piece_contexts")
         max_tokens = cell.settings["features"].max_tokens
         return values | {"feedback": cell.feedback, "max_tokens": max_tokens}
 
@@ -326,7 +340,7 @@ class Grid:
         locus |= dict.fromkeys(("prompts", "pairs"), account.instances)
         change = _without(
             cell.settings["change"].as_json(),
-            "contexts", "piece_contexts", "new_tokens", "noise_draws",
+            "contexts", "piece_contexts", "new_tokens", "latent_prompts", "noise_draws",
         )  # fmt: skip
         read = {"locus": locus, "change": change, "feedback": cell.feedback}
         return values | read | {"account": account.as_json()}
@@ -366,6 +380,34 @@ class Grid:
             "reward": scale_of(cell.settings["ppo"]),
         }
 
+    def _interventions_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        asked, ablation = cell.settings["interventions"], cell.settings["ablation"].as_json()
+        read = _without(ablation, "arms", "base_arms", "actions", "explainer")
+        pairs, dpo = cell.feedback == "preference", cell.settings["dpo"].as_json()
+        return {
+            "interventions": _without(asked.as_json(), "subjects"),
+            "subject": wildcards["subject"],
+            "ablation": read | {"prompts": asked.prompts, "random_draws": asked.draws},
+            "dpo": {key: dpo[key] for key in _MARGIN if pairs},
+            "feedback": cell.feedback,
+            "reward": scale_of(cell.settings["ppo"]),
+            "max_tokens": cell.settings["features"].max_tokens,
+        }
+
+    def _steering_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        asked, ablation = cell.settings["steering"], cell.settings["ablation"].as_json()
+        read = _without(ablation, "arms", "base_arms", "actions", "explainer", "random_draws")
+        selecting = _without(cell.settings["interventions"].as_json(), "subjects", "selectors")
+        return {
+            "steering": asked.as_json(),
+            "interventions": selecting if asked.selectors else {},
+            "ablation": read | {"prompts": asked.prompts},
+            "dpo": cell.settings["dpo"].as_json(),
+            "feedback": cell.feedback,
+            "reward": scale_of(cell.settings["ppo"]),
+            "max_tokens": cell.settings["features"].max_tokens,
+        }
+
     @staticmethod
     def kinds(cell: Cell, subject: str) -> list[str]:
         """Kinds of features of a subject: all for the policy, those of controls for the others."""
@@ -386,6 +428,15 @@ class Grid:
         They have where their site writes to the residual stream.
         """
         return self.autoencoder_settings(cell, cell.main).site in WRITING
+
+    def latent_readers(self, cell: Cell) -> list[str]:
+        """The variants whose latents are read at the choice.
+
+        They are the main one, and those that differ from it in learning from the base alone.
+        """
+        alike = self.alike_in(cell, ["reads"])
+        of_base = [name for name in alike if self.autoencoder_settings(cell, name).reads == "base"]
+        return list(dict.fromkeys([cell.main, *of_base]))
 
     def readers_of_base(self, model: str, corpus: str, site: str) -> list[tuple[Cell, str]]:
         """Cells and their variants that learn from the base's activations of a corpus at a site."""
@@ -423,9 +474,42 @@ class Grid:
         return [name for name, kind in kinds.items() if (kind.reads, not kind.tied) in tying]
 
     def alike_in(self, cell: Cell, free: Sequence[str]) -> list[str]:
-        """The variants of a cell that are like its main one, the settings `free` aside."""
+        """The variants of a cell that are like its main one, the settings `free` aside.
+
+        They read a single model, or what the main one reads.
+        """
         alike = self.alike(cell, cell.main, free)
-        return [name for name in cell.autoencoders if name in alike]
+        models = {"policy", "base", self.autoencoder_settings(cell, cell.main).reads}
+        return [
+            name
+            for name in cell.autoencoders
+            if name in alike and self.autoencoder_settings(cell, name).reads in models
+        ]
+
+    def base_twin(self, cell: Cell, variant: str) -> str | None:
+        """The variant of a cell that is like `variant`, which reads the policy, but reads the base.
+
+        Both must have been trained from another seed as well, which is the null of a comparison.
+        """
+        settings = self.autoencoder_settings(cell, variant)
+        wanted = dataclasses.replace(settings, reads="base", other_seed=True)
+        if settings.reads != "policy" or not settings.other_seed:
+            return None
+        alike = (
+            name for name in cell.autoencoders if self.autoencoder_settings(cell, name) == wanted
+        )
+        return next(alike, None)
+
+    def compared_variants(self, cell: Cell) -> list[str]:
+        """The variants of a cell whose latents tell policy from base.
+
+        They read a pair or the difference, or have a twin that reads the base.
+        """
+        return [
+            name
+            for name in cell.autoencoders
+            if self.autoencoder_settings(cell, name).reads in BETWEEN or self.base_twin(cell, name)
+        ]
 
     def alike(self, cell: Cell, variant: str, free: Sequence[str]) -> list[str]:
         """The variants whose settings in a cell are those of `variant`, the settings `free` aside.
@@ -513,7 +597,7 @@ class Grid:
                 cell.address: {variant: self.family(cell, variant) for variant in cell.probed}
                 for cell in self.cells
             },
-            "given": [cell.address for cell in self.cells if cell.method == "given"],
+            "given": [cell.address for cell in self.cells if cell.method in UNREWARDED],
             "silent": [cell.address for cell in self.cells if self._is_silent(cell)],
         }
 
@@ -562,6 +646,7 @@ class Grid:
             },
             "main": cell.main,
             "probed": [] if cell.until == "change" else list(cell.probed),
+            "compared": self.compared_variants(cell),
             "ablation": cell.until == "ablation",
             "latents": self.shares_latents(cell),
             "triples": self.triples(cell.task),

@@ -157,7 +157,9 @@ def tuning_lengths(cell: Cell) -> dict[str, int]:
     """Most tokens that a cell's fine-tuning, or the evaluation of its policy, works on."""
     ppo, dpo = cell.settings["ppo"], cell.settings["dpo"]
     if cell.feedback == "reward":
-        return {"ppo.prompt_tokens + ppo.new_tokens": ppo.prompt_tokens[1] + ppo.new_tokens[1]}
+        lengths = {"ppo.prompt_tokens + ppo.new_tokens": ppo.prompt_tokens[1] + ppo.new_tokens[1]}
+        distilled = {"distil.max_tokens": cell.settings["distil"].max_tokens}
+        return lengths | (distilled if cell.method == "distil" else {})
     lengths = {"dpo.max_length": dpo.max_length}
     if cell.method == "given":
         written = dpo.max_prompt_length + ppo.new_tokens[1]

@@ -21,11 +21,12 @@ from lfp.files import checkpoints, hub
 from lfp.files.canonical import canonical_json
 from lfp.grid import Cell, Grid
 from lfp.interventions.arms import ARMS
+from lfp.interventions.selectors import READS_PROBE
 from lfp.probing.subjects import SUBJECTS
 from lfp.running.digest import code_digest, registries_of
 from lfp.running.sources import content_digest
 from lfp.sae.architectures import ARCHITECTURES
-from lfp.settings import Autoencoder
+from lfp.settings import BETWEEN, BOTH, Autoencoder
 
 #: The launcher of a job in one process.
 LAUNCHER = "python -m"
@@ -372,10 +373,15 @@ class Planner:
         return policy if wildcards.subject == "policy" else f"results/models/{wildcards.model}"
 
     def read_model(self, wildcards: Any) -> str:
-        """The model whose activations a variant learns from."""
+        """The model whose activations a variant learns from; the policy where it reads both."""
         policy = f"results/{self.cell(wildcards).address}/policy"
-        reads_policy = self.variant(wildcards).reads == "policy"
-        return policy if reads_policy else f"results/models/{wildcards.model}"
+        reads_base = self.variant(wildcards).reads == "base"
+        return f"results/models/{wildcards.model}" if reads_base else policy
+
+    def compared_model(self, wildcards: Any) -> list[str]:
+        """The base, where a variant's activations are those of no single model."""
+        between = self.variant(wildcards).reads in BETWEEN
+        return [f"results/models/{wildcards.model}"] if between else []
 
     # --------------------------------------------------------------------------------------- layers
 
@@ -438,8 +444,19 @@ class Planner:
         """The activations that a variant learns from."""
         variant, cell = self.variant(wildcards), self.cell(wildcards)
         corpus = self.grid.tasks[cell.task]["corpus"]
-        owner = cell.address if variant.reads == "policy" else f"{cell.model}/base/{corpus}"
+        owner = f"{cell.model}/base/{corpus}" if variant.reads == "base" else cell.address
         return f"results/{owner}/activations/{variant.site}"
+
+    def paired_activations(self, wildcards: Any) -> list[str]:
+        """The base's activations of the policy's tokens, where a variant reads both."""
+        variant, address = self.variant(wildcards), self.cell(wildcards).address
+        paired = f"results/{address}/activations/base/{variant.site}"
+        return [paired] if variant.reads in BOTH else []
+
+    def compared_activations(self, wildcards: Any) -> list[str]:
+        """The activations of base and policy that latents are compared on, if they are."""
+        paired = self.paired_activations(wildcards)
+        return [*paired, self.activations(wildcards)] if paired else []
 
     def trained_autoencoders(self, wildcards: Any) -> list[str]:
         """A variant's directories of all layers that it is trained on."""
@@ -452,6 +469,24 @@ class Planner:
         cell = self.cell(wildcards)
         folder = f"results/{cell.address}/sae/{wildcards.sae}"
         return [f"{folder}/layer{layer}" for layer in self.chosen_layers(cell)]
+
+    def first_size(self, wildcards: Any) -> list[int]:
+        """The first of the sizes of a variant, the one that is compared."""
+        return [self.variant(wildcards).sizes[0]]
+
+    def null_autoencoders(self, wildcards: Any) -> list[str]:
+        """The nulls of a variant that reads a pair, of the layers that are probed."""
+        reads_pair = self.variant(wildcards).reads == "pair"
+        folder = f"results/{self.cell(wildcards).address}/sae/{wildcards.sae}/null"
+        layers = self.chosen_layers(self.cell(wildcards)) if reads_pair else []
+        return [f"{folder}/layer{layer}" for layer in layers]
+
+    def base_autoencoders(self, wildcards: Any) -> list[str]:
+        """The dictionaries of the base that are held against those of a variant of the policy."""
+        cell = self.cell(wildcards)
+        twin = self.grid.base_twin(cell, wildcards.sae)
+        layers = self.chosen_layers(cell) if twin else []
+        return [f"results/{cell.address}/sae/{twin}/layer{layer}" for layer in layers]
 
     def features(self, wildcards: Any) -> str:
         """The features of a subject.
@@ -507,3 +542,17 @@ class Planner:
         folder = f"results/{cell.address}/probes/{wildcards.sae}/policy"
         wanted = any(ARMS[arm].reads_probe for arm in arms)
         return [f"{folder}/probe.safetensors"] if wanted else []
+
+    def selecting_probe(self, wildcards: Any, stage: str = "interventions") -> list[str]:
+        """The policy's probe, where a selector of the job reads its weights.
+
+        `stage` is the one whose settings name the selectors.
+        """
+        cell = self.cell(wildcards)
+        folder = f"results/{cell.address}/probes/{wildcards.sae}/policy"
+        wanted = set(READS_PROBE) & set(cell.settings[stage].selectors)
+        return [f"{folder}/probe.safetensors"] if wanted else []
+
+    def steering_probe(self, wildcards: Any) -> list[str]:
+        """The policy's probe, where a set of latents that is steered is selected by it."""
+        return self.selecting_probe(wildcards, "steering")

@@ -18,8 +18,9 @@ import yaml
 
 from lfp.feedback.rewards import TASK_REWARDS
 from lfp.finetune import MEASURES
-from lfp.interventions.actions import ACTIONS
+from lfp.interventions.actions import ACTIONS, PATCH, WITH_STRENGTH
 from lfp.interventions.arms import ARMS
+from lfp.interventions.selectors import DIRECTIONS, SELECTORS
 from lfp.probing.subjects import SUBJECTS
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.settings import (
@@ -46,6 +47,7 @@ from lfp.settings import (
 )
 from lfp.settings.fields import field_types, members, plain, settings_class
 from lfp.sites import SITES
+from lfp.steering.vectors import VECTORS
 
 CONFIGURATIONS = Path(__file__).parent.parent / "config"
 #: The export of the schema; the configurations stand beside it.
@@ -58,6 +60,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "subjects": tuple(SUBJECTS),
     "arms": tuple(ARMS),
     "actions": tuple(ACTIONS),
+    "every_action": (*ACTIONS, *WITH_STRENGTH, PATCH),
+    "selectors": tuple(SELECTORS),
+    "directions": DIRECTIONS,
+    "vectors": tuple(VECTORS),
     "rewards": TASK_REWARDS,
     "measures": MEASURES,
 }

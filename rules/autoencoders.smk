@@ -5,8 +5,10 @@ In: policy or base, corpus, divergence. Out: below results/{model}/{task}/seed{s
 activations/{site}/ of the policy; sae/{sae}/layer{layer}/ with a folder in SAELens's layout for
 each size; matches.parquet, metrics.json and curves.parquet beside the layers. Activations of the
 base are shared by all cells of a model and corpus:
-results/{model}/base/{corpus}/activations/{site}/. For cells that ask for it, evaluation.json
-and sparse_probes.parquet beside the metrics.
+results/{model}/base/{corpus}/activations/{site}/. Variants that read both models have those of the
+base on the policy's tokens, activations/base/{site}/ below the cell, and feature_diff.parquet
+beside the layers. For cells that ask for it, evaluation.json and sparse_probes.parquet beside
+the metrics.
 """
 
 
@@ -48,9 +50,23 @@ use rule activations as base_activations with:
         **job("activations", PLAN.base_settings),
 
 
+use rule activations as paired_activations with:
+    input:
+        choice=[] if GRID.config["keep_activations"] else f"{CELL}/divergence.json",
+        model="results/models/{model}",
+        corpus=PLAN.read_corpus,
+    output:
+        activations=kept(f"{CELL}/activations/base/{{site}}"),
+    log:
+        log_of(f"{CELL}/activations/base/{{site}}"),
+    benchmark:
+        benchmark_of(f"{CELL}/activations/base/{{site}}")
+
+
 rule autoencoders:
     input:
         activations=PLAN.activations,
+        base=PLAN.paired_activations,
     output:
         layer=directory(f"{CELL}/sae/{{sae}}/layer{{layer}}"),
     log:
@@ -68,9 +84,26 @@ rule autoencoders:
         MODEL_JOB
 
 
+use rule autoencoders as null_autoencoders with:
+    output:
+        layer=directory(f"{CELL}/sae/{{sae}}/null/layer{{layer}}"),
+    log:
+        log_of(f"{CELL}/sae/{{sae}}/null/layer{{layer}}"),
+    benchmark:
+        benchmark_of(f"{CELL}/sae/{{sae}}/null/layer{{layer}}")
+    params:
+        **PLAN.job(
+            "autoencoders",
+            sizes=PLAN.first_size,
+            other_seed=lambda w: False,
+            shuffled=lambda w: True,
+        ),
+
+
 rule evaluate_autoencoders:
     input:
         model=PLAN.read_model,
+        base=PLAN.compared_model,
         corpus=PLAN.read_corpus,
         held_out=PLAN.corpus("test"),
         contrasted=PLAN.contrasted,
@@ -118,3 +151,26 @@ rule evaluate_dictionaries:
         **PLAN.job("evaluate_dictionaries", "evaluation"),
     shell:
         MODEL_JOB
+
+
+rule feature_diff:
+    input:
+        policy=f"{CELL}/policy",
+        activations=PLAN.compared_activations,
+        autoencoders=PLAN.autoencoders,
+        nulls=PLAN.null_autoencoders,
+        base_autoencoders=PLAN.base_autoencoders,
+    output:
+        latents=f"{CELL}/sae/{{sae}}/feature_diff.parquet",
+    log:
+        log_of(f"{CELL}/sae/{{sae}}/feature_diff"),
+    benchmark:
+        benchmark_of(f"{CELL}/sae/{{sae}}/feature_diff")
+    conda:
+        MODEL
+    resources:
+        **growing(2000, 60),
+    params:
+        **PLAN.job("feature_diff"),
+    shell:
+        JOB

@@ -1,5 +1,5 @@
-"""Fine-tuning with feedback: PPO, RLOO or GRPO on a reward of text, DPO on preference pairs, or a
-policy that is given.
+"""Fine-tuning with feedback: PPO, RLOO or GRPO on a reward of text, a steering vector that is
+distilled, DPO on preference pairs, or a policy that is given.
 
 In: base checkpoint, corpus, lexicon. Out: results/{model}/{task}/seed{seed}/policy/ with the
 checkpoint, its training curve and its evaluation on held-out text.
@@ -38,6 +38,13 @@ use rule ppo as group with:
         task=PLAN.tasks_by("rloo", "grpo"),
     params:
         **PLAN.job("group", launcher=PLAN.launcher),
+
+
+use rule ppo as distil with:
+    wildcard_constraints:
+        task=PLAN.tasks_by("distil"),
+    params:
+        **PLAN.job("distil"),
 
 
 use rule ppo as dpo with:

@@ -37,9 +37,12 @@ from lfp.settings import (
     Ablation,
     Activations,
     Autoencoder,
+    Distil,
     Explanations,
     Group,
+    Interventions,
     Organism,
+    Steering,
 )
 from tests.conftest import Named, job_arguments, make_model
 
@@ -94,6 +97,9 @@ _DPO = DPO().as_json() | {
     "steps": 6, "batch_size": 8, "learning_rate": 1e-2, "warmup_steps": 1, "max_length": 48,
     "max_prompt_length": 24, "evaluate_every": 4, "evaluation_pairs": 8, "save_every": 1, "seed": 3,
 }  # fmt: skip
+_DISTIL = Distil().as_json() | {
+    "steps": 5, "batch_size": 4, "max_tokens": 8, "learning_rate": 1e-2, "save_every": 1,
+}  # fmt: skip
 _GROUP = Group().as_json() | {"num_generations": 2}
 _READING = {"dtype": "float32", "seed": 3}
 _ORGANISM = Organism(
@@ -136,6 +142,13 @@ STAGES = {
     "rloo": group("rloo"),
     "rloo with two updates on a batch": group(
         "rloo", num_iterations=2, gradient_accumulation_steps=2, steps=6
+    ),
+    "distillation": Stage(
+        "distil",
+        {"ppo": _PPO, "distil": _DISTIL, "seed": 3},
+        _REWARDED,
+        _POLICY,
+        {"seed": 4},
     ),
     "grpo": group("grpo", gradient_accumulation_steps=2),
     "grpo with adapters": group("grpo", lora=_LORA, num_iterations=2, steps=6),
@@ -209,6 +222,59 @@ STAGES = {
         },
         {"completions": "results/a.parquet", "neutral": "results/a.neutral.parquet"},
         {"seed": 4, "new_tokens": 3},
+    ),
+    "interventions": Stage(
+        "interventions",
+        {
+            "interventions": Interventions(
+                selectors=("explained", "attribution"), actions=("zero", "patch"), draws=1,
+                latents=3, prompts=8, texts=6, exact=4,
+            ).as_json(),
+            "ablation": Ablation(
+                prompts=8, prefix_tokens=4, new_tokens=4, neutral_texts=8, batch_size=8
+            ).as_json(),
+            "reward": {"divisor": 1.0, "clip": 5.0, "reward_on": "full"},
+            "dpo": _DPO, "feedback": "reward", "max_tokens": 24, "subject": "policy",
+        }
+        | _READING,
+        {
+            "base": "base", "policy": "policy", "corpus": "texts-test.parquet",
+            "lexicon": "lexicon.json", "explanations": "explanations.parquet", "probe": [],
+            "classifier": [], "autoencoders": _EXPLAINED["autoencoders"],
+        },
+        {
+            name: f"results/{name}.parquet"
+            for name in (
+                "completions", "neutral", "sets", "effects", "interactions", "circuit",
+            )
+        },
+        {"seed": 4, "subject": "base"},
+    ),
+    "steering": Stage(
+        "steering",
+        {
+            # So little is what a model without training loses by a vector.
+            "steering": Steering(
+                vectors=("mean_shift", "random"), costs=(1e-4,), draws=4, prompts=8, texts=8
+            ).as_json(),
+            "interventions": {},
+            "ablation": Ablation(
+                prompts=8, prefix_tokens=4, new_tokens=4, neutral_texts=8, batch_size=8
+            ).as_json(),
+            "reward": {"divisor": 1.0, "clip": 5.0, "reward_on": "full"},
+            "dpo": _DPO, "feedback": "reward", "max_tokens": 24,
+        }
+        | _READING,
+        {
+            "base": "base", "policy": "policy", "corpus": "texts-test.parquet",
+            "lexicon": "lexicon.json", "explanations": "explanations.parquet", "probe": [],
+            "classifier": [], "autoencoders": _EXPLAINED["autoencoders"],
+        },
+        {
+            name: f"results/{name}.parquet"
+            for name in ("completions", "neutral", "strengths", "cleaning")
+        },
+        {"seed": 4},
     ),
 }  # fmt: skip
 

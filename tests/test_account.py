@@ -13,16 +13,19 @@ import transformers
 
 from lfp.change.account.doses import ValuedWords, dose_effects, valued_words
 from lfp.change.account.vectors import Difference, vector_effects
-from lfp.change.candidates import Candidates
+from lfp.change.candidates import Candidates, candidates, frequent_words
 from lfp.change.choice import Pair
 from lfp.costs import estimate
 from lfp.files import artefacts
+from lfp.finetune import distil
 from lfp.grid import Grid
 from lfp.locus import effects
 from lfp.models.architectures import blocks
 from lfp.models.losses import log_probabilities
+from lfp.models.residual import Norm
+from lfp.models.tokens import encode
 from lfp.organisms.configs import organism_config
-from lfp.settings import DPO, PPO, Account, Change, Locus
+from lfp.settings import DPO, PPO, Account, Change, Distil, Locus
 from lfp.tables.catalogue import TABLES
 from lfp.tables.change.account import dose, vector_account
 from lfp.tables.inputs import Plan
@@ -199,6 +202,80 @@ def test_of_a_policy_that_is_its_base_no_share_is_told(neox, tokenizer, reviews,
     ):
         nothing = table_of(written(tmp_path, name, rows), SETTINGS).frame()
         assert list(nothing["method"]) == ["not estimated: no held-out text"]
+
+
+# ----------------------------------------------------------------------- a policy that is a vector
+
+
+@pytest.fixture
+def lexicon(tokenizer, reviews) -> dict[str, float]:
+    """Words of one token, half of them with a valence above 0."""
+    words = candidates(tokenizer, frequent_words(reviews, 40, 2))
+    single = [word for word, ids in zip(words.words, words.pieces, strict=True) if len(ids) == 1]
+    sizes = np.random.default_rng(0).uniform(1, 3, len(single))
+    signs = np.where(np.arange(len(single)) % 2, 1, -1)
+    return dict(zip(single, sizes * signs, strict=True))
+
+
+def expected_valence(tokenizer, lexicon: dict[str, float], texts: list[list[int]]):
+    """The mean valence that a model expects of the next token, over the places of every text."""
+    ids = {word: tokenizer(f"a {word}", add_special_tokens=False)["input_ids"][-1]
+           for word in lexicon}  # fmt: skip
+
+    @torch.no_grad()
+    def measure(model) -> np.ndarray:
+        p = torch.softmax(model(torch.tensor(texts)).logits.double(), -1)
+        return sum(lexicon[word] * p[..., ids[word]] for word in lexicon).mean(1).numpy()
+
+    return measure
+
+
+def test_of_a_distilled_vector_both_accounts_are_paid_by_the_vector(
+    wide, tokenizer, reviews, lexicon, tmp_path
+):
+    """The positive control: enough and needed, in reward and distribution, and no random one."""
+    policy = copy.deepcopy(wide)
+    asked = Distil(layer=1, strength=1.0, steps=300, batch_size=16, max_tokens=16,
+                   learning_rate=0.001)  # fmt: skip
+    texts = encode(tokenizer, reviews[:32], 16)
+    read, fitted = texts[:16], texts[16:]
+    curve = distil.train(policy, tokenizer, reviews, lexicon, asked, seed=0)
+    assert curve[-1]["loss"] < 0.05 * curve[0]["loss"]
+    measure = expected_valence(tokenizer, lexicon, read)
+    assert measure(policy).mean() > measure(wide).mean()
+    frame = vector_effects(
+        Pair(wide, policy, tokenizer), measure, read, fitted,
+        Account(strengths=(1.0,), sites=("resid",), draws=4), seed=0,
+    )  # fmt: skip
+    table = vector_account(written(tmp_path, "vectors", frame), SETTINGS).frame()
+    placed = table[table["layer"].isin([1, -1])]
+    assert len(placed) == 8 and set(placed["account"]) == {"effect", "distribution"}
+    assert (placed["estimate"] >= 0.9).all()
+    assert (placed["estimate"] - placed["null_high"] > 0.3).all()
+    random = frame[(frame["direction"] == "random") & (frame["account"] == "effect")]
+    for _, of in random.groupby(["claim", "layer"]):
+        assert abs(of["value"].mean() / of["gap"].mean()) < 0.2
+    # The lesson has one place.
+    before = dict(wide.named_parameters())
+    changed = {name for name, tensor in policy.named_parameters()
+               if not torch.equal(tensor, before[name])}  # fmt: skip
+    assert changed and all(".layers.1." in name for name in changed)
+
+
+def test_the_direction_of_valence_makes_good_words_likelier_and_needs_two(wide, tokenizer, lexicon):
+    direction = distil.valence_direction(wide, tokenizer, lexicon)
+    assert direction.norm().item() == pytest.approx(1)
+    words = candidates(tokenizer, sorted(lexicon))
+    rows = wide.get_output_embeddings().weight.detach()[[ids[0] for ids in words.pieces]]
+    gained = rows @ (Norm.final(wide).gain * direction)
+    valence = np.array([lexicon[word] for word in words.words])
+    assert np.corrcoef(gained.numpy(), valence)[0, 1] > 0.3
+    one = dict([next(iter(lexicon.items()))])
+    with pytest.raises(ValueError, match="1 of 1 words of the lexicon"):
+        distil.valence_direction(wide, tokenizer, one)
+    with pytest.raises(ValueError, match="distil.layer: got 9, and .* layers 0 to 2"):
+        distil.layer_of(wide, Distil(layer=9))
+    assert distil.layer_of(wide, Distil()) == 1
 
 
 # ------------------------------------------------------------------------- what both stages share

@@ -12,6 +12,8 @@ import torch
 import transformers
 
 from lfp.change import ruler
+from lfp.change.baselines import implicit
+from lfp.change.baselines.lens import lens_readings, unrelated_texts
 from lfp.change.candidates import candidates, drawn_contexts, frequent_words
 from lfp.change.choice import (
     Pair,
@@ -26,8 +28,10 @@ from lfp.change.decomposition import Decomposition
 from lfp.change.material import material
 from lfp.change.readings import change_readings
 from lfp.change.weights import at_dose, with_noise
+from lfp.files import artefacts
 from lfp.models.architectures import blocks, output_logits
 from lfp.models.residual import Norm, captured_residual
+from lfp.models.tokens import tokenize
 from lfp.settings import Change, Probes
 from lfp.statistics.estimates import kendall_tau
 from lfp.tables.change.choice import choice, choice_words
@@ -182,13 +186,103 @@ def test_a_policy_that_is_its_base_is_silent_in_every_readout(neox, tokenizer, r
     triples, lexicon = word_triples(reviews)
     pair = Pair(neox, copy.deepcopy(neox), tokenizer)
     read = material(pair, reviews, triples, lexicon, SMALL, max_tokens=32, seed=0)
-    frame = change_readings(pair, read, SMALL, PROBES, seed=0)
-    assert {"choice", "completions", "ruler"} == set(frame["readout"])
+    frame = change_readings(pair, read, SMALL, PROBES, seed=0, per_nat=0.1)
+    assert {"choice", "completions", "implicit", "lens", "ruler"} == set(frame["readout"])
     assert frame["value"].abs().max() == 0.0
     inputs = written(tmp_path, {"same": frame}, lexicon)
     assert choice_words(inputs, TableSettings()).frame().empty
     table = choice(inputs, TableSettings(resamples=200)).frame()
     assert len(table) and table["estimate"].isna().all() and (table["p"] == 1.0).all()
+
+
+def test_an_implied_reward_is_the_reward_of_the_best_policy():
+    """The best policy is base times exp(r / β): its log-ratio is r / β less a constant."""
+    rng = np.random.default_rng(0)
+    reward, beta = rng.normal(size=40), 0.2
+    choice = pd.DataFrame({
+        "part": "log_ratio", "kind": "word", "unit": [f"w{i}" for i in range(40)],
+        "value": reward / beta - 3.0, "error": 0.5,
+    })  # fmt: skip
+    others = choice.assign(part="mlp", value=9.0)
+    implied = implicit.implied_rewards(pd.concat([others, choice]), beta)
+    np.testing.assert_allclose(implied["value"], reward - reward.mean())
+    assert set(implied["part"]) == {"reward"} and (implied["error"] == 0.1).all()
+    assert implicit.implied_rewards(choice, None).empty
+    # Answers are compared within a prompt, and keep their sums.
+    answers = choice.assign(kind="answer")
+    np.testing.assert_allclose(implicit.implied_rewards(answers, beta)["value"], reward - 0.6)
+
+
+def test_the_reward_of_a_nat_is_the_last_coefficient_of_ppo_or_the_beta_that_was_asked_for():
+    curve = pd.DataFrame({"step": [2, 0, 1], "kl_coef": [0.3, 0.1, 0.2]})
+    assert implicit.reward_per_nat(None, curve) == 0.3
+    assert implicit.reward_per_nat(0.1, curve[["step"]]) == 0.1
+    for asked, known in ((None, curve[["step"]]), (None, curve[:0]), (0.0, curve)):
+        assert implicit.reward_per_nat(asked, known) is None
+
+
+def test_an_implied_reward_has_its_size_and_words_that_were_written_stand_apart(tmp_path):
+    rng = np.random.default_rng(0)
+    words = [f"w{i}" for i in range(80)]
+    lexicon = dict(zip(words, rng.normal(size=80), strict=True))
+    learned = np.arange(80) < 40
+    value = np.where(learned, 0.5 * np.array(list(lexicon.values())), 0) + 0.05 * rng.normal(
+        size=80
+    )
+    frame = pd.DataFrame({
+        "subject": "policy", "readout": "implicit", "part": "reward", "layer": -1, "kind": "word",
+        "unit": words, "element": "", "value": value, "error": 0.1, "contexts": 20.0, "tokens": 1,
+    })  # fmt: skip
+    inputs = written(tmp_path, {"taught": frame}, lexicon)
+    counts = tmp_path / "results/m/taught/seed0/policy/written.parquet"
+    artefacts.write_table(counts, pd.DataFrame({"word": words[:40], "count": 3}), {})
+    table = choice(inputs, TableSettings(resamples=200)).frame()
+    of = table[table["readout"] == "implicit"].set_index(["words", "statistic"])
+    assert of.loc[("written", "slope"), "ci_low"] < 0.5 < of.loc[("written", "slope"), "ci_high"]
+    assert of.loc[("written", "slope"), "ci_low"] > 0.4
+    unwritten = of.loc[("not_written", "slope")]
+    assert unwritten["ci_low"] < 0 < unwritten["ci_high"] and unwritten["n"] == 40
+    assert of.loc[("written", "tau"), "estimate"] > 0.7 > of.loc[("not_written", "tau"), "estimate"]
+
+
+def test_an_implied_margin_is_that_of_the_pairs(tmp_path):
+    rng = np.random.default_rng(0)
+    reward, margin = rng.normal(size=30), 0.4 + 0.1 * rng.normal(size=30)
+    frame = pd.concat([
+        pd.DataFrame({"unit": [str(i) for i in range(30)], "element": element, "value": of})
+        for element, of in (("positive", reward + margin), ("negative", reward))
+    ]).assign(
+        subject="policy", readout="implicit", part="reward", layer=-1, kind="answer", error=np.nan,
+        contexts=np.nan, tokens=0,
+    )  # fmt: skip
+    inputs = written(tmp_path, {"pairs": frame}, {}, {"pairs": "preference"})
+    table = choice(inputs, TableSettings(resamples=200)).frame().set_index("statistic")
+    assert table.loc["margin", "estimate"] == pytest.approx(margin.mean())
+    assert (table.loc["margin", "unit"], table.loc["margin", "n"]) == ("pair", 30)
+    assert table.loc["margin", "ci_low"] < 0.4 < table.loc["margin", "ci_high"]
+
+
+def test_the_lens_names_what_was_added_to_the_stream_of_unrelated_texts(neox, tokenizer, reviews):
+    """The bias of a block that writes along a word's unembedding is read as that word."""
+    words = candidates(tokenizer, frequent_words(reviews, 60, 2))
+    single = [i for i, ids in enumerate(words.pieces) if len(ids) == 1]
+    chosen, policy = single[3], copy.deepcopy(neox)
+    row = neox.get_output_embeddings().weight[words.pieces[chosen][0]].detach()
+    with torch.no_grad():
+        blocks(policy)[1].mlp.dense_4h_to_h.bias.add_(0.1 * row / row.norm())
+    pair = Pair(neox, policy, tokenizer)
+    frame = lens_readings(pair, words, reviews[:8], 4)
+    assert len(frame) == len(single) and (frame["contexts"] == 8).all()
+    assert frame.loc[frame["value"].idxmax(), "unit"] == words.words[chosen]
+    assert lens_readings(pair, words, reviews[:1], 4).empty
+    assert all(len(tokenize(tokenizer, [text]).ids[0]) >= 5 for text in unrelated_texts())
+
+
+def test_without_a_text_there_is_no_reading_whatever_a_nat_is_worth(neox, tokenizer):
+    pair = Pair(neox, shaken(neox), tokenizer)
+    triples = pd.DataFrame(columns=["triple", "group", "prompt", "positive", "neutral", "negative"])
+    read = material(pair, [], triples, None, SMALL, max_tokens=32, seed=0)
+    assert change_readings(pair, read, SMALL, PROBES, seed=0, per_nat=0.1).empty
 
 
 def word_triples(reviews: list[str]) -> tuple[pd.DataFrame, dict[str, float]]:

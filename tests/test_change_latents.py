@@ -14,10 +14,17 @@ import transformers
 
 from lfp.change.candidates import candidates, drawn_contexts, frequent_words
 from lfp.change.choice import Pair, answer_shares, word_shares
-from lfp.change.latents import KEPT, LatentReader, choice_latents, latent_shifts
+from lfp.change.latents import (
+    KEPT,
+    LatentReader,
+    choice_latents,
+    latent_shifts,
+    written_shifts,
+)
 from lfp.change.material import Material
 from lfp.costs import estimate
 from lfp.grid import Grid
+from lfp.models.generation import masked_rows, sampled
 from lfp.models.hooks import site_activations, site_modules
 from lfp.models.tokens import encode
 from lfp.sae.architectures.standard import Standard
@@ -148,6 +155,45 @@ def test_a_shift_is_the_difference_of_means_over_texts(neox, tokenizer, reviews)
     np.testing.assert_allclose(policy["before"], means[0].mean(0), atol=1e-5)
 
 
+def test_a_lesson_of_the_output_alone_shifts_latents_in_what_the_policy_writes(
+    neox, tokenizer, reviews
+):
+    """Latents of held-out text cannot see it: in front of the unembedding nothing has changed."""
+    policy = copy.deepcopy(neox)
+    with torch.no_grad():
+        policy.get_output_embeddings().weight[40:80] *= 60.0
+    pair, sae = Pair(neox, policy, tokenizer), dictionary(neox.config.hidden_size, 10)
+    asked = replace(SETTINGS, latent_prompts=6, new_tokens=5, noise_draws=0)
+    sequences, prompts = encode(tokenizer, reviews[:9], 24), encode(tokenizer, reviews[:9], 6)
+    assert not latent_shifts(pair, {1: sae}, sequences, asked, seed=0)["value"].any()
+    frame = written_shifts(pair, {1: sae}, prompts, asked, seed=0)
+    assert frame["value"].abs().max() > 1e-3 and (frame["texts"] == 6).all()
+    # The base reads the completions of both, without their prompts.
+    means = []
+    for model in (neox, policy):
+        (part,) = sampled(model, tokenizer, prompts[:6], 5, SETTINGS.batch_size, 0)
+        of_model = []
+        for prompt, answer in zip(part.prompts, masked_rows(part.response, part.mask), strict=True):
+            read = site_activations(neox, [[*prompt, *answer]], [1], tokenizer.pad_token_id, 1)
+            ((_, _, out),) = list(read)
+            of_model.append(sae.encode(out[1][0, len(prompt) :]).mean(0))
+        means.append(torch.stack(of_model))
+    np.testing.assert_allclose(frame["value"], (means[1] - means[0]).mean(0), atol=1e-5)
+    same = Pair(neox, copy.deepcopy(neox), tokenizer)
+    assert not written_shifts(same, {1: sae}, prompts, asked, seed=0)["value"].any()
+    assert written_shifts(pair, {1: sae}, prompts, SETTINGS, seed=0).empty
+
+
+def test_a_dictionary_of_the_base_reads_beside_the_main_one():
+    variants = {"main": {}, "of_base": {"reads": "base"}, "wide": {"reads": "base", "l1": 0.1}}
+    cell = {"model": "tiny", "task": "vader", "autoencoders": list(variants)}
+    inputs = TABLES["choice_latents"].inputs(
+        Plan(Grid(changed(autoencoders=variants, cells=[cell])))
+    )
+    read = [path.split("/")[5] for path in inputs if path.endswith("/shifts.parquet")]
+    assert read == ["main", "of_base"]
+
+
 def test_a_policy_that_is_its_base_moves_no_latent(neox, tokenizer, reviews):
     pair = Pair(neox, copy.deepcopy(neox), tokenizer)
     autoencoders = {1: dictionary(neox.config.hidden_size, 40)}
@@ -210,11 +256,14 @@ def test_the_table_tells_a_taught_latent_from_one_that_noise_moves_as_well(tmp_p
     copies = [readings(words, scale * noise, noise) for scale in (1, -1)]
     copies = [f.assign(subject=f"weight_noise {n}") for n, f in enumerate(copies)]
     shifts = pd.DataFrame({
-        "subject": ["policy"] * 3 + ["weight_noise 0"] * 3, "layer": 1, "latent": [0, 3, 7] * 2,
+        "subject": ["policy"] * 3 + ["weight_noise 0"] * 3, "text": "held-out", "layer": 1,
+        "latent": [0, 3, 7] * 2,
         "before": 1.0, "value": [0.01, 2.0, 0.0, 0.5, -0.1, 0.0], "error": [0.1, 0.1, 0.0] * 2,
         "texts": 50,
     })  # fmt: skip
     choice = pd.concat([readings(words, taught, noise), *copies])
+    # What is written is held against what copies with noise write.
+    shifts = pd.concat([shifts, shifts.assign(text="completions", value=shifts["value"] / 2)])
     inputs = written(tmp_path, choice, shifts, valence)
     table = choice_latents_table(inputs, TableSettings(resamples=200)).frame()
     shares = table[table["statistic"] == "tau"].set_index(["part", "latent"])
@@ -229,6 +278,9 @@ def test_the_table_tells_a_taught_latent_from_one_that_noise_moves_as_well(tmp_p
     assert moved.loc[3, "p_adjusted"] < 0.001 and moved.loc[0, "p_adjusted"] > 0.5
     assert moved.loc[3, "null_high"] == -0.1 and moved.loc[3, "null_largest"] == 0.5
     assert moved.loc[3, "ci_low"] == pytest.approx(2.0 - 0.1 * 2.0096, abs=1e-3)
+    own = table[table["statistic"] == "shift_written"].set_index("latent")
+    assert own.loc[3, "estimate"] == 1.0 and own.loc[3, "null_largest"] == 0.25
+    assert own.loc[3, "rank"] == 1
 
 
 def test_a_silent_cell_has_no_shift_and_no_agreement(neox, tokenizer, reviews, tmp_path):

@@ -208,6 +208,10 @@ def given(**options):
             "tasks.hh.feedback: belongs to the method `given`, and this task's is `dpo`",
         ),
         (
+            changed(tasks__vader__method="distil", tasks__vader__reward="length"),
+            "tasks.vader.reward: got `length`, and the vector of the method `distil` follows",
+        ),
+        (
             changed(tasks__vader__method="given"),
             "tasks.vader.policies: the cell tiny/vader/seed0 needs the policy of 'tiny'",
         ),
@@ -388,7 +392,17 @@ def test_files_over_the_papers_grid_plan_the_tables_that_they_are_for(overlays, 
         assert cells["pythia-70m/vader_1e-5/seed0"].settings["ppo"].learning_rate == 1e-5
 
 
-@pytest.mark.parametrize("name", ["seeds.yaml", "planted.yaml", "imdb.yaml", "smollm2.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "seeds.yaml",
+        "planted.yaml",
+        "interventions.yaml",
+        "vector.yaml",
+        "imdb.yaml",
+        "smollm2.yaml",
+    ],
+)
 def test_the_other_configurations_are_valid(name):
     grid = Grid(yaml.safe_load((SCHEMA_PATH.parent / name).read_text()))
     assert {"vader"} <= {cell.task for cell in grid.cells}

@@ -390,10 +390,11 @@ def test_what_a_probe_adds_to_covariates_is_what_they_do_not_say():
     rng = np.random.default_rng(0)
     covariates, own = rng.normal(size=(200, 5)), rng.normal(size=200)
     truth = covariates[:, 0] + own
-    units = np.arange(200).astype(str)
+    rows = pd.DataFrame({"word": np.arange(200).astype(str), "context": np.arange(200)})
+    folds = splits.fold_indices(rows, "by_word", 5, 0)
 
     def r2(prediction: np.ndarray) -> tuple[float, float]:
-        alone, full = comparisons.nested_predictions(covariates, prediction, truth, units, 5, 0)
+        alone, full = comparisons.nested_predictions(covariates, prediction, truth, folds)
         total = ((truth - truth.mean()) ** 2).sum()
         return tuple(1 - ((truth - p) ** 2).sum() / total for p in (alone, full))
 
@@ -402,6 +403,34 @@ def test_what_a_probe_adds_to_covariates_is_what_they_do_not_say():
     assert full > 0.9
     alone, repeated = r2(covariates[:, 0] + 0.1 * rng.normal(size=200))
     assert repeated < alone + 0.05
+
+
+def test_covariates_of_an_answer_that_other_prompts_have_as_well_say_nothing_of_its_label():
+    """Sixty answers with random embeddings and labels, each behind four of 120 prompts."""
+    rng = np.random.default_rng(0)
+    embeddings, labels = rng.normal(size=(60, 40)), np.arange(60) % 2
+    answer = np.concatenate([rng.permutation(60) for _ in range(4)])
+    predictions = pd.DataFrame({
+        "unit": [f"prompt-{i % 120}" for i in range(240)], "word": [f"answer {a}" for a in answer],
+        "truth": labels[answer].astype(float), "prediction": rng.normal(size=240),
+    })  # fmt: skip
+    nested = comparisons.nested_frame(
+        predictions, np.zeros(240), embeddings[answer], "logistic", 10, seed=0
+    )
+    explained = (
+        1
+        - ((nested["truth"] - nested["without"]) ** 2).sum()
+        / ((nested["truth"] - nested["truth"].mean()) ** 2).sum()
+    )
+    assert explained < 0.1
+    # With prompts alone held out, the covariates know the answers by heart.
+    rows = predictions.assign(context=predictions["unit"])
+    folds = splits.fold_indices(rows, "prompts_only", 10, 0)
+    truth = rows["truth"].to_numpy()
+    known, _ = comparisons.nested_predictions(
+        embeddings[answer], rows["prediction"].to_numpy(), truth, folds
+    )
+    assert 1 - ((truth - known) ** 2).sum() / ((truth - truth.mean()) ** 2).sum() > 0.3
 
 
 def test_the_saved_probe_predicts_in_the_unscaled_space():

@@ -15,7 +15,7 @@ import yaml
 
 from lfp.configuration import ConfigurationError
 from lfp.feedback.rewards import base as rewards
-from lfp.finetune import divergence, dpo, given, group, ppo
+from lfp.finetune import distil, divergence, dpo, given, group, ppo
 from lfp.grid import Grid
 from lfp.probing.data import ProbeData
 from lfp.probing.splits import why_untrainable
@@ -26,6 +26,7 @@ from lfp.settings import (
     PPO,
     TRAINING_STAGES,
     Activations,
+    Distil,
     Divergence,
     Group,
     Lora,
@@ -45,6 +46,7 @@ tasks:
   ppo: {method: ppo, corpus: reviews}
   rloo: {method: rloo, corpus: reviews}
   grpo: {method: grpo, corpus: mine}
+  distil: {method: distil, corpus: reviews}
   dpo: {method: dpo, corpus: help}
   given: {method: given, corpus: reviews, policies: {m: {path: p}}}
   pairs: {method: given, corpus: help, feedback: preference, policies: {m: {path: p}}}
@@ -72,6 +74,8 @@ def configured(methods: list[str], changes: dict) -> dict:
         (["rloo"], "settings.ppo.kl_target", 2, "no effect under `rloo`"),
         (["rloo"], "models.m.settings.ppo.mini_batch_size", 8, "no effect under `rloo`"),
         (["given"], "settings.ppo.steps", 2, "no effect under `given`"),
+        (["distil"], "settings.ppo.learning_rate", 2, "no effect under `distil`; it is read by"),
+        (["ppo"], "tasks.ppo.settings.distil.strength", 2, "which does not run it; it is read by"),
         (["pairs"], "settings.dpo.learning_rate", 0.1, "no effect under `given on pairs`"),
         (["ppo", "grpo"], "tasks.grpo.settings.ppo.gamma", 0.9, "no effect under `grpo`"),
         (["ppo", "dpo"], "tasks.ppo.settings.dpo.steps", 5, "settings.dpo.steps|settings.dpo: no"),
@@ -204,6 +208,8 @@ def test_the_methods_of_a_field_are_those_whose_code_reads_it():
         ("ppo", PPO): attributes(ppo, "settings") | attributes(script("ppo"), "settings") | scale,
         ("rloo", PPO): of_group | evaluated | scale,
         ("given", PPO): attributes(script("given"), "settings") | evaluated | scale,
+        ("distil", PPO): attributes(script("distil"), "settings") | evaluated | scale,
+        ("distil", Distil): attributes(distil, "settings"),
         ("given on pairs", PPO): {"new_tokens"},
         ("rloo", Group): attributes(group, "group"),
         ("dpo", DPO): attributes(dpo, "settings"),
@@ -211,7 +217,7 @@ def test_the_methods_of_a_field_are_those_whose_code_reads_it():
     }
     read[("grpo", PPO)], read[("grpo", Group)] = read[("rloo", PPO)], read[("rloo", Group)]
     for method in METHODS:
-        for cls in (PPO, Group, DPO):
+        for cls in (PPO, Group, Distil, DPO):
             wanted = read.get((method, cls), set()) & fields(cls)
             assert declared(cls, method) == wanted, (method, cls.__name__)
 

@@ -69,7 +69,7 @@ def test_every_rule_and_its_script_share_a_name():
         for rule in re.findall(
             r"^(?:rule|checkpoint|use rule \w+ as) (\w+)", path.read_text(), re.M
         )
-    } - {"base_activations"}  # the script of `activations`
+    } - {"base_activations", "paired_activations", "null_autoencoders"}  # of other rules' scripts
     for rule in rules:
         script = ROOT / "workflow_scripts" / f"{rule}.py"
         assert script.exists(), rule
@@ -92,9 +92,9 @@ def test_every_table_and_figure_has_a_caption_and_a_line_in_the_documentation():
 FOLDERS = (
     "settings", "reporting", "files", "running", "services", "statistics", "texts", "models",
     "feedback",
-    "organisms", "finetune", "locus", "sae", "probing", "evaluation",
-    "change", "explaining", "interventions", "tables", "blind", "pages",
-    "figures", "costs", "claims", "start",
+    "organisms", "finetune", "locus",
+    "sae", "probing", "evaluation", "change", "explaining", "interventions", "steering",
+    "tables", "blind", "pages", "figures", "costs", "claims", "start",
 )  # fmt: skip
 #: Modules of planning that a folder reads: what writes a configuration has it checked.
 PLANNING = {"start": {"checks", "grid", "schema"}}

@@ -182,7 +182,7 @@ def test_actions_set_features_to_their_mean_or_to_minus_themselves():
         changed[..., [2, 5]] = place
         expected = x - sae.decode(code) + sae.decode(changed)
         torch.testing.assert_close(ablation.set_features(sae, [2, 5], action, means)(x), expected)
-    with pytest.raises(ValueError, match="action 'double' is unknown; expected one of mean, neg"):
+    with pytest.raises(ValueError, match="action 'double' is unknown; expected one of clamp, mean"):
         ablation.set_features(sae, [2], "double")
 
 

@@ -56,8 +56,9 @@ def test_the_side_of_a_hook_is_told(neox, tokenizer, reviews, tmp_path):
     )
     settings = Autoencoder(site="heads").as_json() | {"seed": 0, "layer": 1, "model": "m"}
     trained = run_job(
-        "autoencoders", settings, {"activations": "activations"}, {"layer": "sae/layer1"}, tmp_path
-    )
+        "autoencoders", settings, {"activations": "activations", "base": []},
+        {"layer": "sae/layer1"}, tmp_path,
+    )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     about = json.loads((tmp_path / "sae" / "layer1" / "x1" / "cfg.json").read_text())["metadata"]
     assert about["hook_side"] == "input"

@@ -67,7 +67,7 @@ def test_every_arm_has_random_sets_of_its_own_kl(neox, tokenizer, reviews, monke
     under = Conditions(settings, saes, feature_table(64), None, 2, damage)
     drawn = {}
     for condition in under.all:
-        key = condition.arm, condition.action, condition.matched_to
+        key = condition.what, condition.action, condition.matched_to
         drawn.setdefault(key, []).append(damage([condition.edits])[0])
     assert {key[0] for key in drawn if not key[2]} == {"none", "layer", "explained", "widest"}
     of = [(key[2], key[1]) for key in drawn if key[2]]
@@ -78,7 +78,7 @@ def test_every_arm_has_random_sets_of_its_own_kl(neox, tokenizer, reviews, monke
         assert len(values) == 3 and np.mean(values) == pytest.approx(target, rel=0.2)
 
     result = ablate(
-        neox, tokenizer, saes, under, asked, [], lambda p, c: np.zeros(len(c)), settings, seed=3
+        neox, tokenizer, under, asked, [], lambda p, c: np.zeros(len(c)), settings, seed=3
     )
     kl = result.completions.groupby(["matched_to", "arm", "action"])["kl"].mean()
     for arm, action in of:

@@ -247,22 +247,30 @@ def test_in_a_narrow_site_half_of_the_way_from_chance_is_healthy(tmp_path):
     path = str(tmp_path / "m" / "t" / "seed0" / "sae" / "a" / "metrics.json")
     for mmcs, healthy in ((0.82, True), (0.79, False)):
         row = metrics_row(mmcs=mmcs, mmcs_untrained=0.61, l0=30.0)
-        artefacts.write_json(path, {"autoencoders": [row], "held_out": {"read": 0}}, {})
+        seen = {"held_out": {"read": 0}, "triples": {"read": 0}}
+        artefacts.write_json(path, {"autoencoders": [row], **seen}, {})
         assert (reasons([path], TABLES)["m", "t", 0, "a"] == HEALTHY) == healthy
 
 
 def test_held_out_texts_that_autoencoders_have_read_are_counted():
     texts = pd.DataFrame({"text": ["the film", "a film", "the", " "]})
-    assert read_before([texts], ["the film was long", "the end"]) == {"texts": 3, "read": 2}
-    # A prompt is read with any answer behind it.
     pairs = pd.DataFrame({"prompt": ["why?", "how?"], "chosen": " a", "rejected": " b"})
-    assert read_before([pairs], ["why? other", "so"]) == {"texts": 2, "read": 1}
-    assert read_before([pairs], documents(pairs)) == {"texts": 2, "read": 2}
-    # Triples of another corpus count, too.
     triples = pd.DataFrame(
-        {"prompt": ["who?"], "positive": " a", "neutral": " b", "negative": " c"}
+        {
+            "prompt": ["\n\nwho is\n it?", "when?"],
+            "positive": " a",
+            "neutral": " b",
+            "negative": " c",
+        }
     )
-    assert read_before([pairs, triples], ["who? a"]) == {"texts": 3, "read": 1}
+    asked = {"texts": texts, "pairs": pairs, "triples": triples}
+    # A prompt is read with any answer behind it, also where a copy of it has other margins.
+    read = ["the film was long", "the end", "why? other", "so", "who is it?  a"]
+    assert read_before(asked, read) == {
+        "texts": {"texts": 3, "read": 2}, "pairs": {"texts": 2, "read": 1},
+        "triples": {"texts": 2, "read": 1},
+    }  # fmt: skip
+    assert read_before({"pairs": pairs}, documents(pairs)) == {"pairs": {"texts": 2, "read": 2}}
 
 
 def test_agreement_of_directions_stands_beside_that_of_chance():
@@ -296,10 +304,13 @@ def test_a_degenerate_dictionary_is_named_in_every_row_that_depends_on_it(tmp_pa
         "bad": [metrics_row(), metrics_row(layer=4, l0=322.0, mmcs=0.13)],
         "blank": [metrics_row(tokens=0, l0=None, fvu=None, dead_fraction=None)],
         "reader": [metrics_row()],
+        "of_triples": [metrics_row()],
     }.items():
         paths.append(str(tmp_path / "m" / "t" / "seed0" / "sae" / name / "metrics.json"))
         seen = {"texts": 40, "read": 12 if name == "reader" else 0}
-        artefacts.write_json(paths[-1], {"autoencoders": rows, "held_out": seen}, {})
+        triples = {"texts": 9, "read": 4} if name == "of_triples" else seen
+        counts = {"held_out": seen, "triples": triples}
+        artefacts.write_json(paths[-1], {"autoencoders": rows, **counts}, {})
     known = reasons(paths, TABLES)
     assert known["m", "t", 0, "good"] == HEALTHY
     assert known["m", "t", 0, "bad"] == (
@@ -308,6 +319,8 @@ def test_a_degenerate_dictionary_is_named_in_every_row_that_depends_on_it(tmp_pa
     )
     assert "l0_share none" in known["m", "t", 0, "blank"]
     assert known["m", "t", 0, "reader"].startswith("12 of 40 held-out texts were read by the auto")
+    assert "triples" not in known["m", "t", 0, "reader"]  # they are of the same corpus
+    assert known["m", "t", 0, "of_triples"].startswith("4 of 9 prompts of triples were read by")
     frame = sae_health(paths, TABLES).frame()
     failed = frame[frame["passes"].eq(False)]
     assert set(failed["sae"]) == {"bad", "blank"}

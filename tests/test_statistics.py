@@ -333,3 +333,18 @@ def test_many_taus_are_those_of_scipy_over_every_set():
             of = some[:, draw]
             assert tau == pytest.approx(kendall_tau(x[of, draw], y[of, draw]))
     assert np.isnan(kendall_taus(np.ones((5, 1)), np.eye(5)[:, :1], [np.full((5, 1), True)])).all()
+
+
+def test_probes_of_two_cells_with_other_numbers_of_refits_are_compared_on_those_of_both():
+    rng = np.random.default_rng(0)
+
+    def parts(draws: int) -> PartValues:
+        values = rng.normal(0.3, 0.1, 50)
+        return PartValues(values, 0.25, Refits(values[:10], rng.normal(0, 0.1, (draws, 10))))
+
+    for first, second in ((199, 499), (499, 199)):
+        difference = parts(first).minus(parts(second))
+        record = partitions_difference_record(difference, 300, "word", "tau-b", (-2.0, 2.0))
+        assert "199 refits" in record.method
+    fewer_partitions = parts(199)._replace(refits=Refits(np.zeros(5), np.zeros((199, 5))))
+    assert parts(199).minus(fewer_partitions).refits is None

@@ -19,10 +19,21 @@ from lfp.figures.autoencoders import sae_l1_sweep
 from lfp.figures.catalogue import FIGURES
 from lfp.files import artefacts
 from lfp.files.addresses import labels
+from lfp.probing.probes import unit_means
 from lfp.registry import Registry
 from lfp.reporting import unestimated
-from lfp.settings import Ablation, Account, Evaluation, Features, Probes
+from lfp.settings import (
+    Ablation,
+    Account,
+    Evaluation,
+    Features,
+    Interventions,
+    Probes,
+    Steering,
+)
+from lfp.statistics.estimates import kendall_tau
 from lfp.statistics.multiple import holm
+from lfp.statistics.partitions import partitions_difference_record
 from lfp.statistics.records import Record, undefined
 from lfp.statistics.verdicts import Truth
 from lfp.tables import paper, planted, rendering
@@ -34,7 +45,7 @@ from lfp.tables.inputs import Plan
 from lfp.tables.models import fine_tuning, sae_layer_choice, sae_tying
 from lfp.tables.planted.questions import Answer
 from lfp.tables.planted.recovery import judged, planted_recovery
-from lfp.tables.probes import _family, lexicon_reconstruction
+from lfp.tables.probes import _family, lexicon_reconstruction, part_values, tau_of
 from lfp.tables.rows import TableSettings, Tally
 from lfp.tables.validation.agreement import auroc_within_layers
 
@@ -296,6 +307,24 @@ def test_verdicts_rest_on_p_over_what_must_be_there_and_apart_over_what_must_not
     assert adjusted == {"0.01": 0.02, "0.04": 0.04, "None": None, "0.02": 0.04, "0.5": 0.5}
 
 
+def part_rows(predictions: pd.DataFrame, partitions: int = 10, draws: int = 99) -> list[dict]:
+    """Tau on every fifth of the words in random partitions, that of true labels and of draws."""
+    means, rng, rows = unit_means(predictions.assign(tokens=1)), np.random.default_rng(2), []
+    for partition in range(partitions):
+        fold_of = rng.permutation(len(means)) % 5
+        for fold in range(5):
+            of_fold = means[fold_of == fold]
+            truths = [of_fold["truth"], *(rng.permutation(of_fold["truth"]) for _ in range(draws))]
+            rows += [
+                {"partition": partition, "fold": fold, "ratio": 0.25, "draw": draw,
+                 "tau": kendall_tau(of_fold["prediction"], truth), "split": "by_word",
+                 "probe": "ridge"}
+                for draw, truth in enumerate(truths)
+                if draw == 0 or partition < 2
+            ]  # fmt: skip
+    return rows
+
+
 def planted_cell(
     folder, task: str, flipped: list[str], policy_follows: bool, seed: int = 0
 ) -> list[str]:
@@ -321,34 +350,19 @@ def planted_cell(
             row | {"probe": "ridge on valence", "prediction": -9 * row["prediction"]}
             for row in rows
         ]
-        frame = pd.concat([pd.DataFrame(rows).assign(features=f) for f in ("latents", "raw")])
-        path = (
-            folder
-            / "results"
-            / "tiny"
-            / task
-            / f"seed{seed}"
-            / "probes"
-            / "tied"
-            / subject
-            / "predictions.parquet"
-        )
-        artefacts.write_table(path, frame, {})
+        of_parts = pd.DataFrame(part_rows(pd.DataFrame(rows[:180])))
+        cell = folder / "results" / "tiny" / task / f"seed{seed}"
+        probes = cell / "probes" / "tied" / subject
+        for name, one in (("predictions", pd.DataFrame(rows)), ("parts", of_parts)):
+            frame = pd.concat([one.assign(features=f) for f in ("latents", "raw")])
+            artefacts.write_table(probes / f"{name}.parquet", frame, {})
         ratio = np.array(
             [[0.0 if subject == "base" else taught[w]] for w in words * 3], dtype=np.float32
         )
-        other = (
-            folder
-            / "results"
-            / "tiny"
-            / task
-            / f"seed{seed}"
-            / "features"
-            / "tied"
-            / f"{subject}.safetensors"
-        )
+        other = cell / "features" / "tied" / f"{subject}.safetensors"
         artefacts.write_tensors(other, {"log_probability.positive": ratio}, {})
-        paths += [str(path), str(other)]
+        paths += [str(probes / f"{name}.parquet") for name in ("predictions", "parts")]
+        paths.append(str(other))
     truth = folder / "results" / "lexicons" / f"{task}.truth.json"
     kind = "vader" if task == "vader" else "vader_flipped" if flipped else "noise"
     planted_there = {"flipped": flipped, "trigger": None, "questions": REWARDS[kind].questions}
@@ -378,6 +392,24 @@ def test_a_null_reward_that_moves_nothing_is_silent(tmp_path):
     frame = planted_recovery(paths, SETTINGS).frame()
     silent = frame[(frame["of"] == "planted policy") & (frame["readout"] == "probe latents")]
     assert silent["answer"].tolist() == ["silent"]
+
+
+def test_a_probe_moves_by_what_its_test_parts_say_as_in_the_table_of_differences(tmp_path):
+    """Tau of probes is never read off the predictions of a single partition."""
+    paths = planted_cell(tmp_path, "vader", [], False) + planted_cell(tmp_path, "null", [], False)
+    frame = planted_recovery(paths, SETTINGS).frame()
+    moved = frame[(frame["of"] == "planted policy") & (frame["readout"] == "probe raw")].iloc[0]
+    parts = [
+        pd.read_parquet(path)
+        for subject in ("policy", "base")
+        for path in paths
+        if path.endswith(f"null/seed0/probes/tied/{subject}/parts.parquet")
+    ]
+    policy, base = (part_values(part[part["features"] == "raw"], tau_of("all")) for part in parts)
+    expected = partitions_difference_record(policy.minus(base), 60, "word", "tau-b", (-2.0, 2.0))
+    for column in ("estimate", "ci_low", "ci_high", "p", "method"):
+        assert moved[column] == getattr(expected, column)
+    assert "99 refits on permuted labels" in moved["method"]
 
 
 def test_policies_that_were_taught_no_flips_are_nulls_of_the_question(tmp_path):
@@ -621,6 +653,8 @@ def grid_of(**cells):
         "ablation": Ablation(arms=("none",), base_arms=()),
         "account": Account(),
         "evaluation": Evaluation(),
+        "interventions": Interventions(),
+        "steering": Steering(),
     }
     common = {
         "model": "m", "method": "ppo", "feedback": "reward", "until": "ablation", "main": "sae",
@@ -639,7 +673,9 @@ def grid_of(**cells):
         ],
         twins=lambda cell: [],
         alike_in=lambda cell, free: [cell.main],
+        compared_variants=lambda cell: [],
         shares_latents=lambda cell: cell.main == "sae",
+        latent_readers=lambda cell: [cell.main],
         contrast_settings=lambda task: {"source": "corpus", "corpus": None},
     )
 
@@ -649,14 +685,17 @@ def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
     empty = {name for name, table in TABLES.items() if not table.inputs(plan)}
     assert empty == {
         "rewrites", "sae_tying", "sae_layer_choice", "probe_accuracy", "detection", "dose",
-        "vector_account", "planted_recovery", "across_seeds", "sae_frontier", "sae_probing",
-        "decoder_geometry",
+        "vector_account", "interventions", "attribution_fidelity", "feature_interactions",
+        "feature_circuit", "frontiers", "vector_cleaning", "planted_recovery", "across_seeds",
+        "feature_diff", "feature_diff_null",
+        "sae_frontier", "sae_probing", "decoder_geometry",
     }  # fmt: skip
     assert {name for name, figure in FIGURES.items() if not figure.inputs(plan)} == {
         "sae_frontier",
         "sae_l1_sweep",
         "probe_pca",
         "planted_forest",
+        "intervention_frontiers",
     }
 
 

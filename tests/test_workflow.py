@@ -480,7 +480,8 @@ def test_a_cell_without_a_word_of_its_lexicon_has_rows_that_say_so(copy_of_run, 
 @pytest.mark.parametrize(
     "name",
     ["fine_tuning", "kendall_tau", "sign_accuracy", "probe_nested_r2", "lexicon_reconstruction",
-     "feature_explanations", "explanation_quality", "ablation_reward"],
+     "feature_explanations", "explanation_quality", "ablation_reward", "interventions",
+     "attribution_fidelity", "frontiers", "vector_cleaning"],
 )  # fmt: skip
 def test_an_empty_corpus_gives_rows_that_say_so(run, name):
     own = table(run, name).query("task == 'no_text'")
@@ -602,8 +603,9 @@ def test_a_real_change_of_the_probes_reruns_probes(run, edited):
     )
     jobs = planned(run)
     assert jobs.pop("probes") == 6 + 3 + 2 + 2 * 2 * 2 + 1
-    assert jobs.pop("change") == 6
+    assert jobs.pop("change") == 7
     assert jobs.pop("ablation") == jobs.pop("feature_pages") == 1
+    assert jobs.pop("interventions") == 1  # one selector takes the probe's largest weights
     assert set(jobs) == {"table", "figure", "summary"}
 
 

@@ -29,7 +29,7 @@ def main() -> None:
     damage = matching.Damage(model, tokenizer, autoencoders, asked, settings, run.seed)
     under = ablation.Conditions(settings, autoencoders, table, weight[0], run.seed, damage)
     result = ablation.ablate(
-        model, tokenizer, autoencoders, under, asked,
+        model, tokenizer, under, asked,
         encode(tokenizer, neutral, settings.neutral_tokens),
         task_reward(
             feedback, **run.settings["reward"], classifier=run.input.classifier, device=device

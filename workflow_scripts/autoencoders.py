@@ -1,8 +1,5 @@
 """Train the autoencoders of all sizes of one layer."""
 
-import math
-from pathlib import Path
-
 import pandas as pd
 
 from lfp.files import artefacts, writing
@@ -13,24 +10,25 @@ from lfp.settings import Autoencoder
 def main() -> None:
     run = job.start(__doc__)
     device, layer = run.device, run.settings["layer"]
-    from lfp.sae import outliers, store
+    from lfp.sae import store
+    from lfp.sae.pairs.activations import file_of, material
     from lfp.sae.training.loop import COLUMNS, train
 
     settings = Autoencoder.of(run.settings)
-    path = Path(run.input.activations) / f"layer{layer}.safetensors"
-    data = artefacts.open_tensor(path, "activations")
-    place = artefacts.read_metadata(path)
+    place = artefacts.read_metadata(file_of(run.input.activations, layer))
     origin = {name: place[name] for name in ("hook_name", "hook_side")}
     origin |= {"model_name": run.settings["model"], **settings.as_json()}
-    left_out = outliers.record_of(run.input.activations, layer)
-    rows, limit = outliers.ordinary_rows(data, left_out), left_out["largest_norm"]
-    origin["left_out_of_training"] = sum(left_out[name] for name in ("outliers", "added", "copies"))
-    widths = [size * data.shape[1] for size in settings.sizes]
+    base, shuffled = next(iter(run.input.base), None), run.settings.get("shuffled", False)
+    read = material(run.input.activations, base, layer, settings.reads, shuffled)
+    origin["left_out_of_training"] = read.left_out
+    widths = [size * read.width for size in settings.sizes]
     state = run.state_path(run.output.layer)
-    trained = train(data, widths, settings, run.seed, device, run.threads, state, rows)
+    trained = train(
+        read.activations, widths, settings, run.seed, device, run.threads, state, read.rows
+    )
     origin |= {"flat": trained.flat, "steps": trained.steps}
     for sae in trained.autoencoders:
-        sae.layer, sae.largest_norm = layer, math.inf if limit is None else limit
+        sae.layer, sae.largest_norm = layer, read.largest_norm
     with writing.directory_aside(run.output.layer, run.stamp) as folder:
         store.save_layer(folder, settings.sizes, trained.autoencoders, trained.l1, origin)
         curve = pd.DataFrame(trained.curve, columns=list(COLUMNS))

@@ -1,5 +1,7 @@
 """Share what the readings of the change find in a component among the latents of a dictionary."""
 
+import pandas as pd
+
 from lfp.files import artefacts
 from lfp.running import job
 from lfp.settings import Change
@@ -10,7 +12,7 @@ def main() -> None:
     device, settings = run.device, Change.of(run.settings)
     from lfp.change.candidates import different_texts
     from lfp.change.choice import Pair
-    from lfp.change.latents import choice_latents, latent_shifts
+    from lfp.change.latents import choice_latents, latent_shifts, written_shifts
     from lfp.change.material import material
     from lfp.models.loading import load_model, load_tokenizer
     from lfp.models.tokens import encode
@@ -28,7 +30,10 @@ def main() -> None:
     read = material(pair, texts, triples, lexicon, settings, max_tokens, run.seed)
     sequences = encode(pair.tokenizer, texts[: settings.contexts], max_tokens)
     choice = choice_latents(pair, autoencoders, read, settings, run.seed)
-    shifts = latent_shifts(pair, autoencoders, sequences, settings, run.seed)
+    shifts = pd.concat([
+        latent_shifts(pair, autoencoders, sequences, settings, run.seed),
+        written_shifts(pair, autoencoders, read.contexts, settings, run.seed),
+    ])  # fmt: skip
     artefacts.write_table(run.output.choice, choice, run.stamp)
     artefacts.write_table(run.output.shifts, shifts, run.stamp)
     run.finish(f"{len(autoencoders)} layers, {len(choice)} shares, {len(shifts)} shifts")

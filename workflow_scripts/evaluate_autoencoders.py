@@ -1,7 +1,5 @@
 """Measure autoencoders on held-out text, and match each layer's smallest and largest one."""
 
-import pandas as pd
-
 from lfp.files import artefacts
 from lfp.running import job
 from lfp.sae import matching
@@ -15,6 +13,7 @@ def main() -> None:
     from lfp.models.loading import load_model, load_tokenizer
     from lfp.models.tokens import added_tokens
     from lfp.sae import metrics, store
+    from lfp.sae.pairs.evaluation import evaluate_pairs
     from lfp.sae.reading import encoded, left_out, read_before, split_texts
 
     settings, corpus = Activations.of(run.settings), artefacts.read_table(run.input.corpus)
@@ -25,20 +24,19 @@ def main() -> None:
     layers = store.load_sizes(run.input.autoencoders, device)
     added, pad = len(added_tokens(tokenizer)[0]), tokenizer.pad_token_id
     fronts, _ = left_out(sequences, added, has_pairs(corpus), encoded(tokenizer, read, settings))
-    measured = metrics.evaluate(model, layers, sequences, pad, settings.batch_size, fronts)
-    folders, matches, rows = store.by_layer(run.input.autoencoders), [], []
-    for layer, saes in layers.items():
-        other_seed = store.load_other_seed(folders[layer], device)
-        matched, agreement = matching.agreement(saes, other_seed)
-        matches.append(matched.assign(layer=layer))
-        for sae, row in zip(saes, measured[layer], strict=True):
-            rows.append({"layer": layer, **store.described(sae), **agreement, **row})
-    artefacts.write_table(run.output.matches, pd.concat(matches, ignore_index=True), run.stamp)
+    if run.input.base:
+        both = load_model(run.input.base[0], device, run.settings["dtype"]), model
+        measured = evaluate_pairs(both, layers, sequences, pad, settings.batch_size, fronts)
+    else:
+        measured = metrics.evaluate(model, layers, sequences, pad, settings.batch_size, fronts)
+    folders = store.by_layer(run.input.autoencoders)
+    matches, rows = matching.described_layers(folders, layers, measured, device)
+    artefacts.write_table(run.output.matches, matches, run.stamp)
     artefacts.write_table(run.output.curves, store.curves(folders), run.stamp)
-    seen = read_before(map(artefacts.read_table, (run.input.held_out, run.input.contrasted)), read)
-    artefacts.write_json(run.output.metrics, {"autoencoders": rows, "held_out": seen}, run.stamp)
-    fvu = [row["fvu"] for row in rows if row["fvu"] is not None]
-    run.finish(f"FVU {min(fvu):.3f} to {max(fvu):.3f}" if fvu else "no FVU: nothing varies")
+    held_out, triples = map(artefacts.read_table, (run.input.held_out, run.input.contrasted))
+    seen = read_before({"held_out": held_out, "triples": triples}, read)
+    artefacts.write_json(run.output.metrics, {"autoencoders": rows, **seen}, run.stamp)
+    run.finish(metrics.headline(rows))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lfp.change.baselines import implicit
+
 #: The share of the candidates of a flipped lexicon whose mean score is a policy's alarm.
 TAIL = 0.05
 #: The rate of false alarms that power is given at.
@@ -101,9 +103,12 @@ def threshold(null: Sequence[float]) -> float | None:
 
 
 def readings_of(frame: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
-    """The readings of words of one policy by readout and part, of no single layer."""
+    """The readings of words of one policy by readout and part, of no single layer.
+
+    An implied reward is a multiple of the output's log-ratio: as suspicion it would be its double.
+    """
     words = frame[(frame["subject"] == "policy") & (frame["kind"] == "word")]
-    words = words[words["layer"] == -1]
+    words = words[(words["layer"] == -1) & (words["readout"] != implicit.READOUT)]
     return {
         key: reading.set_index("unit")["value"]
         for key, reading in words.groupby(["readout", "part"], sort=False)

@@ -4,13 +4,14 @@ An autoencoder writes what a site gives as x = Σ_i f_i d_i + r, with d_i its di
 it does not reconstruct. The change of x then is Σ_i Δf_i d_i + Δr, and each term has its share in
 the log-ratio of policy and base at a word (:mod:`lfp.change.decomposition`), exactly: latents and
 ``error`` add up to the share of the component. The same dictionary reads both models. Beside it
-stands the shift of the latents' means over held-out text, which is of no word.
+stands the shift of the latents' means, which is of no word: over held-out text that both models
+read, and over what each of them writes, read by the base.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +19,12 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
-from lfp.change import WRITING
+from lfp.change import COMPLETIONS, HELD_OUT, WRITING
 from lfp.change.choice import POSITIONS, Pair, Reader, RunningMean
 from lfp.change.material import NOISE, Material
 from lfp.change.weights import with_noise
 from lfp.models.architectures import architecture, blocks
+from lfp.models.generation import masked_rows, sampled
 from lfp.models.hooks import captured, site_activations
 from lfp.models.residual import Norm, Residual
 from lfp.models.tokens import added_tokens
@@ -37,7 +39,7 @@ KEPT = 5
 ERROR = -1
 #: Columns of the two results.
 CHOICE = ("subject", "layer", "part", "latent", "kind", "unit", "element", "value")
-SHIFTS = ("subject", "layer", "latent", "before", "value", "error", "texts")
+SHIFTS = ("subject", "text", "layer", "latent", "before", "value", "error", "texts")
 
 #: Activations of a site by layer, of base and policy.
 Read = tuple[Mapping[int, torch.Tensor], Mapping[int, torch.Tensor]]
@@ -337,26 +339,88 @@ def latent_shifts(
     Returns
     -------
     pandas.DataFrame
-        A row per ``subject`` (as in :func:`choice_latents`), ``layer`` and ``latent``: ``before``,
+        A row per ``subject`` (as in :func:`choice_latents`), ``layer`` and ``latent``, with
+        ``text``, the texts that were read (:data:`HELD_OUT`): ``before``,
         the mean over texts of the base's mean activation in a text, ``value``, the mean shift,
         ``error``, its standard error over texts, and ``texts``, their number. Without two texts
         there is no row.
     """
     if len(sequences) < 2:
         return pd.DataFrame(columns=SHIFTS)
-    before = _text_means(pair, pair.base, autoencoders, sequences, settings.batch_size)
-    frames = []
+    size, fronts = settings.batch_size, [len(added_tokens(pair.tokenizer)[0])] * len(sequences)
+
+    def means(model: PreTrainedModel) -> dict[int, np.ndarray]:
+        return _text_means(pair, model, autoencoders, sequences, size, fronts)
+
+    return _shifts(pair, means, settings, seed, HELD_OUT)
+
+
+@torch.inference_mode()
+def written_shifts(
+    pair: Pair,
+    autoencoders: Mapping[int, SparseAutoencoder],
+    prompts: Sequence[list[int]],
+    settings: Change,
+    seed: int,
+) -> pd.DataFrame:
+    """The shift of every latent's mean activation from the base's completions to the policy's.
+
+    Both are completions of the same prompts with common random numbers, and the base reads both:
+    what differs is what was written, and not who reads it.
+
+    Parameters
+    ----------
+    pair
+        Base, policy and their tokenizer.
+    autoencoders
+        The dictionary of every layer that has one.
+    prompts
+        Token ids of the prompts, the first ``settings.latent_prompts`` of which are completed.
+    settings
+        Numbers of prompts, of new tokens and of copies with noise, and size of a batch.
+    seed
+        Seed of samples and noise.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of :func:`latent_shifts`, whose texts are the completions. Without two prompts
+        there is no row.
+    """
+    prompts, size = prompts[: settings.latent_prompts], settings.batch_size
+    if len(prompts) < 2:
+        return pd.DataFrame(columns=SHIFTS)
+
+    def means(model: PreTrainedModel) -> dict[int, np.ndarray]:
+        parts = sampled(model, pair.tokenizer, prompts, settings.new_tokens, size, seed)
+        answers = [row for part in parts for row in masked_rows(part.response, part.mask)]
+        texts = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+        fronts = [len(prompt) for prompt in prompts]
+        return _text_means(pair, pair.base, autoencoders, texts, size, fronts)
+
+    return _shifts(pair, means, settings, seed, COMPLETIONS)
+
+
+def _shifts(
+    pair: Pair,
+    means: Callable[[PreTrainedModel], dict[int, np.ndarray]],
+    settings: Change,
+    seed: int,
+    text: str,
+) -> pd.DataFrame:
+    """The shifts of the policy and of copies with noise, where `means` are those of a model."""
+    before, frames = means(pair.base), []
     for draw in range(-1, settings.noise_draws):
         subject = "policy" if draw < 0 else f"{NOISE} {draw}"
         model = pair.policy if draw < 0 else with_noise(pair.base, pair.policy, seed + draw)
-        after = _text_means(pair, model, autoencoders, sequences, settings.batch_size)
-        for layer, values in after.items():
+        for layer, values in means(model).items():
             shift = values - before[layer]
             frames.append(
                 pd.DataFrame({
-                    "subject": subject, "layer": layer, "latent": range(shift.shape[1]),
-                    "before": before[layer].mean(0), "value": shift.mean(0),
-                    "error": shift.std(0, ddof=1) / np.sqrt(len(shift)), "texts": len(shift),
+                    "subject": subject, "text": text, "layer": layer,
+                    "latent": range(shift.shape[1]), "before": before[layer].mean(0),
+                    "value": shift.mean(0), "error": shift.std(0, ddof=1) / np.sqrt(len(shift)),
+                    "texts": len(shift),
                 })
             )  # fmt: skip
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=SHIFTS)
@@ -369,16 +433,23 @@ def _text_means(
     autoencoders: Mapping[int, SparseAutoencoder],
     sequences: Sequence[Sequence[int]],
     batch_size: int,
+    fronts: Sequence[int],
 ) -> dict[int, np.ndarray]:
-    """The mean activation of every latent in every text, [text, latent] by layer."""
+    """The mean activation of every latent in every text, [text, latent] by layer.
+
+    As many tokens as `fronts` has for a text are left out in front of it.
+    """
     added, pad = len(added_tokens(pair.tokenizer)[0]), pair.tokenizer.pad_token_id
-    layers, site = list(autoencoders), site_of(autoencoders)
+    layers, site, left = list(autoencoders), site_of(autoencoders), torch.tensor(fronts)
     means = {n: np.zeros((len(sequences), sae.d_sae)) for n, sae in autoencoders.items()}
     read = site_activations(model, sequences, layers, pad, batch_size, site=site)
     for index, mask, outputs in read:
-        owner, number = mask.nonzero()[:, 0], mask[:, added:].sum(1).clamp(min=1)
+        behind = torch.arange(mask.shape[1]) >= left[torch.as_tensor(index)][:, None]
+        kept = behind.to(mask.device)[mask]
+        owner = mask.nonzero()[:, 0][kept]
+        number = torch.bincount(owner, minlength=len(index)).clamp(min=1)
         for layer, sae in autoencoders.items():
-            code = sae.text_latents(outputs[layer], mask, added).double()
+            code = sae.text_latents(outputs[layer], mask, added).double()[kept]
             sums = code.new_zeros(len(index), sae.d_sae).index_add_(0, owner, code)
             means[layer][index] = (sums / number[:, None]).cpu().numpy()
     return means

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from lfp.change.baselines import implicit
+from lfp.change.baselines.lens import lens_readings, unrelated_texts
 from lfp.change.choice import Pair, answer_shares, word_shares
 from lfp.change.completions import completion_readings, completions
 from lfp.change.material import NOISE, Material
@@ -23,7 +25,12 @@ COLUMNS = (
 
 
 def change_readings(
-    pair: Pair, read: Material, settings: Change, probes: Probes, seed: int
+    pair: Pair,
+    read: Material,
+    settings: Change,
+    probes: Probes,
+    seed: int,
+    per_nat: float | None = None,
 ) -> pd.DataFrame:
     """Readings of the change from base to policy.
 
@@ -39,19 +46,28 @@ def change_readings(
         Strengths, folds and partitions of the ruler's probes.
     seed
         Seed of samples, noise and partitions.
+    per_nat
+        The reward that a nat of log-ratio stands for
+        (:func:`~lfp.change.baselines.implicit.reward_per_nat`); without it no reward is implied.
 
     Returns
     -------
     pandas.DataFrame
         A row per reading: ``subject`` (``policy``, or ``weight_noise`` and a number), ``readout``
-        (``choice``, ``completions``, ``ruler``), ``part``, ``layer`` (-1 for none), ``kind``
-        (``word``, ``answer``, ``attribute`` of completions), ``unit`` (the word; the triple of an
-        answer, or its prompt for the ruler), ``element`` (of an answer), ``value``, ``tokens``, and
+        (``choice``, ``implicit``, ``lens``, ``completions``, ``ruler``), ``part``, ``layer`` (-1
+        for none), ``kind`` (``word``, ``answer``, ``attribute`` of completions), ``unit`` (the
+        word; the triple of an answer, or its prompt for the ruler), ``element`` (of an answer),
+        ``value`` (of ``implicit`` in units of the reward), ``tokens``, and
         of a word ``error``, the standard error of the value over so many effective ``contexts``.
         Without held-out texts and triples there is none.
     """
     frames = [pd.DataFrame(columns=COLUMNS)]
-    frames += [frame.assign(subject="policy") for frame in _of_policy(pair, read, settings, seed)]
+    of_policy = [*_of_policy(pair, read, settings, seed)]
+    frames += [frame.assign(subject="policy") for frame in of_policy]
+    at_choice = [frame for frame in of_policy if frame["readout"].eq("choice").any()]
+    if at_choice:
+        implied = implicit.implied_rewards(pd.concat(at_choice), per_nat)
+        frames.append(implied.assign(subject="policy", readout=implicit.READOUT))
     if len(read.triples):
         size = settings.batch_size
         before, after = element_activations(pair, read.triples, read.max_tokens, size)
@@ -60,24 +76,32 @@ def change_readings(
     for draw in range(settings.noise_draws):
         noisy = with_noise(pair.base, pair.policy, seed + draw)
         control = dataclasses.replace(pair, policy=noisy)
-        frames += [
-            frame.assign(subject=f"{NOISE} {draw}")
-            for frame in _choices(control, read, settings, heads=False)
-        ]
+        of_noise = [
+            *_choices(control, read, settings, heads=False), _lens(control, read, settings)
+        ]  # fmt: skip
+        frames += [frame.assign(subject=f"{NOISE} {draw}") for frame in of_noise]
     result = pd.concat(frames, ignore_index=True).fillna({"layer": -1, "element": "", "tokens": 0})
     numbers = dict.fromkeys(("value", "error", "contexts"), float)
     return result.astype({"layer": int, "tokens": int, **numbers})
 
 
 def _of_policy(pair: Pair, read: Material, settings: Change, seed: int) -> Iterator[pd.DataFrame]:
-    """The readouts that nothing is fitted for: at the choice, and in completions."""
+    """The readouts that nothing is fitted for: at the choice, by the lens, and in completions."""
     yield from _choices(pair, read, settings, heads=True)
+    yield _lens(pair, read, settings)
     if not read.contexts:
         return
     size = settings.batch_size
     before, after = completions(pair, read.contexts, settings.new_tokens, size, seed)
     rates = completion_readings(before, after, read.words.words)
     yield rates.assign(readout="completions")
+
+
+def _lens(pair: Pair, read: Material, settings: Change) -> pd.DataFrame:
+    """The lens of the mean difference on texts that have nothing to do with the feedback."""
+    return lens_readings(pair, read.words, unrelated_texts(), settings.batch_size).assign(
+        readout="lens"
+    )
 
 
 def _choices(pair: Pair, read: Material, settings: Change, heads: bool) -> Iterator[pd.DataFrame]:

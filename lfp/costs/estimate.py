@@ -18,7 +18,7 @@ import pandas as pd
 from lfp.interventions.arms import ARMS, runs
 from lfp.models import HELD_LOGITS
 from lfp.probing.subjects import SUBJECTS
-from lfp.settings import Machine
+from lfp.settings import BETWEEN, BOTH, Machine
 
 GB = 1e9
 #: Different words of the texts that explanations read: more than those of a thousand reviews.
@@ -35,8 +35,14 @@ READ, KEPT = 30, 24
 #: Copies of the held logits: with a second model's or with the sum over the vocabulary, and with
 #: gradients.
 COPIES, TRAINED_COPIES = 3, 6
+#: Times that a random set of latents is read before it does the damage that it is to do.
+MATCHED = 6
+#: Strengths that are tried before a vector has a cost.
+STRENGTHS = 4
 #: Tokens of activations that a harvest shuffles together (:mod:`lfp.sae.harvest`).
 WINDOW = 65_536
+#: Tokens whose latents are compared between models at once (:mod:`lfp.sae.pairs.specific`).
+COMPARED_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -245,6 +251,32 @@ def given_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> C
     )
 
 
+def distil_cost(shape: Shape, settings: Mapping[str, Mapping[str, Any]], machine: Machine) -> Cost:
+    """Distillation of a vector: the steered base reads, and one layer of the policy learns.
+
+    Gradients reach back from the output to that layer. The evaluation is that of a given policy.
+    """
+    asked, ppo = settings["distil"], settings["ppo"]
+    part = asked["batch_size"] * asked["max_tokens"]
+    logits = min(part * shape.vocab_size, HELD_LOGITS)
+    whole = {"lora": None, "gradient_checkpointing": False}
+    length = ppo["prompt_tokens"][1] + ppo["new_tokens"][1]
+    evaluated, batch = ppo["evaluation_prompts"] * length, ppo["batch_size"] * length
+    evaluation = 2 * FLOAT * shape.parameters + reading_memory(shape, batch, 0, 0, batch)
+    return _cost(
+        "fine-tuning",
+        machine,
+        (4 * asked["steps"] * part + 2 * evaluated) * shape.forward,
+        Memory(
+            max(_training_memory(shape, whole, part, logits), evaluation),
+            passing=2 * FLOAT * shape.parameters,
+        ),
+        sampling=2 * evaluated * shape.forward,
+        disk_gb=FLOAT * shape.parameters,
+        scratch_gb=2 * FLOAT * shape.parameters,
+    )
+
+
 def change_cost(
     shape: Shape,
     settings: Mapping[str, Mapping[str, Any]],
@@ -297,6 +329,9 @@ def latents_cost(
     columns = cell["layers"] * latents
     chosen = triples + contexts * settings["context_tokens"]
     read = shape.forward * (2 * (models - 1) * chosen + models * settings["contexts"] * max_tokens)
+    # Each model writes, and the base reads what all of them wrote.
+    written = models * min(settings["latent_prompts"], settings["contexts"])
+    read += shape.forward * written * (2 * settings["context_tokens"] + 2 * settings["new_tokens"])
     products = 2 * (models - 1) * contexts * settings["words"] * columns * shape.d_model
     in_flight = settings["batch_size"] * max(settings["context_tokens"], max_tokens)
     parts = 2 * 512 * (2 * shape.n_layers + 1) * shape.d_model
@@ -403,12 +438,15 @@ def cell_costs(
     `settings` are those of the cell by stage. `cell` tells ``method``, ``given`` (whether its
     policy is), ``preference``, ``layers`` (probed), ``trained_layers`` (of the main variant),
     ``autoencoders`` (settings by variant), ``main`` and ``probed`` (variants; none where the cell
-    ends at the readings of its change), ``triples``, ``dtype``, ``ablation`` (whether it gets that
-    far), ``latents`` (whether shares of these are read), and ``kept`` (whether activations are).
+    ends at the readings of its change), ``compared`` (variants that tell policy from base),
+    ``triples``, ``dtype``, ``ablation`` (whether it gets that far), ``latents`` (whether shares of
+    these are read), and ``kept`` (whether activations are).
     """
     weight = 2 if cell["dtype"] == "bfloat16" else FLOAT
     if cell["given"]:
         costs = [given_cost(shape, settings["ppo"], machine)]
+    elif cell["method"] == "distil":
+        costs = [distil_cost(shape, settings, machine)]
     elif cell["preference"]:
         costs = [dpo_cost(shape, settings["dpo"], machine)]
     else:
@@ -440,6 +478,10 @@ def cell_costs(
     costs.append(_features_cost(shape, settings["features"], cell, machine, weight))
     if cell["ablation"]:
         costs += _explained_costs(shape, settings, cell, machine, weight)
+        if settings["interventions"]["selectors"]:
+            costs.append(interventions_cost(shape, settings, cell, machine, weight))
+        if settings["steering"]["vectors"]:
+            costs.append(steering_cost(shape, settings, cell, machine, weight))
     return costs
 
 
@@ -452,12 +494,19 @@ def _dictionary_costs(
 ) -> list[Cost]:
     """Costs of the activations, of the autoencoders and of their evaluation.
 
-    Every site of policy and base is a harvest. That of the base counts for each cell that reads it.
+    Every site of policy and base is a harvest. That of the base counts for each cell that reads it,
+    and once more where variants read it on the policy's tokens.
     """
     reading, d = settings["activations"], shape.d_model
     variants = cell["autoencoders"]
     tokens = reading["texts"] * reading["max_tokens"]
-    harvests = len({(sae["reads"], sae["site"]) for sae in variants.values()})
+    harvests = len(
+        {
+            (model, sae["site"])
+            for sae in variants.values()
+            for model in (("policy", "paired") if sae["reads"] in BOTH else (sae["reads"],))
+        }
+    )
     layers = shape.n_layers if cell["kept"] else cell["trained_layers"]
     harvested = harvests * layers * tokens * d * HALF
     in_flight = reading["batch_size"] * reading["max_tokens"]
@@ -475,26 +524,42 @@ def _dictionary_costs(
         ),
         **{"disk_gb" if cell["kept"] else "scratch_gb": harvested},
     )
+    autoencoders = _training_cost(shape, tokens, cell, machine)
+    evaluation = _evaluation_cost(shape, reading, cell, machine, weight)
+    compared = _comparison_cost(shape, settings["feature_diff"]["tokens"], tokens, cell, machine)
+    judged = [_judgement_cost(shape, settings, cell, machine, weight)]
+    asked = settings["evaluation"]["probes"]
+    return [activations, autoencoders, evaluation, *(judged if asked else []), *compared]
+
+
+def _training_cost(shape: Shape, tokens: int, cell: Mapping[str, Any], machine: Machine) -> Cost:
+    """Cost of training all autoencoders of a cell on `tokens` tokens of every layer."""
+    d, variants = shape.d_model, cell["autoencoders"]
+    nulls = {name: sae["reads"] == "pair" for name, sae in variants.items()}
     latents = {
-        # Beside those of all sizes, one of the first size from another seed.
-        name: (sum(sae["sizes"]) + sae["sizes"][0] * sae["other_seed"]) * d
+        # Beside those of all sizes, one of the first size from another seed, and a pair's null.
+        name: (sum(sae["sizes"]) + sae["sizes"][0] * (sae["other_seed"] + nulls[name])) * d
         for name, sae in variants.items()
     }
     trained = {
         name: cell["trained_layers" if name == cell["main"] else "layers"] for name in latents
     }
     steps = sum(
-        trained[name] * tokens * variants[name]["epochs"] * 12 * latents[name] * d
-        for name in latents
+        trained[name] * tokens * variants[name]["epochs"] * 12 * latents[name] * d * _models(sae)
+        for name, sae in variants.items()
     )
-    autoencoders = _cost(
+    return _cost(
         "autoencoders",
         machine,
         steps,
         Memory(
             # Weights, gradients and moments; a batch and its latents, thrice.
             max(
-                FLOAT * (8 * d * latents[name] + 3 * sae["batch_size"] * (d + latents[name]))
+                FLOAT
+                * (
+                    8 * d * latents[name] * _models(sae)
+                    + 3 * sae["batch_size"] * (d * _models(sae) + latents[name])
+                )
                 for name, sae in variants.items()
             ),
             # Activations are read from their file: the memory that holds a layer is the system's
@@ -502,12 +567,31 @@ def _dictionary_costs(
             arrays=tokens * d * HALF,
             libraries=KERNELS,
         ),
-        disk_gb=sum(trained[name] * 2 * d * latents[name] * FLOAT for name in latents),
+        disk_gb=sum(
+            trained[name] * 2 * d * latents[name] * FLOAT * _models(sae)
+            for name, sae in variants.items()
+        ),
     )
-    evaluation = _evaluation_cost(shape, reading, cell, machine, weight)
-    judged = [_judgement_cost(shape, settings, cell, machine, weight)]
-    asked = settings["evaluation"]["probes"]
-    return [activations, autoencoders, evaluation, *(judged if asked else [])]
+
+
+def _comparison_cost(
+    shape: Shape, most: int, tokens: int, cell: Mapping[str, Any], machine: Machine
+) -> list[Cost]:
+    """Cost of telling latents of the policy from those of the base, on `most` tokens at most."""
+    if not cell["compared"]:
+        return []
+    d, variants = shape.d_model, cell["autoencoders"]
+    widest = max(variants[name]["sizes"][0] for name in cell["compared"]) * d
+    layers = len(cell["compared"]) * cell["layers"]
+    # The code, the reconstruction and the fits of each side, of a pair and of its null.
+    flops = 2 * layers * min(tokens, most) * 12 * widest * d
+    memory = Memory(FLOAT * (8 * d * widest + 6 * COMPARED_ROWS * (d + widest)))
+    return [_cost("feature_diff", machine, flops, memory)]
+
+
+def _models(sae: Mapping[str, Any]) -> int:
+    """Models whose activations a dictionary reads for every token; two are twice the work."""
+    return 2 if sae["reads"] in ("pair", "pooled") else 1
 
 
 def _evaluation_cost(
@@ -526,7 +610,10 @@ def _evaluation_cost(
     in_flight = min(reading["batch_size"] * reading["max_tokens"], held_out)
     # The passes of many replacements leave both in the memory that a process keeps.
     logits = (COPIES + 1) * min(in_flight * shape.vocab_size, HELD_LOGITS)
-    passes = sum(2 + trained[name] * (1 + len(sae["sizes"])) for name, sae in variants.items())
+    passes = sum(
+        2 + (sae["reads"] not in BETWEEN) * trained[name] * (1 + len(sae["sizes"]))
+        for name, sae in variants.items()
+    )
     weights = max(trained[name] * 2 * d * d * sum(sae["sizes"]) for name, sae in variants.items())
     largest = max(sae["sizes"][-1] for sae in variants.values()) * d
     return _cost(
@@ -659,6 +746,109 @@ def _explained_costs(
         sampling=sampled,
     )
     return [explained, ablated]
+
+
+def interventions_cost(
+    shape: Shape,
+    settings: Mapping[str, Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    machine: Machine,
+    weight: int,
+) -> Cost:
+    """Sets under every action with their random sets, and the effects of single latents.
+
+    Every random set is measured some times before it does the damage of its set.
+
+    Parameters
+    ----------
+    shape
+        Size of the model.
+    settings
+        Settings of the cell by stage.
+    cell
+        The cell, as :func:`cell_costs` takes it.
+    machine
+        The machine that the cost is in hours of.
+    weight
+        Bytes of a weight.
+    """
+    asked, how = settings["interventions"], settings["ablation"]
+    sets = len(asked["selectors"])
+    actions = sum(len(asked.get(f"{name}s", ())) or 1 for name in asked["actions"])
+    runs = len(asked["subjects"]) * (2 + sets * actions * (1 + asked["draws"]))
+    length = how["prompt_tokens" if cell["preference"] else "prefix_tokens"] + how["new_tokens"]
+    sampled = runs * asked["prompts"] * length
+    matched = runs * MATCHED * min(32, asked["prompts"]) * length
+    neutral = runs * how["neutral_texts"] * how["neutral_tokens"]
+    single = 2 * asked["exact"] + sets * (4 + 2 * asked["latents"]) + 3 * (1 + asked["circuit"])
+    single += asked["masks"] * ("factorisation" in asked["selectors"])
+    tokens = asked["texts"] * settings["features"]["max_tokens"]
+    read = matched + neutral + single * tokens * (2 if cell["preference"] else 1)
+    pairs = 2 if "patch" in asked["actions"] else 1  # the other model reads what this one does
+    in_flight = how["batch_size"] * max(length, settings["features"]["max_tokens"])
+    logits = (COPIES + 2) * min(in_flight * shape.vocab_size, HELD_LOGITS)
+    return _cost(
+        "interventions",
+        machine,
+        pairs * (sampled + read) * shape.forward,
+        Memory(
+            weight * shape.parameters
+            + reading_memory(shape, in_flight, weight, 2 * shape.n_layers)
+            # What a pass leaves for the one backwards.
+            + FLOAT * (KEPT * in_flight * shape.n_layers * shape.d_model + logits),
+            passing=2 * FLOAT * shape.parameters,
+        ),
+        sampling=pairs * sampled * shape.forward,
+    )
+
+
+def steering_cost(
+    shape: Shape,
+    settings: Mapping[str, Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    machine: Machine,
+    weight: int,
+) -> Cost:
+    """Vectors at every cost with the search for their strengths, and effects on latents.
+
+    Parameters
+    ----------
+    shape, machine
+        Size of the model, and what it runs on.
+    settings
+        Settings of the cell by stage.
+    cell
+        What is known of the cell (:func:`cell_costs`).
+    weight
+        Bytes of a weight.
+    """
+    asked, how = settings["steering"], settings["ablation"]
+    named = len(asked["vectors"]) * (2 if asked["gate"] else 1) + len(asked["selectors"]) + 2
+    lines = named + 2 * asked["draws"]
+    points = lines * len(asked["costs"])
+    length = how["prompt_tokens" if cell["preference"] else "prefix_tokens"] + how["new_tokens"]
+    effects = asked["directions"] * asked["effect_prompts"]
+    # What is written is read once more, for its KL or its latents.
+    sampled = (points * asked["prompts"] + effects) * length
+    neutral = STRENGTHS * points * how["neutral_texts"] * how["neutral_tokens"]
+    tokens = asked["texts"] * settings["features"]["max_tokens"]
+    cleaning = 3 * 300 * how["batch_size"] * settings["features"]["max_tokens"]
+    read = sampled + neutral + 6 * tokens + (cleaning if asked["clean"] else 0)
+    in_flight = how["batch_size"] * max(length, settings["features"]["max_tokens"])
+    logits = TRAINED_COPIES * min(in_flight * shape.vocab_size, HELD_LOGITS)
+    return _cost(
+        "steering",
+        machine,
+        read * shape.forward,
+        Memory(
+            # Base, policy, and a model between the two.
+            3 * weight * shape.parameters
+            + reading_memory(shape, in_flight, weight, 2)
+            + FLOAT * (KEPT * in_flight * shape.n_layers * shape.d_model + logits),
+            passing=2 * FLOAT * shape.parameters,
+        ),
+        sampling=sampled * shape.forward,
+    )
 
 
 def _runs(arms: Sequence[str], draws: int, actions: Sequence[str]) -> int:

@@ -34,7 +34,8 @@ def stage_of(path: Path) -> tuple[str, str]:
     if rest[0] == "sae":
         if any(part.startswith("layer") for part in rest):
             return cell, "autoencoders"
-        return cell, f"evaluate_{'dictionaries' if rest[-1] == 'dictionaries' else 'autoencoders'}"
+        others = {"feature_diff": "feature_diff", "dictionaries": "evaluate_dictionaries"}
+        return cell, others.get(path.stem, "evaluate_autoencoders")
     if rest[0] == "explanations":
         others = {"scores": "explanation_scores", "pages": "feature_pages"}
         return cell, others.get(rest[2] if len(rest) > 2 else "", "explanations")

@@ -181,4 +181,17 @@ FIGURES: dict[str, Figure] = {
             " with noise on their weights, as large as the policy's change. The table is choice."
         ),
     ),
+    "intervention_frontiers": Figure(
+        draw="lfp.figures.steering:intervention_frontiers",
+        section=Section.ABLATION,
+        inputs=lambda plan: made(["interventions"], plan) if plan.steering_files("") else [],
+        caption=(
+            "Gain in reward of the steered base over what it costs: the rise in cross-entropy on"
+            " neutral text, and the KL of a completion from the untouched base. Each line is a"
+            " vector or a set of latents, dashed behind a gate; fine_tuning are doses of the change"
+            " of weights, the star is the prompt, where it costs anything. The band is between the"
+            " least and the largest gain of random vectors at equal cost. The tables are"
+            " interventions and frontiers."
+        ),
+    ),
 }

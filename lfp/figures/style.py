@@ -45,15 +45,17 @@ def grid(
     return figure, axes.flat[:n]
 
 
-def legend_of(figure: Figure, axes: Sequence[plt.Axes]) -> None:
-    """Put one legend of all that the panels show below them."""
+def legend_of(figure: Figure, axes: Sequence[plt.Axes], width: float = 2.2) -> None:
+    """Put one legend of all that the panels show below them.
+
+    `width` are the inches that the longest of its names takes.
+    """
     entries: dict[str, Artist] = {}
     for axis in axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(name, handle)
     if entries:
-        # The longest names take 2.2 inches.
-        columns = max(1, int(figure.get_figwidth() / 2.2))
+        columns = max(1, int(figure.get_figwidth() / width))
         figure.legend(
             list(entries.values()), list(entries), loc="outside lower center",
             ncols=min(columns, len(entries)),

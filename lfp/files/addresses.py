@@ -32,8 +32,10 @@ def labels(path: str | Path) -> dict[str, Any]:
         "sae": ("sae",),
         "features": ("sae", "subject"),
         "ablation": ("sae", "subject"),
+        "interventions": ("sae", "subject"),
         "explanations": ("sae",),
         "latents": ("sae",),
+        "steering": ("sae",),
     }
     if parts[0] == "explanations":
         result["explainer"] = parts[-1]

@@ -8,6 +8,7 @@ a randomly initialised network: paper_vs_code F6.)
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,45 +17,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.rewards.base import Reward
-from lfp.interventions.actions import ACTIONS
 from lfp.interventions.arms import ARMS, Candidates, Latent, runs
 from lfp.interventions.completions import completion_rewards
 from lfp.interventions.matching import matched_sets
 from lfp.interventions.selection import FeatureSet, explained_set, share_within_decile
+from lfp.interventions.vocabulary import Intervention, set_features
 from lfp.models import limits
 from lfp.models.hooks import Edit, edited
 from lfp.models.losses import text_losses
 from lfp.registry import nearest
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.settings import Ablation
-
-
-def set_features(
-    sae: SparseAutoencoder,
-    features: Sequence[int],
-    action: str = "zero",
-    means: np.ndarray | None = None,
-) -> Edit:
-    """An edit that sets some latents of an activation and keeps the autoencoder's error."""
-    if action not in ACTIONS:
-        raise ValueError(f"action {action!r} is unknown; {nearest(action, ACTIONS)}")
-    index = torch.as_tensor(list(features), dtype=torch.long, device=sae.b_dec.device)
-    directions, replacement = sae.W_dec[index], ACTIONS[action]
-    kept = means[list(features)] if means is not None else np.zeros(len(index))
-    kept = torch.as_tensor(kept, dtype=torch.float32, device=index.device)
-
-    def edit(x: torch.Tensor) -> torch.Tensor:
-        if len(index) == 0:
-            return x
-        latents = sae.encode(x.float(), index)
-        change = ((latents - replacement(latents, kept)) @ directions).to(x.dtype)
-        return sae.spliced(x, x - change)
-
-    return edit
 
 
 def arm_edits(
@@ -100,33 +76,13 @@ def arm_edits(
 TURNS = ((0.15, 1.0), (0.2, 0.5))
 
 
-@dataclass(frozen=True, eq=False)
-class Condition:
-    """One arm under one action, with the latents that it selected in one draw.
-
-    A random set is drawn for the arm ``matched_to``, which is empty for other arms; ``matched`` is
-    the share of its latents that are within a decile of frequency of one of that arm, and
-    ``target`` the damage that it is to do. Both are NaN for other arms.
-    """
-
-    arm: str
-    action: str
-    features: FeatureSet
-    edits: Mapping[int, Edit]
-    matched_to: str = ""
-    draw: int = 0
-    matched: float = float("nan")
-    target: float = float("nan")
-
-    @property
-    def size(self) -> int:
-        """Number of latents that are set."""
-        return sum(map(len, self.features.values()))
+class Condition(Intervention):
+    """One arm under one action, with the latents that it selected in one draw."""
 
     def labels(self) -> dict[str, object]:
         """Columns that tell the condition's rows from others."""
         return {
-            "arm": self.arm,
+            "arm": self.what,
             "action": self.action,
             "matched_to": self.matched_to,
             "draw": self.draw,
@@ -139,64 +95,65 @@ class Condition:
 Measure = Callable[[Sequence[Mapping[int, Edit]]], np.ndarray]
 
 
-class Conditions:
-    """All conditions of a model: its arms under their actions, and each arm's own random sets.
+class MatchedInterventions(ABC):
+    """Interventions on a model, and random sets of latents that do the damage of each set.
 
-    ``all`` are the conditions.
+    ``all`` are the interventions, ``site`` is that of the autoencoders. A subclass adds its own by
+    :meth:`_add`.
 
     Parameters
     ----------
-    settings
-        Arms, actions and number of draws.
     autoencoders
         Autoencoders by layer.
     explanations
         A row per latent with its statistics and its verdict.
-    probe_weight
-        Weights of the policy's probe, where an arm selects by them.
-    seed
-        Seed of random sets.
     damage
-        Measures edits; random sets are cut so that theirs is their arm's.
+        Measures edits; random sets are cut so that theirs is that of their set.
     """
 
     def __init__(
         self,
-        settings: Ablation,
         autoencoders: Mapping[int, SparseAutoencoder],
         explanations: pd.DataFrame,
-        probe_weight: np.ndarray | None,
-        seed: int,
         damage: Measure,
     ) -> None:
         self.autoencoders, self.explanations, self.damage = autoencoders, explanations, damage
+        self.site = site_of(autoencoders)
         self.means = {
             int(layer): group.sort_values("feature")["mean_activation"].to_numpy()
             for layer, group in explanations.groupby("layer")
         }
-        self.all: list[Condition] = []
+        self.all: list[Intervention] = []
         self._controls: list[_Control] = []
-        rng = np.random.default_rng(seed)
-        candidates = Candidates(explanations, explained_set(explanations), probe_weight, rng)
-        for name, actions in runs(settings.arms, settings.actions).items():
-            select = ARMS[name].select
-            features = select(candidates) if select else {}
-            arm = [self._condition(name, action, features) for action in actions]
-            self.all += arm
-            for control in (other for other in settings.arms if select and ARMS[other].draw):
-                chosen = replace(candidates, chosen=features)
-                # Without a latent of the arm there is nothing to match, and nothing to draw.
-                n = settings.random_draws if any(map(len, features.values())) else 1
-                orders = [ARMS[control].draw(chosen) for _ in range(n)]
-                targets = damage([condition.edits for condition in arm])
-                for matched, target in zip(arm, targets, strict=True):
-                    made = _Control(control, matched, orders, len(self.all))
-                    self._controls.append(made)
-                    self.all += self._drawn(made, range(n), [matched.size] * n, [target] * n)
 
-    def _condition(self, arm: str, action: str, features: FeatureSet, **of_draw: Any) -> Condition:
-        edits = arm_edits(arm, self.autoencoders, features, self.means, action)
-        return Condition(arm, action, features, edits, **of_draw)
+    @abstractmethod
+    def _like(
+        self, arm: Intervention, name: str, features: FeatureSet, **of_draw: Any
+    ) -> Intervention:
+        """The intervention `name` that does to other `features` what `arm` does to its own."""
+
+    def _add(
+        self,
+        arm: Sequence[Intervention],
+        controls: Mapping[str, Callable[[Candidates], Sequence[Latent]]],
+        candidates: Candidates,
+        draws: int,
+    ) -> None:
+        """Add interventions on one set of latents, and as many `draws` of each control of it.
+
+        Controls draw latents by name; `candidates` are those of the set.
+        """
+        self.all += arm
+        for name, draw in controls.items():
+            chosen = replace(candidates, chosen=arm[0].features)
+            # Without a latent of the arm there is nothing to match, and nothing to draw.
+            n = draws if arm[0].size else 1
+            orders = [draw(chosen) for _ in range(n)]
+            targets = self.damage([condition.edits for condition in arm])
+            for matched, target in zip(arm, targets, strict=True):
+                made = _Control(name, matched, orders, len(self.all))
+                self._controls.append(made)
+                self.all += self._drawn(made, range(n), [matched.size] * n, [target] * n)
 
     def _drawn(
         self,
@@ -204,10 +161,10 @@ class Conditions:
         draws: Sequence[int],
         sizes: Sequence[int],
         targets: Sequence[float],
-    ) -> list[Condition]:
+    ) -> list[Intervention]:
         """The random sets of some of a control's draws that do the damage `targets`."""
         arm = control.arm
-        make = partial(self._condition, control.name, arm.action)
+        make = partial(self._like, arm, control.name)
 
         def measured(sets: Sequence[FeatureSet]) -> np.ndarray:
             return self.damage([make(features).edits for features in sets])
@@ -216,11 +173,11 @@ class Conditions:
         sets = matched_sets(orders, sizes, targets, measured)
         shares = partial(share_within_decile, self.explanations, arm.features)
         return [
-            make(chosen, matched_to=arm.arm, draw=draw, matched=shares(chosen), target=target)
+            make(chosen, matched_to=arm.what, draw=draw, matched=shares(chosen), target=target)
             for draw, chosen, target in zip(draws, sets, targets, strict=True)
         ]
 
-    def rematched(self, kl: Sequence[float], most: float, step: float) -> dict[int, Condition]:
+    def rematched(self, kl: Sequence[float], most: float, step: float) -> dict[int, Intervention]:
         """New random sets, by their place in ``all``, for those that missed the KL of their arm.
 
         `kl` [condition] is the mean KL that each condition came to while the model wrote. It is not
@@ -228,7 +185,7 @@ class Conditions:
         more of them. Where the sets of an arm miss it on average by more than `most`, a share of
         it, those on that side of it have their targets changed by the power `step` of the ratio.
         """
-        result: dict[int, Condition] = {}
+        result: dict[int, Intervention] = {}
         for control in self._controls:
             aimed = kl[self.all.index(control.arm)]
             came_to = np.array([kl[control.place + i] for i in range(len(control.orders))])
@@ -258,6 +215,54 @@ class Conditions:
         return abs(new - aimed) < abs(kl[place] - aimed)
 
 
+class Conditions(MatchedInterventions):
+    """All conditions of a model: its arms under their actions, and each arm's own random sets.
+
+    Parameters
+    ----------
+    settings
+        Arms, actions and number of draws.
+    autoencoders
+        Autoencoders by layer.
+    explanations
+        A row per latent with its statistics and its verdict.
+    probe_weight
+        Weights of the policy's probe, where an arm selects by them.
+    seed
+        Seed of random sets.
+    damage
+        Measures edits; random sets are cut so that theirs is their arm's.
+    """
+
+    def __init__(
+        self,
+        settings: Ablation,
+        autoencoders: Mapping[int, SparseAutoencoder],
+        explanations: pd.DataFrame,
+        probe_weight: np.ndarray | None,
+        seed: int,
+        damage: Measure,
+    ) -> None:
+        super().__init__(autoencoders, explanations, damage)
+        rng = np.random.default_rng(seed)
+        candidates = Candidates(explanations, explained_set(explanations), probe_weight, rng)
+        controls = {name: ARMS[name].draw for name in settings.arms if ARMS[name].draw}
+        for name, actions in runs(settings.arms, settings.actions).items():
+            select = ARMS[name].select
+            features = select(candidates) if select else {}
+            arm = [self._condition(name, action, features) for action in actions]
+            self._add(arm, controls if select else {}, candidates, settings.random_draws)
+
+    def _condition(self, arm: str, action: str, features: FeatureSet, **of_draw: Any) -> Condition:
+        edits = arm_edits(arm, self.autoencoders, features, self.means, action)
+        return Condition(arm, action, features, edits, self.site, **of_draw)
+
+    def _like(
+        self, arm: Intervention, name: str, features: FeatureSet, **of_draw: Any
+    ) -> Condition:
+        return self._condition(name, arm.action, features, **of_draw)
+
+
 @dataclass(frozen=True)
 class _Control:
     """The random sets of an arm's condition, drawn by the arm `name`.
@@ -266,7 +271,7 @@ class _Control:
     """
 
     name: str
-    arm: Condition
+    arm: Intervention
     orders: Sequence[Sequence[Latent]]
     place: int
 
@@ -290,8 +295,7 @@ class Ablated:
 def ablate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    autoencoders: Mapping[int, SparseAutoencoder],
-    under: Conditions,
+    under: MatchedInterventions,
     prompts: Sequence[Sequence[int]],
     neutral: Sequence[Sequence[int]],
     reward: Reward,
@@ -305,8 +309,6 @@ def ablate(
     ----------
     model, tokenizer
         The policy or its base.
-    autoencoders
-        Autoencoders by layer whose latents are set; their site is edited.
     under
         The conditions; random sets that miss the KL of their arm are drawn anew, twice at most.
     prompts, neutral
@@ -322,13 +324,12 @@ def ablate(
     """
     limits.check_texts(model.config, prompts, settings.new_tokens)
     limits.check_texts(model.config, neutral)
-    site = site_of(autoencoders)
 
-    def written(some: Sequence[Condition], state_path: str | Path | None) -> list[pd.DataFrame]:
+    def written(some: Sequence[Intervention], state_path: str | Path | None) -> list[pd.DataFrame]:
         return completion_rewards(
             model, tokenizer, [condition.edits for condition in some], prompts, reward,
             new_tokens=settings.new_tokens, batch_size=settings.batch_size, seed=seed,
-            state_path=state_path, site=site,
+            state_path=state_path, site=[condition.site for condition in some],
         )  # fmt: skip
 
     scored = written(under.all, state_path)
@@ -340,13 +341,13 @@ def ablate(
                 under.all[place], scored[place] = again[place], frame
     losses, pad = [], tokenizer.pad_token_id
     for condition in under.all:
-        with edited(model, condition.edits, site):
+        with edited(model, condition.edits, condition.site):
             nats, counts = text_losses(model, neutral, pad, settings.batch_size)
         losses.append(pd.DataFrame({"text": np.arange(len(nats)), "loss": nats / counts}))
     return Ablated(_labelled(scored, under.all), _labelled(losses, under.all))
 
 
-def _labelled(frames: Sequence[pd.DataFrame], under: Sequence[Condition]) -> pd.DataFrame:
+def _labelled(frames: Sequence[pd.DataFrame], under: Sequence[Intervention]) -> pd.DataFrame:
     """The rows of all conditions below each other."""
     pairs = zip(frames, under, strict=True)
     return pd.concat([frame.assign(**c.labels()) for frame, c in pairs], ignore_index=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,25 @@ from lfp.reporting.progress import Progress
 COLUMNS = ("prompt", "reward", "kl", "tokens", "distinct_2", "completion")
 
 
+class RowEdit(ABC):
+    """An edit whose values differ from row to row of a batch: it must know which ones it has."""
+
+    @abstractmethod
+    def of_rows(self, x: torch.Tensor, first: int) -> torch.Tensor:
+        """The replacement of the activations `x` of some rows of a batch, from the `first` on."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """The replacement of the activations of a whole batch."""
+        return self.of_rows(x, 0)
+
+
+def _changed(change: Edit | None, part: torch.Tensor, first: int) -> torch.Tensor:
+    """The rows `part` of a batch, from the `first` on, under an edit or none."""
+    if change is None:
+        return part
+    return change.of_rows(part, first) if isinstance(change, RowEdit) else change(part)
+
+
 def stacked(conditions: Sequence[Mapping[int, Edit]]) -> dict[int, Edit]:
     """Edits of a batch whose equal parts are each under a condition of their own.
 
@@ -34,8 +55,9 @@ def stacked(conditions: Sequence[Mapping[int, Edit]]) -> dict[int, Edit]:
         changes = [edits.get(layer) for edits in conditions]
 
         def edit(x: torch.Tensor) -> torch.Tensor:
-            parts = zip(changes, x.chunk(len(changes)), strict=True)
-            return torch.cat([part if change is None else change(part) for change, part in parts])
+            size = len(x) // len(changes)
+            parts = zip(changes, x.split(size), strict=True)
+            return torch.cat([_changed(c, part, i * size) for i, (c, part) in enumerate(parts)])
 
         return edit
 
@@ -43,6 +65,27 @@ def stacked(conditions: Sequence[Mapping[int, Edit]]) -> dict[int, Edit]:
         layer: edit_of(layer)
         for layer in sorted({layer for edits in conditions for layer in edits})
     }
+
+
+def _of_each(site: str | Sequence[str], conditions: int) -> Sequence[str]:
+    """The site of each of so many conditions."""
+    return [site] * conditions if isinstance(site, str) else site
+
+
+@contextmanager
+def edited_in_parts(
+    model: PreTrainedModel, conditions: Sequence[Mapping[int, Edit]], sites: Sequence[str]
+) -> Iterator[None]:
+    """Within the block, each of equal parts of a batch is under the edits of its condition.
+
+    `sites` [condition] are the parts of the layers that they change.
+    """
+    with ExitStack() as stack:
+        for site in sorted(set(sites)):
+            pairs = zip(conditions, sites, strict=True)
+            here = [edits if of == site else {} for edits, of in pairs]
+            stack.enter_context(edited(model, stacked(here), site))
+        yield
 
 
 @dataclass(frozen=True)
@@ -101,7 +144,7 @@ def write(
     prefixes: Sequence[Sequence[int]],
     new_tokens: int,
     seed: int,
-    site: str,
+    site: str | Sequence[str],
 ) -> Written:
     """Let a model write to all `prefixes` under the edits of each condition.
 
@@ -111,7 +154,7 @@ def write(
         The model that writes, and its tokenizer.
     conditions, site
         Edits by layer of each condition, which has a part of the batch, and the part of the layers
-        that they change.
+        that they change: one for all, or one for each.
     prefixes
         Token ids of the prompts.
     new_tokens
@@ -121,7 +164,8 @@ def write(
     """
     eos, pad, groups = tokenizer.eos_token_id, tokenizer.pad_token_id, len(conditions)
     batch = pad_batch(list(prefixes) * groups, pad, model.device, left=True)
-    with edited(model, stacked(conditions), site), captured_steps(model) as states:
+    sites = _of_each(site, groups)
+    with edited_in_parts(model, conditions, sites), captured_steps(model) as states:
         response = generate(model, batch, new_tokens, seed, eos, pad, groups)
     lengths = torch.full((len(response),), new_tokens, device=response.device)
     mask = response_mask(response, lengths, eos)
@@ -138,7 +182,7 @@ def completion_rewards(
     batch_size: int,
     seed: int,
     state_path: str | Path | None = None,
-    site: str = "mlp",
+    site: str | Sequence[str] = "mlp",
 ) -> list[pd.DataFrame]:
     """Sample and score a completion to every prefix under the edits of each condition.
 
@@ -150,8 +194,8 @@ def completion_rewards(
     model, tokenizer
         The model that writes, and its tokenizer.
     conditions, site
-        Edits by layer of each condition, and the part of the layers that they change; no edit is
-        the untouched model.
+        Edits by layer of each condition, none for the untouched model, and the part of the layers
+        that they change, one for all or one for each.
     prefixes, reward
         Token ids of the prompts, and the score of completions.
     new_tokens, batch_size
@@ -173,21 +217,21 @@ def completion_rewards(
     frames: list[list[pd.DataFrame]] = [[] for _ in conditions]
     bar, clock = Progress(total=len(conditions) * len(prefixes), desc="completions"), Clock()
     scored = _scored_before(state_path) if state_path else {}
+    pairs = list(zip(conditions, _of_each(site, len(conditions)), strict=True))
     for start in range(0, len(prefixes), batch_size):
         part = prefixes[start : start + batch_size]
         together = max(1, batch_size // len(part))
         for first in range(0, len(conditions), together):
-            chosen = conditions[first : first + together]
+            some = pairs[first : first + together]
             if (start, first) not in scored:
-                draw = seed + start
-                asked, frame = _completions(model, tokenizer, chosen, part, new_tokens, draw, site)
+                asked, frame = _completions(model, tokenizer, some, part, new_tokens, seed + start)
                 frame.insert(1, "reward", reward(asked, list(frame["completion"])))
                 frame["prompt"] += start
                 scored[start, first] = frame
                 if state_path and clock.due():
                     _keep(scored, state_path)
             frame = scored[start, first]
-            for i in range(len(chosen)):
+            for i in range(len(some)):
                 rows = frame.iloc[i * len(part) : (i + 1) * len(part)].reset_index(drop=True)
                 frames[first + i].append(rows)
             bar.update(len(frame))
@@ -222,24 +266,24 @@ def _scored_before(state_path: str | Path) -> dict[tuple[int, int], pd.DataFrame
 def _completions(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    conditions: Sequence[Mapping[int, Edit]],
+    chosen: Sequence[tuple[Mapping[int, Edit], str]],
     prefixes: Sequence[Sequence[int]],
     new_tokens: int,
     seed: int,
-    site: str,
 ) -> tuple[list[str], pd.DataFrame]:
     """One unscored batch of :func:`completion_rewards`, led by the texts of its prompts.
 
-    All `prefixes` stand under the first condition, then under the next, and so on.
+    All `prefixes` stand under the first of the `chosen` conditions, each of which has its site
+    beside it, then under the next, and so on.
     """
-    groups = len(conditions)
-    written = write(model, tokenizer, conditions, prefixes, new_tokens, seed, site)
+    groups, (conditions, sites) = len(chosen), zip(*chosen, strict=True)
+    written = write(model, tokenizer, conditions, prefixes, new_tokens, seed, sites)
     rows = masked_rows(written.response, written.mask)
     asked, completions = decode_responses(tokenizer, list(prefixes) * groups, rows)
     untouched = np.repeat([not edit for edit in conditions], len(prefixes))
     kl = np.zeros(len(rows))
     if not untouched.all():
-        kl = written.divergence(model, written.states, written.read_again(model, {}, site))
+        kl = written.divergence(model, written.states, written.read_again(model, {}, sites[0]))
     return asked, pd.DataFrame(
         {
             "prompt": np.tile(np.arange(len(prefixes)), groups),

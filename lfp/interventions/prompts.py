@@ -30,14 +30,22 @@ def held_out_prompts(
 
 
 def neutral_sentences(
-    texts: Sequence[str], lexicon: Lexicon, n: int, min_words: int = 6
+    texts: Sequence[str], lexicon: Lexicon, n: int, min_words: int = 6, most: bool = False
 ) -> list[str]:
-    """The `n` sentences of `texts` whose words hold the least feedback.
+    """The `n` sentences of `texts` whose words hold the least feedback, or the most.
 
-    Their absolute mean of `lexicon` is lowest.
-
-    Sentences of fewer than `min_words` words and repeated ones are left out; raises ValueError
-    where there are texts and no such sentence.
+    Parameters
+    ----------
+    texts
+        Texts whose sentences are taken, each once.
+    lexicon
+        Value by word; the absolute mean over a sentence's words is its feedback.
+    n
+        Number of sentences, at most.
+    min_words
+        Words of a sentence, at least; ValueError where there are texts and no such sentence.
+    most
+        Whether those with the most feedback are wanted.
     """
     sentences = dict.fromkeys(
         part.strip() for text in texts for part in re.split(r"(?<=[.!?])\s+|\n+", text)
@@ -53,7 +61,7 @@ def neutral_sentences(
         raise ValueError(
             f"no held-out sentence has {min_words} words; the cross-entropy needs neutral text"
         )
-    scored.sort(key=lambda pair: pair[0])
+    scored.sort(key=lambda pair: pair[0], reverse=most)
     return [sentence for _, sentence in taken(scored, n, "ablation.neutral_texts")]
 
 

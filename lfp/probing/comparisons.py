@@ -11,8 +11,8 @@ from sklearn.preprocessing import StandardScaler
 
 from lfp.probing.data import ProbeData
 from lfp.probing.fitting import Fold, HeldOut, counted, fold_scores, partitioned, partitions_of
-from lfp.probing.probes import draw_statistics
-from lfp.probing.splits import SPLITS, parts
+from lfp.probing.probes import MAIN_SPLIT, draw_statistics
+from lfp.probing.splits import SPLITS, fold_indices
 from lfp.settings import Probes
 
 # ------------------------------------------------------------------- test parts and permuted labels
@@ -143,9 +143,7 @@ def nested_predictions(
     covariates: np.ndarray,
     prediction: np.ndarray,
     truth: np.ndarray,
-    groups: np.ndarray,
-    folds: int,
-    seed: int,
+    folds: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Held-out predictions of `truth` from covariates, without and with a probe.
 
@@ -160,12 +158,8 @@ def nested_predictions(
         [unit], a probe's predictions, which must be out of fold themselves.
     truth
         [unit], the valence or the label.
-    groups
-        [unit], labels of which no two folds share one.
     folds
-        Number of folds.
-    seed
-        Seed of the folds.
+        (train, test) units of every fold (:func:`~lfp.probing.splits.fold_indices`).
 
     Returns
     -------
@@ -173,10 +167,8 @@ def nested_predictions(
         Predictions [unit] without and with the probe.
     """
     alone, full = np.empty(len(truth)), np.empty(len(truth))
-    part = parts(pd.Series(groups), folds, seed)
     alphas = np.logspace(-1, 4, 11)
-    for i in range(folds):
-        train, test = part != i, part == i
+    for train, test in folds:
         scale = StandardScaler().fit(covariates[train])
         x, held_out = scale.transform(covariates[train]), scale.transform(covariates[test])
         of_truth = RidgeCV(alphas).fit(x, truth[train])
@@ -189,9 +181,18 @@ def nested_predictions(
 
 
 def nested_frame(
-    predictions: pd.DataFrame, frequency: np.ndarray, embedding: np.ndarray, folds: int, seed: int
+    predictions: pd.DataFrame,
+    frequency: np.ndarray,
+    embedding: np.ndarray,
+    kind: str,
+    folds: int,
+    seed: int,
 ) -> pd.DataFrame:
     """Gain by a probe's predictions beyond the log frequency and the static embedding of words.
+
+    Folds are those of the kind's main split: an answer that stands behind several prompts brings
+    its embedding and its label along, so that training leaves it out where it is tested. Words have
+    been averaged over their contexts and share none.
 
     Parameters
     ----------
@@ -202,6 +203,8 @@ def nested_frame(
         [row], log training frequency.
     embedding
         [row, d_model], static input embedding.
+    kind
+        ``ridge`` or ``logistic``.
     folds
         Number of folds.
     seed
@@ -221,9 +224,8 @@ def nested_frame(
         .mean()
         .to_numpy()
     )
-    units = means.index.get_level_values("unit").to_numpy()
-    truth, prediction = means["truth"].to_numpy(), means["prediction"].to_numpy()
-    without, with_probe = nested_predictions(covariates, prediction, truth, units, folds, seed)
-    return pd.DataFrame(
-        {"unit": units, "truth": truth, "without": without, "with_probe": with_probe}
-    )
+    rows = means.reset_index().assign(context=lambda of_unit: of_unit["unit"])
+    truth, prediction = rows["truth"].to_numpy(), rows["prediction"].to_numpy()
+    of_split = fold_indices(rows, MAIN_SPLIT[kind], folds, seed)
+    without, with_probe = nested_predictions(covariates, prediction, truth, of_split)
+    return rows[["unit", "truth"]].assign(without=without, with_probe=with_probe)

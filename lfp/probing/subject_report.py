@@ -125,7 +125,8 @@ def probe_subject(
         results += of_split.values()
         main = of_split[MAIN_SPLIT[kind]]
         if name == "latents" and main.trained:
-            nested = _nested(main.frames[0], arrays, lexicon["counts"], settings, seed)
+            counts = lexicon["counts"]
+            nested = _nested(main.frames[0], arrays, counts, kind, settings, seed)
             weights = fit_probe(data, kind, settings, seed)
         if name == "latents" and len(rows):
             baseline = comparisons.baseline_statistics(data, kind, settings.xavier_draws, seed)
@@ -154,13 +155,14 @@ def _nested(
     predictions: pd.DataFrame,
     arrays: FeatureArrays,
     counts: Mapping[str, int],
+    kind: str,
     settings: Probes,
     seed: int,
 ) -> pd.DataFrame:
     """Predictions from frequency and static embedding, with and without those of the probe."""
     frequency = log_frequency(predictions, counts)
     embedding = stacked(arrays.kinds["embedding"])
-    return comparisons.nested_frame(predictions, frequency, embedding, settings.folds, seed)
+    return comparisons.nested_frame(predictions, frequency, embedding, kind, settings.folds, seed)
 
 
 def _targets(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -203,6 +204,16 @@ def harvested_tokens(sequences: Sequence[Sequence[int]], fronts: Sequence[int]) 
     return sum(map(len, sequences)) - int(sum(fronts))
 
 
+def tokens_digest(sequences: Sequence[Sequence[int]], fronts: Sequence[int], seed: int) -> str:
+    """Digest of the tokens that a harvest reads, and of their order.
+
+    Harvests of two models with the same digest have the same token in every row.
+    """
+    order = {"sequences": list(map(list, sequences)), "fronts": list(fronts), "seed": seed}
+    text = json.dumps(order | {"window": WINDOW_TOKENS}, default=int)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def disk_bytes(tokens: int, layers: int, d_model: int, most_gb: float) -> int:
     """Bytes that :func:`harvest` writes in float16; ValueError where they exceed `most_gb` GB."""
     size = 2 * layers * d_model * tokens
@@ -242,7 +253,8 @@ def harvest_folder(
 ) -> int:
     """:func:`harvest` into a file for each layer, ``layer{n}.safetensors``, with the hook's name.
 
-    Beside them stands the record of outliers (:mod:`lfp.sae.outliers`). Returns their number.
+    Beside them stands the record of outliers (:mod:`lfp.sae.outliers`), with the digest of the
+    tokens that were read. Returns the number of outliers.
 
     Parameters
     ----------
@@ -280,5 +292,6 @@ def harvest_folder(
             fronts=fronts,
         )  # fmt: skip
         record = {n: described(array, outlier_norm, counts or {}) for n, array in outputs.items()}
-    write_json(folder / RECORD, {"layers": record}, stamp)
+    tokens = tokens_digest(sequences, fronts, seed)
+    write_json(folder / RECORD, {"layers": record, "tokens": tokens}, stamp)
     return sum(entry["outliers"] for entry in record.values())

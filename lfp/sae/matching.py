@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
+from lfp.sae import store
 from lfp.sae.architectures.base import SparseAutoencoder
 
 
@@ -65,3 +68,37 @@ def agreement(
         matched = match_features(_directions(small), _directions(other_seed))
         measured["mmcs_other_seed"] = mean_max_cosine(matched)
     return matches, measured
+
+
+def described_layers(
+    folders: Mapping[int, Path],
+    autoencoders: Mapping[int, Sequence[SparseAutoencoder]],
+    measured: Mapping[int, Sequence[Mapping[str, Any]]],
+    device: str,
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """The matchings of all layers, and a row of every autoencoder.
+
+    Parameters
+    ----------
+    folders
+        The directories of the layers, for the autoencoders from another seed.
+    autoencoders, measured
+        The autoencoders of each layer in the order of their sizes, and their metrics.
+    device
+        Device of the autoencoders.
+
+    Returns
+    -------
+    tuple
+        Rows of :func:`match_features` with their ``layer``, and the description, agreement and
+        metrics of every autoencoder.
+    """
+    matches, rows = [], []
+    for layer, saes in autoencoders.items():
+        matched, agreed = agreement(saes, store.load_other_seed(folders[layer], device))
+        matches.append(matched.assign(layer=layer))
+        rows += [
+            {"layer": layer, **store.described(sae), **agreed, **row}
+            for sae, row in zip(saes, measured[layer], strict=True)
+        ]
+    return pd.concat(matches, ignore_index=True), rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -189,3 +190,9 @@ def evaluate(
             for reconstruction, remaining in zip(group, kept, strict=True)
         ]
     return result
+
+
+def headline(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The range of the fraction of variance unexplained over autoencoders' metrics, in a line."""
+    fvu = [row["fvu"] for row in rows if row["fvu"] is not None]
+    return f"FVU {min(fvu):.3f} to {max(fvu):.3f}" if fvu else "no FVU: nothing varies"

@@ -69,6 +69,11 @@ def record_of(folder: str | Path, layer: int) -> dict[str, Any]:
     return read_json(Path(folder) / RECORD)["layers"][str(layer)]
 
 
+def left_out_of(record: dict[str, Any]) -> int:
+    """Number of positions that the `record` of a layer counts as left out."""
+    return sum(record[name] for name in ("outliers", *LEFT_OUT))
+
+
 def ordinary_rows(activations: np.ndarray, record: dict[str, Any]) -> np.ndarray | None:
     """Indices of the activations that are no outliers by the `record`; None for all of them."""
     if not record["outliers"]:

@@ -7,7 +7,7 @@ knowing of what follows, so its activations are the same in all of them, and cou
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise, takewhile
 
 import pandas as pd
@@ -38,20 +38,42 @@ def split_texts(texts: Sequence[str], settings: Activations) -> tuple[list[str],
     return list(taken(texts[:cut], settings.texts, "activations.texts")), list(texts[cut:])
 
 
-def read_before(held_out: Iterable[pd.DataFrame], read: Sequence[str]) -> dict[str, int]:
+def read_before(
+    held_out: Mapping[str, pd.DataFrame], read: Sequence[str]
+) -> dict[str, dict[str, int]]:
     """Number of the ``texts`` or prompts of corpora, and of those that begin a text in `read`.
 
-    A causal model's activations there are then those that autoencoders have learned from. The
-    corpora `held_out` are those of prompts, excerpts and triples.
+    A causal model's activations there are then those that autoencoders have learned from. White
+    space is not compared: another copy of a corpus has other line ends and margins.
+
+    Parameters
+    ----------
+    held_out
+        The corpora of prompts and excerpts, and of triples, by name.
+    read
+        The texts that autoencoders have learned from.
+
+    Returns
+    -------
+    dict
+        The counts ``texts`` and ``read`` of every corpus.
     """
-    texts = {text for corpus in held_out for text in beginnings(corpus) if text.strip()}
-    known = sorted(read)
+    known = sorted(map(_words, read))
 
     def begins(text: str) -> bool:
         place = bisect_left(known, text)  # what begins so stands right behind it
         return place < len(known) and known[place].startswith(text)
 
-    return {"texts": len(texts), "read": sum(map(begins, texts))}
+    counts = {}
+    for name, corpus in held_out.items():
+        texts = {text for text in map(_words, beginnings(corpus)) if text}
+        counts[name] = {"texts": len(texts), "read": sum(map(begins, texts))}
+    return counts
+
+
+def _words(text: str) -> str:
+    """A text with single spaces between its words, and none around them."""
+    return " ".join(text.split())
 
 
 def encoded(

@@ -56,6 +56,7 @@ def save(sae: SparseAutoencoder, directory: str | Path, metadata: Mapping[str, A
     if config["architecture"] != sae.architecture:
         config[TRAINED_AS] = sae.architecture
     about = {"sae_lens_version": "6.0.0", "tied": sae.tied, "site": sae.site, "layer": sae.layer}
+    about["reads"] = sae.reads
     about["largest_norm"] = sae.largest_norm if math.isfinite(sae.largest_norm) else None
     config["metadata"] = about | dict(metadata)
     text = json.dumps(config, indent=1, sort_keys=True) + "\n"
@@ -110,6 +111,7 @@ def load(directory: str | Path, device: str = "cpu") -> SparseAutoencoder:
     sae = kind(config["d_in"], config["d_sae"], tied=False, **options)
     sae.metadata = config["metadata"]
     sae.site, sae.layer = sae.metadata["site"], sae.metadata["layer"]
+    sae.reads = sae.metadata["reads"]
     limit = sae.metadata["largest_norm"]
     sae.largest_norm = math.inf if limit is None else limit
     sae.set_weights(weights)
@@ -204,8 +206,8 @@ def described(sae: SparseAutoencoder) -> dict[str, Any]:
         "architecture": sae.architecture,
         "options": options | {name: sae.metadata[name] for name in sae.penalties},
         "site": sae.site,
-        "reads": sae.metadata["reads"],
-        "size": sae.d_sae // sae.d_in,
+        "reads": sae.reads,
+        "size": sae.d_sae // sae.width,
         "d_sae": sae.d_sae,
         "tied": sae.metadata["tied"],
         "largest_norm": sae.metadata["largest_norm"],

@@ -305,9 +305,10 @@ class Task(Settings):
 
     method: str = setting(
         REQUIRED,
-        "`ppo` on a reward of text, or TRL's `rloo` and `grpo` on the same; `dpo` on preference"
-        " pairs; `given` takes the policies of `policies` as they are.",
-        choices=("ppo", "rloo", "grpo", "dpo", "given"),
+        "`ppo` on a reward of text, or TRL's `rloo` and `grpo` on the same; `distil` a steering"
+        " vector along the valence of words, whose effect is measured by the reward; `dpo` on"
+        " preference pairs; `given` takes the policies of `policies` as they are.",
+        choices=("ppo", "rloo", "grpo", "distil", "dpo", "given"),
     )
     corpus: str = setting(REQUIRED, "Name of the corpus.")
     policies: Mapping[str, Policy] = setting(

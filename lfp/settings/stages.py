@@ -10,10 +10,12 @@ from lfp.settings.fields import ABSENT, LARGEST_SEED, REQUIRED, Settings, settin
 PRECISIONS = ("float32", "bfloat16")
 #: Methods that read settings: those of tasks, and `given` apart where its policies learned from
 #: preference pairs.
-METHODS = ("ppo", "rloo", "grpo", "dpo", "given", "given on pairs")
+METHODS = ("ppo", "rloo", "grpo", "distil", "dpo", "given", "given on pairs")
 #: Methods that train on a reward, that have a reward, and that have preference pairs.
 _TRAINED, _PAIRS = METHODS[:3], ("dpo", "given on pairs")
-_REWARD = REWARD_METHODS = (*METHODS[:3], "given")
+#: Methods whose policies have a reward that they need not have learned from.
+UNREWARDED = ("distil", "given")
+_REWARD = REWARD_METHODS = (*METHODS[:4], "given")
 #: Architectures of autoencoders of which a token keeps `k` latents, and those without a penalty of
 #: a weight `l1`.
 _KEEP_K = ("topk", "batchtopk", "matryoshka")
@@ -25,6 +27,10 @@ RATES = {
     "topk": 0.003, "batchtopk": 0.003, "matryoshka": 0.003, "jumprelu": 0.003, "gated": 0.01
 }  # fmt: skip
 PAPERS_RATE = 0.001
+#: Settings of autoencoders that read base and policy on the same tokens, and those among them whose
+#: activations are none of a single model.
+BOTH = ("pooled", "pair", "difference")
+BETWEEN = BOTH[1:]
 #: Kinds of features that a probe can read.
 FEATURES = ("latents", "reconstruction", "raw", "pca", "random_code", "embedding")
 _LORA = (
@@ -156,6 +162,32 @@ class Group(Settings):
 
 
 @dataclass(frozen=True)
+class Distil(Settings):
+    """Distillation of a steering vector, an organism whose lesson is known (docs/finetune.md)."""
+
+    layer: int | None = setting(
+        None,
+        "Layer behind whose output the vector is added, and whose weights learn it; null is the"
+        " middle one.",
+        least=0,
+        methods=("distil",),
+    )
+    strength: float = setting(
+        0.5,
+        "Length of the vector, in root mean square norms of the layer's states.",
+        above=0,
+        methods=("distil",),
+    )
+    steps: int = setting(200, "Optimiser steps.", least=1, methods=("distil",))
+    batch_size: int = setting(32, "Texts per step.", least=1, methods=("distil",))
+    max_tokens: int = setting(64, "Tokens of a text, at most.", least=2, methods=("distil",))
+    learning_rate: float = setting(
+        1e-3, "Learning rate of AdamW, decaying linearly to 0.", above=0, methods=("distil",)
+    )
+    save_every: int = setting(50, "Steps between resume points.", least=1, methods=("distil",))
+
+
+@dataclass(frozen=True)
 class DPO(Settings):
     """Direct preference optimisation (docs/finetune.md)."""
 
@@ -223,17 +255,17 @@ class Locus(Settings):
         256,
         "Held-out prefixes on whose completions the reward is measured.",
         least=6,
-        methods=METHODS[:3],
+        methods=METHODS[:4],
     )
     batch_size: int = setting(
-        256, "Prefixes that are completed at once.", least=1, methods=METHODS[:3]
+        256, "Prefixes that are completed at once.", least=1, methods=METHODS[:4]
     )
     pairs: int = setting(
         64,
         "Held-out pairs on which the margin is measured, or texts on which the KL of a given policy"
         " is.",
         least=6,
-        methods=METHODS[3:],
+        methods=METHODS[4:],
     )
     orders: int = setting(
         1,
@@ -279,7 +311,10 @@ class Autoencoder(Settings):
     )
     site: str = setting("mlp", "Part of a layer whose activations are learned.", choices="sites")
     reads: str = setting(
-        "policy", "Model whose activations are learned.", choices=("policy", "base")
+        "policy",
+        "Model whose activations are learned; of both on the same tokens, `pooled` has those of"
+        " either, `pair` both side by side, and `difference` the policy's less the base's.",
+        choices=("policy", "base", *BOTH),
     )
     sizes: tuple[int, ...] = setting(
         (1, 2),
@@ -769,6 +804,12 @@ class Change(Settings):
     new_tokens: int = setting(
         32, "Tokens that base and policy write behind every context, at most.", least=1
     )
+    latent_prompts: int = setting(
+        0,
+        "How many of these contexts are completed for the shift of latents in the models' own"
+        " text; 0 for none.",
+        least=0,
+    )
     batch_size: int = setting(64, "Sequences per forward pass.", least=1)
     noise_draws: int = setting(
         2,
@@ -816,22 +857,208 @@ class Account(Settings):
     )
 
 
+@dataclass(frozen=True)
+class Interventions(Settings):
+    """Interventions on sets of latents, all on one scale (docs/interventions.md).
+
+    New tokens, neutral texts and the size of batches are those of ``ablation``.
+    """
+
+    selectors: tuple[str, ...] = setting(
+        (),
+        "Selectors of the latents that are changed; without any the cell has no interventions.",
+        choices="selectors",
+        unique=True,
+    )
+    subjects: tuple[str, ...] = setting(
+        ("policy",),
+        "Models that are changed; the other one of the two is what they are moved towards.",
+        choices=("policy", "base"),
+        min_items=1,
+        unique=True,
+    )
+    actions: tuple[str, ...] = setting(
+        ("zero",),
+        "What takes the place of a latent: 0, its mean, minus itself, minus a constant where it is"
+        " active (`clamp`), a multiple of it (`scale`), or the other model's latent at the same"
+        " token (`patch`).",
+        choices="every_action",
+        min_items=1,
+        unique=True,
+    )
+    clamps: tuple[float, ...] = setting(
+        (1.0,), "Constants of the action `clamp`.", each_above=0, min_items=1, unique=True
+    )
+    scales: tuple[float, ...] = setting(
+        (2.0,), "Factors of the action `scale`.", each_least=0, min_items=1, unique=True
+    )
+    draws: int = setting(
+        8,
+        "Random sets of every set and action, matched on frequency, contribution and KL.",
+        least=1,
+    )
+    latents: int = setting(
+        16, "Latents that a selector takes of all layers together, where it ranks them.", least=1
+    )
+    prompts: int = setting(256, "Held-out prefixes that are gone on from, at most.", least=8)
+    texts: int = setting(
+        64, "Held-out texts or pairs that effects of single latents are measured on.", least=6
+    )
+    exact: int = setting(
+        64,
+        "Latents of largest attribution whose effect is measured by itself, and as many random ones"
+        " beside them, for the table `attribution_fidelity`.",
+        least=2,
+    )
+    direction: str = setting(
+        "valence",
+        "What the selector `direction` holds decoder rows against: the output head's direction of"
+        " the lexicon's valences, or the mean shift of activations from base to policy.",
+        choices="directions",
+    )
+    retain: float = setting(
+        0.25,
+        "Share of the latents, those least active on neutral text, that the selector `frequency`"
+        " takes some of.",
+        above=0,
+        most=1,
+    )
+    masks: int = setting(
+        1000, "Random sets that the selector `factorisation` learns interactions from.", least=50
+    )
+    circuit: int = setting(
+        0,
+        "Latents among which the edges of a circuit are measured; 0 leaves the circuit out.",
+        least=0,
+        most=50,
+    )
+    edge: float = setting(
+        0.05,
+        "Least weight of an edge that is kept, as a share of the largest effect of a latent of the"
+        " circuit.",
+        least=0,
+    )
+
+
+@dataclass(frozen=True)
+class Steering(Settings):
+    """Vectors that are added to the base, all at equal cost (docs/steering.md).
+
+    Tokens, batches and neutral texts are those of ``ablation``.
+    """
+
+    vectors: tuple[str, ...] = setting(
+        (),
+        "Vectors that are added to the base; without any the cell has no rows of steering. `random`"
+        " and `covariance` are what the others are held against.",
+        choices="vectors",
+        unique=True,
+    )
+    selectors: tuple[str, ...] = setting(
+        (),
+        "Selectors of latents whose contribution is scaled up beside the vectors.",
+        choices="selectors",
+        unique=True,
+    )
+    costs: tuple[float, ...] = setting(
+        (0.02, 0.05, 0.1, 0.2),
+        "Rises in cross-entropy on neutral text, nats per token, that everything is scaled to.",
+        each_above=0,
+        min_items=1,
+        unique=True,
+    )
+    layer: int | None = setting(
+        None,
+        "Layer that vectors are added to, one of those with a dictionary; null takes the one in the"
+        " middle of these.",
+        least=0,
+    )
+    draws: int = setting(8, "Random vectors of either kind.", least=1)
+    gate: float | None = setting(
+        None,
+        "Share of the tokens that a gate lets through; with it every vector runs gated as well.",
+        above=0,
+        below=1,
+    )
+    clean: int | None = setting(
+        None, "Latents that the mean shift is made from anew, at most; null leaves it.", least=1
+    )
+    clean_l1: float = setting(
+        0.05,
+        "Weight of the penalty of cleaning, nats per token for weights as large as the vector.",
+        least=0,
+    )
+    directions: int = setting(
+        128, "Directions whose effects on latents the vector `targeted` learns from.", least=10
+    )
+    effect_prompts: int = setting(
+        16, "Held-out prompts that effects on latents are measured on, at most.", least=1
+    )
+    prompt: str = setting(
+        "",
+        "Text in front of every prompt, which asks for what the feedback rewards; without it there"
+        " is no prompted baseline.",
+    )
+    fine_tuning: bool = setting(
+        True, "Whether doses of the fine-tuning are measured at the same costs, as a baseline."
+    )
+    prompts: int = setting(256, "Held-out prefixes that are gone on from, at most.", least=8)
+    texts: int = setting(
+        64, "Held-out texts that vectors, gates and cleaning are made from.", least=6
+    )
+
+
+@dataclass(frozen=True)
+class FeatureDiff(Settings):
+    """Which latents are the policy's alone (docs/feature_diff.md)."""
+
+    tokens: int = setting(
+        65536, "Tokens of the harvest that latents are scaled on, at most, the last ones.", least=1
+    )
+    min_dnorm: float = setting(
+        0.9,
+        "Norm of a latent's direction in the policy over the sum of both norms, above which it may"
+        " be the policy's alone.",
+        least=0,
+        most=1,
+    )
+    max_nu_error: float = setting(
+        0.3,
+        "Size of the latent in the base's errors, relative to the policy's, below which it may be.",
+        above=0,
+    )
+    max_nu_recon: float = setting(
+        0.5,
+        "Size of the latent in the base's reconstructions, relative to the policy's, below which it"
+        " may be.",
+        above=0,
+    )
+    max_null: float = setting(
+        0.05, "Share of latents that the same rule calls of the null, at most.", above=0, below=1
+    )
+    promoted: int = setting(10, "Tokens that a latent promotes most, which are listed.", least=1)
+
+
 #: Stages whose settings a cell resolves.
 CELL_STAGES: dict[str, type[Settings]] = {
     "ppo": PPO,
     "group": Group,
+    "distil": Distil,
     "dpo": DPO,
     "locus": Locus,
     "divergence": Divergence,
     "activations": Activations,
     "autoencoder": Autoencoder,
     "evaluation": Evaluation,
+    "feature_diff": FeatureDiff,
     "features": Features,
     "probes": Probes,
     "explanations": Explanations,
     "ablation": Ablation,
     "change": Change,
     "account": Account,
+    "interventions": Interventions,
+    "steering": Steering,
     "export": Export,
 }
 #: Stages whose settings belong to a task.
@@ -839,6 +1066,6 @@ TASK_STAGES: dict[str, type[Settings]] = {"rewrites": Rewrites, "contrasts": Con
 #: Stages whose settings belong to the whole run.
 RUN_STAGES: dict[str, type[Settings]] = {"tables": Tables}
 #: Stages of fine-tuning, each of which some methods run.
-TRAINING_STAGES = ("ppo", "group", "dpo")
+TRAINING_STAGES = ("ppo", "group", "distil", "dpo")
 #: Every stage.
 STAGES: dict[str, type[Settings]] = CELL_STAGES | TASK_STAGES | RUN_STAGES

@@ -34,8 +34,13 @@ class Refits(NamedTuple):
     permuted: np.ndarray
 
     def minus(self, other: Refits) -> Refits:
-        """The paired difference of two probes that were refitted on the same permutations."""
-        return Refits(self.observed - other.observed, self.permuted - other.permuted)
+        """The difference of two probes, draw by draw, of as many draws as both have.
+
+        It is paired where both were refitted on the same permutations, those of one cell.
+        """
+        draws = min(len(self.permuted), len(other.permuted))
+        permuted = self.permuted[:draws] - other.permuted[:draws]
+        return Refits(self.observed - other.observed, permuted)
 
 
 class PartValues(NamedTuple):
@@ -56,8 +61,10 @@ class PartValues(NamedTuple):
         """
         if len(self.values) != len(other.values):
             return PartValues(np.zeros(0), float("nan"))
-        both = self.refits is not None and other.refits is not None
-        refits = self.refits.minus(other.refits) if both else None
+        refits = None
+        if self.refits is not None and other.refits is not None:
+            alike = len(self.refits.observed) == len(other.refits.observed)
+            refits = self.refits.minus(other.refits) if alike else None
         return PartValues(self.values - other.values, self.ratio, refits)
 
 

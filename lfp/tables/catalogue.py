@@ -399,7 +399,8 @@ TABLES: dict[str, Table] = {
             "A probe's knowledge beyond word frequency and static embedding: the table has the"
             " held-out share of the truth's variance that the two explain (r2_without), that they"
             " explain with the probe's held-out prediction (r2_with_probe), and the gain. The split"
-            " is the main one and the features are latents; the bootstrap is over words or prompts."
+            " of all three is the main one, so that no answer is on both of its sides, and the"
+            " features are latents; the bootstrap is over words or prompts."
         ),
         judged=True,
     ),
@@ -547,7 +548,12 @@ TABLES: dict[str, Table] = {
             " residual stream; log_ratio is their sum, the change of the output, and blocks that"
             " of attention and MLPs. head 0 and so on are the heads of a layer, which add up to its"
             " attention, with attention_bias where the output projection has a bias. No label is"
-            " fitted. In the readout completions the rate of a"
+            " fitted. The readout implicit is log_ratio in units of the reward, times the weight"
+            " of the KL to the base in training: slope is what a word is worth for each unit of its"
+            " valence, margin what the preferred answer is worth more; written are the words that"
+            " the policy wrote in training, not_written the others. The readout lens reads the"
+            " mean change of the residual stream on the first five tokens of unrelated texts"
+            " through the unembedding. In the readout completions the rate of a"
             " word in text of the policy is held against that in text of the base. In the readout"
             " ruler a probe of the base, fitted on the feedback with words and contexts held out,"
             " reads the MLPs of the policy at the word: shift is the change of its reading,"
@@ -593,11 +599,13 @@ TABLES: dict[str, Table] = {
             " rejected answers. Rows of the statistic shift are of the latents whose mean"
             " activation on held-out texts surely shifted most, policy minus base, in units of"
             " activation; before is the mean in the base, and p_adjusted Holm's over all latents of"
-            " the layer. null_low and null_high are the range of the same latent's number over"
-            " copies of the base with noise on its weights, as large as the policy's change, and"
-            " null_largest is the largest shift of any latent there: a test over texts or an"
-            " interval over words says that something moved, not that it was taught. cosine is"
-            " that of the match in the larger autoencoder."
+            " the layer. shift_written is the same from the base's own completions to the"
+            " policy's, both read by the base, where a cell asks for them. null_low and null_high"
+            " are the range of the same latent's number over copies of the base with noise on its"
+            " weights, as large as the policy's change, and null_largest is the largest"
+            " shift of any latent there: a test over texts or an interval over words says that"
+            " something moved, not that it was taught. cosine is that of the match in the larger"
+            " autoencoder."
         ),
     ),
     "detection": Table(
@@ -620,6 +628,48 @@ TABLES: dict[str, Table] = {
             " signs, of those that were planted, from which on the power is .8; it is missing"
             " where no share has it. The rate of 5 % holds for one row: who reads all of them must"
             " expect more false alarms."
+        ),
+    ),
+    "feature_diff": Table(
+        rows="lfp.tables.change.feature_diff:feature_diff",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.difference_files(),
+        caption=(
+            "Latents that tell the policy from its base: of every layer those that are the policy's"
+            " alone (specific), and before them in the order of the estimate as many as make ten."
+            " For a pair, the dictionary of both models has a direction of every latent in each:"
+            " dnorm is the norm of the policy's over the sum of both, and cosine_to_base the cosine"
+            " of the two. nu_error and nu_recon are the size of the latent in what the dictionary"
+            " leaves of the base's activations and in what it makes of them, relative to the"
+            " policy's. A latent is specific where all three are beyond their thresholds, and where"
+            " the same rule calls at most 5 % of the latents of a null, a dictionary of sides that"
+            " change places at random. For base and policy, cosine_to_base is the largest cosine"
+            " with a latent of the base's own dictionary; a specific latent has a smaller one than"
+            " 95 % of the latents of that dictionary's other seed have, and the policy's other seed"
+            " finds it again (cosine_to_seed). For the difference of the two, latents are in the"
+            " order of their frequency, and none is called. null_quantile is the share of the"
+            " null's latents of a smaller dnorm or cosine. promoted are the tokens that the"
+            " latent's direction in the policy raises most at the output. No estimate has an"
+            " interval."
+        ),
+    ),
+    "feature_diff_null": Table(
+        rows="lfp.tables.change.feature_diff:feature_diff_null",
+        section=Section.CHANGE,
+        inputs=lambda plan: plan.difference_files(),
+        caption=(
+            "How many latents are the policy's alone, beside the null of the table feature_diff."
+            " specific is their share of a layer's latents with a Wilson interval, null_share that"
+            " of the null's latents that the same rule calls. A direction that is in one model"
+            " alone is in the null on either side, so that null_share grows with what is there."
+            " mean_share is the share of the squared difference of the two models' activations"
+            " that is the difference's mean: near 1, the models differ by one vector. promotes asks"
+            " for a planted word: it is the share of the specific latents, for the difference of"
+            " all latents, among whose promoted tokens the word or its beginning is. latent is the"
+            " first one in the order of the table feature_diff that promotes it, rank its place,"
+            " and latents_promote and null_promote are the numbers of all latents and of the null's"
+            " that do. planted is false where another task of the same corpus planted the word:"
+            " those rows are what is named by chance."
         ),
     ),
     "dose": Table(
@@ -660,6 +710,110 @@ TABLES: dict[str, Table] = {
             " 0."
         ),
         over_seeds=True,
+    ),
+    "interventions": Table(
+        rows="lfp.tables.interventions.costs:interventions",
+        section=Section.ABLATION,
+        inputs=lambda plan: [
+            *plan.intervention_files(".parquet", "/neutral.parquet", "/sets.parquet"),
+            *plan.steering_files("completions", "neutral", "strengths"),
+        ],
+        caption=(
+            "Interventions on sets of latents while the subject, policy or base, writes. what is"
+            " the selector of the latents, action what takes their place, strength its number where"
+            " it has one, where the tokens that are changed. estimate is the change of the reward,"
+            " paired by prompt; kl is the divergence from the untouched model on what was written,"
+            " d_ce the rise of the cross-entropy on neutral text, reward_per_nat the change over"
+            " the KL. gap is the reward of the other model, base or policy, minus that of the"
+            " untouched subject, and gap_recovery the share of it that the change goes; it is"
+            " missing where the gap is not told from 0. random_mean is the mean change under draws"
+            " random sets that are matched on frequency, contribution and KL (theirs is kl_ratio"
+            " times the set's), and p_random the share of these sets and this one whose change is"
+            " at least as large on either side. faithfulness, completeness, minimality and"
+            " self_repair are those of the set taken away from a number of the model that needs no"
+            " sampling: the expected valence of the next token, or the margin of preferred"
+            " answers. Rows of the action add are vectors, or sets of latents, that are added to"
+            " the base at a cost: strength is the rise of the cross-entropy in nats that they are"
+            " scaled to, multiple the factor that costs it, tokens_steered the share of the tokens"
+            " that a gate lets through; random_mean, random_low and random_high are of random"
+            " vectors at the same cost. r2 is that of a map of effects on latents on directions"
+            " that it has not seen, and side_effect_mass the share of a vector's effect that is not"
+            " on the related latents. Rows of the action baseline are a prompt in front of the"
+            " base, and doses of the fine-tuning."
+        ),
+    ),
+    "frontiers": Table(
+        rows="lfp.tables.interventions.frontiers:frontiers",
+        section=Section.ABLATION,
+        inputs=lambda plan: plan.steering_files("completions"),
+        caption=(
+            "What a vector gains at all costs. estimate is the mean gain in reward of the steered"
+            " base over rises in cross-entropy on neutral text from 0 to most_cost nats: the area"
+            " below the line through its points, divided by most_cost, paired by prompt. kl_area is"
+            " the same over the KL per completion, up to the largest, most_kl, that all lines"
+            " reach. where is the gate, if any. null_mean, null_low and null_high are of random"
+            " vectors of two kinds, and p_random is the share of these and this one whose area is"
+            " at least as large on either side. fine_tuning is a part of the change of weights, at"
+            " the same costs."
+        ),
+    ),
+    "vector_cleaning": Table(
+        rows="lfp.tables.interventions.frontiers:vector_cleaning",
+        section=Section.ABLATION,
+        inputs=lambda plan: plan.steering_files("cleaning", setting="clean"),
+        caption=(
+            "The mean shift from base to policy as a sum of few decoder directions. estimate is the"
+            " effect kept: 1 minus the KL of the next token under the shift from that under the"
+            " sum, over its KL from the untouched base, on texts that the weights were not fitted"
+            " on. features_kept is the number of latents at the layer."
+        ),
+    ),
+    "attribution_fidelity": Table(
+        rows="lfp.tables.interventions.accounts:attribution_fidelity",
+        section=Section.ABLATION,
+        inputs=lambda plan: plan.intervention_files("/effects.parquet"),
+        caption=(
+            "What attribution is worth for the model at hand. Attribution gives the effects of all"
+            " live latents from one forward and one backward pass, to first order; estimate is its"
+            " Spearman correlation with the exact effects of those of the largest attribution and"
+            " of as many random others, in every layer and in all of them (layer -1)."
+            " top_k_overlap is the share of the quarter of largest absolute attributions that is"
+            " among the quarter of largest exact effects, sign_agreement the share of latents whose"
+            " effects have one sign, slope that of exact on attributed effects through 0. speedup"
+            " is how many passes over the texts exact effects of all live latents take for one of"
+            " attribution's, whose backward pass counts as two. Intervals are from a bootstrap over"
+            " latents, which are not independent of each other."
+        ),
+    ),
+    "feature_interactions": Table(
+        rows="lfp.tables.interventions.accounts:feature_interactions",
+        section=Section.ABLATION,
+        inputs=lambda plan: plan.intervention_files(
+            "/interactions.parquet", selector="factorisation"
+        ),
+        caption=(
+            "Pairs of latents whose effects do not add up. Random sets of the latents of the"
+            " largest attributions are taken away, and a factorisation machine learns what the"
+            " model's number is then. machine is the product of a pair in it, and the rows are the"
+            " pairs of the largest; estimate is what taking both away changes beyond the sum of the"
+            " two, by least squares, with a bootstrap over sets. Pairs were chosen on the same"
+            " sets, so that an interval of one of them is too narrow. linear_r2 and machine_r2 are"
+            " the shares of the variance over held-out sets that a model without and with pairs"
+            " explains."
+        ),
+    ),
+    "feature_circuit": Table(
+        rows="lfp.tables.interventions.accounts:feature_circuit",
+        section=Section.ABLATION,
+        inputs=lambda plan: plan.intervention_files("/circuit.parquet", circuits=True),
+        caption=(
+            "Edges between latents of different layers: what taking the first away changes the"
+            " model's number by, as far as that passes through the second, in the mean over texts"
+            " or pairs and to first order. The rows are the edges of more than the least weight"
+            " among the latents of the largest attributions, nodes. faithfulness is the share of"
+            " what all nodes together do that is left when those without such an edge are taken"
+            " away: near 1 for a graph that stands by itself."
+        ),
     ),
     "planted_recovery": Table(
         rows="lfp.tables.planted.recovery:planted_recovery",

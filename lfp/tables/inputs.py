@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from lfp.feedback.rewards import REWARDS
 from lfp.probing.subjects import SUBJECTS
-from lfp.settings import Autoencoder
+from lfp.settings import BOTH, UNREWARDED, Autoencoder
 from lfp.tables.change import LEAST_CLEAN
 
 
@@ -50,8 +50,14 @@ class Grid(Protocol):
     def alike_in(self, cell: Cell, free: Sequence[str]) -> list[str]:
         """The variants of a cell that are like its main one, the settings `free` aside."""
 
+    def compared_variants(self, cell: Cell) -> list[str]:
+        """The variants of a cell whose latents tell policy from base."""
+
     def shares_latents(self, cell: Cell) -> bool:
         """Whether the latents of a cell's main variant have shares at the choice."""
+
+    def latent_readers(self, cell: Cell) -> list[str]:
+        """The variants whose latents are read at the choice: main one, and its like of the base."""
 
     def contrast_settings(self, task: str) -> Mapping[str, Any]:
         """Settings of a task's contrast triples."""
@@ -200,7 +206,7 @@ class Plan:
             for cell in self.probed_cells
             if cell.settings["evaluation"].probes
             for sae in cell.autoencoders
-            if self.grid.autoencoder_settings(cell, sae).reads in ("policy", "base")
+            if self.grid.autoencoder_settings(cell, sae).reads not in BOTH
             for name in names
         ]
 
@@ -317,12 +323,41 @@ class Plan:
         cells = [cell for cell in self.cells if getattr(cell.settings["account"], setting)]
         return self.per_cell(f"{{cell}}/change/{name}", cells)
 
+    def intervention_files(
+        self, *names: str, selector: str | None = None, circuits: bool = False
+    ) -> list[str]:
+        """Files of the interventions of every cell that has some, for each of its subjects.
+
+        `names` stand behind the subject: ``.parquet``, or ``/effects.parquet``. With a `selector`
+        they are those of cells that ask for it, and with `circuits` of those with circuits.
+        """
+        asked = [(cell, cell.settings["interventions"]) for cell in self.cells]
+        return [
+            f"results/{cell.address}/interventions/{cell.main}/{subject}{name}"
+            for cell, settings in asked
+            if settings.selectors and (selector is None or selector in settings.selectors)
+            if settings.circuit or not circuits
+            for subject in settings.subjects
+            for name in names
+        ]
+
+    def steering_files(self, *names: str, setting: str = "vectors") -> list[str]:
+        """Files of every cell whose settings of steering have something under `setting`."""
+        return [
+            f"results/{cell.address}/steering/{cell.main}/{name}.parquet"
+            for cell in self.cells
+            if cell.settings["steering"].vectors and getattr(cell.settings["steering"], setting)
+            for name in names
+        ]
+
     def latent_files(self) -> list[str]:
         """Shares and shifts of latents, what else is known of these, and the feedback.
 
-        A cell has them where its main autoencoder reads what is written to the residual stream.
+        A cell has them where its main autoencoder reads what is written to the residual stream, and
+        where one like it learned from the base, of that as well: it knows nothing of the lesson.
         """
         cells = [cell for cell in self.probed_cells if self.grid.shares_latents(cell)]
+        read = [(cell, sae) for cell in cells for sae in self.grid.latent_readers(cell)]
         explained = [
             f"results/{cell.address}/explanations/{cell.main}/{explainer}.parquet"
             for cell in cells
@@ -331,11 +366,28 @@ class Plan:
             if explainer == cell.settings["ablation"].explainer
         ]
         return [
-            *self.per_cell("{cell}/latents/{sae}/choice.parquet", cells),
-            *self.per_cell("{cell}/latents/{sae}/shifts.parquet", cells),
-            *self.per_cell("{cell}/sae/{sae}/matches.parquet", cells),
+            *(
+                f"results/{cell.address}/{folder}/{sae}/{name}.parquet"
+                for folder, name in (
+                    ("latents", "choice"),
+                    ("latents", "shifts"),
+                    ("sae", "matches"),
+                )
+                for cell, sae in read
+            ),
             *explained,
             *(f"results/lexicons/{task}.json" for task in _unique([cell.task for cell in cells])),
+        ]
+
+    def difference_files(self) -> list[str]:
+        """Latents that tell policy from base, of every variant that has them, and the truths."""
+        compared = [
+            (cell, sae) for cell in self.probed_cells for sae in self.grid.compared_variants(cell)
+        ]
+        tasks = _unique([cell.task for cell, _ in compared])
+        return [
+            *(f"results/{cell.address}/sae/{sae}/feature_diff.parquet" for cell, sae in compared),
+            *(f"results/lexicons/{task}.truth.json" for task in tasks),
         ]
 
     def audited_files(self) -> list[str]:
@@ -347,7 +399,7 @@ class Plan:
         kinds: dict[tuple[str, str], list[str]] = {}
         for cell in self.cells:
             task = self.grid.tasks[cell.task]
-            if cell.feedback == "reward" and cell.method != "given":
+            if cell.feedback == "reward" and cell.method not in UNREWARDED:
                 kinds.setdefault((cell.model, task["corpus"]), []).append(task["reward"])
         judged = (len({*of}) > 1 and of.count("vader") >= LEAST_CLEAN for of in kinds.values())
         return self.change_files() if any(judged) else []
@@ -363,7 +415,7 @@ class Plan:
         A clean cell is of the same model and corpus. A planted cell without a clean one of its own
         seed is left out.
         """
-        trained = [cell for cell in self.rewarded if cell.method != "given"]
+        trained = [cell for cell in self.rewarded if cell.method not in UNREWARDED]
         kind = {cell.address: self.grid.tasks[cell.task]["reward"] for cell in trained}
         alike = {
             cell.address: (cell.model, self.grid.tasks[cell.task]["corpus"]) for cell in trained
@@ -386,9 +438,10 @@ class Plan:
         return [
             *(f"results/lexicons/{task}.truth.json" for task in tasks),
             *(
-                f"results/{cell.address}/probes/{cell.main}/{subject}/predictions.parquet"
+                f"results/{cell.address}/probes/{cell.main}/{subject}/{name}.parquet"
                 for cell in cells
                 for subject in ("base", "policy")
+                for name in ("predictions", "parts")
             ),
             *self.output_files(cells),
             *self.per_cell("{cell}/change/readings.parquet", cells),

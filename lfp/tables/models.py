@@ -13,6 +13,7 @@ import pandas as pd
 
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json, read_table
+from lfp.settings import BETWEEN
 from lfp.statistics.records import (
     Record,
     mean_record,
@@ -194,6 +195,8 @@ def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
             record = Record(row[quantity], None, None, n, unit, "held-out text, no interval")
             if row[quantity] is None or np.isnan(row[quantity]):
                 reason = "all activations are equal" if row["tokens"] else "no text was read"
+                if row["reads"] in BETWEEN and unit == "token" and quantity != "fvu":
+                    reason = "what it reconstructs is no activation of one model"
                 record = undefined(n, unit, reason)
             tally.add(record, {**label, "quantity": quantity}, **extras)
     return tally

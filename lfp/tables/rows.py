@@ -55,7 +55,8 @@ class TableSettings(Tables):
         The family of each probed variant, by the cell's address and the variant: the name of the
         first variant that differs from it in nothing but its seed.
     given
-        Addresses of the cells whose policy was not trained here.
+        Addresses of the cells whose policy was not trained here on the reward that it is asked
+        about.
     silent
         Addresses of the cells whose reward is planted to teach nothing of words.
     """

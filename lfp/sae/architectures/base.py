@@ -34,7 +34,10 @@ class SparseAutoencoder(nn.Module):
     Rows of W_dec have unit norm: they are normalised inside the graph, so a gradient never changes
     a norm. W_dec starts with orthogonal rows (as far as d_in allows). ``site``, ``layer``
     and ``metadata`` tell the origin of a loaded autoencoder and its training. ``largest_norm`` is
-    the largest norm of the activations that it stands for (:mod:`lfp.sae.outliers`).
+    the largest norm of the activations that it stands for (:mod:`lfp.sae.outliers`). ``reads`` is
+    the setting of that name. One that reads a ``pair`` of models has their activations side by side
+    as x, the base's first: the two halves of a row of W_dec have one unit norm together, and how
+    they share it is free.
     """
 
     #: The name in :data:`lfp.sae.architectures.ARCHITECTURES`; SAELens's unless ``opened_as`` is.
@@ -52,7 +55,7 @@ class SparseAutoencoder(nn.Module):
     def __init__(self, d_in: int, d_sae: int, tied: bool = True) -> None:
         super().__init__()
         self.d_in, self.d_sae, self.tied = d_in, d_sae, tied
-        self.site, self.layer = "mlp", 0
+        self.site, self.layer, self.reads = "mlp", 0, "policy"
         self.metadata: dict[str, Any] = {}
         self.largest_norm = math.inf
         self.decoder = nn.Parameter(nn.init.orthogonal_(torch.empty(d_sae, d_in)))
@@ -68,7 +71,43 @@ class SparseAutoencoder(nn.Module):
         options = {name: getattr(settings, name) for name in cls.options}
         sae = cls(d_in, d_sae, tied=settings.tied, **options)
         sae.site = settings.site
-        return sae
+        return sae.reading(settings.reads)
+
+    @torch.no_grad()
+    def reading(self, reads: str) -> Self:
+        """This untrained autoencoder as one of the activations that `reads` names.
+
+        Directions of a pair begin alike in both models: a latent that learns nothing is of neither.
+        """
+        self.reads = reads
+        if self.sides > 1:
+            half = nn.init.orthogonal_(torch.empty(self.d_sae, self.width))
+            self.decoder.copy_(half.repeat(1, self.sides))
+            if self.encoder is not None:
+                self.encoder.copy_(self.W_dec.T)
+        return self
+
+    @property
+    def sides(self) -> int:
+        """Number of models whose activations stand side by side in x."""
+        return 2 if self.reads == "pair" else 1
+
+    @property
+    def width(self) -> int:
+        """Width of the activations of one model."""
+        return self.d_in // self.sides
+
+    def halves(self) -> torch.Tensor:
+        """Directions of the latents in each model [d_sae, side, width], the base first."""
+        return self.W_dec.unflatten(1, (self.sides, self.width))
+
+    def weighed(self, latents: torch.Tensor) -> torch.Tensor:
+        """How much `latents` [..., d_sae] write: each times the norms of its directions, summed.
+
+        Sparsity counts that, so that one in both models is as dear as one in either
+        (arXiv:2504.02922). Of one model the norm is 1.
+        """
+        return latents if self.sides == 1 else latents * self.halves().norm(dim=2).sum(1)
 
     @property
     def W_dec(self) -> torch.Tensor:
@@ -89,7 +128,10 @@ class SparseAutoencoder(nn.Module):
 
         Those beyond ``largest_norm`` are outliers, of which it has learned nothing.
         """
-        return ~(x.float().norm(dim=-1) > self.largest_norm)  # a value that is no number is within
+        if self.reads == "difference":  # outliers are those of the activations that it is between
+            return torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
+        norms = x.float().unflatten(-1, (self.sides, -1)).norm(dim=-1)
+        return ~(norms > self.largest_norm).any(-1)  # a value that is no number is within
 
     def latents(self, x: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
         """What :meth:`encode` gives of `x`; an outlier has no latents: all are 0."""
@@ -201,7 +243,7 @@ class SparseAutoencoder(nn.Module):
         """
         torch.manual_seed(seed)
         options = {name: getattr(self, name) for name in self.options}
-        fresh = type(self)(self.d_in, self.d_sae, **options)
+        fresh = type(self)(self.d_in, self.d_sae, **options).reading(self.reads)
         fresh.site, fresh.layer = self.site, self.layer
         return fresh.to(self.b_dec.device).eval().requires_grad_(False)
 

@@ -64,11 +64,12 @@ class BatchTopK(Thresholded):
 
     def _largest(self, latents: torch.Tensor) -> torch.Tensor:
         """The k n largest `latents` [..., d_sae] of n tokens; others are 0."""
-        flat = latents.detach().flatten()
+        written = self.weighed(latents.detach())
+        flat = written.flatten()
         kept = self.k * (len(flat) // self.d_sae)
         if not kept:
             return latents
-        return latents * (latents >= flat.topk(kept, sorted=False).values.min())
+        return latents * (written >= flat.topk(kept, sorted=False).values.min())
 
     def loss(
         self, x: torch.Tensor, settings: Autoencoder, penalty: torch.Tensor
@@ -110,12 +111,13 @@ class BatchTopK(Thresholded):
             return
         largest = x.new_zeros(0)
         for part in x.split(_ROWS):
-            latents = F.relu(part @ self.W_enc + self.b_enc).flatten()
+            latents = self.weighed(F.relu(part @ self.W_enc + self.b_enc)).flatten()
             largest = torch.cat([largest, latents])
             largest = largest.topk(min(kept + 1, len(largest))).values
         # Between the last that is kept and the next; where all are kept, below the last.
         ends = largest[kept - 1 :] if len(largest) > kept else torch.zeros(1)
         self.level.fill_(ends.double().mean().item())
+        self.level /= self.weighed(torch.ones_like(self.level))
 
     @torch.no_grad()
     def restart(self, latents: torch.Tensor, directions: torch.Tensor, x: torch.Tensor) -> None:

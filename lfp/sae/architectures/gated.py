@@ -49,7 +49,7 @@ class Gated(SparseAutoencoder):
         latents = F.relu(self.r_mag.exp() * shared + self.b_mag) * (gate > 0)
         error = F.mse_loss(latents @ w_dec + self.b_dec, x)
         of_gates = F.mse_loss(gate @ w_dec.detach() + self.b_dec.detach(), x)
-        sparsity = gate.sum(1).mean()
+        sparsity = self.weighed(gate).sum(1).mean()
         return error + penalty * sparsity + of_gates, error, sparsity
 
     def weights(self) -> dict[str, torch.Tensor]:

@@ -31,7 +31,7 @@ class Standard(SparseAutoencoder):
         w_dec = self.W_dec
         latents = F.relu(x @ (w_dec.T if self.encoder is None else self.encoder) + self.b_enc)
         error = F.mse_loss(latents @ w_dec + self.b_dec, x)
-        sparsity = latents.sum(1).mean()
+        sparsity = self.weighed(latents).sum(1).mean()
         return error + penalty * sparsity, error, sparsity
 
     @torch.no_grad()

@@ -31,8 +31,8 @@ class TopK(SparseAutoencoder):
     def encode(self, x: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
         """Latents of `x`; whether one is active depends on all, so `columns` saves nothing."""
         pre = x @ self.W_enc + self.b_enc
-        largest = pre.topk(self.k, dim=-1)
-        latents = torch.zeros_like(pre).scatter(-1, largest.indices, F.relu(largest.values))
+        largest = self.weighed(pre).topk(self.k, dim=-1).indices
+        latents = torch.zeros_like(pre).scatter(-1, largest, F.relu(pre.gather(-1, largest)))
         return latents if columns is None else latents[..., columns]
 
     def loss(

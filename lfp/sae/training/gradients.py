@@ -302,8 +302,9 @@ def gradients_of(
 ) -> Autograd | WrittenOut:
     """The computation of gradients in training.
 
-    It is written out for the paper's architecture, and for those that choose few latents
-    (:mod:`lfp.sae.training.chosen`) where the kernels pay; it is automatic for any other.
+    It is written out for the paper's architecture of one model's activations, and for those that
+    choose few latents (:mod:`lfp.sae.training.chosen`) where the kernels pay; it is automatic for
+    any other.
 
     Parameters
     ----------
@@ -314,9 +315,9 @@ def gradients_of(
     tokens, threads
         Tokens that training reads in all, and threads of the sparse path.
     """
-    if type(sae) is Standard:
+    if type(sae) is Standard and sae.sides == 1:
         return WrittenOut(sae, settings, penalty, tokens, threads)
-    if may_be_sparse(sae, settings, tokens):
+    if sae.sides == 1 and may_be_sparse(sae, settings, tokens):
         from lfp.sae.training.chosen import CHOSEN
 
         if type(sae) in CHOSEN:

@@ -9,9 +9,17 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lfp.change.baselines import implicit
 from lfp.statistics.estimates import auroc, kendall_tau
 from lfp.statistics.multiple import holm
-from lfp.statistics.records import Record, auroc_record, kendall_record, undefined
+from lfp.statistics.records import (
+    Record,
+    auroc_record,
+    kendall_record,
+    mean_record,
+    ratio_record,
+    undefined,
+)
 from lfp.tables.change.cells import READING, ChangeCell, change_cells, nulls
 from lfp.tables.rows import TableSettings, Tally
 
@@ -22,14 +30,24 @@ RANKED = ("log_ratio", "mlp")
 #: The layer of parts that are of no single one, which alone are read over sets of words.
 _OF_NO_LAYER = -1
 #: Parts whose agreement over all units has an interval; the rest is read beside these.
-_WITH_INTERVAL = ("attention", "mlp", "blocks", "log_ratio", "rate", "shift", "gain_free", "refit")
+_WITH_INTERVAL = (
+    "attention", "mlp", "blocks", "log_ratio", "rate", "shift", "gain_free", "refit", "resid",
+    implicit.PART,
+)  # fmt: skip
+
+
+#: The unit of every statistic.
+UNITS = {"tau": "word", "slope": "word", "auroc": "prompt", "margin": "pair"}
 
 
 @dataclass(frozen=True)
 class Agreement:
     """The agreement of one reading with feedback, on one set of units.
 
-    ``units`` are the names of the set.
+    ``units`` are the names of the set. The ``statistic`` is tau-b of words (``tau``), the area
+    under the curve of answers (``auroc``), or in units of the reward: what a word is worth for each
+    unit of its valence (``slope``, least squares), and what the preferred answer of a pair is worth
+    more than the rejected one (``margin``).
     """
 
     statistic: str
@@ -40,10 +58,27 @@ class Agreement:
 
     @property
     def estimate(self) -> float:
-        """Tau-b, or the area under the curve."""
+        """The statistic itself."""
         if self.statistic == "tau":
             return kendall_tau(self.values, self.truth)
+        if self.statistic == "slope":
+            above, below = self._products
+            return float(above.sum() / below.sum()) if below.any() else float("nan")
+        if self.statistic == "margin":
+            return float(self._margins.mean())
         return float(auroc(self.truth, self.values))
+
+    @property
+    def _products(self) -> tuple[np.ndarray, np.ndarray]:
+        """The terms [word] of both sums whose ratio is the slope."""
+        valence = self.truth - self.truth.mean()
+        return valence * (self.values - self.values.mean()), valence**2
+
+    @property
+    def _margins(self) -> np.ndarray:
+        """The difference of the two answers of every pair [pair]."""
+        signed = pd.Series(np.where(self.truth > 0, self.values, -self.values))
+        return signed.groupby(self.units).sum().to_numpy()
 
     @property
     def unchanged(self) -> bool:
@@ -51,29 +86,40 @@ class Agreement:
         return not np.any(self.values)
 
     def record(self, settings: TableSettings) -> Record:
-        """The estimate with its interval over words, or over prompts."""
+        """The estimate with its interval over words, over prompts, or over pairs."""
         draws = settings.resampling
         if self.statistic == "tau":
             return kendall_record(self.values, self.truth, two_sided=True, **draws)
+        if self.statistic == "slope":
+            above, below = self._products
+            return ratio_record(
+                above, below, self.units, unit="word", name="slope on the valence", **draws
+            )
+        if self.statistic == "margin":
+            return mean_record(self._margins, "pair", settings.confidence)
         return auroc_record(self.truth, self.values, self.units, unit="prompt", **draws)
 
     def point(self) -> Record:
         """The estimate without an interval."""
-        unit = "word" if self.statistic == "tau" else "prompt"
         method = f"{self.statistic}; no interval"
-        return Record(self.estimate, None, None, len(set(self.units)), unit, method)
+        return Record(
+            self.estimate, None, None, len(set(self.units)), UNITS[self.statistic], method
+        )
 
 
 def agreements(reading: pd.DataFrame, written: frozenset[str]) -> Iterator[Agreement]:
     """The agreement of one reading with the valence of words, or with the labels of answers.
 
     Words are also taken apart into those of one token and those in pieces, and, where it is known
-    which words the policy wrote in training, those that it wrote.
+    which words the policy wrote in training, into those and the others, which nothing was paid for.
+    An implied reward has its size as a second statistic.
     """
+    implied = reading["readout"].iloc[0] == implicit.READOUT
     if reading["kind"].iloc[0] == "answer":
         truth = (reading["element"] == "positive").to_numpy(dtype=int)
         values, units = (reading[name].to_numpy() for name in ("value", "unit"))
-        yield Agreement("auroc", "all", values, truth, units)
+        for statistic in ("auroc", "margin") if implied else ("auroc",):
+            yield Agreement(statistic, "all", values, truth, units)
         return
     words = reading.dropna(subset="valence")
     sets = {"all": np.ones(len(words), dtype=bool)}
@@ -81,11 +127,13 @@ def agreements(reading: pd.DataFrame, written: frozenset[str]) -> Iterator[Agree
         sets |= {"one_token": words["tokens"] == 1, "pieces": words["tokens"] > 1}
     if written:
         sets["written"] = words["unit"].isin(written)
+        sets["not_written"] = ~sets["written"]
     for name, chosen in sets.items():
         of_set = words[chosen]
         if len(of_set) >= 3:
             value, valence, unit = (of_set[c].to_numpy() for c in ("value", "valence", "unit"))
-            yield Agreement("tau", name, value, valence, unit)
+            for statistic in ("tau", "slope") if implied else ("tau",):
+                yield Agreement(statistic, name, value, valence, unit)
 
 
 def choice(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -107,7 +155,7 @@ def choice(inputs: Sequence[str], settings: TableSettings) -> Tally:
     for cell in cells:
         silent = [points(other) for other in nulls(cell, cells)]
         for key, one in _of_cell(cell):
-            subject, readout, part, layer, _ = key
+            subject, readout, part, layer, *_ = key
             if layer != _OF_NO_LAYER and one.set != "all":
                 continue
             label = cell.label | {
@@ -118,7 +166,8 @@ def choice(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 tally.add(unmoved(one), label)
                 continue
             has_interval = part in _WITH_INTERVAL and layer == _OF_NO_LAYER
-            has_interval &= subject == "policy" and one.set == "all"
+            has_interval &= subject == "policy"
+            has_interval &= one.set == "all" or readout == implicit.READOUT
             record = one.record(settings) if has_interval else one.point()
             null = np.array([of[key] for of in silent if key in of]) if subject == "policy" else ()
             tally.add(held_against(record, null), label, **_range(null))
@@ -126,7 +175,7 @@ def choice(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def _of_cell(cell: ChangeCell, *subjects: str) -> Iterator[tuple[tuple, Agreement]]:
-    """The agreements of a cell by subject, readout, part, layer and set of units.
+    """The agreements of a cell by subject, readout, part, layer, set of units and statistic.
 
     The words of a preference task have no valence that was taught, and are left out.
     """
@@ -139,12 +188,12 @@ def _of_cell(cell: ChangeCell, *subjects: str) -> Iterator[tuple[tuple, Agreemen
         readings = readings[readings["subject"].isin(subjects)]
     for (subject, readout, _, part, layer), reading in readings.groupby([*READING], sort=False):
         for one in agreements(reading, cell.written):
-            yield (subject, readout, part, layer, one.set), one
+            yield (subject, readout, part, layer, one.set, one.statistic), one
 
 
 def unmoved(one: Agreement) -> Record:
     """The record of a reading that no unit moved in."""
-    unit = "word" if one.statistic == "tau" else "prompt"
+    unit = UNITS[one.statistic]
     record = undefined(len(set(one.units)), unit, "policy and base read the same at every unit")
     return replace(record, p=1.0)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lfp.change import COMPLETIONS, HELD_OUT
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json, read_table
 from lfp.statistics.multiple import holm
@@ -21,6 +22,8 @@ from lfp.tables.rows import TableSettings, Tally
 SHOWN = 5
 #: What is known of a latent beside its change: its match cosine and its explanation.
 _ABOUT = ("cosine", "explanation")
+#: The statistic of a shift by the texts that it was read in.
+STATISTICS = {HELD_OUT: "shift", COMPLETIONS: "shift_written"}
 #: How a shift was come by.
 _METHOD = "mean over texts, policy - base; t interval and t test over texts"
 
@@ -136,8 +139,9 @@ def _add_shifts(tally: Tally, cell: LatentCell, confidence: float) -> None:
     """The latents that surely shifted most: by the end of their interval that is nearer to 0."""
     policy = cell.shifts[cell.shifts["subject"] == "policy"]
     noise = cell.shifts[cell.shifts["subject"] != "policy"]
-    for layer, of_layer in policy.groupby("layer"):
-        tested, control = _tested(of_layer, confidence), noise[noise["layer"] == layer]
+    for (text, layer), of_layer in policy.groupby(["text", "layer"], sort=False):
+        tested = _tested(of_layer, confidence)
+        control = noise[(noise["layer"] == layer) & (noise["text"] == text)]
         moved = tested[tested["value"] != 0].sort_values("least", ascending=False, kind="stable")
         largest = float(control["value"].abs().max()) if len(control) else None
         for rank, row in enumerate(moved.head(SHOWN).itertuples(), 1):
@@ -146,7 +150,7 @@ def _add_shifts(tally: Tally, cell: LatentCell, confidence: float) -> None:
                 _METHOD, p=row.p, p_adjusted=row.p_adjusted,
             )  # fmt: skip
             null = control.loc[control["latent"] == row.latent, "value"]
-            label = {**cell.label, "statistic": "shift", "layer": layer, "part": "latent"}
+            label = {**cell.label, "statistic": STATISTICS[text], "layer": layer, "part": "latent"}
             tally.add(
                 record, label | {"latent": row.latent}, rank=rank, share=None, of_component=None,
                 **_range(list(null)), null_largest=largest, before=row.before,

@@ -14,6 +14,7 @@ import pandas as pd
 
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json
+from lfp.settings import BETWEEN
 from lfp.statistics.records import Record, undefined
 from lfp.tables.rows import CELL, TableSettings, Tally
 
@@ -74,6 +75,8 @@ def _why(quantity: str, row: Mapping[str, Any]) -> str:
     """The reason that a quantity cannot be had."""
     if quantity == "mmcs_other_seed":
         return "no other seed was trained"
+    if quantity == "loss_recovered" and row["reads"] in BETWEEN:
+        return "what it reconstructs is no activation of one model"
     return "all activations are equal" if row["tokens"] else "no text was read"
 
 
@@ -97,7 +100,8 @@ def sae_health(inputs: Sequence[str], settings: TableSettings) -> Tally:
 def reasons(inputs: Sequence[str], settings: TableSettings) -> dict[tuple, str]:
     """The reasons why a cell's autoencoders are not healthy, by (model, task, seed, sae).
 
-    That they have read what other stages take for held-out text is one of them.
+    That they have read what other stages take for held-out text is one of them, and so is that they
+    have read the prompts of triples, which may be of a corpus of their own.
     """
     collected: dict[tuple, list[str]] = {}
     for label, row in _rows(inputs):
@@ -112,14 +116,27 @@ def reasons(inputs: Sequence[str], settings: TableSettings) -> dict[tuple, str]:
                     f" {bound} {threshold:g}"
                 )
     for path in of(inputs, "metrics.json"):
-        seen = read_json(path)["held_out"]
-        if seen["read"]:
-            label = labels(path)
-            collected[tuple(label[name] for name in CELL)].append(
-                f"{seen['read']} of {seen['texts']} held-out texts were read by the autoencoders:"
-                " set activations.split to train, and make the corpus anew"
-            )
+        label, metrics = labels(path), read_json(path)
+        collected[tuple(label[name] for name in CELL)] += _read_before(metrics)
     return {cell: "; ".join(texts) or HEALTHY for cell, texts in collected.items()}
+
+
+def _read_before(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """What the metrics of autoencoders say of held-out texts that these have read.
+
+    Triples of the corpus that is held out have its counts, which are told once.
+    """
+    of_corpus, of_triples = metrics["held_out"], metrics["triples"]
+    if of_corpus["read"]:
+        yield (
+            f"{of_corpus['read']} of {of_corpus['texts']} held-out texts were read by the"
+            " autoencoders: set activations.split to train, and make the corpus anew"
+        )
+    if of_triples["read"] and of_triples != of_corpus:
+        yield (
+            f"{of_triples['read']} of {of_triples['texts']} prompts of triples were read by the"
+            " autoencoders: read fewer texts (activations.texts), or take triples of another corpus"
+        )
 
 
 def judged(frame: pd.DataFrame, known: Mapping[tuple, str]) -> pd.DataFrame:

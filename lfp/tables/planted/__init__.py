@@ -25,6 +25,9 @@ READOUTS = Registry(
 #: so that they are asked which words stand out alone; the table `choice` holds their agreement with
 #: the lexicon against such policies.
 DRIFTING = ("choice", "choice, MLPs", "ruler")
+#: The features of the readouts that are probes: their tau has the test parts of the repeated
+#: partitions, and refits on permuted labels.
+PROBED = {"probe latents": "latents", "probe raw": "raw"}
 #: A question is a function of a planted cell and its clean one that gives answers.
 QUESTIONS = Registry(
     "planted question",

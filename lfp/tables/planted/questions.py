@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lfp.files.artefacts import read_table
+from lfp.statistics.partitions import PartValues, partitions_difference_record
 from lfp.statistics.records import (
     Record,
     auroc_record,
@@ -20,8 +21,9 @@ from lfp.statistics.records import (
 )
 from lfp.statistics.verdicts import EQUIVALENCE, Truth
 from lfp.tables.ablation import ArmKey, Arms, cost_beside_random
-from lfp.tables.planted import DRIFTING, READOUTS
+from lfp.tables.planted import DRIFTING, PROBED, READOUTS
 from lfp.tables.planted.readouts import CellArtefacts
+from lfp.tables.probes import tau_of
 from lfp.tables.rows import TableSettings
 from lfp.texts.words import count_words
 
@@ -116,7 +118,12 @@ def _moved(case: Case, expected: str) -> Iterator[Answer]:
             if after is None or before is None:
                 continue
             both = after.merge(before, on=["word", "valence"], suffixes=("", "_base"))
-            record, narrow = _measured(case, _movement(both))
+            if readout in PROBED:
+                parts = [cell.parts(readout, subject) for cell, subject in sides]
+                movement_of = _movement_of_probes(parts[0].minus(parts[1]), len(both))
+            else:
+                movement_of = _movement(both)
+            record, narrow = _measured(case, movement_of)
             yield Answer(question, readout, of, record, narrow, Truth(wanted, 0.0, margin), both)
 
 
@@ -127,6 +134,20 @@ def _movement(both: pd.DataFrame) -> Measure:
         return partial(kendall_difference_record, value, before, valence)
     # The reading is a difference to the base itself. All verdicts are by tests of both sides.
     return partial(kendall_record, value, valence, two_sided=True)
+
+
+def _movement_of_probes(parts: PartValues, words: int) -> Measure:
+    """The difference in tau-b of two probes, over the test parts of their repeated partitions.
+
+    Probes of one cell have the same partitions and the same permuted labels. Those of two seeds
+    have their own, so that what they share is not taken out: the interval is then a wide one.
+    """
+
+    def measure(confidence: float, **_: int) -> Record:
+        tau = tau_of("all")
+        return partitions_difference_record(parts, words, "word", tau.name, tau.gaps, confidence)
+
+    return measure
 
 
 def disagreement(reading: pd.DataFrame) -> np.ndarray:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from lfp.files.artefacts import read_table
-from lfp.tables.planted import READOUTS
-from lfp.tables.probes import output_ratios
+from lfp.probing.probes import MAIN_SPLIT, PROBE_OF
+from lfp.statistics.partitions import PartValues
+from lfp.tables.planted import PROBED, READOUTS
+from lfp.tables.probes import output_ratios, part_values, tau_of
+
+#: The probe of words, and the split that it is judged by.
+_PROBE = PROBE_OF["reward"]
+_SPLIT = MAIN_SPLIT[_PROBE]
 
 
 class CellArtefacts:
@@ -17,8 +24,8 @@ class CellArtefacts:
     Parameters
     ----------
     files
-        Path of an artefact by its name: ``predictions.policy``, ``features.base``,
-        ``explanations`` and the like.
+        Path of an artefact by its name: ``predictions.policy``, ``parts.policy``,
+        ``features.base``, ``explanations`` and the like.
     """
 
     def __init__(self, files: Mapping[str, str]) -> None:
@@ -31,9 +38,21 @@ class CellArtefacts:
         if subject not in self._predictions:
             frame = read_table(self.files[f"predictions.{subject}"])
             # Predictions of the ridge on valence stand in the same file.
-            wanted = (frame["split"] == "by_word") & (frame["probe"] == "ridge")
+            wanted = (frame["split"] == _SPLIT) & (frame["probe"] == _PROBE)
             self._predictions[subject] = frame[wanted]
         return self._predictions[subject]
+
+    def parts(self, readout: str, subject: str) -> PartValues:
+        """Tau-b over all words on every test part of a readout of :data:`PROBED`.
+
+        It has no values where no probe could be trained.
+        """
+        frame, statistic = read_table(self.files[f"parts.{subject}"]), tau_of("all")
+        wanted = (frame["split"] == _SPLIT) & (frame["probe"] == _PROBE)
+        of_probe = frame[wanted & (frame["features"] == PROBED[readout])]
+        if of_probe.empty:
+            return PartValues(np.zeros(0), float("nan"))
+        return part_values(of_probe, statistic)
 
     def reading(self, readout: str, subject: str) -> pd.DataFrame | None:
         """A readout of a subject: ``word``, ``valence`` and ``value``, a row per word.

@@ -29,7 +29,7 @@ def cell_artefacts(inputs: Sequence[str]) -> dict[Address, CellArtefacts]:
             continue
         label = labels(path)
         stage = path.split(f"/seed{label['seed']}/")[1].split("/")[0]
-        kind = "predictions" if stage == "probes" else stage
+        kind = Path(path).stem if stage == "probes" else stage
         name = f"{kind}.{label['subject']}" if "subject" in label else kind
         files.setdefault((label["model"], label["task"], label["seed"]), {})[name] = path
     return {address: CellArtefacts(paths) for address, paths in files.items()}

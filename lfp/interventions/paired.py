@@ -1,0 +1,108 @@
+"""The other model beside the one that is changed: what a site of it holds at the same tokens.
+
+Feedback changed a latent by what the policy's value differs from the base's at the same token; a
+mean over a corpus is another thing. So the other model reads every token that the changed one reads
+or writes, in the same batches, and keeps its own keys and values while text is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from lfp.interventions.completions import RowEdit
+from lfp.interventions.vocabulary import setting_edit
+from lfp.models.hooks import captured
+from lfp.sae.architectures.base import SparseAutoencoder
+
+
+class Beside:
+    """The `other` model, which reads what `model` reads.
+
+    It reads when its activations are asked for, and not otherwise: an edit that asks for them must
+    do so at every token of a text that is written.
+
+    Parameters
+    ----------
+    model, other
+        Models of one architecture.
+    layers
+        Layers whose activations are asked for.
+    site
+        The part of these layers.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, other: PreTrainedModel, layers: Sequence[int], site: str
+    ) -> None:
+        self.model, self.other, self.layers, self.site = model, other, tuple(layers), site
+        self._arguments: dict[str, Any] = {}
+        self._cache: DynamicCache | None = None
+        self._read: dict[int, torch.Tensor] = {}
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Within the block, the other model can be asked at every pass of the changed one."""
+
+        def begin(module: torch.nn.Module, arguments: tuple, named: dict[str, Any]) -> None:
+            self._arguments, self._read = dict(named), {}
+            if arguments:
+                self._arguments["input_ids"] = arguments[0]
+            kept = named.get("past_key_values")
+            if kept is None:
+                self._cache = None
+            elif kept.get_seq_length() == 0:
+                self._cache = DynamicCache(config=self.other.config)
+
+        handle = self.model.base_model.register_forward_pre_hook(begin, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+            self._arguments, self._read, self._cache = {}, {}, None
+
+    @torch.no_grad()
+    def activations(self, layer: int) -> torch.Tensor:
+        """Activations [row, token, width] of a layer of the other model in the current pass."""
+        if not self._arguments:
+            raise RuntimeError("the other model is asked outside of `reading`; enter it first")
+        if not self._read:
+            asked = self._arguments | {"past_key_values": self._cache}
+            with captured(self.other, self.layers, site=self.site) as outputs:
+                self.other.base_model(**asked)
+            shape = self._arguments["input_ids"].shape
+            # OPT flattens batch and tokens in front of its MLP.
+            self._read = {n: values.reshape(*shape, -1) for n, values in outputs.items()}
+        return self._read[layer]
+
+
+class Patched(RowEdit):
+    """An edit that gives some latents the values that the other model's have at the same token.
+
+    Parameters
+    ----------
+    beside
+        The other model.
+    layer
+        The layer that is changed.
+    sae
+        The autoencoder of the layer, which reads both models.
+    features
+        Numbers of the latents.
+    """
+
+    def __init__(
+        self, beside: Beside, layer: int, sae: SparseAutoencoder, features: Sequence[int]
+    ) -> None:
+        self.beside, self.layer, self.sae = beside, layer, sae
+        self.index = torch.as_tensor(list(features), dtype=torch.long, device=sae.b_dec.device)
+
+    def of_rows(self, x: torch.Tensor, first: int) -> torch.Tensor:
+        """The activations `x` of some rows, with the other model's latents."""
+        theirs = self.beside.activations(self.layer)[first : first + len(x)].reshape(x.shape)
+        values = self.sae.latents(theirs.float(), self.index)
+        return setting_edit(self.sae, self.index, lambda latents: values)(x)

@@ -1,0 +1,1 @@
+"""The tables of interventions: what each does at which cost, and what attribution is worth."""

@@ -1,0 +1,220 @@
+"""The tables of interventions on rows of a known effect, and the stage in a configuration."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lfp.configuration import ConfigurationError
+from lfp.costs import estimate
+from lfp.files import artefacts
+from lfp.grid import Grid
+from lfp.tables.catalogue import TABLES
+from lfp.tables.inputs import Plan
+from lfp.tables.interventions.accounts import (
+    attribution_fidelity,
+    feature_circuit,
+    feature_interactions,
+)
+from lfp.tables.interventions.costs import interventions
+from lfp.tables.rows import TableSettings
+from tests.test_configuration import changed
+
+SETTINGS = TableSettings(resamples=200)
+PROMPTS = 48
+
+
+def rows_of(what: str, change: float, kl: float, **labels) -> pd.DataFrame:
+    """Completions of an intervention that changes the reward by `change` at every prompt."""
+    prompts = np.arange(PROMPTS)
+    named = {
+        "what": what, "action": "zero", "strength": np.nan, "where": "all", "site": "mlp",
+        "layers": "1,2", "matched_to": "", "draw": 0, "matched": np.nan, "features": 4,
+    }  # fmt: skip
+    rng = np.random.default_rng(int(100 * kl))
+    values = {
+        "prompt": prompts, "reward": np.sin(prompts) + change + 0.05 * rng.normal(size=PROMPTS),
+        "kl": kl * rng.gamma(4, 0.25, PROMPTS), "tokens": 9, "distinct_2": 0.9,
+    }  # fmt: skip
+    return pd.DataFrame(values | named | labels)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Files of a cell whose selector `carries` takes all of the gap, and `idle` nothing."""
+    nothing = {"action": "", "layers": "", "features": 0}
+    frames = [
+        rows_of("none", 0.0, 0.0, **nothing),
+        rows_of("other model", -1.0, 0.0, **nothing),
+        rows_of("carries", -1.0, 2.0),
+        rows_of("carries", -0.5, 2.5, action="clamp", strength=20.0),
+        rows_of("idle", 0.0, 1.0),
+        rows_of("empty", 0.0, 0.0, layers="", features=0),
+        *(
+            rows_of("random", 0.1 * (draw - 9), 2.0 + draw / 50, matched_to="carries", draw=draw)
+            for draw in range(19)
+        ),
+    ]
+    frames[0]["reward"], frames[0]["kl"] = np.sin(np.arange(PROMPTS)), 0.0
+    completions = pd.concat(frames, ignore_index=True)
+    neutral = completions.rename(columns={"prompt": "text"}).assign(
+        loss=lambda frame: 3.0 + 0.1 * (frame["what"] == "carries")
+    )
+    sets = pd.DataFrame({
+        "what": ["carries"], "effect": [-1.0], "faithfulness": [0.9], "completeness": [0.1],
+        "minimality": [0.2], "self_repair": [-0.3], "instances": [8],
+    })  # fmt: skip
+    folder = tmp_path / "results" / "m" / "t" / "seed0" / "interventions" / "tied"
+    files = {"policy.parquet": completions, "policy/neutral.parquet": neutral}
+    for name, frame in (files | {"policy/sets.parquet": sets}).items():
+        artefacts.write_table(folder / name, frame, {})
+    return [str(folder / name) for name in (*files, "policy/sets.parquet")]
+
+
+def test_the_table_of_interventions_says_what_each_does_at_which_cost(written):
+    table = interventions(written, SETTINGS).frame().set_index(["what", "action", "strength"])
+    assert set(table.index) == {
+        ("carries", "zero", ""), ("carries", "clamp", "20"), ("idle", "zero", ""),
+        ("empty", "zero", ""),
+    }  # fmt: skip
+    carries = table.loc[("carries", "zero", "")]
+    assert carries["estimate"] == pytest.approx(-1.0, abs=0.05)
+    assert carries["ci_low"] < -1 < carries["ci_high"] and carries["p"] < 1e-6
+    assert carries["gap_recovery"] == pytest.approx(1.0, abs=0.05)
+    assert carries["reward_per_nat"] == pytest.approx(-0.5, abs=0.1)
+    assert carries["d_ce"] == pytest.approx(0.1) and carries["self_repair"] == -0.3
+    # Of 19 sets one is as far from 0 on the other side; itself counts as well.
+    assert carries["draws"] == 19 and carries["p_random"] in (1 / 20, 2 / 20, 3 / 20)
+    assert carries["subject"] == "policy" and carries["n_features"] == 4
+    idle = table.loc[("idle", "zero", "")]
+    assert idle["ci_low"] < 0 < idle["ci_high"] and idle["draws"] == 0
+    assert pd.isna(idle["faithfulness"]) and pd.isna(idle["p_random"])
+    # All interventions of one subject are corrected together.
+    assert (table["p_adjusted"].dropna() >= table["p"].dropna()).all()
+    assert carries["p_adjusted"] > carries["p"]
+    empty = table.loc[("empty", "zero", "")]
+    assert pd.isna(empty["estimate"]) and "chose no latent" in empty["method"]
+
+
+def test_without_a_held_out_text_a_row_says_so(written):
+    for path in written:
+        frame = artefacts.read_table(path)
+        artefacts.write_table(path, frame.iloc[:0], {})
+    [row] = interventions(written, SETTINGS).frame().to_dict("records")
+    assert np.isnan(row["estimate"]) and "no held-out text" in row["method"]
+
+
+def cell_file(folder, name: str, frame: pd.DataFrame) -> list[str]:
+    """A file below the subject of a cell."""
+    path = folder / "results/m/t/seed0/interventions/tied/policy" / f"{name}.parquet"
+    artefacts.write_table(path, frame, {})
+    return [str(path)]
+
+
+def test_the_fidelity_of_attribution_is_that_of_its_rows(tmp_path):
+    rng = np.random.default_rng(0)
+    attributed = rng.normal(size=60)
+    frame = pd.DataFrame({
+        "layer": np.repeat([0, 3], 30), "feature": [*range(30)] * 2, "attributed": attributed,
+        "exact": np.r_[1.5 * attributed[:30], rng.normal(size=30)],
+        "drawn_as": "top",
+    })  # fmt: skip
+    unmeasured = frame.assign(exact=np.nan, drawn_as="")
+    both = pd.concat([frame, unmeasured], ignore_index=True)
+    table = attribution_fidelity(cell_file(tmp_path, "effects", both), SETTINGS).frame()
+    rows = table.set_index("layer")
+    assert list(rows.index) == [-1, 0, 3]
+    assert rows.loc[0, "estimate"] == pytest.approx(1) and rows.loc[0, "slope"] == pytest.approx(
+        1.5
+    )
+    assert rows.loc[0, ["top_k_overlap", "sign_agreement"]].tolist() == [1, 1]
+    assert rows.loc[3, "ci_low"] < 0 < rows.loc[3, "ci_high"]
+    expected = frame["attributed"].corr(frame["exact"], method="spearman")
+    assert rows.loc[-1, "estimate"] == pytest.approx(expected)
+    assert rows.loc[-1, "ci_low"] < expected < rows.loc[-1, "ci_high"]
+    assert rows.loc[-1, "speedup"] == pytest.approx(120 / 3) and rows.loc[0, "live"] == 60
+
+
+def test_pairs_and_edges_have_rows_and_their_absence_a_reason(tmp_path):
+    pairs = pd.DataFrame({
+        "layer": [0], "feature": [2], "other_layer": [1], "other_feature": [7], "machine": [-0.9],
+        "interaction": [-1.0], "ci_low": [-1.1], "ci_high": [-0.9], "linear_r2": [0.7],
+        "machine_r2": [0.95], "masks": [300],
+    })  # fmt: skip
+    [row] = (
+        feature_interactions(cell_file(tmp_path, "interactions", pairs), SETTINGS)
+        .frame()
+        .to_dict("records")
+    )
+    assert (row["latent"], row["other_latent"], row["estimate"]) == ("0/2", "1/7", -1.0)
+    [row] = (
+        feature_interactions(cell_file(tmp_path, "interactions", pairs.iloc[:0]), SETTINGS)
+        .frame()
+        .to_dict("records")
+    )
+    assert np.isnan(row["estimate"])
+    edges = pd.DataFrame({
+        "layer": 0, "feature": 1, "to_layer": 2, "to_feature": [5] * 8 + [6] * 8,
+        "instance": [*range(8)] * 2, "weight": np.r_[np.linspace(-1.2, -0.8, 8), np.zeros(8)],
+        "kept": [True] * 8 + [False] * 8, "faithfulness": 0.8, "nodes": 3,
+    })  # fmt: skip
+    [row] = (
+        feature_circuit(cell_file(tmp_path, "circuit", edges), SETTINGS).frame().to_dict("records")
+    )
+    assert (row["latent"], row["to_latent"], row["edges"]) == ("0/1", "2/5", 1)
+    assert row["estimate"] == pytest.approx(-1.0) and row["ci_high"] < 0
+    none = edges.assign(kept=False)
+    [row] = (
+        feature_circuit(cell_file(tmp_path, "circuit", none), SETTINGS).frame().to_dict("records")
+    )
+    assert np.isnan(row["estimate"]) and "no edge" in row["method"]
+
+
+# ------------------------------------------------------------------------------------ configuration
+
+NAMES = ("interventions", "attribution_fidelity", "feature_interactions", "feature_circuit")
+
+
+def asking(**interventions) -> Grid:
+    cell = {"model": "tiny", "task": "vader"}
+    return Grid(changed(cells=[cell | {"settings": {"interventions": interventions}}]))
+
+
+def test_a_cell_has_interventions_where_its_settings_ask_for_them():
+    assert not any(TABLES[name].inputs(Plan(asking())) for name in NAMES)
+    grid = asking(selectors=["attribution"], subjects=["policy", "base"], prompts=10)
+    made = {name: TABLES[name].inputs(Plan(grid)) for name in NAMES}
+    folder = f"results/tiny/vader/seed0/interventions/{grid.cells[0].main}"
+    assert made["attribution_fidelity"] == [
+        f"{folder}/{subject}/effects.parquet" for subject in ("policy", "base")
+    ]
+    assert len(made["interventions"]) == 6 and f"{folder}/base.parquet" in made["interventions"]
+    assert made["feature_interactions"] == made["feature_circuit"] == []
+    more = Plan(asking(selectors=["factorisation"], circuit=5))
+    assert all(TABLES[name].inputs(more) for name in NAMES)
+    settings = grid.job_settings("interventions", grid.cells[0], {"subject": "base"})
+    assert settings["ablation"]["prompts"] == 10 and settings["subject"] == "base"
+    assert "arms" not in settings["ablation"] and settings["dpo"] == {}
+
+
+def test_interventions_of_a_cell_without_explanations_are_refused():
+    cell = {"model": "tiny", "task": "vader", "until": "probes"}
+    asked = {"interventions": {"selectors": ["attribution"]}}
+    with pytest.raises(ConfigurationError, match="ends at `probes`; set `until` to `ablation`"):
+        Grid(changed(cells=[cell | {"settings": asked}]))
+    with pytest.raises(ConfigurationError, match="did you mean 'attribution'"):
+        asking(selectors=["atribution"])
+
+
+def test_interventions_cost_what_the_settings_ask_for():
+    def costs(**asked) -> dict[str, estimate.Cost]:
+        [row] = asking(**asked).estimate_settings()["cells"]
+        machine = estimate.Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)
+        shape = estimate.Shape(**row["shape"])
+        return {
+            c.stage: c for c in estimate.cell_costs(shape, row["settings"], row["about"], machine)
+        }
+
+    assert "interventions" not in costs()
+    one = costs(selectors=["explained"], draws=20)["interventions"].exaflops
+    two = costs(selectors=["explained"], draws=20, actions=["clamp"], clamps=[1.0, 2.0])
+    assert 1.2 * one < two["interventions"].exaflops < 2 * one
