@@ -19,6 +19,7 @@ from lfp.configuration import ConfigurationError, check_name, checked, with_defa
 from lfp.effects import check_effects
 from lfp.feedback import rewards
 from lfp.feedback.rewards.base import scale_of
+from lfp.files.canonical import canonical_json
 from lfp.limits import size_of
 from lfp.probing.subjects import SUBJECTS
 from lfp.schema import schema
@@ -41,7 +42,8 @@ SERVICE_IDENTITY = (
 )  # fmt: skip
 #: Stages that read or run a model for inference, in the precision of its entry.
 READING_STAGES = (
-    "activations", "features", "explanations", "ablation", "interventions", "steering", "export",
+    "activations", "evaluation", "features", "explanations", "ablation", "interventions",
+    "steering", "export",
 )  # fmt: skip
 #: Settings of DPO that the margin of a pair of answers is read with.
 _MARGIN = ("beta", "max_length", "max_prompt_length")
@@ -237,6 +239,7 @@ class Grid:
             "choice_latents": self._latents_job,
             "distil": self._distil_job,
             "divergence": self._divergence_job,
+            "evaluation": self._evaluation_job,
             "export": self._export_job,
             "given": self._given_job,
             "explanations": self._explanations_job,
@@ -265,6 +268,21 @@ class Grid:
     def _autoencoder_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         variant = self.autoencoder_settings(cell, wildcards["sae"])
         return variant.as_json() | {"model": cell.model, "layer": int(wildcards["layer"])}
+
+    def _evaluation_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        features, probes = cell.settings["features"], cell.settings["probes"]
+        read = {name: getattr(features, name) for name in ("max_tokens", "batch_size")}
+        folds = {name: getattr(probes, name) for name in ("folds", "inner_folds", "partitions")}
+        variant = self.autoencoder_settings(cell, wildcards["sae"]).as_json()
+        return {
+            "feedback": cell.feedback,
+            "sizes": list(cell.settings["evaluation"].probes),
+            "activations": cell.settings["activations"].as_json(),
+            "features": read,
+            "probes": folds,
+            # Dictionaries of one kind differ in their seeds alone.
+            "kind": canonical_json(_without(variant, "seed", "other_seed")),
+        }
 
     def _divergence_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         lowest = cell.lowest_layers
@@ -409,8 +427,10 @@ class Grid:
         return list(probes.features if subject == "policy" else probes.control_features)
 
     def autoencoder_settings(self, cell: Cell, variant: str) -> Autoencoder:
-        """Settings of one autoencoder variant of a cell."""
-        return Autoencoder.of(cell.settings["autoencoder"].as_json() | self.autoencoders[variant])
+        """Settings of one autoencoder variant of a cell, with its learning rate as a number."""
+        given = cell.settings["autoencoder"].as_json() | self.autoencoders[variant]
+        settings = Autoencoder.of(given)
+        return dataclasses.replace(settings, learning_rate=settings.rate)
 
     def shares_latents(self, cell: Cell) -> bool:
         """Whether the latents of a cell's main variant have shares at the choice.

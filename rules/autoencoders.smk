@@ -7,8 +7,8 @@ each size; matches.parquet, metrics.json and curves.parquet beside the layers. A
 base are shared by all cells of a model and corpus:
 results/{model}/base/{corpus}/activations/{site}/. Variants that read both models have those of the
 base on the policy's tokens, activations/base/{site}/ below the cell, and feature_diff.parquet
-beside the layers. Dictionaries from elsewhere are taken once:
-results/dictionaries/{sae}/layer{layer}/.
+beside the layers. For cells that ask for it, evaluation.json and sparse_probes.parquet beside
+the metrics. Dictionaries from elsewhere are taken once: results/dictionaries/{sae}/layer{layer}/.
 """
 
 
@@ -153,6 +153,31 @@ rule evaluate_autoencoders:
         **PLAN.resources(),
     params:
         **PLAN.job("evaluate_autoencoders", "activations"),
+    shell:
+        MODEL_JOB
+
+
+rule evaluate_dictionaries:
+    input:
+        model=PLAN.read_model,
+        corpus=PLAN.read_corpus,
+        contrasts="results/contrasts/{task}.parquet",
+        lexicon="results/lexicons/{task}.json",
+        autoencoders=PLAN.autoencoders,
+    output:
+        evaluation=f"{CELL}/sae/{{sae}}/evaluation.json",
+        probes=f"{CELL}/sae/{{sae}}/sparse_probes.parquet",
+    log:
+        log_of(f"{CELL}/sae/{{sae}}/dictionaries"),
+    benchmark:
+        benchmark_of(f"{CELL}/sae/{{sae}}/dictionaries")
+    conda:
+        MODEL
+    threads: PLAN.threads
+    resources:
+        **PLAN.resources(),
+    params:
+        **PLAN.job("evaluate_dictionaries", "evaluation"),
     shell:
         MODEL_JOB
 

@@ -22,7 +22,15 @@ from lfp.files.addresses import labels
 from lfp.probing.probes import unit_means
 from lfp.registry import Registry
 from lfp.reporting import unestimated
-from lfp.settings import Ablation, Account, Features, Interventions, Probes, Steering
+from lfp.settings import (
+    Ablation,
+    Account,
+    Evaluation,
+    Features,
+    Interventions,
+    Probes,
+    Steering,
+)
 from lfp.statistics.estimates import kendall_tau
 from lfp.statistics.multiple import holm
 from lfp.statistics.partitions import partitions_difference_record
@@ -644,6 +652,7 @@ def grid_of(**cells):
         "probes": Probes(),
         "ablation": Ablation(arms=("none",), base_arms=()),
         "account": Account(),
+        "evaluation": Evaluation(),
         "interventions": Interventions(),
         "steering": Steering(),
     }
@@ -681,8 +690,10 @@ def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
         "vector_account", "interventions", "attribution_fidelity", "feature_interactions",
         "feature_circuit", "frontiers", "vector_cleaning", "planted_recovery", "across_seeds",
         "feature_diff", "feature_diff_null", "dictionary_transfer", "head_shares",
+        "sae_frontier", "sae_probing", "decoder_geometry",
     }  # fmt: skip
     assert {name for name, figure in FIGURES.items() if not figure.inputs(plan)} == {
+        "sae_frontier",
         "sae_l1_sweep",
         "probe_pca",
         "planted_forest",

@@ -276,6 +276,7 @@ def test_tables_and_figures_come_in_every_format(run):
         "layer_divergence",
         "locus",
         "sae_training",
+        "sae_frontier",
         "sae_l1_sweep",
         "error_by_frequency",
         "probe_pca",

@@ -32,6 +32,7 @@ from lfp.settings.stages import (
     METHODS,
     PPO,
     PRETRAINED,
+    RATES,
     RUN_STAGES,
     STAGES,
     TASK_STAGES,
@@ -45,6 +46,7 @@ from lfp.settings.stages import (
     Contrasts,
     Distil,
     Divergence,
+    Evaluation,
     Explanations,
     Export,
     FeatureDiff,
@@ -63,10 +65,10 @@ from lfp.settings.stages import (
 
 __all__ = [
     "ABSENT", "BETWEEN", "BOTH", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "PRETRAINED",
-    "REQUIRED", "RUN_STAGES", "STAGES", "TASK_STAGES", "TRAINING_STAGES", "UNREWARDED", "Ablation",
-    "Account", "Activations", "Autoencoder", "Cell", "Change", "Classifier", "Clean",
-    "Configuration", "Contrasts", "Corpus", "Distil", "Divergence", "Explainer", "Explanations",
-    "Export", "FeatureDiff", "Features", "Files", "Group", "Interventions", "Locus", "Lora",
-    "Machine", "Model", "Mutual", "Organism", "Policy", "Prices", "Probes", "Rewrites", "Service",
-    "Settings", "Shape", "Source", "Steering", "Tables", "Task", "setting",
+    "RATES", "REQUIRED", "RUN_STAGES", "STAGES", "TASK_STAGES", "TRAINING_STAGES", "UNREWARDED",
+    "Ablation", "Account", "Activations", "Autoencoder", "Cell", "Change", "Classifier", "Clean",
+    "Configuration", "Contrasts", "Corpus", "Distil", "Divergence", "Evaluation", "Explainer",
+    "Explanations", "Export", "FeatureDiff", "Features", "Files", "Group", "Interventions",
+    "Locus", "Lora", "Machine", "Model", "Mutual", "Organism", "Policy", "Prices", "Probes",
+    "Rewrites", "Service", "Settings", "Shape", "Source", "Steering", "Tables", "Task", "setting",
 ]  # fmt: skip

@@ -27,6 +27,13 @@ PRETRAINED = "pretrained"
 _NO_GRADIENT, _NOT_MADE = ("itda", PRETRAINED), (PRETRAINED,)
 #: Layouts of the files of pretrained dictionaries.
 FORMATS = ("saelens", "gemma_scope", "dictionary_learning")
+#: Learning rate of each architecture of autoencoders where none is given, as measured by
+#: `python -m benchmarks.learning_rates`. `standard` keeps the paper's, as does one that is not
+#: named here.
+RATES = {
+    "topk": 0.003, "batchtopk": 0.003, "matryoshka": 0.003, "jumprelu": 0.003, "gated": 0.01
+}  # fmt: skip
+PAPERS_RATE = 0.001
 #: Settings of autoencoders that read base and policy on the same tokens, and those among them whose
 #: activations are none of a single model.
 BOTH = ("pooled", "pair", "difference")
@@ -417,9 +424,9 @@ class Autoencoder(Settings):
         " mean square is 1. The weights take both in.",
         unread_by=_NOT_MADE,
     )
-    learning_rate: float = setting(
-        0.001,
-        "Learning rate of Adam.",
+    learning_rate: float | None = setting(
+        None,
+        "Learning rate of Adam; null takes the architecture's own (docs/autoencoders.md).",
         above=0,
         unread_by=_NO_GRADIENT,
     )
@@ -507,6 +514,13 @@ class Autoencoder(Settings):
         unsaid = {name for name in absent if getattr(self, name) is None}
         return {name: value for name, value in super().as_json().items() if name not in unsaid}
 
+    @property
+    def rate(self) -> float:
+        """The learning rate: the one that is given, or the architecture's own."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return RATES.get(self.architecture, PAPERS_RATE)
+
     def active_latents(self) -> dict[str, float]:
         """The number of active latents of a token that is asked for, by its key."""
         if self.architecture in _KEEP_K:
@@ -515,6 +529,19 @@ class Autoencoder(Settings):
             return {}
         has_target = self.l1 is None or self.architecture in _NO_L1
         return {"l0": self.l0} if has_target else {}
+
+
+@dataclass(frozen=True)
+class Evaluation(Settings):
+    """Judgement of dictionaries beside controls and noise (docs/autoencoders.md)."""
+
+    probes: tuple[int, ...] = setting(
+        (),
+        "Numbers of features that sparse probes of the feedback read, such as 1, 5 and 16; without"
+        " any the cell has no rows in `sae_frontier`, `sae_probing` and `decoder_geometry`.",
+        each_least=1,
+        unique=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -1121,6 +1148,7 @@ CELL_STAGES: dict[str, type[Settings]] = {
     "divergence": Divergence,
     "activations": Activations,
     "autoencoder": Autoencoder,
+    "evaluation": Evaluation,
     "feature_diff": FeatureDiff,
     "features": Features,
     "probes": Probes,

@@ -272,6 +272,54 @@ TABLES: dict[str, Table] = {
         ),
         judged=True,
     ),
+    "sae_frontier": Table(
+        rows="lfp.tables.health.dictionaries:sae_frontier",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.evaluation_files("evaluation.json", "metrics.json"),
+        caption=(
+            "Dictionaries beside each other on held-out text: estimate is the fraction of variance"
+            " unexplained (FVU) at l0 active latents per token. ce_rise is the rise of the model's"
+            " cross-entropy where the layer's activations are set to 0, in nats per token;"
+            " loss_recovered is the share of it that the reconstruction saves, and says nothing"
+            " where layer_needed is false. shrinkage is 1 where reconstructions are as long as they"
+            " should be. near_duplicates is the share of latents with another one within a cosine"
+            " of 0.9. reseed_sd is the standard deviation of the FVU between seeds, pooled over"
+            " layers with reseed_df degrees of freedom, and empty where one seed was trained."
+            " better_than names the variants of the same layer, site, model and size whose FVU is"
+            " higher by more than minimum_difference (2.77 reseed_sd, the larger of the two) at no"
+            " fewer active latents; no other difference here is to be called one."
+        ),
+    ),
+    "sae_probing": Table(
+        rows="lfp.tables.health.dictionaries:sae_probing",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.evaluation_files("evaluation.json", "sparse_probes.parquet"),
+        caption=(
+            "Sparse probes: the area under the ROC curve of a logistic regression that reads the k"
+            " features whose means differ most between positive and negative words, or preferred"
+            " and rejected answers, chosen inside the training part. Splits are those of the main"
+            " probes, and intervals Nadeau and Bengio's. trained are latents of the smallest"
+            " dictionaries of all probed layers, other_seed those of a second training, raw the"
+            " activations, untrained the code of random directions. permuted has each latent's"
+            " direction at another one: its probes are those of the trained code while its fvu is"
+            " above 1, so that a probe says nothing of reconstruction. better_than names what has"
+            " an AUC lower by more than minimum_difference, 2.77 standard deviations between seeds"
+            " (reseed_sd, with reseed_df degrees of freedom)."
+        ),
+    ),
+    "decoder_geometry": Table(
+        rows="lfp.tables.health.dictionaries:decoder_geometry",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.evaluation_files("evaluation.json"),
+        caption=(
+            "How the directions of dictionaries share their space. participation is the number of"
+            " dimensions that they fill evenly. localisation is the mean share of a dimension that"
+            " a direction has for itself: 1 of orthogonal ones. even has both for directions that"
+            " fill the space evenly. alignment is the mean cosine of encoder and decoder, 1 by"
+            " construction where these are tied. near_duplicates is the share of latents with"
+            " another one within a cosine of 0.9."
+        ),
+    ),
     "sae_tying": Table(
         rows="lfp.tables.models:sae_tying",
         section=Section.AUTOENCODERS,

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from lfp.feedback.rewards import REWARDS
 from lfp.probing.subjects import SUBJECTS
-from lfp.settings import UNREWARDED
+from lfp.settings import BOTH, UNREWARDED, Autoencoder
 from lfp.tables.change import LEAST_CLEAN
 
 
@@ -40,6 +40,9 @@ class Grid(Protocol):
     cells: Sequence[Cell]
     models: Mapping[str, Mapping[str, Any]]
     tasks: Mapping[str, Mapping[str, Any]]
+
+    def autoencoder_settings(self, cell: Cell, variant: str) -> Autoencoder:
+        """The settings of a variant in a cell."""
 
     def twins(self, cell: Cell) -> list[str]:
         """The cell's main variant and those that differ from it in tying and in `reads` alone."""
@@ -200,6 +203,17 @@ class Plan:
         """Metrics of every variant of the autoencoder of every cell."""
         return [
             path for cell in self.probed_cells for path in self._metrics(cell, cell.autoencoders)
+        ]
+
+    def evaluation_files(self, *names: str) -> list[str]:
+        """The files `names` of every variant that reads one model, of cells that judge them."""
+        return [
+            f"results/{cell.address}/sae/{sae}/{name}"
+            for cell in self.probed_cells
+            if cell.settings["evaluation"].probes
+            for sae in cell.autoencoders
+            if self.grid.autoencoder_settings(cell, sae).reads not in BOTH
+            for name in names
         ]
 
     def health_files(self) -> list[str]:

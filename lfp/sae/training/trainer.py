@@ -60,7 +60,7 @@ class Trainer:
         first = 1.0 / sae.d_in if settings.l1 is None else settings.l1
         self.l1, self.penalty = (torch.tensor(float(first), device=device) for _ in range(2))
         self.gradients = gradients_of(self.sae, settings, self.penalty, tokens, threads)
-        self.optimizer = Adam(self.sae.parameters(), settings.learning_rate)
+        self.optimizer = Adam(self.sae.parameters(), settings.rate)
         captured = can_capture(device)
         self.compute = Captured(self._compute, settings.batch_size) if captured else self._compute
         #: What draws it to its partners, where it has some.
@@ -101,7 +101,7 @@ class Trainer:
             The share of the penalty that the step has, which rises to 1.
         """
         if number % LOOK_EVERY == 0:
-            self._look(x, warmth, rate / self.settings.learning_rate)
+            self._look(x, warmth, rate / self.settings.rate)
         if self.pull is not None:
             self.pull.prepare(number)
         self.penalty.copy_(self.l1 * warmth)
