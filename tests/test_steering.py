@@ -263,6 +263,8 @@ def test_the_gradient_of_a_classifier_hits_both_attributes_better_than_two_diffe
     theirs, same = hits(two, of_means, attributes, 0.1)
     assert cost == pytest.approx(same, rel=0.05)
     assert ours > 1.05 * theirs > 0
+    true, _ = hits(two, constant({0: torch.eye(WIDTH)[:2].sum(0)})[0], attributes, 0.1)
+    np.testing.assert_allclose([ours, theirs, true], [0.155, 0.102, 0.157], atol=2e-3)
     # Away from an attribute is the other side of towards it, and tokens are steered one by one.
     away = gradient.gradient_change(classifier, [0], [1])(values[:5])
     assert (away[:, 0] > 0).all() and (away[:, 1] < 0).all()
@@ -489,6 +491,7 @@ def test_the_tables_have_every_line_its_area_and_the_range_of_random_vectors(sta
     low, high = of_shift.sort_values("strength")["estimate"]
     area = (0.02 * low / 2 + 0.03 * (low + high) / 2) / 0.05
     assert lines.loc[("mean_shift", "all"), "estimate"] == pytest.approx(area)
+    assert (lines["p_adjusted"] > lines["p"]).any()  # all lines of a cell are one question
     assert (lines["null_low"] <= lines["null_high"]).all() == lines["null_low"].notna().all()
     kept = vector_cleaning(paths, SETTINGS).frame().iloc[0]
     assert kept["estimate"] < 1 and kept["features_kept"] == 4

@@ -17,7 +17,7 @@ from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_table
 from lfp.statistics.crossed import effect_record, mean_effect
 from lfp.statistics.records import ratio_record, undefined
-from lfp.tables.rows import TableSettings, Tally
+from lfp.tables.rows import CELL, TableSettings, Tally
 
 #: What is added at costs, what random vectors are matched to, and doses of the fine-tuning.
 _ADD, _VECTORS, _DOSE = "add", "vectors", "fine_tuning"
@@ -121,7 +121,8 @@ def _add_cell(
             }  # fmt: skip
         name = "mean gain over costs"
         record = effect_record(mean_effect(by_prompt[:, None]), "prompt", name, settings.confidence)
-        tally.add(record, label, pd.DataFrame({"value": by_prompt}), **columns)
+        family = str([cell[name] for name in CELL])
+        tally.add(record, label, pd.DataFrame({"value": by_prompt}), family, **columns)
 
 
 def vector_cleaning(inputs: Sequence[str], settings: TableSettings) -> Tally:
