@@ -56,8 +56,8 @@ class Grid(Protocol):
     def shares_latents(self, cell: Cell) -> bool:
         """Whether the latents of a cell's main variant have shares at the choice."""
 
-    def pretrained(self, cell: Cell) -> list[str]:
-        """The variants of a cell whose dictionaries come from elsewhere."""
+    def transferred(self, cell: Cell) -> list[str]:
+        """The variants that are measured on base and policy: of cells with a pretrained one."""
 
     def of_heads(self, cell: Cell) -> list[str]:
         """The variants of a cell that read the outputs of all heads side by side."""
@@ -229,8 +229,7 @@ class Plan:
         return [
             f"results/{cell.address}/sae/{sae}/transfer.parquet"
             for cell in self.probed_cells
-            if self.grid.pretrained(cell)
-            for sae in cell.autoencoders
+            for sae in self.grid.transferred(cell)
         ]
 
     def head_files(self) -> list[str]:
