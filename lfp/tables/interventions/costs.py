@@ -175,7 +175,7 @@ def _add_row(
     }  # fmt: skip
     if told_from_zero(kl, confidence):
         columns["reward_per_nat"] = ratio_effect(change, kl).value
-    if effect_record(mean_effect(gap), "prompt", name, confidence).p < 1 - confidence:
+    if told_from_zero(gap, confidence) or told_from_zero(-gap, confidence):
         columns["gap_recovery"] = float(change.mean() / gap.mean())
     if len(trial.random) and (trial.random["features"].any() or label["action"] == _ADD):
         columns |= _against_random(trial.random, _column(before, "reward"), change, kl)
@@ -198,8 +198,10 @@ def _against_random(
     ``p_random`` is the share of sets, this one among them, whose mean change is at least as large
     on either side.
     """
-    drawn = (_column(random, "reward") - before).mean(0)
-    larger = int((np.abs(drawn) >= abs(change.mean())).sum())
+    # All means are taken alike, so that no rounding breaks a tie.
+    mean, *means = np.hstack([change, _column(random, "reward") - before]).mean(0)
+    drawn = np.array(means)
+    larger = int((np.abs(drawn) >= abs(mean)).sum())
     return {
         "draws": len(drawn),
         "random_mean": float(drawn.mean()),

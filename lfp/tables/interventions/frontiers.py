@@ -114,7 +114,8 @@ def _add_cell(
             continue
         columns |= {"kl_area": float(frontier_area(kl, gains.mean(1), most_kl)), "most_kl": most_kl}
         if len(null) and named["what"] != _DOSE:
-            larger = int((np.abs(null) >= abs(by_prompt.mean())).sum())
+            area = frontier_area(costs, gains.mean(1), most)  # as those of the null: ties are ties
+            larger = int((np.abs(null) >= abs(area)).sum())
             columns |= {
                 "draws": len(null), "null_mean": float(null.mean()), "null_low": float(null.min()),
                 "null_high": float(null.max()), "p_random": (1 + larger) / (1 + len(null)),
