@@ -2,6 +2,7 @@
 that mathematics gives it, costs are met, and what knows nothing of feedback gains nothing.
 """
 
+import copy
 from dataclasses import replace
 from functools import partial
 
@@ -420,11 +421,62 @@ def test_a_baseline_model_has_its_own_words_and_its_divergence_from_the_base(
 # -------------------------------------------------------------------------------------- the stage
 
 
+def spoken(tokenizer):
+    """A small random model that says some words rather than others."""
+    base = make_model("gpt_neox", tokenizer)
+    base.get_output_embeddings().weight.data *= 30
+    return base
+
+
+def small_stage(tokenizer, reviews, pair: Pair, texts: int = 6, **asked) -> trials.Steered:
+    """What the stage makes of a pair of models without baselines at one cost."""
+    torch.manual_seed(0)
+    sae = dictionary(torch.randn(20, 16))
+    explanations = pd.DataFrame({
+        "layer": LAYER, "feature": np.arange(20), "related": np.arange(20) < 3, "direction": 1.0,
+    })  # fmt: skip
+    ids = encode(tokenizer, reviews, 24)
+    neutral = neutral_of(pair.base).sequences[::8]
+    how = Writing(
+        tokenizer, [text[:6] for text in ids[:4]], neutral, letters,
+        Ablation(new_tokens=6, batch_size=32), 0,
+    )  # fmt: skip
+    wanted = Steering(costs=(0.05,), draws=1, fine_tuning=False, **asked)
+    return trials.steer(pair, {LAYER: sae}, explanations, [], how, ids[20 : 20 + texts], wanted)
+
+
+def test_a_policy_that_is_its_base_has_no_shift_and_no_gate(tokenizer, reviews):
+    base = spoken(tokenizer)
+    asked = {"vectors": ("mean_shift", "decoder_row", "random"), "gate": 0.4, "clean": 4}
+    pair = Pair(base, copy.deepcopy(base), tokenizer)
+    strengths = small_stage(tokenizer, reviews, pair, **asked).strengths
+    assert set(strengths["what"]) == {"decoder_row"} and set(strengths["where"]) == {"all"}
+
+
+def test_one_text_has_no_other_one_to_test_a_cleaned_vector_on(tokenizer, reviews):
+    base = spoken(tokenizer)
+    pair = Pair(base, shaken(base, size=0.2), tokenizer)
+    result = small_stage(tokenizer, reviews, pair, 1, vectors=("mean_shift",), clean=4)
+    assert result.cleaning.empty and set(result.strengths["what"]) == {"mean_shift"}
+
+
+def test_a_prompt_beyond_the_positions_is_refused_before_any_work(tokenizer, reviews, monkeypatch):
+    def worked(*arguments, **named):
+        raise AssertionError("vectors were made first")
+
+    monkeypatch.setattr(trials, "vector_material", worked)
+    base = spoken(tokenizer)
+    with pytest.raises(ValueError, match="positions"):
+        small_stage(
+            tokenizer, reviews, Pair(base, base, tokenizer), vectors=("random",),
+            prompt="good " * 300,
+        )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def stage(tokenizer, reviews):
     """What the stage makes of a small random model and one with other weights."""
-    base = make_model("gpt_neox", tokenizer)
-    base.get_output_embeddings().weight.data *= 30  # so that it says some words rather than others
+    base = spoken(tokenizer)
     pair = Pair(base, shaken(base, size=0.2), tokenizer)
     torch.manual_seed(0)
     saes = {n: dictionary(torch.randn(20, 16)) for n in (0, 1, 2)}

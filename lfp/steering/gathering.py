@@ -160,7 +160,7 @@ def vector_material(
     )
 
 
-def gate_of(read: Read, share: float) -> gates.Probe:
-    """The gate of a cell: it is open at a `share` of the tokens."""
-    values = torch.cat(read.activations(read.texts))
-    return gates.fitted_gate(values, read.changed_tokens(), share)
+def gate_of(read: Read, share: float) -> gates.Probe | None:
+    """The gate of a cell, open at a `share` of the tokens; None where the policy is its base."""
+    values, changed = torch.cat(read.activations(read.texts)), read.changed_tokens()
+    return gates.fitted_gate(values, changed, share) if changed.any() else None
