@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tokenizers import processors
 from torch.nn import functional as F
 
 from lfp.change.account.vectors import Difference
@@ -25,6 +26,7 @@ from lfp.sae.architectures.standard import Standard
 from lfp.settings import Ablation, Steering
 from lfp.steering import baselines, cleaning, gates, gradient, targeted, trials, vectors
 from lfp.steering.changes import applied, constant, gated, of_edits
+from lfp.steering.gathering import Read
 from lfp.steering.strength import NeutralText, strengths_at
 from lfp.tables.interventions.costs import interventions
 from lfp.tables.interventions.frontiers import frontier_area, frontiers, vector_cleaning
@@ -443,6 +445,26 @@ def small_stage(tokenizer, reviews, pair: Pair, texts: int = 6, **asked) -> tria
     )  # fmt: skip
     wanted = Steering(costs=(0.05,), draws=1, fine_tuning=False, **asked)
     return trials.steer(pair, {LAYER: sae}, explanations, [], how, ids[20 : 20 + texts], wanted)
+
+
+def test_what_the_tokenizer_adds_has_no_part_in_means_and_gates(tokenizer, reviews, planted):
+    led, name = copy.deepcopy(tokenizer), tokenizer.eos_token
+    led.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        f"{name} $A", special_tokens=[(name, tokenizer.eos_token_id)]
+    )
+    embed = torch.randn(len(tokenizer), WIDTH, generator=torch.Generator().manual_seed(5))
+    model = linear_model(tokenizer, embed, embed)
+    policy = with_vector(model, 0, planted)
+    sae = dictionary(torch.randn(20, WIDTH))
+    sae.site, values, changed = "resid", [], []
+    for of in (led, tokenizer):
+        texts = [ids[: 20 + (of is led)] for ids in encode(of, reviews[:12], 40)]
+        read = Read(Pair(model, policy, of), sae, texts, 5)
+        values.append(torch.cat(read.activations(texts)))
+        changed.append(read.changed_tokens())
+    torch.testing.assert_close(*values)
+    assert len(changed[0]) == len(values[0])
+    assert torch.equal(*changed)
 
 
 def test_a_policy_that_is_its_base_has_no_shift_and_no_gate(tokenizer, reviews):
