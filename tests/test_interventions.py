@@ -242,6 +242,13 @@ def test_every_selector_takes_what_was_planted(toy):
     assert SELECTORS["frequency"](material) == {0: [3], 2: [3]}
 
 
+def test_a_direction_of_0_chooses_no_latent(toy):
+    model, saes, codes, metric = toy
+    directions = valence_direction(model, np.zeros(len(codes)), list(saes))
+    material = dataclasses.replace(material_of(model, saes, metric), directions=directions)
+    assert SELECTORS["direction"](material) == {}
+
+
 def test_greedy_pruning_drops_what_the_set_does_as_well_without(toy):
     model, saes, _, metric = toy
     material = material_of(model, saes, metric, latents=20, exact=32)
