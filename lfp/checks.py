@@ -92,6 +92,7 @@ def check_cell(grid: Grid, cell: Cell) -> None:
     _check_arms(cell)
     _check_interventions(cell)
     _check_steering(cell)
+    _check_direction(grid, cell)
 
 
 def source_digest(where: str, name: str) -> str:
@@ -514,4 +515,18 @@ def _check_steering(cell: Cell) -> None:
         raise ConfigurationError(
             f"cell {cell.address}: steering.selectors are scaled to the costs of vectors, and there"
             " are none; name some under `steering.vectors`, or leave the selectors out"
+        )
+
+
+def _check_direction(grid: Grid, cell: Cell) -> None:
+    """Check that decoder rows are held against a direction of the site that they write to."""
+    stages = [stage for stage in ("interventions", "steering")
+              if "direction" in cell.settings[stage].selectors]  # fmt: skip
+    asked, site = cell.settings["interventions"], grid.autoencoder_settings(cell, cell.main).site
+    if stages and asked.direction == "valence" and site == "heads":
+        raise ConfigurationError(
+            f"cell {cell.address}: {stages[0]}.selectors has `direction`, which is that of the"
+            " output head in the residual stream, and the main autoencoder reads the site `heads`,"
+            " which is no part of it; set interventions.direction to `mean_shift`, or leave"
+            " `direction` out"
         )

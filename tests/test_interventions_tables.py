@@ -245,6 +245,20 @@ def test_interventions_of_a_cell_without_explanations_are_refused():
         asking(selectors=["atribution"])
 
 
+@pytest.mark.parametrize("stage", ["interventions", "steering"])
+def test_the_direction_of_the_output_head_is_none_of_a_site_beside_the_stream(stage):
+    def at(site: str, **more) -> Grid:
+        asked = {"interventions": more, "autoencoder": {"site": site}}
+        asked[stage] = asked.get(stage, {}) | {"selectors": ["direction"]}
+        if stage == "steering":
+            asked[stage] |= {"vectors": ["random"]}
+        return Grid(changed(cells=[{"model": "tiny", "task": "vader", "settings": asked}]))
+
+    with pytest.raises(ConfigurationError, match="set interventions.direction to `mean_shift`"):
+        at("heads")
+    assert at("heads", direction="mean_shift").cells and at("attn").cells
+
+
 def test_interventions_cost_what_the_settings_ask_for():
     def costs(**asked) -> dict[str, estimate.Cost]:
         [row] = asking(**asked).estimate_settings()["cells"]
