@@ -401,7 +401,13 @@ def _check_layers(grid: Grid, cell: Cell) -> None:
             " leaves layers out; set it to 1 or more"
         )
     lowest = cell.lowest_layers if isinstance(cell.lowest_layers, tuple) else ()
-    for key, layers in (("layers", cell.layers or ()), ("lowest_layers", lowest)):
+    named = {"layers": cell.layers or (), "lowest_layers": lowest}
+    distil, steering = (cell.settings[stage] for stage in ("distil", "steering"))
+    if cell.method == "distil" and distil.layer is not None:
+        named["distil.layer"] = (distil.layer,)
+    if steering.vectors and steering.layer is not None:
+        named["steering.layer"] = (steering.layer,)
+    for key, layers in named.items():
         too_high = [layer for layer in layers if layer >= available]
         if too_high:
             raise ConfigurationError(
@@ -410,6 +416,13 @@ def _check_layers(grid: Grid, cell: Cell) -> None:
             )
     if cell.layers and len(set(cell.layers)) < len(cell.layers):
         raise ConfigurationError(f"cell {cell.address}: layers names a layer twice")
+    steered = set(named.get("steering.layer", ())) - set(cell.layers or range(available))
+    if steered:
+        raise ConfigurationError(
+            f"cell {cell.address}: steering.layer has {min(steered)}, and dictionaries are trained"
+            f" of its layers {', '.join(map(str, cell.layers))} alone; set it to one of these, or"
+            " to null"
+        )
 
 
 def _check_pair_lengths(cell: Cell) -> None:
