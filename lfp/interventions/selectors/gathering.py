@@ -155,10 +155,12 @@ def _directions(
 def accounts(material: Material, chosen: Mapping[str, FeatureSet]) -> dict[str, pd.DataFrame]:
     """What is known of the `chosen` sets and of single latents, by the name of its file.
 
-    Interactions and circuits have no row where nothing asks for them.
+    Interactions and circuits have no row where nothing asks for them, and where there is no text to
+    measure them on.
     """
     asked = material.asked
     pairs = "factorisation" in chosen and len(material.interactions.latents) > 1
+    pairs = pairs and material.metric.n > 0
     return {
         "sets": criteria(material, chosen),
         "effects": material.effects,
