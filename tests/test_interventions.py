@@ -243,6 +243,16 @@ def test_every_selector_takes_what_was_planted(toy):
     assert SELECTORS["frequency"](material) == {0: [3], 2: [3]}
 
 
+def test_a_latent_of_the_token_in_front_of_every_text_is_on_no_text(toy):
+    model, saes, codes, metric = toy
+    front = int((codes[:, 3] > 0).nonzero()[0])  # a token that the latent is active on
+    quiet = int((codes[:, 3] == 0).nonzero()[0])
+    led = [[front, quiet, quiet], [front, quiet]]
+    for n, share in ((0, 2 / 5), (1, 0.0)):
+        material = dataclasses.replace(material_of(model, saes, metric), front=n)
+        assert material.frequencies(led)[3] == pytest.approx(share)
+
+
 def test_a_direction_of_0_chooses_no_latent(toy):
     model, saes, codes, metric = toy
     directions = valence_direction(model, np.zeros(len(codes)), list(saes))

@@ -27,7 +27,7 @@ from lfp.interventions.selectors.metrics import (
     token_valences,
 )
 from lfp.interventions.selectors.rankings import valence_direction
-from lfp.models.tokens import encode
+from lfp.models.tokens import added_tokens, encode
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.settings import DPO, Ablation, Interventions
 from lfp.texts.corpora import documents
@@ -130,6 +130,7 @@ def gathered(
         directions=_directions(model, other, autoencoders, held),
         neutral=held.sentences(most=False),
         rewarded=held.sentences(most=True),
+        front=len(added_tokens(held.tokenizer)[0]),
         seed=seed,
     )
 
