@@ -24,6 +24,11 @@ from benchmarks.side_by_side import Contender, take_turns
 RESULTS = Path(__file__).parent / "results"
 SIZES = ((512, 512), (512, 1024), (768, 1536), (2048, 4096))
 DENSITIES = (0.05, 0.2)
+#: Widths, latents and active latents of a token, of architectures that choose their latents.
+CHOSEN = (
+    (512, 512, 16), (512, 1024, 16), (512, 1024, 64), (768, 768, 32), (768, 1536, 32),
+    (2048, 2048, 64), (2048, 4096, 64),
+)  # fmt: skip
 TINY = {"n_layers": 4, "d_model": 128, "n_heads": 4}
 PYTHIA_70M = {"n_layers": 6, "d_model": 512, "n_heads": 8}
 Table = tuple[str, list[Contender]]
@@ -112,6 +117,23 @@ class Bench:
             untied = case | {"density": 0.05, "precision": "float32", "tied": False}
             rows.append(self.ours("ours, untied, 5% active", "autoencoder", untied))
             yield f"autoencoder step, d {d}, {m} features, 4096 tokens", rows + self.limits()
+
+    def chosen(self) -> Iterator[Table]:
+        """Training steps of 4,096 tokens, of architectures that choose few latents; five a turn,
+        since ours look at the batch in every fifth, or two, of which one looks.
+        """
+        for d, m, k in CHOSEN:
+            steps = 5 if d < 1024 else 2
+            for kind in ("topk", "batchtopk", "jumprelu"):
+                case = {"n": 4096, "d": d, "m": m, "k": k, "architecture": kind, "steps": steps}
+                rows = [
+                    self.peer("SAELens", "saelens", case | {"precision": "float32"}),
+                    self.peer("dictionary_learning", "dictionary_learning", case),
+                    self.ours("ours", "chosen", case | {"tied": True}),
+                    self.ours("ours, untied", "chosen", case | {"tied": False}),
+                ]
+                title = f"{steps} {kind} steps, d {d}, {m} latents, k {k}, 4096 tokens"
+                yield title, rows + self.limits(steps=steps)
 
     def gpu(self) -> Iterator[Table]:
         """Training steps of 4,096 tokens on a GPU, a hundred a turn; no table where
@@ -283,7 +305,7 @@ def main() -> None:
     parser.add_argument(
         "stages",
         nargs="*",
-        default=["autoencoder", "gpu", "harvest", "ppo", "features", "ablation"],
+        default=["autoencoder", "chosen", "gpu", "harvest", "ppo", "features", "ablation"],
     )
     options = parser.parse_args()
     path = RESULTS / f"{machine_name()}.json"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lfp.configuration import ConfigurationError, check_name
+from lfp.files.hub import SourceError
 from lfp.limits import (
     check_folds,
     check_label,
@@ -28,15 +29,16 @@ from lfp.limits import (
 )
 from lfp.registry import nearest
 from lfp.running.sources import module_digest, module_file
-from lfp.settings import BETWEEN, Task
+from lfp.sae.sources.files import LAYER, check, dictionary_files
+from lfp.settings import BETWEEN, BOTH, PRETRAINED, Task
 
 if TYPE_CHECKING:
     from lfp.grid import Cell, Grid
 
 #: Folders of the results that are not a model's.
 RESULT_FOLDERS = (
-    "benchmarks", "contrasts", "corpora", "exports", "figures", "instances", "lexicons",
-    "llm_cache", "logs", "models", "rewrites", "tables", "tensorboard",
+    "benchmarks", "contrasts", "corpora", "dictionaries", "exports", "figures", "instances",
+    "lexicons", "llm_cache", "logs", "models", "rewrites", "tables", "tensorboard",
 )  # fmt: skip
 #: Keys of a task that describe its reward.
 REWARD_KEYS = ("reward", "classifier", "callable", "flipped_share", "trigger", "reward_seed")
@@ -440,6 +442,16 @@ def _check_autoencoders(grid: Grid, cell: Cell) -> None:
     for variant in cell.autoencoders:
         settings = grid.autoencoder_settings(cell, variant)
         sizes, width = settings.sizes, size.width(settings.site)
+        pretrained = settings.architecture == PRETRAINED
+        if settings.source or pretrained:
+            _check_pretrained(grid, cell, variant)
+        kind = "`mutual`" if settings.mutual else f"architecture `{settings.architecture}`"
+        of_one = settings.mutual or settings.architecture == "itda"
+        if (pretrained and settings.reads in BOTH) or (of_one and settings.reads == "pair"):
+            raise ConfigurationError(
+                f"cell {cell.address}: {variant!r} reads {settings.reads!r}, and {kind} has"
+                " directions of one model; let it read `policy` or `base`"
+            )
         for key, wanted in settings.active_latents().items():
             if width and wanted > sizes[0] * width:
                 raise ConfigurationError(
@@ -460,6 +472,40 @@ def _check_autoencoders(grid: Grid, cell: Cell) -> None:
                 f"cell {cell.address}: autoencoder.sizes of {variant!r} must be ascending, got"
                 f" {list(sizes)}"
             )
+
+
+def _check_pretrained(grid: Grid, cell: Cell, variant: str) -> None:
+    """Check that a dictionary from elsewhere is named whole, and fits the model where it is here.
+
+    Files of a `path` are looked at for every layer that may be chosen.
+    """
+    where, written = f"autoencoders.{variant}", grid.autoencoders[variant]
+    for key, needed in (
+        ("architecture", f"`architecture: {PRETRAINED}`, which belongs to a `source`"),
+        ("source", "`source`, the place of its files (docs/autoencoders.md)"),
+        ("site", "`site`, the part of a layer that it was trained on"),
+    ):
+        if key not in written:
+            raise ConfigurationError(
+                f"{where}: a pretrained dictionary needs {needed}; add it here"
+            )
+    settings = grid.autoencoder_settings(cell, variant)
+    layers, several = cell.layers or range(grid.n_layers(cell.model)), len(cell.layers or ()) != 1
+    if several and LAYER not in settings.source.files:
+        raise ConfigurationError(
+            f"{where}.source.files: expected {LAYER} in the place of the layer's number, got"
+            f" {settings.source.files!r}; put it in, or pin one layer (cells: layers)"
+        )
+    if settings.source.path is None:
+        return
+    width, origin = grid.width(cell, settings.site), f"{where}.source"
+    lowest = cell.lowest_layers if isinstance(cell.lowest_layers, tuple) else ()
+    try:
+        for layer in {*layers, *(lowest if variant == cell.main else ())}:
+            files = dictionary_files(settings.source.path, settings.source, layer, origin)
+            check(files, layer, settings.site, width, origin)
+    except SourceError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def _check_shared(grid: Grid, cell: Cell, variant: str) -> None:

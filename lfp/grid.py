@@ -19,10 +19,21 @@ from lfp.configuration import ConfigurationError, check_name, checked, with_defa
 from lfp.effects import check_effects
 from lfp.feedback import rewards
 from lfp.feedback.rewards.base import scale_of
+from lfp.files.canonical import canonical_json
+from lfp.limits import size_of
 from lfp.probing.subjects import SUBJECTS
 from lfp.schema import schema
 from lfp.services.prompts import digests
-from lfp.settings import BETWEEN, CELL_STAGES, STAGES, UNREWARDED, Autoencoder, Settings
+from lfp.settings import (
+    BETWEEN,
+    CELL_STAGES,
+    PRETRAINED,
+    STAGES,
+    UNREWARDED,
+    Autoencoder,
+    Settings,
+)
+from lfp.sites import HEADS
 
 #: Keys of a service that decide its answers; the others limit how it is asked.
 SERVICE_IDENTITY = (
@@ -31,7 +42,8 @@ SERVICE_IDENTITY = (
 )  # fmt: skip
 #: Stages that read or run a model for inference, in the precision of its entry.
 READING_STAGES = (
-    "activations", "features", "explanations", "ablation", "interventions", "steering", "export",
+    "activations", "evaluation", "features", "explanations", "ablation", "interventions",
+    "steering", "export",
 )  # fmt: skip
 #: Settings of DPO that the margin of a pair of answers is read with.
 _MARGIN = ("beta", "max_length", "max_prompt_length")
@@ -227,6 +239,7 @@ class Grid:
             "choice_latents": self._latents_job,
             "distil": self._distil_job,
             "divergence": self._divergence_job,
+            "evaluation": self._evaluation_job,
             "export": self._export_job,
             "given": self._given_job,
             "explanations": self._explanations_job,
@@ -255,6 +268,21 @@ class Grid:
     def _autoencoder_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         variant = self.autoencoder_settings(cell, wildcards["sae"])
         return variant.as_json() | {"model": cell.model, "layer": int(wildcards["layer"])}
+
+    def _evaluation_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        features, probes = cell.settings["features"], cell.settings["probes"]
+        read = {name: getattr(features, name) for name in ("max_tokens", "batch_size")}
+        folds = {name: getattr(probes, name) for name in ("folds", "inner_folds", "partitions")}
+        variant = self.autoencoder_settings(cell, wildcards["sae"]).as_json()
+        return {
+            "feedback": cell.feedback,
+            "sizes": list(cell.settings["evaluation"].probes),
+            "activations": cell.settings["activations"].as_json(),
+            "features": read,
+            "probes": folds,
+            # Dictionaries of one kind differ in their seeds alone.
+            "kind": canonical_json(_without(variant, "seed", "other_seed")),
+        }
 
     def _divergence_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         lowest = cell.lowest_layers
@@ -399,8 +427,10 @@ class Grid:
         return list(probes.features if subject == "policy" else probes.control_features)
 
     def autoencoder_settings(self, cell: Cell, variant: str) -> Autoencoder:
-        """Settings of one autoencoder variant of a cell."""
-        return Autoencoder.of(cell.settings["autoencoder"].as_json() | self.autoencoders[variant])
+        """Settings of one autoencoder variant of a cell, with its learning rate as a number."""
+        given = cell.settings["autoencoder"].as_json() | self.autoencoders[variant]
+        settings = Autoencoder.of(given)
+        return dataclasses.replace(settings, learning_rate=settings.rate)
 
     def shares_latents(self, cell: Cell) -> bool:
         """Whether the latents of a cell's main variant have shares at the choice.
@@ -408,6 +438,36 @@ class Grid:
         They have where their site writes to the residual stream.
         """
         return self.autoencoder_settings(cell, cell.main).site in WRITING
+
+    def pretrained(self, cell: Cell) -> list[str]:
+        """The variants of a cell whose dictionaries come from elsewhere."""
+        return [
+            name
+            for name in cell.autoencoders
+            if self.autoencoder_settings(cell, name).architecture == PRETRAINED
+        ]
+
+    def transferred(self, cell: Cell) -> list[str]:
+        """The variants that are measured on base and policy: of cells with a pretrained one.
+
+        Those that read both at once are none of a single model.
+        """
+        kinds = {name: self.autoencoder_settings(cell, name) for name in cell.autoencoders}
+        of_one = [name for name, kind in kinds.items() if kind.reads not in BETWEEN]
+        return of_one if self.pretrained(cell) else []
+
+    def of_heads(self, cell: Cell) -> list[str]:
+        """The variants of a cell that read the outputs of all heads of a model side by side."""
+        kinds = {name: self.autoencoder_settings(cell, name) for name in cell.autoencoders}
+        return [n for n, kind in kinds.items() if kind.site == HEADS and kind.reads != "pair"]
+
+    def dictionaries_from(self, kind: str) -> list[str]:
+        """Names of the variants of pretrained dictionaries from ``path`` or from the ``hub``."""
+        return [
+            name
+            for name, values in self.autoencoders.items()
+            if values.get("architecture") == PRETRAINED and kind in values.get("source", {})
+        ]
 
     def latent_readers(self, cell: Cell) -> list[str]:
         """The variants whose latents are read at the choice.
@@ -672,6 +732,10 @@ class Grid:
                 f"models.{model}.shape: give parameters, d_model and vocab_size for an estimate"
             )
         return {"n_layers": entry["n_layers"], **entry["shape"]}
+
+    def width(self, cell: Cell, site: str) -> int | None:
+        """Width of a site of a cell's model; None where nothing says it before it is read."""
+        return size_of(cell.model, self.models[cell.model]).width(site)
 
     def n_layers(self, model: str) -> int:
         """Number of transformer blocks of a model."""

@@ -26,7 +26,8 @@ from lfp.probing.subjects import SUBJECTS
 from lfp.running.digest import code_digest, registries_of
 from lfp.running.sources import content_digest
 from lfp.sae.architectures import ARCHITECTURES
-from lfp.settings import BETWEEN, BOTH, Autoencoder
+from lfp.sae.sources.files import dictionary_files
+from lfp.settings import BETWEEN, BOTH, PRETRAINED, Autoencoder
 
 #: The launcher of a job in one process.
 LAUNCHER = "python -m"
@@ -194,7 +195,11 @@ class Planner:
             if "lfp.feedback.rewards" in registries:
                 entries.append(REWARDS.entry(self.grid.reward(wildcards.task)))
             if "lfp.sae.architectures" in registries:
-                entries.append(ARCHITECTURES.entry(self.variant(wildcards).architecture))
+                # What a dictionary from elsewhere is, its files say; taking one is no cell's job.
+                cell = wildcards.get("model")
+                name = self.variant(wildcards).architecture if cell else PRETRAINED
+                names = ARCHITECTURES if name == PRETRAINED else [name]
+                entries += map(ARCHITECTURES.entry, names)
             return code_with(script, entries)
 
         return of_job
@@ -290,6 +295,26 @@ class Planner:
         """Settings of the copy of a checkpoint of the hub."""
         entry, (_, head) = self.grid.checkpoints[wildcards.model], self._origin(wildcards.model)
         return {key: entry[key] for key in ("hub", "revision", "folder") if entry.get(key)} | head
+
+    def taken_dictionary(self, wildcards: Any) -> dict[str, Any]:
+        """Settings of a layer's pretrained dictionary, with the digest of files on disk."""
+        name, layer = wildcards.sae, int(wildcards.layer)
+        cells = [cell for cell in self.grid.by_address.values() if name in cell.autoencoders]
+        variant = self.grid.autoencoder_settings(cells[0], name)
+        width = self.grid.width(cells[0], variant.site)
+        place = {"layer": layer, "site": variant.site, "width": width}
+        settings = self.grid.autoencoders[name]["source"] | place
+        if variant.source.path is None:
+            return settings
+        with _naming(f"autoencoders.{name}.source"):
+            files = dictionary_files(variant.source.path, variant.source, layer, "path")
+            named = [(file.name, file) for file in files.all]
+            return settings | {"sources": content_digest(named)}
+
+    def dictionary(self, wildcards: Any) -> list[str]:
+        """The pretrained dictionary of a job's variant and layer, if it is one."""
+        taken = self.variant(wildcards).architecture == PRETRAINED
+        return [f"results/dictionaries/{wildcards.sae}/layer{wildcards.layer}"] * taken
 
     def _outside(self, key: str, kind: str) -> str | None:
         """The path of a file or folder (`kind`) outside the run that `key` names, if it does."""

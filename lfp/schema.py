@@ -25,6 +25,7 @@ from lfp.probing.subjects import SUBJECTS
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.settings import (
     CELL_STAGES,
+    PRETRAINED,
     REQUIRED,
     STAGES,
     Cell,
@@ -37,12 +38,14 @@ from lfp.settings import (
     Lora,
     Machine,
     Model,
+    Mutual,
     Organism,
     Policy,
     Prices,
     Service,
     Settings,
     Shape,
+    Source,
     Task,
 )
 from lfp.settings.fields import field_types, members, plain, settings_class
@@ -55,7 +58,7 @@ SCHEMA_PATH = CONFIGURATIONS / "schema.yaml"
 README_PATH = CONFIGURATIONS / "README.md"
 #: Names of kinds of things that settings choose from.
 CHOICES: dict[str, tuple[str, ...]] = {
-    "architectures": tuple(ARCHITECTURES),
+    "architectures": (*ARCHITECTURES, PRETRAINED),
     "sites": tuple(SITES),
     "subjects": tuple(SUBJECTS),
     "arms": tuple(ARMS),
@@ -88,6 +91,8 @@ OBJECTS = (
     Policy,
     Cell,
     Lora,
+    Mutual,
+    Source,
 )
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 #: Keywords of JSON schema by the name of a bound.

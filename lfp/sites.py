@@ -24,9 +24,11 @@ class Site:
     meaning: str
 
 
+#: The site of which every direction has a part for each head.
+HEADS = "heads"
 SITES = {
     "mlp": Site("mlp", "output", "the MLP's output, after its down-projection"),
     "resid": Site("block", "output", "the block's output: the residual stream behind it"),
     "attn": Site("attention_output", "output", "the attention's output, after its projection"),
-    "heads": Site("attention_output", "input", "the heads' outputs side by side, before it"),
+    HEADS: Site("attention_output", "input", "the heads' outputs side by side, before it"),
 }

@@ -7,8 +7,14 @@ each size; matches.parquet, metrics.json and curves.parquet beside the layers. A
 base are shared by all cells of a model and corpus:
 results/{model}/base/{corpus}/activations/{site}/. Variants that read both models have those of the
 base on the policy's tokens, activations/base/{site}/ below the cell, and feature_diff.parquet
-beside the layers.
+beside the layers. For cells that ask for it, evaluation.json and sparse_probes.parquet beside
+the metrics. Dictionaries from elsewhere are taken once: results/dictionaries/{sae}/layer{layer}/.
 """
+
+
+localrules:
+    copy_dictionary,
+    fetch_dictionary,
 
 
 rule activations:
@@ -62,10 +68,34 @@ use rule activations as paired_activations with:
         benchmark_of(f"{CELL}/activations/base/{{site}}")
 
 
+rule copy_dictionary:
+    output:
+        dictionary=directory("results/dictionaries/{sae}/layer{layer}"),
+    log:
+        log_of("results/dictionaries/{sae}/layer{layer}"),
+    wildcard_constraints:
+        sae=names(GRID.dictionaries_from("path")),
+    conda:
+        MODEL
+    params:
+        **job("copy_dictionary", PLAN.taken_dictionary, PLAN.code("copy_dictionary")),
+    shell:
+        JOB
+
+
+use rule copy_dictionary as fetch_dictionary with:
+    wildcard_constraints:
+        sae=names(GRID.dictionaries_from("hub")),
+    retries: 2
+    params:
+        **job("fetch_dictionary", PLAN.taken_dictionary, PLAN.code("fetch_dictionary")),
+
+
 rule autoencoders:
     input:
         activations=PLAN.activations,
         base=PLAN.paired_activations,
+        dictionary=PLAN.dictionary,
     output:
         layer=directory(f"{CELL}/sae/{{sae}}/layer{{layer}}"),
     log:
@@ -127,6 +157,31 @@ rule evaluate_autoencoders:
         MODEL_JOB
 
 
+rule evaluate_dictionaries:
+    input:
+        model=PLAN.read_model,
+        corpus=PLAN.read_corpus,
+        contrasts="results/contrasts/{task}.parquet",
+        lexicon="results/lexicons/{task}.json",
+        autoencoders=PLAN.autoencoders,
+    output:
+        evaluation=f"{CELL}/sae/{{sae}}/evaluation.json",
+        probes=f"{CELL}/sae/{{sae}}/sparse_probes.parquet",
+    log:
+        log_of(f"{CELL}/sae/{{sae}}/dictionaries"),
+    benchmark:
+        benchmark_of(f"{CELL}/sae/{{sae}}/dictionaries")
+    conda:
+        MODEL
+    threads: PLAN.threads
+    resources:
+        **PLAN.resources(),
+    params:
+        **PLAN.job("evaluate_dictionaries", "evaluation"),
+    shell:
+        MODEL_JOB
+
+
 rule feature_diff:
     input:
         policy=f"{CELL}/policy",
@@ -146,5 +201,48 @@ rule feature_diff:
         **growing(2000, 60),
     params:
         **PLAN.job("feature_diff"),
+    shell:
+        JOB
+
+
+rule dictionary_transfer:
+    input:
+        base="results/models/{model}",
+        policy=f"{CELL}/policy",
+        corpus=PLAN.read_corpus,
+        autoencoders=PLAN.trained_autoencoders,
+    output:
+        texts=f"{CELL}/sae/{{sae}}/transfer.parquet",
+    log:
+        log_of(f"{CELL}/sae/{{sae}}/transfer"),
+    benchmark:
+        benchmark_of(f"{CELL}/sae/{{sae}}/transfer")
+    conda:
+        MODEL
+    threads: PLAN.threads
+    resources:
+        **PLAN.resources(),
+    params:
+        **PLAN.job("dictionary_transfer", "activations"),
+    shell:
+        MODEL_JOB
+
+
+rule head_shares:
+    input:
+        model="results/models/{model}",
+        autoencoders=PLAN.trained_autoencoders,
+    output:
+        shares=f"{CELL}/sae/{{sae}}/head_shares.parquet",
+    log:
+        log_of(f"{CELL}/sae/{{sae}}/head_shares"),
+    benchmark:
+        benchmark_of(f"{CELL}/sae/{{sae}}/head_shares")
+    conda:
+        MODEL
+    resources:
+        **growing(2000, 30),
+    params:
+        **PLAN.job("head_shares"),
     shell:
         JOB

@@ -106,6 +106,7 @@ def test_only_peers_of_the_same_precision_are_compared_with():
         ("m/t/seed0/policy.tsv", "ppo"),
         ("m/t/seed0/sae/tied/layer3.tsv", "autoencoders"),
         ("m/t/seed0/sae/tied/evaluate.tsv", "evaluate_autoencoders"),
+        ("m/t/seed0/sae/tied/dictionaries.tsv", "evaluate_dictionaries"),
         ("m/t/seed0/features/tied/policy.tsv", "features"),
         ("m/t/seed0/explanations/tied/heuristic.tsv", "explanations"),
         ("m/t/seed0/explanations/tied/scores/heuristic.tsv", "explanation_scores"),

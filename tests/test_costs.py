@@ -90,6 +90,11 @@ def test_variants_and_arms_cost_what_their_own_settings_say(paper, monkeypatch):
     larger = stages({"a": {"sizes": [1, 16], "epochs": 50}})
     trained = [costs["autoencoders"].exaflops for costs in (plain, larger)]
     assert trained[1] == pytest.approx(trained[0] * 50 * 18 / 4)
+    assert "evaluate_dictionaries" not in plain
+    judged = {"settings": {"evaluation": {"probes": [1]}}}
+    one, two = (stages({name: {} for name in names}, **judged) for names in ("a", "ab"))
+    name = "evaluate_dictionaries"
+    assert two[name].exaflops == pytest.approx(2 * one[name].exaflops)
     both = stages({"a": {"epochs": 1}, "b": {"epochs": 2, "reads": "base"}}, probed=["a", "b"])
     assert both["autoencoders"].exaflops == pytest.approx(3 * trained[0])
     for stage in ("activations", "features"):
@@ -155,6 +160,7 @@ def test_the_target_prints_and_writes_the_table(tmp_path, paper):
         ("m/t/seed0/policy.tsv", ("m/t/seed0", "fine-tuning")),
         ("m/t/seed0/sae/tied/layer1.tsv", ("m/t/seed0", "autoencoders")),
         ("m/t/seed0/sae/tied/evaluate.tsv", ("m/t/seed0", "evaluate_autoencoders")),
+        ("m/t/seed0/sae/tied/dictionaries.tsv", ("m/t/seed0", "evaluate_dictionaries")),
         ("m/t/seed0/explanations/tied/pages.tsv", ("m/t/seed0", "feature_pages")),
         ("exports/m/t/seed0/tied.tsv", ("m/t/seed0", "export")),
     ],

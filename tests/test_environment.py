@@ -93,7 +93,7 @@ FOLDERS = (
     "settings", "reporting", "files", "running", "services", "statistics", "texts", "models",
     "feedback",
     "organisms", "finetune", "locus",
-    "sae", "probing", "change", "explaining", "interventions", "steering",
+    "sae", "probing", "evaluation", "change", "explaining", "interventions", "steering",
     "tables", "blind", "pages", "figures", "costs", "claims", "start",
 )  # fmt: skip
 #: Modules of planning that a folder reads: what writes a configuration has it checked.

@@ -40,7 +40,11 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+#: Architectures that gradients train.
+TRAINED = [name for name in ARCHITECTURES if ARCHITECTURES[name].by_gradients]
+
+
+@pytest.mark.parametrize("architecture", TRAINED)
 def test_gradients_are_those_of_finite_differences(architecture):
     """Along a random direction of every parameter."""
     sae, x, rng = in_training(architecture), activations(40), np.random.default_rng(0)
@@ -206,7 +210,7 @@ OPENED = {
 }
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name != "itda"])
 def test_the_files_say_what_saelens_computes(architecture, tmp_path):
     """`make test-interop` asks SAELens itself."""
     sae, x = random_autoencoder(architecture, 8), torch.randn(60, 8)
@@ -222,7 +226,7 @@ def test_the_files_say_what_saelens_computes(architecture, tmp_path):
     assert cfg.get(store.TRAINED_AS, cfg["architecture"]) == architecture
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", TRAINED)
 def test_a_recorded_step_trains_what_a_computed_one_trains(architecture, monkeypatch):
     """As a GPU does it: a step waits for no value, and finds its tensors where they were."""
     x, _ = planted(1000)
@@ -262,8 +266,8 @@ def test_known_features_are_found_and_random_directions_are_not(monkeypatch):
     for parent, child in dictionaries.HIERARCHY:
         assert (seen[1][:, parent] > 0)[seen[1][:, child] > 0].all()
     controls = dictionaries.controls(truth, *seen)
-    assert controls["oracle"] == pytest.approx({"f1": 1.0, "mcc": 1.0})
-    assert controls["random decoder"]["f1"] < 0.3 and controls["random decoder"]["mcc"] < 0.45
+    assert controls["oracle"] == pytest.approx({"f1": 1.0, "f1_at_0": 1.0, "mcc": 1.0})
+    assert controls["random decoder"]["f1"] < 0.35 and controls["random decoder"]["mcc"] < 0.4
     monkeypatch.setitem(dictionaries.COMMON, "epochs", 8)
     variant = dictionaries.VARIANTS["batchtopk"]
     row = dictionaries.at_best_rate(variant, truth, rates=(0.001, 0.01), seeds=(0,))

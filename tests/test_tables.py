@@ -22,7 +22,15 @@ from lfp.files.addresses import labels
 from lfp.probing.probes import unit_means
 from lfp.registry import Registry
 from lfp.reporting import unestimated
-from lfp.settings import Ablation, Account, Features, Interventions, Probes, Steering
+from lfp.settings import (
+    Ablation,
+    Account,
+    Evaluation,
+    Features,
+    Interventions,
+    Probes,
+    Steering,
+)
 from lfp.statistics.estimates import kendall_tau
 from lfp.statistics.multiple import holm
 from lfp.statistics.partitions import partitions_difference_record
@@ -644,6 +652,7 @@ def grid_of(**cells):
         "probes": Probes(),
         "ablation": Ablation(arms=("none",), base_arms=()),
         "account": Account(),
+        "evaluation": Evaluation(),
         "interventions": Interventions(),
         "steering": Steering(),
     }
@@ -666,6 +675,8 @@ def grid_of(**cells):
         alike_in=lambda cell, free: [cell.main],
         compared_variants=lambda cell: [],
         shares_latents=lambda cell: cell.main == "sae",
+        transferred=lambda cell: [],
+        of_heads=lambda cell: [],
         latent_readers=lambda cell: [cell.main],
         contrast_settings=lambda task: {"source": "corpus", "corpus": None},
     )
@@ -678,9 +689,11 @@ def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
         "rewrites", "sae_tying", "sae_layer_choice", "probe_accuracy", "detection", "dose",
         "vector_account", "interventions", "attribution_fidelity", "feature_interactions",
         "feature_circuit", "frontiers", "vector_cleaning", "planted_recovery", "across_seeds",
-        "feature_diff", "feature_diff_null",
+        "feature_diff", "feature_diff_null", "dictionary_transfer", "head_shares",
+        "sae_frontier", "sae_probing", "decoder_geometry",
     }  # fmt: skip
     assert {name for name, figure in FIGURES.items() if not figure.inputs(plan)} == {
+        "sae_frontier",
         "sae_l1_sweep",
         "probe_pca",
         "planted_forest",

@@ -36,7 +36,19 @@ def copy_tree(target: Path) -> Path:
             shutil.copyfile(source, target / part)
     shutil.copyfile(ROOT / "tests" / "config.yaml", target / "grid.yaml")
     planted_corpora(target / "planted")
+    planted_dictionaries(target / "planted" / "scope")
     return target
+
+
+def planted_dictionaries(folder: Path) -> None:
+    """A dictionary from elsewhere for every layer of the small grid's models."""
+    from lfp.sae import store
+    from tests.test_dictionaries import random_autoencoder
+
+    for layer in range(3):
+        sae = random_autoencoder("jumprelu", 16)
+        sae.layer = layer
+        store.save(sae, folder / f"layer_{layer}", {})
 
 
 def planted_corpora(folder: Path) -> None:
@@ -264,6 +276,7 @@ def test_tables_and_figures_come_in_every_format(run):
         "layer_divergence",
         "locus",
         "sae_training",
+        "sae_frontier",
         "sae_l1_sweep",
         "error_by_frequency",
         "probe_pca",
@@ -552,6 +565,27 @@ def test_autoencoders_say_where_they_belong(run):
     layer = int(folder.name.removeprefix("layer"))
     assert config["metadata"]["hook_name"] == f"gpt_neox.layers.{layer}.mlp"
     assert config["metadata"]["tied"] is False
+
+
+def test_a_dictionary_from_elsewhere_is_measured_beside_those_trained_here(run):
+    moved = table(run, "dictionary_transfer")
+    assert set(moved["sae"]) == {"tied", "scope", "pursuit", "joined"}
+    assert set(moved["on"]) == {"base", "policy", "policy - base"}
+    origins = moved.drop_duplicates("sae").set_index("sae")["origin"]
+    assert origins["scope"].startswith("planted/scope/layer_")
+    assert origins["tied"] == origins["pursuit"] == "trained here"
+    own = table(run, "autoencoders").query("sae == 'scope'")
+    assert set(own["architecture"]) == {"jumprelu"} and set(own["d_sae"]) == {32}
+    health = table(run, "sae_health").query("quantity == 'mmcs_ratio'").set_index("sae")
+    assert (health.loc[["scope"], "method"] == "not estimated: the layer has one dictionary").all()
+    assert health.loc[["pursuit"], "estimate"].notna().all()
+    shares = table(run, "head_shares")
+    assert set(shares["sae"]) == {"joined"}
+    of_heads = shares[shares["quantity"] == "share"].groupby(["layer", "size"])["estimate"].sum()
+    assert of_heads.round(9).eq(1).all() and len(of_heads)
+    folder = run / "results" / "small-neox" / "trigger" / "seed0" / "sae"
+    curves = pd.read_parquet(folder / "joined" / "curves.parquet")
+    assert curves["autoencoder"].str.endswith("without partners").any()
 
 
 def test_a_second_run_runs_no_job(run):

@@ -1,6 +1,4 @@
-"""Train the autoencoders of all sizes of one layer."""
-
-import pandas as pd
+"""Train the autoencoders of all sizes of one layer, or take a pretrained one."""
 
 from lfp.files import artefacts, writing
 from lfp.running import job
@@ -12,7 +10,7 @@ def main() -> None:
     device, layer = run.device, run.settings["layer"]
     from lfp.sae import store
     from lfp.sae.pairs.activations import file_of, material
-    from lfp.sae.training.loop import COLUMNS, train
+    from lfp.sae.training.loop import Trained, train
 
     settings = Autoencoder.of(run.settings)
     place = artefacts.read_metadata(file_of(run.input.activations, layer))
@@ -21,20 +19,20 @@ def main() -> None:
     base, shuffled = next(iter(run.input.base), None), run.settings.get("shuffled", False)
     read = material(run.input.activations, base, layer, settings.reads, shuffled)
     origin["left_out_of_training"] = read.left_out
-    widths = [size * read.width for size in settings.sizes]
-    state = run.state_path(run.output.layer)
-    trained = train(
-        read.activations, widths, settings, run.seed, device, run.threads, state, read.rows
-    )
-    origin |= {"flat": trained.flat, "steps": trained.steps}
+    sizes, state = settings.sizes, run.state_path(run.output.layer)
+    if run.input.dictionary:
+        taken = store.load(run.input.dictionary[0])
+        trained, sizes = Trained.elsewhere(taken, read.width), [max(1, taken.d_sae // read.width)]
+    else:
+        widths, x = [size * read.width for size in sizes], read.activations
+        trained = train(x, widths, settings, run.seed, device, run.threads, state, read.rows)
     for sae in trained.autoencoders:
-        sae.layer, sae.largest_norm = layer, read.largest_norm
+        sae.layer, sae.largest_norm, sae.reads = layer, read.largest_norm, settings.reads
     with writing.directory_aside(run.output.layer, run.stamp) as folder:
-        store.save_layer(folder, settings.sizes, trained.autoencoders, trained.l1, origin)
-        curve = pd.DataFrame(trained.curve, columns=list(COLUMNS))
-        artefacts.write_table(folder / store.CURVE, curve, run.stamp)
-    flat = "flat" if trained.flat else "not yet flat"
-    run.finish(f"layer {layer}, {trained.steps} steps, held-out loss {flat}")
+        about = origin | trained.about
+        store.save_layer(folder, sizes, trained.autoencoders, trained.l1, about)
+        artefacts.write_table(folder / store.CURVE, trained.table(), run.stamp)
+    run.finish(f"layer {layer}, {trained.headline}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import pandas as pd
 from lfp.interventions.arms import ARMS, runs
 from lfp.models import HELD_LOGITS
 from lfp.probing.subjects import SUBJECTS
-from lfp.settings import BETWEEN, BOTH, Machine
+from lfp.settings import BETWEEN, BOTH, PRETRAINED, Machine
 
 GB = 1e9
 #: Different words of the texts that explanations read: more than those of a thousand reviews.
@@ -527,7 +527,9 @@ def _dictionary_costs(
     autoencoders = _training_cost(shape, tokens, cell, machine)
     evaluation = _evaluation_cost(shape, reading, cell, machine, weight)
     compared = _comparison_cost(shape, settings["feature_diff"]["tokens"], tokens, cell, machine)
-    return [activations, autoencoders, evaluation, *compared]
+    judged = [_judgement_cost(shape, settings, cell, machine, weight)]
+    asked = settings["evaluation"]["probes"]
+    return [activations, autoencoders, evaluation, *(judged if asked else []), *compared]
 
 
 def _training_cost(shape: Shape, tokens: int, cell: Mapping[str, Any], machine: Machine) -> Cost:
@@ -543,7 +545,14 @@ def _training_cost(shape: Shape, tokens: int, cell: Mapping[str, Any], machine: 
         name: cell["trained_layers" if name == cell["main"] else "layers"] for name in latents
     }
     steps = sum(
-        trained[name] * tokens * variants[name]["epochs"] * 12 * latents[name] * d * _models(sae)
+        _trainings(sae)
+        * trained[name]
+        * tokens
+        * sae["epochs"]
+        * 12
+        * latents[name]
+        * d
+        * _models(sae)
         for name, sae in variants.items()
     )
     return _cost(
@@ -592,6 +601,13 @@ def _models(sae: Mapping[str, Any]) -> int:
     return 2 if sae["reads"] in ("pair", "pooled") else 1
 
 
+def _trainings(sae: Mapping[str, Any]) -> int:
+    """How many autoencoders are trained for one that is kept, by a variant's settings."""
+    if sae["architecture"] == PRETRAINED:
+        return 0
+    return sae["mutual"]["partners"] + 1 if sae.get("mutual") else 1
+
+
 def _evaluation_cost(
     shape: Shape,
     reading: Mapping[str, Any],
@@ -621,6 +637,38 @@ def _evaluation_cost(
         Memory(
             reading_memory(shape, in_flight, weight, cell["trained_layers"])
             + FLOAT * (weights + 3 * in_flight * largest + logits),
+            passing=FLOAT * shape.parameters,
+        ),
+    )
+
+
+def _judgement_cost(
+    shape: Shape,
+    settings: Mapping[str, Mapping[str, Any]],
+    cell: Mapping[str, Any],
+    machine: Machine,
+    weight: int,
+) -> Cost:
+    """Cost of judging all variants beside controls.
+
+    A variant reads the held-out texts once, and the contrast triples for each of four dictionaries:
+    the trained one, another seed's, and those of the two controls.
+    """
+    reading, features, d = settings["activations"], settings["features"], shape.d_model
+    held_out = reading["held_out_texts"] * reading["max_tokens"]
+    triples = 4 * 3 * cell["triples"] * features["max_tokens"]
+    variants = cell["autoencoders"].values()
+    largest = max(sum(sae["sizes"]) + 3 * sae["sizes"][0] for sae in variants) * d
+    in_flight = max(part["batch_size"] * part["max_tokens"] for part in (reading, features))
+    codes = 4 * 3 * cell["triples"] * cell["layers"] * max(s["sizes"][0] for s in variants) * d
+    return _cost(
+        "evaluate_dictionaries",
+        machine,
+        len(variants) * (held_out + triples) * shape.forward,
+        Memory(
+            reading_memory(shape, in_flight, weight, cell["layers"])
+            + FLOAT * (2 * cell["layers"] * d * largest + 3 * in_flight * largest),
+            arrays=FLOAT * codes,
             passing=FLOAT * shape.parameters,
         ),
     )

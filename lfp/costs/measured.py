@@ -32,9 +32,10 @@ def stage_of(path: Path) -> tuple[str, str]:
         return "/".join(parts[1:4]), "export"
     cell, rest = "/".join(parts[:3]), parts[3:]
     if rest[0] == "sae":
-        trained = any(part.startswith("layer") for part in rest)
-        compared = "feature_diff" if path.stem == "feature_diff" else "evaluate_autoencoders"
-        return cell, "autoencoders" if trained else compared
+        if any(part.startswith("layer") for part in rest):
+            return cell, "autoencoders"
+        others = {"feature_diff": "feature_diff", "dictionaries": "evaluate_dictionaries"}
+        return cell, others.get(path.stem, "evaluate_autoencoders")
     if rest[0] == "explanations":
         others = {"scores": "explanation_scores", "pages": "feature_pages"}
         return cell, others.get(rest[2] if len(rest) > 2 else "", "explanations")

@@ -255,7 +255,8 @@ def explain_layer(
     ``q`` and ``related`` are set by :mod:`lfp.explaining.classification`.
 
     The `top_features` features with the highest match cosine that are not dead are explained
-    (status ``ok``); the others are listed with their frequency as ``skipped`` or ``dead``.
+    (status ``ok``), or the most frequent ones where no feature has a match; the others are listed
+    with their frequency as ``skipped`` or ``dead``.
 
     Parameters
     ----------
@@ -274,7 +275,10 @@ def explain_layer(
     """
     by_feature = matches.set_index("small")
     dead = activations.frequency == 0
-    alive = [feature for feature in matches["small"] if not dead[feature]]
+    best = matches["small"]
+    if matches["cosine"].isna().all():
+        best = np.argsort(-activations.frequency, kind="stable")
+    alive = [feature for feature in best if not dead[feature]]
     explained = set(alive[:top_features])
     weights = word_weights(activations)
     rows = []

@@ -1,14 +1,15 @@
-"""Figures of autoencoders: their training, and their coefficient of sparsity."""
+"""Figures of autoencoders: their training, their fidelity, and their coefficient of sparsity."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lfp.figures.style import COLOURS, cell_name, grid
+from lfp.figures.style import COLOURS, cell_name, grid, legend_of
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_json, read_table
 
@@ -43,6 +44,32 @@ def sae_training(inputs: Sequence[str]) -> Figure:
         layers |= dict(zip(names, lines, strict=True))
     layers = dict(sorted(layers.items(), key=lambda item: int(item[0].split()[-1])))
     figure.legend(layers.values(), layers.keys(), loc="outside lower center", ncols=6)
+    return figure
+
+
+def sae_frontier(inputs: Sequence[str]) -> Figure:
+    """FVU against L0, a line for each architecture, with a band of the noise between seeds."""
+    frame = read_table(inputs[0])
+    kinds = frame["architecture"] + np.where(frame["tied"].astype(bool), ", tied", "")
+    frame = frame.assign(kind=kinds, reads=frame["site"] + " of the " + frame["reads"])
+    panels = list(frame.groupby(["model", "task", "seed", "reads", "size"]))
+    names = {name: i for i, name in enumerate(sorted(set(kinds)))}
+    figure, axes = grid(len(panels))
+    for axis, ((model, task, seed, reads, size), group) in zip(axes, panels, strict=True):
+        for kind, rows in group.groupby("kind"):
+            colour = COLOURS[names[kind] % len(COLOURS)]
+            columns = ["l0", "estimate", "reseed_sd"]
+            means = rows.groupby("sae")[columns].mean().sort_values("l0")
+            axis.plot(means["l0"], means["estimate"], marker="o", color=colour, label=kind)
+            low, high = (means["estimate"] + side * means["reseed_sd"] for side in (-1, 1))
+            axis.fill_between(means["l0"], low, high, color=colour, alpha=0.2, linewidth=0)
+            if len(means) == 1:  # a band of no width would not be seen
+                noise = means["reseed_sd"].fillna(0)
+                axis.errorbar(means["l0"], means["estimate"], noise, color=colour, capsize=3)
+        title = f"{model}, {task}, seed {seed}: {reads}, {size} x width"
+        axis.set(xlabel="active latents per token", ylabel="variance unexplained", ylim=(0, None))
+        axis.set_title(title, fontsize=8)
+    legend_of(figure, axes)
     return figure
 
 

@@ -124,6 +124,18 @@ FIGURES: dict[str, Figure] = {
             " rate falls to 0, begins where the loss is flat, or where the epochs end."
         ),
     ),
+    "sae_frontier": Figure(
+        draw="lfp.figures.autoencoders:sae_frontier",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: made(["sae_frontier"], plan),
+        caption=(
+            "Fraction of variance unexplained against active latents per token, a line for each"
+            " architecture and a panel for each cell and size. Points are variants, means over"
+            " layers; the band is one standard deviation between seeds of training on either side,"
+            " where several were trained. What is better beyond that noise stands in the table"
+            " sae_frontier."
+        ),
+    ),
     "sae_l1_sweep": Figure(
         draw="lfp.figures.autoencoders:sae_l1_sweep",
         section=Section.AUTOENCODERS,

@@ -52,11 +52,17 @@ def agreement(
 ) -> tuple[pd.DataFrame, dict[str, float | None]]:
     """The matching of a layer's smallest and largest autoencoder, and three MMCS.
 
+    A latent without a match has the number -1 and no cosine: the smallest may have more of them
+    where sizes are not given but come out, and a single autoencoder has nothing to be matched with.
+
     ``mmcs`` is that of the matching, ``mmcs_untrained`` that of two autoencoders of the same sizes
     before training, which is what chance gives in this width, and ``mmcs_other_seed`` that of the
     smallest with one of its size from another seed; None without one.
     """
     small, large = saes[0], saes[-1]
+    if small is large:
+        nothing = dict.fromkeys(("mmcs", "mmcs_untrained", "mmcs_other_seed"))
+        return _with_all(pd.DataFrame({"small": []}), small.d_sae), nothing
     matches = match_features(_directions(small), _directions(large))
     untrained = match_features(_directions(small.untrained(0)), _directions(large.untrained(1)))
     measured = {
@@ -67,7 +73,16 @@ def agreement(
     if other_seed is not None:
         matched = match_features(_directions(small), _directions(other_seed))
         measured["mmcs_other_seed"] = mean_max_cosine(matched)
-    return matches, measured
+    return _with_all(matches, small.d_sae), measured
+
+
+def _with_all(matches: pd.DataFrame, latents: int) -> pd.DataFrame:
+    """The `matches` with rows for those of so many latents that have none."""
+    left = np.setdiff1d(np.arange(latents), matches["small"])
+    if not len(left):
+        return matches
+    rest = pd.DataFrame({"small": left, "large": -1, "cosine": np.nan})
+    return pd.concat([matches, rest], ignore_index=True) if len(matches) else rest
 
 
 def described_layers(

@@ -67,7 +67,7 @@ def save_layer(
     directory: Path,
     sizes: Sequence[int],
     autoencoders: Sequence[SparseAutoencoder],
-    l1: Sequence[float],
+    l1: Sequence[float | None],
     metadata: Mapping[str, Any],
 ) -> None:
     """Write a layer's autoencoders of one variant, each with :func:`save`.
@@ -81,13 +81,14 @@ def save_layer(
     autoencoders
         One of each size, and behind them one of the first size from another seed, if there is one.
     l1
-        The penalty of each at the end of its training.
+        The penalty of each at the end of its training; None where none is known.
     metadata
         Their origin and settings.
     """
-    folders = [size_folder(directory, size) for size in sizes] + [directory / OTHER_SEED]
-    for folder, sae, penalty in zip(folders, autoencoders, l1, strict=False):
-        save(sae, folder, {**metadata, "l1": penalty})
+    folders = [(size_folder(directory, size), size) for size in sizes]
+    folders.append((directory / OTHER_SEED, sizes[0]))
+    for (folder, size), sae, penalty in zip(folders, autoencoders, l1, strict=False):
+        save(sae, folder, {**metadata, "l1": penalty, "size": size})
 
 
 def load(directory: str | Path, device: str = "cpu") -> SparseAutoencoder:
@@ -198,8 +199,8 @@ def described(sae: SparseAutoencoder) -> dict[str, Any]:
     It has the architecture, under ``options`` the settings that are the architecture's own, the
     activations that it learned from, the size in multiples of the width, the number of latents, and
     whether it was tied; also the largest norm of what is no outlier, and the number of tokens that
-    were left out of its training, whether the held-out loss had become flat, and after how many
-    steps training ended.
+    were left out of its training, whether the held-out loss had become flat, after how many steps
+    training ended, and the file that a pretrained one comes from.
     """
     options = {name: getattr(sae, name) for name in sae.options}
     return {
@@ -207,11 +208,12 @@ def described(sae: SparseAutoencoder) -> dict[str, Any]:
         "options": options | {name: sae.metadata[name] for name in sae.penalties},
         "site": sae.site,
         "reads": sae.reads,
-        "size": sae.d_sae // sae.width,
+        "size": sae.metadata.get("size", sae.d_sae // sae.width),
         "d_sae": sae.d_sae,
         "tied": sae.metadata["tied"],
         "largest_norm": sae.metadata["largest_norm"],
         "left_out_of_training": sae.metadata["left_out_of_training"],
         "flat": sae.metadata["flat"],
         "steps": sae.metadata["steps"],
+        "origin": sae.metadata.get("origin", "trained here"),
     }

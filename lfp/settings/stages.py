@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from lfp.settings.fields import ABSENT, LARGEST_SEED, REQUIRED, Settings, setting
 
@@ -18,8 +19,21 @@ UNREWARDED = ("distil", "given")
 _REWARD = REWARD_METHODS = (*METHODS[:4], "given")
 #: Architectures of autoencoders of which a token keeps `k` latents, and those without a penalty of
 #: a weight `l1`.
-_KEEP_K = ("topk", "batchtopk", "matryoshka")
+_KEEP_K = ("topk", "batchtopk", "matryoshka", "itda")
 _NO_L1 = (*_KEEP_K, "jumprelu")
+#: What takes the place of an architecture where a dictionary comes from elsewhere.
+PRETRAINED = "pretrained"
+#: Architectures that no gradient trains, and such as are not made here at all.
+_NO_GRADIENT, _NOT_MADE = ("itda", PRETRAINED), (PRETRAINED,)
+#: Layouts of the files of pretrained dictionaries.
+FORMATS = ("saelens", "gemma_scope", "dictionary_learning")
+#: Learning rate of each architecture of autoencoders where none is given, as measured by
+#: `python -m benchmarks.learning_rates`. `standard` keeps the paper's, as does one that is not
+#: named here.
+RATES = {
+    "topk": 0.003, "batchtopk": 0.003, "matryoshka": 0.003, "jumprelu": 0.003, "gated": 0.01
+}  # fmt: skip
+PAPERS_RATE = 0.001
 #: Settings of autoencoders that read base and policy on the same tokens, and those among them whose
 #: activations are none of a single model.
 BOTH = ("pooled", "pair", "difference")
@@ -296,6 +310,43 @@ class Activations(Settings):
 
 
 @dataclass(frozen=True)
+class Mutual(Settings):
+    """Mutual feature regularisation: autoencoders of different seeds that learn alike are trained
+    together (docs/autoencoders.md).
+    """
+
+    weight: float = setting(
+        REQUIRED,
+        "Weight of 1 - MMCS, the mean over pairs of partners, against a squared error of scaled"
+        " activations.",
+        above=0,
+    )
+    partners: int = setting(2, "Autoencoders that are trained together.", least=2, most=8)
+    warm_up: int = setting(100, "Steps in which the weight rises.", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(Settings):
+    """Where a pretrained dictionary comes from; give exactly one of `hub`, `path`."""
+
+    sources: ClassVar[tuple[str, ...]] = ("hub", "path")
+    needs: ClassVar[Mapping[str, tuple[str, ...]]] = {"hub": ("revision",)}
+
+    hub: str = setting(ABSENT, "Id of the repository on the Hugging Face hub.")
+    revision: str = setting(
+        ABSENT, "Pinned commit of the repository.", min_length=40, kinds=("hub",)
+    )
+    path: str = setting(ABSENT, "Folder, relative to the working directory.", min_length=1)
+    format: str = setting(REQUIRED, "Layout of the files (docs/autoencoders.md).", choices=FORMATS)
+    files: str = setting(
+        REQUIRED,
+        "Folder or file of a layer's dictionary inside the repository or the folder, with `{layer}`"
+        " for the layer's number; a glob matches exactly one.",
+        min_length=1,
+    )
+
+
+@dataclass(frozen=True)
 class Autoencoder(Settings):
     """Sparse autoencoders of several sizes (docs/autoencoders.md)."""
 
@@ -317,11 +368,12 @@ class Autoencoder(Settings):
         each_most=4096,
         min_items=2,
         unique=True,
+        unread_by=_NOT_MADE,
     )
     k: int = setting(
         32,
         "`topk`, `batchtopk`, `matryoshka`: active latents of a token, on average in the latter"
-        " two.",
+        " two; `itda`: the most of a token.",
         least=1,
         read_by=_KEEP_K,
     )
@@ -333,12 +385,30 @@ class Autoencoder(Settings):
         most=16,
         read_by=("matryoshka",),
     )
+    tau: float = setting(
+        ABSENT,
+        "`itda`: share of a token's square, about the mean, that may be left unexplained. A token"
+        " of which more is left joins the dictionary, until it is full. .1 where none is given.",
+        above=0,
+        below=1,
+        read_by=("itda",),
+    )
+    source: Source | None = setting(
+        ABSENT,
+        "`pretrained`: where its files are, one for each layer.",
+        read_by=_NOT_MADE,
+    )
+    mutual: Mutual | None = setting(
+        ABSENT,
+        "Mutual feature regularisation, at the cost of `partners` + 1 trainings.",
+        unread_by=_NO_GRADIENT,
+    )
     l0: float = setting(
         16.0,
         "`standard`, `gated`, `jumprelu`: active latents of a token, on average; in the first two a"
         " mean that `l1` is found for where it is null.",
         above=0,
-        unread_by=_KEEP_K,
+        unread_by=(*_KEEP_K, *_NOT_MADE),
     )
     l1: float | None = setting(
         None,
@@ -346,30 +416,56 @@ class Autoencoder(Settings):
         " squared error that is a mean over dimensions. Null finds it in training, so that `l0`"
         " latents are active.",
         least=0,
-        unread_by=_NO_L1,
+        unread_by=(*_NO_L1, *_NOT_MADE),
     )
     normalise: bool = setting(
         True,
         "Whether activations are centred, and divided by one number for the layer, so that their"
         " mean square is 1. The weights take both in.",
+        unread_by=_NOT_MADE,
     )
-    learning_rate: float = setting(0.001, "Learning rate of Adam.", above=0)
+    learning_rate: float | None = setting(
+        None,
+        "Learning rate of Adam; null takes the architecture's own (docs/autoencoders.md).",
+        above=0,
+        unread_by=_NO_GRADIENT,
+    )
     warm_up_steps: int = setting(
         100,
         "Steps in which learning rate and `l1` rise; a tenth of all steps at most.",
         least=0,
+        unread_by=_NO_GRADIENT,
     )
     cool_down: float = setting(
         0.2,
         "Share of all steps at the end in which the learning rate falls to 0.",
         least=0,
         below=1,
+        unread_by=_NO_GRADIENT,
     )
-    batch_size: int = setting(4096, "Tokens per step.", least=1)
-    epochs: int = setting(10, "Passes over the activations, at most.", least=1)
-    check_steps: int = setting(100, "Steps between two looks at the held-out activations.", least=1)
+    batch_size: int = setting(
+        4096,
+        "Tokens per step.",
+        least=1,
+        unread_by=_NOT_MADE,
+    )
+    epochs: int = setting(
+        10,
+        "Passes over the activations, at most.",
+        least=1,
+        unread_by=_NO_GRADIENT,
+    )
+    check_steps: int = setting(
+        100,
+        "Steps between two looks at the held-out activations.",
+        least=1,
+        unread_by=_NOT_MADE,
+    )
     patience: int = setting(
-        5, "Looks over which the held-out loss is compared with that before them.", least=1
+        5,
+        "Looks over which the held-out loss is compared with that before them.",
+        least=1,
+        unread_by=_NO_GRADIENT,
     )
     tolerance: float | None = setting(
         0.01,
@@ -377,24 +473,36 @@ class Autoencoder(Settings):
         " and ends. Null takes all `epochs`.",
         least=0,
         below=1,
+        unread_by=_NO_GRADIENT,
     )
     resample: bool = setting(
         True,
         "Whether latents that are active on no token begin anew at tokens of large error.",
+        unread_by=_NO_GRADIENT,
     )
     other_seed: bool = setting(
         True,
         "Whether another autoencoder of the first size is trained from another seed, for the"
         " agreement of directions between seeds.",
+        unread_by=_NOT_MADE,
     )
     seed: int = setting(
-        0, "Seed of the autoencoder, nested in the fine-tuning seed.", least=0, most=LARGEST_SEED
+        0,
+        "Seed of the autoencoder, nested in the fine-tuning seed.",
+        least=0,
+        most=LARGEST_SEED,
+        unread_by=_NOT_MADE,
     )
-    tied: bool = setting(True, "Whether the encoder is the decoder's transpose.")
+    tied: bool = setting(
+        True,
+        "Whether the encoder is the decoder's transpose.",
+        unread_by=_NO_GRADIENT,
+    )
     precision: str = setting(
         "float32",
         "Precision of the matrix products of training; weights and Adam's moments are float32.",
         choices=PRECISIONS,
+        unread_by=_NO_GRADIENT,
     )
 
     def as_json(self) -> dict[str, Any]:
@@ -406,12 +514,34 @@ class Autoencoder(Settings):
         unsaid = {name for name in absent if getattr(self, name) is None}
         return {name: value for name, value in super().as_json().items() if name not in unsaid}
 
+    @property
+    def rate(self) -> float:
+        """The learning rate: the one that is given, or the architecture's own."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return RATES.get(self.architecture, PAPERS_RATE)
+
     def active_latents(self) -> dict[str, float]:
         """The number of active latents of a token that is asked for, by its key."""
         if self.architecture in _KEEP_K:
             return {"k": self.k}
+        if self.architecture == PRETRAINED:
+            return {}
         has_target = self.l1 is None or self.architecture in _NO_L1
         return {"l0": self.l0} if has_target else {}
+
+
+@dataclass(frozen=True)
+class Evaluation(Settings):
+    """Judgement of dictionaries beside controls and noise (docs/autoencoders.md)."""
+
+    probes: tuple[int, ...] = setting(
+        (),
+        "Numbers of features that sparse probes of the feedback read, such as 1, 5 and 16; without"
+        " any the cell has no rows in `sae_frontier`, `sae_probing` and `decoder_geometry`.",
+        each_least=1,
+        unique=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -1018,6 +1148,7 @@ CELL_STAGES: dict[str, type[Settings]] = {
     "divergence": Divergence,
     "activations": Activations,
     "autoencoder": Autoencoder,
+    "evaluation": Evaluation,
     "feature_diff": FeatureDiff,
     "features": Features,
     "probes": Probes,

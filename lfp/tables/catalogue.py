@@ -238,6 +238,88 @@ TABLES: dict[str, Table] = {
             " the rows of the cell in other tables carry the reason in their column health."
         ),
     ),
+    "dictionary_transfer": Table(
+        rows="lfp.tables.dictionaries.transfer:dictionary_transfer",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.transfer_files(),
+        caption=(
+            "How well a dictionary serves two models: the share of variance that it leaves"
+            " unexplained (fvu) and its active latents per token (l0), on the activations that base"
+            " and policy have of the same held-out texts, and their difference, policy minus base."
+            " The variance is about the mean of the model's own activations in the layer. It has"
+            " all dictionaries of cells with a pretrained one, so that those trained here stand"
+            " beside it; origin is the file that a dictionary comes from, and reads the model"
+            " whose activations it was trained on, or explained on where it comes from elsewhere."
+            " Outliers and tokens in front of texts count in neither number. Intervals are from a"
+            " bootstrap over texts, which are drawn together for both models."
+        ),
+        judged=True,
+    ),
+    "head_shares": Table(
+        rows="lfp.tables.dictionaries.heads:head_shares",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.head_files(),
+        caption=(
+            "Of which attention heads a dictionary's directions are made, where it reads the"
+            " outputs of all heads side by side. The share of a head in a direction is the square"
+            " of its part over the square of the whole; shares add up to 1. largest_share is the"
+            " mean over latents of the largest share, effective_heads that of 1 over the sum of"
+            " squared shares, which is 1 for a direction of a single head. share is the mean share"
+            " of one head, and leads the number of latents whose largest share it has. random has"
+            " the same number of random directions as many: a layer's directions are of few heads"
+            " where largest_share is above it. Intervals are of t over latents, which one training"
+            " made together: they say nothing of another training."
+        ),
+        judged=True,
+    ),
+    "sae_frontier": Table(
+        rows="lfp.tables.health.dictionaries:sae_frontier",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.evaluation_files("evaluation.json", "metrics.json"),
+        caption=(
+            "Dictionaries beside each other on held-out text: estimate is the fraction of variance"
+            " unexplained (FVU) at l0 active latents per token. ce_rise is the rise of the model's"
+            " cross-entropy where the layer's activations are set to 0, in nats per token;"
+            " loss_recovered is the share of it that the reconstruction saves, and says nothing"
+            " where layer_needed is false. shrinkage is 1 where reconstructions are as long as they"
+            " should be. near_duplicates is the share of latents with another one within a cosine"
+            " of 0.9. reseed_sd is the standard deviation of the FVU between seeds, pooled over"
+            " layers with reseed_df degrees of freedom, and empty where one seed was trained."
+            " better_than names the variants of the same layer, site, model and size whose FVU is"
+            " higher by more than minimum_difference (2.77 reseed_sd, the larger of the two) at no"
+            " fewer active latents; no other difference here is to be called one."
+        ),
+    ),
+    "sae_probing": Table(
+        rows="lfp.tables.health.dictionaries:sae_probing",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.evaluation_files("evaluation.json", "sparse_probes.parquet"),
+        caption=(
+            "Sparse probes: the area under the ROC curve of a logistic regression that reads the k"
+            " features whose means differ most between positive and negative words, or preferred"
+            " and rejected answers, chosen inside the training part. Splits are those of the main"
+            " probes, and intervals Nadeau and Bengio's. trained are latents of the smallest"
+            " dictionaries of all probed layers, other_seed those of a second training, raw the"
+            " activations, untrained the code of random directions. permuted has each latent's"
+            " direction at another one: its probes are those of the trained code while its fvu is"
+            " above 1, so that a probe says nothing of reconstruction. better_than names what has"
+            " an AUC lower by more than minimum_difference, 2.77 standard deviations between seeds"
+            " (reseed_sd, with reseed_df degrees of freedom)."
+        ),
+    ),
+    "decoder_geometry": Table(
+        rows="lfp.tables.health.dictionaries:decoder_geometry",
+        section=Section.AUTOENCODERS,
+        inputs=lambda plan: plan.evaluation_files("evaluation.json"),
+        caption=(
+            "How the directions of dictionaries share their space. participation is the number of"
+            " dimensions that they fill evenly. localisation is the mean share of a dimension that"
+            " a direction has for itself: 1 of orthogonal ones. even has both for directions that"
+            " fill the space evenly. alignment is the mean cosine of encoder and decoder, 1 by"
+            " construction where these are tied. near_duplicates is the share of latents with"
+            " another one within a cosine of 0.9."
+        ),
+    ),
     "sae_tying": Table(
         rows="lfp.tables.models:sae_tying",
         section=Section.AUTOENCODERS,

@@ -240,7 +240,8 @@ def _shares(
 ) -> dict[str, np.ndarray]:
     """The share of a set's features that are active on an input [draw, input], for every set."""
     members = {"related": [np.flatnonzero(related)], "all": [np.arange(len(related))]}
-    for trait in ("frequency", "cosine"):
+    # The single dictionary of a layer has no matches.
+    for trait in ("frequency", "cosine") if table["cosine"].notna().any() else ("frequency",):
         members[f"matched {trait}"] = _matched_columns(
             table, related, trait, draws=settings.matched_draws, seed=settings.seed
         )

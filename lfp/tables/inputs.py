@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from lfp.feedback.rewards import REWARDS
 from lfp.probing.subjects import SUBJECTS
-from lfp.settings import UNREWARDED
+from lfp.settings import BOTH, UNREWARDED, Autoencoder
 from lfp.tables.change import LEAST_CLEAN
 
 
@@ -41,6 +41,9 @@ class Grid(Protocol):
     models: Mapping[str, Mapping[str, Any]]
     tasks: Mapping[str, Mapping[str, Any]]
 
+    def autoencoder_settings(self, cell: Cell, variant: str) -> Autoencoder:
+        """The settings of a variant in a cell."""
+
     def twins(self, cell: Cell) -> list[str]:
         """The cell's main variant and those that differ from it in tying and in `reads` alone."""
 
@@ -52,6 +55,12 @@ class Grid(Protocol):
 
     def shares_latents(self, cell: Cell) -> bool:
         """Whether the latents of a cell's main variant have shares at the choice."""
+
+    def transferred(self, cell: Cell) -> list[str]:
+        """The variants that are measured on base and policy: of cells with a pretrained one."""
+
+    def of_heads(self, cell: Cell) -> list[str]:
+        """The variants of a cell that read the outputs of all heads side by side."""
 
     def latent_readers(self, cell: Cell) -> list[str]:
         """The variants whose latents are read at the choice: main one, and its like of the base."""
@@ -196,6 +205,17 @@ class Plan:
             path for cell in self.probed_cells for path in self._metrics(cell, cell.autoencoders)
         ]
 
+    def evaluation_files(self, *names: str) -> list[str]:
+        """The files `names` of every variant that reads one model, of cells that judge them."""
+        return [
+            f"results/{cell.address}/sae/{sae}/{name}"
+            for cell in self.probed_cells
+            if cell.settings["evaluation"].probes
+            for sae in cell.autoencoders
+            if self.grid.autoencoder_settings(cell, sae).reads not in BOTH
+            for name in names
+        ]
+
     def health_files(self) -> list[str]:
         """Policies of the probed cells, and metrics of variants that are read for more than that.
 
@@ -203,6 +223,22 @@ class Plan:
         """
         metrics = [path for cell in self.probed_cells for path in self._metrics(cell, cell.probed)]
         return [*self.per_cell("{cell}/policy"), *metrics]
+
+    def transfer_files(self) -> list[str]:
+        """Errors by text on base and policy, of every variant of cells with a pretrained one."""
+        return [
+            f"results/{cell.address}/sae/{sae}/transfer.parquet"
+            for cell in self.probed_cells
+            for sae in self.grid.transferred(cell)
+        ]
+
+    def head_files(self) -> list[str]:
+        """Shares of heads in the directions of every variant at the site of all heads."""
+        return [
+            f"results/{cell.address}/sae/{sae}/head_shares.parquet"
+            for cell in self.probed_cells
+            for sae in self.grid.of_heads(cell)
+        ]
 
     def sweep_metrics(self, setting: str) -> list[str]:
         """Metrics of each cell's main autoencoder and of those that differ in one `setting` alone.

@@ -35,7 +35,7 @@ _SAE_QUANTITIES = {
 #: Columns that describe an autoencoder, ahead of its architecture's own options.
 _SAE_EXTRAS = (
     "architecture", "site", "reads", "d_sae", "tied", "layer_needed", "largest_norm",
-    "left_out_of_training", "flat", "steps",
+    "left_out_of_training", "flat", "steps", "origin",
 )  # fmt: skip
 
 
@@ -195,6 +195,7 @@ def autoencoders(inputs: Sequence[str], settings: TableSettings) -> Tally:
             record = Record(row[quantity], None, None, n, unit, "held-out text, no interval")
             if row[quantity] is None or np.isnan(row[quantity]):
                 reason = "all activations are equal" if row["tokens"] else "no text was read"
+                reason = "the layer has one dictionary" if quantity == "mmcs" else reason
                 if row["reads"] in BETWEEN and unit == "token" and quantity != "fvu":
                     reason = "what it reconstructs is no activation of one model"
                 record = undefined(n, unit, reason)

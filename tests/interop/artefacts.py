@@ -19,9 +19,12 @@ from lfp.models.loading import save_model
 from lfp.organisms.reviews import film_facts, generate_reviews, sentiment_vocabulary
 from lfp.organisms.tokenizers import train_tokenizer
 from lfp.sae import store
+from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.sae.harvest import harvest
+from lfp.sae.sources.files import Dictionary
+from lfp.sae.sources.weights import read
 from lfp.sae.training import loop
-from lfp.settings import Autoencoder
+from lfp.settings import Autoencoder, Mutual
 from tests.conftest import make_model
 
 
@@ -41,7 +44,23 @@ def variants() -> dict[str, Autoencoder]:
         "tied-jumprelu": replace(shared, architecture="jumprelu", l0=4.0),
         "gated": replace(shared, architecture="gated", tied=False),
         "tied-gated": replace(shared, architecture="gated"),
+        "mutual": replace(shared, architecture="topk", mutual=Mutual(weight=0.1)),
     }  # fmt: skip
+
+
+def gemma_scope(folder: Path, width: int) -> SparseAutoencoder:
+    """A dictionary in the layout of Gemma Scope, as an autoencoder of the workflow."""
+    rng, latents = np.random.default_rng(1), 40
+    folder.mkdir()
+    np.savez(
+        folder / "params.npz",
+        W_enc=rng.normal(size=(width, latents)).astype(np.float32),
+        W_dec=rng.normal(size=(latents, width)).astype(np.float32),
+        b_enc=rng.normal(size=latents).astype(np.float32),
+        b_dec=rng.normal(size=width).astype(np.float32),
+        threshold=rng.random(latents).astype(np.float32),
+    )
+    return read(Dictionary(folder / "params.npz", None), "gemma_scope")
 
 
 def main(folder: Path) -> None:
@@ -59,10 +78,14 @@ def main(folder: Path) -> None:
     outputs = {1: np.empty((sum(map(len, sequences)), 16), dtype=np.float32)}
     harvest(model, sequences, outputs, tokenizer.pad_token_id, 16, seed=0)
     expected = {"x": outputs[1][:200]}
-    for name, settings in variants().items():
-        sae = loop.train(outputs[1], [24], settings, seed=0).autoencoders[0]
+    saes = {
+        name: (loop.train(outputs[1], [24], settings, seed=0).autoencoders[0], asdict(settings))
+        for name, settings in variants().items()
+    }
+    saes["scope"] = gemma_scope(folder / "gemma_scope", 16), {}
+    for name, (sae, about) in saes.items():
         sae.layer = 1
-        store.save(sae, folder / name, {"hook_name": hook_name(model, 1), **asdict(settings)})
+        store.save(sae, folder / name, {"hook_name": hook_name(model, 1), **about})
         x = torch.from_numpy(expected["x"])
         expected[f"{name}.code"] = sae.encode(x).detach().numpy()
         expected[f"{name}.output"] = sae.decode(sae.encode(x)).detach().numpy()

@@ -28,7 +28,7 @@ def expected():
         ("tied", "standard"), ("untied", "standard"), ("topk", "topk"), ("tied-topk", "topk"),
         ("all-topk", "topk"), ("batchtopk", "jumprelu"), ("tied-batchtopk", "jumprelu"),
         ("matryoshka", "jumprelu"), ("jumprelu", "jumprelu"), ("tied-jumprelu", "jumprelu"),
-        ("gated", "gated"), ("tied-gated", "gated"),
+        ("gated", "gated"), ("tied-gated", "gated"), ("mutual", "topk"), ("scope", "jumprelu"),
     ],
 )  # fmt: skip
 def test_saelens_loads_the_autoencoders_and_computes_the_same(expected, name, architecture):

@@ -21,6 +21,7 @@ ARCHITECTURES = Registry(
         "jumprelu": "lfp.sae.architectures.jumprelu:JumpReLU",
         "gated": "lfp.sae.architectures.gated:Gated",
         "matryoshka": "lfp.sae.architectures.matryoshka:Matryoshka",
+        "itda": "lfp.sae.architectures.itda:ITDA",
     },
 )
 

@@ -51,6 +51,8 @@ class SparseAutoencoder(nn.Module):
     #: Weights of penalties that the loss has; tables show them beside the options. ``l1`` is found
     #: by training where the settings give a target of sparsity in its place.
     penalties: ClassVar[tuple[str, ...]] = ("l1",)
+    #: Whether gradients train it; if not, it is collected in one pass over the activations.
+    by_gradients: ClassVar[bool] = True
 
     def __init__(self, d_in: int, d_sae: int, tied: bool = True) -> None:
         super().__init__()

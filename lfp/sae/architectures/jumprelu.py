@@ -77,7 +77,7 @@ class JumpReLU(Thresholded):
     def of_settings(cls, d_in: int, d_sae: int, settings: Autoencoder) -> Self:
         """An untrained autoencoder as a variant's `settings` describe it."""
         sae = super().of_settings(d_in, d_sae, settings)
-        sae.unit = RATE / settings.learning_rate
+        sae.unit = RATE / settings.rate
         sae.level.data.fill_(FIRST / sae.unit)
         return sae
 

@@ -14,8 +14,10 @@ the active ones (:mod:`~lfp.sae.training.kernels`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +40,12 @@ def sparse_pays(density: float, weights: int) -> bool:
     `weights` is d_in d_sae.
     """
     return density < (0.25 if weights <= CACHED_WEIGHTS else 0.16)
+
+
+def may_be_sparse(sae: SparseAutoencoder, settings: Autoencoder, tokens: int) -> bool:
+    """Whether the kernels can compute a training of so many `tokens`, and are worth loading."""
+    on_cpu = sae.b_dec.device.type == "cpu" and settings.precision == "float32"
+    return on_cpu and 10 * tokens * sae.d_in * sae.d_sae > KERNELS_PAY
 
 
 class Autograd:
@@ -73,6 +81,21 @@ class Autograd:
             parameters, torch.autograd.grad(loss, parameters), strict=True
         ):
             parameter.grad = gradient
+
+
+class Sums(NamedTuple):
+    """What threads add up.
+
+    ``decoder`` and ``encoder`` [d_sae, d_in] are one array of a tied autoencoder, the latter
+    transposed; ``b_enc`` [d_sae] and ``b_dec`` [d_in] are by the biases, and ``in_band``
+    [2, d_sae] is of latents with thresholds (:func:`lfp.sae.training.kernels.jump_gradients`).
+    """
+
+    decoder: np.ndarray
+    encoder: np.ndarray
+    b_enc: np.ndarray
+    b_dec: np.ndarray
+    in_band: np.ndarray
 
 
 class Gradients:
@@ -151,34 +174,66 @@ class Gradients:
         w_enc = w_dec.T if sae.encoder is None else sae.encoder
         pre = torch.mm(x, w_enc, out=self._buffer("code", n, sae.d_sae, x.dtype)).numpy()
         scalar = pre.dtype.type
-        tied, b_enc = sae.encoder is None, sae.b_enc.detach().numpy()
-        directions, b_dec = w_dec.numpy(), sae.b_dec.detach().numpy()
+        b_enc, b_dec = sae.b_enc.detach().numpy(), sae.b_dec.detach().numpy()
         l1, scale = scalar(self.penalty.item() / n), scalar(2 / (n * d))
 
-        def part(rows: np.ndarray) -> list[np.ndarray]:
-            decoder = np.zeros((sae.d_sae, d), scalar)
-            encoder = decoder if tied else np.zeros_like(decoder)
-            d_b_enc, d_b_dec = np.zeros(sae.d_sae, scalar), np.zeros(d, scalar)
-            chosen = slice(rows[0], rows[-1] + 1)
+        def part(tokens: slice, sums: Sums) -> None:
             kernels.gradients(
-                pre[chosen], b_enc, x.numpy()[chosen], directions, b_dec, l1, scale,
-                decoder, encoder, d_b_enc, d_b_dec,
+                pre[tokens], b_enc, x.numpy()[tokens], w_dec.numpy(), b_dec, l1, scale,
+                sums.decoder, sums.encoder, sums.b_enc, sums.b_dec,
             )  # fmt: skip
-            return [decoder, encoder, d_b_enc, d_b_dec]
+
+        self._summed(part, n, w_dec, norms)
+
+    def _summed(
+        self,
+        part: Callable[[slice, Sums], None],
+        n: int,
+        w_dec: torch.Tensor,
+        norms: torch.Tensor,
+    ) -> torch.Tensor:
+        """Set the gradients that all threads come to together.
+
+        Parameters
+        ----------
+        part
+            Adds the gradients of a slice of the tokens to sums.
+        n
+            Number of tokens.
+        w_dec, norms
+            Unit rows of the decoder [d_sae, d_in], and their norms before [d_sae, 1].
+
+        Returns
+        -------
+        Tensor
+            The sum ``in_band`` of :class:`Sums`.
+        """
+        sae, scalar = self.sae, w_dec.numpy().dtype
+        tied = sae.encoder is None
+
+        def of_rows(rows: np.ndarray) -> Sums:
+            decoder = np.zeros((sae.d_sae, sae.d_in), scalar)
+            encoder = decoder if tied else np.zeros_like(decoder)
+            shapes = ((sae.d_sae,), (sae.d_in,), (2, sae.d_sae))
+            b_enc, b_dec, in_band = (np.zeros(shape, scalar) for shape in shapes)
+            sums = Sums(decoder, encoder, b_enc, b_dec, in_band)
+            part(slice(rows[0], rows[-1] + 1), sums)
+            return sums
 
         parts = [rows for rows in np.array_split(np.arange(n), self.threads) if len(rows)]
         if len(parts) == 1:
-            of_parts = [part(parts[0])]
+            of_parts = [of_rows(parts[0])]
         else:
             with ThreadPoolExecutor(self.threads) as pool:
-                of_parts = list(pool.map(part, parts))
-        d_dec, d_enc, d_b_enc, d_b_dec = (
+                of_parts = list(pool.map(of_rows, parts))
+        d_dec, d_enc, d_b_enc, d_b_dec, in_band = (
             torch.from_numpy(sum(arrays[1:], arrays[0])) for arrays in zip(*of_parts, strict=True)
         )
         if not tied:
             sae.encoder.grad = d_enc.T.contiguous()
         sae.b_enc.grad, sae.b_dec.grad = d_b_enc, d_b_dec
         sae.decoder.grad = _on_the_sphere(d_dec, w_dec, norms)
+        return in_band
 
     def _buffer(self, name: str, rows: int, columns: int, kind: torch.dtype) -> torch.Tensor:
         """Memory for [rows, columns] that is kept until more rows are asked for."""
@@ -223,8 +278,7 @@ class WrittenOut:
         self.sae = sae.requires_grad_(False)
         precision = getattr(torch, settings.precision)
         self.gradients = Gradients(sae, penalty, precision, threads)
-        on_cpu = sae.b_dec.device.type == "cpu" and settings.precision == "float32"
-        self.may_be_sparse = on_cpu and 10 * tokens * sae.d_in * sae.d_sae > KERNELS_PAY
+        self.may_be_sparse = may_be_sparse(sae, settings, tokens)
         self.counters = {"sparse": False, "density": 1.0}
 
     def look(self, density: torch.Tensor) -> None:
@@ -248,8 +302,9 @@ def gradients_of(
 ) -> Autograd | WrittenOut:
     """The computation of gradients in training.
 
-    It is written out for the paper's architecture of one model's activations, and automatic for any
-    other.
+    It is written out for the paper's architecture of one model's activations, and for those that
+    choose few latents (:mod:`lfp.sae.training.chosen`) where the kernels pay; it is automatic for
+    any other.
 
     Parameters
     ----------
@@ -262,4 +317,9 @@ def gradients_of(
     """
     if type(sae) is Standard and sae.sides == 1:
         return WrittenOut(sae, settings, penalty, tokens, threads)
+    if sae.sides == 1 and may_be_sparse(sae, settings, tokens):
+        from lfp.sae.training.chosen import CHOSEN
+
+        if type(sae) in CHOSEN:
+            return CHOSEN[type(sae)](sae, settings, penalty, threads)
     return Autograd(sae, settings, penalty)

@@ -1,4 +1,4 @@
-"""Gradients of the ReLU autoencoder at a cost in proportion to its active latents (numba, CPU).
+"""Gradients of autoencoders at a cost in proportion to their active latents (numba, CPU).
 
 After the encoder's matrix product only active latents take part: in a token's reconstruction, in
 the signal that its error sends back, and in the weights' gradient. All three read rows of a matrix
@@ -161,6 +161,20 @@ def _by_feature(start, count, index, value, sent, l1, m, d_b_enc):
 
 
 @njit(nogil=True, cache=True)
+def _sent(start, count, index, value, inputs, blocks, b_dec, scale, columns, m, errors, d_b_dec):
+    """The signals to all listed latents; the scaled `errors` of the tokens are written."""
+    d, n = len(b_dec), len(start)
+    sent = np.zeros_like(value)
+    for c in range(0, d, columns):
+        rows, error = _block(inputs, n, d, c, columns), _block(errors, n, d, c, columns)
+        _tokens(
+            start, count, index, value, rows, _block(blocks, m, d, c, columns),
+            b_dec[c : c + columns], scale, scale - scale, error, sent, d_b_dec[c : c + columns],
+        )  # fmt: skip
+    return sent
+
+
+@njit(nogil=True, cache=True)
 def gradients(pre, b_enc, x, directions, b_dec, l1, scale, d_dec, d_enc, d_b_enc, d_b_dec):
     """Add the gradients of one batch to the arrays that begin with ``d_``.
 
@@ -192,17 +206,217 @@ def gradients(pre, b_enc, x, directions, b_dec, l1, scale, d_dec, d_enc, d_b_enc
         n = min(tile, len(x) - t)
         start, count = np.empty(n, np.int64), np.empty(n, np.int64)
         index, value = _lists(pre[t : t + n], b_enc, start, count)
-        sent = np.zeros_like(value)
         inputs, errors = _blocks(x[t : t + n], columns), np.empty(n * d, x.dtype)
-        for c in range(0, d, columns):
-            rows, error = _block(inputs, n, d, c, columns), _block(errors, n, d, c, columns)
-            _tokens(
-                start, count, index, value, rows, _block(blocks, m, d, c, columns),
-                b_dec[c : c + columns], scale, l1 - l1, error, sent, d_b_dec[c : c + columns],
-            )  # fmt: skip
+        sent = _sent(
+            start, count, index, value, inputs, blocks, b_dec, scale, columns, m, errors, d_b_dec
+        )
         ends, token, by_value, by_sent = _by_feature(
             start, count, index, value, sent, l1, m, d_b_enc
         )
         for c in range(0, d, columns):
             _weights(ends, token, by_value, _block(errors, n, d, c, columns), c, d_dec)
             _weights(ends, token, by_sent, _block(inputs, n, d, c, columns), c, d_enc)
+
+
+# ------------------------------------------------------------- architectures that choose latents
+
+
+@njit(nogil=True, cache=True)
+def _count_above(row, level):
+    """The number of values of a `row` above a `level`."""
+    count = np.int32(0)
+    for i in range(len(row)):
+        count += np.int32(row[i] > level)
+    return count
+
+
+@njit(nogil=True, cache=True)
+def keep_largest(pre, k):
+    """Set all but the `k` largest of every row of `pre` [token, d_sae] to minus infinity.
+
+    A level with k values above it is searched by halving the span in which it lies, which counts a
+    row a dozen times and moves nothing.
+    """
+    for t in range(len(pre)):
+        row = pre[t]
+        high = row.max()
+        if _count_above(row, -np.inf) <= k:
+            continue
+        low = row.min()
+        if _count_above(row, low) < k:  # values that equal the smallest are among the k largest
+            _drop(row, low, low, k)
+            continue
+        while True:
+            level = low + (high - low) / 2
+            if not low < level < high:  # nothing lies between: values at `high` are equal
+                _drop(row, low, high, k)
+                break
+            count = _count_above(row, level)
+            if count == k:
+                _drop(row, level, level, k)
+                break
+            if count > k:
+                low = level
+            else:
+                high = level
+
+
+@njit(nogil=True, cache=True)
+def _drop(row, low, high, k):
+    """Set the values of a `row` to minus infinity but those above `high`, and the first ones in
+    (`low`, `high`], or at both where these are equal, that make them `k`.
+    """
+    left = k - _count_above(row, high)
+    for i in range(len(row)):
+        if row[i] > high:
+            continue
+        if left > 0 and (row[i] > low or row[i] == high):
+            left -= 1
+        else:
+            row[i] = -np.inf
+
+
+@njit(nogil=True, cache=True)
+def _between(values, low, high):
+    """The number of `values` above `high`, and those in (`low`, `high`]."""
+    above, count = 0, 0
+    for i in range(len(values)):
+        above += values[i] > high
+        count += values[i] > low
+    result, at = np.empty(count - above + 1, values.dtype), 0
+    for i in range(len(values)):
+        result[at] = values[i]
+        at += (values[i] > low) & (values[i] <= high)
+    return above, result[: count - above]
+
+
+#: One value of so many is looked at for the span of a batch's level: a prime number, so that they
+#: are of all latents.
+_STRIDE = 61
+
+
+def largest(pre, kept):
+    """The smallest of the `kept` largest of all positive values in `pre`; 0 where there are fewer.
+
+    A sample gives a span in which it lies but for rare chance; few values lie in that.
+    """
+    values = pre.reshape(-1)
+    nothing, sample = values.dtype.type(0), np.sort(values[::_STRIDE])[::-1]
+    rank = kept / _STRIDE
+    slack = 8 + 5 * np.sqrt(rank)
+    first, last = int(rank - slack), int(rank + slack)
+    high = sample[first] if first >= 0 else values.dtype.type(np.inf)
+    low = max(sample[last], nothing) if last < len(sample) else nothing
+    above, candidates = _between(values, low, high)
+    if not above < kept <= above + len(candidates):
+        above, candidates = _between(values, nothing, values.dtype.type(np.inf))
+    if not 0 < kept <= above + len(candidates):
+        return nothing
+    return np.partition(candidates, above - kept)[above - kept]
+
+
+@njit(nogil=True, cache=True)
+def keep_from(pre, level, active):
+    """Set what is below `level` in `pre` [token, d_sae] to minus infinity.
+
+    Latents that keep a positive value become true in `active` [d_sae].
+    """
+    for t in range(len(pre)):
+        row = pre[t]
+        for i in range(len(row)):
+            if row[i] < level:
+                row[i] = -np.inf
+            active[i] |= row[i] > 0
+
+
+@njit(nogil=True, cache=True)
+def _near(pre, floor, height, start, count):
+    """Latents of all tokens whose pre-activation exceeds `floor` [d_sae]: indices and values.
+
+    A value is 0 unless it exceeds `height` [d_sae]. Token t has `count[t]` of them from `start[t]`
+    on. `raw` has their pre-activations.
+    """
+    n, m = pre.shape
+    size = 0
+    for t in range(n):
+        start[t], count[t] = size, 0
+        for i in range(m):
+            count[t] += pre[t, i] > floor[i]
+        size += -(-count[t] // ROWS) * ROWS
+    index, raw = np.zeros(size + 1, np.int32), np.zeros(size + 1, pre.dtype)
+    value = np.zeros(size + 1, pre.dtype)
+    for t in range(n):
+        at = start[t]
+        for i in range(m):
+            v = pre[t, i]
+            index[at], raw[at], value[at] = i, v, v * (v > height[i])
+            at += v > floor[i]
+        index[at : at + ROWS], raw[at : at + ROWS], value[at : at + ROWS] = 0, 0, 0
+    return index, raw, value
+
+
+@njit(nogil=True, cache=True)
+def jump_gradients(
+    pre, threshold, x, directions, b_dec, scale, half, d_dec, d_enc, d_b_enc, d_b_dec, in_band
+):
+    """Add the gradients of one batch to arrays, for latents with thresholds.
+
+    Parameters
+    ----------
+    pre
+        Pre-activations [token, d_sae].
+    threshold
+        Thresholds [d_sae]; below 0 they stand for 0.
+    x, directions, b_dec, scale, d_dec, d_enc, d_b_enc, d_b_dec
+        As of :func:`gradients`.
+    half
+        Half of the width of the band about a threshold.
+    in_band
+        Sums over the tokens in a latent's band [2, d_sae]: of the derivative of the squared error
+        by the latent, and of 1.
+
+    Returns
+    -------
+    int
+        The number of active latents of all tokens together.
+    """
+    m, d = directions.shape
+    columns = min(d, max(64, BLOCK // m // 64 * 64))
+    tile = max(64, TILE // columns)
+    blocks, active = _blocks(directions, columns), 0
+    floor, height = threshold - half, np.maximum(threshold, 0)
+    for t in range(0, len(x), tile):
+        n = min(tile, len(x) - t)
+        start, count = np.empty(n, np.int64), np.empty(n, np.int64)
+        index, raw, value = _near(pre[t : t + n], floor, height, start, count)
+        inputs, errors = _blocks(x[t : t + n], columns), np.empty(n * d, x.dtype)
+        sent = _sent(
+            start, count, index, value, inputs, blocks, b_dec, scale, columns, m, errors, d_b_dec
+        )
+        active += _of_band(start, count, index, raw, value, sent, threshold, half, in_band)
+        ends, token, by_value, by_sent = _by_feature(
+            start, count, index, value, sent, scale - scale, m, d_b_enc
+        )
+        for c in range(0, d, columns):
+            _weights(ends, token, by_value, _block(errors, n, d, c, columns), c, d_dec)
+            _weights(ends, token, by_sent, _block(inputs, n, d, c, columns), c, d_enc)
+    return active
+
+
+@njit(nogil=True, cache=True)
+def _of_band(start, count, index, raw, value, sent, threshold, half, in_band):
+    """Add what is in the bands to `in_band`, drop what is not active; count what is."""
+    active = 0
+    for t in range(len(start)):
+        kept = start[t]
+        for a in range(start[t], start[t] + count[t]):
+            i = index[a]
+            if abs(raw[a] - threshold[i]) < half:
+                in_band[0, i] += sent[a]
+                in_band[1, i] += 1
+            if value[a] > 0:
+                index[kept], value[kept], sent[kept] = i, value[a], sent[a]
+                kept += 1
+        count[t] = kept - start[t]
+        active += count[t]
+    return active

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 
 from lfp.files.resume import Clock, check_finite, load_tensors, save_tensors
@@ -16,6 +17,8 @@ from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
 from lfp.sae.architectures import ARCHITECTURES, check_registered
 from lfp.sae.architectures.base import SparseAutoencoder
+from lfp.sae.training.collector import Collector
+from lfp.sae.training.mutual import Pull, check_twin
 from lfp.sae.training.scaling import Scale
 from lfp.sae.training.schedule import Schedule
 from lfp.sae.training.trainer import LOOK_EVERY, Trainer
@@ -37,16 +40,46 @@ class Trained:
 
     ``autoencoders`` are in the order of the sizes; behind them is one of the first size from
     another seed, where the settings ask for it. ``l1`` has the penalty of each at the end, on
-    scaled activations. Rows of the ``curve`` have losses and sparsity on held-out activations at
-    every look (:data:`COLUMNS`). ``flat`` says whether the held-out loss had become flat, and
-    ``steps`` how many steps were taken.
+    scaled activations, None of one from elsewhere. Rows of the ``curve`` have losses and sparsity
+    on held-out activations at every look (:data:`COLUMNS`). ``flat`` says whether the held-out loss
+    had become flat, None where no gradient trains, and ``steps`` how many steps were taken.
     """
 
     autoencoders: list[SparseAutoencoder]
-    l1: list[float]
+    l1: list[float | None]
     curve: list[dict[str, Any]]
-    flat: bool
+    flat: bool | None
     steps: int
+
+    @classmethod
+    def elsewhere(cls, sae: SparseAutoencoder, width: int) -> Self:
+        """A dictionary that was trained elsewhere, for activations of a `width`.
+
+        Raises ValueError where it reads another width.
+        """
+        if sae.d_in != width:
+            raise ValueError(
+                f"the dictionary from {sae.metadata['origin']} reads {sae.d_in} dimensions, and the"
+                f" site has {width}; take one of this model, or correct the variant's `site`"
+            )
+        return cls([sae], [None], [], flat=None, steps=0)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What autoencoders on disk say of their training, or of where they come from."""
+        about = {"flat": self.flat, "steps": self.steps}
+        elsewhere = self.autoencoders[0].metadata.get("origin")
+        return about if elsewhere is None else about | {"origin": elsewhere, "tied": False}
+
+    @property
+    def headline(self) -> str:
+        """The end of the training in a few words."""
+        ends = {True: ", held-out loss flat", False: ", held-out loss not yet flat", None: ""}
+        return f"{self.steps} steps{ends[self.flat]}"
+
+    def table(self) -> pd.DataFrame:
+        """The curve as a table, whose columns are there without a row, too."""
+        return pd.DataFrame(self.curve, columns=list(COLUMNS))
 
 
 def train(
@@ -89,13 +122,13 @@ def train(
         Where a loss is not finite at a look at the held-out activations.
     """
     data = _Data(activations, rows, settings, device)
-    schedule = Schedule(settings, settings.epochs * data.batches)
-    trainers = _trainers(data, sizes, settings, seed, device, threads)
+    schedule = Schedule(settings, _passes(settings) * data.batches)
+    group = _trainers(data, sizes, settings, seed, device, threads)
+    trainers = group.all
     curve: list[dict[str, Any]] = []
     first = _restore(trainers, schedule, curve, state_path) if state_path else 0
     clock, tracker, order = Clock(), Tracker(), _Order(data.batches, seed)
-    title = f"autoencoders of {', '.join(trainer.name for trainer in trainers)}"
-    with Progress(total=schedule.steps, initial=first, desc=title) as bar:
+    with Progress(total=schedule.steps, initial=first, desc=group.title) as bar:
         step = first
         while step < schedule.steps:
             batch = data.batch(order.place(step))
@@ -107,13 +140,18 @@ def train(
             if step % settings.check_steps == 0 or step == schedule.steps:
                 _check(trainers, schedule, data.held_out, step, curve, tracker)
                 if _resamples(settings, schedule, step):
-                    for i, trainer in enumerate(trainers):
-                        trainer.resample(batch, np.random.default_rng((seed, step, i)))
+                    group.resample(batch, (seed, step))
             if state_path and clock.due():
                 _keep(trainers, schedule, curve, state_path, step)
         bar.total = step
     log.info("%d steps; the held-out loss is %s", step, "flat" if schedule.flat else "not yet flat")
-    return _trained(trainers, data, curve, schedule)
+    group.finish(curve)
+    return _trained(group.kept, data, curve, schedule)
+
+
+def _passes(settings: Autoencoder) -> int:
+    """Passes over the activations, at most."""
+    return settings.epochs if ARCHITECTURES[settings.architecture].by_gradients else 1
 
 
 class _Data:
@@ -167,6 +205,45 @@ class _Order:
         return int(self.places[index])
 
 
+@dataclass
+class _Trainers:
+    """The autoencoders in training: those that are kept, and those beside them.
+
+    ``kept`` are one of each size, and one of the first size from another seed. ``partners`` are
+    those of mutual feature regularisation, and ``twins`` by the name of the kept one have its seed
+    and no partner.
+    """
+
+    kept: list[Trainer | Collector]
+    partners: list[Trainer]
+    twins: dict[str, Trainer]
+
+    @property
+    def title(self) -> str:
+        """The name of the work on all of them."""
+        return f"autoencoders of {', '.join(trainer.name for trainer in self.all)}"
+
+    @property
+    def all(self) -> list[Trainer | Collector]:
+        """All of them, the kept ones first."""
+        return [*self.kept, *self.partners, *self.twins.values()]
+
+    def resample(self, batch: torch.Tensor, seed: tuple[int, int]) -> None:
+        """Let dead latents begin anew; a twin has the draws of the kept one."""
+        names = [trainer.name for trainer in self.kept]
+        places = list(enumerate([*self.kept, *self.partners]))
+        places += [(names.index(name), twin) for name, twin in self.twins.items()]
+        for place, trainer in places:
+            trainer.resample(batch, np.random.default_rng((*seed, place)))
+
+    def finish(self, curve: Sequence[Mapping[str, Any]]) -> None:
+        """End the work of all, and hold those with partners against their twins."""
+        for trainer in self.all:
+            trainer.finish()
+        for name, twin in self.twins.items():
+            check_twin(name, curve, twin.name)
+
+
 def _trainers(
     data: _Data,
     sizes: Sequence[int],
@@ -174,23 +251,45 @@ def _trainers(
     seed: int,
     device: str,
     threads: int,
-) -> list[Trainer]:
-    """A trainer of each size, and one of the first size from another seed."""
-    trainers, kind = [], ARCHITECTURES[settings.architecture]
+) -> _Trainers:
+    """A trainer of each size, one of the first size from another seed, and those beside them."""
+    kind, mutual = ARCHITECTURES[settings.architecture], settings.mutual
+    tokens = data.tokens * settings.epochs
+
+    def of_seed(size: int, name: str, start: int) -> Trainer | Collector:
+        torch.manual_seed(start)
+        sae = kind.of_settings(data.width, size, settings)
+        check_registered(sae)
+        if not kind.by_gradients:
+            return Collector(sae, name, settings, start, device)
+        return Trainer(sae, name, settings, tokens, device, threads)
+
     names = [f"{size} latents" for size in sizes]
     if settings.other_seed:
         sizes, names = [*sizes, sizes[0]], [*names, f"{sizes[0]} latents, other seed"]
-    for i, (size, name) in enumerate(zip(sizes, names, strict=True)):
-        torch.manual_seed(seed + i)
-        sae = kind.of_settings(data.width, size, settings)
-        check_registered(sae)
-        tokens = data.tokens * settings.epochs
-        trainers.append(Trainer(sae, name, settings, tokens, device, threads))
-    return trainers
+    kept = [
+        of_seed(size, name, seed + i)
+        for i, (size, name) in enumerate(zip(sizes, names, strict=True))
+    ]
+    result = _Trainers(kept, [], {})
+    for i, trainer in enumerate(kept if mutual else []):
+        size, others = sizes[i], range(1, mutual.partners)
+        beside = [
+            of_seed(size, f"{trainer.name}, partner {j}", seed + j * len(kept) + i) for j in others
+        ]
+        group = [trainer, *beside]
+        for one in group:
+            partners = [other.sae for other in group if other is not one]
+            one.pull = Pull(one.sae, partners, mutual)
+        result.partners += beside
+        if i < len(kept) - settings.other_seed:
+            twin = of_seed(size, f"{trainer.name}, without partners", seed + i)
+            result.twins[trainer.name] = twin
+    return result
 
 
 def _check(
-    trainers: Sequence[Trainer],
+    trainers: Sequence[Trainer | Collector],
     schedule: Schedule,
     held_out: torch.Tensor,
     step: int,
@@ -219,7 +318,10 @@ def _resamples(settings: Autoencoder, schedule: Schedule, step: int) -> bool:
 
 
 def _trained(
-    trainers: Sequence[Trainer], data: _Data, curve: list[dict[str, Any]], schedule: Schedule
+    trainers: Sequence[Trainer | Collector],
+    data: _Data,
+    curve: list[dict[str, Any]],
+    schedule: Schedule,
 ) -> Trained:
     """The outcome, with autoencoders of activations as they were before they were scaled."""
     for trainer in trainers:
@@ -227,11 +329,13 @@ def _trained(
         trainer.sae.calibrate(data.held_out)
         data.scale.fold(trainer.sae)
     saes, penalties = [t.sae for t in trainers], [t.l1.item() for t in trainers]
-    return Trained(saes, penalties, curve, flat=schedule.flat, steps=schedule.steps)
+    trained = all(sae.by_gradients for sae in saes)
+    flat = schedule.flat if trained else None
+    return Trained(saes, penalties, curve, flat=flat, steps=schedule.steps)
 
 
 def _keep(
-    trainers: Sequence[Trainer],
+    trainers: Sequence[Trainer | Collector],
     schedule: Schedule,
     curve: list[dict[str, Any]],
     state_path: str | Path,
@@ -249,7 +353,7 @@ def _keep(
 
 
 def _restore(
-    trainers: Sequence[Trainer],
+    trainers: Sequence[Trainer | Collector],
     schedule: Schedule,
     curve: list[dict[str, Any]],
     state_path: str | Path,
@@ -262,7 +366,7 @@ def _restore(
     for i, trainer in enumerate(trainers):
         for name, value in trainer.tensors().items():
             value.copy_(tensors[f"{i}.{name}"])
-        trainer.gradients.counters |= state["trainers"][i]
+        trainer.restore(state["trainers"][i])
     schedule.restore(state["schedule"])
     curve.extend(state["curve"])
     log.info("resuming behind step %d", state["step"])

@@ -43,7 +43,7 @@ class Schedule:
     def learning_rate(self, step: int) -> float:
         """The learning rate of `step`."""
         left = (self.steps - step) / max(1, self.steps - self.cooling_from)
-        return self.settings.learning_rate * min(self.warmth(step), left)
+        return self.settings.rate * min(self.warmth(step), left)
 
     def note(self, step: int, losses: Sequence[float], settled: bool = True) -> None:
         """Take in the held-out losses of all autoencoders before `step`.

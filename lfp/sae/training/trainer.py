@@ -11,6 +11,7 @@ import torch
 
 from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.sae.training.gradients import gradients_of
+from lfp.sae.training.mutual import Pull
 from lfp.sae.training.optimizer import Adam, Captured, can_capture
 from lfp.settings import Autoencoder
 
@@ -59,9 +60,11 @@ class Trainer:
         first = 1.0 / sae.d_in if settings.l1 is None else settings.l1
         self.l1, self.penalty = (torch.tensor(float(first), device=device) for _ in range(2))
         self.gradients = gradients_of(self.sae, settings, self.penalty, tokens, threads)
-        self.optimizer = Adam(self.sae.parameters(), settings.learning_rate)
+        self.optimizer = Adam(self.sae.parameters(), settings.rate)
         captured = can_capture(device)
         self.compute = Captured(self._compute, settings.batch_size) if captured else self._compute
+        #: What draws it to its partners, where it has some.
+        self.pull: Pull | None = None
         #: Latents that have been active since dead ones were last looked for.
         self.alive = torch.zeros(sae.d_sae, dtype=torch.bool, device=device)
 
@@ -75,6 +78,8 @@ class Trainer:
         named = {name: value.detach() for name, value in self.sae.named_parameters()}
         named |= dict(self.sae.named_buffers())
         named |= {"l1": self.l1, "alive": self.alive}
+        if self.pull is not None:
+            named["matched"] = self.pull.matched
         return named | {
             f"{kind}.{i}": value
             for kind, values in moments.items()
@@ -96,7 +101,9 @@ class Trainer:
             The share of the penalty that the step has, which rises to 1.
         """
         if number % LOOK_EVERY == 0:
-            self._look(x, warmth, rate / self.settings.learning_rate)
+            self._look(x, warmth, rate / self.settings.rate)
+        if self.pull is not None:
+            self.pull.prepare(number)
         self.penalty.copy_(self.l1 * warmth)
         self.optimizer.learning_rate.fill_(rate)
         self.compute(x)
@@ -117,30 +124,16 @@ class Trainer:
 
     def _compute(self, x: torch.Tensor) -> None:
         self.gradients(x)
+        if self.pull is not None:
+            self.pull.add()
         self.optimizer.step()
 
-    @torch.no_grad()
     def measured(self, held_out: torch.Tensor) -> dict[str, float]:
-        """Losses on scaled `held_out` activations [token, d_in], L0, and the share of dead latents.
+        """:func:`measured_losses` on scaled `held_out` activations [token, d_in].
 
         Dead are latents that were active neither there nor in training since the last search.
         """
-        totals, alive = np.zeros(4), self.alive.clone()
-        for x in held_out.split(_ROWS):
-            loss, error, _ = self.sae.loss(x, self.settings, self.l1)
-            active = self.sae.encode(x) > 0
-            alive |= active.any(0)
-            parts = (loss, error, active.sum(1).float().mean(), torch.ones(()))
-            totals += len(x) * np.array([part.item() for part in parts])
-        loss, error, l0 = totals[:3] / totals[3]
-        variance = held_out.var(0, unbiased=False).mean().item()
-        row = {
-            "loss": loss, "fvu": error / variance if variance else 0.0, "l0": l0,
-            "dead": 1 - alive.double().mean().item(), "l1": self.l1.item(),
-        }  # fmt: skip
-        if "l1" not in self.sae.penalties:
-            del row["l1"]
-        return row
+        return measured_losses(self.sae, self.settings, self.l1, self.alive.clone(), held_out)
 
     def objective(self, row: dict[str, float]) -> float:
         """The number of :meth:`measured` that must become flat.
@@ -184,3 +177,49 @@ class Trainer:
     def counters(self) -> dict[str, Any]:
         """All that decides the course of later steps beside the tensors."""
         return self.gradients.counters
+
+    def restore(self, counters: dict[str, Any]) -> None:
+        """Go back to the :meth:`counters` of a resume point."""
+        self.gradients.counters |= counters
+
+    def finish(self) -> None:
+        """Nothing is left to do behind the last step."""
+
+
+@torch.no_grad()
+def measured_losses(
+    sae: SparseAutoencoder,
+    settings: Autoencoder,
+    l1: torch.Tensor,
+    alive: torch.Tensor,
+    held_out: torch.Tensor,
+) -> dict[str, float]:
+    """Losses on held-out activations, L0, and the share of dead latents.
+
+    Parameters
+    ----------
+    sae, settings
+        The autoencoder and the settings of its loss.
+    l1
+        The penalty, which stands among the numbers where the architecture has one.
+    alive
+        Latents that are not dead, whatever they do here; those that are active here join them.
+    held_out
+        Scaled activations [token, d_in].
+    """
+    totals = np.zeros(4)
+    for x in held_out.split(_ROWS):
+        loss, error, _ = sae.loss(x, settings, l1)
+        active = sae.encode(x) > 0
+        alive |= active.any(0)
+        parts = (loss, error, active.sum(1).float().mean(), torch.ones(()))
+        totals += len(x) * np.array([part.item() for part in parts])
+    loss, error, l0 = totals[:3] / totals[3]
+    variance = held_out.var(0, unbiased=False).mean().item()
+    row = {
+        "loss": loss, "fvu": error / variance if variance else 0.0, "l0": l0,
+        "dead": 1 - alive.double().mean().item(), "l1": l1.item(),
+    }  # fmt: skip
+    if "l1" not in sae.penalties:
+        del row["l1"]
+    return row

@@ -35,9 +35,9 @@ def _quantities(row: Mapping[str, Any]) -> dict[str, float | None]:
         "loss_recovered": row["loss_recovered"],
         "mmcs": row["mmcs"],
         "mmcs_untrained": other,
-        "mmcs_ratio": row["mmcs"] / other,
+        "mmcs_ratio": row["mmcs"] / other if other else None,
         "mmcs_other_seed": row["mmcs_other_seed"],
-        "flat": float(row["flat"]),
+        "flat": None if row["flat"] is None else float(row["flat"]),
     }
 
 
@@ -45,16 +45,18 @@ def _limits(row: Mapping[str, Any], settings: TableSettings) -> dict[str, tuple[
     """Thresholds by quantity, and whether one is the largest that is healthy, or the least.
 
     In a narrow site chance alone agrees so well that no pair reaches a multiple of it: half of the
-    way from chance to 1 is enough.
+    way from chance to 1 is enough. A single dictionary of a layer has no pair to judge.
     """
     chance = row["mmcs_untrained"]
-    ratio = min(settings.min_mmcs_ratio, (1 + chance) / (2 * chance))
-    return {
+    limits = {
         "l0_share": (settings.max_l0_share, True),
         "fvu": (settings.max_fvu, True),
         "dead_fraction": (settings.max_dead, True),
-        "mmcs_ratio": (ratio, False),
     }
+    if chance is not None:
+        ratio = min(settings.min_mmcs_ratio, (1 + chance) / (2 * chance))
+        limits["mmcs_ratio"] = (ratio, False)
+    return limits
 
 
 def passes(value: float | None, threshold: float, largest: bool) -> bool:
@@ -73,8 +75,11 @@ def _rows(inputs: Sequence[str]) -> Iterator[tuple[dict[str, Any], dict[str, Any
 
 def _why(quantity: str, row: Mapping[str, Any]) -> str:
     """The reason that a quantity cannot be had."""
-    if quantity == "mmcs_other_seed":
-        return "no other seed was trained"
+    if quantity.startswith("mmcs"):
+        alone = row["mmcs"] is None
+        return "the layer has one dictionary" if alone else "no other seed was trained"
+    if quantity == "flat":
+        return "no gradient trained it here"
     if quantity == "loss_recovered" and row["reads"] in BETWEEN:
         return "what it reconstructs is no activation of one model"
     return "all activations are equal" if row["tokens"] else "no text was read"

@@ -52,6 +52,7 @@ def auroc_within_layers(features: pd.DataFrame, settings: TableSettings) -> Reco
     ``value``. Both the bootstrap over features and the permutation of ``related`` stay within
     layers. Layers in which all or no features are related say nothing.
     """
+    features = features.dropna(subset="value")  # of a single dictionary no latent has a match
     rng, draws = np.random.default_rng(settings.seed), settings.resamples
     wins, pairs, null, counted = 0.0, 0.0, np.zeros(draws), [0, 0]
     of_sample, pairs_of_sample = np.zeros(draws), np.zeros(draws)

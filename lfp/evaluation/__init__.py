@@ -1,0 +1,1 @@
+"""Judgement of dictionaries: fidelity beside controls, geometry of decoders, sparse probes."""

@@ -1,0 +1,1 @@
+"""Dictionaries that others have trained: their files, and their weights as autoencoders."""

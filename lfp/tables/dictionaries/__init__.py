@@ -1,0 +1,1 @@
+"""Tables of dictionaries: how those of one model serve another, and of which heads they are."""
