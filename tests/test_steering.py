@@ -475,6 +475,24 @@ def test_a_policy_that_is_its_base_has_no_shift_and_no_gate(tokenizer, reviews):
     assert set(strengths["what"]) == {"decoder_row"} and set(strengths["where"]) == {"all"}
 
 
+def test_a_cell_of_which_nothing_comes_to_a_cost_has_a_row_that_says_so(
+    tokenizer, reviews, tmp_path
+):
+    base = spoken(tokenizer)
+    pair = Pair(base, copy.deepcopy(base), tokenizer)
+    result = small_stage(tokenizer, reviews, pair, vectors=("mean_shift",))
+    folder = tmp_path / "results" / "m" / "t" / "seed0" / "steering" / "tied"
+    paths = [str(folder / f"{name}.parquet") for name in FILES]
+    for name, path in zip(FILES, paths, strict=True):
+        artefacts.write_table(path, getattr(result, name), {})
+    for rows in (frontiers, interventions):
+        [row] = rows(paths[:3], SETTINGS).frame().to_dict("records")
+        assert np.isnan(row["estimate"]) and "nothing comes to a cost" in row["method"]
+    table = str(tmp_path / "interventions.parquet")
+    artefacts.write_table(table, interventions(paths[:3], SETTINGS).frame(), {})
+    assert intervention_frontiers([table]).axes
+
+
 def test_one_text_has_no_other_one_to_test_a_cleaned_vector_on(tokenizer, reviews):
     base = spoken(tokenizer)
     pair = Pair(base, shaken(base, size=0.2), tokenizer)

@@ -50,16 +50,16 @@ def interventions(inputs: Sequence[str], settings: TableSettings) -> Tally:
     for cell, written, neutral, criteria in _cells(inputs):
         untouched = written[written["what"] == _NOTHING]
         before = neutral[neutral["what"] == _NOTHING]
-        if untouched.empty:
+        tried = written[(written["matched_to"] == "") & ~written["what"].isin((_NOTHING, _OTHER))]
+        if tried.empty:
             label = dict.fromkeys(_KEY, "") | {"what": _NOTHING}
-            nothing = undefined(0, "prompt", "no held-out text to prompt with")
-            tally.add(nothing, cell | label, **_missing())
+            text = "no held-out text to prompt with"
+            reason = text if untouched.empty else "nothing comes to a cost that was asked for"
+            tally.add(undefined(0, "prompt", reason), cell | label, **_missing())
             continue
         gap = _column(written[written["what"] == _OTHER], "reward") - _column(untouched, "reward")
-        for key, rows in written[written["matched_to"] == ""].groupby(_KEY, sort=False):
+        for key, rows in tried.groupby(_KEY, sort=False):
             named = dict(zip(_KEY, key, strict=True))
-            if named["what"] in (_NOTHING, _OTHER):
-                continue
             trial = Trial(rows, _like(neutral, named), _drawn(written, named))
             _add_row(tally, cell | named, trial, (untouched, before, gap), criteria, settings)
     return tally

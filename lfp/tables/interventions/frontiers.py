@@ -93,6 +93,10 @@ def _add_cell(
 ) -> None:
     """Add the lines of one cell; random vectors are what the others are held against."""
     lines = list(_lines(rows))
+    if all(of_line["matched_to"] == _VECTORS for of_line, *_ in lines):
+        nothing = undefined(0, "prompt", "nothing comes to a cost that was asked for")
+        tally.add(nothing, cell | {"what": "none", "where": ""}, **_no_columns())
+        return
     most = float(max((costs.max() for _, costs, _, _ in lines), default=np.nan))
     most_kl = min((kl.max() for of_line, _, _, kl in lines if of_line["matched_to"] == ""),
                   default=np.nan)  # fmt: skip
