@@ -94,6 +94,7 @@ def check_cell(grid: Grid, cell: Cell) -> None:
     _check_arms(cell)
     _check_interventions(cell)
     _check_steering(cell)
+    _check_direction(grid, cell)
 
 
 def source_digest(where: str, name: str) -> str:
@@ -402,7 +403,13 @@ def _check_layers(grid: Grid, cell: Cell) -> None:
             " leaves layers out; set it to 1 or more"
         )
     lowest = cell.lowest_layers if isinstance(cell.lowest_layers, tuple) else ()
-    for key, layers in (("layers", cell.layers or ()), ("lowest_layers", lowest)):
+    named = {"layers": cell.layers or (), "lowest_layers": lowest}
+    distil, steering = (cell.settings[stage] for stage in ("distil", "steering"))
+    if cell.method == "distil" and distil.layer is not None:
+        named["distil.layer"] = (distil.layer,)
+    if steering.vectors and steering.layer is not None:
+        named["steering.layer"] = (steering.layer,)
+    for key, layers in named.items():
         too_high = [layer for layer in layers if layer >= available]
         if too_high:
             raise ConfigurationError(
@@ -411,6 +418,13 @@ def _check_layers(grid: Grid, cell: Cell) -> None:
             )
     if cell.layers and len(set(cell.layers)) < len(cell.layers):
         raise ConfigurationError(f"cell {cell.address}: layers names a layer twice")
+    steered = set(named.get("steering.layer", ())) - set(cell.layers or range(available))
+    if steered:
+        raise ConfigurationError(
+            f"cell {cell.address}: steering.layer has {min(steered)}, and dictionaries are trained"
+            f" of its layers {', '.join(map(str, cell.layers))} alone; set it to one of these, or"
+            " to null"
+        )
 
 
 def _check_pair_lengths(cell: Cell) -> None:
@@ -560,4 +574,18 @@ def _check_steering(cell: Cell) -> None:
         raise ConfigurationError(
             f"cell {cell.address}: steering.selectors are scaled to the costs of vectors, and there"
             " are none; name some under `steering.vectors`, or leave the selectors out"
+        )
+
+
+def _check_direction(grid: Grid, cell: Cell) -> None:
+    """Check that decoder rows are held against a direction of the site that they write to."""
+    stages = [stage for stage in ("interventions", "steering")
+              if "direction" in cell.settings[stage].selectors]  # fmt: skip
+    asked, site = cell.settings["interventions"], grid.autoencoder_settings(cell, cell.main).site
+    if stages and asked.direction == "valence" and site == "heads":
+        raise ConfigurationError(
+            f"cell {cell.address}: {stages[0]}.selectors has `direction`, which is that of the"
+            " output head in the residual stream, and the main autoencoder reads the site `heads`,"
+            " which is no part of it; set interventions.direction to `mean_shift`, or leave"
+            " `direction` out"
         )

@@ -82,6 +82,21 @@ def given(**options):
         (changed(settings={"ppo": {"reward_on": "ful"}}), "did you mean 'full'"),
         (changed(settings={"divergence": {"n_layers": 7}}), "asks for 7 layers, tiny has 6"),
         (
+            changed(settings={"steering": {"vectors": ["random"], "layer": 6}}),
+            "steering.layer has 6; the layers of tiny are 0 to 5",
+        ),
+        (
+            changed(
+                settings={"steering": {"vectors": ["random"], "layer": 3}},
+                cells=[{"model": "tiny", "task": "vader", "layers": [1, 2]}],
+            ),
+            "steering.layer has 3, and dictionaries are trained of its layers 1, 2 alone",
+        ),
+        (
+            changed(tasks__vader__method="distil", settings={"distil": {"layer": 6}}),
+            "distil.layer has 6; the layers of tiny are 0 to 5",
+        ),
+        (
             changed(cells=[{"model": "tiny", "task": "vader", "layers": [6]}]),
             "layers has 6; the layers of tiny are 0 to 5",
         ),

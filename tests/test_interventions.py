@@ -24,6 +24,7 @@ from lfp.interventions.selectors.attribution import attributed, effects
 from lfp.interventions.selectors.circuit import circuit, edge_weights
 from lfp.interventions.selectors.criteria import criteria, measured_without
 from lfp.interventions.selectors.factorisation import fitted, interaction_rows
+from lfp.interventions.selectors.gathering import accounts
 from lfp.interventions.selectors.material import Material
 from lfp.interventions.selectors.metrics import (
     ExpectedValence,
@@ -242,6 +243,23 @@ def test_every_selector_takes_what_was_planted(toy):
     assert SELECTORS["frequency"](material) == {0: [3], 2: [3]}
 
 
+def test_a_latent_of_the_token_in_front_of_every_text_is_on_no_text(toy):
+    model, saes, codes, metric = toy
+    front = int((codes[:, 3] > 0).nonzero()[0])  # a token that the latent is active on
+    quiet = int((codes[:, 3] == 0).nonzero()[0])
+    led = [[front, quiet, quiet], [front, quiet]]
+    for n, share in ((0, 2 / 5), (1, 0.0)):
+        material = dataclasses.replace(material_of(model, saes, metric), front=n)
+        assert material.frequencies(led)[3] == pytest.approx(share)
+
+
+def test_a_direction_of_0_chooses_no_latent(toy):
+    model, saes, codes, metric = toy
+    directions = valence_direction(model, np.zeros(len(codes)), list(saes))
+    material = dataclasses.replace(material_of(model, saes, metric), directions=directions)
+    assert SELECTORS["direction"](material) == {}
+
+
 def test_greedy_pruning_drops_what_the_set_does_as_well_without(toy):
     model, saes, _, metric = toy
     material = material_of(model, saes, metric, latents=20, exact=32)
@@ -327,6 +345,16 @@ def test_planted_redundancy_in_a_model_shows_in_the_pair(neox):
     # Neither does anything alone, so that all of the effect is what the other one makes up for.
     assert pair["effect"] == pytest.approx(-1.0) == pair["self_repair"]
     assert pair["minimality"] == pytest.approx(1.0)
+
+
+def test_without_a_text_nothing_is_said_of_sets_pairs_and_edges(toy):
+    model, saes, _, _ = toy
+    nothing = WantedLogit([], [], 0, 8)
+    material = material_of(model, saes, nothing, {(0, 3)}, circuit=4, masks=50, latents=4)
+    chosen = {name: SELECTORS[name](material) for name in ("explained", "factorisation")}
+    frames = accounts(material, chosen)
+    assert all(frames[name].empty for name in ("sets", "interactions", "circuit"))
+    assert frames["effects"]["exact"].isna().all()
 
 
 def test_criteria_of_a_linear_model_are_those_of_its_equation(toy):

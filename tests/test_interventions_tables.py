@@ -103,6 +103,46 @@ def test_without_a_held_out_text_a_row_says_so(written):
     assert np.isnan(row["estimate"]) and "no held-out text" in row["method"]
 
 
+def rewritten(paths, change) -> list[str]:
+    """The files, of which `change` has made other completions."""
+    artefacts.write_table(paths[0], change(artefacts.read_table(paths[0])), {})
+    return paths
+
+
+def carries(paths) -> pd.Series:
+    """The row of the selector that carries, under the action ``zero``."""
+    table = interventions(paths, SETTINGS).frame().set_index(["what", "action"])
+    return table.loc[("carries", "zero")]
+
+
+def test_one_prompt_gives_no_estimate_and_no_share_of_the_gap(written):
+    row = carries(rewritten(written, lambda frame: frame[frame["prompt"] == 0]))
+    assert row["n"] == 1 and np.isnan(row["estimate"]) and row["gap_recovery"] is None
+
+
+def test_a_gap_that_is_the_same_at_every_prompt_is_told_from_0(written):
+    def levelled(frame):
+        other = frame["what"] == "other model"
+        return frame.assign(reward=np.where(other, np.sin(frame["prompt"]) - 2, frame["reward"]))
+
+    row = carries(rewritten(written, levelled))
+    assert row["gap"] == pytest.approx(-2)
+    assert row["gap_recovery"] == pytest.approx(-row["estimate"] / 2)
+
+
+@pytest.mark.parametrize("unit", [0.1, 0.3, 0.7])
+def test_random_sets_that_change_as_much_are_counted_whatever_the_rounding(written, unit):
+    def tied(frame):
+        frame = frame.assign(reward=unit * frame["reward"])
+        chosen = frame[(frame["what"] == "carries") & (frame["action"] == "zero")]
+        values = chosen.set_index("prompt")["reward"]
+        drawn = frame["matched_to"] == "carries"
+        frame.loc[drawn, "reward"] = frame.loc[drawn, "prompt"].map(values)
+        return frame
+
+    assert carries(rewritten(written, tied))["p_random"] == 1
+
+
 def cell_file(folder, name: str, frame: pd.DataFrame) -> list[str]:
     """A file below the subject of a cell."""
     path = folder / "results/m/t/seed0/interventions/tied/policy" / f"{name}.parquet"
@@ -203,6 +243,20 @@ def test_interventions_of_a_cell_without_explanations_are_refused():
         Grid(changed(cells=[cell | {"settings": asked}]))
     with pytest.raises(ConfigurationError, match="did you mean 'attribution'"):
         asking(selectors=["atribution"])
+
+
+@pytest.mark.parametrize("stage", ["interventions", "steering"])
+def test_the_direction_of_the_output_head_is_none_of_a_site_beside_the_stream(stage):
+    def at(site: str, **more) -> Grid:
+        asked = {"interventions": more, "autoencoder": {"site": site}}
+        asked[stage] = asked.get(stage, {}) | {"selectors": ["direction"]}
+        if stage == "steering":
+            asked[stage] |= {"vectors": ["random"]}
+        return Grid(changed(cells=[{"model": "tiny", "task": "vader", "settings": asked}]))
+
+    with pytest.raises(ConfigurationError, match="set interventions.direction to `mean_shift`"):
+        at("heads")
+    assert at("heads", direction="mean_shift").cells and at("attn").cells
 
 
 def test_interventions_cost_what_the_settings_ask_for():

@@ -2,6 +2,7 @@
 that mathematics gives it, costs are met, and what knows nothing of feedback gains nothing.
 """
 
+import copy
 from dataclasses import replace
 from functools import partial
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tokenizers import processors
 from torch.nn import functional as F
 
 from lfp.change.account.vectors import Difference
@@ -24,6 +26,7 @@ from lfp.sae.architectures.standard import Standard
 from lfp.settings import Ablation, Steering
 from lfp.steering import baselines, cleaning, gates, gradient, targeted, trials, vectors
 from lfp.steering.changes import applied, constant, gated, of_edits
+from lfp.steering.gathering import Read
 from lfp.steering.strength import NeutralText, strengths_at
 from lfp.tables.interventions.costs import interventions
 from lfp.tables.interventions.frontiers import frontier_area, frontiers, vector_cleaning
@@ -420,11 +423,100 @@ def test_a_baseline_model_has_its_own_words_and_its_divergence_from_the_base(
 # -------------------------------------------------------------------------------------- the stage
 
 
+def spoken(tokenizer):
+    """A small random model that says some words rather than others."""
+    base = make_model("gpt_neox", tokenizer)
+    base.get_output_embeddings().weight.data *= 30
+    return base
+
+
+def small_stage(tokenizer, reviews, pair: Pair, texts: int = 6, **asked) -> trials.Steered:
+    """What the stage makes of a pair of models without baselines at one cost."""
+    torch.manual_seed(0)
+    sae = dictionary(torch.randn(20, 16))
+    explanations = pd.DataFrame({
+        "layer": LAYER, "feature": np.arange(20), "related": np.arange(20) < 3, "direction": 1.0,
+    })  # fmt: skip
+    ids = encode(tokenizer, reviews, 24)
+    neutral = neutral_of(pair.base).sequences[::8]
+    how = Writing(
+        tokenizer, [text[:6] for text in ids[:4]], neutral, letters,
+        Ablation(new_tokens=6, batch_size=32), 0,
+    )  # fmt: skip
+    wanted = Steering(costs=(0.05,), draws=1, fine_tuning=False, **asked)
+    return trials.steer(pair, {LAYER: sae}, explanations, [], how, ids[20 : 20 + texts], wanted)
+
+
+def test_what_the_tokenizer_adds_has_no_part_in_means_and_gates(tokenizer, reviews, planted):
+    led, name = copy.deepcopy(tokenizer), tokenizer.eos_token
+    led.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        f"{name} $A", special_tokens=[(name, tokenizer.eos_token_id)]
+    )
+    embed = torch.randn(len(tokenizer), WIDTH, generator=torch.Generator().manual_seed(5))
+    model = linear_model(tokenizer, embed, embed)
+    policy = with_vector(model, 0, planted)
+    sae = dictionary(torch.randn(20, WIDTH))
+    sae.site, values, changed = "resid", [], []
+    for of in (led, tokenizer):
+        texts = [ids[: 20 + (of is led)] for ids in encode(of, reviews[:12], 40)]
+        read = Read(Pair(model, policy, of), sae, texts, 5)
+        values.append(torch.cat(read.activations(texts)))
+        changed.append(read.changed_tokens())
+    torch.testing.assert_close(*values)
+    assert len(changed[0]) == len(values[0])
+    assert torch.equal(*changed)
+
+
+def test_a_policy_that_is_its_base_has_no_shift_and_no_gate(tokenizer, reviews):
+    base = spoken(tokenizer)
+    asked = {"vectors": ("mean_shift", "decoder_row", "random"), "gate": 0.4, "clean": 4}
+    pair = Pair(base, copy.deepcopy(base), tokenizer)
+    strengths = small_stage(tokenizer, reviews, pair, **asked).strengths
+    assert set(strengths["what"]) == {"decoder_row"} and set(strengths["where"]) == {"all"}
+
+
+def test_a_cell_of_which_nothing_comes_to_a_cost_has_a_row_that_says_so(
+    tokenizer, reviews, tmp_path
+):
+    base = spoken(tokenizer)
+    pair = Pair(base, copy.deepcopy(base), tokenizer)
+    result = small_stage(tokenizer, reviews, pair, vectors=("mean_shift",))
+    folder = tmp_path / "results" / "m" / "t" / "seed0" / "steering" / "tied"
+    paths = [str(folder / f"{name}.parquet") for name in FILES]
+    for name, path in zip(FILES, paths, strict=True):
+        artefacts.write_table(path, getattr(result, name), {})
+    for rows in (frontiers, interventions):
+        [row] = rows(paths[:3], SETTINGS).frame().to_dict("records")
+        assert np.isnan(row["estimate"]) and "nothing comes to a cost" in row["method"]
+    table = str(tmp_path / "interventions.parquet")
+    artefacts.write_table(table, interventions(paths[:3], SETTINGS).frame(), {})
+    assert intervention_frontiers([table]).axes
+
+
+def test_one_text_has_no_other_one_to_test_a_cleaned_vector_on(tokenizer, reviews):
+    base = spoken(tokenizer)
+    pair = Pair(base, shaken(base, size=0.2), tokenizer)
+    result = small_stage(tokenizer, reviews, pair, 1, vectors=("mean_shift",), clean=4)
+    assert result.cleaning.empty and set(result.strengths["what"]) == {"mean_shift"}
+
+
+def test_a_prompt_beyond_the_positions_is_refused_before_any_work(tokenizer, reviews, monkeypatch):
+    def worked(*arguments, **named):
+        raise AssertionError("vectors were made first")
+
+    monkeypatch.setattr(trials, "vector_material", worked)
+    base = spoken(tokenizer)
+    with pytest.raises(ValueError, match="positions"):
+        small_stage(
+            tokenizer, reviews, Pair(base, base, tokenizer), vectors=("random",),
+            prompt="good " * 300,
+        )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def stage(tokenizer, reviews):
     """What the stage makes of a small random model and one with other weights."""
-    base = make_model("gpt_neox", tokenizer)
-    base.get_output_embeddings().weight.data *= 30  # so that it says some words rather than others
+    base = spoken(tokenizer)
     pair = Pair(base, shaken(base, size=0.2), tokenizer)
     torch.manual_seed(0)
     saes = {n: dictionary(torch.randn(20, 16)) for n in (0, 1, 2)}

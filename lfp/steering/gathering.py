@@ -15,7 +15,7 @@ from lfp.change.choice import Pair
 from lfp.feedback.rewards.base import Reward
 from lfp.models.hooks import site_activations
 from lfp.models.losses import divergences
-from lfp.models.tokens import length_batches, pad_batch
+from lfp.models.tokens import added_tokens, length_batches, pad_batch
 from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.settings import Steering
 from lfp.steering import gates
@@ -50,8 +50,18 @@ class Read:
     texts: Sequence[Sequence[int]]
     batch_size: int
 
+    @property
+    def front(self) -> int:
+        """Tokens in front of a text that the tokenizer adds.
+
+        They are left out: their activations are alike in all texts and may be hundreds of times as
+        large as others, so that what counts them tells short texts from long ones.
+        """
+        return len(added_tokens(self.pair.tokenizer)[0])
+
     def activations(self, texts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """The base's activations [token, width] of every text."""
+        front = self.front
         layer, result = self.sae.layer, [torch.zeros(0, self.sae.d_in)] * len(texts)
         read = site_activations(
             self.pair.base, texts, [layer], self.pair.tokenizer.pad_token_id, self.batch_size,
@@ -59,7 +69,7 @@ class Read:
         )  # fmt: skip
         for index, mask, values in read:
             for row, keep, i in zip(values[layer], mask, index, strict=True):
-                result[i] = row[keep].float()
+                result[i] = row[keep][front:].float()
         return result
 
     def labelled(self, reward: Reward) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,7 +92,7 @@ class Read:
 
         Those are the :data:`CHANGED` of the tokens with the largest KL of the next token.
         """
-        base, policy = self.pair.base, self.pair.policy
+        base, policy, front = self.pair.base, self.pair.policy, self.front
         kl: list[torch.Tensor] = [torch.zeros(0)] * len(self.texts)
         for index in length_batches([len(ids) for ids in self.texts], self.batch_size):
             texts = [self.texts[i] for i in index]
@@ -93,7 +103,7 @@ class Read:
             )
             by_token = divergences(policy, theirs, ours, base)
             for row, i in zip(by_token, index, strict=True):
-                kl[i] = row[: len(self.texts[i])].cpu()
+                kl[i] = row[front : len(self.texts[i])].cpu()
         values = torch.cat(kl)
         return values > values.quantile(1 - CHANGED)
 
@@ -160,7 +170,7 @@ def vector_material(
     )
 
 
-def gate_of(read: Read, share: float) -> gates.Probe:
-    """The gate of a cell: it is open at a `share` of the tokens."""
-    values = torch.cat(read.activations(read.texts))
-    return gates.fitted_gate(values, read.changed_tokens(), share)
+def gate_of(read: Read, share: float) -> gates.Probe | None:
+    """The gate of a cell, open at a `share` of the tokens; None where the policy is its base."""
+    values, changed = torch.cat(read.activations(read.texts)), read.changed_tokens()
+    return gates.fitted_gate(values, changed, share) if changed.any() else None

@@ -155,7 +155,9 @@ def steer(
         autoencoders[steered_layer(list(autoencoders), asked.layer)],
         how.settings.batch_size,
     )
-    limits.check_texts(pair.base.config, how.prompts, how.settings.new_tokens)
+    led = Writer(pair.base, pair.base, how.tokenizer, prefix_tokens(how.tokenizer, asked.prompt))
+    limits.check_texts(pair.base.config, [*map(led.led, how.prompts)], how.settings.new_tokens)
+    limits.check_texts(pair.base.config, [*map(led.led, how.neutral), *texts])
     read = Read(pair, sae, texts, size)
     neutral = NeutralText(pair.base, how.neutral, pair.tokenizer.pad_token_id, size, sae.site)
     reading = LatentReading(
@@ -282,9 +284,12 @@ def _vectors(material: Material, clean: Cleaned | None, asked: Steering) -> Iter
 
 
 def _cleaned(read: Read, material: Material, asked: Steering) -> Cleaned | None:
-    """The mean shift in few latents, where the settings ask for it and there is a shift."""
+    """The mean shift in few latents, where the settings ask for it and there is a shift.
+
+    Without a text to fit on and one to test on there is none.
+    """
     [vector] = material.shifts["mean"]
-    if asked.clean is None or not vector.norm():
+    if asked.clean is None or not vector.norm() or len(read.texts) < 2:
         return None
     pad, half = read.pair.tokenizer.pad_token_id, len(read.texts) // 2
     fitted, tested = (
@@ -297,8 +302,13 @@ def _cleaned(read: Read, material: Material, asked: Steering) -> Cleaned | None:
 def _gated(
     chosen: Sequence[Candidate], read: Read, share: float, neutral: NeutralText
 ) -> list[Candidate]:
-    """The candidates that are no random ones, at the tokens that a gate lets through."""
+    """The candidates that are no random ones, at the tokens that a gate lets through.
+
+    There are none where the policy differs from its base at no token.
+    """
     gate = gate_of(read, share)
+    if gate is None:
+        return []
     opened = tokens_steered(gate, read.activations(neutral.sequences))
     return [
         Candidate(

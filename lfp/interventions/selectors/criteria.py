@@ -67,7 +67,8 @@ def criteria(material: Material, chosen: Mapping[str, FeatureSet]) -> pd.DataFra
         A row per set: ``what``, ``effect`` (of taking it away, in units of the number),
         ``faithfulness``, ``completeness``, ``minimality`` (the smallest share of the effect that is
         lost when one latent stays), ``self_repair`` (the effect minus the sum of those of single
-        latents) and ``instances``. Empty sets, and models without an instance, have none.
+        latents: of the effect's sign where the others make up for one) and ``instances``. Empty
+        sets, and models without an instance, have none.
     """
     rows, live = [], pairs_of(by_layer(list(material.live.itertuples(index=False, name=None))))
     for what, features in chosen.items():

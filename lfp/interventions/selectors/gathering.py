@@ -27,7 +27,7 @@ from lfp.interventions.selectors.metrics import (
     token_valences,
 )
 from lfp.interventions.selectors.rankings import valence_direction
-from lfp.models.tokens import encode
+from lfp.models.tokens import added_tokens, encode
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.settings import DPO, Ablation, Interventions
 from lfp.texts.corpora import documents
@@ -130,6 +130,7 @@ def gathered(
         directions=_directions(model, other, autoencoders, held),
         neutral=held.sentences(most=False),
         rewarded=held.sentences(most=True),
+        front=len(added_tokens(held.tokenizer)[0]),
         seed=seed,
     )
 
@@ -155,10 +156,12 @@ def _directions(
 def accounts(material: Material, chosen: Mapping[str, FeatureSet]) -> dict[str, pd.DataFrame]:
     """What is known of the `chosen` sets and of single latents, by the name of its file.
 
-    Interactions and circuits have no row where nothing asks for them.
+    Interactions and circuits have no row where nothing asks for them, and where there is no text to
+    measure them on.
     """
     asked = material.asked
     pairs = "factorisation" in chosen and len(material.interactions.latents) > 1
+    pairs = pairs and material.metric.n > 0
     return {
         "sets": criteria(material, chosen),
         "effects": material.effects,

@@ -44,6 +44,8 @@ class Material(Candidates):
         Directions by layer [width] that the selector ``direction`` holds decoder rows against.
     neutral, rewarded
         Token ids of texts without feedback, and of texts that are full of it.
+    front
+        Tokens in front of a text that the tokenizer adds, on which no latent counts.
     seed
         Seed of what is drawn.
     """
@@ -55,6 +57,7 @@ class Material(Candidates):
     directions: dict[int, torch.Tensor] = field(default_factory=dict)
     neutral: Sequence[Sequence[int]] = ()
     rewarded: Sequence[Sequence[int]] = ()
+    front: int = 0
     seed: int = 0
 
     @property
@@ -100,12 +103,16 @@ class Material(Candidates):
         }
 
     def frequencies(self, sequences: Sequence[Sequence[int]]) -> np.ndarray:
-        """The share of the tokens of texts that each latent of ``live`` is active on."""
+        """The share of the tokens of texts that each latent of ``live`` is active on.
+
+        Those that the tokenizer adds in front are left out: no dictionary has learned from them.
+        """
         layers, active, tokens = list(self.autoencoders), {}, 0
         read = site_activations(
             self.model, sequences, layers, self.metric.pad, self.metric.batch_size, site=self.site
         )
         for _, mask, values in read:
+            mask[:, : self.front] = False
             tokens += int(mask.sum())
             for layer, sae in self.autoencoders.items():
                 on = (sae.latents(values[layer][mask].float()) > 0).sum(0).cpu().numpy()

@@ -15,7 +15,10 @@ from lfp.interventions.selectors.material import Material
 
 
 def aligned(material: Material) -> FeatureSet:
-    """The latents whose directions have the largest absolute cosine with a layer's direction."""
+    """The latents whose directions have the largest absolute cosine with a layer's direction.
+
+    A direction of 0, as of no scored word or of a policy that is its base, has none.
+    """
     cosines = {
         layer: F.cosine_similarity(
             sae.W_dec.float(), material.directions[layer].to(sae.W_dec)[None], dim=1
@@ -27,7 +30,8 @@ def aligned(material: Material) -> FeatureSet:
         for layer, sae in material.autoencoders.items()
     }
     pairs = zip(material.live["layer"], material.live["feature"], strict=True)
-    return material.top(pd.Series([float(cosines[layer][feature]) for layer, feature in pairs]))
+    rank = pd.Series([float(cosines[layer][feature]) for layer, feature in pairs], dtype=float)
+    return material.top(rank.where(rank > 0))
 
 
 def rare_on_neutral_text(material: Material) -> FeatureSet:

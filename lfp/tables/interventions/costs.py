@@ -50,16 +50,16 @@ def interventions(inputs: Sequence[str], settings: TableSettings) -> Tally:
     for cell, written, neutral, criteria in _cells(inputs):
         untouched = written[written["what"] == _NOTHING]
         before = neutral[neutral["what"] == _NOTHING]
-        if untouched.empty:
+        tried = written[(written["matched_to"] == "") & ~written["what"].isin((_NOTHING, _OTHER))]
+        if tried.empty:
             label = dict.fromkeys(_KEY, "") | {"what": _NOTHING}
-            nothing = undefined(0, "prompt", "no held-out text to prompt with")
-            tally.add(nothing, cell | label, **_missing())
+            text = "no held-out text to prompt with"
+            reason = text if untouched.empty else "nothing comes to a cost that was asked for"
+            tally.add(undefined(0, "prompt", reason), cell | label, **_missing())
             continue
         gap = _column(written[written["what"] == _OTHER], "reward") - _column(untouched, "reward")
-        for key, rows in written[written["matched_to"] == ""].groupby(_KEY, sort=False):
+        for key, rows in tried.groupby(_KEY, sort=False):
             named = dict(zip(_KEY, key, strict=True))
-            if named["what"] in (_NOTHING, _OTHER):
-                continue
             trial = Trial(rows, _like(neutral, named), _drawn(written, named))
             _add_row(tally, cell | named, trial, (untouched, before, gap), criteria, settings)
     return tally
@@ -175,7 +175,7 @@ def _add_row(
     }  # fmt: skip
     if told_from_zero(kl, confidence):
         columns["reward_per_nat"] = ratio_effect(change, kl).value
-    if effect_record(mean_effect(gap), "prompt", name, confidence).p < 1 - confidence:
+    if told_from_zero(gap, confidence) or told_from_zero(-gap, confidence):
         columns["gap_recovery"] = float(change.mean() / gap.mean())
     if len(trial.random) and (trial.random["features"].any() or label["action"] == _ADD):
         columns |= _against_random(trial.random, _column(before, "reward"), change, kl)
@@ -198,8 +198,10 @@ def _against_random(
     ``p_random`` is the share of sets, this one among them, whose mean change is at least as large
     on either side.
     """
-    drawn = (_column(random, "reward") - before).mean(0)
-    larger = int((np.abs(drawn) >= abs(change.mean())).sum())
+    # All means are taken alike, so that no rounding breaks a tie.
+    mean, *means = np.hstack([change, _column(random, "reward") - before]).mean(0)
+    drawn = np.array(means)
+    larger = int((np.abs(drawn) >= abs(mean)).sum())
     return {
         "draws": len(drawn),
         "random_mean": float(drawn.mean()),

@@ -93,6 +93,10 @@ def _add_cell(
 ) -> None:
     """Add the lines of one cell; random vectors are what the others are held against."""
     lines = list(_lines(rows))
+    if all(of_line["matched_to"] == _VECTORS for of_line, *_ in lines):
+        nothing = undefined(0, "prompt", "nothing comes to a cost that was asked for")
+        tally.add(nothing, cell | {"what": "none", "where": ""}, **_no_columns())
+        return
     most = float(max((costs.max() for _, costs, _, _ in lines), default=np.nan))
     most_kl = min((kl.max() for of_line, _, _, kl in lines if of_line["matched_to"] == ""),
                   default=np.nan)  # fmt: skip
@@ -114,7 +118,8 @@ def _add_cell(
             continue
         columns |= {"kl_area": float(frontier_area(kl, gains.mean(1), most_kl)), "most_kl": most_kl}
         if len(null) and named["what"] != _DOSE:
-            larger = int((np.abs(null) >= abs(by_prompt.mean())).sum())
+            area = frontier_area(costs, gains.mean(1), most)  # as those of the null: ties are ties
+            larger = int((np.abs(null) >= abs(area)).sum())
             columns |= {
                 "draws": len(null), "null_mean": float(null.mean()), "null_low": float(null.min()),
                 "null_high": float(null.max()), "p_random": (1 + larger) / (1 + len(null)),
