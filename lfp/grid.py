@@ -523,11 +523,13 @@ class Grid:
     def base_twin(self, cell: Cell, variant: str) -> str | None:
         """The variant of a cell that is like `variant`, which reads the policy, but reads the base.
 
-        Both must have been trained from another seed as well, which is the null of a comparison.
+        Both must have been trained from another seed as well, which is the null of a comparison; a
+        dictionary from elsewhere has none.
         """
         settings = self.autoencoder_settings(cell, variant)
         wanted = dataclasses.replace(settings, reads="base", other_seed=True)
-        if settings.reads != "policy" or not settings.other_seed:
+        trained = settings.other_seed and settings.architecture != PRETRAINED
+        if settings.reads != "policy" or not trained:
             return None
         alike = (
             name for name in cell.autoencoders if self.autoencoder_settings(cell, name) == wanted

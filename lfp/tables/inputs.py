@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from lfp.feedback.rewards import REWARDS
 from lfp.probing.subjects import SUBJECTS
-from lfp.settings import BOTH, UNREWARDED, Autoencoder
+from lfp.settings import BETWEEN, BOTH, UNREWARDED, Autoencoder
 from lfp.tables.change import LEAST_CLEAN
 
 
@@ -225,12 +225,16 @@ class Plan:
         return [*self.per_cell("{cell}/policy"), *metrics]
 
     def transfer_files(self) -> list[str]:
-        """Errors by text on base and policy, of every variant of cells with a pretrained one."""
+        """Errors by text on base and policy, of cells with a pretrained variant.
+
+        They have all variants whose activations are those of a single model.
+        """
         return [
             f"results/{cell.address}/sae/{sae}/transfer.parquet"
             for cell in self.probed_cells
             if self.grid.pretrained(cell)
             for sae in cell.autoencoders
+            if self.grid.autoencoder_settings(cell, sae).reads not in BETWEEN
         ]
 
     def head_files(self) -> list[str]:
