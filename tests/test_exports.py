@@ -58,7 +58,7 @@ def test_the_side_of_a_hook_is_told(neox, tokenizer, reviews, tmp_path):
     )
     settings = Autoencoder(site="heads").as_json() | {"seed": 0, "layer": 1, "model": "m"}
     trained = run_job(
-        "autoencoders", settings, {"activations": "activations", "base": []},
+        "autoencoders", settings, {"activations": "activations", "base": [], "dictionary": []},
         {"layer": "sae/layer1"}, tmp_path,
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
