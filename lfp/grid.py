@@ -447,13 +447,19 @@ class Grid:
             if self.autoencoder_settings(cell, name).architecture == PRETRAINED
         ]
 
+    def transferred(self, cell: Cell) -> list[str]:
+        """The variants that are measured on base and policy: of cells with a pretrained one.
+
+        Those that read both at once are none of a single model.
+        """
+        kinds = {name: self.autoencoder_settings(cell, name) for name in cell.autoencoders}
+        of_one = [name for name, kind in kinds.items() if kind.reads not in BETWEEN]
+        return of_one if self.pretrained(cell) else []
+
     def of_heads(self, cell: Cell) -> list[str]:
-        """The variants of a cell that read the outputs of all heads side by side."""
-        return [
-            name
-            for name in cell.autoencoders
-            if self.autoencoder_settings(cell, name).site == HEADS
-        ]
+        """The variants of a cell that read the outputs of all heads of a model side by side."""
+        kinds = {name: self.autoencoder_settings(cell, name) for name in cell.autoencoders}
+        return [n for n, kind in kinds.items() if kind.site == HEADS and kind.reads != "pair"]
 
     def dictionaries_from(self, kind: str) -> list[str]:
         """Names of the variants of pretrained dictionaries from ``path`` or from the ``hub``."""

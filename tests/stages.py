@@ -171,7 +171,7 @@ STAGES = {
     "autoencoders": Stage(
         "autoencoders",
         Autoencoder(batch_size=32, epochs=2).as_json() | {"model": "m", "layer": 0, "seed": 3},
-        {"activations": "activations", "dictionary": []},
+        {"activations": "activations", "base": [], "dictionary": []},
         {"layer": "results/layer0"},
         {"seed": 4, "l1": 0.01, "sizes": [1, 3]},
     ),

@@ -312,7 +312,16 @@ def test_a_pretrained_dictionary_that_fits_is_planned(taken):
     grid = Grid(configuration(taken))
     [cell] = grid.cells
     assert grid.pretrained(cell) == ["scope"] and grid.dictionaries_from("path") == ["scope"]
-    assert grid.dictionaries_from("hub") == []
+    assert grid.dictionaries_from("hub") == [] and grid.transferred(cell) == ["tied", "scope"]
+    config = configuration(taken)
+    config["cells"][0]["main"] = "scope"
+    config["autoencoders"]["tied"]["reads"] = "difference"
+    assert Grid(config).transferred(Grid(config).cells[0]) == ["scope"]
+    config["autoencoders"]["tied"] = {"architecture": "itda", "reads": "pair"}
+    with pytest.raises(ConfigurationError, match="architecture `itda` has directions of one model"):
+        Grid(config)
+    with pytest.raises(ConfigurationError, match="`pretrained` has directions of one model"):
+        Grid(configuration(taken, reads="pair"))
 
 
 @pytest.mark.parametrize(
@@ -426,7 +435,7 @@ def test_a_dictionary_of_the_hub_is_fetched_alone_and_taken_into_a_cell(tmp_path
     settings = Autoencoder(architecture="pretrained", site="resid").as_json()
     result = run_job(
         "autoencoders", settings | {"model": "m", "layer": 1, "seed": 0},
-        {"activations": "activations", "base": [], "dictionary": [outputs["dictionary"]]},
+        {"activations": "activations", "dictionary": [outputs["dictionary"]], "base": []},
         {"layer": "results/layer1"}, tmp_path,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

@@ -675,7 +675,7 @@ def grid_of(**cells):
         alike_in=lambda cell, free: [cell.main],
         compared_variants=lambda cell: [],
         shares_latents=lambda cell: cell.main == "sae",
-        pretrained=lambda cell: [],
+        transferred=lambda cell: [],
         of_heads=lambda cell: [],
         latent_readers=lambda cell: [cell.main],
         contrast_settings=lambda task: {"source": "corpus", "corpus": None},

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from lfp.feedback.rewards import REWARDS
 from lfp.probing.subjects import SUBJECTS
-from lfp.settings import BETWEEN, BOTH, UNREWARDED, Autoencoder
+from lfp.settings import BOTH, UNREWARDED, Autoencoder
 from lfp.tables.change import LEAST_CLEAN
 
 
@@ -56,8 +56,8 @@ class Grid(Protocol):
     def shares_latents(self, cell: Cell) -> bool:
         """Whether the latents of a cell's main variant have shares at the choice."""
 
-    def pretrained(self, cell: Cell) -> list[str]:
-        """The variants of a cell whose dictionaries come from elsewhere."""
+    def transferred(self, cell: Cell) -> list[str]:
+        """The variants that are measured on base and policy: of cells with a pretrained one."""
 
     def of_heads(self, cell: Cell) -> list[str]:
         """The variants of a cell that read the outputs of all heads side by side."""
@@ -225,16 +225,11 @@ class Plan:
         return [*self.per_cell("{cell}/policy"), *metrics]
 
     def transfer_files(self) -> list[str]:
-        """Errors by text on base and policy, of cells with a pretrained variant.
-
-        They have all variants whose activations are those of a single model.
-        """
+        """Errors by text on base and policy, of every variant of cells with a pretrained one."""
         return [
             f"results/{cell.address}/sae/{sae}/transfer.parquet"
             for cell in self.probed_cells
-            if self.grid.pretrained(cell)
-            for sae in cell.autoencoders
-            if self.grid.autoencoder_settings(cell, sae).reads not in BETWEEN
+            for sae in self.grid.transferred(cell)
         ]
 
     def head_files(self) -> list[str]:
