@@ -27,6 +27,7 @@ from lfp.services.prompts import digests
 from lfp.settings import (
     BETWEEN,
     CELL_STAGES,
+    NO_GRADIENT,
     PRETRAINED,
     STAGES,
     UNREWARDED,
@@ -427,9 +428,14 @@ class Grid:
         return list(probes.features if subject == "policy" else probes.control_features)
 
     def autoencoder_settings(self, cell: Cell, variant: str) -> Autoencoder:
-        """Settings of one autoencoder variant of a cell, with its learning rate as a number."""
+        """Settings of one autoencoder variant of a cell, with its learning rate as a number.
+
+        One that no gradient trains takes over neither partners nor an encoder of its own.
+        """
         given = cell.settings["autoencoder"].as_json() | self.autoencoders[variant]
         settings = Autoencoder.of(given)
+        if settings.architecture in NO_GRADIENT:
+            settings = dataclasses.replace(settings, mutual=None, tied=True)
         return dataclasses.replace(settings, learning_rate=settings.rate)
 
     def shares_latents(self, cell: Cell) -> bool:

@@ -388,13 +388,14 @@ def test_the_frontier_is_drawn_with_its_band(evaluated, tmp_path):
 # ------------------------------------------------------------------------ configuration and rates
 
 
-def grid(**settings) -> Grid:
+def grid(variants: dict | None = None, **settings) -> Grid:
+    variants = variants or {"tied": {}, "again": {"seed": 1}, "topk": {"architecture": "topk"}}
     return Grid({
         "corpora": {"reviews": {"organism": "reviews"}},
         "models": {"tiny": {"organism": {"architecture": "gpt_neox", "corpora": ["reviews"]}}},
         "tasks": {"vader": {"method": "ppo", "corpus": "reviews"}},
-        "autoencoders": {"tied": {}, "again": {"seed": 1}, "topk": {"architecture": "topk"}},
-        "cells": [{"model": "tiny", "task": "vader", "autoencoders": ["tied", "again", "topk"],
+        "autoencoders": variants,
+        "cells": [{"model": "tiny", "task": "vader", "autoencoders": [*variants],
                    "settings": settings}],
     })  # fmt: skip
 
@@ -423,6 +424,18 @@ def test_an_architecture_has_a_learning_rate_of_its_own_unless_one_is_given():
         place = {"sae": "topk", "layer": "0"}
         job = planned.job_settings("autoencoders", planned.cells[0], place)
         assert job["learning_rate"] == expected
+
+
+def test_what_no_gradient_trains_takes_over_neither_partners_nor_an_encoder():
+    """A setting of all variants has no effect on one that cannot read it."""
+    variants = {"plain": {}, "pursuit": {"architecture": "itda", "k": 4}}
+    planned = grid(variants, autoencoder={"mutual": {"weight": 0.1}, "tied": False})
+    plain, pursuit = (
+        planned.job_settings("autoencoders", planned.cells[0], {"sae": sae, "layer": "0"})
+        for sae in ("plain", "pursuit")
+    )
+    assert plain["mutual"]["weight"] == 0.1 and plain["tied"] is False
+    assert "mutual" not in pursuit and pursuit["tied"] is True
 
 
 def test_the_shipped_rates_are_those_that_were_measured():
