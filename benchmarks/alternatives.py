@@ -45,7 +45,7 @@ SIZES, TAUS = (FEATURES, 4 * FEATURES), (0.1, 0.5)
 
 def recovered(sae: SparseAutoencoder, truth: Truth) -> float:
     """The share of features that a latent of their own has, to :data:`RECOVERED`."""
-    cosine = np.abs(truth.directions @ sae.W_dec.detach().numpy().T)
+    cosine = truth.directions @ sae.W_dec.detach().numpy().T
     places = linear_sum_assignment(cosine, maximize=True)
     return float((cosine[places] >= RECOVERED).mean())
 

@@ -490,8 +490,8 @@ def _check_pretrained(grid: Grid, cell: Cell, variant: str) -> None:
                 f"{where}: a pretrained dictionary needs {needed}; add it here"
             )
     settings = grid.autoencoder_settings(cell, variant)
-    layers, several = cell.layers or range(grid.n_layers(cell.model)), len(cell.layers or ()) != 1
-    if several and LAYER not in settings.source.files:
+    layers = _layers_of(grid, cell, variant)
+    if len(layers) > 1 and LAYER not in settings.source.files:
         raise ConfigurationError(
             f"{where}.source.files: expected {LAYER} in the place of the layer's number, got"
             f" {settings.source.files!r}; put it in, or pin one layer (cells: layers)"
@@ -499,13 +499,21 @@ def _check_pretrained(grid: Grid, cell: Cell, variant: str) -> None:
     if settings.source.path is None:
         return
     width, origin = grid.width(cell, settings.site), f"{where}.source"
-    lowest = cell.lowest_layers if isinstance(cell.lowest_layers, tuple) else ()
     try:
-        for layer in {*layers, *(lowest if variant == cell.main else ())}:
+        for layer in sorted(layers):
             files = dictionary_files(settings.source.path, settings.source, layer, origin)
             check(files, layer, settings.site, width, origin)
     except SourceError as error:
         raise ConfigurationError(str(error)) from error
+
+
+def _layers_of(grid: Grid, cell: Cell, variant: str) -> set[int]:
+    """The layers that a variant may be trained on, the least changed ones among them."""
+    every = range(grid.n_layers(cell.model))
+    layers, lowest = set(cell.layers or every), cell.lowest_layers
+    if variant in grid.alike_in(cell, ["reads"]):
+        layers |= set(every if lowest is True else lowest or ())
+    return layers
 
 
 def _check_shared(grid: Grid, cell: Cell, variant: str) -> None:

@@ -27,6 +27,7 @@ from lfp.services.prompts import digests
 from lfp.settings import (
     BETWEEN,
     CELL_STAGES,
+    NO_GRADIENT,
     PRETRAINED,
     STAGES,
     UNREWARDED,
@@ -427,9 +428,14 @@ class Grid:
         return list(probes.features if subject == "policy" else probes.control_features)
 
     def autoencoder_settings(self, cell: Cell, variant: str) -> Autoencoder:
-        """Settings of one autoencoder variant of a cell, with its learning rate as a number."""
+        """Settings of one autoencoder variant of a cell, with its learning rate as a number.
+
+        One that no gradient trains takes over neither partners nor an encoder of its own.
+        """
         given = cell.settings["autoencoder"].as_json() | self.autoencoders[variant]
         settings = Autoencoder.of(given)
+        if settings.architecture in NO_GRADIENT:
+            settings = dataclasses.replace(settings, mutual=None, tied=True)
         return dataclasses.replace(settings, learning_rate=settings.rate)
 
     def shares_latents(self, cell: Cell) -> bool:
@@ -529,11 +535,13 @@ class Grid:
     def base_twin(self, cell: Cell, variant: str) -> str | None:
         """The variant of a cell that is like `variant`, which reads the policy, but reads the base.
 
-        Both must have been trained from another seed as well, which is the null of a comparison.
+        Both must have been trained from another seed as well, which is the null of a comparison; a
+        dictionary from elsewhere has none.
         """
         settings = self.autoencoder_settings(cell, variant)
         wanted = dataclasses.replace(settings, reads="base", other_seed=True)
-        if settings.reads != "policy" or not settings.other_seed:
+        trained = settings.other_seed and settings.architecture != PRETRAINED
+        if settings.reads != "policy" or not trained:
             return None
         alike = (
             name for name in cell.autoencoders if self.autoencoder_settings(cell, name) == wanted

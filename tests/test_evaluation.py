@@ -17,6 +17,8 @@ from lfp.evaluation.sparse_probes import COLUMNS, sparse_probes
 from lfp.figures.autoencoders import sae_frontier as draw_frontier
 from lfp.files import artefacts
 from lfp.grid import Grid
+from lfp.sae import store
+from lfp.sae.architectures.itda import ITDA
 from lfp.sae.architectures.standard import Standard
 from lfp.settings import RATES, Activations, Autoencoder, Probes
 from lfp.tables.catalogue import TABLES
@@ -133,6 +135,44 @@ def test_all_dictionaries_of_a_layer_are_measured_in_one_pass(neox, tokenizer):
     assert "alignment" in by_kind[TRAINED] and "alignment" not in by_kind[PERMUTED]
 
 
+def test_a_dictionary_that_codes_with_its_directions_has_no_permuted_control(neox, tokenizer):
+    """Its code would follow them, and the reconstruction would be the trained one's."""
+    width = neox.config.hidden_size
+    trained = ITDA(width, 2 * width, k=3).requires_grad_(False)
+    layers = {0: with_controls([trained], ITDA(width, 9, k=3).requires_grad_(False), seed=1)}
+    assert [kind for kind, _ in layers[0]] == [TRAINED, "other_seed", "untrained"]
+    triples, _ = triples_of(4)
+    kinds = codes(neox, tokenizer, layers, triples, max_tokens=16, batch_size=4)
+    assert set(kinds) == {TRAINED, "other_seed", "untrained", controls.RAW}
+
+
+def test_a_size_is_that_of_the_folder_however_many_latents_there_are(neox, tokenizer, tmp_path):
+    """A collected dictionary may stay smaller than asked for; one from elsewhere has any number."""
+    width = neox.config.hidden_size
+    cell = tmp_path / "results" / "m" / "t" / "seed0" / "sae" / "few"
+    saes = [ITDA(width, latents, k=2) for latents in (width // 2, width + 3, width // 2)]
+    about = {"tied": True, "flat": None, "steps": 3, "left_out_of_training": 0}
+    store.save_layer(cell / "layer0", [1, 2], saes, [0.0] * 3, about)
+    [loaded] = store.load_sizes([cell / "layer0"]).values()
+    layers = {0: with_controls(loaded, store.load_other_seed(cell / "layer0"), seed=1)}
+    rows = fidelity(neox, layers, [[5, 6, 7, 8]], tokenizer.pad_token_id, 2, [0])
+    assert [row["size"] for row in rows] == [1, 2, 1, 1]
+    metrics = [
+        metrics_row("itda", 0) | {"size": size}
+        for size in (store.described(s)["size"] for s in loaded)
+    ]
+    artefacts.write_json(cell / "evaluation.json", {"kind": "few", "dictionaries": rows}, {})
+    artefacts.write_json(cell / "metrics.json", {"autoencoders": metrics}, {})
+    paths = [str(cell / "evaluation.json"), str(cell / "metrics.json")]
+    table = dictionaries.sae_frontier(paths, SETTINGS).frame()
+    assert table["size"].tolist() == [1, 2] and set(table["architecture"]) == {"itda"}
+    shape = dictionaries.decoder_geometry(paths, SETTINGS).frame().set_index(["size", "quantity"])
+    assert shape.loc[(1, "participation"), "even"] == width // 2
+    assert shape.loc[(1, "localisation"), "even"] == 1
+    assert shape.loc[(2, "participation"), "even"] == width
+    assert shape.loc[(2, "localisation"), "even"] == pytest.approx(width / (width + 3))
+
+
 def test_dictionaries_are_judged_on_the_last_texts_of_their_split(tokenizer, reviews):
     settings = Activations(held_out_texts=3, max_tokens=8)
     corpus = pd.DataFrame({"text": reviews[:20]})
@@ -241,8 +281,8 @@ def metrics_row(architecture: str, layer: int, size: int = 1) -> dict:
 def dictionary_row(fvu: float | None, kind: str = TRAINED, layer: int = 0, l0: float = 8.0) -> dict:
     geometry = {"participation": 6.0, "localisation": 0.4, "alignment": 0.8, "near_duplicates": 0.1}
     return {
-        "layer": layer, "kind": kind, "size": 1, "d_sae": 8, "l0": l0, "fvu": fvu, "tokens": 100,
-        "shrinkage": 0.99, "dead_fraction": 0.0, **geometry,
+        "layer": layer, "kind": kind, "size": 1, "d_in": 8, "d_sae": 8, "l0": l0, "fvu": fvu,
+        "tokens": 100, "shrinkage": 0.99, "dead_fraction": 0.0, **geometry,
     }  # fmt: skip
 
 
@@ -348,13 +388,14 @@ def test_the_frontier_is_drawn_with_its_band(evaluated, tmp_path):
 # ------------------------------------------------------------------------ configuration and rates
 
 
-def grid(**settings) -> Grid:
+def grid(variants: dict | None = None, **settings) -> Grid:
+    variants = variants or {"tied": {}, "again": {"seed": 1}, "topk": {"architecture": "topk"}}
     return Grid({
         "corpora": {"reviews": {"organism": "reviews"}},
         "models": {"tiny": {"organism": {"architecture": "gpt_neox", "corpora": ["reviews"]}}},
         "tasks": {"vader": {"method": "ppo", "corpus": "reviews"}},
-        "autoencoders": {"tied": {}, "again": {"seed": 1}, "topk": {"architecture": "topk"}},
-        "cells": [{"model": "tiny", "task": "vader", "autoencoders": ["tied", "again", "topk"],
+        "autoencoders": variants,
+        "cells": [{"model": "tiny", "task": "vader", "autoencoders": [*variants],
                    "settings": settings}],
     })  # fmt: skip
 
@@ -383,6 +424,18 @@ def test_an_architecture_has_a_learning_rate_of_its_own_unless_one_is_given():
         place = {"sae": "topk", "layer": "0"}
         job = planned.job_settings("autoencoders", planned.cells[0], place)
         assert job["learning_rate"] == expected
+
+
+def test_what_no_gradient_trains_takes_over_neither_partners_nor_an_encoder():
+    """A setting of all variants has no effect on one that cannot read it."""
+    variants = {"plain": {}, "pursuit": {"architecture": "itda", "k": 4}}
+    planned = grid(variants, autoencoder={"mutual": {"weight": 0.1}, "tied": False})
+    plain, pursuit = (
+        planned.job_settings("autoencoders", planned.cells[0], {"sae": sae, "layer": "0"})
+        for sae in ("plain", "pursuit")
+    )
+    assert plain["mutual"]["weight"] == 0.1 and plain["tied"] is False
+    assert "mutual" not in pursuit and pursuit["tied"] is True
 
 
 def test_the_shipped_rates_are_those_that_were_measured():

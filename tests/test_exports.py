@@ -29,15 +29,17 @@ def test_windows_pack_all_texts_without_padding(tokenizer):
 
 def test_a_cache_rebuilds_the_code_of_every_token(neox, tokenizer, reviews, tmp_path):
     torch.manual_seed(0)
-    autoencoders = {layer: Standard(16, 20) for layer in (0, 2)}
+    latents = {0: 20, 2: 24}  # one from elsewhere may have more in one layer than in another
+    autoencoders = {layer: Standard(16, size) for layer, size in latents.items()}
     windows = exports.packed_windows(tokenizer, reviews, 12, 7)
     active = exports.active_features(neox, autoencoders, windows, 3)
     places = {layer: {"hook_name": f"a.{layer}", "hook_side": "output"} for layer in autoencoders}
-    exports.write_delphi_cache(tmp_path, places, active, windows, 20, {"model_name": "m"})
+    exports.write_delphi_cache(tmp_path, places, active, windows, latents, {"model_name": "m"})
     [(_, _, values)] = list(site_activations(neox, windows.tolist(), [0, 2], 1, 7))
     for layer, sae in autoencoders.items():
-        tensors = load_file(tmp_path / f"a.{layer}" / "0_19.safetensors")
-        rebuilt = np.zeros((7, 12, 20), dtype=np.float32)
+        last = latents[layer] - 1
+        tensors = load_file(tmp_path / f"a.{layer}" / f"0_{last}.safetensors")
+        rebuilt = np.zeros((7, 12, latents[layer]), dtype=np.float32)
         rebuilt[tuple(tensors["locations"].astype(int).T)] = tensors["activations"]
         np.testing.assert_allclose(rebuilt, sae.encode(values[layer]).detach().numpy(), atol=2e-3)
         assert tensors["locations"].dtype == np.uint16
@@ -56,7 +58,7 @@ def test_the_side_of_a_hook_is_told(neox, tokenizer, reviews, tmp_path):
     )
     settings = Autoencoder(site="heads").as_json() | {"seed": 0, "layer": 1, "model": "m"}
     trained = run_job(
-        "autoencoders", settings, {"activations": "activations", "base": []},
+        "autoencoders", settings, {"activations": "activations", "base": [], "dictionary": []},
         {"layer": "sae/layer1"}, tmp_path,
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr

@@ -139,6 +139,13 @@ def test_estimates_count_partners_and_twins_and_nothing_that_is_taken():
     assert estimate._trainings(Autoencoder(architecture="pretrained").as_json()) == 0
 
 
+def test_partners_of_no_token_stay_as_they_began():
+    """An empty corpus is no collapse: there is no look at which a twin could be better."""
+    settings = Autoencoder(mutual=Mutual(weight=0.1))
+    trained = loop.train(np.zeros((0, 8), np.float16), [8], settings, seed=0)
+    assert trained.steps == 0 and not trained.curve and len(trained.autoencoders) == 2
+
+
 def test_too_large_a_weight_fails_with_the_numbers():
     x, _ = dictionaries.Truth.of_seed(0).drawn(4000, 1)
     settings = Autoencoder(

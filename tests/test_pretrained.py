@@ -23,6 +23,7 @@ from lfp.sae.sources.weights import read
 from lfp.sae.training.loop import Trained
 from lfp.settings import Autoencoder, Source
 from lfp.tables.health.autoencoders import _limits, _quantities, _why
+from lfp.tables.inputs import Plan
 from lfp.tables.rows import TableSettings
 from tests.conftest import run_job
 from tests.hub import COMMIT, Hub
@@ -359,6 +360,36 @@ def test_files_that_are_missing_or_of_another_width_are_refused_before_any_job(t
     source = {"hub": "a/b", "format": "saelens", "files": "layer_{layer}"}
     with pytest.raises(ConfigurationError, match="'revision' is a dependency of 'hub'"):
         Grid(configuration(taken, source=source))
+
+
+@pytest.mark.parametrize("lowest", [True, [1]])
+def test_the_least_changed_layers_need_dictionaries_of_their_own(lowest, taken):
+    """One file for a pinned layer would be taken for another layer's."""
+    config = configuration(taken)
+    config["autoencoders"]["scope"]["source"]["files"] = "layer_0"
+    config["cells"][0] |= {"autoencoders": ["scope", "tied"], "layers": [0]}
+    Grid(config)
+    config["cells"][0]["lowest_layers"] = lowest
+    with pytest.raises(ConfigurationError, match=r"expected \{layer\} in the place"):
+        Grid(config)
+    config["cells"][0]["autoencoders"] = ["tied", "scope"]  # which has none of these layers
+    Grid(config)
+
+
+def test_dictionaries_from_elsewhere_have_no_null_and_serve_single_models_alone(taken):
+    """One for base and policy has no other seed, and what reads both at once is no transfer."""
+    config = configuration(taken)
+    config["autoencoders"] |= {
+        "scope_base": config["autoencoders"]["scope"] | {"reads": "base"},
+        "cross": {"reads": "pair"}, "shift": {"reads": "difference"}, "either": {"reads": "pooled"},
+    }  # fmt: skip
+    config["cells"][0]["autoencoders"] = [*config["autoencoders"]]
+    grid = Grid(config)
+    assert grid.compared_variants(grid.cells[0]) == ["cross", "shift"]
+    folder = "results/m/vader/seed0/sae"
+    assert Plan(grid).transfer_files() == [
+        f"{folder}/{sae}/transfer.parquet" for sae in ("tied", "scope", "scope_base", "either")
+    ]
 
 
 # ----------------------------------------------------------------------------------------- the jobs

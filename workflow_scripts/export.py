@@ -32,7 +32,7 @@ def main() -> None:
         exports.write_delphi_cache(
             folder / "delphi" / "latents",
             exports.hook_places(policy, autoencoders),
-            active, windows, next(iter(autoencoders.values())).d_sae, origin,
+            active, windows, {n: sae.d_sae for n, sae in autoencoders.items()}, origin,
         )  # fmt: skip
         exports.write_neuronpedia(folder / "explanations.jsonl", tables, model, source)
     explained = sum(map(len, tables))

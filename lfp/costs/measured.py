@@ -17,6 +17,15 @@ SHARED = {
     "rewrites": "rewrites",
 }
 
+#: Files of benchmarks beside the layers of a variant, and the rule whose jobs they are of.
+JUDGED = {
+    "evaluate": "evaluate_autoencoders",
+    "dictionaries": "evaluate_dictionaries",
+    "feature_diff": "feature_diff",
+    "transfer": "dictionary_transfer",
+    "head_shares": "head_shares",
+}
+
 
 def stage_of(path: Path) -> tuple[str, str]:
     """(cell, rule) of a benchmark file by its path below the folder of benchmarks.
@@ -34,8 +43,7 @@ def stage_of(path: Path) -> tuple[str, str]:
     if rest[0] == "sae":
         if any(part.startswith("layer") for part in rest):
             return cell, "autoencoders"
-        others = {"feature_diff": "feature_diff", "dictionaries": "evaluate_dictionaries"}
-        return cell, others.get(path.stem, "evaluate_autoencoders")
+        return cell, JUDGED[path.stem]
     if rest[0] == "explanations":
         others = {"scores": "explanation_scores", "pages": "feature_pages"}
         return cell, others.get(rest[2] if len(rest) > 2 else "", "explanations")

@@ -1,7 +1,8 @@
 """Controls that a good dictionary must beat, and what sparse probes read of all of them.
 
 ``permuted`` is the trained dictionary with its decoder's directions in another order: its code is
-as good as ever, and its reconstructions are worse than none. ``untrained`` has random directions.
+as good as ever, and its reconstructions are worse than none. A dictionary that codes with its
+directions themselves has no such control. ``untrained`` has random directions.
 ``other_seed`` is a second training, which says how far apart two numbers lie for no reason.
 """
 
@@ -51,10 +52,12 @@ def with_controls(
     """
     first = trained[0]
     untrained = first.untrained(seed)
-    untrained.largest_norm = first.largest_norm
+    untrained.largest_norm, untrained.metadata = first.largest_norm, first.metadata
     kinds = [(TRAINED, sae) for sae in trained]
     kinds += [(OTHER_SEED, other_seed)] if other_seed is not None else []
-    return [*kinds, (PERMUTED, permuted(first, seed)), (UNTRAINED, untrained)]
+    # A pursuit follows its directions wherever they stand: their order is that of the code alone.
+    kinds += [(PERMUTED, permuted(first, seed))] if first.encodes_apart else []
+    return [*kinds, (UNTRAINED, untrained)]
 
 
 def codes(

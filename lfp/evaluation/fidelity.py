@@ -17,6 +17,7 @@ from lfp.models.tokens import added_tokens
 from lfp.sae.architectures.base import SparseAutoencoder, site_of
 from lfp.sae.metrics import Reconstruction
 from lfp.sae.reading import encoded, left_out, split_texts
+from lfp.sae.store import size_of
 from lfp.settings import Activations
 from lfp.texts.corpora import documents, has_pairs
 
@@ -101,8 +102,9 @@ def fidelity(
     Returns
     -------
     list
-        A row for each with ``layer``, ``kind``, ``size``, the metrics of :class:`Shrinking`, and
-        for those that learned :func:`~lfp.evaluation.geometry.decoder_geometry`.
+        A row for each with ``layer``, ``kind``, ``size``, the numbers ``d_in`` of dimensions and
+        ``d_sae`` of latents, the metrics of :class:`Shrinking`, and for those that learned
+        :func:`~lfp.evaluation.geometry.decoder_geometry`.
     """
     read = {n: [(kind, Shrinking(sae)) for kind, sae in of] for n, of in dictionaries.items()}
     places = {(n, i): sae for n, of in dictionaries.items() for i, (_, sae) in enumerate(of)}
@@ -117,7 +119,8 @@ def fidelity(
     for layer, of_layer in read.items():
         for kind, reading in of_layer:
             sae = reading.sae
-            about = {"layer": layer, "kind": kind, "size": sae.d_sae // sae.d_in}
+            about = {"layer": layer, "kind": kind, "size": size_of(sae)}
+            about |= {"d_in": sae.d_in, "d_sae": sae.d_sae}
             geometry = decoder_geometry(sae) if kind in LEARNED else {}
-            rows.append({**about, "d_sae": sae.d_sae, **reading.metrics(), **geometry})
+            rows.append({**about, **reading.metrics(), **geometry})
     return rows

@@ -92,7 +92,7 @@ def write_delphi_cache(
     places: Mapping[int, Mapping[str, str]],
     active: Iterator[tuple[int, np.ndarray, np.ndarray]],
     windows: np.ndarray,
-    d_sae: int,
+    latents: Mapping[int, int],
     about: Mapping[str, Any],
 ) -> None:
     """Write active features as delphi reads them.
@@ -113,8 +113,8 @@ def write_delphi_cache(
         parts (:func:`active_features`).
     windows
         Token ids [window, context].
-    d_sae
-        Number of features of each layer.
+    latents
+        Number of features by layer.
     about
         Further keys of the configuration (``model_name``, ``dataset_repo`` and the like).
     """
@@ -125,7 +125,7 @@ def write_delphi_cache(
         target = folder / place["hook_name"]
         target.mkdir(parents=True)
         locations = np.concatenate([rows for rows, _ in parts[layer]])
-        small = len(windows) < 2**16 and d_sae < 2**16
+        small = len(windows) < 2**16 and latents[layer] < 2**16
         tensors = {
             "locations": np.ascontiguousarray(locations, dtype=np.uint16 if small else np.uint32),
             "activations": np.concatenate([values for _, values in parts[layer]]).astype(
@@ -133,7 +133,7 @@ def write_delphi_cache(
             ),
             "tokens": windows,
         }
-        save_file(tensors, target / f"0_{d_sae - 1}.safetensors")
+        save_file(tensors, target / f"0_{latents[layer] - 1}.safetensors")
         config = {
             "cache_ctx_len": windows.shape[1],
             "n_tokens": windows.size,

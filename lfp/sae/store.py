@@ -193,6 +193,15 @@ def load_layers(
     return {layer: saes[place] for layer, saes in load_sizes(directories, device).items()}
 
 
+def size_of(sae: SparseAutoencoder) -> int:
+    """The size of an autoencoder in multiples of the width, as its folder has it.
+
+    It is not always the number of latents over the width: one that is collected may have fewer
+    latents than were asked for, and one from elsewhere any number of them.
+    """
+    return sae.metadata.get("size", sae.d_sae // sae.width)
+
+
 def described(sae: SparseAutoencoder) -> dict[str, Any]:
     """Description of a loaded autoencoder for tables.
 
@@ -208,7 +217,7 @@ def described(sae: SparseAutoencoder) -> dict[str, Any]:
         "options": options | {name: sae.metadata[name] for name in sae.penalties},
         "site": sae.site,
         "reads": sae.reads,
-        "size": sae.metadata.get("size", sae.d_sae // sae.width),
+        "size": size_of(sae),
         "d_sae": sae.d_sae,
         "tied": sae.metadata["tied"],
         "largest_norm": sae.metadata["largest_norm"],

@@ -30,6 +30,7 @@ from lfp.settings.stages import (
     DPO,
     FEATURES,
     METHODS,
+    NO_GRADIENT,
     PPO,
     PRETRAINED,
     RATES,
@@ -64,11 +65,12 @@ from lfp.settings.stages import (
 )
 
 __all__ = [
-    "ABSENT", "BETWEEN", "BOTH", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "PPO", "PRETRAINED",
-    "RATES", "REQUIRED", "RUN_STAGES", "STAGES", "TASK_STAGES", "TRAINING_STAGES", "UNREWARDED",
-    "Ablation", "Account", "Activations", "Autoencoder", "Cell", "Change", "Classifier", "Clean",
-    "Configuration", "Contrasts", "Corpus", "Distil", "Divergence", "Evaluation", "Explainer",
-    "Explanations", "Export", "FeatureDiff", "Features", "Files", "Group", "Interventions",
-    "Locus", "Lora", "Machine", "Model", "Mutual", "Organism", "Policy", "Prices", "Probes",
-    "Rewrites", "Service", "Settings", "Shape", "Source", "Steering", "Tables", "Task", "setting",
+    "ABSENT", "BETWEEN", "BOTH", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "NO_GRADIENT", "PPO",
+    "PRETRAINED", "RATES", "REQUIRED", "RUN_STAGES", "STAGES", "TASK_STAGES", "TRAINING_STAGES",
+    "UNREWARDED", "Ablation", "Account", "Activations", "Autoencoder", "Cell", "Change",
+    "Classifier", "Clean", "Configuration", "Contrasts", "Corpus", "Distil", "Divergence",
+    "Evaluation", "Explainer", "Explanations", "Export", "FeatureDiff", "Features", "Files",
+    "Group", "Interventions", "Locus", "Lora", "Machine", "Model", "Mutual", "Organism", "Policy",
+    "Prices", "Probes", "Rewrites", "Service", "Settings", "Shape", "Source", "Steering", "Tables",
+    "Task", "setting",
 ]  # fmt: skip

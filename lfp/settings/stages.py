@@ -24,7 +24,7 @@ _NO_L1 = (*_KEEP_K, "jumprelu")
 #: What takes the place of an architecture where a dictionary comes from elsewhere.
 PRETRAINED = "pretrained"
 #: Architectures that no gradient trains, and such as are not made here at all.
-_NO_GRADIENT, _NOT_MADE = ("itda", PRETRAINED), (PRETRAINED,)
+NO_GRADIENT, _NOT_MADE = ("itda", PRETRAINED), (PRETRAINED,)
 #: Layouts of the files of pretrained dictionaries.
 FORMATS = ("saelens", "gemma_scope", "dictionary_learning")
 #: Learning rate of each architecture of autoencoders where none is given, as measured by
@@ -401,7 +401,7 @@ class Autoencoder(Settings):
     mutual: Mutual | None = setting(
         ABSENT,
         "Mutual feature regularisation, at the cost of `partners` + 1 trainings.",
-        unread_by=_NO_GRADIENT,
+        unread_by=NO_GRADIENT,
     )
     l0: float = setting(
         16.0,
@@ -428,20 +428,20 @@ class Autoencoder(Settings):
         None,
         "Learning rate of Adam; null takes the architecture's own (docs/autoencoders.md).",
         above=0,
-        unread_by=_NO_GRADIENT,
+        unread_by=NO_GRADIENT,
     )
     warm_up_steps: int = setting(
         100,
         "Steps in which learning rate and `l1` rise; a tenth of all steps at most.",
         least=0,
-        unread_by=_NO_GRADIENT,
+        unread_by=NO_GRADIENT,
     )
     cool_down: float = setting(
         0.2,
         "Share of all steps at the end in which the learning rate falls to 0.",
         least=0,
         below=1,
-        unread_by=_NO_GRADIENT,
+        unread_by=NO_GRADIENT,
     )
     batch_size: int = setting(
         4096,
@@ -453,7 +453,7 @@ class Autoencoder(Settings):
         10,
         "Passes over the activations, at most.",
         least=1,
-        unread_by=_NO_GRADIENT,
+        unread_by=NO_GRADIENT,
     )
     check_steps: int = setting(
         100,
@@ -465,7 +465,7 @@ class Autoencoder(Settings):
         5,
         "Looks over which the held-out loss is compared with that before them.",
         least=1,
-        unread_by=_NO_GRADIENT,
+        unread_by=NO_GRADIENT,
     )
     tolerance: float | None = setting(
         0.01,
@@ -473,12 +473,12 @@ class Autoencoder(Settings):
         " and ends. Null takes all `epochs`.",
         least=0,
         below=1,
-        unread_by=_NO_GRADIENT,
+        unread_by=NO_GRADIENT,
     )
     resample: bool = setting(
         True,
         "Whether latents that are active on no token begin anew at tokens of large error.",
-        unread_by=_NO_GRADIENT,
+        unread_by=NO_GRADIENT,
     )
     other_seed: bool = setting(
         True,
@@ -496,13 +496,13 @@ class Autoencoder(Settings):
     tied: bool = setting(
         True,
         "Whether the encoder is the decoder's transpose.",
-        unread_by=_NO_GRADIENT,
+        unread_by=NO_GRADIENT,
     )
     precision: str = setting(
         "float32",
         "Precision of the matrix products of training; weights and Adam's moments are float32.",
         choices=PRECISIONS,
-        unread_by=_NO_GRADIENT,
+        unread_by=NO_GRADIENT,
     )
 
     def as_json(self) -> dict[str, Any]:

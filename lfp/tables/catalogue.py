@@ -247,9 +247,10 @@ TABLES: dict[str, Table] = {
             " unexplained (fvu) and its active latents per token (l0), on the activations that base"
             " and policy have of the same held-out texts, and their difference, policy minus base."
             " The variance is about the mean of the model's own activations in the layer. It has"
-            " all dictionaries of cells with a pretrained one, so that those trained here stand"
-            " beside it; origin is the file that a dictionary comes from, and reads the model"
-            " whose activations it was trained on, or explained on where it comes from elsewhere."
+            " all dictionaries of cells with a pretrained one, but for those of a pair or a"
+            " difference of models, so that those trained here stand beside it; origin is the file"
+            " that a dictionary comes from, and reads the model whose activations it was trained"
+            " on, or explained on where it comes from elsewhere."
             " Outliers and tokens in front of texts count in neither number. Intervals are from a"
             " bootstrap over texts, which are drawn together for both models."
         ),
@@ -302,7 +303,8 @@ TABLES: dict[str, Table] = {
             " dictionaries of all probed layers, other_seed those of a second training, raw the"
             " activations, untrained the code of random directions. permuted has each latent's"
             " direction at another one: its probes are those of the trained code while its fvu is"
-            " above 1, so that a probe says nothing of reconstruction. better_than names what has"
+            " above 1, so that a probe says nothing of reconstruction; itda, which codes with its"
+            " directions themselves, has no such row. better_than names what has"
             " an AUC lower by more than minimum_difference, 2.77 standard deviations between seeds"
             " (reseed_sd, with reseed_df degrees of freedom)."
         ),

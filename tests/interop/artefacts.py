@@ -102,7 +102,7 @@ def main(folder: Path) -> None:
         exports.hook_places(model, {1: sae}),
         found,
         windows,
-        sae.d_sae,
+        {1: sae.d_sae},
         about,
     )
     [(_, mask, values)] = list(

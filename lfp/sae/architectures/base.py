@@ -53,6 +53,8 @@ class SparseAutoencoder(nn.Module):
     penalties: ClassVar[tuple[str, ...]] = ("l1",)
     #: Whether gradients train it; if not, it is collected in one pass over the activations.
     by_gradients: ClassVar[bool] = True
+    #: Whether an encoder gives the code, so that other directions would leave it as it is.
+    encodes_apart: ClassVar[bool] = True
 
     def __init__(self, d_in: int, d_sae: int, tied: bool = True) -> None:
         super().__init__()

@@ -38,6 +38,7 @@ class ITDA(SparseAutoencoder):
     penalties = ()
     per_latent: ClassVar[tuple[str, ...]] = ("decoder",)
     by_gradients = False
+    encodes_apart = False
 
     def __init__(
         self, d_in: int, d_sae: int, tied: bool = True, k: int = 32, tau: float | None = None

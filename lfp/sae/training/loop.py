@@ -240,7 +240,7 @@ class _Trainers:
         """End the work of all, and hold those with partners against their twins."""
         for trainer in self.all:
             trainer.finish()
-        for name, twin in self.twins.items():
+        for name, twin in self.twins.items() if curve else ():  # without a token no step was taken
             check_twin(name, curve, twin.name)
 
 

@@ -151,8 +151,9 @@ def decoder_geometry(inputs: Sequence[str], settings: TableSettings) -> Tally:
     frame = _dictionaries(inputs)
     for row in frame[frame["kind"] == _TRAINED].to_dict("records"):
         label = {name: row[name] for name in (*_CELL, "sae", "layer", "size")}
-        width = row["d_sae"] // row["size"]
-        even = {"participation": float(width), "localisation": width / row["d_sae"]}
+        # Fewer directions than dimensions fill as many as they are, each of them one.
+        filled = min(row["d_in"], row["d_sae"])
+        even = {"participation": float(filled), "localisation": filled / row["d_sae"]}
         for quantity in _GEOMETRY:
             record = Record(row[quantity], None, None, row["d_sae"], "feature", "no interval")
             tally.add(record, {**label, "quantity": quantity}, even=even.get(quantity))
