@@ -42,7 +42,7 @@ def test_gradients_are_those_of_automatic_differentiation(architecture, tied, th
     sae = in_training(settings)
     other, x = copy.deepcopy(sae), torch.randn(101, 20, dtype=torch.float64)
     Autograd(sae, settings, NO_PENALTY)(x)
-    written = CHOSEN[type(other)](other, settings, NO_PENALTY, threads)
+    written = CHOSEN[other.architecture](other, settings, NO_PENALTY, threads)
     written.sparse(torch.randn(150, 20, dtype=torch.float64))  # buffers are used again
     other.load_state_dict(in_training(settings).state_dict())
     written.sparse(x)
@@ -60,7 +60,7 @@ def test_gradients_in_several_blocks_and_tiles_are_the_same(architecture):
     sae = in_training(settings, d=70, m=4200)
     other, x = copy.deepcopy(sae), torch.randn(1030, 70, dtype=torch.float64)
     Autograd(sae, settings, NO_PENALTY)(x)
-    CHOSEN[type(other)](other, settings, NO_PENALTY, 1).sparse(x)
+    CHOSEN[other.architecture](other, settings, NO_PENALTY, 1).sparse(x)
     for mine, theirs in zip(other.parameters(), sae.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-8, atol=1e-13)
 

@@ -47,6 +47,7 @@ class BatchTopK(Thresholded):
     architecture = "batchtopk"
     options = ("k",)
     penalties = ()
+    auxiliary, idle_batches = AUXILIARY, IDLE_BATCHES
 
     def __init__(self, d_in: int, d_sae: int, tied: bool = True, k: int = 32) -> None:
         super().__init__(d_in, d_sae, tied)

@@ -68,6 +68,7 @@ class JumpReLU(Thresholded):
     opened_as = None
     penalties = ()
     per_latent = ("decoder", "b_enc", "level")
+    bandwidth, floor, of_activity = BANDWIDTH, FLOOR, WEIGHT
 
     def __init__(self, d_in: int, d_sae: int, tied: bool = True) -> None:
         super().__init__(d_in, d_sae, tied)

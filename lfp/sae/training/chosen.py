@@ -14,11 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from lfp.sae.architectures import jumprelu
 from lfp.sae.architectures.base import SparseAutoencoder
-from lfp.sae.architectures.batchtopk import AUXILIARY, IDLE_BATCHES, BatchTopK
-from lfp.sae.architectures.jumprelu import JumpReLU
-from lfp.sae.architectures.topk import TopK
 from lfp.sae.training import kernels
 from lfp.sae.training.gradients import Autograd, Gradients, Sums, sparse_pays
 from lfp.settings import Autoencoder
@@ -104,7 +100,7 @@ class OfBatch(OfChosen):
     def also(self, x: torch.Tensor, pre: torch.Tensor, w_dec: torch.Tensor) -> None:
         """Add the gradients of the idle latents' own loss, which reads no others."""
         sae = self.sae
-        idle = (sae.idle >= IDLE_BATCHES).nonzero()[:, 0]
+        idle = (sae.idle >= sae.idle_batches).nonzero()[:, 0]
         if not len(idle):
             return
         error = x - torch.addmm(sae.b_dec, pre.clamp_(min=0), w_dec)
@@ -117,7 +113,7 @@ class OfBatch(OfChosen):
             latents = F.relu(x @ (encoder[0] if encoder else directions.T) + bias)
             largest = latents.topk(min(max(1, sae.d_in // 2), len(idle)), dim=-1)
             code = torch.zeros_like(latents).scatter(-1, largest.indices, largest.values)
-            loss = AUXILIARY * F.mse_loss(code @ directions, error)
+            loss = sae.auxiliary * F.mse_loss(code @ directions, error)
             by_decoder, by_bias, *by_encoder = torch.autograd.grad(loss, [decoder, bias, *encoder])
         sae.decoder.grad[idle] += by_decoder
         sae.b_enc.grad[idle] += by_bias
@@ -143,7 +139,7 @@ class OfThresholds(OfChosen):
         pre = torch.addmm(sae.b_enc, x, w_enc, out=code).numpy()
         threshold = sae.level.detach() * sae.unit
         scalar, b_dec = pre.dtype.type, sae.b_dec.detach().numpy()
-        scale, half, counts = scalar(2 / (n * d)), scalar(jumprelu.BANDWIDTH / 2), []
+        scale, half, counts = scalar(2 / (n * d)), scalar(sae.bandwidth / 2), []
 
         def part(tokens: slice, sums: Sums) -> None:
             active = kernels.jump_gradients(
@@ -153,13 +149,14 @@ class OfThresholds(OfChosen):
             counts.append(active)
 
         in_band = self._summed(part, n, w_dec, norms)
-        sparsity, floor = sum(counts) / n, jumprelu.FLOOR
+        sparsity, floor = sum(counts) / n, sae.floor
         distance = math.log((sparsity + floor) / (self.settings.l0 + floor))
-        by_activity = 2 * jumprelu.WEIGHT * distance / (sparsity + floor) / n
+        by_activity = 2 * sae.of_activity * distance / (sparsity + floor) / n
         by_error, tokens = in_band
         by_threshold = -(threshold.clamp(min=0) * by_error + by_activity * tokens)
-        sae.level.grad = by_threshold / jumprelu.BANDWIDTH * sae.unit
+        sae.level.grad = by_threshold / sae.bandwidth * sae.unit
 
 
-#: The computation of gradients of each architecture that has one here.
-CHOSEN = {TopK: OfChosen, BatchTopK: OfBatch, JumpReLU: OfThresholds}
+#: The computation of gradients of each architecture that has one here, by its name: a job of one
+#: architecture stands on no other one's code.
+CHOSEN = {"topk": OfChosen, "batchtopk": OfBatch, "jumprelu": OfThresholds}

@@ -320,6 +320,6 @@ def gradients_of(
     if sae.sides == 1 and may_be_sparse(sae, settings, tokens):
         from lfp.sae.training.chosen import CHOSEN
 
-        if type(sae) in CHOSEN:
-            return CHOSEN[type(sae)](sae, settings, penalty, threads)
+        if sae.architecture in CHOSEN:
+            return CHOSEN[sae.architecture](sae, settings, penalty, threads)
     return Autograd(sae, settings, penalty)
