@@ -269,6 +269,7 @@ def test_tables_and_figures_come_in_every_format(run):
     assert figures == {
         "training_curves",
         "choice_by_layer",
+        "intervention_frontiers",
         "probe_forest",
         "ablation_forest",
         "planted_forest",
