@@ -50,23 +50,14 @@ class Trials(MatchedInterventions):
         Measures edits; random sets are cut so that theirs is that of their set.
     beside
         The other model, which the action ``patch`` reads.
-    others
-        Interventions that select no latents, such as vectors.
     """
 
-    def __init__(
-        self,
-        material: Material,
-        damage: Measure,
-        beside: Beside,
-        others: Sequence[Intervention] = (),
-    ) -> None:
+    def __init__(self, material: Material, damage: Measure, beside: Beside) -> None:
         super().__init__(material.autoencoders, material.explanations, damage)
         self.beside = beside
         self.chosen = {name: SELECTORS[name](material) for name in material.asked.selectors}
         with beside.reading():
             self._select(material)
-        self.all += others
 
     def _select(self, material: Material) -> None:
         """Add every selector's latents under every action, and random sets of each."""

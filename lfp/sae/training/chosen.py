@@ -61,11 +61,7 @@ class OfChosen(Gradients):
     def sparse(self, x: torch.Tensor) -> None:
         """Gradients for `x` [token, d_in] at a cost in proportion to active latents."""
         sae, (n, d) = self.sae, x.shape
-        norms = sae.decoder.norm(dim=1, keepdim=True)
-        w_dec = sae.decoder / norms
-        w_enc = w_dec.T if sae.encoder is None else sae.encoder
-        code = self._buffer("code", n, sae.d_sae, x.dtype)
-        pre = torch.addmm(sae.b_enc, x, w_enc, out=code)
+        pre, w_dec, norms = self.encoded(x)
         self.choose(pre.numpy())
         values, b_dec = pre.numpy(), sae.b_dec.detach().numpy()
         scalar = values.dtype.type
@@ -79,6 +75,15 @@ class OfChosen(Gradients):
 
         self._summed(part, n, w_dec, norms)
         self.also(x, pre, w_dec)
+
+    def encoded(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pre-activations [token, d_sae] of `x`, and the decoder's directions and their norms."""
+        sae = self.sae
+        norms = sae.decoder.norm(dim=1, keepdim=True)
+        w_dec = sae.decoder / norms
+        w_enc = w_dec.T if sae.encoder is None else sae.encoder
+        code = self._buffer("code", len(x), sae.d_sae, x.dtype)
+        return torch.addmm(sae.b_enc, x, w_enc, out=code), w_dec, norms
 
     def choose(self, pre: np.ndarray) -> None:
         """Leave only the chosen ones in the pre-activations `pre` [token, d_sae]."""
@@ -132,11 +137,8 @@ class OfThresholds(OfChosen):
     def sparse(self, x: torch.Tensor) -> None:
         """Gradients for `x` [token, d_in] at a cost in proportion to active latents."""
         sae, (n, d) = self.sae, x.shape
-        norms = sae.decoder.norm(dim=1, keepdim=True)
-        w_dec = sae.decoder / norms
-        w_enc = w_dec.T if sae.encoder is None else sae.encoder
-        code = self._buffer("code", n, sae.d_sae, x.dtype)
-        pre = torch.addmm(sae.b_enc, x, w_enc, out=code).numpy()
+        latents, w_dec, norms = self.encoded(x)
+        pre = latents.numpy()
         threshold = sae.level.detach() * sae.unit
         scalar, b_dec = pre.dtype.type, sae.b_dec.detach().numpy()
         scale, half, counts = scalar(2 / (n * d)), scalar(sae.bandwidth / 2), []
