@@ -438,7 +438,8 @@ def test_the_same_intervention_twice_differs_by_nothing(neox, tokenizer, reviews
         first.all[1], what="elsewhere", site="resid",
         edits={1: lambda x: x + torch.arange(16.0)}, features={},
     )  # fmt: skip
-    tried = trials.Trials(material, damage, beside, [*again, elsewhere])
+    tried = trials.Trials(material, damage, beside)
+    tried.all += [*again, elsewhere]
 
     def reward(prompts, completions):
         return np.array([len(text) for text in completions], dtype=float)
