@@ -640,6 +640,7 @@ def test_a_real_change_of_the_probes_reruns_probes(run, edited):
     assert jobs.pop("change") == 7
     assert jobs.pop("ablation") == jobs.pop("feature_pages") == 1
     assert jobs.pop("interventions") == 1  # one selector takes the probe's largest weights
+    assert jobs.pop("evaluate_dictionaries") > 0  # sparse probes have the folds of the others
     assert set(jobs) == {"table", "figure", "summary"}
 
 
