@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -397,6 +397,18 @@ class Planner:
         policy = f"results/{self.cell(wildcards).address}/policy"
         return policy if wildcards.subject == "policy" else f"results/models/{wildcards.model}"
 
+    def swapped_model(self, wildcards: Any) -> list[str]:
+        """The other one of policy and base, where an arm takes its activations."""
+        cell, base = self.cell(wildcards), f"results/models/{wildcards.model}"
+        other = base if wildcards.subject == "policy" else f"results/{cell.address}/policy"
+        return [other] if any(ARMS[arm].swaps for arm in self._arms(wildcards)) else []
+
+    def _arms(self, wildcards: Any) -> Sequence[str]:
+        """The arms of ablation of a job's subject, or of the policy."""
+        ablation = self.cell(wildcards).settings["ablation"]
+        subject = wildcards.get("subject", "policy")
+        return ablation.arms if subject == "policy" else ablation.base_arms
+
     def read_model(self, wildcards: Any) -> str:
         """The model whose activations a variant learns from; the policy where it reads both."""
         policy = f"results/{self.cell(wildcards).address}/policy"
@@ -561,11 +573,8 @@ class Planner:
 
     def probe(self, wildcards: Any) -> list[str]:
         """The policy's probe, where an arm of the job, or of the policy, selects by its weights."""
-        cell = self.cell(wildcards)
-        ablation, subject = cell.settings["ablation"], wildcards.get("subject", "policy")
-        arms = ablation.arms if subject == "policy" else ablation.base_arms
-        folder = f"results/{cell.address}/probes/{wildcards.sae}/policy"
-        wanted = any(ARMS[arm].reads_probe for arm in arms)
+        folder = f"results/{self.cell(wildcards).address}/probes/{wildcards.sae}/policy"
+        wanted = any(ARMS[arm].reads_probe for arm in self._arms(wildcards))
         return [f"{folder}/probe.safetensors"] if wanted else []
 
     def selecting_probe(self, wildcards: Any, stage: str = "interventions") -> list[str]:

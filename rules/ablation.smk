@@ -9,6 +9,7 @@ and prompt, and {subject}.neutral.parquet, a row per condition and neutral text.
 rule ablation:
     input:
         model=PLAN.ablated_model,
+        other=PLAN.swapped_model,
         corpus=PLAN.corpus("test"),
         lexicon="results/lexicons/{task}.json",
         explanations=PLAN.related,

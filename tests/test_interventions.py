@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lfp.finetune import dpo
-from lfp.interventions import matching, trials
+from lfp.interventions import ablation, matching, trials
 from lfp.interventions.ablation import set_features
 from lfp.interventions.actions import action_of
 from lfp.interventions.arms import matched_random
@@ -203,6 +203,36 @@ def test_patching_keeps_step_with_a_model_that_writes(model, tokenizer, reviews)
     torch.testing.assert_close(again[shown], written.states[shown], atol=2e-5, rtol=1e-4)
     half = len(prefixes)
     assert (written.states[half:] - written.states[:half]).abs().max() > 1e-3
+
+
+def test_a_policy_with_the_layers_of_its_base_writes_what_the_base_writes(neox, tokenizer, reviews):
+    """Where feedback changed two MLPs and nothing else, swapping what these write undoes it."""
+    policy = copy.deepcopy(neox)
+    for layer in (0, 1):
+        torch.nn.init.normal_(policy.gpt_neox.layers[layer].mlp.dense_4h_to_h.bias, std=2.0)
+    saes = {layer: Standard(16, 8).requires_grad_(False) for layer in (0, 1)}
+    settings = trial_settings()
+    asked = prefix_tokens(tokenizer, reviews, 5, 12)
+    damage = matching.Damage(policy, tokenizer, saes, asked, settings, seed=1)
+    table = table_of(saes)
+    beside = Beside(policy, neox, list(saes), "mlp")
+
+    def reward(prompts, completions):
+        return np.array([len(text) for text in completions], dtype=float)
+
+    def completions(model, arms, other):
+        under = ablation.Conditions(
+            dataclasses.replace(settings, arms=arms), saes, table, None, 2, damage, other
+        )
+        neutral = asked[:2]
+        result = ablation.ablate(model, tokenizer, under, asked, neutral, reward, settings, seed=3)
+        return {arm: rows["completion"].tolist() for arm, rows in result.completions.groupby("arm")}
+
+    of_policy = completions(policy, ("none", "layer_swapped"), beside)
+    of_base = completions(neox, ("none",), None)
+    assert of_policy["layer_swapped"] == of_base["none"] != of_policy["none"]
+    with pytest.raises(ValueError, match="'layer_swapped' takes activations of the other model"):
+        completions(policy, ("none", "layer_swapped"), None)
 
 
 # ---------------------------------------------------------------------------------------- selectors

@@ -213,8 +213,8 @@ def test_controls_stand_in_the_same_table(run):
     } <= set(differences["contrast"])
     arms = table(run, "ablation_reward")
     assert set(arms.loc[arms["subject"] == "policy", "arm"]) >= {
-        "none", "reconstruction", "layer", "explained", "random", "top_probe_weight",
-        "top_match_unrelated", "explained - random",
+        "none", "reconstruction", "layer", "layer_swapped", "explained", "random",
+        "top_probe_weight", "top_match_unrelated", "explained - random",
     }  # fmt: skip
     assert set(arms["quantity"]) == {
         "reward", "difference", "reward_per_nat", "kl", "cross_entropy", "distinct_2", "length",

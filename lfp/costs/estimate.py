@@ -748,13 +748,19 @@ def _explained_costs(
     # Of divergences, with those of the untouched model, and of the tokens that are sampled at once.
     logits = (COPIES + 2) * min(in_flight * shape.vocab_size, HELD_LOGITS)
     logits += (COPIES + 1) * batch * shape.vocab_size
+    arms = {*ablating["arms"], *ablating["base_arms"]}
+    swaps = any(ARMS[arm].swaps for arm in arms)
+    # The other model reads the batches that a swapping arm is in.
+    beside = swaps * max(batch, ablating["prompts"]) * length * shape.forward
     ablated = _cost(
         "ablation",
         machine,
-        2 * sampled + neutral,
+        2 * sampled + neutral + beside,
         Memory(
             # The cache of keys and values counts as two layers' activations for each.
-            reading_memory(shape, in_flight, weight, 2 * shape.n_layers) + FLOAT * logits,
+            reading_memory(shape, in_flight, weight, 2 * shape.n_layers)
+            + FLOAT * logits
+            + swaps * weight * shape.parameters,
             passing=FLOAT * shape.parameters,
         ),
         sampling=sampled,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,10 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.rewards.base import Reward
-from lfp.interventions.arms import ARMS, Candidates, Latent, runs
+from lfp.interventions.arms import ARMS, Candidates, Latent, Place, runs
 from lfp.interventions.completions import completion_rewards
 from lfp.interventions.matching import matched_sets
+from lfp.interventions.paired import Beside
 from lfp.interventions.selection import FeatureSet, explained_set, share_within_decile
 from lfp.interventions.vocabulary import Intervention, set_features
 from lfp.models import limits
@@ -39,6 +41,7 @@ def arm_edits(
     features: FeatureSet,
     means: Mapping[int, np.ndarray],
     action: str = "zero",
+    beside: Beside | None = None,
 ) -> dict[int, Edit]:
     """The edits of an arm by layer.
 
@@ -54,12 +57,19 @@ def arm_edits(
         Mean latents [latent] by layer.
     action
         A name of :data:`lfp.interventions.actions.ACTIONS`.
+    beside
+        The other model, for an arm that swaps activations; ValueError for such an arm without it.
     """
     if arm not in ARMS:
         raise ValueError(f"arm {arm!r} is unknown; {nearest(arm, ARMS)}")
     kind = ARMS[arm]
+    if kind.swaps and beside is None:
+        raise ValueError(f"arm {arm!r} takes activations of the other model, and there is none")
     if kind.replace is not None:
-        return {layer: kind.replace(sae, means[layer]) for layer, sae in autoencoders.items()}
+        return {
+            layer: kind.replace(Place(layer, sae, means[layer], beside))
+            for layer, sae in autoencoders.items()
+        }
     if kind.select is None and kind.draw is None:
         return {}
     return {
@@ -109,6 +119,8 @@ class MatchedInterventions(ABC):
         A row per latent with its statistics and its verdict.
     damage
         Measures edits; random sets are cut so that theirs is that of their set.
+    beside
+        The other model, where an intervention takes its activations.
     """
 
     def __init__(
@@ -116,8 +128,10 @@ class MatchedInterventions(ABC):
         autoencoders: Mapping[int, SparseAutoencoder],
         explanations: pd.DataFrame,
         damage: Measure,
+        beside: Beside | None = None,
     ) -> None:
         self.autoencoders, self.explanations, self.damage = autoencoders, explanations, damage
+        self.beside = beside
         self.site = site_of(autoencoders)
         self.means = {
             int(layer): group.sort_values("feature")["mean_activation"].to_numpy()
@@ -125,6 +139,10 @@ class MatchedInterventions(ABC):
         }
         self.all: list[Intervention] = []
         self._controls: list[_Control] = []
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Within the block, the other model can be asked, where there is one."""
+        return self.beside.reading() if self.beside else nullcontext()
 
     @abstractmethod
     def _like(
@@ -232,6 +250,8 @@ class Conditions(MatchedInterventions):
         Seed of random sets.
     damage
         Measures edits; random sets are cut so that theirs is their arm's.
+    beside
+        The other model, where an arm swaps activations.
     """
 
     def __init__(
@@ -242,8 +262,9 @@ class Conditions(MatchedInterventions):
         probe_weight: np.ndarray | None,
         seed: int,
         damage: Measure,
+        beside: Beside | None = None,
     ) -> None:
-        super().__init__(autoencoders, explanations, damage)
+        super().__init__(autoencoders, explanations, damage, beside)
         rng = np.random.default_rng(seed)
         candidates = Candidates(explanations, explained_set(explanations), probe_weight, rng)
         controls = {name: ARMS[name].draw for name in settings.arms if ARMS[name].draw}
@@ -254,7 +275,7 @@ class Conditions(MatchedInterventions):
             self._add(arm, controls if select else {}, candidates, settings.random_draws)
 
     def _condition(self, arm: str, action: str, features: FeatureSet, **of_draw: Any) -> Condition:
-        edits = arm_edits(arm, self.autoencoders, features, self.means, action)
+        edits = arm_edits(arm, self.autoencoders, features, self.means, action, self.beside)
         return Condition(arm, action, features, edits, self.site, **of_draw)
 
     def _like(
@@ -332,18 +353,19 @@ def ablate(
             state_path=state_path, site=[condition.site for condition in some],
         )  # fmt: skip
 
-    scored = written(under.all, state_path)
-    for most, step in TURNS if prompts else ():
-        kl = [frame["kl"].mean() for frame in scored]
-        again = under.rematched(kl, most, step)
-        for place, frame in zip(again, written(list(again.values()), None), strict=True):
-            if under.nearer(place, frame["kl"].mean(), kl):
-                under.all[place], scored[place] = again[place], frame
-    losses, pad = [], tokenizer.pad_token_id
-    for condition in under.all:
-        with edited(model, condition.edits, condition.site):
-            nats, counts = text_losses(model, neutral, pad, settings.batch_size)
-        losses.append(pd.DataFrame({"text": np.arange(len(nats)), "loss": nats / counts}))
+    with under.reading():
+        scored = written(under.all, state_path)
+        for most, step in TURNS if prompts else ():
+            kl = [frame["kl"].mean() for frame in scored]
+            again = under.rematched(kl, most, step)
+            for place, frame in zip(again, written(list(again.values()), None), strict=True):
+                if under.nearer(place, frame["kl"].mean(), kl):
+                    under.all[place], scored[place] = again[place], frame
+        losses, pad = [], tokenizer.pad_token_id
+        for condition in under.all:
+            with edited(model, condition.edits, condition.site):
+                nats, counts = text_losses(model, neutral, pad, settings.batch_size)
+            losses.append(pd.DataFrame({"text": np.arange(len(nats)), "loss": nats / counts}))
     return Ablated(_labelled(scored, under.all), _labelled(losses, under.all))
 
 

@@ -80,7 +80,27 @@ class Beside:
         return self._read[layer]
 
 
-class Patched(RowEdit):
+class Swapped(RowEdit):
+    """An edit that puts the other model's activations at the same token in the place of a layer's.
+
+    Parameters
+    ----------
+    beside
+        The other model.
+    layer
+        The layer that is changed.
+    """
+
+    def __init__(self, beside: Beside, layer: int) -> None:
+        self.beside, self.layer = beside, layer
+
+    def of_rows(self, x: torch.Tensor, first: int) -> torch.Tensor:
+        """The other model's activations in the place of those of some rows, `x`."""
+        theirs = self.beside.activations(self.layer)[first : first + len(x)]
+        return theirs.reshape(x.shape).to(x.dtype)
+
+
+class Patched(Swapped):
     """An edit that gives some latents the values that the other model's have at the same token.
 
     Parameters
@@ -98,11 +118,11 @@ class Patched(RowEdit):
     def __init__(
         self, beside: Beside, layer: int, sae: SparseAutoencoder, features: Sequence[int]
     ) -> None:
-        self.beside, self.layer, self.sae = beside, layer, sae
+        super().__init__(beside, layer)
+        self.sae = sae
         self.index = torch.as_tensor(list(features), dtype=torch.long, device=sae.b_dec.device)
 
     def of_rows(self, x: torch.Tensor, first: int) -> torch.Tensor:
         """The activations `x` of some rows, with the other model's latents."""
-        theirs = self.beside.activations(self.layer)[first : first + len(x)].reshape(x.shape)
-        values = self.sae.latents(theirs.float(), self.index)
+        values = self.sae.latents(super().of_rows(x, first).float(), self.index)
         return setting_edit(self.sae, self.index, lambda latents: values)(x)

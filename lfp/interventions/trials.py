@@ -53,10 +53,9 @@ class Trials(MatchedInterventions):
     """
 
     def __init__(self, material: Material, damage: Measure, beside: Beside) -> None:
-        super().__init__(material.autoencoders, material.explanations, damage)
-        self.beside = beside
+        super().__init__(material.autoencoders, material.explanations, damage, beside)
         self.chosen = {name: SELECTORS[name](material) for name in material.asked.selectors}
-        with beside.reading():
+        with self.reading():
             self._select(material)
 
     def _select(self, material: Material) -> None:
@@ -136,14 +135,12 @@ def tried(
     state_path
         A resume point for scored completions.
     """
-    beside = trials.beside
-    with beside.reading():
-        result = ablate(
-            model, how.tokenizer, trials, how.prompts, how.neutral, how.reward,
-            how.settings, how.seed, state_path,
-        )  # fmt: skip
+    result = ablate(
+        model, how.tokenizer, trials, how.prompts, how.neutral, how.reward,
+        how.settings, how.seed, state_path,
+    )  # fmt: skip
     [untouched] = completion_rewards(
-        beside.other, how.tokenizer, [{}], how.prompts, how.reward,
+        trials.beside.other, how.tokenizer, [{}], how.prompts, how.reward,
         new_tokens=how.settings.new_tokens, batch_size=how.settings.batch_size, seed=how.seed,
     )  # fmt: skip
     other = untouched.assign(**Intervention(OTHER, "", {}, {}, trials.site).labels())

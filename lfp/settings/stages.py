@@ -752,6 +752,7 @@ class Ablation(Settings):
             "none",
             "reconstruction",
             "layer",
+            "layer_swapped",
             "explained",
             "random",
             "top_probe_weight",
@@ -763,7 +764,7 @@ class Ablation(Settings):
         unique=True,
     )
     base_arms: tuple[str, ...] = setting(
-        ("none", "layer", "explained", "random"),
+        ("none", "layer", "layer_swapped", "explained", "random"),
         "Sets of features that are ablated in the base, for the difference in differences; `none`"
         " must be among them, and an empty list leaves the base out.",
         choices="arms",
