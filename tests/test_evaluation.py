@@ -342,6 +342,20 @@ def test_better_is_said_beyond_the_noise_between_seeds_alone(evaluated):
     assert better["dense", 0] == "", "at more active latents nothing is better"
 
 
+def test_an_l0_that_is_higher_by_a_hair_is_the_same_and_what_it_buys_is_taken_off(evaluated):
+    """No two trainings end at one L0: jumprelu at 16.20 has .023, the tied autoencoder .039."""
+    paths = evaluated(
+        jumprelu=((0.023, 0.0235), 16.20), tied=((0.039, 0.0395), 16.06),
+        bought=((0.0385, 0.039), 16.80), dense=((0.001, 0.0015), 17.1), none=((1.0, 1.0), 0.0),
+    )  # fmt: skip
+    table = dictionaries.sae_frontier(paths, SETTINGS).frame()
+    better = table[table["layer"] == 0].set_index("sae")["better_than"]
+    assert better["jumprelu"] == "bought, tied" and better["tied"] == ""
+    assert better["bought"] == "", "4.6 % more latents for an FVU that is 1.3 % lower"
+    assert better["dense"] == "bought", "more than 5 % above the others"
+    assert better["none"] == ""
+
+
 def test_one_training_is_better_than_nothing_that_anyone_could_say(evaluated):
     paths = evaluated(topk=((0.1, None), 8.0), far=((0.9, None), 8.0))
     table = dictionaries.sae_frontier(paths, SETTINGS).frame()
