@@ -29,6 +29,7 @@ from lfp.limits import (
 )
 from lfp.registry import nearest
 from lfp.running.sources import module_digest, module_file
+from lfp.sae.architectures import kind_of
 from lfp.sae.sources.files import LAYER, check, dictionary_files
 from lfp.settings import BETWEEN, BOTH, CELL_ENDS, PRETRAINED, Task
 
@@ -446,13 +447,13 @@ def _check_autoencoders(grid: Grid, cell: Cell) -> None:
         if settings.source or pretrained:
             _check_pretrained(grid, cell, variant)
         kind = "`mutual`" if settings.mutual else f"architecture `{settings.architecture}`"
-        of_one = settings.mutual or settings.architecture == "itda"
+        of_one = settings.mutual or not kind_of(settings).of_pairs
         if (pretrained and settings.reads in BOTH) or (of_one and settings.reads == "pair"):
             raise ConfigurationError(
                 f"cell {cell.address}: {variant!r} reads {settings.reads!r}, and {kind} has"
                 " directions of one model; let it read `policy` or `base`"
             )
-        for key, wanted in settings.active_latents().items():
+        for key, wanted in kind_of(settings).active_latents(settings).items():
             if width and wanted > sizes[0] * width:
                 raise ConfigurationError(
                     f"cell {cell.address}: autoencoder.{key} of {variant!r} is {wanted:g}, and its"

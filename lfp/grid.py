@@ -22,12 +22,12 @@ from lfp.feedback.rewards.base import scale_of
 from lfp.files.canonical import canonical_json
 from lfp.limits import size_of
 from lfp.probing.subjects import SUBJECTS
+from lfp.sae.architectures import kind_of, rate_of
 from lfp.schema import schema
 from lfp.services.prompts import digests
 from lfp.settings import (
     BETWEEN,
     CELL_STAGES,
-    NO_GRADIENT,
     PRETRAINED,
     STAGES,
     UNREWARDED,
@@ -434,9 +434,9 @@ class Grid:
         """
         given = cell.settings["autoencoder"].as_json() | self.autoencoders[variant]
         settings = Autoencoder.of(given)
-        if settings.architecture in NO_GRADIENT:
+        if not kind_of(settings).by_gradients:
             settings = dataclasses.replace(settings, mutual=None, tied=True)
-        return dataclasses.replace(settings, learning_rate=settings.rate)
+        return dataclasses.replace(settings, learning_rate=rate_of(settings))
 
     def shares_latents(self, cell: Cell) -> bool:
         """Whether the latents of a cell's main variant have shares at the choice.

@@ -18,9 +18,10 @@ from lfp.figures.autoencoders import sae_frontier as draw_frontier
 from lfp.files import artefacts
 from lfp.grid import Grid
 from lfp.sae import store
+from lfp.sae.architectures import KINDS, PAPERS_RATE, Kind, rate_of
 from lfp.sae.architectures.itda import ITDA
 from lfp.sae.architectures.standard import Standard
-from lfp.settings import RATES, Activations, Autoencoder, Probes
+from lfp.settings import Activations, Autoencoder, Probes
 from lfp.tables.catalogue import TABLES
 from lfp.tables.health import dictionaries
 from lfp.tables.inputs import Plan
@@ -430,10 +431,11 @@ def test_a_cell_judges_its_dictionaries_where_its_settings_ask_for_it():
 
 
 def test_an_architecture_has_a_learning_rate_of_its_own_unless_one_is_given():
-    assert Autoencoder().rate == 0.001 and Autoencoder(architecture="absolute").rate == 0.001
-    assert Autoencoder(architecture="jumprelu").rate == RATES["jumprelu"]
-    assert Autoencoder(architecture="jumprelu", learning_rate=0.5).rate == 0.5
-    for given, expected in (({}, RATES["topk"]), ({"autoencoder": {"learning_rate": 0.2}}, 0.2)):
+    assert rate_of(Autoencoder()) == 0.001 and Kind("").rate == 0.001
+    assert rate_of(Autoencoder(architecture="jumprelu")) == KINDS["jumprelu"].rate > 0.001
+    assert rate_of(Autoencoder(architecture="jumprelu", learning_rate=0.5)) == 0.5
+    own = KINDS["topk"].rate
+    for given, expected in (({}, own), ({"autoencoder": {"learning_rate": 0.2}}, 0.2)):
         planned = grid(**given)
         place = {"sae": "topk", "layer": "0"}
         job = planned.job_settings("autoencoders", planned.cells[0], place)
@@ -458,7 +460,9 @@ def test_the_shipped_rates_are_those_that_were_measured():
         name: {float(rate): pytest.approx(value) for rate, value in of.items()}
         for name, of in result["mean"].items()
     }
-    for name, rate in RATES.items():
+    shipped = {name: kind.rate for name, kind in KINDS.items() if kind.rate != PAPERS_RATE}
+    assert set(shipped) == {"topk", "batchtopk", "matryoshka", "jumprelu", "gated"}
+    for name, rate in shipped.items():
         by_rate = {float(key): value for key, value in result["mean"][name].items()}
         assert learning_rates.default_rate(by_rate) == rate == result["default"][name]
 

@@ -17,7 +17,7 @@ from lfp.files.resume import Clock
 from lfp.grid import Grid
 from lfp.models.hooks import site_activations
 from lfp.sae import store
-from lfp.sae.architectures import ARCHITECTURES, batchtopk
+from lfp.sae.architectures import ARCHITECTURES, KINDS, batchtopk
 from lfp.sae.harvest import harvest_folder
 from lfp.sae.pairs import activations, evaluation, specific
 from lfp.sae.pairs.activations import Joined
@@ -218,7 +218,7 @@ def test_unique_latents_of_two_dictionaries_are_the_policys():
 
 
 #: Architectures that can read a pair: a pursuit has directions of one model.
-OF_PAIRS = [name for name in ARCHITECTURES if name != "itda"]
+OF_PAIRS = [name for name, kind in KINDS.items() if kind.of_pairs]
 
 
 def of_pair(architecture: str, width: int = 4, seed: int = 1):

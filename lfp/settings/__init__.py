@@ -30,14 +30,15 @@ from lfp.settings.stages import (
     CELL_STAGES,
     DPO,
     FEATURES,
+    MADE,
     METHODS,
-    NO_GRADIENT,
+    NAMED,
     PPO,
     PRETRAINED,
-    RATES,
     RUN_STAGES,
     STAGES,
     TASK_STAGES,
+    TRAINED,
     TRAINING_STAGES,
     UNREWARDED,
     Ablation,
@@ -66,8 +67,8 @@ from lfp.settings.stages import (
 )
 
 __all__ = [
-    "ABSENT", "BETWEEN", "BOTH", "CELL_ENDS", "CELL_STAGES", "DPO", "FEATURES", "METHODS",
-    "NO_GRADIENT", "PPO", "PRETRAINED", "RATES", "REQUIRED", "RUN_STAGES", "STAGES", "TASK_STAGES",
+    "ABSENT", "BETWEEN", "BOTH", "CELL_ENDS", "CELL_STAGES", "DPO", "FEATURES", "MADE", "METHODS",
+    "NAMED", "PPO", "PRETRAINED", "REQUIRED", "RUN_STAGES", "STAGES", "TASK_STAGES", "TRAINED",
     "TRAINING_STAGES", "UNREWARDED", "Ablation", "Account", "Activations", "Autoencoder", "Cell",
     "Change", "Classifier", "Clean", "Configuration", "Contrasts", "Corpus", "Distil", "Divergence",
     "Evaluation", "Explainer", "Explanations", "Export", "FeatureDiff", "Features", "Files",

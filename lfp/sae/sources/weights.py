@@ -162,7 +162,7 @@ def _saelens(files: Dictionary, tensors: dict[str, torch.Tensor]) -> Trained:
         _take(files, tensors, {name: name for name in expected}),
         {name: config[name] for name in ARCHITECTURES[kind].options},
         # Where nothing is said, SAELens takes the bias off; for a pursuit it is part of the code.
-        centred=kind != "itda" and config.get("apply_b_dec_to_input", True),
+        centred=ARCHITECTURES[kind].encodes_apart and config.get("apply_b_dec_to_input", True),
         scaled=bool(config.get("rescale_acts_by_decoder_norm")),
     )
 
