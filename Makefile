@@ -56,7 +56,7 @@ test-interop: install $(INTEROP)/installed
 	rm -rf $(INTEROP)/artefacts $(INTEROP)/peers
 	$(BIN)/python -m tests.interop.artefacts $(INTEROP)/artefacts
 	LFP_ARTEFACTS=$(CURDIR)/$(INTEROP)/artefacts $(INTEROP)/bin/python -m pytest -q tests/interop/check_others.py
-	$(INTEROP)/bin/python -m tests.interop.peers $(INTEROP)/peers
+	TQDM_DISABLE=1 $(INTEROP)/bin/python -m tests.interop.peers $(INTEROP)/peers
 	LFP_PEERS=$(CURDIR)/$(INTEROP)/peers $(BIN)/python -m pytest -q tests/interop/check_pretrained.py
 
 lint: install

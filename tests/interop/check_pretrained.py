@@ -55,10 +55,10 @@ def source_of(layout: str, name: str, folder: Path = FOLDER) -> dict[str, str]:
     return {"path": str(folder / layout / name), "format": layout, "files": files}
 
 
-@pytest.fixture
-def converted(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory) -> Path:
     """The dictionaries, where the pickles of dictionary_learning were converted as we say."""
-    folder = tmp_path / "peers"
+    folder = tmp_path_factory.mktemp("converted") / "peers"
     shutil.copytree(FOLDER, folder)
     for pickle in folder.rglob("ae.pt"):
         layout, name = pickle.relative_to(folder).parts[:2]
