@@ -50,11 +50,14 @@ test-slurm: install
 test-faults: install
 	$(BIN)/python -m tests.faults --kills $(KILLS)
 
-# Do SAELens and delphi open what the workflow writes? They have an environment of their own.
+# Do SAELens and delphi open what the workflow writes, and is what SAELens and dictionary_learning write taken here? They
+# have an environment of their own.
 test-interop: install $(INTEROP)/installed
-	rm -rf $(INTEROP)/artefacts
+	rm -rf $(INTEROP)/artefacts $(INTEROP)/peers
 	$(BIN)/python -m tests.interop.artefacts $(INTEROP)/artefacts
 	LFP_ARTEFACTS=$(CURDIR)/$(INTEROP)/artefacts $(INTEROP)/bin/python -m pytest -q tests/interop/check_others.py
+	TQDM_DISABLE=1 $(INTEROP)/bin/python -m tests.interop.peers $(INTEROP)/peers
+	LFP_PEERS=$(CURDIR)/$(INTEROP)/peers $(BIN)/python -m pytest -q tests/interop/check_pretrained.py
 
 lint: install
 	$(BIN)/ruff check .
@@ -83,7 +86,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(INTEROP)/installed: requirements-interop.txt requirements-interop-nodeps.txt
+$(INTEROP)/installed: requirements-interop.txt requirements-interop-nodeps.txt requirements-bench-nodeps.txt
 	@test -x $(INTEROP)/bin/python || $(PYTHON) -m venv $(INTEROP)
 	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements-interop.txt)"
 	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-interop.txt

@@ -1,7 +1,7 @@
 """All side-by-side measurements: ``make bench``. Writes results/{machine}.json and
 results/{machine}.md.
 
-python -m benchmarks --peers PYTHON --trl-classic FOLDER --trl FOLDER [stage ...]
+python -m benchmarks --peers PYTHON --trl-classic FOLDER --trl FOLDER [--only PATTERN] [stage ...]
 """
 
 from __future__ import annotations
@@ -302,6 +302,7 @@ def main() -> None:
     parser.add_argument("--trl", required=True, help="folder with TRL 1.12")
     parser.add_argument("--trl-classic", required=True, help="folder with TRL 0.11")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="a pattern of the titles of tables to measure")
     parser.add_argument(
         "stages",
         nargs="*",
@@ -315,6 +316,8 @@ def main() -> None:
         bench = Bench(options, Path(folder))
         for stage in options.stages:
             for title, contenders in getattr(bench, stage)():
+                if not re.search(options.only, title):
+                    continue
                 kept[title] = take_turns(contenders, options.rounds)
                 print(markdown({title: kept[title]}), flush=True)
                 # After every table, so that a run that is stopped has not measured in vain.

@@ -6,8 +6,8 @@
 Every variant of :mod:`benchmarks.dictionaries` is trained with the shipped trainer on a layer's
 activations at every rate, from two seeds, and judged by its FVU on activations that it has not
 read. The FVU on known features is that which ``python -m benchmarks.dictionaries`` has written. A
-default (:data:`lfp.settings.RATES`) is the lowest rate that is nearly as good as the best one in
-the mean over both: wider dictionaries ask for lower rates than these narrow ones
+default (``rate`` in :data:`lfp.sae.architectures.KINDS`) is the lowest rate that is nearly as good
+as the best one in the mean over both: wider dictionaries ask for lower rates than these narrow ones
 (arXiv:2406.04093). The figure and the numbers stand in ``benchmarks/results/``.
 """
 

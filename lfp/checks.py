@@ -29,8 +29,9 @@ from lfp.limits import (
 )
 from lfp.registry import nearest
 from lfp.running.sources import module_digest, module_file
+from lfp.sae.architectures import kind_of
 from lfp.sae.sources.files import LAYER, check, dictionary_files
-from lfp.settings import BETWEEN, BOTH, PRETRAINED, Task
+from lfp.settings import BETWEEN, BOTH, CELL_ENDS, PRETRAINED, Task
 
 if TYPE_CHECKING:
     from lfp.grid import Cell, Grid
@@ -92,7 +93,7 @@ def check_cell(grid: Grid, cell: Cell) -> None:
     _check_explainers(grid, cell)
     _check_donor(grid, cell)
     _check_arms(cell)
-    _check_interventions(cell)
+    _check_reach(cell)
     _check_steering(cell)
     _check_direction(grid, cell)
 
@@ -446,13 +447,13 @@ def _check_autoencoders(grid: Grid, cell: Cell) -> None:
         if settings.source or pretrained:
             _check_pretrained(grid, cell, variant)
         kind = "`mutual`" if settings.mutual else f"architecture `{settings.architecture}`"
-        of_one = settings.mutual or settings.architecture == "itda"
+        of_one = settings.mutual or not kind_of(settings).of_pairs
         if (pretrained and settings.reads in BOTH) or (of_one and settings.reads == "pair"):
             raise ConfigurationError(
                 f"cell {cell.address}: {variant!r} reads {settings.reads!r}, and {kind} has"
                 " directions of one model; let it read `policy` or `base`"
             )
-        for key, wanted in settings.active_latents().items():
+        for key, wanted in kind_of(settings).active_latents(settings).items():
             if width and wanted > sizes[0] * width:
                 raise ConfigurationError(
                     f"cell {cell.address}: autoencoder.{key} of {variant!r} is {wanted:g}, and its"
@@ -559,25 +560,33 @@ def _check_arms(cell: Cell) -> None:
         )
 
 
-def _check_interventions(cell: Cell) -> None:
-    """Check that a cell with interventions goes far enough to have what they read."""
-    asked = cell.settings["interventions"]
-    if asked.selectors and cell.until != "ablation":
-        raise ConfigurationError(
-            f"cell {cell.address}: interventions.selectors needs explanations and dictionaries, and"
-            f" the cell ends at `{cell.until}`; set `until` to `ablation`, or leave the selectors"
-            " out"
-        )
+def _check_reach(cell: Cell) -> None:
+    """Check that a cell gets as far as the stages do that it asks for and that are off by default.
+
+    Settings of a stage that runs anyway may stand: cells that end earlier share them.
+    """
+    asked = cell.settings
+    behind = (
+        ("lowest_layers", cell.lowest_layers, "probes"),
+        ("evaluation.probes", asked["evaluation"].probes, "probes"),
+        ("explainers", set(cell.explainers) - {"heuristic"}, "ablation"),
+        ("explanations.judge", asked["explanations"].judge, "ablation"),
+        ("interventions.selectors", asked["interventions"].selectors, "ablation"),
+        ("steering.vectors", asked["steering"].vectors, "ablation"),
+    )
+    for key, value, stage in behind:
+        if value and CELL_ENDS.index(cell.until) < CELL_ENDS.index(stage):
+            reads = "explanations and dictionaries" if stage == "ablation" else "dictionaries"
+            enough = " or ".join(f"`{end}`" for end in CELL_ENDS[CELL_ENDS.index(stage) :])
+            raise ConfigurationError(
+                f"cell {cell.address}: {key} needs {reads}, and the cell ends at `{cell.until}`;"
+                f" set `until` to {enough}, or leave {key} out"
+            )
 
 
 def _check_steering(cell: Cell) -> None:
-    """Check that a steered cell goes far enough, and that its other settings have vectors."""
+    """Check that the other settings of a steered cell have vectors."""
     asked = cell.settings["steering"]
-    if asked.vectors and cell.until != "ablation":
-        raise ConfigurationError(
-            f"cell {cell.address}: steering.vectors needs explanations and dictionaries, and the"
-            f" cell ends at `{cell.until}`; set `until` to `ablation`, or leave the vectors out"
-        )
     if asked.selectors and not asked.vectors:
         raise ConfigurationError(
             f"cell {cell.address}: steering.selectors are scaled to the costs of vectors, and there"

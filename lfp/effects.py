@@ -2,8 +2,8 @@
 
 A field of settings may say which methods of fine-tuning read it (``methods``), which sources of a
 corpus or a model do (``kinds``), which rewards of a task (``rewards``), or which architectures of
-autoencoders do (``read_by``) or do not (``unread_by``); one that says nothing is always read. What
-counts is what a configuration gives, not the defaults.
+autoencoders do (``architectures``); one that says nothing is always read. What counts is what a
+configuration gives, not the defaults.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lfp.configuration import ConfigurationError
+from lfp.sae.architectures import is_read
 from lfp.settings import (
     METHODS,
     RUN_STAGES,
     STAGES,
     TRAINING_STAGES,
-    Autoencoder,
     Classifier,
     Corpus,
     Model,
@@ -215,11 +215,10 @@ def _check_read(
     grid: Grid, where: str, values: Mapping[str, Any], variants: list[tuple[Cell, str]]
 ) -> None:
     """Check that some of the `variants`, by cell and name, reads each of the keys `values`."""
-    architectures = {grid.autoencoder_settings(cell, name).architecture for cell, name in variants}
+    reached = [grid.autoencoder_settings(cell, name) for cell, name in variants]
+    architectures = {settings.architecture for settings in reached}
     for key in values:
-        readers = set(_readers(Autoencoder, key, "read_by") or architectures)
-        readers -= set(_readers(Autoencoder, key, "unread_by") or ())
-        if architectures and not architectures & readers:
+        if reached and not any(is_read(key, settings) for settings in reached):
             raise ConfigurationError(
                 f"{where}.{key}: no effect for the architecture {_named(architectures)}; leave it"
                 " out"

@@ -22,12 +22,13 @@ from lfp.feedback.rewards.base import scale_of
 from lfp.files.canonical import canonical_json
 from lfp.limits import size_of
 from lfp.probing.subjects import SUBJECTS
+from lfp.sae.architectures import kind_of, rate_of
+from lfp.sae.sources.files import latents_of
 from lfp.schema import schema
 from lfp.services.prompts import digests
 from lfp.settings import (
     BETWEEN,
     CELL_STAGES,
-    NO_GRADIENT,
     PRETRAINED,
     STAGES,
     UNREWARDED,
@@ -434,9 +435,9 @@ class Grid:
         """
         given = cell.settings["autoencoder"].as_json() | self.autoencoders[variant]
         settings = Autoencoder.of(given)
-        if settings.architecture in NO_GRADIENT:
+        if not kind_of(settings).by_gradients:
             settings = dataclasses.replace(settings, mutual=None, tied=True)
-        return dataclasses.replace(settings, learning_rate=settings.rate)
+        return dataclasses.replace(settings, learning_rate=rate_of(settings))
 
     def shares_latents(self, cell: Cell) -> bool:
         """Whether the latents of a cell's main variant have shares at the choice.
@@ -689,8 +690,7 @@ class Grid:
             "layers": layers,
             "trained_layers": layers * (2 if cell.lowest_layers else 1),
             "autoencoders": {
-                variant: self.autoencoder_settings(cell, variant).as_json()
-                for variant in cell.autoencoders
+                variant: self._estimated_variant(cell, variant) for variant in cell.autoencoders
             },
             "main": cell.main,
             "probed": [] if cell.until == "change" else list(cell.probed),
@@ -707,6 +707,19 @@ class Grid:
         }
         shape = self.shape(cell.model)
         return {"address": cell.address, "shape": shape, "settings": settings, "about": about}
+
+    def _estimated_variant(self, cell: Cell, variant: str) -> dict[str, Any]:
+        """Settings of a variant for its costs; one from elsewhere has the size that its file has.
+
+        It is one dictionary of a layer, whatever sizes others are trained in.
+        """
+        settings = self.autoencoder_settings(cell, variant)
+        values = settings.as_json()
+        if settings.architecture == PRETRAINED:
+            latents = latents_of(settings.source, cell.layers[0] if cell.layers else 0)
+            size = latents / self.shape(cell.model)["d_model"]
+            values |= {"sizes": [size], "other_seed": False}
+        return values
 
     def triples(self, task: str) -> int:
         """The most contrast triples that a task can have."""

@@ -302,6 +302,36 @@ def test_a_mistake_is_named_with_the_nearest_valid_key(config, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "asked", "enough"),
+    [
+        ("lowest_layers", True, ("probes", "ablation")),
+        ("evaluation.probes", [1], ("probes", "ablation")),
+        ("explainers", ["heuristic", "x"], ("ablation",)),
+        ("explanations.judge", "a", ("ablation",)),
+        ("interventions.selectors", ["attribution"], ("ablation",)),
+        ("steering.vectors", ["difference_of_means"], ("ablation",)),
+    ],
+)
+def test_a_cell_asks_for_nothing_behind_its_end(key, asked, enough):
+    """It would be left out without a word otherwise."""
+    services = {"services__a": SERVICE, "explainers__x": {"service": "a"}}
+    stage, _, name = key.rpartition(".")
+    given = {"settings": {stage: {name: asked}}} if stage else {key: asked}
+    for until in ("change", "probes", "ablation"):
+        cell = {"model": "tiny", "task": "vader", "until": until} | given
+        config = changed(cells=[cell], tasks__vader__description="praise", **services)
+        if until in enough:
+            Grid(config)
+            continue
+        ends = " or ".join(f"`{end}`" for end in enough)
+        with pytest.raises(ConfigurationError) as error:
+            Grid(config)
+        message = str(error.value)
+        assert message.startswith(f"cell tiny/vader/seed0: {key} needs")
+        assert f"the cell ends at `{until}`; set `until` to {ends}, or leave {key} out" in message
+
+
 def test_settings_resolve_as_defaults_then_file_then_model_then_task_then_cell():
     config = changed(
         settings={"ppo": {"steps": 2, "epochs": 2, "gamma": 0.5, "mini_batch_size": 8}},

@@ -3,11 +3,16 @@ another way.
 """
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file as save_torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import memory
@@ -15,7 +20,10 @@ from lfp.costs import estimate
 from lfp.costs.measured import stage_of
 from lfp.grid import ConfigurationError, Grid
 from lfp.interventions.arms import ARMS, Arm
+from lfp.sae import store
 from lfp.sae.architectures.standard import Standard
+from lfp.sae.sources.files import USUAL_LATENTS
+from lfp.sae.training import loop
 from lfp.schema import SCHEMA_PATH
 from lfp.settings import Autoencoder
 from tests.conftest import make_model, run_job
@@ -103,6 +111,117 @@ def test_variants_and_arms_cost_what_their_own_settings_say(paper, monkeypatch):
     monkeypatch.setitem(ARMS, "none", ARMS["random"])
     monkeypatch.setitem(ARMS, "random", Arm())
     assert stages({"a": {}})["ablation"].exaflops == pytest.approx(plain["ablation"].exaflops)
+
+
+def training(settings: Autoencoder, d: int, tokens: int, **more) -> estimate.Cost:
+    """The estimate of training one layer's dictionaries of a variant."""
+    cell = {
+        "autoencoders": {"a": settings.as_json() | more},
+        "main": "a", "trained_layers": 1, "layers": 1,
+    }  # fmt: skip
+    return estimate._training_cost(estimate.Shape(1e6, 1, d, 100), tokens, cell, MACHINE)
+
+
+def test_a_pursuit_costs_what_is_counted_in_one_pass(tmp_path):
+    """It takes no gradient: rows of a known few directions join, and all others are coded once."""
+    rng, d, tokens = np.random.default_rng(0), 16, 4000
+    directions = rng.normal(size=(46, d))
+    rows = directions[rng.integers(0, 46, tokens)] * rng.uniform(1, 2, (tokens, 1))
+    settings = Autoencoder(
+        architecture="itda", k=3, tau=0.01, sizes=(3,), batch_size=500, check_steps=4,
+        normalise=False,
+    )  # fmt: skip
+    with FlopCounterMode(display=False) as counter:
+        trained = loop.train(rows.astype(np.float32), [3 * d], settings, seed=0)
+    assert [sae.d_sae for sae in trained.autoencoders] == [46, 46]
+    cost = training(settings, d, tokens)
+    assert 1 <= cost.exaflops * 1e18 / counter.get_total_flops() < 1.4
+    # Epochs, which it does not read, cost nothing.
+    assert training(settings, d, tokens, epochs=100) == cost
+    for place, sae in enumerate(trained.autoencoders):
+        store.save(sae, tmp_path / str(place), {"l1": None})
+    saved = sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
+    assert saved == pytest.approx(cost.disk_gb * 1e9, rel=0.1)
+
+
+def test_a_dictionary_from_elsewhere_costs_no_training_and_has_its_files_size(tmp_path, paper):
+    width, latents = 512, 40_000
+    shapes = {"W_enc": (width, latents), "W_dec": (latents, width)}
+    header = json.dumps({
+        name: {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+        for name, shape in shapes.items()
+    }).encode()  # fmt: skip
+    path = tmp_path / "layer0" / "params.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+    def costs(**source) -> dict[str, estimate.Cost]:
+        source |= {"format": "gemma_scope"}
+        entry = {"architecture": "pretrained", "site": "mlp", "source": source}
+        cell = {"model": "pythia-70m", "task": "vader", "autoencoders": ["scope"], "layers": [0]}
+        [row] = Grid(
+            paper | {"autoencoders": {"scope": entry}, "cells": [cell]}
+        ).estimate_settings()["cells"]
+        shape = estimate.Shape(**row["shape"])
+        found = estimate.cell_costs(shape, row["settings"], row["about"], MACHINE)
+        return {cost.stage: cost for cost in found} | {"triples": row["about"]["triples"]}
+
+    here = costs(path=str(tmp_path), files="layer{layer}")
+    taken = here["autoencoders"]
+    assert taken.exaflops == taken.gpu_hours == 0
+    # As it is taken, and in the cell.
+    assert taken.disk_gb == pytest.approx(2 * 2 * width * latents * 4 / 1e9)
+    codes = 3 * here["triples"] * latents * 4 / 1e9
+    assert here["features"].disk_gb > 2 * codes  # of the policy and another, with its random code
+    hub = {"hub": "a/b", "revision": "0" * 40}
+    for files, size in (("layer_{layer}_width_65k_l0_small", 2**16), ("l{layer}/width_1m", 2**20),
+                        ("layer_{layer}", USUAL_LATENTS)):  # fmt: skip
+        fetched = costs(files=files, **hub)["autoencoders"].disk_gb
+        assert fetched == pytest.approx(taken.disk_gb * size / latents)
+
+
+#: What a job of dictionaries does, without its files, and the peak of its memory at the end.
+JOBS = {
+    "itda": """
+import numpy as np
+from lfp.sae.training.loop import train
+from lfp.settings import Autoencoder
+x = np.random.default_rng(0).normal(size=(33_000, 256)).astype(np.float16)
+settings = Autoencoder(architecture="itda", k=1, tau=0.9, sizes=(1, 8), other_seed=False)
+train(x, [256, 2048], settings, seed=0)
+""",
+    "taken": """
+import sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from lfp.sae import store
+from lfp.sae.sources.files import Dictionary
+from lfp.sae.sources.weights import read
+folder = Path(sys.argv[1])
+store.save(read(Dictionary(folder / "params.safetensors", None), "gemma_scope"), folder / "o", {})
+""",
+}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_memory_of_dictionaries_that_no_gradient_trains_is_within_a_fifth(job, tmp_path):
+    width, latents = 256, 16_384
+    if job == "itda":
+        settings = Autoencoder(architecture="itda", k=1, tau=0.9, sizes=(1, 8), other_seed=False)
+        cost = training(settings, width, 33_000)
+    else:
+        weights = {"w_enc": (width, latents), "w_dec": (latents, width), "b_dec": (width,)}
+        weights |= dict.fromkeys(("b_enc", "threshold"), (latents,))
+        tensors = {name: torch.randn(shape) for name, shape in weights.items()}
+        save_torch(tensors, tmp_path / "params.safetensors")
+        settings = Autoencoder(architecture="pretrained")
+        cost = training(settings, width, 0, sizes=[latents // width], other_seed=False)
+    code = JOBS[job] + "print(open('/proc/self/status').read())"
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    peak = int(re.search(r"VmHWM:\s*(\d+)", ran.stdout)[1]) * 1024 / 1e9
+    assert cost.cpu_memory_gb / peak == pytest.approx(1, abs=0.2)
 
 
 def test_memory_is_within_a_fifth_of_what_was_measured():

@@ -74,8 +74,8 @@ def latent_counts(inputs, settings):
 LINES = {
     "architecture": (
         "lfp/sae/architectures/__init__.py",
-        '        "standard":',
-        '        "absolute": "my_parts:Absolute",\n',
+        '    "standard": Kind',
+        '    "absolute": Kind("my_parts:Absolute"),\n',
     ),
     "reward": (
         "lfp/feedback/rewards/__init__.py",

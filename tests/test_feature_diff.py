@@ -11,52 +11,37 @@ import torch
 import yaml
 from torch.nn import functional as F
 
+from benchmarks.crosscoders import (
+    ALONE,
+    FOUND,
+    KEEPS,
+    PENALISED,
+    RULE,
+    SHARED,
+    WIDTH,
+    again,
+    compared,
+    cosines,
+    world,
+)
 from lfp.configuration import ConfigurationError
 from lfp.files import artefacts, provenance
 from lfp.files.resume import Clock
 from lfp.grid import Grid
 from lfp.models.hooks import site_activations
 from lfp.sae import store
-from lfp.sae.architectures import ARCHITECTURES, batchtopk
+from lfp.sae.architectures import ARCHITECTURES, KINDS, batchtopk
 from lfp.sae.harvest import harvest_folder
 from lfp.sae.pairs import activations, evaluation, specific
 from lfp.sae.pairs.activations import Joined
 from lfp.sae.training import loop, trainer
-from lfp.settings import BETWEEN, BOTH, Autoencoder, FeatureDiff
+from lfp.settings import BETWEEN, BOTH, Autoencoder
 from lfp.tables.change import feature_diff
 from lfp.tables.rows import TableSettings
 from tests.test_autoencoder import PretendGraph, PretendRecording
 
 ROOT = Path(__file__).parent.parent
-#: Directions that base and policy share, and those that the policy has alone.
-SHARED, ALONE, WIDTH = 40, 3, 24
-RULE = FeatureDiff()
-TRAINED = Autoencoder(
-    architecture="batchtopk", k=3, tied=False, reads="pair", learning_rate=1e-2, batch_size=256,
-    epochs=20, other_seed=False,
-)  # fmt: skip
 TABLES = TableSettings(200, 0.95, (0.5, 0.9), 19, 0)
-
-
-def world(tokens: int = 12000, alone: int = ALONE, seed: int = 1):
-    """(base, policy, directions): sparse sums of directions with noise of each model's own.
-
-    The last `alone` directions are in the policy alone.
-    """
-    rng = np.random.default_rng(seed)
-    directions = rng.normal(size=(SHARED + alone, WIDTH))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    active = rng.random((tokens, SHARED + alone)) < 0.06
-    code = active * (1 + rng.random((tokens, SHARED + alone)))
-    base = code[:, :SHARED] @ directions[:SHARED] + 0.05 * rng.normal(size=(tokens, WIDTH))
-    policy = code @ directions + 0.05 * rng.normal(size=(tokens, WIDTH))
-    return base.astype(np.float32), policy.astype(np.float32), directions
-
-
-def compared(joined: Joined, settings: Autoencoder = TRAINED):
-    """(dictionary, latents) of a crosscoder of 64 latents that has learned `joined`."""
-    sae = loop.train(joined, [64], settings, seed=0).autoencoders[0]
-    return sae, specific.pair_latents(sae, joined, np.arange(0, len(joined), 2))
 
 
 @pytest.fixture(scope="module")
@@ -65,20 +50,14 @@ def crosscoder():
     return *compared(Joined(base, policy, "pair")), directions
 
 
-def cosines(sae, directions: np.ndarray) -> np.ndarray:
-    """Cosines [latent, direction] of the latents' directions in the policy with known ones."""
-    rows = F.normalize(sae.halves()[:, -1], dim=1).detach().numpy()
-    return rows @ directions.T
-
-
 def test_a_crosscoder_calls_exactly_the_planted_directions(crosscoder):
     sae, latents, directions = crosscoder
     called = specific.called(latents, RULE).to_numpy()
     found = cosines(sae, directions[SHARED:])[called]
     assert called.sum() == ALONE
-    assert sorted(found.argmax(1)) == [0, 1, 2] and found.max(1).min() > 0.97
+    assert sorted(found.argmax(1)) == [0, 1, 2] and found.max(1).min() > FOUND
     # A direction that both have stays in both, at the same place.
-    best = cosines(sae, directions[:SHARED]).max(0) > 0.97
+    best = cosines(sae, directions[:SHARED]).max(0) > FOUND
     assert best.mean() > 0.9
     of_both = latents[~called & (latents["frequency"] > 0.01)]
     assert of_both["dnorm"].between(0.4, 0.6).mean() > 0.9
@@ -89,8 +68,7 @@ def test_a_crosscoder_calls_exactly_the_planted_directions(crosscoder):
 def test_of_a_null_pair_hardly_a_latent_is_called(kind, crosscoder):
     base, policy, _ = world()
     if kind == "the base twice":
-        again = base + np.float32(0.05) * np.random.default_rng(9).normal(size=base.shape)
-        joined = Joined(base, again.astype(np.float32), "pair")
+        joined = Joined(base, again(base), "pair")
     else:
         joined = Joined(base, policy, "pair", shuffled=True)
     _, null = compared(joined)
@@ -110,11 +88,10 @@ def test_of_a_null_pair_hardly_a_latent_is_called(kind, crosscoder):
 def test_a_crosscoder_with_an_l1_penalty_is_worse(crosscoder):
     """The known-bad control at the same number of active latents (arXiv:2504.02922)."""
     base, policy, directions = world()
-    settings = dataclasses.replace(TRAINED, architecture="standard", l0=3.0)
-    sae, latents = compared(Joined(base, policy, "pair"), settings)
+    sae, latents = compared(Joined(base, policy, "pair"), PENALISED)
     called = specific.called(latents, RULE).to_numpy()
-    found = cosines(sae, directions[SHARED:]).max(0) > 0.97
-    ours = cosines(crosscoder[0], directions[SHARED:]).max(0) > 0.97
+    found = cosines(sae, directions[SHARED:]).max(0) > FOUND
+    ours = cosines(crosscoder[0], directions[SHARED:]).max(0) > FOUND
     assert ours.all() and (called.sum() > ALONE or not found.all())
     x = torch.from_numpy(Joined(base, policy, "pair")[:4000])
     errors = [(one.decode(one.encode(x)) - x).pow(2).sum() for one in (sae, crosscoder[0])]
@@ -155,7 +132,7 @@ def test_a_pooled_dictionary_reads_both_and_one_of_the_policy_does_not():
     code = rng.random((6000, 12)) * (rng.random((6000, 12)) < 0.2)
     base = (code[:, :8] @ directions[:8]).astype(np.float32)  # 6 and 7 are the base's alone
     policy = (np.delete(code, [6, 7], 1) @ np.delete(directions, [6, 7], 0)).astype(np.float32)
-    settings = dataclasses.replace(TRAINED, reads="pooled", k=2, epochs=15)
+    settings = dataclasses.replace(KEEPS, reads="pooled", k=2, epochs=15)
     found = {}
     for name, data in (("pooled", Joined(base, policy, "pooled")), ("policy", policy)):
         sae = loop.train(data, [24], settings, seed=0).autoencoders[0]
@@ -168,10 +145,10 @@ def test_a_difference_dictionary_finds_what_was_planted():
     base, policy, directions = world()
     joined = Joined(base, policy, "difference")
     settings = dataclasses.replace(  # the two differ on one token in six
-        TRAINED, reads="difference", architecture="gated", l0=0.2, epochs=10
+        KEEPS, reads="difference", architecture="gated", l0=0.2, epochs=10
     )
     sae = loop.train(joined, [12], settings, seed=0).autoencoders[0]
-    assert cosines(sae, directions[SHARED:]).max(0).min() > 0.97
+    assert cosines(sae, directions[SHARED:]).max(0).min() > FOUND
     latents = specific.difference_latents(sae, joined, np.arange(len(joined)))
     near = cosines(sae, directions[SHARED:]).argmax(0)
     assert latents["frequency"].to_numpy()[near] == pytest.approx(0.06, abs=0.01)
@@ -199,7 +176,7 @@ def test_unique_latents_of_two_dictionaries_are_the_policys():
     noise = 0.05 * rng.normal(size=(2, 6000, 32))
     base = code[:, :-ALONE] @ directions[:-ALONE] + noise[0]
     policy = code @ directions + noise[1]
-    settings = dataclasses.replace(TRAINED, reads="policy", other_seed=True, k=2)
+    settings = dataclasses.replace(KEEPS, reads="policy", other_seed=True, k=2)
     (ours, ours_again), (theirs, theirs_again) = (
         loop.train(x.astype(np.float32), [24], settings, seed=seed).autoencoders
         for seed, x in ((0, policy), (7, base))
@@ -208,7 +185,7 @@ def test_unique_latents_of_two_dictionaries_are_the_policys():
     real, null = both[~both["null"]], both[both["null"]]
     assert null["specific"].mean() <= RULE.max_null
     unique = cosines(ours, directions[-ALONE:])[real["specific"]]
-    assert sorted(unique.argmax(1)) == [0, 1, 2] and unique.max(1).min() > 0.97
+    assert sorted(unique.argmax(1)) == [0, 1, 2] and unique.max(1).min() > FOUND
     # What another seed of the policy does not find again is the seed's and not the policy's.
     lost = specific.unique_latents(ours, theirs, theirs, theirs_again, RULE)
     assert not lost.loc[~lost["null"], "specific"].any()
@@ -218,7 +195,7 @@ def test_unique_latents_of_two_dictionaries_are_the_policys():
 
 
 #: Architectures that can read a pair: a pursuit has directions of one model.
-OF_PAIRS = [name for name in ARCHITECTURES if name != "itda"]
+OF_PAIRS = [name for name, kind in KINDS.items() if kind.of_pairs]
 
 
 def of_pair(architecture: str, width: int = 4, seed: int = 1):
@@ -238,16 +215,20 @@ def of_pair(architecture: str, width: int = 4, seed: int = 1):
 def test_a_crosscoder_is_saved_folded_and_shifted_as_any_dictionary(architecture, tmp_path):
     sae, x = of_pair(architecture), torch.randn(60, 8)
     store.save(sae, tmp_path, {"l1": 0.1})
-    again = store.load(tmp_path)
-    assert type(again) is type(sae) and (again.reads, again.sides, again.width) == ("pair", 2, 4)
-    torch.testing.assert_close(again.encode(x), sae.encode(x))
-    torch.testing.assert_close(again.halves().flatten(1), again.W_dec)
-    assert again.W_dec.norm(dim=1).numpy() == pytest.approx(1, abs=1e-6)
+    loaded = store.load(tmp_path)
+    assert type(loaded) is type(sae) and (loaded.reads, loaded.sides, loaded.width) == (
+        "pair",
+        2,
+        4,
+    )
+    torch.testing.assert_close(loaded.encode(x), sae.encode(x))
+    torch.testing.assert_close(loaded.halves().flatten(1), loaded.W_dec)
+    assert loaded.W_dec.norm(dim=1).numpy() == pytest.approx(1, abs=1e-6)
     scaled, latents = 3 * sae.decode(sae.encode(x / 3)), sae.encode(x / 3)
     sae.fold(3.0)
     torch.testing.assert_close(sae.encode(x), 3 * latents)
     torch.testing.assert_close(sae.decode(sae.encode(x)), scaled)
-    torch.testing.assert_close(sae.halves(), again.halves())  # one scale moves no norm
+    torch.testing.assert_close(sae.halves(), loaded.halves())  # one scale moves no norm
     mean = torch.randn(8)
     before = sae.encode(x - mean)
     sae.shift(mean)
@@ -277,7 +258,7 @@ def test_a_training_on_both_resumes_to_the_same_result(architecture, reads, tmp_
     base, policy, _ = world(900)
     joined, state = Joined(base, policy, reads), tmp_path / "state"
     settings = dataclasses.replace(
-        TRAINED, architecture=architecture, reads=reads, batch_size=100, epochs=4, l1=0.003
+        KEEPS, architecture=architecture, reads=reads, batch_size=100, epochs=4, l1=0.003
     )
     whole = loop.train(joined, [12, 24], settings, seed=0).autoencoders
     monkeypatch.setattr("lfp.files.resume.SAVE_SECONDS", 0.0)
@@ -338,7 +319,7 @@ def test_a_recorded_step_of_a_pair_trains_what_a_computed_one_trains(architectur
     """As a GPU does it: a step waits for no value, and finds its tensors where they were."""
     base, policy, _ = world(600)
     settings = dataclasses.replace(
-        TRAINED, architecture=architecture, l0=3.0, batch_size=150, epochs=5, check_steps=10
+        KEEPS, architecture=architecture, l0=3.0, batch_size=150, epochs=5, check_steps=10
     )
     monkeypatch.setattr(torch.cuda, "CUDAGraph", PretendGraph)
     monkeypatch.setattr(torch.cuda, "graph", PretendRecording)
@@ -429,7 +410,7 @@ def test_metrics_of_two_models_are_those_of_their_joined_activations(reads, neox
         [(_, mask, values)] = site_activations(model, sequences, [1], 1, 7)
         sides[name] = values[1][mask].float().numpy()
     joined = Joined(sides["base"], sides["policy"], reads)
-    settings = dataclasses.replace(TRAINED, reads=reads, batch_size=16, epochs=2)
+    settings = dataclasses.replace(KEEPS, reads=reads, batch_size=16, epochs=2)
     saes = loop.train(joined, [16, 32], settings, seed=0).autoencoders
     measured = evaluation.evaluate_pairs((neox, policy), {1: saes}, sequences, 1, 3, [0] * 7)[1]
     x = torch.from_numpy(joined[:])

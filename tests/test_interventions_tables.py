@@ -236,11 +236,7 @@ def test_a_cell_has_interventions_where_its_settings_ask_for_them():
     assert "arms" not in settings["ablation"] and settings["dpo"] == {}
 
 
-def test_interventions_of_a_cell_without_explanations_are_refused():
-    cell = {"model": "tiny", "task": "vader", "until": "probes"}
-    asked = {"interventions": {"selectors": ["attribution"]}}
-    with pytest.raises(ConfigurationError, match="ends at `probes`; set `until` to `ablation`"):
-        Grid(changed(cells=[cell | {"settings": asked}]))
+def test_a_selector_that_nobody_knows_is_refused_with_the_nearest():
     with pytest.raises(ConfigurationError, match="did you mean 'attribution'"):
         asking(selectors=["atribution"])
 

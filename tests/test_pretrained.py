@@ -246,6 +246,25 @@ def test_what_cannot_be_computed_here_is_refused(change, message, tmp_path):
         opened(tmp_path, "saelens")
 
 
+def test_a_transcoder_in_the_layout_of_gemma_scope_is_refused(tmp_path):
+    """It has the same five tensors and a sixth, without which it computes something else."""
+    weights = tensors(
+        w_enc=(WIDTH, LATENTS), w_dec=(LATENTS, WIDTH), b_enc=(LATENTS,), b_dec=(WIDTH,),
+        threshold=(LATENTS,),
+    )  # fmt: skip
+    (tmp_path / "layer_3").mkdir()
+    path = tmp_path / "layer_3" / "params.safetensors"
+    save_file(weights | {"scaling_factor": torch.ones(LATENTS)}, path)
+    assert opened(tmp_path, "gemma_scope").d_sae == LATENTS
+    for further in (
+        {"affine_skip_connection": torch.eye(WIDTH)},
+        {"scaling_factor": torch.full((LATENTS,), 2.0)},
+    ):
+        save_file(weights | further, path)
+        with pytest.raises(SourceError, match=f"the tensor {next(iter(further))} is none of a"):
+            opened(tmp_path, "gemma_scope")
+
+
 def test_values_that_are_no_numbers_are_refused(tmp_path):
     config, weights, _ = saelens_case("standard")
     weights["b_enc"][2] = float("nan")

@@ -18,6 +18,7 @@ import pandas as pd
 from lfp.interventions.arms import ARMS, runs
 from lfp.models import HELD_LOGITS
 from lfp.probing.subjects import SUBJECTS
+from lfp.sae.architectures import KINDS
 from lfp.settings import BETWEEN, BOTH, PRETRAINED, Machine
 
 GB = 1e9
@@ -43,6 +44,17 @@ STRENGTHS = 4
 WINDOW = 65_536
 #: Tokens whose latents are compared between models at once (:mod:`lfp.sae.pairs.specific`).
 COMPARED_ROWS = 2048
+#: Products of every direction with a token in a step of a pursuit, and floats of a token and a
+#: direction that it holds, where an encoder holds three (:mod:`lfp.sae.architectures.itda`).
+PURSUED, PURSUIT_FLOATS = 3, 7
+#: Weights that a job holds for each of a dictionary from elsewhere, as measured: the file's tensors
+#: with directions of norm 1, and the dictionary with its first weights.
+TAKEN = 4.5
+#: Tokens that a pursuit codes again where one of them joins the dictionary, on average.
+CODED_AGAIN = 32
+#: Share of the tokens that are held out of a training, how many at most, and how many are coded at
+#: once (:mod:`lfp.sae.training`).
+HELD_OUT_SHARE, HELD_OUT, CODED_ROWS = 1 / 16, 8192, 2048
 
 
 @dataclass(frozen=True)
@@ -532,52 +544,84 @@ def _dictionary_costs(
     return [activations, autoencoders, evaluation, *(judged if asked else []), *compared]
 
 
+@dataclass(frozen=True)
+class _Training:
+    """What training a variant's dictionaries of one layer takes.
+
+    These are its FLOPs, the floats that it holds and those that it saves.
+    """
+
+    flops: float
+    held: float
+    saved: float
+
+
+def _training(sae: Mapping[str, Any], d: int, tokens: int) -> _Training:
+    """What the dictionaries of a variant take on `tokens` tokens of a width `d`."""
+    # Beside those of all sizes, one of the first size from another seed, and a pair's null.
+    beside = sae["other_seed"] + (sae["reads"] == "pair")
+    latents = (sum(sae["sizes"]) + sae["sizes"][0] * beside) * d
+    weights = 2 * d * latents * _models(sae)
+    if sae["architecture"] == PRETRAINED:
+        # It is written as it is taken, and once more into the cell.
+        return _Training(0.0, TAKEN * weights, 2 * weights)
+    if not KINDS[sae["architecture"]].by_gradients:
+        held_out, largest = min(HELD_OUT, tokens * HELD_OUT_SHARE), max(sae["sizes"]) * d
+        looks = 1 + tokens / (sae["batch_size"] * sae["check_steps"])
+        # As if it were never full: from then on no token is coded but by looks.
+        coded = tokens + CODED_AGAIN * largest / 2 + 2 * looks * held_out
+        held = weights + d * held_out + PURSUIT_FLOATS * min(CODED_ROWS, held_out) * largest
+        # There is no encoder to save.
+        return _Training(coded * _pursuit(sae, d) * latents / d, held, weights / 2)
+    # Weights, gradients and moments; a batch and its latents, thrice.
+    batch = 3 * sae["batch_size"] * (d * _models(sae) + latents)
+    trainings = sae["mutual"]["partners"] + 1 if sae.get("mutual") else 1
+    return _Training(6 * trainings * tokens * sae["epochs"] * weights, 4 * weights + batch, weights)
+
+
+def _pursuit(sae: Mapping[str, Any], d: int) -> float:
+    """FLOPs by which a pursuit codes a token with `d` directions of that width; 0 of an encoder.
+
+    An encoder's single product is small beside the model that reads the token.
+    """
+    kind = KINDS.get(sae["architecture"])
+    return 0.0 if kind is None or kind.by_gradients else 2 * PURSUED * d * d * sae["k"]
+
+
+def _coding(cell: Mapping[str, Any], variant: str, d: int) -> float:
+    """FLOPs of coding a token by pursuit in all layers with a variant's smallest dictionaries."""
+    sae = cell["autoencoders"][variant]
+    return cell["layers"] * sae["sizes"][0] * _pursuit(sae, d)
+
+
+def _code_floats(sae: Mapping[str, Any]) -> int:
+    """Floats of a token and a latent that its coding holds."""
+    return PURSUIT_FLOATS if _pursuit(sae, 1) else 3
+
+
 def _training_cost(shape: Shape, tokens: int, cell: Mapping[str, Any], machine: Machine) -> Cost:
-    """Cost of training all autoencoders of a cell on `tokens` tokens of every layer."""
+    """Cost of all autoencoders of a cell: of training them on `tokens` tokens of every layer.
+
+    One from elsewhere is taken, and one that no gradient trains codes tokens in a single pass.
+    """
     d, variants = shape.d_model, cell["autoencoders"]
-    nulls = {name: sae["reads"] == "pair" for name, sae in variants.items()}
-    latents = {
-        # Beside those of all sizes, one of the first size from another seed, and a pair's null.
-        name: (sum(sae["sizes"]) + sae["sizes"][0] * (sae["other_seed"] + nulls[name])) * d
-        for name, sae in variants.items()
+    layers = {
+        name: cell["trained_layers" if name == cell["main"] else "layers"] for name in variants
     }
-    trained = {
-        name: cell["trained_layers" if name == cell["main"] else "layers"] for name in latents
-    }
-    steps = sum(
-        _trainings(sae)
-        * trained[name]
-        * tokens
-        * sae["epochs"]
-        * 12
-        * latents[name]
-        * d
-        * _models(sae)
-        for name, sae in variants.items()
-    )
+    each = {name: _training(sae, d, tokens) for name, sae in variants.items()}
+    trained = any(sae["architecture"] != PRETRAINED for sae in variants.values())
     return _cost(
         "autoencoders",
         machine,
-        steps,
+        sum(layers[name] * one.flops for name, one in each.items()),
         Memory(
-            # Weights, gradients and moments; a batch and its latents, thrice.
-            max(
-                FLOAT
-                * (
-                    8 * d * latents[name] * _models(sae)
-                    + 3 * sae["batch_size"] * (d * _models(sae) + latents[name])
-                )
-                for name, sae in variants.items()
-            ),
+            FLOAT * max(one.held for one in each.values()),
             # Activations are read from their file: the memory that holds a layer is the system's
             # cache and can be less.
-            arrays=tokens * d * HALF,
+            arrays=tokens * d * HALF * trained,
             libraries=KERNELS,
         ),
-        disk_gb=sum(
-            trained[name] * 2 * d * latents[name] * FLOAT * _models(sae)
-            for name, sae in variants.items()
-        ),
+        disk_gb=FLOAT * sum(layers[name] * one.saved for name, one in each.items()),
     )
 
 
@@ -601,13 +645,6 @@ def _models(sae: Mapping[str, Any]) -> int:
     return 2 if sae["reads"] in ("pair", "pooled") else 1
 
 
-def _trainings(sae: Mapping[str, Any]) -> int:
-    """How many autoencoders are trained for one that is kept, by a variant's settings."""
-    if sae["architecture"] == PRETRAINED:
-        return 0
-    return sae["mutual"]["partners"] + 1 if sae.get("mutual") else 1
-
-
 def _evaluation_cost(
     shape: Shape,
     reading: Mapping[str, Any],
@@ -629,14 +666,16 @@ def _evaluation_cost(
         for name, sae in variants.items()
     )
     weights = max(trained[name] * 2 * d * d * sum(sae["sizes"]) for name, sae in variants.items())
-    largest = max(sae["sizes"][-1] for sae in variants.values()) * d
+    codes = max(_code_floats(sae) * sae["sizes"][-1] for sae in variants.values()) * d
+    # Every dictionary codes the texts twice: for its errors, and for the pass with its replacement.
+    coding = sum(2 * trained[n] * sum(s["sizes"]) * _pursuit(s, d) for n, s in variants.items())
     return _cost(
         "evaluation",
         machine,
-        passes * held_out * shape.forward,
+        held_out * (passes * shape.forward + coding),
         Memory(
             reading_memory(shape, in_flight, weight, cell["trained_layers"])
-            + FLOAT * (weights + 3 * in_flight * largest + logits),
+            + FLOAT * (weights + in_flight * codes + logits),
             passing=FLOAT * shape.parameters,
         ),
     )
@@ -659,12 +698,13 @@ def _judgement_cost(
     triples = 4 * 3 * cell["triples"] * features["max_tokens"]
     variants = cell["autoencoders"].values()
     largest = max(sum(sae["sizes"]) + 3 * sae["sizes"][0] for sae in variants) * d
+    coded = sum(_coding(cell, name, d) for name in cell["autoencoders"])
     in_flight = max(part["batch_size"] * part["max_tokens"] for part in (reading, features))
     codes = 4 * 3 * cell["triples"] * cell["layers"] * max(s["sizes"][0] for s in variants) * d
     return _cost(
         "evaluate_dictionaries",
         machine,
-        len(variants) * (held_out + triples) * shape.forward,
+        (held_out + triples) * (len(variants) * shape.forward + coded),
         Memory(
             reading_memory(shape, in_flight, weight, cell["layers"])
             + FLOAT * (2 * cell["layers"] * d * largest + 3 * in_flight * largest),
@@ -683,7 +723,8 @@ def _features_cost(
 ) -> Cost:
     """Cost of the features of the contrast triples, which every probed variant reads anew."""
     subjects = [name for name in settings["subjects"] if SUBJECTS[name].load]
-    read = 3 * cell["triples"] * settings["max_tokens"] * len(subjects) * len(cell["probed"])
+    read = 3 * cell["triples"] * settings["max_tokens"] * len(subjects)
+    coding = sum(_coding(cell, name, shape.d_model) for name in cell["probed"])
     # Latents and random code of the smallest size; reconstruction, raw activations and embedding.
     sizes = [cell["autoencoders"][name]["sizes"][0] for name in cell["probed"]]
     widths = [cell["layers"] * shape.d_model * (2 * size + 3) for size in sizes]
@@ -693,7 +734,7 @@ def _features_cost(
     return _cost(
         "features",
         machine,
-        read * shape.forward,
+        read * (len(cell["probed"]) * shape.forward + coding),
         Memory(
             reading_memory(shape, in_flight, weight, cell["layers"], predicted),
             arrays=3 * cell["triples"] * max(widths) * FLOAT,
@@ -720,16 +761,18 @@ def _explained_costs(
     strongest = (2 * explaining["evidence_top"] + explaining["evidence_random"]) * explaining[
         "excerpt_tokens"
     ]
-    latents = cell["autoencoders"][cell["main"]]["sizes"][0] * shape.d_model
+    main = cell["autoencoders"][cell["main"]]
+    latents = main["sizes"][0] * shape.d_model
+    coding = _coding(cell, cell["main"], shape.d_model)
     held = cell["layers"] * latents * (strongest + min(WORDS, read)) * FLOAT
     in_flight = explaining["batch_size"] * explaining["max_tokens"]
     explained = _cost(
         "explanations",
         machine,
-        read * shape.forward,
+        read * (shape.forward + coding),
         Memory(
             reading_memory(shape, in_flight, weight, cell["layers"])
-            + FLOAT * 3 * in_flight * latents,
+            + FLOAT * _code_floats(main) * in_flight * latents,
             arrays=held + 2 * codes,
             passing=FLOAT * shape.parameters,
         ),
@@ -755,7 +798,7 @@ def _explained_costs(
     ablated = _cost(
         "ablation",
         machine,
-        2 * sampled + neutral + beside,
+        (2 * sampled + neutral) * (1 + coding / shape.forward) + beside,
         Memory(
             # The cache of keys and values counts as two layers' activations for each.
             reading_memory(shape, in_flight, weight, 2 * shape.n_layers)

@@ -7,6 +7,7 @@ No library of science is imported here, so that planning a run loads none.
 
 from lfp.settings.fields import ABSENT, REQUIRED, Settings, setting
 from lfp.settings.objects import (
+    CELL_ENDS,
     Cell,
     Classifier,
     Clean,
@@ -29,14 +30,15 @@ from lfp.settings.stages import (
     CELL_STAGES,
     DPO,
     FEATURES,
+    MADE,
     METHODS,
-    NO_GRADIENT,
+    NAMED,
     PPO,
     PRETRAINED,
-    RATES,
     RUN_STAGES,
     STAGES,
     TASK_STAGES,
+    TRAINED,
     TRAINING_STAGES,
     UNREWARDED,
     Ablation,
@@ -65,10 +67,10 @@ from lfp.settings.stages import (
 )
 
 __all__ = [
-    "ABSENT", "BETWEEN", "BOTH", "CELL_STAGES", "DPO", "FEATURES", "METHODS", "NO_GRADIENT", "PPO",
-    "PRETRAINED", "RATES", "REQUIRED", "RUN_STAGES", "STAGES", "TASK_STAGES", "TRAINING_STAGES",
-    "UNREWARDED", "Ablation", "Account", "Activations", "Autoencoder", "Cell", "Change",
-    "Classifier", "Clean", "Configuration", "Contrasts", "Corpus", "Distil", "Divergence",
+    "ABSENT", "BETWEEN", "BOTH", "CELL_ENDS", "CELL_STAGES", "DPO", "FEATURES", "MADE", "METHODS",
+    "NAMED", "PPO", "PRETRAINED", "REQUIRED", "RUN_STAGES", "STAGES", "TASK_STAGES", "TRAINED",
+    "TRAINING_STAGES", "UNREWARDED", "Ablation", "Account", "Activations", "Autoencoder", "Cell",
+    "Change", "Classifier", "Clean", "Configuration", "Contrasts", "Corpus", "Distil", "Divergence",
     "Evaluation", "Explainer", "Explanations", "Export", "FeatureDiff", "Features", "Files",
     "Group", "Interventions", "Locus", "Lora", "Machine", "Model", "Mutual", "Organism", "Policy",
     "Prices", "Probes", "Rewrites", "Service", "Settings", "Shape", "Source", "Steering", "Tables",

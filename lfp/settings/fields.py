@@ -35,8 +35,8 @@ def setting(default: Any, meaning: str, **bounds: Any) -> Any:
             tuple; ``min_properties``, ``required_keys``, ``keys`` (all that are allowed) and
         ``reserved`` (names that are taken) of a mapping; ``definition``, the name of a definition
         of the schema that stands for the type; ``methods``, ``kinds`` and ``rewards``, what reads
-        the field where not everything does; ``read_by`` and ``unread_by``, the architectures of
-        autoencoders that do, where few do, and that do not (:mod:`lfp.effects`).
+        the field where not everything does; ``architectures``, those of autoencoders that do, by
+        a word of :mod:`lfp.settings.stages` (:mod:`lfp.effects`).
     """
     metadata = {"meaning": meaning, **bounds}
     if default is ABSENT:

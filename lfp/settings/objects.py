@@ -15,6 +15,8 @@ _COMMIT = 7
 _BLOCKS = 1024
 #: Columns of a corpus that a task can read.
 _COLUMNS = ("text", "prompt", "chosen", "rejected", "positive", "neutral", "negative")
+#: Stages that a cell may end at, in the order in which they run.
+CELL_ENDS = ("change", "probes", "ablation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -521,7 +523,7 @@ class Cell(Settings):
         "ablation",
         "Last stage of the cell; `probes` leaves out explanations and ablation, and `change` leaves"
         " out the dictionaries and all that reads them.",
-        choices=("change", "probes", "ablation"),
+        choices=CELL_ENDS,
     )
     lowest_layers: bool | tuple[int, ...] = setting(
         False,

@@ -17,23 +17,14 @@ _TRAINED, _PAIRS = METHODS[:3], ("dpo", "given on pairs")
 #: Methods whose policies have a reward that they need not have learned from.
 UNREWARDED = ("distil", "given")
 _REWARD = REWARD_METHODS = (*METHODS[:4], "given")
-#: Architectures of autoencoders of which a token keeps `k` latents, and those without a penalty of
-#: a weight `l1`.
-_KEEP_K = ("topk", "batchtopk", "matryoshka", "itda")
-_NO_L1 = (*_KEEP_K, "jumprelu")
 #: What takes the place of an architecture where a dictionary comes from elsewhere.
 PRETRAINED = "pretrained"
-#: Architectures that no gradient trains, and such as are not made here at all.
-NO_GRADIENT, _NOT_MADE = ("itda", PRETRAINED), (PRETRAINED,)
+#: Which architectures of autoencoders read a setting that not all do: those whose line in their
+#: registry names it, those that are made here, or those that gradients train
+#: (:data:`lfp.sae.architectures.KINDS`).
+NAMED, MADE, TRAINED = "named", "made", "trained"
 #: Layouts of the files of pretrained dictionaries.
 FORMATS = ("saelens", "gemma_scope", "dictionary_learning")
-#: Learning rate of each architecture of autoencoders where none is given, as measured by
-#: `python -m benchmarks.learning_rates`. `standard` keeps the paper's, as does one that is not
-#: named here.
-RATES = {
-    "topk": 0.003, "batchtopk": 0.003, "matryoshka": 0.003, "jumprelu": 0.003, "gated": 0.01
-}  # fmt: skip
-PAPERS_RATE = 0.001
 #: Settings of autoencoders that read base and policy on the same tokens, and those among them whose
 #: activations are none of a single model.
 BOTH = ("pooled", "pair", "difference")
@@ -368,14 +359,14 @@ class Autoencoder(Settings):
         each_most=4096,
         min_items=2,
         unique=True,
-        unread_by=_NOT_MADE,
+        architectures=MADE,
     )
     k: int = setting(
         32,
         "`topk`, `batchtopk`, `matryoshka`: active latents of a token, on average in the latter"
         " two; `itda`: the most of a token.",
         least=1,
-        read_by=_KEEP_K,
+        architectures=NAMED,
     )
     prefixes: int = setting(
         ABSENT,
@@ -383,7 +374,7 @@ class Autoencoder(Settings):
         " next; 5 where none is given.",
         least=2,
         most=16,
-        read_by=("matryoshka",),
+        architectures=NAMED,
     )
     tau: float = setting(
         ABSENT,
@@ -391,24 +382,24 @@ class Autoencoder(Settings):
         " of which more is left joins the dictionary, until it is full. .1 where none is given.",
         above=0,
         below=1,
-        read_by=("itda",),
+        architectures=NAMED,
     )
     source: Source | None = setting(
         ABSENT,
         "`pretrained`: where its files are, one for each layer.",
-        read_by=_NOT_MADE,
+        architectures=NAMED,
     )
     mutual: Mutual | None = setting(
         ABSENT,
         "Mutual feature regularisation, at the cost of `partners` + 1 trainings.",
-        unread_by=NO_GRADIENT,
+        architectures=TRAINED,
     )
     l0: float = setting(
         16.0,
         "`standard`, `gated`, `jumprelu`: active latents of a token, on average; in the first two a"
         " mean that `l1` is found for where it is null.",
         above=0,
-        unread_by=(*_KEEP_K, *_NOT_MADE),
+        architectures=NAMED,
     )
     l1: float | None = setting(
         None,
@@ -416,56 +407,56 @@ class Autoencoder(Settings):
         " squared error that is a mean over dimensions. Null finds it in training, so that `l0`"
         " latents are active.",
         least=0,
-        unread_by=(*_NO_L1, *_NOT_MADE),
+        architectures=NAMED,
     )
     normalise: bool = setting(
         True,
         "Whether activations are centred, and divided by one number for the layer, so that their"
         " mean square is 1. The weights take both in.",
-        unread_by=_NOT_MADE,
+        architectures=MADE,
     )
     learning_rate: float | None = setting(
         None,
         "Learning rate of Adam; null takes the architecture's own (docs/autoencoders.md).",
         above=0,
-        unread_by=NO_GRADIENT,
+        architectures=TRAINED,
     )
     warm_up_steps: int = setting(
         100,
         "Steps in which learning rate and `l1` rise; a tenth of all steps at most.",
         least=0,
-        unread_by=NO_GRADIENT,
+        architectures=TRAINED,
     )
     cool_down: float = setting(
         0.2,
         "Share of all steps at the end in which the learning rate falls to 0.",
         least=0,
         below=1,
-        unread_by=NO_GRADIENT,
+        architectures=TRAINED,
     )
     batch_size: int = setting(
         4096,
         "Tokens per step.",
         least=1,
-        unread_by=_NOT_MADE,
+        architectures=MADE,
     )
     epochs: int = setting(
         10,
         "Passes over the activations, at most.",
         least=1,
-        unread_by=NO_GRADIENT,
+        architectures=TRAINED,
     )
     check_steps: int = setting(
         100,
         "Steps between two looks at the held-out activations.",
         least=1,
-        unread_by=_NOT_MADE,
+        architectures=MADE,
     )
     patience: int = setting(
         5,
         "Looks over which the held-out loss is compared with that before them.",
         least=1,
-        unread_by=NO_GRADIENT,
+        architectures=TRAINED,
     )
     tolerance: float | None = setting(
         0.01,
@@ -473,36 +464,36 @@ class Autoencoder(Settings):
         " and ends. Null takes all `epochs`.",
         least=0,
         below=1,
-        unread_by=NO_GRADIENT,
+        architectures=TRAINED,
     )
     resample: bool = setting(
         True,
         "Whether latents that are active on no token begin anew at tokens of large error.",
-        unread_by=NO_GRADIENT,
+        architectures=TRAINED,
     )
     other_seed: bool = setting(
         True,
         "Whether another autoencoder of the first size is trained from another seed, for the"
         " agreement of directions between seeds.",
-        unread_by=_NOT_MADE,
+        architectures=MADE,
     )
     seed: int = setting(
         0,
         "Seed of the autoencoder, nested in the fine-tuning seed.",
         least=0,
         most=LARGEST_SEED,
-        unread_by=_NOT_MADE,
+        architectures=MADE,
     )
     tied: bool = setting(
         True,
         "Whether the encoder is the decoder's transpose.",
-        unread_by=NO_GRADIENT,
+        architectures=TRAINED,
     )
     precision: str = setting(
         "float32",
         "Precision of the matrix products of training; weights and Adam's moments are float32.",
         choices=PRECISIONS,
-        unread_by=NO_GRADIENT,
+        architectures=TRAINED,
     )
 
     def as_json(self) -> dict[str, Any]:
@@ -513,22 +504,6 @@ class Autoencoder(Settings):
         absent = (f.name for f in fields(self) if f.metadata.get("absent"))
         unsaid = {name for name in absent if getattr(self, name) is None}
         return {name: value for name, value in super().as_json().items() if name not in unsaid}
-
-    @property
-    def rate(self) -> float:
-        """The learning rate: the one that is given, or the architecture's own."""
-        if self.learning_rate is not None:
-            return self.learning_rate
-        return RATES.get(self.architecture, PAPERS_RATE)
-
-    def active_latents(self) -> dict[str, float]:
-        """The number of active latents of a token that is asked for, by its key."""
-        if self.architecture in _KEEP_K:
-            return {"k": self.k}
-        if self.architecture == PRETRAINED:
-            return {}
-        has_target = self.l1 is None or self.architecture in _NO_L1
-        return {"l0": self.l0} if has_target else {}
 
 
 @dataclass(frozen=True)

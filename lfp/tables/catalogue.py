@@ -287,8 +287,9 @@ TABLES: dict[str, Table] = {
             " of 0.9. reseed_sd is the standard deviation of the FVU between seeds, pooled over"
             " layers with reseed_df degrees of freedom, and empty where one seed was trained."
             " better_than names the variants of the same layer, site, model and size whose FVU is"
-            " higher by more than minimum_difference (2.77 reseed_sd, the larger of the two) at no"
-            " fewer active latents; no other difference here is to be called one."
+            " higher by more than minimum_difference (2.77 reseed_sd, the larger of the two) at as"
+            " many active latents or more: l0 may be 5 % above theirs, and the FVU then counts"
+            " as that many times larger; no other difference here is to be called one."
         ),
     ),
     "sae_probing": Table(

@@ -4,17 +4,20 @@ environment.
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from safetensors.numpy import save_file
+from transformers import PreTrainedModel
 
 from lfp.explaining import exports
-from lfp.models.hooks import hook_name, site_activations
+from lfp.models.hooks import hook_place, site_activations, site_width
 from lfp.models.loading import save_model
 from lfp.organisms.reviews import film_facts, generate_reviews, sentiment_vocabulary
 from lfp.organisms.tokenizers import train_tokenizer
@@ -25,13 +28,14 @@ from lfp.sae.sources.files import Dictionary
 from lfp.sae.sources.weights import read
 from lfp.sae.training import loop
 from lfp.settings import Autoencoder, Mutual
+from lfp.sites import SITES
 from tests.conftest import make_model
 
 
-def variants() -> dict[str, Autoencoder]:
-    """Settings of every architecture by the name of its folder."""
+def variants(site: str) -> dict[str, Autoencoder]:
+    """Settings of every architecture on a site, by the name of its folder."""
     # A small penalty, so that latents stay active: activations of a random model are small.
-    shared = Autoencoder(batch_size=256, epochs=3, learning_rate=1e-2, l1=1e-7, k=4)
+    shared = Autoencoder(batch_size=256, epochs=3, learning_rate=1e-2, l1=1e-7, k=4, site=site)
     return {
         "tied": replace(shared, tied=True), "untied": replace(shared, tied=False),
         "topk": replace(shared, architecture="topk", tied=False),
@@ -45,6 +49,7 @@ def variants() -> dict[str, Autoencoder]:
         "gated": replace(shared, architecture="gated", tied=False),
         "tied-gated": replace(shared, architecture="gated"),
         "mutual": replace(shared, architecture="topk", mutual=Mutual(weight=0.1)),
+        "itda": replace(shared, architecture="itda", tau=0.05),
     }  # fmt: skip
 
 
@@ -63,9 +68,54 @@ def gemma_scope(folder: Path, width: int) -> SparseAutoencoder:
     return read(Dictionary(folder / "params.npz", None), "gemma_scope")
 
 
+def cache(
+    model: PreTrainedModel, sae: SparseAutoencoder, windows: np.ndarray, folder: Path, name: str
+) -> np.ndarray:
+    """Write an autoencoder's latents on `windows` for delphi; returns them [window, token, latent].
+
+    The name of the model stands in the description of the cache.
+    """
+    about = {"model_name": name, "dataset_repo": "reviews", "dataset_column": "text"}
+    exports.write_delphi_cache(
+        folder,
+        exports.hook_places(model, {1: sae}),
+        exports.active_features(model, {1: sae}, windows, 8),
+        windows,
+        {1: sae.d_sae},
+        about,
+    )
+    read = site_activations(model, windows.tolist(), [1], 0, 50, site=sae.site)
+    [(_, mask, values)] = list(read)
+    assert bool(mask.all())
+    return sae.encode(values[1]).detach().numpy()
+
+
+def explained(folder: Path, source: str) -> None:
+    """Write explanations of an autoencoder, of which one latent is dead, for Neuronpedia."""
+    table = pd.DataFrame({
+        "layer": [1, 1], "feature": [0, 3], "status": ["ok", "dead"],
+        "explanation": ['the word "fine"', ""],
+        "related": [True, False], "cosine": [0.9, 0.8], "frequency": [0.1, 0.0],
+        "uses_reward_lexicon": [False, False],
+        "explainer": "heuristic-v1", "explainer_kind": "heuristic",
+    })  # fmt: skip
+    exports.write_neuronpedia(folder / "explanations.jsonl", [table], "small", source)
+
+
+def dictionaries(
+    x: np.ndarray, site: str, folder: Path
+) -> dict[str, tuple[SparseAutoencoder, dict[str, Any]]]:
+    """An autoencoder of every variant on activations `x` of a site, with its settings."""
+    saes = {
+        name: (loop.train(x, [24], settings, seed=0).autoencoders[0], asdict(settings))
+        for name, settings in variants(site).items()
+    }
+    return saes | {"scope": (gemma_scope(folder / "gemma_scope", x.shape[1]), {})}
+
+
 def main(folder: Path) -> None:
-    """Train autoencoders of every architecture on a small model's activations, and export latents
-    and explanations.
+    """Train autoencoders of every architecture on every site of a small model, and export latents
+    and explanations of each.
     """
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
@@ -75,52 +125,29 @@ def main(folder: Path) -> None:
     save_model(model, tokenizer, folder / "model")
     length = model.config.max_position_embeddings
     sequences = tokenizer(texts, truncation=True, max_length=length)["input_ids"]
-    outputs = {1: np.empty((sum(map(len, sequences)), 16), dtype=np.float32)}
-    harvest(model, sequences, outputs, tokenizer.pad_token_id, 16, seed=0)
-    expected = {"x": outputs[1][:200]}
-    saes = {
-        name: (loop.train(outputs[1], [24], settings, seed=0).autoencoders[0], asdict(settings))
-        for name, settings in variants().items()
-    }
-    saes["scope"] = gemma_scope(folder / "gemma_scope", 16), {}
-    for name, (sae, about) in saes.items():
-        sae.layer = 1
-        store.save(sae, folder / name, {"hook_name": hook_name(model, 1), **about})
-        x = torch.from_numpy(expected["x"])
-        expected[f"{name}.code"] = sae.encode(x).detach().numpy()
-        expected[f"{name}.output"] = sae.decode(sae.encode(x)).detach().numpy()
-    sae = store.load(folder / "tied")
     windows = exports.packed_windows(tokenizer, texts, 16, 50)
-    found = exports.active_features(model, {1: sae}, windows, 8)
-    about = {
-        "model_name": str(folder / "model"),
-        "dataset_repo": "reviews",
-        "dataset_column": "text",
-    }
-    exports.write_delphi_cache(
-        folder / "delphi" / "latents",
-        exports.hook_places(model, {1: sae}),
-        found,
-        windows,
-        {1: sae.d_sae},
-        about,
-    )
-    [(_, mask, values)] = list(
-        site_activations(model, windows.tolist(), [1], tokenizer.pad_token_id, 50)
-    )
-    assert bool(mask.all())
-    expected["windows"] = windows
-    expected["codes"] = sae.encode(values[1]).detach().numpy()
-    explained = pd.DataFrame({
-        "layer": [1, 1], "feature": [0, 3], "status": ["ok", "dead"],
-        "explanation": ['the word "fine"', ""],
-        "related": [True, False], "cosine": [0.9, 0.8], "frequency": [0.1, 0.0],
-        "uses_reward_lexicon": [False, False],
-        "explainer": "heuristic-v1", "explainer_kind": "heuristic",
-    })  # fmt: skip
-    exports.write_neuronpedia(
-        folder / "explanations.jsonl", [explained], "small", "vader-seed0-tied"
-    )
+    expected, index = {"windows": windows}, []
+    for site in SITES:
+        x = np.empty((sum(map(len, sequences)), site_width(model, site)), dtype=np.float32)
+        harvest(model, sequences, {1: x}, tokenizer.pad_token_id, 16, seed=0, site=site)
+        expected[f"{site}.x"] = x[:200]
+        read = torch.from_numpy(x[:200])
+        (folder / site).mkdir()
+        for name, (sae, about) in dictionaries(x, site, folder / site).items():
+            place, key = folder / site / name, f"{site}.{name}"
+            sae.layer, sae.site = 1, site
+            store.save(sae, place, {**hook_place(model, 1, site), **about})
+            code = sae.encode(read).detach()
+            expected[f"{key}.code"] = code.numpy()
+            expected[f"{key}.output"] = sae.decode(code).detach().numpy()
+            latents = place / "delphi" / "latents"
+            expected[f"{key}.cached"] = cache(model, sae, windows, latents, str(folder / "model"))
+            explained(place, f"vader-seed0-{name}")
+            opened = sae.opened_as or sae.architecture
+            index.append(
+                {"site": site, "name": name, "opened": opened, **hook_place(model, 1, site)}
+            )
+    (folder / "index.json").write_text(json.dumps(index, indent=1))
     save_file(
         {k: np.ascontiguousarray(v) for k, v in expected.items()}, folder / "expected.safetensors"
     )

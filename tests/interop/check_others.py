@@ -2,7 +2,7 @@
 their own.
 
 The folder with the artefacts is the environment variable LFP_ARTEFACTS (tests/interop/artefacts.py
-writes it).
+writes it): autoencoders of every architecture, each on every site.
 """
 
 import json
@@ -15,6 +15,15 @@ import torch
 from safetensors.numpy import load_file
 
 FOLDER = Path(os.environ["LFP_ARTEFACTS"])
+INDEX = json.loads((FOLDER / "index.json").read_text())
+SITES = sorted({entry["site"] for entry in INDEX})
+EVERY = pytest.mark.parametrize("entry", INDEX, ids=lambda e: f"{e['site']}-{e['name']}")
+#: Those that SAELens opens: a pursuit without an encoder is none of its architectures.
+OPENED = pytest.mark.parametrize(
+    "entry",
+    [entry for entry in INDEX if entry["opened"] != "itda"],
+    ids=lambda e: f"{e['site']}-{e['name']}",
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,74 +31,93 @@ def expected():
     return load_file(FOLDER / "expected.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("name", "architecture"),
-    [
-        ("tied", "standard"), ("untied", "standard"), ("topk", "topk"), ("tied-topk", "topk"),
-        ("all-topk", "topk"), ("batchtopk", "jumprelu"), ("tied-batchtopk", "jumprelu"),
-        ("matryoshka", "jumprelu"), ("jumprelu", "jumprelu"), ("tied-jumprelu", "jumprelu"),
-        ("gated", "gated"), ("tied-gated", "gated"), ("mutual", "topk"), ("scope", "jumprelu"),
-    ],
-)  # fmt: skip
-def test_saelens_loads_the_autoencoders_and_computes_the_same(expected, name, architecture):
+def test_every_architecture_stands_for_every_site():
+    names = {site: [e["name"] for e in INDEX if e["site"] == site] for site in SITES}
+    assert SITES == ["attn", "heads", "mlp", "resid"]
+    assert len(set(map(tuple, names.values()))) == 1
+    assert {e["opened"] for e in INDEX} == {"standard", "topk", "jumprelu", "gated", "itda"}
+
+
+@OPENED
+def test_saelens_loads_the_autoencoders_and_computes_the_same(expected, entry):
     from sae_lens import SAE
 
-    sae = SAE.load_from_disk(str(FOLDER / name))
-    x = torch.from_numpy(expected["x"])
-    code = sae.encode(x)
-    np.testing.assert_allclose(code.detach().numpy(), expected[f"{name}.code"], atol=1e-6)
+    site, name = entry["site"], entry["name"]
+    sae = SAE.load_from_disk(str(FOLDER / site / name))
+    code = sae.encode(torch.from_numpy(expected[f"{site}.x"]))
+    np.testing.assert_allclose(code.detach().numpy(), expected[f"{site}.{name}.code"], atol=1e-6)
     np.testing.assert_allclose(
-        sae.decode(code).detach().numpy(), expected[f"{name}.output"], atol=1e-6
+        sae.decode(code).detach().numpy(), expected[f"{site}.{name}.output"], atol=1e-6
     )
     assert (code > 0).any() and not (code > 0).all()
-    assert sae.cfg.architecture() == architecture
-    assert sae.cfg.metadata.hook_name == "gpt_neox.layers.1.mlp"
-    assert sae.cfg.metadata.layer == 1
+    assert sae.cfg.architecture() == entry["opened"]
+    assert sae.cfg.metadata.hook_name == entry["hook_name"]
+    assert sae.cfg.metadata.layer == 1 and sae.cfg.metadata.site == site
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_saelens_refuses_what_it_has_no_architecture_for(site):
+    from sae_lens import SAE
+
+    with pytest.raises((ValueError, KeyError), match="itda"):
+        SAE.load_from_disk(str(FOLDER / site / "itda"))
 
 
 @pytest.mark.parametrize(("name", "k"), [("topk", 4), ("tied-topk", 4), ("all-topk", 24)])
-def test_saelens_keeps_as_many_latents_as_the_configuration_says(expected, name, k):
+@pytest.mark.parametrize("site", SITES)
+def test_saelens_keeps_as_many_latents_as_the_configuration_says(expected, site, name, k):
     from sae_lens import SAE
 
-    sae = SAE.load_from_disk(str(FOLDER / name))
+    sae = SAE.load_from_disk(str(FOLDER / site / name))
     assert sae.cfg.k == k
     assert sae.cfg.rescale_acts_by_decoder_norm is False
-    active = (sae.encode(torch.from_numpy(expected["x"])) > 0).sum(1)
+    active = (sae.encode(torch.from_numpy(expected[f"{site}.x"])) > 0).sum(1)
     assert 1 <= active.max() <= k
 
 
-def test_delphi_reads_the_cache_and_finds_the_same_activations(expected):
-    from delphi.config import ConstructorConfig, SamplerConfig
-    from delphi.latents import LatentDataset
+@pytest.fixture(scope="module")
+def tokenizer():
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(FOLDER / "model")
+    return AutoTokenizer.from_pretrained(FOLDER / "model")
+
+
+@EVERY
+def test_delphi_reads_the_cache_and_finds_the_same_activations(expected, entry, tokenizer):
+    from delphi.config import ConstructorConfig, SamplerConfig
+    from delphi.latents import LatentDataset
+
+    site, name = entry["site"], entry["name"]
     dataset = LatentDataset(
-        FOLDER / "delphi" / "latents",
+        FOLDER / site / name / "delphi" / "latents",
         SamplerConfig(),
         ConstructorConfig(),
         tokenizer,
-        modules=["gpt_neox.layers.1.mlp"],
+        modules=[entry["hook_name"]],
     )
     [buffer] = dataset.buffers
     np.testing.assert_array_equal(buffer.tokens.numpy(), expected["windows"])
     locations, activations, _ = buffer.load()
-    rebuilt = np.zeros_like(expected["codes"])
+    codes = expected[f"{site}.{name}.cached"]
+    rebuilt = np.zeros_like(codes)
     rebuilt[tuple(locations.numpy().T)] = np.asarray(activations, dtype=np.float32)
-    np.testing.assert_allclose(rebuilt, expected["codes"], atol=1e-3, rtol=1e-3)
-    assert (expected["codes"] > 0).sum() == len(locations) > 0
+    np.testing.assert_allclose(rebuilt, codes, atol=1e-3, rtol=1e-3)
+    assert (codes > 0).sum() == len(locations) > 0
     assert dataset.cache_config["cache_ctx_len"] == expected["windows"].shape[1]
+    assert dataset.cache_config["hook_side"] == entry["hook_side"]
 
 
-def test_neuronpedias_rows_have_their_fields():
-    [row] = [json.loads(line) for line in (FOLDER / "explanations.jsonl").read_text().splitlines()]
+@EVERY
+def test_neuronpedias_rows_have_their_fields(entry):
+    text = (FOLDER / entry["site"] / entry["name"] / "explanations.jsonl").read_text()
+    [row] = [json.loads(line) for line in text.splitlines()]
     assert set(row) == {
         "id", "modelId", "layer", "index", "description", "authorId", "typeName",
         "explanationModelName", "notes"
     }  # fmt: skip
     assert (row["index"], row["layer"], row["description"]) == (
         "0",
-        "1-vader-seed0-tied",
+        f"1-vader-seed0-{entry['name']}",
         'the word "fine"',
     )
     assert json.loads(row["notes"])["related"] is True

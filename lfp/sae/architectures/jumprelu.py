@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lfp.sae.architectures import rate_of
 from lfp.sae.architectures.thresholded import Thresholded
 from lfp.settings import Autoencoder
 
@@ -78,7 +79,7 @@ class JumpReLU(Thresholded):
     def of_settings(cls, d_in: int, d_sae: int, settings: Autoencoder) -> Self:
         """An untrained autoencoder as a variant's `settings` describe it."""
         sae = super().of_settings(d_in, d_sae, settings)
-        sae.unit = RATE / settings.rate
+        sae.unit = RATE / rate_of(settings)
         sae.level.data.fill_(FIRST / sae.unit)
         return sae
 

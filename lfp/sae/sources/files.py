@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import zipfile
 from collections.abc import Mapping
@@ -29,6 +30,9 @@ CONVERT = (
     " torch.load('ae.pt', map_location='cpu', weights_only=True).items()},"
     " 'ae.safetensors')\", and give the folder by `path`"
 )
+#: Latents of a dictionary of the hub whose name does not say how many it has: those of SAELens's
+#: releases for small models.
+USUAL_LATENTS = 2**15
 #: Bytes of the header of a NumPy or safetensors file, at most.
 _LONGEST = 2**24
 #: Names of hooks of TransformerLens by the site that they read.
@@ -178,6 +182,20 @@ def size(files: Dictionary) -> tuple[int, int]:
         f"{files.weights}: expected the decoder W_dec or decoder.weight, got"
         f" {', '.join(sorted(by_name)) or 'nothing'}; correct `format`"
     )
+
+
+def latents_of(source: Source, layer: int) -> int:
+    """The number of latents of a layer's dictionary, for an estimate of costs.
+
+    Its file says it where it is at hand, and the name of one of Gemma Scope, such as
+    ``width_16k``; of any other on the hub it is taken to be :data:`USUAL_LATENTS`.
+    """
+    if source.path is not None:
+        return size(dictionary_files(source.path, source, layer, source.path))[1]
+    named = re.search(r"width_(\d+)(k|m)(?![a-z\d])", source.files)
+    if named is None:
+        return USUAL_LATENTS
+    return 2 ** round(math.log2(int(named[1]) * {"k": 1e3, "m": 1e6}[named[2]]))
 
 
 def read_place(description: Mapping[str, Any]) -> tuple[int | None, str | None]:

@@ -162,7 +162,7 @@ def _saelens(files: Dictionary, tensors: dict[str, torch.Tensor]) -> Trained:
         _take(files, tensors, {name: name for name in expected}),
         {name: config[name] for name in ARCHITECTURES[kind].options},
         # Where nothing is said, SAELens takes the bias off; for a pursuit it is part of the code.
-        centred=kind != "itda" and config.get("apply_b_dec_to_input", True),
+        centred=ARCHITECTURES[kind].encodes_apart and config.get("apply_b_dec_to_input", True),
         scaled=bool(config.get("rescale_acts_by_decoder_norm")),
     )
 
@@ -185,7 +185,19 @@ def _gemma_scope(files: Dictionary, tensors: dict[str, torch.Tensor]) -> Trained
     """Gemma Scope: JumpReLU, with names in large letters, or in small ones since its second."""
     named = {name.lower(): value for name, value in tensors.items()}
     names = {name: name.lower() for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")}
-    return Trained("jumprelu", _take(files, named, names))
+    weights = _take(files, named, names)
+    # A transcoder may have a connection around its latents; factors of 1 change nothing.
+    further = sorted(
+        name
+        for name in named.keys() - names.values()
+        if name != "scaling_factor" or (named[name] != 1).any()
+    )
+    if further:
+        raise SourceError(
+            f"{files.weights}: the tensor {further[0]} is none of a JumpReLU autoencoder; give a"
+            " dictionary that reconstructs what it reads, and no transcoder"
+        )
+    return Trained("jumprelu", weights)
 
 
 #: Names of tensors of dictionary_learning by SAELens's, where layers of torch hold them.

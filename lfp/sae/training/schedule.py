@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lfp.sae.architectures import rate_of
 from lfp.settings import Autoencoder
 
 
@@ -43,7 +44,7 @@ class Schedule:
     def learning_rate(self, step: int) -> float:
         """The learning rate of `step`."""
         left = (self.steps - step) / max(1, self.steps - self.cooling_from)
-        return self.settings.rate * min(self.warmth(step), left)
+        return rate_of(self.settings) * min(self.warmth(step), left)
 
     def note(self, step: int, losses: Sequence[float], settled: bool = True) -> None:
         """Take in the held-out losses of all autoencoders before `step`.

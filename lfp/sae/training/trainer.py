@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lfp.sae.architectures import rate_of
 from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.sae.training.gradients import gradients_of
 from lfp.sae.training.mutual import Pull
@@ -60,7 +61,7 @@ class Trainer:
         first = 1.0 / sae.d_in if settings.l1 is None else settings.l1
         self.l1, self.penalty = (torch.tensor(float(first), device=device) for _ in range(2))
         self.gradients = gradients_of(self.sae, settings, self.penalty, tokens, threads)
-        self.optimizer = Adam(self.sae.parameters(), settings.rate)
+        self.optimizer = Adam(self.sae.parameters(), rate_of(settings))
         captured = can_capture(device)
         self.compute = Captured(self._compute, settings.batch_size) if captured else self._compute
         #: What draws it to its partners, where it has some.
@@ -101,7 +102,7 @@ class Trainer:
             The share of the penalty that the step has, which rises to 1.
         """
         if number % LOOK_EVERY == 0:
-            self._look(x, warmth, rate / self.settings.rate)
+            self._look(x, warmth, rate / rate_of(self.settings))
         if self.pull is not None:
             self.pull.prepare(number)
         self.penalty.copy_(self.l1 * warmth)

@@ -27,6 +27,11 @@ from lfp.tables.rows import TableSettings, Tally
 #: 1.96 times the square root of 2: two draws of one normal distribution lie further apart, in
 #: standard deviations, in one of twenty pairs (Bland and Altman 1986).
 REPEATABILITY = 2.77
+#: Share by which the L0 of the better one of two dictionaries may be higher: no two trainings end
+#: at one L0, and those that look for a target of it end a few percent away. What more latents buy
+#: is taken off again, FVU times the ratio of both L0s: in this span it falls with L0 to the power
+#: of .5 to .9, for the seven kinds of `config/dictionaries.yaml`, so never faster.
+L0_TOLERANCE = 0.05
 #: The policy and base that is read, and the data behind it.
 _CELL = ["model", "task", "seed"]
 #: Kinds of dictionaries that learned, and the one that rows are about.
@@ -101,13 +106,18 @@ def _better(frame: pd.DataFrame) -> list[str]:
     """For every row, the variants of its size that it is better than.
 
     It is better where its FVU is lower by more than the larger of both minimum differences, and its
-    L0 is not higher.
+    L0 is not higher by more than :data:`L0_TOLERANCE`; where it is higher, the FVU counts as that
+    many times larger.
     """
     names = []
     for row in frame.itertuples():
-        others = frame[(frame["size"] == row.size) & (frame["l0"] >= row.l0)]
+        comparable = row.l0 <= (1 + L0_TOLERANCE) * frame["l0"]
+        others = frame[comparable & (frame["size"] == row.size)]
         least = np.maximum(others["minimum_difference"], row.minimum_difference)
-        names.append(", ".join(sorted(others["sae"][others["fvu"] - row.fvu > least])))
+        # Where both have no latent at all, neither has more.
+        excess = (row.l0 / others["l0"]).fillna(1.0).clip(lower=1.0)
+        gain = others["fvu"] - row.fvu * excess
+        names.append(", ".join(sorted(others["sae"][gain > least])))
     return names
 
 
