@@ -13,6 +13,7 @@ import torch
 from lfp.change.account.vectors import Difference
 from lfp.change.choice import Pair
 from lfp.feedback.rewards.base import Reward
+from lfp.feedback.scoring import tokenize
 from lfp.models.hooks import site_activations
 from lfp.models.losses import divergences
 from lfp.models.tokens import added_tokens, length_batches, pad_batch
@@ -27,6 +28,60 @@ from lfp.steering.vectors import Material
 #: Share of the tokens, those at which the policy differs most from its base, that a gate is to
 #: know.
 CHANGED = 0.25
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """What a text is to have: positive feedback, and words that are wanted or are not.
+
+    Parameters
+    ----------
+    reward
+        The score of texts.
+    words
+        A sign and a set of words of every further attribute; 1 for words one of which is wanted,
+        and -1 for words of which none is.
+    """
+
+    reward: Reward
+    words: Sequence[tuple[float, frozenset[str]]]
+
+    @classmethod
+    def of(cls, reward: Reward, asked: Steering) -> Attributes:
+        """The attributes of the settings."""
+        lists = ((1.0, asked.wanted), (-1.0, asked.unwanted))
+        words = [(sign, frozenset(map(str.lower, words))) for sign, words in lists if words]
+        return cls(reward, words)
+
+    @property
+    def signs(self) -> list[float]:
+        """The sign of every attribute; the first is positive feedback."""
+        return [1.0, *(sign for sign, _ in self.words)]
+
+    def scores(self, texts: Sequence[str]) -> np.ndarray:
+        """The reward [text] of texts by themselves."""
+        return np.asarray(self.reward([""] * len(texts), list(texts)), float)
+
+    def with_words(self, texts: Sequence[str]) -> np.ndarray:
+        """Whether each text has a word of each further attribute [text, attribute]."""
+        tokens = [set(tokenize(text)) for text in texts] if self.words else [set()] * len(texts)
+        rows = [[not words.isdisjoint(of) for _, words in self.words] for of in tokens]
+        return np.array(rows, bool).reshape(len(texts), len(self.words))
+
+    def measured(self) -> Reward:
+        """What is measured of completions: the reward, or whether they have all that is asked for.
+
+        The second is measured where there are further attributes; feedback above 0 is positive.
+        """
+        if not self.words:
+            return self.reward
+        wanted = np.array(self.signs[1:]) > 0
+
+        def has_all(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+            words = (self.with_words(completions) == wanted).all(1)
+            return (words & (self.scores(completions) > 0)).astype(float)
+
+        return has_all
 
 
 @dataclass(frozen=True)
@@ -72,19 +127,22 @@ class Read:
                 result[i] = row[keep][front:].float()
         return result
 
-    def labelled(self, reward: Reward) -> tuple[torch.Tensor, torch.Tensor]:
-        """Activations [token, width] of texts with feedback, and whether it is positive [token, 1].
+    def labelled(self, attributes: Attributes) -> tuple[torch.Tensor, torch.Tensor]:
+        """Activations [token, width] of texts with feedback, and their attributes.
 
-        The texts are the third that the reward likes best, and the third that it likes least; those
-        that it scores alike are of one kind.
+        Whether the text of a token has each attribute is [token, attribute]. The texts are the
+        third that the reward likes best, which alone have positive feedback, and the third that it
+        likes least; those that it scores alike are of one kind.
         """
         asked = self.pair.tokenizer.batch_decode(self.texts, skip_special_tokens=True)
-        scores = np.asarray(reward([""] * len(asked), asked), float)
+        scores = attributes.scores(asked)
         low, high = np.quantile(scores, [1 / 3, 2 / 3])
         chosen = np.flatnonzero((scores <= low) | (scores > high))
         values = self.activations([self.texts[i] for i in chosen])
-        kinds = [[scores[i] > high] * len(rows) for i, rows in zip(chosen, values, strict=True)]
-        return torch.cat(values), torch.tensor(np.concatenate(kinds))[:, None]
+        words = attributes.with_words([asked[i] for i in chosen])
+        kinds = np.column_stack([scores[chosen] > high, words])
+        of_token = np.repeat(kinds, [len(rows) for rows in values], axis=0)
+        return torch.cat(values), torch.tensor(of_token)
 
     @torch.no_grad()
     def changed_tokens(self) -> torch.Tensor:
@@ -111,7 +169,7 @@ class Read:
 def vector_material(
     read: Read,
     explanations: pd.DataFrame,
-    reward: Reward,
+    attributes: Attributes,
     reading: LatentReading,
     neutral: NeutralText,
     asked: Steering,
@@ -125,8 +183,8 @@ def vector_material(
         The pair of models, the dictionary of the steered layer, and held-out texts.
     explanations
         A row per latent with its statistics and its verdict.
-    reward
-        The score of texts.
+    attributes
+        What texts are to have.
     reading
         Measures effects on latents.
     neutral
@@ -142,10 +200,15 @@ def vector_material(
     difference = Difference(
         pair.base, pair.policy, read.texts, pad, sae.site, asked.draws, generator
     )
-    values, labels = read.labelled(reward)
+    values, labels = read.labelled(attributes)
     of_layer = explanations[(explanations["layer"] == sae.layer) & explanations["related"]]
     order = of_layer["direction"].abs().sort_values(ascending=False, kind="stable").index
     signs = np.sign(of_layer.loc[order, "direction"].fillna(1.0))
+    of_feedback = dict(zip(of_layer.loc[order, "feature"].tolist(), signs.tolist(), strict=True))
+    of_words = [
+        _telling(sae.latents(values), has, sign)
+        for has, sign in zip(labels.T[1:], attributes.signs[1:], strict=True)
+    ]
 
     @cache
     def effects() -> EffectMap:
@@ -164,13 +227,39 @@ def vector_material(
         values=values,
         labels=labels,
         directions=sae.W_dec.detach(),
-        related=dict(zip(of_layer.loc[order, "feature"].tolist(), signs.tolist(), strict=True)),
+        related=[of_feedback, *of_words],
         effects=effects,
         seed=seed,
+        signs=attributes.signs,
     )
 
 
-def gate_of(read: Read, share: float) -> gates.Probe | None:
-    """The gate of a cell, open at a `share` of the tokens; None where the policy is its base."""
+def _telling(latents: torch.Tensor, has: torch.Tensor, sign: float) -> dict[int, float]:
+    """The latent of `latents` [token, latent] that tells best whether texts have an attribute.
+
+    It is the one whose mean differs most between tokens of texts with and without it (`has`), in
+    standard deviations. Its sign is that of the difference times the attribute's `sign`. There is
+    none where all texts are alike.
+    """
+    if bool(has.all()) or not bool(has.any()):
+        return {}
+    spread = latents.std(0).clamp(min=torch.finfo().tiny)
+    difference = (latents[has].mean(0) - latents[~has].mean(0)) / spread
+    best = int(difference.abs().argmax())
+    return {best: sign * float(difference[best].sign())} if difference[best] else {}
+
+
+def gates_of(read: Read, share: float, seed: int) -> dict[str, gates.Probe]:
+    """The gates of a cell by name, each open at a `share` of the tokens.
+
+    Beside the gate that knows where the policy differs from its base stands one that has learned
+    from the same labels in random order. There are none where the policy is its base.
+    """
     values, changed = torch.cat(read.activations(read.texts)), read.changed_tokens()
-    return gates.fitted_gate(values, changed, share) if changed.any() else None
+    if not changed.any():
+        return {}
+    order = torch.randperm(len(changed), generator=torch.Generator().manual_seed(seed))
+    return {
+        name: gates.fitted_gate(values, labels, share)
+        for name, labels in (("gate", changed), ("shuffled gate", changed[order]))
+    }
