@@ -650,7 +650,8 @@ def test_frontiers_say_which_share_of_what_is_kept_and_what_goes_beyond_means(tm
     for (what, where), (gain, kl) in lines.items():
         gains = gain * (1 + 0.1 * np.sin(np.arange(40))) if gain else 0.1 * noise[::-1]
         frames.append(pd.DataFrame({
-            "what": what, "where": where, "prompt": range(40), "reward": noise + gains, "strength": 1.0,
+            "what": what, "where": where, "prompt": range(40), "reward": noise + gains,
+            "strength": 1.0,
             "action": "baseline" if what == "fine_tuning" else "add", "kl": kl,
         }))  # fmt: skip
     rows = pd.concat(frames).assign(matched_to="", draw=0)

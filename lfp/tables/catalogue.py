@@ -768,7 +768,8 @@ TABLES: dict[str, Table] = {
             " at least as large on either side. faithfulness, completeness, minimality and"
             " self_repair are those of the set taken away from a number of the model that needs no"
             " sampling: the expected valence of the next token, or the margin of preferred"
-            " answers. Rows of the action add are vectors, or sets of latents, that are added to"
+            " answers; their intervals, _low to _high, are from a bootstrap over texts or pairs."
+            " Rows of the action add are vectors, or sets of latents, that are added to"
             " the base at a cost: strength is the rise of the cross-entropy in nats that they are"
             " scaled to, multiple the factor that costs it, tokens_steered the share of the tokens"
             " that a gate lets through; random_mean, random_low and random_high are of random"
@@ -852,9 +853,10 @@ TABLES: dict[str, Table] = {
             "Edges between latents of different layers: what taking the first away changes the"
             " model's number by, as far as that passes through the second, in the mean over texts"
             " or pairs and to first order. The rows are the edges of more than the least weight"
-            " among the latents of the largest attributions, nodes. faithfulness is the share of"
-            " what all nodes together do that is left when those without such an edge are taken"
-            " away: near 1 for a graph that stands by itself."
+            " among the latents of the largest attributions, nodes. Half of the texts or pairs"
+            " choose the edges, and the other half test them: estimate and faithfulness are theirs."
+            " faithfulness is the share of what all nodes together do there that is left when those"
+            " without such an edge are taken away: near 1 for a graph that stands by itself."
         ),
     ),
     "planted_recovery": Table(
