@@ -25,6 +25,7 @@ from lfp.sae.sources.files import Dictionary
 from lfp.sae.sources.weights import read
 from lfp.sae.training import loop
 from lfp.settings import Autoencoder, Mutual
+from lfp.steering.gradient import fitted_classifier, gradient_change
 from tests.conftest import make_model
 
 
@@ -63,6 +64,31 @@ def gemma_scope(folder: Path, width: int) -> SparseAutoencoder:
     return read(Dictionary(folder / "params.npz", None), "gemma_scope")
 
 
+def k_steering() -> dict[str, np.ndarray]:
+    """A classifier of two attributes of tokens, which a third thing goes with, and its gradients.
+
+    Names begin with `k.`. Its first layer has our centre and scale in it, so that it reads
+    activations as they are.
+    """
+    generator, width = torch.Generator().manual_seed(0), 24
+    labels = torch.rand(4000, 2, generator=generator) < 0.5
+    signs = labels * 2.0 - 1
+    x = 0.3 * torch.randn(len(labels), width, generator=generator)
+    x[:, :2] += signs
+    x[:, 2] += 1.5 * (signs.sum(1) / 2 + torch.randn(len(labels), generator=generator))
+    classifier = fitted_classifier(x, labels, 0)
+    state = {f"net.{name}": value for name, value in classifier.layers.state_dict().items()}
+    weight = state["net.0.weight"] / classifier.scale
+    state |= {
+        "net.0.weight": weight, "net.0.bias": state["net.0.bias"] - weight @ classifier.centre,
+    }  # fmt: skip
+    values = {
+        "x": x, "labels": labels.float(), "both": gradient_change(classifier, [0, 1])(x),
+        "apart": gradient_change(classifier, [0], [1])(x), **state,
+    }  # fmt: skip
+    return {f"k.{name}": value.numpy() for name, value in values.items()}
+
+
 def main(folder: Path) -> None:
     """Train autoencoders of every architecture on a small model's activations, and export latents
     and explanations.
@@ -77,7 +103,7 @@ def main(folder: Path) -> None:
     sequences = tokenizer(texts, truncation=True, max_length=length)["input_ids"]
     outputs = {1: np.empty((sum(map(len, sequences)), 16), dtype=np.float32)}
     harvest(model, sequences, outputs, tokenizer.pad_token_id, 16, seed=0)
-    expected = {"x": outputs[1][:200]}
+    expected = {"x": outputs[1][:200]} | k_steering()
     saes = {
         name: (loop.train(outputs[1], [24], settings, seed=0).autoencoders[0], asdict(settings))
         for name, settings in variants().items()
