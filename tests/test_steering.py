@@ -337,6 +337,42 @@ def test_a_linear_map_of_effects_is_recovered_and_its_vector_spares_other_latent
         targeted.fitted_map(x[:9], x[:9], 0)
 
 
+def test_the_map_of_effects_and_its_vector_are_those_of_closed_forms():
+    """SAE-TS has no released package: its equations are written out here once more."""
+    rng = np.random.default_rng(4)
+    x, truth = rng.normal(size=(40, WIDTH)) / WIDTH**0.5, rng.normal(size=(WIDTH, 6))
+    y = x @ truth + 0.7 + 0.5 * rng.normal(size=(40, 6))
+    fit = targeted.fitted_map(torch.from_numpy(x), torch.from_numpy(y), 3)
+    order = np.random.default_rng(3).permutation(40)
+    tested, fitted = order[:8], order[8:]
+    centred, answers = x[fitted] - x[fitted].mean(0), y[fitted] - y[fitted].mean(0)
+    best = (np.inf, None)
+    for power in range(-6, 4):
+        inverse = np.linalg.inv(centred.T @ centred + 10.0**power * np.eye(WIDTH))
+        weight = inverse @ centred.T @ answers
+        leverage = 1 / len(fitted) + np.einsum("ij,jk,ik->i", centred, inverse, centred)
+        left_out = (answers - centred @ weight) / (1 - leverage)[:, None]
+        best = min(best, (float((left_out**2).mean()), power), key=lambda pair: pair[0])
+    inverse = np.linalg.inv(centred.T @ centred + 10.0 ** best[1] * np.eye(WIDTH))
+    weight = inverse @ centred.T @ answers
+    bias = y[fitted].mean(0) - x[fitted].mean(0) @ weight
+    np.testing.assert_allclose(fit.weight.numpy(), weight, atol=1e-5)
+    np.testing.assert_allclose(fit.bias.numpy(), bias, atol=1e-5)
+    spread = ((y[tested] - y[tested].mean(0)) ** 2).sum()
+    missed = ((y[tested] - x[tested] @ weight - bias) ** 2).sum()
+    assert fit.r2 == pytest.approx(1 - missed / spread)
+
+    def unit(vector):
+        return vector / np.linalg.norm(vector)
+
+    towards = unit(weight @ np.array([0, 1, 0, 0, -1, 0]))
+    share = min(1, np.linalg.norm(bias) / np.linalg.norm(towards @ weight))
+    exact = unit(towards - share * unit(weight @ bias))
+    np.testing.assert_allclose(
+        targeted.targeted_vector(fit, {1: 1.0, 4: -1.0}).numpy(), exact, atol=1e-5
+    )
+
+
 def test_a_targeted_vector_has_fewer_side_effects_than_the_decoder_row_at_equal_cost(
     two, tokenizer
 ):
