@@ -201,10 +201,6 @@ def vector_material(
         pair.base, pair.policy, read.texts, pad, sae.site, asked.draws, generator
     )
     values, labels = read.labelled(attributes)
-    of_layer = explanations[(explanations["layer"] == sae.layer) & explanations["related"]]
-    order = of_layer["direction"].abs().sort_values(ascending=False, kind="stable").index
-    signs = np.sign(of_layer.loc[order, "direction"].fillna(1.0))
-    of_feedback = dict(zip(of_layer.loc[order, "feature"].tolist(), signs.tolist(), strict=True))
     of_words = [
         _telling(sae.latents(values), has, sign)
         for has, sign in zip(labels.T[1:], attributes.signs[1:], strict=True)
@@ -227,11 +223,19 @@ def vector_material(
         values=values,
         labels=labels,
         directions=sae.W_dec.detach(),
-        related=[of_feedback, *of_words],
+        related=[_related(explanations, sae.layer), *of_words],
         effects=effects,
         seed=seed,
         signs=attributes.signs,
     )
+
+
+def _related(explanations: pd.DataFrame, layer: int) -> dict[int, float]:
+    """The latents of a layer that are related to feedback, the most related first, with its sign."""
+    of_layer = explanations[(explanations["layer"] == layer) & explanations["related"]]
+    order = of_layer["direction"].abs().sort_values(ascending=False, kind="stable").index
+    signs = np.sign(of_layer.loc[order, "direction"].fillna(1.0))
+    return dict(zip(of_layer.loc[order, "feature"].tolist(), signs.tolist(), strict=True))
 
 
 def _telling(latents: torch.Tensor, has: torch.Tensor, sign: float) -> dict[int, float]:

@@ -151,10 +151,8 @@ def steer(
     if not (how.prompts and how.neutral and texts):
         nothing = pd.DataFrame(columns=[*COLUMNS, *Intervention("", "", {}, {}, "").labels()])
         return Steered(nothing, nothing, pd.DataFrame(columns=STRENGTHS), _cleaning_rows(None, 0))
-    sae, size = (
-        autoencoders[steered_layer(list(autoencoders), asked.layer)],
-        how.settings.batch_size,
-    )
+    sae = autoencoders[steered_layer(list(autoencoders), asked.layer)]
+    size = how.settings.batch_size
     led = Writer(pair.base, pair.base, how.tokenizer, prefix_tokens(how.tokenizer, asked.prompt))
     limits.check_texts(pair.base.config, [*map(led.led, how.prompts)], how.settings.new_tokens)
     limits.check_texts(pair.base.config, [*map(led.led, how.neutral), *texts])
