@@ -231,7 +231,7 @@ def vector_material(
 
 
 def _related(explanations: pd.DataFrame, layer: int) -> dict[int, float]:
-    """The latents of a layer that are related to feedback, the most related first, with its sign."""
+    """The latents of a layer that are related to feedback, the most related first, with signs."""
     of_layer = explanations[(explanations["layer"] == layer) & explanations["related"]]
     order = of_layer["direction"].abs().sort_values(ascending=False, kind="stable").index
     signs = np.sign(of_layer.loc[order, "direction"].fillna(1.0))
