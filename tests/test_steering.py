@@ -3,6 +3,7 @@ that mathematics gives it, costs are met, and what knows nothing of feedback gai
 """
 
 import copy
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -26,7 +27,7 @@ from lfp.sae.architectures.standard import Standard
 from lfp.settings import Ablation, Steering
 from lfp.steering import baselines, cleaning, gates, gradient, targeted, trials, vectors
 from lfp.steering.changes import applied, constant, gated, of_edits
-from lfp.steering.gathering import Attributes, Read
+from lfp.steering.gathering import Attributes, Read, sentences_of
 from lfp.steering.strength import NeutralText, strengths_at
 from lfp.tables.interventions.costs import interventions
 from lfp.tables.interventions.frontiers import frontier_area, frontiers, vector_cleaning
@@ -309,6 +310,28 @@ def test_texts_and_completions_have_the_attributes_of_the_settings():
     assert attributes.measured()(["bad bad bad"] * 4, texts).tolist() == [1, 0, 0, 0]
     alone = Attributes.of(feedback, Steering())
     assert alone.measured() is feedback and alone.with_words(texts).shape == (4, 0)
+
+
+def test_a_token_has_a_word_that_is_in_its_sentence(toy, tokenizer):
+    texts = ["The plot was good. I saw the score! Fine", "A bad film. A bad score", "so"]
+    ids = encode(tokenizer, texts, 40)
+    for text, of in zip(texts, ids, strict=True):
+        parts = sentences_of(tokenizer, of)
+        assert sum(parts, []) == of
+        assert [tokenizer.decode(part).strip() for part in parts] == re.findall(
+            r"[^.! ][^.!]*[.!]?", text
+        )
+
+    def feedback(prompts, texts):
+        return np.array([text.count("good") - text.count("bad") for text in texts], float)
+
+    read = Read(Pair(toy, toy, tokenizer), dictionary(torch.randn(4, WIDTH)), ids, 2)
+    values, labels = read.labelled(Attributes.of(feedback, Steering(wanted=("score",))))
+    first, second = (sentences_of(tokenizer, ids[i]) for i in (0, 1))
+    has = [False] * len(first[0]) + [True] * len(first[1]) + [False] * len(first[2])
+    has += [False] * len(second[0]) + [True] * len(second[1])
+    assert len(values) == len(labels) and labels[:, 1].tolist() == has
+    assert labels[:, 0].tolist() == [True] * len(ids[0]) + [False] * len(ids[1])
 
 
 def test_a_classifier_of_one_kind_of_token_is_refused():

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from lfp.change.account.vectors import Difference
 from lfp.change.choice import Pair
@@ -130,19 +132,22 @@ class Read:
     def labelled(self, attributes: Attributes) -> tuple[torch.Tensor, torch.Tensor]:
         """Activations [token, width] of texts with feedback, and their attributes.
 
-        Whether the text of a token has each attribute is [token, attribute]. The texts are the
-        third that the reward likes best, which alone have positive feedback, and the third that it
-        likes least; those that it scores alike are of one kind.
+        Whether each token has each attribute is [token, attribute]. The texts are the third that
+        the reward likes best, whose tokens alone have positive feedback, and the third that it
+        likes least; those that it scores alike are of one kind. A token has words where one of them
+        is in its sentence.
         """
         asked = self.pair.tokenizer.batch_decode(self.texts, skip_special_tokens=True)
-        scores = attributes.scores(asked)
+        scores, front = attributes.scores(asked), self.front
         low, high = np.quantile(scores, [1 / 3, 2 / 3])
         chosen = np.flatnonzero((scores <= low) | (scores > high))
         values = self.activations([self.texts[i] for i in chosen])
-        words = attributes.with_words([asked[i] for i in chosen])
-        kinds = np.column_stack([scores[chosen] > high, words])
-        of_token = np.repeat(kinds, [len(rows) for rows in values], axis=0)
-        return torch.cat(values), torch.tensor(of_token)
+        likes = np.repeat(scores[chosen] > high, [len(rows) for rows in values])
+        tokenizer = self.pair.tokenizer
+        sentences = [of for i in chosen for of in sentences_of(tokenizer, self.texts[i][front:])]
+        words = attributes.with_words(tokenizer.batch_decode(sentences))
+        of_token = np.repeat(words, [len(ids) for ids in sentences], axis=0)
+        return torch.cat(values), torch.tensor(np.column_stack([likes, of_token]))
 
     @torch.no_grad()
     def changed_tokens(self) -> torch.Tensor:
@@ -164,6 +169,16 @@ class Read:
                 kl[i] = row[front : len(self.texts[i])].cpu()
         values = torch.cat(kl)
         return values > values.quantile(1 - CHANGED)
+
+
+def sentences_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[list[int]]:
+    """The token ids of each sentence of a text; a sentence ends with a token that has a full stop.
+
+    An exclamation or a question mark ends it as well.
+    """
+    ends = [bool(set(".!?") & set(tokenizer.decode([i]))) for i in ids]
+    starts = [0, *(place + 1 for place, end in enumerate(ends[:-1]) if end), len(ids)]
+    return [list(ids[start:end]) for start, end in pairwise(starts) if end > start]
 
 
 def vector_material(

@@ -33,8 +33,8 @@ class Material:
     values
         Activations [token, width] of the base at tokens whose feedback is known.
     labels
-        Whether the text of each of these tokens has each attribute [token, attribute]. The first
-        attribute is positive feedback; texts without it have negative feedback.
+        Whether each of these tokens has each attribute [token, attribute]. The first attribute is
+        positive feedback of its text; those without it are of texts with negative feedback.
     directions
         Unit directions of the dictionary's decoder [latent, width].
     related
