@@ -325,7 +325,7 @@ def test_a_token_has_a_word_that_is_in_its_sentence(toy, tokenizer):
     def feedback(prompts, texts):
         return np.array([text.count("good") - text.count("bad") for text in texts], float)
 
-    read = Read(Pair(toy, toy, tokenizer), dictionary(torch.randn(4, WIDTH)), ids, 2)
+    read = Read(Pair(toy, toy, tokenizer), dictionary(torch.randn(4, WIDTH)), ids, 2, np.zeros(1))
     values, labels = read.labelled(Attributes.of(feedback, Steering(wanted=("score",))))
     first, second = (sentences_of(tokenizer, ids[i]) for i in (0, 1))
     has = [False] * len(first[0]) + [True] * len(first[1]) + [False] * len(first[2])
@@ -544,7 +544,8 @@ def small_stage(tokenizer, reviews, pair: Pair, texts: int = 6, **asked) -> tria
         Ablation(new_tokens=6, batch_size=32), 0,
     )  # fmt: skip
     wanted = Steering(costs=(0.05,), draws=1, fine_tuning=False, **asked)
-    return trials.steer(pair, {LAYER: sae}, explanations, [], how, ids[20 : 20 + texts], wanted)
+    held, valence = ids[20 : 20 + texts], np.zeros(len(tokenizer))
+    return trials.steer(pair, {LAYER: sae}, explanations, [], how, held, valence, wanted)
 
 
 def test_what_the_tokenizer_adds_has_no_part_in_means_and_gates(tokenizer, reviews, planted):
@@ -559,12 +560,27 @@ def test_what_the_tokenizer_adds_has_no_part_in_means_and_gates(tokenizer, revie
     sae.site, values, changed = "resid", [], []
     for of in (led, tokenizer):
         texts = [ids[: 20 + (of is led)] for ids in encode(of, reviews[:12], 40)]
-        read = Read(Pair(model, policy, of), sae, texts, 5)
+        read = Read(Pair(model, policy, of), sae, texts, 5, np.zeros(1))
         values.append(torch.cat(read.activations(texts)))
         changed.append(read.changed_tokens())
     torch.testing.assert_close(*values)
     assert len(changed[0]) == len(values[0])
     assert torch.equal(*changed)
+
+
+def test_a_gate_is_to_know_where_other_feedback_is_expected(tokenizer, reviews):
+    base = spoken(tokenizer)
+    policy, texts = shaken(base, size=0.2), encode(tokenizer, reviews[:6], 20)
+    before, after = (
+        torch.cat([model(torch.tensor([ids])).logits[0] for ids in texts]).log_softmax(-1)
+        for model in (base, policy)
+    )
+    valence = np.where(np.arange(len(tokenizer)) % 5, 0.0, 1.0)
+    expected = (after.exp() - before.exp()) @ torch.tensor(valence, dtype=torch.float32)
+    kl = (after.exp() * (after - before)).sum(-1)
+    for values, size in ((valence, expected.abs()), (0 * valence, kl)):
+        read = Read(Pair(base, policy, tokenizer), dictionary(torch.randn(4, 16)), texts, 2, values)
+        assert torch.equal(read.changed_tokens(), size > size.quantile(0.75))
 
 
 def test_a_policy_that_is_its_base_has_no_shift_and_no_gate(tokenizer, reviews):
@@ -635,7 +651,9 @@ def stage(tokenizer, reviews):
     )  # fmt: skip
     sets = trials.amplified({"explained": {1: [0, 1], 2: [3]}, "nothing": {}}, saes)
     steer = partial(trials.steer, pair, saes, explanations, sets)
-    return steer(how, ids[20:40], asked), steer(replace(how, prompts=[]), [], asked)
+    valence = np.random.default_rng(0).normal(size=len(tokenizer))
+    nothing = replace(how, prompts=[])
+    return steer(how, ids[20:40], valence, asked), steer(nothing, [], valence, asked)
 
 
 def test_the_stage_writes_every_vector_at_every_cost_and_the_random_ones_beside_them(stage):

@@ -10,14 +10,14 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.change.account.vectors import Difference
 from lfp.change.choice import Pair
 from lfp.feedback.rewards.base import Reward
 from lfp.feedback.scoring import tokenize
 from lfp.models.hooks import site_activations
-from lfp.models.losses import divergences
+from lfp.models.losses import divergences, token_values
 from lfp.models.tokens import added_tokens, length_batches, pad_batch
 from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.settings import Steering
@@ -27,8 +27,8 @@ from lfp.steering.strength import NeutralText, strengths_at
 from lfp.steering.targeted import EffectMap, LatentReading, measured_map
 from lfp.steering.vectors import Material
 
-#: Share of the tokens, those at which the policy differs most from its base, that a gate is to
-#: know.
+#: Share of the tokens, those at which the policy changes most of what feedback is about, that a
+#: gate is to know.
 CHANGED = 0.25
 
 
@@ -100,12 +100,15 @@ class Read:
         Token ids of held-out texts.
     batch_size
         Texts that are read at once.
+    valence
+        The value that feedback gives to every token of the vocabulary [token]; 0 for most.
     """
 
     pair: Pair
     sae: SparseAutoencoder
     texts: Sequence[Sequence[int]]
     batch_size: int
+    valence: np.ndarray
 
     @property
     def front(self) -> int:
@@ -151,12 +154,14 @@ class Read:
 
     @torch.no_grad()
     def changed_tokens(self) -> torch.Tensor:
-        """Whether the policy differs from its base at each token of the texts [token].
+        """Whether the policy changes what comes next at each token of the texts [token].
 
-        Those are the :data:`CHANGED` of the tokens with the largest KL of the next token.
+        Those are the :data:`CHANGED` of the tokens at which the valence that it expects of the next
+        token differs most from the base's. Where the KL is largest there may be next to no reward,
+        and most of the cost. It stands in where feedback has no value for any token.
         """
         base, policy, front = self.pair.base, self.pair.policy, self.front
-        kl: list[torch.Tensor] = [torch.zeros(0)] * len(self.texts)
+        changes: list[torch.Tensor] = [torch.zeros(0)] * len(self.texts)
         for index in length_batches([len(ids) for ids in self.texts], self.batch_size):
             texts = [self.texts[i] for i in index]
             batch = pad_batch(texts, self.pair.tokenizer.pad_token_id, base.device)
@@ -164,11 +169,21 @@ class Read:
                 model.base_model(**batch, use_cache=False).last_hidden_state
                 for model in (policy, base)
             )
-            by_token = divergences(policy, theirs, ours, base)
-            for row, i in zip(by_token, index, strict=True):
-                kl[i] = row[front : len(self.texts[i])].cpu()
-        values = torch.cat(kl)
+            if self.valence.any():
+                by_token = self._expected(policy, theirs) - self._expected(base, ours)
+            else:
+                by_token = divergences(policy, theirs, ours, base)
+            for row, i in zip(by_token.abs(), index, strict=True):
+                changes[i] = row[front : len(self.texts[i])].cpu()
+        values = torch.cat(changes)
         return values > values.quantile(1 - CHANGED)
+
+    def _expected(self, model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
+        """The valence [text, token] that a model expects of the next token in final states."""
+        valence = torch.as_tensor(self.valence, dtype=torch.float32, device=states.device)
+        return token_values(
+            model, states, states, lambda logits, _: logits.float().softmax(-1) @ valence
+        )
 
 
 def sentences_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[list[int]]:
@@ -271,8 +286,8 @@ def _telling(latents: torch.Tensor, has: torch.Tensor, sign: float) -> dict[int,
 def gates_of(read: Read, share: float, seed: int) -> dict[str, gates.Probe]:
     """The gates of a cell by name, each open at a `share` of the tokens.
 
-    Beside the gate that knows where the policy differs from its base stands one that has learned
-    from the same labels in random order. There are none where the policy is its base.
+    Beside the gate that knows where the policy changes something stands one that has learned from
+    the same labels in random order. There are none where the policy is its base.
     """
     values, changed = torch.cat(read.activations(read.texts)), read.changed_tokens()
     if not changed.any():

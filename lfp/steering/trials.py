@@ -124,6 +124,7 @@ def steer(
     sets: Sequence[Candidate],
     how: Writing,
     texts: Sequence[Sequence[int]],
+    valence: np.ndarray,
     asked: Steering,
     state_path: str | None = None,
 ) -> Steered:
@@ -143,6 +144,8 @@ def steer(
         Prompts, neutral texts, reward, lengths and seed.
     texts
         Token ids of the held-out texts that vectors, gates and cleaning are made from.
+    valence
+        The value that feedback gives to every token of the vocabulary [token].
     asked
         Vectors, costs, gate, cleaning and baselines.
     state_path
@@ -153,19 +156,16 @@ def steer(
         return Steered(nothing, nothing, pd.DataFrame(columns=STRENGTHS), _cleaning_rows(None, 0))
     sae = autoencoders[steered_layer(list(autoencoders), asked.layer)]
     size = how.settings.batch_size
-    led = Writer(pair.base, pair.base, how.tokenizer, prefix_tokens(how.tokenizer, asked.prompt))
-    limits.check_texts(pair.base.config, [*map(led.led, how.prompts)], how.settings.new_tokens)
-    limits.check_texts(pair.base.config, [*map(led.led, how.neutral), *texts])
-    read = Read(pair, sae, texts, size)
-    neutral = NeutralText(pair.base, how.neutral, pair.tokenizer.pad_token_id, size, sae.site)
+    _check_lengths(pair, how, texts, asked)
+    read, pad = Read(pair, sae, texts, size, valence), pair.tokenizer.pad_token_id
+    neutral = NeutralText(pair.base, how.neutral, pad, size, sae.site)
     reading = LatentReading(
         pair.base, pair.tokenizer, sae, how.prompts[: asked.effect_prompts],
         how.settings.new_tokens, size, how.seed,
     )  # fmt: skip
     attributes = Attributes.of(how.reward, asked)
     material = vector_material(read, explanations, attributes, reading, neutral, asked, how.seed)
-    how = replace(how, reward=attributes.measured())
-    clean = _cleaned(read, material, asked)
+    clean, how = _cleaned(read, material, asked), replace(how, reward=attributes.measured())
     chosen = [*_vectors(material, clean, asked), *sets]
     if asked.gate is not None:
         chosen += _gated(chosen, read, asked.gate, neutral, how.seed)
@@ -182,6 +182,15 @@ def steer(
     return Steered(
         written, losses, pd.DataFrame(rows, columns=STRENGTHS), _cleaning_rows(clean, sae.layer)
     )
+
+
+def _check_lengths(
+    pair: Pair, how: Writing, texts: Sequence[Sequence[int]], asked: Steering
+) -> None:
+    """Check that all texts, also behind the prompt, have positions in the model."""
+    led = Writer(pair.base, pair.base, how.tokenizer, prefix_tokens(how.tokenizer, asked.prompt))
+    limits.check_texts(pair.base.config, [*map(led.led, how.prompts)], how.settings.new_tokens)
+    limits.check_texts(pair.base.config, [*map(led.led, how.neutral), *texts])
 
 
 def steered_layer(layers: Sequence[int], wanted: int | None) -> int:
