@@ -751,7 +751,9 @@ def test_frontiers_say_which_share_of_what_is_kept_and_what_goes_beyond_means(tm
     # All lines reach a KL of 2: those that go to 4 have half of their gain there.
     assert table.loc[("mean_shift", "all"), "kl_area"] == pytest.approx(0.25, abs=0.01)
     gated = table.loc[("mean_shift", "gate 0.25")]
-    assert gated["beyond_means"] == pytest.approx(0.4, abs=0.02)
+    assert gated["beyond_means"] == pytest.approx(0.4, abs=0.02) and gated["beyond_kl"] == 2
+    whole = table.loc[("mean_shift", "all")]
+    assert whole["beyond_means"] == pytest.approx(0.5, abs=0.02) and whole["beyond_kl"] == 4
     assert gated["beyond_means_low"] < gated["beyond_means"] < gated["beyond_means_high"]
     assert pd.isna(table.loc[("difference_of_means", "all"), "beyond_means"])
 

@@ -112,8 +112,8 @@ class Line:
 def _no_columns() -> dict[str, object]:
     names = (
         "most_cost", "share", "share_low", "share_high", "kl_area", "kl_area_low", "kl_area_high",
-        "most_kl", "beyond_means", "beyond_means_low", "beyond_means_high", "null_mean", "null_low",
-        "null_high", "p_random",
+        "most_kl", "beyond_kl", "beyond_means", "beyond_means_low", "beyond_means_high",
+        "null_mean", "null_low", "null_high", "p_random",
     )  # fmt: skip
     return {"points": 0, "share_of": "", "draws": 0} | dict.fromkeys(names, None)
 
@@ -147,10 +147,10 @@ def _add_cell(
     most_kl = float(min(line.kl.max() for line in named))
     null = np.array([frontier_area(line.costs, line.gains.mean(1), most) for line in drawn])
     null = null[np.isfinite(null)]
-    by_cost = {(of.what, of.where): frontier_area(of.costs, of.gains, most) for of in named}
-    by_kl = {(of.what, of.where): frontier_area(of.kl, of.gains, most_kl) for of in named}
-    for line in named:
-        place, confidence = (line.what, line.where), settings.confidence
+    places = {(of.what, of.where): of for of in named}
+    by_cost = {place: frontier_area(of.costs, of.gains, most) for place, of in places.items()}
+    for place, line in places.items():
+        confidence = settings.confidence
         columns = _no_columns() | {"points": len(line.costs), "most_cost": most}
         label = cell | {"what": line.what, "where": line.where}
         by_prompt = by_cost[place]
@@ -159,7 +159,7 @@ def _add_cell(
             tally.add(short, label, **columns)
             continue
         columns |= _share(line, by_prompt, by_cost, confidence)
-        columns |= {"most_kl": most_kl} | _at_equal_kl(place, by_kl, confidence)
+        columns |= {"most_kl": most_kl} | _at_equal_kl(line, places, most_kl, confidence)
         if len(null) and line.what != _DOSE:
             area = frontier_area(line.costs, line.gains.mean(1), most)  # as the null: ties are ties
             larger = int((np.abs(null) >= abs(area)).sum())
@@ -218,24 +218,30 @@ def _share(
 
 
 def _at_equal_kl(
-    place: tuple[str, str], gains: Mapping[tuple[str, str], np.ndarray], confidence: float
+    line: Line, lines: Mapping[tuple[str, str], Line], most: float, confidence: float
 ) -> dict[str, float | None]:
     """The mean gain over KL, and by how much it is above that of the difference of means.
 
     Parameters
     ----------
-    place
-        ``what`` and ``where`` of the line.
-    gains
-        The mean gain over KL of all lines [prompt].
+    line
+        The line.
+    lines
+        All lines but those of random vectors, by ``what`` and ``where``.
+    most
+        The largest KL that all of these reach. The difference goes up to the largest that the two
+        of it reach.
     confidence
         Coverage of the intervals.
     """
-    effect, means = mean_effect(gains[place][:, None]), gains.get((_MEANS, _EVERYWHERE))
-    columns = _with_interval("kl_area", effect, confidence)
-    if means is not None and place != (_MEANS, _EVERYWHERE):
-        beyond = mean_effect((gains[place] - means)[:, None])
-        columns |= _with_interval("beyond_means", beyond, confidence)
+    area = frontier_area(line.kl, line.gains, most)
+    columns = _with_interval("kl_area", mean_effect(area[:, None]), confidence)
+    means = lines.get((_MEANS, _EVERYWHERE))
+    if means is not None and means is not line:
+        both = float(min(line.kl.max(), means.kl.max()))
+        ours, theirs = (frontier_area(of.kl, of.gains, both) for of in (line, means))
+        beyond = mean_effect((ours - theirs)[:, None])
+        columns |= {"beyond_kl": both} | _with_interval("beyond_means", beyond, confidence)
     return columns
 
 
