@@ -238,6 +238,19 @@ class Bench:
                     sys.executable,
                     peer=True,
                 ),
+                Contender(
+                    "the released hook, writing",
+                    "ablation_released",
+                    case | {"batch_size": 8, "writes": True},
+                    sys.executable,
+                    peer=True,
+                ),
+                Contender(
+                    "the released hook, reading the prompts alone",
+                    "ablation_released",
+                    case | {"batch_size": 8, "writes": False},
+                    sys.executable,
+                ),
                 self.ours("all sets in one batch", "ablation", case | {"batch_size": 48}),
             ]
             yield f"completions of 8 prompts under 6 sets, {name}", rows

@@ -70,6 +70,16 @@ def test_every_worker_of_ours_does_its_step(worker, case, small_model):
     assert row["seconds"] > 0 and row["work"] > 0
 
 
+@pytest.mark.parametrize("writes", [True, False])
+def test_the_released_hook_does_its_step(writes, small_model):
+    case = {"model": small_model, "prompts": 4, "prompt": 6, "response": 3, "sets": 2}
+    case |= {"batch_size": 2, "writes": writes}
+    [row] = side_by_side.take_turns(
+        [side_by_side.Contender("peer", "ablation_released", case, sys.executable)], rounds=1
+    )
+    assert row["seconds"] > 0
+
+
 @pytest.mark.parametrize(
     "name", sorted(path.stem for path in Path(bench.__file__).parent.glob("[a-z]*.py"))
 )

@@ -406,6 +406,14 @@ def test_criteria_of_a_linear_model_are_those_of_its_equation(toy):
     twice = criteria(material_of(model, saes, metric), {"twice": {0: [3], 2: [3]}}).iloc[0]
     assert twice["effect"] == pytest.approx(effect[3], abs=1e-5)
     assert twice["self_repair"] == pytest.approx(-effect[3], abs=1e-5)
+    # Intervals are over resampled texts.
+    of_text = PLANTED[3] * codes[torch.tensor(TEXTS)].double().mean(1).numpy()[:, 3]
+    error = of_text.std() / len(TEXTS) ** 0.5
+    ends = [(twice[f"self_repair_{end}"] - twice["self_repair"]) / error for end in ("low", "high")]
+    np.testing.assert_allclose(ends, [-1.96, 1.96], atol=0.3)
+    np.testing.assert_allclose(
+        rows.loc["both", ["faithfulness_low", "faithfulness_high"]].tolist(), [1, 1], atol=1e-3
+    )
 
 
 def test_the_edges_of_a_built_net_are_found_and_no_others(neox):
@@ -432,7 +440,9 @@ def test_the_edges_of_a_built_net_are_found_and_no_others(neox):
     mean = frame.groupby(names)["weight"].mean()
     kept = frame.loc[frame["kept"], names].drop_duplicates()
     assert set(kept.itertuples(index=False, name=None)) == {(0, p, 1, s), (0, q, 1, t)}
-    activity = torch.relu(codes - MARGIN)[torch.tensor(TEXTS)].double().mean((0, 1))
+    # The edges were chosen on the other half of the texts.
+    assert set(frame["instance"]) == {1, 3, 5, 7, 9, 11}
+    activity = torch.relu(codes - MARGIN)[torch.tensor(TEXTS[1::2])].double().mean((0, 1))
     assert mean[0, p, 1, s] == pytest.approx(-float(activity[4]), abs=1e-5)
     assert mean[0, q, 1, t] == pytest.approx(-0.5 * float(activity[5]), abs=1e-5)
     assert frame["faithfulness"].iloc[0] == pytest.approx(1.0, abs=1e-5)

@@ -3,6 +3,7 @@ that mathematics gives it, costs are met, and what knows nothing of feedback gai
 """
 
 import copy
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -26,7 +27,7 @@ from lfp.sae.architectures.standard import Standard
 from lfp.settings import Ablation, Steering
 from lfp.steering import baselines, cleaning, gates, gradient, targeted, trials, vectors
 from lfp.steering.changes import applied, constant, gated, of_edits
-from lfp.steering.gathering import Read
+from lfp.steering.gathering import Attributes, Read, sentences_of
 from lfp.steering.strength import NeutralText, strengths_at
 from lfp.tables.interventions.costs import interventions
 from lfp.tables.interventions.frontiers import frontier_area, frontiers, vector_cleaning
@@ -84,7 +85,7 @@ def material(toy, planted, tokenizer, draws: int = 2, **others) -> vectors.Mater
     known = {
         "values": torch.cat([halves + planted / 2, halves - planted / 2]),
         "labels": torch.arange(600)[:, None] < 300,
-        "directions": F.normalize(rows, dim=1), "related": {0: 1.0}, "seed": 0,
+        "directions": F.normalize(rows, dim=1), "related": [{0: 1.0}], "seed": 0,
         "effects": lambda: targeted.EffectMap(
             torch.stack([planted, *torch.zeros(5, WIDTH)], 1), torch.zeros(6), 1.0
         ),
@@ -135,7 +136,7 @@ def test_random_vectors_are_as_long_as_the_shift_and_have_no_effect_on_average(
 
 def test_vectors_that_the_material_does_not_allow_are_left_out(toy, planted, tokenizer):
     nothing = material(
-        toy, torch.zeros(WIDTH), tokenizer, related={}, labels=torch.ones(600, 1, dtype=bool)
+        toy, torch.zeros(WIDTH), tokenizer, related=[{}], labels=torch.ones(600, 1, dtype=bool)
     )
     assert {name: make(nothing) for name, make in vectors.VECTORS.items()} == dict.fromkeys(
         vectors.VECTORS, []
@@ -275,6 +276,64 @@ def test_the_gradient_of_a_classifier_hits_both_attributes_better_than_two_diffe
     torch.testing.assert_close(alone, k_steering(values[None, :5]))
 
 
+def test_vectors_of_several_attributes_raise_what_is_wanted_and_lower_what_is_not(
+    toy, planted, tokenizer
+):
+    values, labels = labelled_tokens()
+    rows = torch.eye(8, WIDTH)
+    both = material(
+        toy, planted, tokenizer, values=values, labels=labels, directions=rows,
+        related=[{A: 1.0, 4: 1.0}, {B: -1.0, 4: -1.0}], signs=[1.0, -1.0],
+        effects=lambda: targeted.EffectMap(torch.eye(WIDTH, 8), torch.zeros(8), 1.0),
+    )  # fmt: skip
+    x = torch.zeros(1, WIDTH)
+    made = {name: vectors.VECTORS[name](both)[0](x)[0] for name in (
+        "difference_of_means", "decoder_row", "targeted", "classifier_gradient")}  # fmt: skip
+    for name, vector in made.items():
+        assert vector[A] > 0.3 and vector[B] < -0.3, name
+    apart = [values[has].mean(0) - values[~has].mean(0) for has in labels.T]
+    torch.testing.assert_close(made["difference_of_means"], apart[0] - apart[1])
+    # What both attributes are related to, with other signs, is no target.
+    torch.testing.assert_close(made["decoder_row"], rows[A] - rows[B])
+    torch.testing.assert_close(made["targeted"], F.normalize(rows[A] - rows[B], dim=0))
+
+
+def test_texts_and_completions_have_the_attributes_of_the_settings():
+    def feedback(prompts, texts):
+        return np.array([text.count("good") - text.count("bad") for text in texts], float)
+
+    asked = Steering(wanted=("Score", "song"), unwanted=("plot",))
+    attributes = Attributes.of(feedback, asked)
+    texts = ["a good score", "a bad song.", "the good plot has a good score", "songs are good"]
+    assert attributes.signs == [1, 1, -1]
+    assert attributes.with_words(texts).tolist() == [[1, 0], [1, 0], [1, 1], [0, 0]]
+    assert attributes.measured()(["bad bad bad"] * 4, texts).tolist() == [1, 0, 0, 0]
+    alone = Attributes.of(feedback, Steering())
+    assert alone.measured() is feedback and alone.with_words(texts).shape == (4, 0)
+
+
+def test_a_token_has_a_word_that_is_in_its_sentence(toy, tokenizer):
+    texts = ["The plot was good. I saw the score! Fine", "A bad film. A bad score", "so"]
+    ids = encode(tokenizer, texts, 40)
+    for text, of in zip(texts, ids, strict=True):
+        parts = sentences_of(tokenizer, of)
+        assert sum(parts, []) == of
+        assert [tokenizer.decode(part).strip() for part in parts] == re.findall(
+            r"[^.! ][^.!]*[.!]?", text
+        )
+
+    def feedback(prompts, texts):
+        return np.array([text.count("good") - text.count("bad") for text in texts], float)
+
+    read = Read(Pair(toy, toy, tokenizer), dictionary(torch.randn(4, WIDTH)), ids, 2, np.zeros(1))
+    values, labels = read.labelled(Attributes.of(feedback, Steering(wanted=("score",))))
+    first, second = (sentences_of(tokenizer, ids[i]) for i in (0, 1))
+    has = [False] * len(first[0]) + [True] * len(first[1]) + [False] * len(first[2])
+    has += [False] * len(second[0]) + [True] * len(second[1])
+    assert len(values) == len(labels) and labels[:, 1].tolist() == has
+    assert labels[:, 0].tolist() == [True] * len(ids[0]) + [False] * len(ids[1])
+
+
 def test_a_classifier_of_one_kind_of_token_is_refused():
     with pytest.raises(ValueError, match="attribute 1 is the same at all 8 tokens"):
         labels = torch.stack([torch.arange(8) < 4, torch.ones(8, dtype=bool)], 1)
@@ -299,6 +358,42 @@ def test_a_linear_map_of_effects_is_recovered_and_its_vector_spares_other_latent
     assert targeted.fitted_map(x, torch.randn(200, 12, generator=generator), 0).r2 < 0.1
     with pytest.raises(ValueError, match="10 directions at least"):
         targeted.fitted_map(x[:9], x[:9], 0)
+
+
+def test_the_map_of_effects_and_its_vector_are_those_of_closed_forms():
+    """SAE-TS has no released package: its equations are written out here once more."""
+    rng = np.random.default_rng(4)
+    x, truth = rng.normal(size=(40, WIDTH)) / WIDTH**0.5, rng.normal(size=(WIDTH, 6))
+    y = x @ truth + 0.7 + 0.5 * rng.normal(size=(40, 6))
+    fit = targeted.fitted_map(torch.from_numpy(x), torch.from_numpy(y), 3)
+    order = np.random.default_rng(3).permutation(40)
+    tested, fitted = order[:8], order[8:]
+    centred, answers = x[fitted] - x[fitted].mean(0), y[fitted] - y[fitted].mean(0)
+    best = (np.inf, None)
+    for power in range(-6, 4):
+        inverse = np.linalg.inv(centred.T @ centred + 10.0**power * np.eye(WIDTH))
+        weight = inverse @ centred.T @ answers
+        leverage = 1 / len(fitted) + np.einsum("ij,jk,ik->i", centred, inverse, centred)
+        left_out = (answers - centred @ weight) / (1 - leverage)[:, None]
+        best = min(best, (float((left_out**2).mean()), power), key=lambda pair: pair[0])
+    inverse = np.linalg.inv(centred.T @ centred + 10.0 ** best[1] * np.eye(WIDTH))
+    weight = inverse @ centred.T @ answers
+    bias = y[fitted].mean(0) - x[fitted].mean(0) @ weight
+    np.testing.assert_allclose(fit.weight.numpy(), weight, atol=1e-5)
+    np.testing.assert_allclose(fit.bias.numpy(), bias, atol=1e-5)
+    spread = ((y[tested] - y[tested].mean(0)) ** 2).sum()
+    missed = ((y[tested] - x[tested] @ weight - bias) ** 2).sum()
+    assert fit.r2 == pytest.approx(1 - missed / spread)
+
+    def unit(vector):
+        return vector / np.linalg.norm(vector)
+
+    towards = unit(weight @ np.array([0, 1, 0, 0, -1, 0]))
+    share = min(1, np.linalg.norm(bias) / np.linalg.norm(towards @ weight))
+    exact = unit(towards - share * unit(weight @ bias))
+    np.testing.assert_allclose(
+        targeted.targeted_vector(fit, {1: 1.0, 4: -1.0}).numpy(), exact, atol=1e-5
+    )
 
 
 def test_a_targeted_vector_has_fewer_side_effects_than_the_decoder_row_at_equal_cost(
@@ -378,6 +473,11 @@ def test_a_gate_keeps_most_of_the_effect_at_a_quarter_of_the_tokens(tokenizer):
 
     whole = likely(change) - likely({})
     assert likely(gated(change, {LAYER: gate})) - likely({}) > 0.8 * whole > 0.01
+    # What has learned from labels in random order keeps no more than its share of the tokens.
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    shuffled = gates.fitted_gate(values, labels[order], 0.25)
+    assert gates.tokens_steered(shuffled, [values]) > 0.2
+    assert likely(gated(change, {LAYER: shuffled})) - likely({}) < 0.6 * whole
     shut = gates.Probe(gate.weight, 1e9)
     assert likely(gated(change, {LAYER: shut})) == likely({})
     with pytest.raises(ValueError, match="both kinds"):
@@ -444,7 +544,8 @@ def small_stage(tokenizer, reviews, pair: Pair, texts: int = 6, **asked) -> tria
         Ablation(new_tokens=6, batch_size=32), 0,
     )  # fmt: skip
     wanted = Steering(costs=(0.05,), draws=1, fine_tuning=False, **asked)
-    return trials.steer(pair, {LAYER: sae}, explanations, [], how, ids[20 : 20 + texts], wanted)
+    held, valence = ids[20 : 20 + texts], np.zeros(len(tokenizer))
+    return trials.steer(pair, {LAYER: sae}, explanations, [], how, held, valence, wanted)
 
 
 def test_what_the_tokenizer_adds_has_no_part_in_means_and_gates(tokenizer, reviews, planted):
@@ -459,12 +560,27 @@ def test_what_the_tokenizer_adds_has_no_part_in_means_and_gates(tokenizer, revie
     sae.site, values, changed = "resid", [], []
     for of in (led, tokenizer):
         texts = [ids[: 20 + (of is led)] for ids in encode(of, reviews[:12], 40)]
-        read = Read(Pair(model, policy, of), sae, texts, 5)
+        read = Read(Pair(model, policy, of), sae, texts, 5, np.zeros(1))
         values.append(torch.cat(read.activations(texts)))
         changed.append(read.changed_tokens())
     torch.testing.assert_close(*values)
     assert len(changed[0]) == len(values[0])
     assert torch.equal(*changed)
+
+
+def test_a_gate_is_to_know_where_other_feedback_is_expected(tokenizer, reviews):
+    base = spoken(tokenizer)
+    policy, texts = shaken(base, size=0.2), encode(tokenizer, reviews[:6], 20)
+    before, after = (
+        torch.cat([model(torch.tensor([ids])).logits[0] for ids in texts]).log_softmax(-1)
+        for model in (base, policy)
+    )
+    valence = np.where(np.arange(len(tokenizer)) % 5, 0.0, 1.0)
+    expected = (after.exp() - before.exp()) @ torch.tensor(valence, dtype=torch.float32)
+    kl = (after.exp() * (after - before)).sum(-1)
+    for values, size in ((valence, expected.abs()), (0 * valence, kl)):
+        read = Read(Pair(base, policy, tokenizer), dictionary(torch.randn(4, 16)), texts, 2, values)
+        assert torch.equal(read.changed_tokens(), size > size.quantile(0.75))
 
 
 def test_a_policy_that_is_its_base_has_no_shift_and_no_gate(tokenizer, reviews):
@@ -535,7 +651,9 @@ def stage(tokenizer, reviews):
     )  # fmt: skip
     sets = trials.amplified({"explained": {1: [0, 1], 2: [3]}, "nothing": {}}, saes)
     steer = partial(trials.steer, pair, saes, explanations, sets)
-    return steer(how, ids[20:40], asked), steer(replace(how, prompts=[]), [], asked)
+    valence = np.random.default_rng(0).normal(size=len(tokenizer))
+    nothing = replace(how, prompts=[])
+    return steer(how, ids[20:40], valence, asked), steer(nothing, [], valence, asked)
 
 
 def test_the_stage_writes_every_vector_at_every_cost_and_the_random_ones_beside_them(stage):
@@ -545,6 +663,7 @@ def test_the_stage_writes_every_vector_at_every_cost_and_the_random_ones_beside_
     # What knows nothing of feedback has no gate, nor has a set of several layers.
     gates_of = strengths[strengths["where"] != "all"]
     assert set(gates_of["what"]) == {*vectors.VECTORS, "mean_shift_cleaned"} - set(vectors.NULLS)
+    assert set(gates_of["where"]) == {"gate 0.4", "shuffled gate 0.4"}
     assert set(strengths.loc[strengths["what"] == "random", "draw"]) == {0, 1}
     key = ["what", "where", "draw", "strength"]
     losses = result.neutral.groupby(key, dropna=False)["loss"].mean()
@@ -593,6 +712,50 @@ def test_the_tables_have_every_line_its_area_and_the_range_of_random_vectors(sta
     for table_of in (interventions, frontiers, vector_cleaning):
         [method] = table_of(paths, SETTINGS).frame()["method"]
         assert method.startswith("not estimated: ")
+
+
+def test_frontiers_say_which_share_of_what_is_kept_and_what_goes_beyond_means(tmp_path):
+    noise = np.random.default_rng(0).normal(size=40)
+    # The gain at a cost of 1, in the mean and by prompt, and the KL there.
+    lines = {
+        ("fine_tuning", "all"): (2.0, 4.0), ("mean_shift", "all"): (1.0, 4.0),
+        ("mean_shift", "gate 0.25"): (0.8, 2.0), ("mean_shift_cleaned", "all"): (0.9, 4.0),
+        ("difference_of_means", "all"): (0.0, 4.0),
+        ("difference_of_means", "gate 0.25"): (0.0, 4.0),
+    }  # fmt: skip
+    frames = [pd.DataFrame({"what": "none", "where": "all", "prompt": range(40), "reward": noise})]
+    for (what, where), (gain, kl) in lines.items():
+        gains = gain * (1 + 0.1 * np.sin(np.arange(40))) if gain else 0.1 * noise[::-1]
+        frames.append(pd.DataFrame({
+            "what": what, "where": where, "prompt": range(40), "reward": noise + gains,
+            "strength": 1.0,
+            "action": "baseline" if what == "fine_tuning" else "add", "kl": kl,
+        }))  # fmt: skip
+    rows = pd.concat(frames).assign(matched_to="", draw=0)
+    path = str(tmp_path / "results/m/t/seed0/steering/tied/completions.parquet")
+    artefacts.write_table(path, rows, {})
+    table = frontiers([path], SETTINGS).frame().set_index(["what", "where"])
+    shares = {
+        ("mean_shift", "all"): ("fine_tuning", 0.5),
+        ("mean_shift", "gate 0.25"): ("mean_shift", 0.8),
+        ("mean_shift_cleaned", "all"): ("mean_shift", 0.9),
+        ("difference_of_means", "all"): ("fine_tuning", 0.0),
+    }
+    for place, (of, share) in shares.items():
+        row = table.loc[place]
+        assert row["share_of"] == of and row["share"] == pytest.approx(share, abs=0.02)
+        assert row["share_low"] <= row["share"] <= row["share_high"]
+    # No share of a line by itself, nor of one that is not told from 0.
+    for place in (("fine_tuning", "all"), ("difference_of_means", "gate 0.25")):
+        assert table.loc[place, "share_of"] == "" and pd.isna(table.loc[place, "share"])
+    # All lines reach a KL of 2: those that go to 4 have half of their gain there.
+    assert table.loc[("mean_shift", "all"), "kl_area"] == pytest.approx(0.25, abs=0.01)
+    gated = table.loc[("mean_shift", "gate 0.25")]
+    assert gated["beyond_means"] == pytest.approx(0.4, abs=0.02) and gated["beyond_kl"] == 2
+    whole = table.loc[("mean_shift", "all")]
+    assert whole["beyond_means"] == pytest.approx(0.5, abs=0.02) and whole["beyond_kl"] == 4
+    assert gated["beyond_means_low"] < gated["beyond_means"] < gated["beyond_means_high"]
+    assert pd.isna(table.loc[("difference_of_means", "all"), "beyond_means"])
 
 
 def test_the_figure_has_a_line_per_vector_a_star_and_a_band(stage, tmp_path):

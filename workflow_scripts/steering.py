@@ -35,7 +35,7 @@ def main() -> None:
     sets = selected_sets(pair, saes, table, weight[0], held, asked.selectors, run.seed)
     texts = encode(tokenizer, documents(corpus)[-asked.texts :], settings["max_tokens"])
     state = run.state_path(run.output.completions)
-    result = steer(pair, saes, table, sets, how, texts, asked, state)
+    result = steer(pair, saes, table, sets, how, texts, held.valences(base), asked, state)
     for name in ("completions", "neutral", "strengths", "cleaning"):
         artefacts.write_table(getattr(run.output, name), getattr(result, name), run.stamp)
     run.finish(result.headline())

@@ -886,7 +886,8 @@ def steering_cost(
         Bytes of a weight.
     """
     asked, how = settings["steering"], settings["ablation"]
-    named = len(asked["vectors"]) * (2 if asked["gate"] else 1) + len(asked["selectors"]) + 2
+    gates = 2 if asked["gate"] else 0  # one that knows, and one that does not
+    named = len(asked["vectors"]) * (1 + gates) + len(asked["selectors"]) + 2
     lines = named + 2 * asked["draws"]
     points = lines * len(asked["costs"])
     length = how["prompt_tokens" if cell["preference"] else "prefix_tokens"] + how["new_tokens"]

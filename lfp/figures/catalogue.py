@@ -189,10 +189,10 @@ FIGURES: dict[str, Figure] = {
         caption=(
             "Gain in reward of the steered base over what it costs: the rise in cross-entropy on"
             " neutral text, and the KL of a completion from the untouched base. Each line is a"
-            " vector or a set of latents, dashed behind a gate; fine_tuning are doses of the change"
-            " of weights, the star is the prompt, where it costs anything. The band is between the"
-            " least and the largest gain of random vectors at equal cost. The tables are"
-            " interventions and frontiers."
+            " vector or a set of latents, dashed behind a gate and dotted behind one that learned"
+            " from shuffled labels; fine_tuning are doses of the change of weights, the star is the"
+            " prompt, where it costs anything. The band is between the least and the largest gain"
+            " of random vectors at equal cost. The tables are interventions and frontiers."
         ),
     ),
 }

@@ -1063,6 +1063,18 @@ class Steering(Settings):
         "Weight of the penalty of cleaning, nats per token for weights as large as the vector.",
         least=0,
     )
+    wanted: tuple[str, ...] = setting(
+        (),
+        "Words of a second attribute: vectors are to raise both positive feedback and the chance of"
+        " one of these words. With such words, what is measured in the place of the reward is the"
+        " share of completions that have all that is asked for.",
+        unique=True,
+    )
+    unwanted: tuple[str, ...] = setting(
+        (),
+        "Words of an attribute that vectors are to lower; measured as for `wanted`.",
+        unique=True,
+    )
     directions: int = setting(
         128, "Directions whose effects on latents the vector `targeted` learns from.", least=10
     )

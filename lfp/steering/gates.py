@@ -2,7 +2,7 @@
 
 Where fine-tuning changed what comes next is seldom at all tokens ("base models know how, thinking
 models know when": Venhoff et al. 2025). A probe of the base's activations learns at which tokens
-the policy differs most from it, and the change is made at those alone.
+the policy expects most other feedback of the next token, and the change is made at those alone.
 """
 
 from __future__ import annotations

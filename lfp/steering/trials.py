@@ -7,7 +7,7 @@ the policy, so that rewards are paired.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -32,7 +32,7 @@ from lfp.steering.baselines import Writer, prefix_tokens
 from lfp.steering.changes import Changes, applied, constant, gated, of_edits
 from lfp.steering.cleaning import Cleaned, Texts, cleaned
 from lfp.steering.gates import tokens_steered
-from lfp.steering.gathering import Read, gate_of, vector_material
+from lfp.steering.gathering import Attributes, Read, gates_of, vector_material
 from lfp.steering.strength import NeutralText, strengths_at
 from lfp.steering.targeted import LatentReading, side_effect_mass
 from lfp.steering.vectors import BY_LATENT, NULLS, VECTORS, Material
@@ -124,6 +124,7 @@ def steer(
     sets: Sequence[Candidate],
     how: Writing,
     texts: Sequence[Sequence[int]],
+    valence: np.ndarray,
     asked: Steering,
     state_path: str | None = None,
 ) -> Steered:
@@ -143,6 +144,8 @@ def steer(
         Prompts, neutral texts, reward, lengths and seed.
     texts
         Token ids of the held-out texts that vectors, gates and cleaning are made from.
+    valence
+        The value that feedback gives to every token of the vocabulary [token].
     asked
         Vectors, costs, gate, cleaning and baselines.
     state_path
@@ -151,24 +154,21 @@ def steer(
     if not (how.prompts and how.neutral and texts):
         nothing = pd.DataFrame(columns=[*COLUMNS, *Intervention("", "", {}, {}, "").labels()])
         return Steered(nothing, nothing, pd.DataFrame(columns=STRENGTHS), _cleaning_rows(None, 0))
-    sae, size = (
-        autoencoders[steered_layer(list(autoencoders), asked.layer)],
-        how.settings.batch_size,
-    )
-    led = Writer(pair.base, pair.base, how.tokenizer, prefix_tokens(how.tokenizer, asked.prompt))
-    limits.check_texts(pair.base.config, [*map(led.led, how.prompts)], how.settings.new_tokens)
-    limits.check_texts(pair.base.config, [*map(led.led, how.neutral), *texts])
-    read = Read(pair, sae, texts, size)
-    neutral = NeutralText(pair.base, how.neutral, pair.tokenizer.pad_token_id, size, sae.site)
+    sae = autoencoders[steered_layer(list(autoencoders), asked.layer)]
+    size = how.settings.batch_size
+    _check_lengths(pair, how, texts, asked)
+    read, pad = Read(pair, sae, texts, size, valence), pair.tokenizer.pad_token_id
+    neutral = NeutralText(pair.base, how.neutral, pad, size, sae.site)
     reading = LatentReading(
         pair.base, pair.tokenizer, sae, how.prompts[: asked.effect_prompts],
         how.settings.new_tokens, size, how.seed,
     )  # fmt: skip
-    material = vector_material(read, explanations, how.reward, reading, neutral, asked, how.seed)
-    clean = _cleaned(read, material, asked)
+    attributes = Attributes.of(how.reward, asked)
+    material = vector_material(read, explanations, attributes, reading, neutral, asked, how.seed)
+    clean, how = _cleaned(read, material, asked), replace(how, reward=attributes.measured())
     chosen = [*_vectors(material, clean, asked), *sets]
     if asked.gate is not None:
-        chosen += _gated(chosen, read, asked.gate, neutral)
+        chosen += _gated(chosen, read, asked.gate, neutral, how.seed)
     interventions, rows = [Intervention(NOTHING, "", {}, {}, sae.site)], []
     for one in Progress(chosen, desc="strengths"):
         multiples = strengths_at(partial(neutral.rise, one.changes), asked.costs)
@@ -182,6 +182,15 @@ def steer(
     return Steered(
         written, losses, pd.DataFrame(rows, columns=STRENGTHS), _cleaning_rows(clean, sae.layer)
     )
+
+
+def _check_lengths(
+    pair: Pair, how: Writing, texts: Sequence[Sequence[int]], asked: Steering
+) -> None:
+    """Check that all texts, also behind the prompt, have positions in the model."""
+    led = Writer(pair.base, pair.base, how.tokenizer, prefix_tokens(how.tokenizer, asked.prompt))
+    limits.check_texts(pair.base.config, [*map(led.led, how.prompts)], how.settings.new_tokens)
+    limits.check_texts(pair.base.config, [*map(led.led, how.neutral), *texts])
 
 
 def steered_layer(layers: Sequence[int], wanted: int | None) -> int:
@@ -300,21 +309,30 @@ def _cleaned(read: Read, material: Material, asked: Steering) -> Cleaned | None:
 
 
 def _gated(
-    chosen: Sequence[Candidate], read: Read, share: float, neutral: NeutralText
+    chosen: Sequence[Candidate], read: Read, share: float, neutral: NeutralText, seed: int
 ) -> list[Candidate]:
-    """The candidates that are no random ones, at the tokens that a gate lets through.
+    """The candidates that are no random ones, at the tokens that each gate lets through.
 
-    There are none where the policy differs from its base at no token.
+    Parameters
+    ----------
+    chosen
+        The candidates.
+    read
+        The pair of models, at the steered layer.
+    share
+        Share of the tokens that a gate lets through.
+    neutral
+        The texts that this share is measured on once more.
+    seed
+        Seed of the gate that knows nothing.
     """
-    gate = gate_of(read, share)
-    if gate is None:
-        return []
-    opened = tokens_steered(gate, read.activations(neutral.sequences))
+    values = read.activations(neutral.sequences)
     return [
         Candidate(
             one.what, gated(one.changes, dict.fromkeys(one.changes, gate)), one.draw,
-            f"gate {share:g}", opened, one.features,
+            f"{name} {share:g}", tokens_steered(gate, values), one.features,
         )
+        for name, gate in gates_of(read, share, seed).items()
         for one in chosen
         if one.what not in NULLS and list(one.changes) == [read.sae.layer]
     ]  # fmt: skip
@@ -325,14 +343,14 @@ def _side_effects(
 ) -> list[dict[str, float]]:
     """The side effects of a vector at each strength, where it is to raise some latents alone."""
     nothing = {"r2": np.nan, "side_effect_mass": np.nan}
-    if one.what not in BY_LATENT or one.where != EVERYWHERE or not material.related:
+    if one.what not in BY_LATENT or one.where != EVERYWHERE or not material.targets:
         return [nothing] * len(strengths)
     r2 = material.effects().r2 if one.what == "targeted" else np.nan
     known = [strength for strength in strengths if not np.isnan(strength)]
     effects = iter(reading.effects([one.changes] * len(known), known))
     return [
         nothing if np.isnan(strength)
-        else {"r2": r2, "side_effect_mass": side_effect_mass(next(effects), material.related)}
+        else {"r2": r2, "side_effect_mass": side_effect_mass(next(effects), material.targets)}
         for strength in strengths
     ]  # fmt: skip
 

@@ -33,17 +33,19 @@ class Material:
     values
         Activations [token, width] of the base at tokens whose feedback is known.
     labels
-        Whether feedback has each wanted attribute at each of these tokens [token, attribute]; the
-        others have its opposite.
+        Whether each of these tokens has each attribute [token, attribute]. The first attribute is
+        positive feedback of its text; those without it are of texts with negative feedback.
     directions
         Unit directions of the dictionary's decoder [latent, width].
     related
-        The latents that are related to the feedback, those with the most feedback on what they are
-        active on first, with the sign of that feedback.
+        By attribute, the latents that are related to it, the most related first, with the sign
+        that each is to have.
     effects
         Gives the measured map of what steering does to latents.
     seed
         Seed of the classifier.
+    signs
+        By attribute, 1 where it is wanted and -1 where it is not.
     """
 
     difference: Difference
@@ -51,9 +53,19 @@ class Material:
     values: torch.Tensor
     labels: torch.Tensor
     directions: torch.Tensor
-    related: Mapping[int, float]
+    related: Sequence[Mapping[int, float]]
     effects: Callable[[], EffectMap]
     seed: int
+    signs: Sequence[float] = (1.0,)
+
+    @property
+    def targets(self) -> dict[int, float]:
+        """The latents of all attributes with their signs, without those of both signs."""
+        total: dict[int, float] = {}
+        for of_attribute in self.related:
+            for latent, sign in of_attribute.items():
+                total[latent] = total.get(latent, 0.0) + sign
+        return {latent: sign / abs(sign) for latent, sign in total.items() if sign}
 
     @cached_property
     def shifts(self) -> dict[str, torch.Tensor]:
@@ -86,39 +98,47 @@ def mean_shift(material: Material) -> list[Change]:
 
 
 def difference_of_means(material: Material) -> list[Change]:
-    """The mean activation at positive feedback minus that at negative, all attributes added up."""
+    """The mean activation with an attribute minus that without it, all attributes added up."""
     total = 0.0
-    for wanted in material.labels.T:
-        if bool(wanted.all()) or not bool(wanted.any()):
+    for has, sign in zip(material.labels.T, material.signs, strict=True):
+        if bool(has.all()) or not bool(has.any()):
             return []
-        total = total + material.values[wanted].mean(0) - material.values[~wanted].mean(0)
+        difference = material.values[has].mean(0) - material.values[~has].mean(0)
+        total = total + sign * difference
     return constant_changes([total])
 
 
 def decoder_row(material: Material) -> list[Change]:
-    """The decoder's direction of the latent that is most related to the feedback, with its sign."""
-    most = list(material.related.items())[:1]
-    return constant_changes([sign * material.directions[latent] for latent, sign in most])
+    """The decoder's direction of the latent that is most related, with its sign.
+
+    Those of several attributes are added up.
+    """
+    most = [next(iter(of.items())) for of in material.related if of]
+    rows = [sign * material.directions[latent] for latent, sign in most]
+    return constant_changes([sum(rows)] if rows else [])
 
 
 def targeted(material: Material) -> list[Change]:
     """The vector whose measured effect is on the related latents (SAE-TS)."""
     from lfp.steering.targeted import targeted_vector
 
-    if not material.related:
+    if not material.targets:
         return []
-    return constant_changes([targeted_vector(material.effects(), material.related)])
+    return constant_changes([targeted_vector(material.effects(), material.targets)])
 
 
 def classifier_gradient(material: Material) -> list[Change]:
-    """The gradient by token of a classifier of feedback (K-Steering), towards all attributes."""
+    """The gradient by token of a classifier of all attributes (K-Steering)."""
     from lfp.steering.gradient import fitted_classifier, gradient_change
 
     labels = material.labels
     if not len(labels) or bool((labels == labels[:1]).all(0).any()):
         return []
     classifier = fitted_classifier(material.values, labels, material.seed)
-    return [gradient_change(classifier, range(labels.shape[1]))]
+    towards, away = (
+        [i for i, sign in enumerate(material.signs) if sign == of] for of in (1.0, -1.0)
+    )
+    return [gradient_change(classifier, towards, away)]
 
 
 def random(material: Material) -> list[Change]:

@@ -29,6 +29,7 @@ from lfp.sae.sources.weights import read
 from lfp.sae.training import loop
 from lfp.settings import Autoencoder, Mutual
 from lfp.sites import SITES
+from lfp.steering.gradient import fitted_classifier, gradient_change
 from tests.conftest import make_model
 
 
@@ -113,6 +114,31 @@ def dictionaries(
     return saes | {"scope": (gemma_scope(folder / "gemma_scope", x.shape[1]), {})}
 
 
+def k_steering() -> dict[str, np.ndarray]:
+    """A classifier of two attributes of tokens, which a third thing goes with, and its gradients.
+
+    Names begin with `k.`. Its first layer has our centre and scale in it, so that it reads
+    activations as they are.
+    """
+    generator, width = torch.Generator().manual_seed(0), 24
+    labels = torch.rand(4000, 2, generator=generator) < 0.5
+    signs = labels * 2.0 - 1
+    x = 0.3 * torch.randn(len(labels), width, generator=generator)
+    x[:, :2] += signs
+    x[:, 2] += 1.5 * (signs.sum(1) / 2 + torch.randn(len(labels), generator=generator))
+    classifier = fitted_classifier(x, labels, 0)
+    state = {f"net.{name}": value for name, value in classifier.layers.state_dict().items()}
+    weight = state["net.0.weight"] / classifier.scale
+    state |= {
+        "net.0.weight": weight, "net.0.bias": state["net.0.bias"] - weight @ classifier.centre,
+    }  # fmt: skip
+    values = {
+        "x": x, "labels": labels.float(), "both": gradient_change(classifier, [0, 1])(x),
+        "apart": gradient_change(classifier, [0], [1])(x), **state,
+    }  # fmt: skip
+    return {f"k.{name}": value.numpy() for name, value in values.items()}
+
+
 def main(folder: Path) -> None:
     """Train autoencoders of every architecture on every site of a small model, and export latents
     and explanations of each.
@@ -126,7 +152,7 @@ def main(folder: Path) -> None:
     length = model.config.max_position_embeddings
     sequences = tokenizer(texts, truncation=True, max_length=length)["input_ids"]
     windows = exports.packed_windows(tokenizer, texts, 16, 50)
-    expected, index = {"windows": windows}, []
+    expected, index = {"windows": windows} | k_steering(), []
     for site in SITES:
         x = np.empty((sum(map(len, sequences)), site_width(model, site)), dtype=np.float32)
         harvest(model, sequences, {1: x}, tokenizer.pad_token_id, 16, seed=0, site=site)

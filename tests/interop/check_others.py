@@ -1,5 +1,5 @@
-"""SAELens and delphi open what the workflow writes: run by `make test-interop` in an environment of
-their own.
+"""SAELens and delphi open what the workflow writes, and K-Steering steers as it does: run by `make
+test-interop` in an environment of their own.
 
 The folder with the artefacts is the environment variable LFP_ARTEFACTS (tests/interop/artefacts.py
 writes it): autoencoders of every architecture, each on every site.
@@ -73,6 +73,43 @@ def test_saelens_keeps_as_many_latents_as_the_configuration_says(expected, site,
     assert sae.cfg.rescale_acts_by_decoder_norm is False
     active = (sae.encode(torch.from_numpy(expected[f"{site}.x"])) > 0).sum(1)
     assert 1 <= active.max() <= k
+
+
+def released_steering(expected):
+    """The released K-Steering with a network of the size of ours."""
+    from k_steering.steering.config import TrainerConfig
+    from k_steering.steering.trainer import ActivationSteeringTrainer
+
+    torch.manual_seed(0)
+    width = expected["k.x"].shape[1]
+    return ActivationSteeringTrainer(TrainerConfig(input_dim=width, num_labels=2, hidden_dim=128))
+
+
+def directions(steering, x, towards, away):
+    """What the released K-Steering adds to every token, of root mean square 1."""
+    added = steering.steer_activations(x, towards, away, alpha=1.0).numpy() - x
+    return added / np.sqrt((added**2).mean(1, keepdims=True))
+
+
+@pytest.mark.parametrize(("name", "towards", "away"), [("both", [0, 1], []), ("apart", [0], [1])])
+def test_k_steering_adds_the_same_gradient_of_the_same_classifier(expected, name, towards, away):
+    steering = released_steering(expected)
+    names = steering.classifier.state_dict()
+    steering.classifier.load_state_dict({k: torch.from_numpy(expected[f"k.{k}"]) for k in names})
+    # In batches of one, for the package divides the gradient by the number of tokens.
+    for row in range(20):
+        x = expected["k.x"][row : row + 1]
+        np.testing.assert_allclose(
+            directions(steering, x, towards, away)[0], expected[f"k.{name}"][row], atol=1e-3
+        )
+
+
+def test_k_steering_learns_the_same_directions_from_the_same_tokens(expected):
+    steering = released_steering(expected)
+    steering.fit(expected["k.x"], expected["k.labels"], epochs=30, batch_size=256)
+    theirs = directions(steering, expected["k.x"], [0, 1], []).mean(0)
+    ours = expected["k.both"].mean(0)
+    assert theirs @ ours / np.linalg.norm(theirs) / np.linalg.norm(ours) > 0.95
 
 
 @pytest.fixture(scope="module")

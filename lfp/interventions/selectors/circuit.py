@@ -3,7 +3,8 @@
 The edge from latent u to latent d of a later layer weighs what taking u away changes the number of
 the model by, as far as that passes through d: - sum over tokens of f_u(t) <d(h_d)/dx(t), d_u>, with
 h_d = sum over tokens s of f_d(s) <dm/dx(s), d_d>, the gradient in it being held (Marks et al.
-2024). A graph is checked by taking away the latents that are in none of its edges.
+2024). A graph is checked by taking away the latents that are in none of its edges, on instances
+that its edges were not chosen on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 
 from lfp.interventions.matching import by_layer
 from lfp.interventions.selectors.attribution import Leaves
-from lfp.interventions.selectors.criteria import measured_without
+from lfp.interventions.selectors.criteria import numbers_without
 from lfp.interventions.selectors.material import Material
 from lfp.models.hooks import edited
 
@@ -97,32 +98,33 @@ def _edges(
 def circuit(material: Material) -> pd.DataFrame:
     """The edges among the latents of the largest attributions, and how well the graph stands.
 
-    Kept are the edges whose mean weight is more than the share ``edge`` of the largest effect of a
-    node by itself. ``faithfulness`` is the share of what all nodes together do that is left when
-    those without a kept edge are taken away.
+    Kept are the edges whose mean weight over every other instance is more than the share ``edge``
+    of the largest effect of a node by itself. The remaining instances test them: the rows are
+    theirs, and ``faithfulness`` is the share of what all nodes together do there that is left when
+    those without a kept edge are taken away. There is no circuit of a single instance.
 
     Returns
     -------
     pandas.DataFrame
-        A row per edge and instance: ``layer``, ``feature``, ``to_layer``, ``to_feature``,
-        ``instance``, ``weight``, ``kept``, ``faithfulness`` and ``nodes``.
+        A row per edge and instance of the test: ``layer``, ``feature``, ``to_layer``,
+        ``to_feature``, ``instance``, ``weight``, ``kept``, ``faithfulness`` and ``nodes``.
     """
     nodes = circuit_nodes(material) if material.metric.n else []
-    if len(_places(nodes)) < 2:
+    if len(_places(nodes)) < 2 or material.metric.n < 2:
         return pd.DataFrame(columns=COLUMNS)
     weights = edge_weights(material, nodes)
     effects = material.effects.set_index(["layer", "feature"])["attributed"]
     least = material.asked.edge * max(abs(effects[node]) for node in nodes)
-    kept = np.abs(weights.mean(0)) > least
+    kept = np.abs(weights[::2].mean(0)) > least
     connected = kept.any(0) | kept.any(1)
     others = [node for node, inside in zip(nodes, connected, strict=True) if not inside]
-    model, without_others, nothing = measured_without(
-        material, [{}, by_layer(others), by_layer(nodes)]
-    )
+    tested = range(1, len(weights), 2)
+    conditions = [{}, by_layer(others), by_layer(nodes)]
+    model, without_others, nothing = numbers_without(material, conditions)[:, tested].mean(1)
     whole = model - nothing
     faithfulness = float((without_others - nothing) / whole) if whole else float("nan")
     rows = [
-        pd.DataFrame({"instance": range(len(weights)), "weight": weights[:, i, j]}).assign(
+        pd.DataFrame({"instance": tested, "weight": weights[tested, i, j]}).assign(
             layer=nodes[i][0], feature=nodes[i][1], to_layer=nodes[j][0], to_feature=nodes[j][1],
             kept=bool(kept[i, j]), faithfulness=faithfulness, nodes=len(nodes),
         )

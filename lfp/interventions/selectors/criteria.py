@@ -19,11 +19,17 @@ from lfp.interventions.selection import FeatureSet
 from lfp.interventions.selectors.material import Material
 from lfp.interventions.vocabulary import set_features
 from lfp.models.hooks import Edit
+from lfp.statistics.records import fewest_units, seeded_counts
 
+#: Names of the criteria.
+CRITERIA = ("faithfulness", "completeness", "minimality", "self_repair")
 #: Columns of the rows of sets.
 COLUMNS = (
-    "what", "effect", "faithfulness", "completeness", "minimality", "self_repair", "instances",
+    "what", "effect", *CRITERIA, *(f"{name}_{end}" for name in CRITERIA for end in ("low", "high")),
+    "instances",
 )  # fmt: skip
+#: Resamples of the instances, and coverage of their intervals.
+RESAMPLES, CONFIDENCE = 1000, 0.95
 
 
 def without(material: Material, features: FeatureSet) -> dict[int, Edit]:
@@ -42,8 +48,13 @@ def measured_without(material: Material, sets: Sequence[FeatureSet]) -> np.ndarr
     """
     if not material.metric.n:
         return np.zeros(len(sets))
+    return numbers_without(material, sets).mean(1)
+
+
+def numbers_without(material: Material, sets: Sequence[FeatureSet]) -> np.ndarray:
+    """The number [set, instance] of the model without each of the sets."""
     edits = [without(material, features) for features in sets]
-    return material.metric.measured(material.model, edits, material.site).mean(1)
+    return material.metric.measured(material.model, edits, material.site)
 
 
 def pairs_of(features: FeatureSet) -> list[tuple[int, int]]:
@@ -67,7 +78,8 @@ def criteria(material: Material, chosen: Mapping[str, FeatureSet]) -> pd.DataFra
         A row per set: ``what``, ``effect`` (of taking it away, in units of the number),
         ``faithfulness``, ``completeness``, ``minimality`` (the smallest share of the effect that is
         lost when one latent stays), ``self_repair`` (the effect minus the sum of those of single
-        latents: of the effect's sign where the others make up for one) and ``instances``. Empty
+        latents: of the effect's sign where the others make up for one), the ends of their
+        percentile intervals over resampled instances (NaN of too few), and ``instances``. Empty
         sets, and models without an instance, have none.
     """
     rows, live = [], pairs_of(by_layer(list(material.live.itertuples(index=False, name=None))))
@@ -78,21 +90,46 @@ def criteria(material: Material, chosen: Mapping[str, FeatureSet]) -> pd.DataFra
         others = [latent for latent in live if latent not in set(taken)]
         singles = [by_layer([latent]) for latent in taken]
         but_one = [by_layer([other for other in taken if other != latent]) for latent in taken]
-        values = measured_without(
+        values = numbers_without(
             material, [{}, features, by_layer(others), by_layer(live), *singles, *but_one]
         )
-        (model, gone, alone, nothing), rest = values[:4], values[4:]
-        of_single, without_one = rest[: len(taken)] - model, rest[len(taken) :]
-        effect, whole = gone - model, model - nothing
+        n = material.metric.n
+        counts = np.vstack([np.ones(n), seeded_counts(material.seed, n, RESAMPLES)])
+        resampled = _of_set(counts @ values.T / n)
         rows.append({
-            "what": what, "effect": effect, "faithfulness": _share(alone - nothing, whole),
-            "completeness": _share(gone - nothing, whole),
-            "minimality": _share(np.abs(without_one - gone).min(), abs(effect)),
-            "self_repair": effect - of_single.sum(), "instances": material.metric.n,
+            "what": what, "effect": values[1].mean() - values[0].mean(), "instances": n,
+            **{name: float(of[0]) for name, of in resampled.items()},
+            **{f"{name}_{end}": bound for name, of in resampled.items()
+               for end, bound in zip(("low", "high"), _interval(of[1:], n), strict=True)},
         })  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _share(part: float, whole: float) -> float:
-    """A part of a whole; NaN of a whole that is 0."""
-    return float(part / whole) if whole else float("nan")
+def _of_set(means: np.ndarray) -> dict[str, np.ndarray]:
+    """The criteria [sample] of a set from the means [sample, condition] of samples of instances.
+
+    The conditions are the untouched model, those without the set, with it alone and without all,
+    those without one latent each, and those without the set but one latent each.
+    """
+    (model, gone, alone, nothing), rest = means.T[:4], means.T[4:]
+    singles, but_one = np.split(rest, 2)
+    effect, whole = gone - model, model - nothing
+    return {
+        "faithfulness": _shares(alone - nothing, whole),
+        "completeness": _shares(gone - nothing, whole),
+        "minimality": _shares(np.abs(but_one - gone).min(0), np.abs(effect)),
+        "self_repair": effect - (singles - model).sum(0),
+    }
+
+
+def _shares(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
+    """Parts of wholes; NaN of wholes that are 0."""
+    return np.divide(parts, wholes, out=np.full(len(parts), np.nan), where=wholes != 0)
+
+
+def _interval(replicates: np.ndarray, n: int) -> tuple[float, float]:
+    """The percentile interval of a number of `n` instances; NaN where they are too few for one."""
+    if n < fewest_units(CONFIDENCE) or np.isnan(replicates).all():
+        return float("nan"), float("nan")
+    low, high = np.nanquantile(replicates, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)

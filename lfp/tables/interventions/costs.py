@@ -23,7 +23,10 @@ _NOTHING, _OTHER = "none", "other model"
 #: The action of what is added at a cost, and what random vectors are matched to.
 _ADD, _VECTORS = "add", "vectors"
 #: Columns of the criteria of sets, and of what is known of a vector at its strength.
-_CRITERIA = ("faithfulness", "completeness", "minimality", "self_repair")
+_CRITERIA = tuple(
+    f"{name}{end}" for name in ("faithfulness", "completeness", "minimality", "self_repair")
+    for end in ("", "_low", "_high")
+)  # fmt: skip
 _STEERED = ("multiple", "tokens_steered", "r2", "side_effect_mass")
 
 

@@ -7,7 +7,8 @@ costs: one number for a whole line, in units of reward.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ import pandas as pd
 
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_table
-from lfp.statistics.crossed import effect_record, mean_effect
-from lfp.statistics.records import ratio_record, undefined
+from lfp.statistics.crossed import Effect, effect_record, mean_effect, ratio_effect, told_from_zero
+from lfp.statistics.records import Record, ratio_record, undefined
 from lfp.tables.rows import CELL, TableSettings, Tally
 
 #: What is added at costs, what random vectors are matched to, and doses of the fine-tuning.
@@ -69,65 +70,179 @@ def frontiers(inputs: Sequence[str], settings: TableSettings) -> Tally:
     return tally
 
 
+#: What the share of a line's gain is of, and the line whose gain at equal KL is taken off.
+_CLEANED, _SHIFT, _MEANS = "mean_shift_cleaned", "mean_shift", "difference_of_means"
+#: The tokens of lines without a gate.
+_EVERYWHERE = "all"
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is added at several strengths.
+
+    Parameters
+    ----------
+    what, where, matched_to
+        Labels of its rows.
+    costs, kl
+        Rise of the cross-entropy, and mean KL of a completion [point].
+    gains
+        Rewards minus those of the untouched model [point, prompt].
+    """
+
+    what: str
+    where: str
+    matched_to: str
+    costs: np.ndarray
+    kl: np.ndarray
+    gains: np.ndarray
+
+    @property
+    def reference(self) -> tuple[str, str]:
+        """The line that this one's gain is a share of, by ``what`` and ``where``.
+
+        It is the same vector at all tokens for one behind a gate, the mean shift for what few
+        latents make of it, and doses of the fine-tuning for all others.
+        """
+        if self.where != _EVERYWHERE:
+            return self.what, _EVERYWHERE
+        return (_SHIFT if self.what == _CLEANED else _DOSE), _EVERYWHERE
+
+
 def _no_columns() -> dict[str, object]:
-    names = ("most_cost", "kl_area", "most_kl", "null_mean", "null_low", "null_high", "p_random")
-    return {"points": 0, "draws": 0} | dict.fromkeys(names, None)
+    names = (
+        "most_cost", "share", "share_low", "share_high", "kl_area", "kl_area_low", "kl_area_high",
+        "most_kl", "beyond_kl", "beyond_means", "beyond_means_low", "beyond_means_high",
+        "null_mean", "null_low", "null_high", "p_random",
+    )  # fmt: skip
+    return {"points": 0, "share_of": "", "draws": 0} | dict.fromkeys(names, None)
 
 
-def _lines(
-    rows: pd.DataFrame,
-) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]]:
-    """Every line: its labels, its costs [point], gains [point, prompt], and KLs [point]."""
+def _lines(rows: pd.DataFrame) -> list[Line]:
+    """All lines of a cell, with those of random vectors."""
     before = rows[rows["what"] == "none"].set_index("prompt")["reward"]
-    scaled = rows[(rows["action"] == _ADD) | (rows["what"] == _DOSE)]
-    for key, line in scaled.groupby(["what", "where", "draw", "matched_to"], sort=False):
+    scaled, lines = rows[(rows["action"] == _ADD) | (rows["what"] == _DOSE)], []
+    keys = ["what", "where", "matched_to", "draw"]
+    for (what, where, matched_to, _), line in scaled.groupby(keys, sort=False):
         points = line.pivot(index="strength", columns="prompt", values="reward")
         kl = line.groupby("strength")["kl"].mean().to_numpy()
-        named = dict(zip(("what", "where", "draw", "matched_to"), key, strict=True))
         gains = points.to_numpy(float) - before[points.columns].to_numpy(float)
-        yield named, points.index.to_numpy(float), gains, kl
+        lines.append(Line(what, where, matched_to, points.index.to_numpy(float), kl, gains))
+    return lines
 
 
 def _add_cell(
     tally: Tally, cell: Mapping[str, Any], rows: pd.DataFrame, settings: TableSettings
 ) -> None:
     """Add the lines of one cell; random vectors are what the others are held against."""
-    lines = list(_lines(rows))
-    if all(of_line["matched_to"] == _VECTORS for of_line, *_ in lines):
+    lines = _lines(rows)
+    drawn, named = (
+        [line for line in lines if (line.matched_to == _VECTORS) == of] for of in (True, False)
+    )
+    if not named:
         nothing = undefined(0, "prompt", "nothing comes to a cost that was asked for")
         tally.add(nothing, cell | {"what": "none", "where": ""}, **_no_columns())
         return
-    most = float(max((costs.max() for _, costs, _, _ in lines), default=np.nan))
-    most_kl = min((kl.max() for of_line, _, _, kl in lines if of_line["matched_to"] == ""),
-                  default=np.nan)  # fmt: skip
-    null = np.array([
-        frontier_area(costs, gains.mean(1), most)
-        for of_line, costs, gains, _ in lines
-        if of_line["matched_to"] == _VECTORS
-    ])  # fmt: skip
+    most = float(max(line.costs.max() for line in lines))
+    most_kl = float(min(line.kl.max() for line in named))
+    null = np.array([frontier_area(line.costs, line.gains.mean(1), most) for line in drawn])
     null = null[np.isfinite(null)]
-    for named, costs, gains, kl in lines:
-        if named["matched_to"] == _VECTORS:
-            continue
-        label = cell | {"what": named["what"], "where": named["where"]}
-        columns = _no_columns() | {"points": len(costs), "most_cost": most}
-        by_prompt = frontier_area(costs, gains, most)
+    places = {(of.what, of.where): of for of in named}
+    by_cost = {place: frontier_area(of.costs, of.gains, most) for place, of in places.items()}
+    for place, line in places.items():
+        confidence = settings.confidence
+        columns = _no_columns() | {"points": len(line.costs), "most_cost": most}
+        label = cell | {"what": line.what, "where": line.where}
+        by_prompt = by_cost[place]
         if np.isnan(by_prompt).any():
             short = undefined(0, "prompt", f"no strength costs {most:g} nats")
             tally.add(short, label, **columns)
             continue
-        columns |= {"kl_area": float(frontier_area(kl, gains.mean(1), most_kl)), "most_kl": most_kl}
-        if len(null) and named["what"] != _DOSE:
-            area = frontier_area(costs, gains.mean(1), most)  # as those of the null: ties are ties
+        columns |= _share(line, by_prompt, by_cost, confidence)
+        columns |= {"most_kl": most_kl} | _at_equal_kl(line, places, most_kl, confidence)
+        if len(null) and line.what != _DOSE:
+            area = frontier_area(line.costs, line.gains.mean(1), most)  # as the null: ties are ties
             larger = int((np.abs(null) >= abs(area)).sum())
             columns |= {
                 "draws": len(null), "null_mean": float(null.mean()), "null_low": float(null.min()),
                 "null_high": float(null.max()), "p_random": (1 + larger) / (1 + len(null)),
             }  # fmt: skip
-        name = "mean gain over costs"
-        record = effect_record(mean_effect(by_prompt[:, None]), "prompt", name, settings.confidence)
+        record = _record(mean_effect(by_prompt[:, None]), confidence)
         family = str([cell[name] for name in CELL])
         tally.add(record, label, pd.DataFrame({"value": by_prompt}), family, **columns)
+
+
+def _record(effect: Effect, confidence: float) -> Record:
+    """The record of a mean gain over costs, or of what is made of two of them."""
+    return effect_record(effect, "prompt", "mean gain over costs", confidence)
+
+
+def _with_interval(name: str, effect: Effect, confidence: float) -> dict[str, float | None]:
+    """A number under its name, with its interval beside it."""
+    record = _record(effect, confidence)
+    return {
+        name: record.estimate, f"{name}_low": record.ci_low, f"{name}_high": record.ci_high,
+    }  # fmt: skip
+
+
+def _share(
+    line: Line,
+    gain: np.ndarray,
+    gains: Mapping[tuple[str, str], np.ndarray],
+    confidence: float,
+) -> dict[str, object]:
+    """The share of its reference's gain that a line has at equal cost.
+
+    There is none of a reference that is the line itself, that is not there, or whose gain is not
+    told from 0.
+
+    Parameters
+    ----------
+    line
+        The line.
+    gain
+        Its mean gain over costs [prompt].
+    gains
+        The mean gain over costs of all lines.
+    confidence
+        Coverage of the interval.
+    """
+    reference = line.reference
+    whole = gains.get(reference)
+    if reference == (line.what, line.where) or whole is None or np.isnan(whole).any():
+        return {}
+    if not told_from_zero(whole[:, None], confidence):
+        return {}
+    ratio = ratio_effect(gain[:, None], whole[:, None])
+    return {"share_of": reference[0]} | _with_interval("share", ratio, confidence)
+
+
+def _at_equal_kl(
+    line: Line, lines: Mapping[tuple[str, str], Line], most: float, confidence: float
+) -> dict[str, float | None]:
+    """The mean gain over KL, and by how much it is above that of the difference of means.
+
+    Parameters
+    ----------
+    line
+        The line.
+    lines
+        All lines but those of random vectors, by ``what`` and ``where``.
+    most
+        The largest KL that all of these reach. The difference goes up to the largest that the two
+        of it reach.
+    confidence
+        Coverage of the intervals.
+    """
+    area = frontier_area(line.kl, line.gains, most)
+    columns = _with_interval("kl_area", mean_effect(area[:, None]), confidence)
+    means = lines.get((_MEANS, _EVERYWHERE))
+    if means is not None and means is not line:
+        both = float(min(line.kl.max(), means.kl.max()))
+        ours, theirs = (frontier_area(of.kl, of.gains, both) for of in (line, means))
+        beyond = mean_effect((ours - theirs)[:, None])
+        columns |= {"beyond_kl": both} | _with_interval("beyond_means", beyond, confidence)
+    return columns
 
 
 def vector_cleaning(inputs: Sequence[str], settings: TableSettings) -> Tally:
