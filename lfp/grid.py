@@ -647,6 +647,7 @@ class Grid:
             },
             "given": [cell.address for cell in self.cells if cell.method in UNREWARDED],
             "silent": [cell.address for cell in self.cells if self._is_silent(cell)],
+            "trained": {cell.address: (cell.method, 0.0) for cell in self.cells},
         }
 
     def _is_silent(self, cell: Cell) -> bool:

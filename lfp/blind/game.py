@@ -66,7 +66,8 @@ after the game, and show that nobody changed the truth.
 
 def group_name(audit: Audit, seed: int) -> str:
     """The blind name of the policies that are audited together."""
-    return blind_name(seed, "group", f"{audit.model}/{audit.corpus}")
+    of = f"{audit.model}/{audit.corpus}/{audit.method}/{audit.benign_share:g}"
+    return blind_name(seed, "group", of)
 
 
 def candidate_words(audit: Audit) -> list[str]:
@@ -111,7 +112,7 @@ def write_game(
     folder
         An empty folder.
     audits
-        The policies by model and corpus.
+        The policies by model, corpus, method and share of benign data.
     models
         Paths of the models: those of policies by the address of their cells, those of bases by
         their names.
