@@ -29,6 +29,7 @@ from lfp.settings import (
     CELL_STAGES,
     NO_GRADIENT,
     PRETRAINED,
+    RANKED,
     STAGES,
     UNREWARDED,
     Autoencoder,
@@ -234,6 +235,7 @@ class Grid:
         """
         adapted = {
             "ablation": self._ablation_job,
+            "best_of_n": self._ranked_job,
             "account": self._account_job,
             "autoencoders": self._autoencoder_job,
             "change": self._change_job,
@@ -251,6 +253,7 @@ class Grid:
             "language_explanations": self._language_job,
             "locus": self._locus_job,
             "probes": self._probes_job,
+            "ranked": self._ranked_job,
             "scores": self._scores_job,
             "steering": self._steering_job,
         }
@@ -295,6 +298,10 @@ class Grid:
     def _group_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         values = cell.settings["ppo"].as_json()
         return values | {"group": cell.settings["group"].as_json(), "method": cell.method}
+
+    def _ranked_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        stages = ("ppo", "ranking", *(("dpo",) if cell.method == "ranked" else ()))
+        return {stage: cell.settings[stage].as_json() for stage in stages}
 
     def _distil_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         return {stage: cell.settings[stage].as_json() for stage in ("distil", "ppo")}
@@ -647,7 +654,7 @@ class Grid:
             },
             "given": [cell.address for cell in self.cells if cell.method in UNREWARDED],
             "silent": [cell.address for cell in self.cells if self._is_silent(cell)],
-            "trained": {cell.address: (cell.method, 0.0) for cell in self.cells},
+            "trained": {cell.address: (cell.method, benign_share(cell)) for cell in self.cells},
         }
 
     def _is_silent(self, cell: Cell) -> bool:
@@ -755,6 +762,11 @@ class Grid:
 def policy_name(model: str, task: str) -> str:
     """Name below results/models/ of the given policy of a model and task."""
     return f"{model}--{task}"
+
+
+def benign_share(cell: Cell) -> float:
+    """The share of the data of a cell's fine-tuning that no feedback has touched."""
+    return cell.settings["ranking"].benign_share if cell.method in RANKED else 0.0
 
 
 def _resolve(stage: str, *owners: Mapping[str, Any]) -> Settings:

@@ -305,10 +305,12 @@ class Task(Settings):
 
     method: str = setting(
         REQUIRED,
-        "`ppo` on a reward of text, or TRL's `rloo` and `grpo` on the same; `distil` a steering"
-        " vector along the valence of words, whose effect is measured by the reward; `dpo` on"
-        " preference pairs; `given` takes the policies of `policies` as they are.",
-        choices=("ppo", "rloo", "grpo", "distil", "dpo", "given"),
+        "`ppo` on a reward of text, or TRL's `rloo` and `grpo` on the same; `best_of_n` on the best"
+        " of several completions of the base by the reward, `ranked` by DPO on the best against the"
+        " worst of them; `distil` a steering vector along the valence of words, whose effect is"
+        " measured by the reward; `dpo` on preference pairs; `given` takes the policies of"
+        " `policies` as they are.",
+        choices=("ppo", "rloo", "grpo", "best_of_n", "ranked", "distil", "dpo", "given"),
     )
     corpus: str = setting(REQUIRED, "Name of the corpus.")
     policies: Mapping[str, Policy] = setting(
