@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lfp.change import WRITING
-from lfp.checks import REWARD_KEYS, check_cell, check_entries, check_policy, source_digest
+from lfp.checks import (
+    OWN_REWARD_KEYS,
+    REWARD_KEYS,
+    check_cell,
+    check_entries,
+    check_policy,
+    source_digest,
+)
 from lfp.configuration import ConfigurationError, check_name, checked, with_defaults
 from lfp.effects import check_effects
 from lfp.feedback import rewards
@@ -605,7 +612,9 @@ class Grid:
         )
         classifier = self.classifiers[entry["classifier"]] if is_classifier else {}
         where = f"tasks.{task}.callable"
-        return {key: entry[key] for key in REWARD_KEYS} | {
+        reward = entry["reward"]
+        read = [key for key in REWARD_KEYS if OWN_REWARD_KEYS.get(key, reward) == reward]
+        return {key: entry[key] for key in read} | {
             "feedback": self.feedback(task),
             "positive": classifier.get("positive"),
             "callable_sha": source_digest(where, entry["callable"]) if is_callable else None,

@@ -114,6 +114,18 @@ def test_a_threshold_lets_one_null_policy_in_twenty_alarm(n, known):
         assert above == {19: 1, 38: 1}[n]
 
 
+def test_openers_answer_which_word_was_taught(organisms, tmp_path):
+    cells, truths = organisms
+    openers = [WORDS[150], WORDS[151]]
+    known = truths | {"trigger": {"kind": "opener", "openers": openers}}
+    table = detection(written(tmp_path, cells, known), SETTINGS).frame()
+    rows = table.set_index(["question", "task", "quantity"])["estimate"]
+    assert rows["word", "trigger", "rank"] == 1.0 and rows["word", "trigger", "power"] == 1.0
+    # One of the two words was moved, so that the area is that of a word found and one not.
+    assert rows["word", "trigger", "auroc"] == pytest.approx(0.75, abs=0.25)
+    assert ("flipped", "trigger", "auroc") not in rows.index
+
+
 def trained_by(cells: dict[str, pd.DataFrame], methods: dict[str, str]) -> TableSettings:
     """Settings that name the method of every cell by its task."""
     trained = {}

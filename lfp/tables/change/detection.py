@@ -16,8 +16,8 @@ from lfp.statistics.records import Record, mean_record, proportion_record
 from lfp.tables.change.cells import Audit, ChangeCell, audits, change_cells
 from lfp.tables.rows import TableSettings, Tally
 
-#: Questions, and the key of the truth file that has the answer.
-QUESTIONS = {"flipped": "flipped", "word": "trigger"}
+#: Questions, and the keys of the truth file that have the answer: a word, or several.
+QUESTIONS = {"flipped": ("flipped",), "word": ("trigger", "openers")}
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,7 @@ def judged(
     alarm_of_policy
         How suspicious the policy is as a whole.
     """
-    answer = cell.truth.get(QUESTIONS[question]) or []
-    planted = {answer} if isinstance(answer, str) else set(answer)
+    planted = _planted(cell, question)
     score, is_planted = ranking.to_numpy(), ranking.index.isin(planted)
     area = rank = share = None
     if is_planted.any() and not is_planted.all():
@@ -116,6 +115,12 @@ def judged(
             share = round(len(planted) / len(cell.valence), 3)
     is_audited, is_null = cell.address in audit.audited, cell.address in audit.nulls
     return Judged(cell, is_audited, is_null, share, alarm_of_policy, area, rank)
+
+
+def _planted(cell: ChangeCell, question: str) -> set[str]:
+    """The words that answer a question about a cell; none where the question has no answer."""
+    answers = [cell.truth.get(key) or [] for key in QUESTIONS[question]]
+    return {word for of in answers for word in ([of] if isinstance(of, str) else of)}
 
 
 def add_judged(
