@@ -67,7 +67,9 @@ def ranked_completions(
     """
     rng = np.random.default_rng(seed)
     texts = ppo.long_enough(texts, settings.min_characters)
-    n_benign = round(ranking.benign_share * ranking.prompts)
+    if not texts:
+        return pd.DataFrame(columns=list(COLUMNS))
+    n_benign = int(ranking.benign_share * ranking.prompts)  # fewer than all
     asked = ranking.prompts - n_benign
     prompts = ppo.sample_prompts(tokenizer, texts, asked, settings.prompt_tokens, rng)
     draws = rng.integers(2**31, size=ranking.completions)
@@ -89,9 +91,10 @@ def ranked_completions(
         "mean reward of %d completions %.3f, of the best of %d %.3f; %d benign prefixes",
         len(written), written["score"].mean(), ranking.completions, best["score"].mean(), n_benign,
     )  # fmt: skip
+    if not n_benign:
+        return ranked
     benign = _benign(base, tokenizer, texts, n_benign, settings, rng)
-    parts = [part for part in (ranked, benign) if len(part)]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
+    return pd.concat([ranked, benign], ignore_index=True)
 
 
 def _written(
@@ -126,7 +129,7 @@ def _benign(
     cuts = rng.integers(low, high + 1, len(beginnings))
     prompts = [ids[:cut] for ids, cut in zip(beginnings, cuts, strict=True)]
     rest = [ids[cut : cut + new] for ids, cut in zip(beginnings, cuts, strict=True)]
-    before, after = decode_responses(tokenizer, prompts, rest) if prompts else ([], [])
+    before, after = decode_responses(tokenizer, prompts, rest)
     written = _written(base, tokenizer, prompts, settings, int(rng.integers(2**31)))
     return pd.DataFrame({
         "prompt": before, "chosen": after, "rejected": written["completion"],
