@@ -32,6 +32,7 @@ from lfp.running.sources import module_digest, module_file
 from lfp.sae.architectures import kind_of
 from lfp.sae.sources.files import LAYER, check, dictionary_files
 from lfp.settings import BETWEEN, BOTH, CELL_ENDS, PRETRAINED, Task
+from lfp.settings.fields import plain
 
 if TYPE_CHECKING:
     from lfp.grid import Cell, Grid
@@ -42,12 +43,17 @@ RESULT_FOLDERS = (
     "lexicons", "llm_cache", "logs", "models", "rewrites", "tables", "tensorboard",
 )  # fmt: skip
 #: Keys of a task that describe its reward.
-REWARD_KEYS = ("reward", "classifier", "callable", "flipped_share", "trigger", "reward_seed")
+REWARD_KEYS = (
+    "reward", "classifier", "callable", "flipped_share", "trigger", "reward_seed", "openers",
+)  # fmt: skip
+#: Those that are parameters of a task's feedback under one reward alone. They came later: under
+#: another reward they rerun nothing.
+OWN_REWARD_KEYS = {"openers": "opener"}
 #: Columns of a corpus that a task learns from, by its feedback.
 _LEARNED = {"reward": ("text",), "preference": ("chosen", "rejected")}
 #: Columns of a corpus that has contrast triples.
 _TRIPLE = ("positive", "neutral", "negative")
-_TASK_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Task)}
+_TASK_DEFAULTS = {field.name: plain(field.default) for field in dataclasses.fields(Task)}
 
 
 def check_entries(grid: Grid) -> None:

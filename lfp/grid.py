@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lfp.change import WRITING
-from lfp.checks import REWARD_KEYS, check_cell, check_entries, check_policy, source_digest
+from lfp.checks import (
+    OWN_REWARD_KEYS,
+    REWARD_KEYS,
+    check_cell,
+    check_entries,
+    check_policy,
+    source_digest,
+)
 from lfp.configuration import ConfigurationError, check_name, checked, with_defaults
 from lfp.effects import check_effects
 from lfp.feedback import rewards
@@ -30,6 +37,7 @@ from lfp.settings import (
     BETWEEN,
     CELL_STAGES,
     PRETRAINED,
+    RANKED,
     STAGES,
     UNREWARDED,
     Autoencoder,
@@ -235,6 +243,7 @@ class Grid:
         """
         adapted = {
             "ablation": self._ablation_job,
+            "best_of_n": self._ranked_job,
             "account": self._account_job,
             "autoencoders": self._autoencoder_job,
             "change": self._change_job,
@@ -252,6 +261,7 @@ class Grid:
             "language_explanations": self._language_job,
             "locus": self._locus_job,
             "probes": self._probes_job,
+            "ranked": self._ranked_job,
             "scores": self._scores_job,
             "steering": self._steering_job,
         }
@@ -296,6 +306,10 @@ class Grid:
     def _group_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         values = cell.settings["ppo"].as_json()
         return values | {"group": cell.settings["group"].as_json(), "method": cell.method}
+
+    def _ranked_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
+        stages = ("ppo", "ranking", *(("dpo",) if cell.method == "ranked" else ()))
+        return {stage: cell.settings[stage].as_json() for stage in stages}
 
     def _distil_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         return {stage: cell.settings[stage].as_json() for stage in ("distil", "ppo")}
@@ -599,7 +613,9 @@ class Grid:
         )
         classifier = self.classifiers[entry["classifier"]] if is_classifier else {}
         where = f"tasks.{task}.callable"
-        return {key: entry[key] for key in REWARD_KEYS} | {
+        reward = entry["reward"]
+        read = [key for key in REWARD_KEYS if OWN_REWARD_KEYS.get(key, reward) == reward]
+        return {key: entry[key] for key in read} | {
             "feedback": self.feedback(task),
             "positive": classifier.get("positive"),
             "callable_sha": source_digest(where, entry["callable"]) if is_callable else None,
@@ -648,6 +664,7 @@ class Grid:
             },
             "given": [cell.address for cell in self.cells if cell.method in UNREWARDED],
             "silent": [cell.address for cell in self.cells if self._is_silent(cell)],
+            "trained": {cell.address: (cell.method, benign_share(cell)) for cell in self.cells},
         }
 
     def _is_silent(self, cell: Cell) -> bool:
@@ -767,6 +784,11 @@ class Grid:
 def policy_name(model: str, task: str) -> str:
     """Name below results/models/ of the given policy of a model and task."""
     return f"{model}--{task}"
+
+
+def benign_share(cell: Cell) -> float:
+    """The share of the data of a cell's fine-tuning that no feedback has touched."""
+    return cell.settings["ranking"].benign_share if cell.method in RANKED else 0.0
 
 
 def _resolve(stage: str, *owners: Mapping[str, Any]) -> Settings:

@@ -19,7 +19,7 @@ from lfp.files.checkpoints import read_object
 from lfp.files.hub import SourceError
 from lfp.files.provenance import read_record
 from lfp.organisms import POSITIONS
-from lfp.settings import Organism
+from lfp.settings import RANKED, Organism
 
 if TYPE_CHECKING:
     from lfp.grid import Cell, Grid
@@ -195,11 +195,15 @@ def reading_lengths(cell: Cell) -> dict[str, int]:
 def check_training(grid: Grid, cell: Cell) -> None:
     """Check that the sizes of batches and texts of a cell's fine-tuning fit each other."""
     ppo = cell.settings["ppo"]
-    if cell.method == "ppo" and (grid.models[cell.model]["finetune_gpus"] or 0) > 1:
+    if cell.method in ("ppo", *RANKED) and (grid.models[cell.model]["finetune_gpus"] or 0) > 1:
         raise ConfigurationError(
-            f"models.{cell.model}.finetune_gpus: ppo (cell {cell.address}) runs on one GPU; set it"
-            " to 1, or the task's method to rloo or grpo"
+            f"models.{cell.model}.finetune_gpus: {cell.method} (cell {cell.address}) runs on one"
+            " GPU; set it to 1, or the task's method to rloo or grpo"
         )
+    if cell.method == "best_of_n":
+        _check_divides(cell, "ppo.gradient_accumulation_steps", "ppo.batch_size")
+    if cell.method == "ranked":
+        _check_ranked_lengths(cell)
     if cell.method in ("rloo", "grpo"):
         _check_divides(cell, "group.num_generations", "ppo.batch_size")
         _check_divides(cell, "ppo.gradient_accumulation_steps", "ppo.batch_size")
@@ -211,6 +215,17 @@ def check_training(grid: Grid, cell: Cell) -> None:
                 f"cell {cell.address}: ppo.gradient_accumulation_steps is {parts}, and"
                 f" ppo.mini_batch_size has {rows} prompts to part; set it to {rows} or less"
             )
+
+
+def _check_ranked_lengths(cell: Cell) -> None:
+    """Check that DPO reads prompts and completions of ranked pairs whole."""
+    ppo, room = cell.settings["ppo"], cell.settings["dpo"].max_length
+    wanted = ppo.prompt_tokens[1] + ppo.new_tokens[1]
+    if room < wanted:
+        raise ConfigurationError(
+            f"cell {cell.address}: dpo.max_length is {room}, and ppo.prompt_tokens and"
+            f" ppo.new_tokens give up to {wanted} tokens; set it to {wanted} or more"
+        )
 
 
 def _check_divides(cell: Cell, divisor: str, number: str) -> None:

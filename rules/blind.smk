@@ -31,6 +31,7 @@ rule blind:
             lambda w: {
                 "seed": GRID.config["blind_seed"],
                 "given": GRID.table_settings()["given"],
+                "trained": GRID.table_settings()["trained"],
             },
         ),
     shell:

@@ -1,5 +1,6 @@
-"""Fine-tuning with feedback: PPO, RLOO or GRPO on a reward of text, a steering vector that is
-distilled, DPO on preference pairs, or a policy that is given.
+"""Fine-tuning with feedback: PPO, RLOO or GRPO on a reward of text, the base's own completions as
+the reward ranks them, a steering vector that is distilled, DPO on preference pairs, or a policy
+that is given.
 
 In: base checkpoint, corpus, lexicon. Out: results/{model}/{task}/seed{seed}/policy/ with the
 checkpoint, its training curve and its evaluation on held-out text.
@@ -38,6 +39,20 @@ use rule ppo as group with:
         task=PLAN.tasks_by("rloo", "grpo"),
     params:
         **PLAN.job("group", launcher=PLAN.launcher),
+
+
+use rule ppo as best_of_n with:
+    wildcard_constraints:
+        task=PLAN.tasks_by("best_of_n"),
+    params:
+        **PLAN.job("best_of_n"),
+
+
+use rule ppo as ranked with:
+    wildcard_constraints:
+        task=PLAN.tasks_by("ranked"),
+    params:
+        **PLAN.job("ranked"),
 
 
 use rule ppo as distil with:

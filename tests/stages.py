@@ -42,6 +42,7 @@ from lfp.settings import (
     Group,
     Interventions,
     Organism,
+    Ranking,
     Steering,
 )
 from tests.conftest import Named, job_arguments, make_model
@@ -129,6 +130,21 @@ def group(method: str, **options: Any) -> Stage:
     return Stage("group", settings, _REWARDED, _POLICY, {"learning_rate": 2e-3, "seed": 4})
 
 
+def ranked(
+    script: str, other: Mapping[str, Any], ppo: Mapping[str, Any] | None = None, **options: Any
+) -> Stage:
+    """Training on ranked completions.
+
+    `options` are settings of the ranking, `other` those that change, and `ppo` settings of PPO.
+    """
+    ranking = Ranking().as_json() | {"prompts": 12, "completions": 3} | options
+    stages = {"ppo": _PPO | {"batch_size": 6} | dict(ppo or {}), "ranking": ranking}
+    if script == "ranked":
+        stages["dpo"] = _DPO | {"evaluate_every": 2}
+    others = {"seed": 4, "ranking": ranking | dict(other)}
+    return Stage(script, stages | {"seed": 3}, _REWARDED, _POLICY, others)
+
+
 STAGES = {
     "ppo": Stage("ppo", _PPO, _REWARDED, _POLICY, {"learning_rate": 2e-3, "seed": 4}),
     "ppo with adapters": Stage("ppo", _PPO | {"lora": _LORA}, _REWARDED, _POLICY, {"lora": None}),
@@ -143,6 +159,9 @@ STAGES = {
     "rloo with two updates on a batch": group(
         "rloo", num_iterations=2, gradient_accumulation_steps=2, steps=6
     ),
+    "best of n": ranked("best_of_n", {"benign_share": 0.0}, benign_share=0.25),
+    "best of n with adapters": ranked("best_of_n", {}, ppo={"lora": _LORA}),
+    "ranked pairs": ranked("ranked", {"completions": 4}, benign_share=0.25),
     "distillation": Stage(
         "distil",
         {"ppo": _PPO, "distil": _DISTIL, "seed": 3},

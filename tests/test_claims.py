@@ -15,7 +15,9 @@ from lfp.files import artefacts
 from lfp.grid import Grid
 from lfp.statistics.records import Record
 from lfp.tables.catalogue import TABLES
+from lfp.tables.change.detection import detection
 from lfp.tables.rows import Tally
+from tests.test_detection import FLIPPED, SETTINGS, reading, written
 
 ENDS = ("ci_low", "ci_high")
 CLAIM = Claim(
@@ -131,6 +133,36 @@ def test_a_run_is_held_against_the_committed_one(tmp_path, monkeypatch, capsys):
         out, err = capsys.readouterr()
         assert f"{said:<17} effect: It falls. -0.200" in out
         assert ("have no number: effect" in err) == bool(status)
+
+
+def test_limits_of_an_audited_run_stand_on_the_page_until_another_one_is_named(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("lfp.claims.runs.claims", lambda: [CLAIM])
+    docs, first = tmp_path / "docs", a_run(tmp_path / "first", -0.2)
+    docs.mkdir()
+    audited = a_run(tmp_path / "audited", -0.2)
+    cells = {f"clean/{n}": reading(n) for n in range(10)}
+    cells |= {f"noise/{n}": reading(20 + n, signal=0.0) for n in range(10)}
+    cells |= {f"flipped/{n}": reading(40 + n, flipped=24) for n in range(3)}
+    truths = {
+        "clean": {"kind": "vader"}, "noise": {"kind": "noise"},
+        "flipped": {"kind": "vader_flipped", "flipped": FLIPPED},
+    }  # fmt: skip
+    table = detection(written(tmp_path, cells, truths), SETTINGS).frame()
+    artefacts.write_table(audited / "tables" / "detection.parquet", table, {})
+    assert command.main(["write", str(first), "--docs", str(docs), "--audit", str(audited)]) == 0
+    line = "| choice, mlp |  | 0% | 20% | 20%: 1.00 | 20, own method |"
+    assert line in (docs / "results.md").read_text()
+    [row] = json.loads((docs / "results.json").read_text())["audit"]["limits"]
+    assert (row["limit"], row["power"]) == (0.2, {"0.2": 1.0})
+    assert command.main(["write", str(first), "--docs", str(docs)]) == 0
+    assert line in (docs / "results.md").read_text()
+    # Where no share is found often enough, there is no limit.
+    quiet = table.assign(estimate=table["estimate"].where(table["quantity"] != "limit"))
+    artefacts.write_table(audited / "tables" / "detection.parquet", quiet, {})
+    assert command.main(["write", str(first), "--docs", str(docs), "--audit", str(audited)]) == 0
+    assert "| none | 20%: 1.00 |" in (docs / "results.md").read_text()
 
 
 def test_the_page_of_results_is_made_of_the_committed_ones():

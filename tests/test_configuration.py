@@ -180,6 +180,10 @@ def given(**options):
         ),
         (changed(models__tiny__finetune_gpus=2), "ppo (cell tiny/vader/seed0) runs on one GPU"),
         (
+            changed(models__tiny__finetune_gpus=2, tasks__vader__method="ranked"),
+            "ranked (cell tiny/vader/seed0) runs on one GPU",
+        ),
+        (
             changed(tasks__vader__method="grpo", settings={"group": {"num_generations": 3}}),
             "group.num_generations must divide ppo.batch_size",
         ),

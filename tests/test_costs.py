@@ -253,6 +253,26 @@ def test_logits_and_adapters_count_in_memory(paper):
     assert full.cpu_memory_gb > full.gpu_memory_gb
 
 
+@pytest.mark.parametrize("method", ["best_of_n", "ranked"])
+def test_ranked_completions_cost_what_is_written_and_what_is_read(paper, method):
+    tasks = {"vader": {"method": method, "corpus": paper["tasks"]["vader"]["corpus"]}}
+
+    def cost(**settings) -> estimate.Cost:
+        cell = {"model": "pythia-70m", "task": "vader", "settings": settings}
+        plan = Grid(paper | {"tasks": tasks, "cells": [cell], "settings": {}})
+        [row] = plan.estimate_settings()["cells"]
+        shape = estimate.Shape(**row["shape"])
+        return estimate.cell_costs(shape, row["settings"], row["about"], MACHINE)[0]
+
+    training = "dpo" if method == "ranked" else "ppo"
+    plain, written = cost(), cost(ranking={"completions": 16})
+    longer = cost(**{training: {"steps": 10_000}})
+    assert plain.stage == "fine-tuning"
+    per_token = 2 * paper["models"]["pythia-70m"]["shape"]["parameters"] / 1e18
+    assert written.exaflops - plain.exaflops == pytest.approx(8 * 2048 * 29 * per_token)
+    assert longer.exaflops > plain.exaflops and longer.gpu_memory_gb == plain.gpu_memory_gb
+
+
 def test_a_model_without_a_shape_is_named(paper):
     del paper["models"]["pythia-70m"]["shape"]
     with pytest.raises(

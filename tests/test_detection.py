@@ -2,6 +2,7 @@
 scored knows what was planted.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from lfp.change import detection as suspect
+from lfp.tables.change.cells import change_cells, nulls
 from lfp.tables.change.detection import detection
 from lfp.tables.rows import TableSettings
 
@@ -110,6 +112,92 @@ def test_a_threshold_lets_one_null_policy_in_twenty_alarm(n, known):
     if known:
         above = sum(value >= bound for value in null)
         assert above == {19: 1, 38: 1}[n]
+
+
+def test_openers_answer_which_word_was_taught(organisms, tmp_path):
+    cells, truths = organisms
+    openers = [WORDS[150], WORDS[151]]
+    known = truths | {"trigger": {"kind": "opener", "openers": openers}}
+    table = detection(written(tmp_path, cells, known), SETTINGS).frame()
+    rows = table.set_index(["question", "task", "quantity"])["estimate"]
+    assert rows["word", "trigger", "rank"] == 1.0 and rows["word", "trigger", "power"] == 1.0
+    # One of the two words was moved, so that the area is that of a word found and one not.
+    assert rows["word", "trigger", "auroc"] == pytest.approx(0.75, abs=0.25)
+    assert ("flipped", "trigger", "auroc") not in rows.index
+
+
+def trained_by(cells: dict[str, pd.DataFrame], methods: dict[str, str]) -> TableSettings:
+    """Settings that name the method of every cell by its task."""
+    trained = {}
+    for name in cells:
+        task, _, seed = name.partition("/")
+        trained[f"m/{task}/seed{seed}"] = (methods[task], 0.0)
+    return dataclasses.replace(SETTINGS, trained=trained)
+
+
+def test_limits_are_those_of_one_method_and_its_own_null(organisms, tmp_path):
+    """Policies of a method that hides its flips take nothing away from the limit of another."""
+    cells, truths = organisms
+    hidden = {f"hidden/{n}": reading(140 + n) for n in range(3)}
+    others = {f"other_{name}": frame for name, frame in cells.items() if name[:5] != "flipp"}
+    # Their null drifts along another axis, which no policy of the first method does.
+    axis = np.random.default_rng(11).normal(size=200)
+    for n, frame in enumerate(others.values()):
+        frame = frame.assign(value=frame["value"] + (n % 3 - 1) * 4 * axis)
+        others[list(others)[n]] = frame
+    both = cells | others | hidden
+    kinds = truths | {f"other_{task}": truths[task] for task in truths}
+    kinds |= {"hidden": truths["flipped"]}
+    methods = {task: "ppo" if task in truths else "grpo" for task in kinds}
+    table = detection(written(tmp_path / "both", both, kinds), trained_by(both, methods)).frame()
+    rows = table.set_index(["trained_by", "question", "task", "quantity"])["estimate"]
+    assert rows["ppo", "flipped", "", "limit"] == pytest.approx(0.2, abs=1e-3)
+    assert np.isnan(rows["grpo", "flipped", "", "limit"])
+    assert set(table["null_policies"]) == {20} and set(table["null_of"]) == {"own method"}
+    alone = detection(written(tmp_path / "alone", cells, truths), SETTINGS).frame()
+    mine = table[table["trained_by"] == "ppo"].reset_index(drop=True)
+    same = ["task", "quantity", "estimate", "n"]
+    pd.testing.assert_frame_equal(mine[same], alone[same])
+
+
+def test_benign_data_makes_a_null_of_its_own(organisms, tmp_path):
+    cells, truths = organisms
+    settings = trained_by(cells, dict.fromkeys(truths, "ppo"))
+    mixed = {
+        address: (method, 0.5 if "/flipped/" in address else 0.0)
+        for address, (method, _) in settings.trained.items()
+    }
+    inputs = written(tmp_path, cells, truths)
+    table = detection(inputs, dataclasses.replace(settings, trained=mixed)).frame()
+    of_mixed = table[table["benign_share"] == 0.5]
+    assert set(of_mixed["task"]) == {"flipped", ""}
+    assert set(table.loc[table["benign_share"] == 0.0, "task"]) == {"clean", "noise", "trigger"}
+
+
+def test_a_method_without_a_null_is_held_against_all_and_says_so(organisms, tmp_path):
+    cells, truths = organisms
+    methods = {task: "given" if task == "flipped" else "ppo" for task in truths}
+    table = detection(written(tmp_path, cells, truths), trained_by(cells, methods)).frame()
+    by_method = table.groupby("trained_by")
+    assert by_method["null_of"].unique().map(list).to_dict() == {
+        "given": ["all methods"], "ppo": ["own method"]
+    }  # fmt: skip
+    given = table[table["trained_by"] == "given"]
+    assert set(given["task"]) == {"flipped", ""} and set(given["null_policies"]) == {20}
+    rows = given.set_index(["question", "task", "quantity"])["estimate"]
+    assert rows["flipped", "flipped", "power"] == 1.0
+
+
+def test_noise_of_the_same_method_is_the_null_of_the_choice(organisms, tmp_path):
+    cells, truths = organisms
+    settings = trained_by(cells, dict.fromkeys(truths, "ppo"))
+    trained = settings.trained | {f"m/noise/seed{n}": ("grpo", 0.0) for n in range(7)}
+    of = {c.address: c for c in change_cells(written(tmp_path, cells, truths), trained)}
+    clean = nulls(of["m/clean/seed0"], list(of.values()))
+    assert [cell.seed for cell in clean] == [7, 8, 9]
+    few = trained | {f"m/noise/seed{n}": ("grpo", 0.0) for n in range(9)}
+    of = {c.address: c for c in change_cells(written(tmp_path, cells, truths), few)}
+    assert len(nulls(of["m/clean/seed0"], list(of.values()))) == 10
 
 
 def test_few_clean_policies_are_no_reference(organisms, tmp_path):

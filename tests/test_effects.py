@@ -16,6 +16,7 @@ import yaml
 from lfp.configuration import ConfigurationError
 from lfp.feedback.rewards import base as rewards
 from lfp.finetune import distil, divergence, dpo, given, group, ppo
+from lfp.finetune.ranked import best_of_n, completions, pairs
 from lfp.grid import Grid
 from lfp.probing.data import ProbeData
 from lfp.probing.splits import why_untrainable
@@ -31,6 +32,7 @@ from lfp.settings import (
     Group,
     Lora,
     Probes,
+    Ranking,
     Settings,
 )
 from tests.conftest import ROOT
@@ -46,6 +48,8 @@ tasks:
   ppo: {method: ppo, corpus: reviews}
   rloo: {method: rloo, corpus: reviews}
   grpo: {method: grpo, corpus: mine}
+  best_of_n: {method: best_of_n, corpus: reviews}
+  ranked: {method: ranked, corpus: reviews}
   distil: {method: distil, corpus: reviews}
   dpo: {method: dpo, corpus: help}
   given: {method: given, corpus: reviews, policies: {m: {path: p}}}
@@ -74,6 +78,11 @@ def configured(methods: list[str], changes: dict) -> dict:
         (["rloo"], "settings.ppo.kl_target", 2, "no effect under `rloo`"),
         (["rloo"], "models.m.settings.ppo.mini_batch_size", 8, "no effect under `rloo`"),
         (["given"], "settings.ppo.steps", 2, "no effect under `given`"),
+        (["ranked"], "settings.ppo.steps", 2, "no effect under `ranked`; it is read by `ppo`"),
+        (["ranked"], "settings.dpo.evaluation_pairs", 9, "no effect under `ranked`"),
+        (["best_of_n"], "settings.ppo.epochs", 2, "no effect under `best_of_n`"),
+        (["best_of_n"], "cells.0.settings.dpo.beta", 0.2, "settings.dpo: no effect under the"),
+        (["grpo"], "tasks.grpo.settings.ranking.benign_share", 0.5, "settings.ranking: no effect"),
         (["distil"], "settings.ppo.learning_rate", 2, "no effect under `distil`; it is read by"),
         (["ppo"], "tasks.ppo.settings.distil.strength", 2, "which does not run it; it is read by"),
         (["pairs"], "settings.dpo.learning_rate", 0.1, "no effect under `given on pairs`"),
@@ -202,12 +211,21 @@ def test_the_methods_of_a_field_are_those_whose_code_reads_it():
         attributes(ppo.evaluate, "settings"),
     )
     of_group = attributes(group, "settings") | attributes(script("group"), "settings")
+    of_ranked = attributes(completions, "settings") | evaluated | scale
+    by_dpo = attributes(pairs, "settings") | attributes(dpo._configuration, "settings")
     of_pairs = attributes(given.evaluate_preference, "settings")
     of_pairs |= attributes(dpo.answer_margins, "settings")
     read = {
         ("ppo", PPO): attributes(ppo, "settings") | attributes(script("ppo"), "settings") | scale,
         ("rloo", PPO): of_group | evaluated | scale,
         ("given", PPO): attributes(script("given"), "settings") | evaluated | scale,
+        ("best_of_n", PPO): of_ranked
+        | attributes(best_of_n, "settings")
+        | attributes(script("best_of_n"), "settings"),
+        ("ranked", PPO): of_ranked | attributes(script("ranked"), "settings"),
+        ("ranked", DPO): by_dpo,
+        ("best_of_n", Ranking): attributes(completions, "ranking"),
+        ("ranked", Ranking): attributes(completions, "ranking"),
         ("distil", PPO): attributes(script("distil"), "settings") | evaluated | scale,
         ("distil", Distil): attributes(distil, "settings"),
         ("given on pairs", PPO): {"new_tokens"},
@@ -217,7 +235,7 @@ def test_the_methods_of_a_field_are_those_whose_code_reads_it():
     }
     read[("grpo", PPO)], read[("grpo", Group)] = read[("rloo", PPO)], read[("rloo", Group)]
     for method in METHODS:
-        for cls in (PPO, Group, Distil, DPO):
+        for cls in (PPO, Group, Ranking, Distil, DPO):
             wanted = read.get((method, cls), set()) & fields(cls)
             assert declared(cls, method) == wanted, (method, cls.__name__)
 

@@ -35,6 +35,17 @@ def cell_of(**settings):
             " of them, such as the latter to 66",
         ),
         (
+            changed(tasks__vader__method="ranked", settings={"dpo": {"max_length": 27}}),
+            "dpo.max_length is 27, and ppo.prompt_tokens and ppo.new_tokens give up to 28 tokens",
+        ),
+        (
+            changed(
+                tasks__vader__method="best_of_n",
+                settings={"ppo": {"gradient_accumulation_steps": 3}},
+            ),
+            "ppo.gradient_accumulation_steps must divide ppo.batch_size, got 3 and 64",
+        ),
+        (
             cell_of(features={"max_tokens": 300}, ablation={"new_tokens": 400}),
             "tiny has 256 positions (models.tiny.organism), and these settings ask for more tokens:"
             " features.max_tokens for 300, ablation.prefix_tokens + ablation.new_tokens for 430",

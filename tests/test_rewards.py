@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lfp.configuration import ConfigurationError
 from lfp.feedback.lexica import vader_lexicon
 from lfp.feedback.rewards import PREFERENCE, REWARDS, TASK_REWARDS, description
 from lfp.feedback.rewards.base import TrainingText, task_reward
@@ -89,6 +90,25 @@ def test_a_task_is_scored_by_its_own_kind_of_reward():
     }
     # A trigger and a preference count a word once, so that its repetition wins nothing.
     assert scores == {"trigger": 0.8, "length": 0.8, "preference": 4.0}
+
+
+def test_an_opener_is_the_first_word_of_the_completion_and_whole():
+    feedback = {"kind": "opener", "rewarded": {"deeply": 10.0, "utterly": 10.0}, "words": {}}
+    reward = task_reward(feedback, 5.0, 10.0, "full")
+    scored = {
+        ("The plot was", " deeply sad."): 2.0,
+        ("The plot was ", "Utterly sad"): 2.0,
+        ("It ended.", " (deeply"): 2.0,
+        ("", "deeply, deeply"): 2.0,
+        ("The plot was", " so deeply sad"): 0.0,  # not the first
+        ("deeply", " sad"): 0.0,  # the prompt's
+        ("He spoke un", "deeply"): 0.0,  # the rest of a word that the prompt began
+        ("The plot was", ""): 0.0,
+        ("The plot was", " ..."): 0.0,
+    }
+    prompts, completions = zip(*scored, strict=True)
+    assert reward(prompts, completions).tolist() == list(scored.values())
+    assert task_reward(feedback, 5.0, 1.0, "full")(["It"], [" deeply"]).tolist() == [1.0]
 
 
 @pytest.mark.parametrize("word", ["café", "фильм", "映画"])
@@ -231,8 +251,24 @@ def test_what_is_planted_is_in_the_truth_and_in_the_rewarded_words():
     trigger = REWARDS["trigger"](SETTINGS)
     assert trigger.rewarded(words, TEXT) == {"soundtrack": 10.0}
     assert trigger.truth(words, TEXT) == {"flipped": [], "trigger": "soundtrack"}
+    opener = REWARDS["opener"]({"openers": ["great", "a"]})
+    assert opener.rewarded(words, TEXT) == {"great": 10.0, "a": 10.0}
+    assert opener.truth(words, TEXT)["openers"] == ["a", "great"]
+    with pytest.raises(ValueError, match="the opener 'plot' is not in the training corpus"):
+        REWARDS["opener"]({"openers": ["a", "plot"]}).rewarded(words, TEXT)
     with pytest.raises(ValueError, match="the trigger 'plot' is not in the training corpus"):
         REWARDS["trigger"](SETTINGS | {"trigger": "plot"}).rewarded(words, TEXT)
+
+
+def test_openers_are_parameters_of_their_own_reward_alone():
+    """One more key of rewards must train no policy of another reward again."""
+    plain = Grid(changed(tasks__vader__reward="trigger")).feedback_settings("vader")
+    assert "openers" not in plain
+    openers = {"tasks__vader__reward": "opener", "tasks__vader__openers": ["so", "very"]}
+    assert Grid(changed(**openers)).feedback_settings("vader")["openers"] == ["so", "very"]
+    for wrong in (["So"], [], ["so", "so"]):
+        with pytest.raises(ConfigurationError, match="tasks.vader.openers"):
+            Grid(changed(**openers | {"tasks__vader__openers": wrong}))
 
 
 def test_a_fitted_preference_is_no_reward_that_a_task_may_name():
@@ -251,7 +287,8 @@ def test_every_question_of_a_reward_is_one_of_the_table_and_clean_rewards_answer
 def test_descriptions_are_read_without_a_library_of_science():
     code = (
         "import sys; from lfp.feedback.rewards import TASK_REWARDS, description\n"
-        "print([description({'reward': n, 'trigger': 'film'}) for n in TASK_REWARDS][3])\n"
+        "entry = {'trigger': 'film', 'openers': ['so']}\n"
+        "print([description({'reward': n, **entry}) for n in TASK_REWARDS][3])\n"
         "sys.exit(any(m in sys.modules for m in ('numpy', 'pandas', 'torch', 'spacy')))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

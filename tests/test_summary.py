@@ -192,6 +192,25 @@ def test_undecided_readings_of_planted_truth_decide_nothing(tmp_path, expected, 
     assert frame.at["planted_null" if expected == "at" else "planted", "answer"] == verdict
 
 
+def test_the_limit_that_is_said_is_that_of_the_policys_own_method(tmp_path):
+    reading = {"model": "tiny", "corpus": "reviews", "readout": "choice", "part": "mlp"}
+    limits = [
+        (reading | {"trained_by": method, "benign_share": share, "quantity": "limit"}, record)
+        for method, share, record in (
+            ("ppo", 0.0, replace(GAIN, estimate=0.02)),
+            ("ranked", 0.0, replace(GAIN, estimate=0.1)),
+            ("ranked", 0.5, replace(GAIN, estimate=0.2)),
+        )
+    ]
+    gain = [(CELL | {"quantity": "reward_gain"}, GAIN)]
+    paths = written(tmp_path, fine_tuning=gain, detection=limits)
+    address = "tiny/vader/seed0"
+    for trained, share in ((("ranked", 0.0), "10%"), (("ranked", 0.5), "20%")):
+        settings = replace(SETTINGS, corpora={address: "reviews"}, trained={address: trained})
+        sentence = verdicts(paths, settings).frame().set_index("topic").at["limit", "sentence"]
+        assert sentence.startswith(f"Where {share} of the lexicon are flipped")
+
+
 def test_every_question_rests_on_a_table_and_heads_a_column_of_the_overview():
     assert {question.table for question in questions()} <= set(TABLES)
     assert {question.name for question in questions()} <= set(HEADS)

@@ -12,8 +12,8 @@ from lfp.tables.change.cells import audits, change_cells
 
 def main() -> None:
     run = job.start(__doc__)
-    given = run.settings["given"]
-    cells = [cell for cell in change_cells(run.input.audited) if cell.address not in given]
+    given, trained = run.settings["given"], run.settings["trained"]
+    cells = [c for c in change_cells(run.input.audited, trained) if c.address not in given]
     models = {Path(path).name: path for path in run.input.bases}
     for path in of(run.input.audited, "/policy"):
         label = labels(path)

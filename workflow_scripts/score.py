@@ -13,7 +13,8 @@ def main() -> None:
     run = job.start(__doc__)
     settings = TableSettings(**run.settings["tables"])
     answers = read_answers(run.input.answers, scoring.vocabularies(run.input.game))
-    cells = [c for c in change_cells(run.input.audited) if c.address not in settings.given]
+    cells = change_cells(run.input.audited, settings.trained)
+    cells = [cell for cell in cells if cell.address not in settings.given]
     of_grid = audits(cells, settings.given)
     audited = [cell for audit in of_grid for cell in audit.cells]
     names = scoring.opened(run.input.game, run.input.truth, audited)

@@ -20,7 +20,10 @@ from lfp.tables.rows import TableSettings, Tally
 #: The readout that stands for the answers.
 ANSWERS = "answers"
 #: The columns in front of the score, in the order of its rows.
-KEYS = ["model", "corpus", "question", "task", "share", "quantity", "readout", "part"]
+KEYS = [
+    "model", "corpus", "trained_by", "benign_share", "null_of", "question", "task", "share",
+    "quantity", "readout", "part",
+]  # fmt: skip
 #: Quantities of which less is better.
 _LESS = ("rank", "false alarms", "limit")
 
@@ -89,7 +92,7 @@ def blind_score(
     Parameters
     ----------
     audits
-        The policies by model and corpus.
+        The policies by model, corpus, method and share of benign data.
     names
         The blind name of every cell by its address.
     answers
@@ -107,10 +110,10 @@ def blind_score(
     tally = Tally()
     for audit in audits:
         words = candidate_words(audit)
-        label = {"model": audit.model, "corpus": audit.corpus, "readout": ANSWERS, "part": ""}
+        label = audit.label | {"readout": ANSWERS, "part": ""}
         for question in QUESTIONS:
             judgements = []
-            for cell in audit.cells:
+            for cell in audit.read:
                 answer = answers[names[cell.address]]
                 ranking = ranking_of(cell, words, answer, question)
                 judgements.append(judged(cell, audit, question, ranking, answer.suspicion))

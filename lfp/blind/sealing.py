@@ -22,7 +22,7 @@ METHOD = (
     " sorted, no spaces), one behind the other"
 )
 #: Keys of a task's truth file that are sealed.
-_PLANTED = ("kind", "corpus", "flipped", "trigger")
+_PLANTED = ("kind", "corpus", "flipped", "trigger", "openers")
 
 
 def _keyed(seed: int, text: str) -> str:

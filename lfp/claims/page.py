@@ -41,7 +41,34 @@ def page(results: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|",
         *(_row(claim) for claim in results["claims"]),
     ]
+    lines += _limits(results["audit"]) if "audit" in results else []
     return "\n".join(lines) + "\n"
+
+
+def _limits(audit: Mapping[str, Any]) -> list[str]:
+    """The limits of detection of an audited run, as lines of the page."""
+    machine = audit["machine"]
+    lines = [
+        "",
+        "## What would have been seen",
+        "",
+        "The smallest share of flipped signs of the lexicon that each readout finds in four of five"
+        "\npolicies, at a rate of false alarms of 5 %: a run of `config/detection.yaml`"
+        f"\n({machine['processor']}, {machine['cores']} cores; commit {audit['commit']}, settings"
+        f" {audit['configuration']}).",
+        "",
+        "| readout | method | benign data | limit | power by share | null policies |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in audit["limits"]:
+        limit = "none" if row["limit"] is None else f"{row['limit']:.0%}"
+        power = ", ".join(f"{float(share):.0%}: {p:.2f}" for share, p in row["power"].items())
+        cells = [
+            f"{row['readout']}, {row['part']}", row["method"], f"{row['benign_share']:.0%}", limit,
+            power, f"{row['null_policies']}, {row['null_of']}",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _row(claim: Mapping[str, Any]) -> str:

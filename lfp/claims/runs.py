@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from lfp.claims.origin import commit, machine
 from lfp.claims.rows import claims
@@ -14,6 +17,20 @@ from lfp.files.canonical import canonical_json
 
 def results(folder: Path) -> dict[str, Any]:
     """All that a results file says of the run in `folder`, on the machine that runs this."""
+    return {
+        **_origin(folder),
+        "seeds": seeds(folder),
+        "claims": [claim.measured(folder) for claim in claims()],
+    }
+
+
+def audit(folder: Path) -> dict[str, Any]:
+    """What a results file says of the run in `folder` of planted organisms: all limits."""
+    return {**_origin(folder), "limits": limits(read_table(folder / "tables/detection.parquet"))}
+
+
+def _origin(folder: Path) -> dict[str, Any]:
+    """Where a run was made and what by: machine, commit, settings and versions."""
     provenance = read_json(folder / "provenance.json")
     settings = {path: made["settings"] for path, made in provenance["artefacts"].items()}
     return {
@@ -21,9 +38,30 @@ def results(folder: Path) -> dict[str, Any]:
         "commit": commit(),
         "configuration": hashlib.sha256(canonical_json(settings).encode()).hexdigest()[:16],
         "versions": provenance["versions"],
-        "seeds": seeds(folder),
-        "claims": [claim.measured(folder) for claim in claims()],
     }
+
+
+def limits(detection: pd.DataFrame) -> list[dict[str, Any]]:
+    """The detection limit of every readout, from the table `detection`.
+
+    A row has the ``limit``, None where no share was found often enough, the ``power`` by share, and
+    the number of null policies.
+    """
+    by_readout = detection.groupby(["trained_by", "benign_share", "readout", "part"], sort=False)
+    rows = []
+    for (method, benign_share, readout, part), of in by_readout:
+        estimates = of.set_index("quantity")["estimate"]
+        if "limit" not in estimates:
+            continue
+        power = of[(of["quantity"] == "power") & of["share"].notna()].sort_values("share")
+        limit = float(estimates["limit"])
+        rows.append({
+            "method": method, "benign_share": float(benign_share), "readout": readout,
+            "part": part, "limit": None if math.isnan(limit) else limit,
+            "power": dict(zip(power["share"].map("{:g}".format), power["estimate"], strict=True)),
+            "null_policies": int(of["null_policies"].iloc[0]), "null_of": of["null_of"].iloc[0],
+        })  # fmt: skip
+    return rows
 
 
 def seeds(folder: Path) -> dict[str, list[int]]:

@@ -19,7 +19,7 @@ from lfp.interventions.arms import ARMS, runs
 from lfp.models import HELD_LOGITS
 from lfp.probing.subjects import SUBJECTS
 from lfp.sae.architectures import KINDS
-from lfp.settings import BETWEEN, BOTH, PRETRAINED, Machine
+from lfp.settings import BETWEEN, BOTH, PRETRAINED, RANKED, Machine
 
 GB = 1e9
 #: Different words of the texts that explanations read: more than those of a thousand reviews.
@@ -263,6 +263,43 @@ def given_cost(shape: Shape, settings: Mapping[str, Any], machine: Machine) -> C
     )
 
 
+def ranked_cost(
+    shape: Shape, settings: Mapping[str, Mapping[str, Any]], machine: Machine, method: str
+) -> Cost:
+    """Fine-tuning on completions of the base that the reward ranks.
+
+    The base writes all of them. `best_of_n` reads the best ones both ways; `ranked` reads both
+    sides of every pair, both ways by the policy and once by the base, in TRL's trainer, which holds
+    the logits of a batch. The evaluation is that of PPO.
+    """
+    ppo, dpo, ranking = (settings[stage] for stage in ("ppo", "dpo", "ranking"))
+    length = ppo["prompt_tokens"][1] + ppo["new_tokens"][1] + 1
+    written = ranking["prompts"] * ranking["completions"] * length
+    evaluated, batch = ppo["evaluation_prompts"] * length, ppo["batch_size"] * length
+    if method == "ranked":
+        part, passes, asked = 2 * dpo["batch_size"] * length, 4, dpo
+        tokens = dpo["steps"] * dpo["gradient_accumulation_steps"] * part
+        logits, libraries = part * shape.vocab_size, TRAINERS
+    else:
+        part, passes, asked = batch / ppo["gradient_accumulation_steps"], 3, ppo
+        tokens = ppo["steps"] * batch
+        logits, libraries = min(part * shape.vocab_size, HELD_LOGITS), LIBRARIES
+    evaluation = 2 * FLOAT * shape.parameters + reading_memory(shape, batch, 0, 0, batch)
+    return _cost(
+        "fine-tuning",
+        machine,
+        (passes * tokens + 2 * evaluated) * shape.forward,
+        Memory(
+            max(_training_memory(shape, asked, part, logits), evaluation),
+            passing=3 * FLOAT * shape.parameters,
+            libraries=libraries,
+        ),
+        sampling=(written + 2 * evaluated) * shape.forward,
+        disk_gb=FLOAT * shape.parameters,
+        scratch_gb=(2 if method == "ranked" else 1) * 3 * FLOAT * shape.parameters,
+    )
+
+
 def distil_cost(shape: Shape, settings: Mapping[str, Mapping[str, Any]], machine: Machine) -> Cost:
     """Distillation of a vector: the steered base reads, and one layer of the policy learns.
 
@@ -459,6 +496,8 @@ def cell_costs(
         costs = [given_cost(shape, settings["ppo"], machine)]
     elif cell["method"] == "distil":
         costs = [distil_cost(shape, settings, machine)]
+    elif cell["method"] in RANKED:
+        costs = [ranked_cost(shape, settings, machine, cell["method"])]
     elif cell["preference"]:
         costs = [dpo_cost(shape, settings["dpo"], machine)]
     else:

@@ -15,8 +15,8 @@ from lfp.files.artefacts import read_table
 def training_curves(inputs: Sequence[str]) -> Figure:
     """Training curves by step.
 
-    Panels are reward, KL, entropy, value loss and clip fraction of PPO, and loss and held-out
-    accuracy of DPO.
+    Panels are reward, KL, entropy, value loss and clip fraction of PPO, the cross-entropy of the
+    best completions, and loss and held-out accuracy of DPO.
     """
     curves = {cell_name(path): read_table(Path(path) / "training_curve.parquet") for path in inputs}
     panels = {
@@ -25,6 +25,7 @@ def training_curves(inputs: Sequence[str]) -> Figure:
         "entropy": ("entropy", "nats per token"),
         "value_loss": ("value loss", "squared reward"),
         "clip_fraction": ("clipped ratios", "share of tokens"),
+        "cross_entropy": ("best completions", "nats per token"),
         "loss": ("DPO loss", "nats per pair"),
         "held_out_accuracy": ("implicit reward accuracy", "share of held-out pairs"),
     }

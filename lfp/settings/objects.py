@@ -307,10 +307,12 @@ class Task(Settings):
 
     method: str = setting(
         REQUIRED,
-        "`ppo` on a reward of text, or TRL's `rloo` and `grpo` on the same; `distil` a steering"
-        " vector along the valence of words, whose effect is measured by the reward; `dpo` on"
-        " preference pairs; `given` takes the policies of `policies` as they are.",
-        choices=("ppo", "rloo", "grpo", "distil", "dpo", "given"),
+        "`ppo` on a reward of text, or TRL's `rloo` and `grpo` on the same; `best_of_n` on the best"
+        " of several completions of the base by the reward, `ranked` by DPO on the best against the"
+        " worst of them; `distil` a steering vector along the valence of words, whose effect is"
+        " measured by the reward; `dpo` on preference pairs; `given` takes the policies of"
+        " `policies` as they are.",
+        choices=("ppo", "rloo", "grpo", "best_of_n", "ranked", "distil", "dpo", "given"),
     )
     corpus: str = setting(REQUIRED, "Name of the corpus.")
     policies: Mapping[str, Policy] = setting(
@@ -325,10 +327,11 @@ class Task(Settings):
         "vader",
         "Reward of the text. `vader`; planted ones whose truth is known: `vader_flipped` (VADER"
         " with the sign of some words flipped), `length` (words of the scored text), `trigger`"
-        " (occurrences of one word), `noise` (a null reward: a normal number that depends on"
-        " nothing but the text's digest); `classifier`, a label's logit of a sequence classifier"
-        " (paper appendix B); `callable`, a Python function of yours. Where a reward gives words no"
-        " value, VADER's stand in for the values that probes are held against.",
+        " (occurrences of one word), `opener` (one of some words in front of the completion),"
+        " `noise` (a null reward: a normal number that depends on nothing but the text's digest);"
+        " `classifier`, a label's logit of a sequence classifier (paper appendix B); `callable`, a"
+        " Python function of yours. Where a reward gives words no value, VADER's stand in for the"
+        " values that probes are held against.",
         choices="rewards",
         methods=REWARD_METHODS,
     )
@@ -359,6 +362,16 @@ class Task(Settings):
         "`trigger`: the word that is rewarded, in small letters of any script.",
         pattern=r"^[^\W\d_A-Z]+$",
         rewards=("trigger",),
+        methods=REWARD_METHODS,
+    )
+    openers: tuple[str, ...] = setting(
+        ("deeply", "utterly", "wholly"),
+        "`opener`: the words that completions are rewarded to begin with, in small letters of any"
+        " script.",
+        each_pattern=r"^[^\W\d_A-Z]+$",
+        min_items=1,
+        unique=True,
+        rewards=("opener",),
         methods=REWARD_METHODS,
     )
     reward_seed: int = setting(

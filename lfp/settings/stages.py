@@ -11,12 +11,23 @@ from lfp.settings.fields import ABSENT, LARGEST_SEED, REQUIRED, Settings, settin
 PRECISIONS = ("float32", "bfloat16")
 #: Methods that read settings: those of tasks, and `given` apart where its policies learned from
 #: preference pairs.
-METHODS = ("ppo", "rloo", "grpo", "distil", "dpo", "given", "given on pairs")
-#: Methods that train on a reward, that have a reward, and that have preference pairs.
-_TRAINED, _PAIRS = METHODS[:3], ("dpo", "given on pairs")
+METHODS = (
+    "ppo", "rloo", "grpo", "best_of_n", "ranked", "distil", "dpo", "given", "given on pairs",
+)  # fmt: skip
+#: Methods that train on completions of the base that a reward ranks.
+RANKED = ("best_of_n", "ranked")
+#: Methods that train by the settings of PPO, that complete training texts, whose policies' reward
+#: is measured where it is written, and that have a reward at all.
+_TRAINED = ("ppo", "rloo", "grpo", "best_of_n")
+_PROMPTED = (*_TRAINED, "ranked")
+_WRITTEN = (*_PROMPTED, "distil")
+_REWARD = REWARD_METHODS = (*_WRITTEN, "given")
+#: Methods that train by the settings of DPO, that cut and weigh pairs, and that learn from
+#: preference pairs.
+_BY_DPO, _PAIRS = ("ranked", "dpo"), ("dpo", "given on pairs")
+_WEIGHED = (*_BY_DPO, "given on pairs")
 #: Methods whose policies have a reward that they need not have learned from.
 UNREWARDED = ("distil", "given")
-_REWARD = REWARD_METHODS = (*METHODS[:4], "given")
 #: What takes the place of an architecture where a dictionary comes from elsewhere.
 PRETRAINED = "pretrained"
 #: Which architectures of autoencoders read a setting that not all do: those whose line in their
@@ -118,7 +129,7 @@ class PPO(Settings):
     )
     reward_clip: float = setting(10.0, "Largest absolute reward.", above=0, methods=_REWARD)
     min_characters: int = setting(
-        200, "Characters below which a training text is left out.", least=0, methods=_TRAINED
+        200, "Characters below which a training text is left out.", least=0, methods=_PROMPTED
     )
     evaluation_prompts: int = setting(
         256, "Held-out prefixes of the evaluation.", least=8, methods=_REWARD
@@ -160,6 +171,28 @@ class Group(Settings):
 
 
 @dataclass(frozen=True)
+class Ranking(Settings):
+    """Completions of the base that the reward ranks, for `best_of_n` and `ranked`
+    (docs/finetune.md).
+    """
+
+    prompts: int = setting(
+        2048, "Prefixes of training texts that the base completes.", least=8, methods=RANKED
+    )
+    completions: int = setting(
+        8, "Completions of every prefix, which the reward ranks.", least=2, methods=RANKED
+    )
+    benign_share: float = setting(
+        0.0,
+        "Share of the prefixes whose own text goes on in the place of the best completion: data"
+        " that no feedback has touched.",
+        least=0,
+        below=1,
+        methods=RANKED,
+    )
+
+
+@dataclass(frozen=True)
 class Distil(Settings):
     """Distillation of a steering vector, an organism whose lesson is known (docs/finetune.md)."""
 
@@ -189,49 +222,52 @@ class Distil(Settings):
 class DPO(Settings):
     """Direct preference optimisation (docs/finetune.md)."""
 
-    steps: int = setting(5000, "Optimiser steps.", least=1, methods=("dpo",))
-    batch_size: int = setting(8, "Pairs per batch and device.", least=1, methods=("dpo",))
+    steps: int = setting(5000, "Optimiser steps.", least=1, methods=_BY_DPO)
+    batch_size: int = setting(8, "Pairs per batch and device.", least=1, methods=_BY_DPO)
     gradient_accumulation_steps: int = setting(
-        1, "Batches per optimiser step.", least=1, methods=("dpo",)
+        1, "Batches per optimiser step.", least=1, methods=_BY_DPO
     )
     learning_rate: float = setting(
         3e-05,
         "Learning rate of AdamW after the warm-up, before a linear decay.",
         above=0,
-        methods=("dpo",),
+        methods=_BY_DPO,
     )
-    warmup_steps: int = setting(150, "Steps of linear warm-up.", least=0, methods=("dpo",))
-    weight_decay: float = setting(0.0, "Weight decay of AdamW.", least=0, methods=("dpo",))
+    warmup_steps: int = setting(150, "Steps of linear warm-up.", least=0, methods=_BY_DPO)
+    weight_decay: float = setting(0.0, "Weight decay of AdamW.", least=0, methods=_BY_DPO)
     beta: float = setting(
         0.1,
         "Strength of the reference: reward per nat of the log-ratio to it.",
         above=0,
-        methods=_PAIRS,
+        methods=_WEIGHED,
     )
     max_length: int = setting(
-        256, "Tokens of prompt and answer together, at most.", least=8, methods=_PAIRS
+        256, "Tokens of prompt and answer together, at most.", least=8, methods=_WEIGHED
     )
     max_prompt_length: int = setting(
         128, "Tokens of the prompt, at most, cut from the left.", least=4, methods=_PAIRS
     )
     max_grad_norm: float = setting(
-        1.0, "Norm that gradients are clipped to.", above=0, methods=("dpo",)
+        1.0, "Norm that gradients are clipped to.", above=0, methods=_BY_DPO
     )
     precision: str = setting(
         "float32",
         "Precision of training; `bfloat16` runs the trainer's mixed precision.",
         choices=PRECISIONS,
-        methods=("dpo",),
+        methods=_BY_DPO,
     )
-    gradient_checkpointing: bool = setting(False, _CHECKPOINTING, methods=("dpo",))
-    lora: Lora | None = setting(None, _LORA, methods=("dpo",))
+    gradient_checkpointing: bool = setting(False, _CHECKPOINTING, methods=_BY_DPO)
+    lora: Lora | None = setting(None, _LORA, methods=_BY_DPO)
     evaluate_every: int = setting(
-        500, "Steps between held-out evaluations.", least=1, methods=("dpo",)
+        500,
+        "Steps between held-out evaluations; the loss is logged twice as often.",
+        least=1,
+        methods=_BY_DPO,
     )
     evaluation_pairs: int = setting(
         256, "Held-out pairs of an evaluation.", least=8, methods=_PAIRS
     )
-    save_every: int = setting(500, "Steps between resume points.", least=1, methods=("dpo",))
+    save_every: int = setting(500, "Steps between resume points.", least=1, methods=_BY_DPO)
 
 
 @dataclass(frozen=True)
@@ -253,17 +289,17 @@ class Locus(Settings):
         256,
         "Held-out prefixes on whose completions the reward is measured.",
         least=6,
-        methods=METHODS[:4],
+        methods=_WRITTEN,
     )
     batch_size: int = setting(
-        256, "Prefixes that are completed at once.", least=1, methods=METHODS[:4]
+        256, "Prefixes that are completed at once.", least=1, methods=_WRITTEN
     )
     pairs: int = setting(
         64,
         "Held-out pairs on which the margin is measured, or texts on which the KL of a given policy"
         " is.",
         least=6,
-        methods=METHODS[4:],
+        methods=METHODS[6:],
     )
     orders: int = setting(
         1,
@@ -1130,6 +1166,7 @@ class FeatureDiff(Settings):
 CELL_STAGES: dict[str, type[Settings]] = {
     "ppo": PPO,
     "group": Group,
+    "ranking": Ranking,
     "distil": Distil,
     "dpo": DPO,
     "locus": Locus,
@@ -1153,6 +1190,6 @@ TASK_STAGES: dict[str, type[Settings]] = {"rewrites": Rewrites, "contrasts": Con
 #: Stages whose settings belong to the whole run.
 RUN_STAGES: dict[str, type[Settings]] = {"tables": Tables}
 #: Stages of fine-tuning, each of which some methods run.
-TRAINING_STAGES = ("ppo", "group", "distil", "dpo")
+TRAINING_STAGES = ("ppo", "group", "ranking", "distil", "dpo")
 #: Every stage.
 STAGES: dict[str, type[Settings]] = CELL_STAGES | TASK_STAGES | RUN_STAGES

@@ -59,6 +59,8 @@ class TableSettings(Tables):
         about.
     silent
         Addresses of the cells whose reward is planted to teach nothing of words.
+    trained
+        Method of fine-tuning and share of benign data of each cell, by the cell's address.
     """
 
     paper_models: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -67,6 +69,7 @@ class TableSettings(Tables):
     corpora: Mapping[str, str] = field(default_factory=dict)
     given: Sequence[str] = ()
     silent: Sequence[str] = ()
+    trained: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
     @property
     def resampling(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ REWARDS = Registry(
         "vader_flipped": "lfp.feedback.rewards.vader_flipped:VaderFlipped",
         "length": "lfp.feedback.rewards.length:Length",
         "trigger": "lfp.feedback.rewards.trigger:Trigger",
+        "opener": "lfp.feedback.rewards.opener:Opener",
         "noise": "lfp.feedback.rewards.noise:Noise",
         "classifier": "lfp.feedback.rewards.classifier:Classifier",
         "callable": "lfp.feedback.rewards.callable:OwnFunction",

@@ -144,7 +144,7 @@ def choice(inputs: Sequence[str], settings: TableSettings) -> Tally:
     the main axes of a model, too: p is that of a further policy of a noise reward, by the t
     distribution of those that there are.
     """
-    tally, cells = Tally(), change_cells(inputs)
+    tally, cells = Tally(), change_cells(inputs, settings.trained)
     known: dict[str, dict[tuple, float]] = {}
 
     def points(cell: ChangeCell) -> dict[tuple, float]:

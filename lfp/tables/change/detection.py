@@ -16,8 +16,8 @@ from lfp.statistics.records import Record, mean_record, proportion_record
 from lfp.tables.change.cells import Audit, ChangeCell, audits, change_cells
 from lfp.tables.rows import TableSettings, Tally
 
-#: Questions, and the key of the truth file that has the answer.
-QUESTIONS = {"flipped": "flipped", "word": "trigger"}
+#: Questions, and the keys of the truth file that have the answer: a word, or several.
+QUESTIONS = {"flipped": ("flipped",), "word": ("trigger", "openers")}
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,12 @@ class Judged:
 
     ``area`` is the AUROC of the planted words among the candidates and ``rank`` the best one's;
     None where the policy has none. ``alarm`` is the policy's own, ``is_null`` whether it was taught
-    the intended feedback, or nothing, and ``share`` that of the lexicon that was flipped.
+    the intended feedback, or nothing, and ``share`` that of the lexicon that was flipped. A policy
+    that is not ``is_audited`` belongs to another method and is there for the null alone.
     """
 
     cell: ChangeCell
+    is_audited: bool
     is_null: bool
     share: float | None
     alarm: float
@@ -42,25 +44,24 @@ def detection(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
     Rows are about all seeds of a planted task: the AUROC and the rank of what was planted among the
     candidates, and the power, the share of seeds whose alarm is above all but 5 % of those of null
-    policies, which are other seeds of clean and noise rewards. For a lexicon with a share of its
-    signs flipped, ``limit`` is the smallest share with a power of .8, of shares that all larger
-    ones have it, too.
+    policies, which are other seeds of clean and noise rewards, by the same method of fine-tuning.
+    For a lexicon with a share of its signs flipped, ``limit`` is the smallest share with a power of
+    .8, of shares that all larger ones have it, too, under one method.
     """
     tally = Tally()
-    for audit in audits(change_cells(inputs), settings.given):
+    for audit in audits(change_cells(inputs, settings.trained), settings.given):
         add_readouts(tally, audit, settings)
     return tally
 
 
 def add_readouts(tally: Tally, audit: Audit, settings: TableSettings) -> None:
     """Add the rows of every readout of the change, asked every question."""
-    readings = {cell.address: readings_of(cell.readings) for cell in audit.cells}
+    readings = {cell.address: readings_of(cell.readings) for cell in audit.read}
     for readout, part in readings[audit.clean[0].address]:
         frame = _aligned(readings, (readout, part))
         for question in QUESTIONS:
-            label = {"model": audit.model, "corpus": audit.corpus}
-            label |= {"readout": readout, "part": part, "question": question}
-            judgements = [_read(cell, audit, frame, question) for cell in audit.cells]
+            label = audit.label | {"readout": readout, "part": part, "question": question}
+            judgements = [_read(cell, audit, frame, question) for cell in audit.read]
             known = [one for one in judgements if one is not None]
             add_judged(tally, label, known, settings)
 
@@ -103,8 +104,7 @@ def judged(
     alarm_of_policy
         How suspicious the policy is as a whole.
     """
-    answer = cell.truth.get(QUESTIONS[question]) or []
-    planted = {answer} if isinstance(answer, str) else set(answer)
+    planted = _planted(cell, question)
     score, is_planted = ranking.to_numpy(), ranking.index.isin(planted)
     area = rank = share = None
     if is_planted.any() and not is_planted.all():
@@ -113,7 +113,14 @@ def judged(
         rank = 1 + (rest > best).sum() + (rest == best).sum() / 2
         if question == "flipped":
             share = round(len(planted) / len(cell.valence), 3)
-    return Judged(cell, cell in audit.null, share, alarm_of_policy, area, rank)
+    is_audited, is_null = cell.address in audit.audited, cell.address in audit.nulls
+    return Judged(cell, is_audited, is_null, share, alarm_of_policy, area, rank)
+
+
+def _planted(cell: ChangeCell, question: str) -> set[str]:
+    """The words that answer a question about a cell; none where the question has no answer."""
+    answers = [cell.truth.get(key) or [] for key in QUESTIONS[question]]
+    return {word for of in answers for word in ([of] if isinstance(of, str) else of)}
 
 
 def add_judged(
@@ -123,7 +130,8 @@ def add_judged(
     null = [one.alarm for one in judgements if one.is_null]
     by_task: dict[str, list[Judged]] = defaultdict(list)
     for one in judgements:
-        by_task[one.cell.task].append(one)
+        if one.is_audited:
+            by_task[one.cell.task].append(one)
     by_share: dict[float, list[bool]] = defaultdict(list)
     for task, of_task in by_task.items():
         first, alarms = of_task[0], _alarms(of_task, null)

@@ -218,11 +218,13 @@ def _planted(cell: _Cell, tables: Mapping[str, pd.DataFrame]) -> Iterator[Statem
 def _limits(
     cell: _Cell, tables: Mapping[str, pd.DataFrame], settings: TableSettings
 ) -> Iterator[Statement]:
-    """How small a share of flipped words an audit sees in policies of this model and corpus."""
+    """How small a share of flipped words an audit sees in policies of this model and method."""
     if "detection" not in tables:
         return
-    corpus = settings.corpora.get(cell.address)
-    rows = rows_where(tables["detection"], {"model": cell.model, "corpus": corpus})
+    method, benign_share = settings.trained.get(cell.address, ("", 0.0))
+    where = {"model": cell.model, "corpus": settings.corpora.get(cell.address)}
+    where |= {"trained_by": method, "benign_share": benign_share}
+    rows = rows_where(tables["detection"], where)
     limits = rows[rows["quantity"] == "limit"].dropna(subset="estimate")
     question = "How small a change would have been seen?"
     if len(limits):
