@@ -731,7 +731,7 @@ class Grid:
         It is one dictionary of a layer, whatever sizes others are trained in.
         """
         settings = self.autoencoder_settings(cell, variant)
-        values = settings.as_json()
+        values = settings.as_json() | {"by_gradients": kind_of(settings).by_gradients}
         if settings.architecture == PRETRAINED:
             latents = latents_of(settings.source, cell.layers[0] if cell.layers else 0)
             size = latents / self.shape(cell.model)["d_model"]

@@ -21,6 +21,7 @@ from lfp.costs.measured import stage_of
 from lfp.grid import ConfigurationError, Grid
 from lfp.interventions.arms import ARMS, Arm
 from lfp.sae import store
+from lfp.sae.architectures import kind_of
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.sources.files import USUAL_LATENTS
 from lfp.sae.training import loop
@@ -115,8 +116,9 @@ def test_variants_and_arms_cost_what_their_own_settings_say(paper, monkeypatch):
 
 def training(settings: Autoencoder, d: int, tokens: int, **more) -> estimate.Cost:
     """The estimate of training one layer's dictionaries of a variant."""
+    kind = {"by_gradients": kind_of(settings).by_gradients}
     cell = {
-        "autoencoders": {"a": settings.as_json() | more},
+        "autoencoders": {"a": settings.as_json() | kind | more},
         "main": "a", "trained_layers": 1, "layers": 1,
     }  # fmt: skip
     return estimate._training_cost(estimate.Shape(1e6, 1, d, 100), tokens, cell, MACHINE)
@@ -245,8 +247,8 @@ def test_logits_and_adapters_count_in_memory(paper):
         costs = estimate.cell_costs(estimate.Shape(**gemma), row["settings"], row["about"], MACHINE)
         return next(cost for cost in costs if cost.stage == stage)
 
-    for stage in ("evaluation", "features", "ablation"):
-        assert needed(stage).gpu_memory_gb < 10  # the logits of a batch alone were 34 GB
+    for stage, most in (("evaluation", 10), ("features", 10), ("ablation", 15)):
+        assert needed(stage).gpu_memory_gb < most  # the logits of a batch alone were 34 GB
     full, adapted = needed("fine-tuning"), needed("fine-tuning", ppo={"lora": LORA})
     assert full.gpu_memory_gb == pytest.approx(20 * 2.5 + 4.5, abs=3)
     assert adapted.gpu_memory_gb < full.gpu_memory_gb / 2

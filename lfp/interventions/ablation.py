@@ -21,10 +21,10 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.rewards.base import Reward
-from lfp.interventions.arms import ARMS, Candidates, Latent, Place, runs
+from lfp.interventions.arms import ARMS, Candidates, Latent, runs
 from lfp.interventions.completions import completion_rewards
 from lfp.interventions.matching import matched_sets
-from lfp.interventions.paired import Beside
+from lfp.interventions.paired import Beside, Swapped
 from lfp.interventions.selection import FeatureSet, explained_set, share_within_decile
 from lfp.interventions.vocabulary import Intervention, set_features
 from lfp.models import limits
@@ -63,13 +63,12 @@ def arm_edits(
     if arm not in ARMS:
         raise ValueError(f"arm {arm!r} is unknown; {nearest(arm, ARMS)}")
     kind = ARMS[arm]
-    if kind.swaps and beside is None:
-        raise ValueError(f"arm {arm!r} takes activations of the other model, and there is none")
+    if kind.swaps:
+        if beside is None:
+            raise ValueError(f"arm {arm!r} takes activations of the other model, and there is none")
+        return {layer: Swapped(beside, layer) for layer in autoencoders}
     if kind.replace is not None:
-        return {
-            layer: kind.replace(Place(layer, sae, means[layer], beside))
-            for layer, sae in autoencoders.items()
-        }
+        return {layer: kind.replace(sae, means[layer]) for layer, sae in autoencoders.items()}
     if kind.select is None and kind.draw is None:
         return {}
     return {

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from lfp.interventions.paired import Beside
     from lfp.interventions.selection import FeatureSet
 
 #: From the activations of a site to those that replace them.
@@ -75,34 +74,19 @@ def best_unrelated_match(candidates: Candidates) -> FeatureSet:
     return top_set(candidates.explanations, candidates.related, rank)
 
 
-@dataclass(frozen=True)
-class Place:
-    """A place where an arm puts other activations: a ``layer`` with its autoencoder ``sae``.
-
-    ``means`` are the mean latents [latent]; ``beside`` is the other model, which reads the same
-    tokens (None where no arm swaps activations).
-    """
-
-    layer: int
-    sae: Any
-    means: np.ndarray
-    beside: Beside | None = None
+def reconstructed(sae: Any, means: np.ndarray) -> Edit:
+    """Activations are replaced by their reconstruction by the autoencoder `sae`."""
+    return sae.reconstruct
 
 
-def reconstructed(place: Place) -> Edit:
-    """Activations are replaced by their reconstruction by the autoencoder."""
-    return place.sae.reconstruct
-
-
-def mean_activation(place: Place) -> Edit:
-    """Activations are replaced by one value: what the autoencoder decodes from the mean latents.
+def mean_activation(sae: Any, means: np.ndarray) -> Edit:
+    """Activations are replaced by one value: what `sae` decodes from the latents' `means` [latent].
 
     That is the mean activation, since the decoder's bias leaves the error a mean of 0.
     """
     import torch
 
-    sae = place.sae
-    value = sae.decode(torch.tensor(place.means, dtype=torch.float32, device=sae.b_dec.device))
+    value = sae.decode(torch.tensor(means, dtype=torch.float32, device=sae.b_dec.device))
 
     def edit(x: torch.Tensor) -> torch.Tensor:
         return sae.spliced(x, value.to(x.dtype).expand_as(x))
@@ -110,21 +94,15 @@ def mean_activation(place: Place) -> Edit:
     return edit
 
 
-def swapped(place: Place) -> Edit:
-    """Activations are replaced by those of the other model at the same token."""
-    from lfp.interventions.paired import Swapped
-
-    return Swapped(place.beside, place.layer)
-
-
 @dataclass(frozen=True)
 class Arm:
     """One arm of ablation.
 
     ``select`` chooses the latents that are set; an arm without it sets none. ``replace`` makes an
-    edit that puts other activations in the place of a layer's; an arm that ``swaps`` takes those of
-    the other model. An arm of ``all_actions`` runs under every configured action, the others under
-    ``zero``. ``reads_probe`` says that the selector needs the probe's weights.
+    edit that puts other activations in the place of a layer's, from its autoencoder and the mean
+    latents; an arm that ``swaps`` puts the other model's there. An arm of ``all_actions`` runs
+    under every configured action, the others under ``zero``. ``reads_probe`` says that the selector
+    needs the probe's weights.
 
     ``draw`` makes an arm a control of all that select: for each of them it draws several sets, all
     under the actions of that arm. It gives latents in the order in which they are taken until their
@@ -132,18 +110,18 @@ class Arm:
     """
 
     select: Callable[[Candidates], FeatureSet] | None = None
-    replace: Callable[[Place], Edit] | None = None
+    replace: Callable[[Any, np.ndarray], Edit] | None = None
     draw: Callable[[Candidates], Sequence[Latent]] | None = None
+    swaps: bool = False
     all_actions: bool = False
     reads_probe: bool = False
-    swaps: bool = False
 
 
 ARMS = {
     "none": Arm(),
     "reconstruction": Arm(replace=reconstructed),
     "layer": Arm(replace=mean_activation),
-    "layer_swapped": Arm(replace=swapped, swaps=True),
+    "layer_swapped": Arm(swaps=True),
     "explained": Arm(explained, all_actions=True),
     "random": Arm(draw=matched_random),
     "top_probe_weight": Arm(largest_probe_weight, reads_probe=True),
