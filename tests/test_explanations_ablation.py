@@ -162,9 +162,8 @@ def test_the_arm_of_the_whole_layer_writes_the_mean_whatever_is_read():
 
 
 def test_an_unknown_arm_is_refused():
-    with pytest.raises(
-        ValueError, match="arm 'all' is unknown; expected one of explained, layer, none"
-    ):
+    known = "expected one of explained, layer, layer_swapped, none"
+    with pytest.raises(ValueError, match=f"arm 'all' is unknown; {known}"):
         ablation.arm_edits("all", {}, {}, {})
     with pytest.raises(ValueError, match="arm 'explain' is unknown; did you mean 'explained'"):
         ablation.arm_edits("explain", {}, {}, {})
