@@ -796,9 +796,9 @@ TABLES: dict[str, Table] = {
             " for all others; same_strength_share is that of a gated vector over equal multiples of"
             " it. Where the settings name words, the share of completions that have all that is"
             " asked for stands in the place of the reward. null_mean, null_low and null_high are of"
-            " random vectors of two kinds, and p_random is the share of these and this one whose area is"
-            " at least as large on either side. fine_tuning is a part of the change of weights, at"
-            " the same costs."
+            " random vectors of two kinds, and p_random is the share of these and this one whose"
+            " area is at least as large on either side. fine_tuning is a part of the change of"
+            " weights, at the same costs."
         ),
     ),
     "vector_cleaning": Table(

@@ -117,8 +117,8 @@ def _no_columns() -> dict[str, object]:
     names = (
         "most_cost", "share", "share_low", "share_high", "same_strength_share",
         "same_strength_share_low", "same_strength_share_high", "kl_area", "kl_area_low",
-        "kl_area_high", "most_kl", "beyond_kl", "beyond_means", "beyond_means_low", "beyond_means_high",
-        "null_mean", "null_low", "null_high", "p_random",
+        "kl_area_high", "most_kl", "beyond_kl", "beyond_means", "beyond_means_low",
+        "beyond_means_high", "null_mean", "null_low", "null_high", "p_random",
     )  # fmt: skip
     return {"points": 0, "share_of": "", "draws": 0} | dict.fromkeys(names, None)
 
