@@ -734,6 +734,10 @@ def test_frontiers_say_which_share_of_what_is_kept_and_what_goes_beyond_means(tm
     rows = pd.concat(frames).assign(matched_to="", draw=0)
     path = str(tmp_path / "results/m/t/seed0/steering/tied/completions.parquet")
     artefacts.write_table(path, rows, {})
+    # Behind the gate the same cost is met by twice the multiple.
+    strengths = pd.DataFrame(list(lines)[1:], columns=["what", "where"])
+    strengths = strengths.assign(draw=0, cost=1.0, multiple=[3.0, 6.0, 2.0, 1.0, 1.0])
+    artefacts.write_table(path.replace("completions", "strengths"), strengths, {})
     table = frontiers([path], SETTINGS).frame().set_index(["what", "where"])
     shares = {
         ("mean_shift", "all"): ("fine_tuning", 0.5),
@@ -745,9 +749,12 @@ def test_frontiers_say_which_share_of_what_is_kept_and_what_goes_beyond_means(tm
         row = table.loc[place]
         assert row["share_of"] == of and row["share"] == pytest.approx(share, abs=0.02)
         assert row["share_low"] <= row["share"] <= row["share_high"]
+    strength = table["same_strength_share"].dropna()
+    assert list(strength.index) == [("mean_shift", "gate 0.25")]
+    assert strength.iloc[0] == pytest.approx(0.4, abs=0.02)
     # No share of a line by itself, nor of one that is not told from 0.
     for place in (("fine_tuning", "all"), ("difference_of_means", "gate 0.25")):
-        assert table.loc[place, "share_of"] == "" and pd.isna(table.loc[place, "share"])
+        assert pd.isna(table.loc[place, "share"])
     # All lines reach a KL of 2: those that go to 4 have half of their gain there.
     assert table.loc[("mean_shift", "all"), "kl_area"] == pytest.approx(0.25, abs=0.01)
     gated = table.loc[("mean_shift", "gate 0.25")]

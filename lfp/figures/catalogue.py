@@ -192,7 +192,9 @@ FIGURES: dict[str, Figure] = {
             " vector or a set of latents, dashed behind a gate and dotted behind one that learned"
             " from shuffled labels; fine_tuning are doses of the change of weights, the star is the"
             " prompt, where it costs anything. The band is between the least and the largest gain"
-            " of random vectors at equal cost. The tables are interventions and frontiers."
+            " of random vectors at equal cost. Where the settings name words, the gain is that in"
+            " the share of completions with all that is asked for. The tables are interventions and"
+            " frontiers."
         ),
     ),
 }

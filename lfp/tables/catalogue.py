@@ -788,7 +788,7 @@ TABLES: dict[str, Table] = {
     "frontiers": Table(
         rows="lfp.tables.interventions.frontiers:frontiers",
         section=Section.ABLATION,
-        inputs=lambda plan: plan.steering_files("completions"),
+        inputs=lambda plan: plan.steering_files("completions", "strengths"),
         caption=(
             "What a vector gains at all costs. estimate is the mean gain in reward of the steered"
             " base over rises in cross-entropy on neutral text from 0 to most_cost nats: the area"
@@ -796,15 +796,15 @@ TABLES: dict[str, Table] = {
             " the same over the KL per completion, up to the largest, most_kl, that all lines"
             " reach. beyond_means is the difference from difference_of_means over the KL up to"
             " beyond_kl, the largest that the two reach, paired by prompt. where is the gate, if"
-            " any; a shuffled gate has learned from labels in random"
-            " order. share is the share of the gain of share_of at equal cost: of the vector at all"
-            " tokens for one behind a gate, of mean_shift for what few latents make of it, and of"
-            " doses of the fine-tuning for all others. Where the settings name words, the share of"
-            " completions that have all that is asked for stands in the place of the reward."
-            " null_mean, null_low and null_high are of random"
-            " vectors of two kinds, and p_random is the share of these and this one whose area is"
-            " at least as large on either side. fine_tuning is a part of the change of weights, at"
-            " the same costs."
+            " any; a shuffled gate has learned from labels in random order. share is the share of"
+            " the gain of share_of at equal cost: of the vector at all tokens for one behind a"
+            " gate, of mean_shift for what few latents make of it, and of doses of the fine-tuning"
+            " for all others; same_strength_share is that of a gated vector over equal multiples of"
+            " it. Where the settings name words, the share of completions that have all that is"
+            " asked for stands in the place of the reward. null_mean, null_low and null_high are of"
+            " random vectors of two kinds, and p_random is the share of these and this one whose"
+            " area is at least as large on either side. fine_tuning is a part of the change of"
+            " weights, at the same costs."
         ),
     ),
     "vector_cleaning": Table(

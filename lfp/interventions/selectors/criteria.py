@@ -19,7 +19,6 @@ from lfp.interventions.selection import FeatureSet
 from lfp.interventions.selectors.material import Material
 from lfp.interventions.vocabulary import set_features
 from lfp.models.hooks import Edit
-from lfp.statistics.records import fewest_units, seeded_counts
 
 #: Names of the criteria.
 CRITERIA = ("faithfulness", "completeness", "minimality", "self_repair")
@@ -28,8 +27,9 @@ COLUMNS = (
     "what", "effect", *CRITERIA, *(f"{name}_{end}" for name in CRITERIA for end in ("low", "high")),
     "instances",
 )  # fmt: skip
-#: Resamples of the instances, and coverage of their intervals.
-RESAMPLES, CONFIDENCE = 1000, 0.95
+#: Resamples of the instances, the quantiles of their intervals, and the fewest instances that carry
+#: one: the range of fewer values holds their median less often.
+RESAMPLES, ENDS, FEWEST = 1000, (0.025, 0.975), 6
 
 
 def without(material: Material, features: FeatureSet) -> dict[int, Edit]:
@@ -94,7 +94,8 @@ def criteria(material: Material, chosen: Mapping[str, FeatureSet]) -> pd.DataFra
             material, [{}, features, by_layer(others), by_layer(live), *singles, *but_one]
         )
         n = material.metric.n
-        counts = np.vstack([np.ones(n), seeded_counts(material.seed, n, RESAMPLES)])
+        rng = np.random.default_rng(material.seed)
+        counts = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), RESAMPLES)])
         resampled = _of_set(counts @ values.T / n)
         rows.append({
             "what": what, "effect": values[1].mean() - values[0].mean(), "instances": n,
@@ -129,7 +130,7 @@ def _shares(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
 
 def _interval(replicates: np.ndarray, n: int) -> tuple[float, float]:
     """The percentile interval of a number of `n` instances; NaN where they are too few for one."""
-    if n < fewest_units(CONFIDENCE) or np.isnan(replicates).all():
+    if n < FEWEST or np.isnan(replicates).all():
         return float("nan"), float("nan")
-    low, high = np.nanquantile(replicates, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.nanquantile(replicates, ENDS)
     return float(low), float(high)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,8 @@ def frontiers(inputs: Sequence[str], settings: TableSettings) -> Tally:
             nothing = undefined(0, "prompt", "no held-out text to prompt with")
             tally.add(nothing, cell | {"what": "none", "where": ""}, **_no_columns())
             continue
-        _add_cell(tally, cell, rows, settings)
+        strengths = read_table(Path(path).with_name("strengths.parquet"))
+        _add_cell(tally, cell, _lines(rows, strengths), settings)
     return tally
 
 
@@ -84,8 +86,9 @@ class Line:
     ----------
     what, where, matched_to
         Labels of its rows.
-    costs, kl
-        Rise of the cross-entropy, and mean KL of a completion [point].
+    costs, kl, multiples
+        Rise of the cross-entropy, mean KL of a completion, and multiple of what is added [point];
+        the last is NaN for doses of the fine-tuning.
     gains
         Rewards minus those of the untouched model [point, prompt].
     """
@@ -95,6 +98,7 @@ class Line:
     matched_to: str
     costs: np.ndarray
     kl: np.ndarray
+    multiples: np.ndarray
     gains: np.ndarray
 
     @property
@@ -111,31 +115,35 @@ class Line:
 
 def _no_columns() -> dict[str, object]:
     names = (
-        "most_cost", "share", "share_low", "share_high", "kl_area", "kl_area_low", "kl_area_high",
-        "most_kl", "beyond_kl", "beyond_means", "beyond_means_low", "beyond_means_high",
-        "null_mean", "null_low", "null_high", "p_random",
+        "most_cost", "share", "share_low", "share_high", "same_strength_share",
+        "same_strength_share_low", "same_strength_share_high", "kl_area", "kl_area_low",
+        "kl_area_high", "most_kl", "beyond_kl", "beyond_means", "beyond_means_low",
+        "beyond_means_high", "null_mean", "null_low", "null_high", "p_random",
     )  # fmt: skip
     return {"points": 0, "share_of": "", "draws": 0} | dict.fromkeys(names, None)
 
 
-def _lines(rows: pd.DataFrame) -> list[Line]:
-    """All lines of a cell, with those of random vectors."""
+def _lines(rows: pd.DataFrame, strengths: pd.DataFrame) -> list[Line]:
+    """All lines of a cell, with those of random vectors, from completions and strengths."""
+    names = ["what", "where", "draw", "cost"]
+    multiples = strengths.set_index(names)["multiple"].to_dict()
     before = rows[rows["what"] == "none"].set_index("prompt")["reward"]
     scaled, lines = rows[(rows["action"] == _ADD) | (rows["what"] == _DOSE)], []
     keys = ["what", "where", "matched_to", "draw"]
-    for (what, where, matched_to, _), line in scaled.groupby(keys, sort=False):
+    for (what, where, matched_to, draw), line in scaled.groupby(keys, sort=False):
         points = line.pivot(index="strength", columns="prompt", values="reward")
         kl = line.groupby("strength")["kl"].mean().to_numpy()
         gains = points.to_numpy(float) - before[points.columns].to_numpy(float)
-        lines.append(Line(what, where, matched_to, points.index.to_numpy(float), kl, gains))
+        of = [multiples.get((what, where, draw, cost), np.nan) for cost in points.index]
+        costs = points.index.to_numpy(float)
+        lines.append(Line(what, where, matched_to, costs, kl, np.array(of), gains))
     return lines
 
 
 def _add_cell(
-    tally: Tally, cell: Mapping[str, Any], rows: pd.DataFrame, settings: TableSettings
+    tally: Tally, cell: Mapping[str, Any], lines: Sequence[Line], settings: TableSettings
 ) -> None:
     """Add the lines of one cell; random vectors are what the others are held against."""
-    lines = _lines(rows)
     drawn, named = (
         [line for line in lines if (line.matched_to == _VECTORS) == of] for of in (True, False)
     )
@@ -158,7 +166,7 @@ def _add_cell(
             short = undefined(0, "prompt", f"no strength costs {most:g} nats")
             tally.add(short, label, **columns)
             continue
-        columns |= _share(line, by_prompt, by_cost, confidence)
+        columns |= _shares(line, places, most, confidence)
         columns |= {"most_kl": most_kl} | _at_equal_kl(line, places, most_kl, confidence)
         if len(null) and line.what != _DOSE:
             area = frontier_area(line.costs, line.gains.mean(1), most)  # as the null: ties are ties
@@ -185,36 +193,38 @@ def _with_interval(name: str, effect: Effect, confidence: float) -> dict[str, fl
     }  # fmt: skip
 
 
-def _share(
-    line: Line,
-    gain: np.ndarray,
-    gains: Mapping[tuple[str, str], np.ndarray],
-    confidence: float,
+def _shares(
+    line: Line, lines: Mapping[tuple[str, str], Line], most: float, confidence: float
 ) -> dict[str, object]:
-    """The share of its reference's gain that a line has at equal cost.
+    """The share of its reference's gain that a line has at equal cost, and at equal strength.
 
     There is none of a reference that is the line itself, that is not there, or whose gain is not
-    told from 0.
+    told from 0. Strengths are compared of the same vector alone: behind a gate and at all tokens.
 
     Parameters
     ----------
     line
         The line.
-    gain
-        Its mean gain over costs [prompt].
-    gains
-        The mean gain over costs of all lines.
+    lines
+        All lines but those of random vectors, by ``what`` and ``where``.
+    most
+        The largest cost. Strengths go up to the largest that both lines have.
     confidence
-        Coverage of the interval.
+        Coverage of the intervals.
     """
-    reference = line.reference
-    whole = gains.get(reference)
-    if reference == (line.what, line.where) or whole is None or np.isnan(whole).any():
+    other = lines.get(line.reference)
+    if other is None or other is line:
         return {}
-    if not told_from_zero(whole[:, None], confidence):
-        return {}
-    ratio = ratio_effect(gain[:, None], whole[:, None])
-    return {"share_of": reference[0]} | _with_interval("share", ratio, confidence)
+    columns: dict[str, object] = {"share_of": other.what}
+    both = float(min(line.multiples.max(), other.multiples.max()))
+    for name, axis, end in (("share", "costs", most), ("same_strength_share", "multiples", both)):
+        if name != "share" and line.where == _EVERYWHERE:
+            continue
+        gain, whole = (frontier_area(getattr(of, axis), of.gains, end) for of in (line, other))
+        if not np.isnan(whole).any() and told_from_zero(whole[:, None], confidence):
+            ratio = ratio_effect(gain[:, None], whole[:, None])
+            columns |= _with_interval(name, ratio, confidence)
+    return columns
 
 
 def _at_equal_kl(
