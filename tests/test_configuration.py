@@ -12,11 +12,13 @@ import yaml
 from snakemake.utils import update_config
 
 from lfp.figures.catalogue import FIGURES
-from lfp.grid import ConfigurationError, Grid, derived_seed
+from lfp.grid import ConfigurationError, Grid, benign_share, derived_seed
 from lfp.planning import Planner
 from lfp.schema import README_PATH, SCHEMA_PATH, schema, schema_text, with_tables
 from lfp.settings import PPO, STAGES, Activations, Lora
 from lfp.tables.catalogue import TABLES
+from lfp.tables.change import LEAST_CLEAN
+from lfp.tables.change.cells import LEAST_NOISE
 from lfp.tables.inputs import Plan
 
 BASE = {
@@ -459,6 +461,19 @@ def test_the_other_configurations_are_valid(name):
     if name == "seeds.yaml":
         assert [cell.seed for cell in grid.cells] == list(range(5))
         assert all(len(cell.probed) == 3 for cell in grid.cells)
+
+
+@pytest.mark.parametrize("name", ["detection.yaml", "detection_methods.yaml"])
+def test_planted_organisms_have_a_null_of_their_own_method(name):
+    grid = Grid(yaml.safe_load((SCHEMA_PATH.parent / name).read_text()))
+    rewards = {}
+    for cell in grid.cells:
+        trained = (cell.method, benign_share(cell))
+        rewards.setdefault(trained, []).append(grid.tasks[cell.task]["reward"])
+    assert len(rewards) == (1 if name == "detection.yaml" else 4)
+    for of in rewards.values():
+        assert of.count("vader") >= LEAST_CLEAN and of.count("noise") >= LEAST_NOISE
+        assert {"vader_flipped", "trigger"} <= set(of)
 
 
 def test_another_seeds_policy_is_the_next_one_or_one_trained_for_it():
