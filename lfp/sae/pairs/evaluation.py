@@ -19,9 +19,10 @@ from lfp.sae.pairs.activations import joined_rows
 Change = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def within(sae: SparseAutoencoder, *sides: torch.Tensor) -> torch.Tensor:
-    """Whether tokens are no outliers in any of the `sides` [..., width]."""
-    return ~torch.stack([side.float().norm(dim=-1) > sae.largest_norm for side in sides]).any(0)
+def within(sae: SparseAutoencoder, base: torch.Tensor, policy: torch.Tensor) -> torch.Tensor:
+    """Whether tokens, of activations [..., width] in each model, are outliers in neither."""
+    norms = torch.maximum(base.float().norm(dim=-1), policy.float().norm(dim=-1))
+    return ~(norms > sae.largest_norm)
 
 
 def said_of_policy(
@@ -88,33 +89,47 @@ def evaluate_pairs(
     for (index, mask, before), (_, _, after) in zip(base, policy, strict=True):
         kept = behind(mask, left[index])
         for layer, group in read.items():
-            sides = [values[layer][kept].float() for values in (before, after)]
+            one, two = (values[layer][kept].float() for values in (before, after))
             for reconstruction in group:
-                inside = within(reconstruction.sae, *sides)
+                inside = within(reconstruction.sae, one, two)
                 reconstruction.left_out += int(mask.sum() - inside.sum())
-                one, two = (side[inside] for side in sides)
-                reconstruction.add(joined_rows(one, two, reconstruction.sae.reads))
+                reads = reconstruction.sae.reads
+                reconstruction.add(joined_rows(one[inside], two[inside], reads))
     if not sequences:
         nothing = dict.fromkeys(CROSS_ENTROPIES) | {"layer_needed": False}
         return {n: [r.metrics() | nothing for r in group] for n, group in read.items()}
 
+    entropies = _entropies(models, autoencoders, sequences, pad, batch_size)
+    return {
+        n: [one.metrics() | of_one for one, of_one in zip(group, entropies[n], strict=True)]
+        for n, group in read.items()
+    }
+
+
+def _entropies(
+    models: tuple[PreTrainedModel, PreTrainedModel],
+    autoencoders: Mapping[int, Sequence[SparseAutoencoder]],
+    sequences: Sequence[Sequence[int]],
+    pad: int,
+    batch_size: int,
+) -> dict[int, list[dict[str, float | bool]]]:
+    """The policy's cross-entropies by layer and autoencoder, and what follows from them."""
+    (base, policy), site = models, site_of({n: group[0] for n, group in autoencoders.items()})
+
     def loss(layer: int, change: Change) -> float:
         # In the order in which the policy is shown the texts.
-        beside = site_activations(models[0], sequences, [layer], pad, batch_size, site=site)
+        beside = site_activations(base, sequences, [layer], pad, batch_size, site=site)
 
-        def edit(policy: torch.Tensor) -> torch.Tensor:
+        def edit(after: torch.Tensor) -> torch.Tensor:
             _, _, outputs = next(beside)
-            return change(outputs[layer].reshape(policy.shape), policy)
+            return change(outputs[layer].reshape(after.shape), after)
 
-        return cross_entropy(models[1], sequences, pad, batch_size, {layer: edit}, site)
+        return cross_entropy(policy, sequences, pad, batch_size, {layer: edit}, site)
 
-    clean = cross_entropy(models[1], sequences, pad, batch_size, {}, site)
+    clean = cross_entropy(policy, sequences, pad, batch_size, {}, site)
     result = {}
-    for layer, group in read.items():
-        zero = loss(layer, partial(_without, group[0].sae))
-        kept = [loss(layer, partial(said_of_policy, one.sae)) for one in group]
-        result[layer] = [
-            one.metrics() | recovered(clean, remaining, zero)
-            for one, remaining in zip(group, kept, strict=True)
-        ]
+    for layer, group in autoencoders.items():
+        zero = loss(layer, partial(_without, group[0]))
+        kept = [loss(layer, partial(said_of_policy, sae)) for sae in group]
+        result[layer] = [recovered(clean, remaining, zero) for remaining in kept]
     return result
