@@ -31,7 +31,9 @@ from lfp.grid import Grid
 from lfp.models.hooks import site_activations
 from lfp.sae import store
 from lfp.sae.architectures import ARCHITECTURES, KINDS, batchtopk
+from lfp.sae.architectures.standard import Standard
 from lfp.sae.harvest import harvest_folder
+from lfp.sae.metrics import cross_entropy
 from lfp.sae.pairs import activations, evaluation, specific
 from lfp.sae.pairs.activations import Joined
 from lfp.sae.training import loop, trainer
@@ -418,12 +420,52 @@ def test_metrics_of_two_models_are_those_of_their_joined_activations(reads, neox
         error = (sae.decode(sae.encode(x)) - x).pow(2).sum()
         assert row["fvu"] == pytest.approx((error / (x - x.mean(0)).pow(2).sum()).item(), rel=1e-4)
         assert (row["tokens"], row["left_out"]) == (63, 0)
-        assert row["ce_clean"] is None and row["layer_needed"] is None
+        assert row["ce_clean"] > 0 and row["ce_zero"] != row["ce_clean"]
     norms = np.maximum(*(np.linalg.norm(side, axis=1) for side in sides.values()))
     for sae in saes:
         sae.largest_norm = float(np.median(norms))
     [row, _] = evaluation.evaluate_pairs((neox, policy), {1: saes}, sequences, 1, 3, [1] * 7)[1]
     assert row["tokens"] + row["left_out"] == 63 and 20 < row["tokens"] < 32
+
+
+def exact(reads: str, width: int) -> Standard:
+    """A dictionary of both models that reconstructs anything: latents +e_i and -e_i."""
+    size = width * (1 + (reads == "pair"))
+    sae = Standard(size, 2 * size, tied=False).reading(reads)
+    with torch.no_grad():
+        sae.decoder.copy_(torch.cat([torch.eye(size), -torch.eye(size)]))
+        sae.encoder.copy_(sae.decoder.T)
+    sae.layer, sae.site = 1, "resid"
+    return sae.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("reads", BETWEEN)
+def test_cross_entropies_of_two_models_are_the_policys_with_what_a_dictionary_says(reads, neox):
+    torch.manual_seed(3)
+    sequences = [list(map(int, row)) for row in np.random.default_rng(1).integers(3, 300, (7, 9))]
+    policy, width = type(neox)(neox.config).eval(), neox.config.hidden_size
+    whole, silent = exact(reads, width), exact(reads, width)
+    silent.b_enc.fill_(-1e6)
+    measured = evaluation.evaluate_pairs(
+        (neox, policy), {1: [whole, silent]}, sequences, 1, 3, [0] * 7
+    )[1]
+    clean = cross_entropy(policy, sequences, 1, 7, {})
+    [(_, _, values)] = site_activations(neox, sequences, [1], 1, 7, site="resid")
+    base = values[1] if reads == "difference" else torch.zeros_like(values[1])
+    without = cross_entropy(policy, sequences, 1, 7, {1: lambda x: base}, "resid")
+    assert clean != pytest.approx(without, abs=0.01)
+    for row, expected, share in zip(measured, (clean, without), (1, 0), strict=True):
+        assert row["ce_clean"] == pytest.approx(clean, abs=1e-5)
+        assert row["ce_zero"] == pytest.approx(without, abs=1e-5)
+        assert row["ce_reconstructed"] == pytest.approx(expected, abs=1e-5)
+        assert row["loss_recovered"] == pytest.approx(share, abs=0.02)
+    # An outlier in either model stays as it is.
+    for sae in (whole, silent):
+        sae.largest_norm = 0.0
+    [_, row] = evaluation.evaluate_pairs(
+        (neox, policy), {1: [whole, silent]}, sequences, 1, 3, [0] * 7
+    )[1]
+    assert row["ce_reconstructed"] == row["ce_zero"] == pytest.approx(clean, abs=1e-5)
 
 
 # ------------------------------------------------------------------------- configuration and tables

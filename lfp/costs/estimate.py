@@ -699,8 +699,10 @@ def _evaluation_cost(
     in_flight = min(reading["batch_size"] * reading["max_tokens"], held_out)
     # The passes of many replacements leave both in the memory that a process keeps.
     logits = (COPIES + 1) * min(in_flight * shape.vocab_size, HELD_LOGITS)
+    # Of a dictionary of both models, the base reads what the policy reads.
+    models = {name: 1 + (sae["reads"] in BETWEEN) for name, sae in variants.items()}
     passes = sum(
-        2 + (sae["reads"] not in BETWEEN) * trained[name] * (1 + len(sae["sizes"]))
+        1 + models[name] * (1 + trained[name] * (1 + len(sae["sizes"])))
         for name, sae in variants.items()
     )
     weights = max(trained[name] * 2 * d * d * sum(sae["sizes"]) for name, sae in variants.items())

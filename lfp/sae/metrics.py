@@ -110,7 +110,7 @@ def _zeroed(sae: SparseAutoencoder) -> Edit:
     return lambda x: sae.spliced(x, torch.zeros_like(x))
 
 
-def _recovered(clean: float, reconstructed: float, zero: float) -> dict[str, float | bool]:
+def recovered(clean: float, reconstructed: float, zero: float) -> dict[str, float | bool]:
     """The cross-entropies of an autoencoder and what follows from them."""
     return {
         "ce_clean": clean,
@@ -186,7 +186,7 @@ def evaluate(
         zero = loss({layer: _zeroed(group[0].sae)})
         kept = [loss({layer: reconstruction.sae.reconstruct}) for reconstruction in group]
         result[layer] = [
-            reconstruction.metrics() | _recovered(clean, remaining, zero)
+            reconstruction.metrics() | recovered(clean, remaining, zero)
             for reconstruction, remaining in zip(group, kept, strict=True)
         ]
     return result
