@@ -134,9 +134,12 @@ def test_a_group_resumes_to_the_same_weights(tmp_path, monkeypatch):
 
 def test_estimates_count_partners_and_twins_and_nothing_that_is_taken():
     settings = Autoencoder(mutual=Mutual(weight=0.1, partners=3))
-    assert estimate._trainings(settings.as_json()) == 4
-    assert estimate._trainings(Autoencoder().as_json()) == 1
-    assert estimate._trainings(Autoencoder(architecture="pretrained").as_json()) == 0
+    taken = Autoencoder(architecture="pretrained")
+    flops = [
+        estimate._training(one.as_json(), 16, 1000).flops
+        for one in (settings, Autoencoder(), taken)
+    ]
+    assert flops[0] == 4 * flops[1] > flops[2] == 0
 
 
 def test_partners_of_no_token_stay_as_they_began():
