@@ -34,7 +34,7 @@ RESULTS = Path(__file__).parent / "results" / "crosscoders.json"
 SHARED, ALONE, WIDTH = 40, 3, 24
 #: Latents of a crosscoder, and a cosine at which one has a direction.
 LATENTS, FOUND = 64, 0.97
-RULE, SEEDS = FeatureDiff(), (0, 1, 2)
+RULE, SEEDS = FeatureDiff(), (0,)
 KEEPS = Autoencoder(
     architecture="batchtopk", k=3, tied=False, reads="pair", learning_rate=1e-2, batch_size=256,
     epochs=20, other_seed=False,
