@@ -21,6 +21,7 @@ from lfp.costs.measured import stage_of
 from lfp.grid import ConfigurationError, Grid
 from lfp.interventions.arms import ARMS, Arm
 from lfp.sae import store
+from lfp.sae.architectures import kind_of
 from lfp.sae.architectures.standard import Standard
 from lfp.sae.sources.files import USUAL_LATENTS
 from lfp.sae.training import loop
@@ -115,8 +116,9 @@ def test_variants_and_arms_cost_what_their_own_settings_say(paper, monkeypatch):
 
 def training(settings: Autoencoder, d: int, tokens: int, **more) -> estimate.Cost:
     """The estimate of training one layer's dictionaries of a variant."""
+    trained = kind_of(settings).by_gradients
     cell = {
-        "autoencoders": {"a": settings.as_json() | more},
+        "autoencoders": {"a": settings.as_json() | {"by_gradients": trained} | more},
         "main": "a", "trained_layers": 1, "layers": 1,
     }  # fmt: skip
     return estimate._training_cost(estimate.Shape(1e6, 1, d, 100), tokens, cell, MACHINE)

@@ -18,7 +18,6 @@ import pandas as pd
 from lfp.interventions.arms import ARMS, runs
 from lfp.models import HELD_LOGITS
 from lfp.probing.subjects import SUBJECTS
-from lfp.sae.architectures import KINDS
 from lfp.settings import BETWEEN, BOTH, PRETRAINED, Machine
 
 GB = 1e9
@@ -565,7 +564,7 @@ def _training(sae: Mapping[str, Any], d: int, tokens: int) -> _Training:
     if sae["architecture"] == PRETRAINED:
         # It is written as it is taken, and once more into the cell.
         return _Training(0.0, TAKEN * weights, 2 * weights)
-    if not KINDS[sae["architecture"]].by_gradients:
+    if not sae["by_gradients"]:
         held_out, largest = min(HELD_OUT, tokens * HELD_OUT_SHARE), max(sae["sizes"]) * d
         looks = 1 + tokens / (sae["batch_size"] * sae["check_steps"])
         # As if it were never full: from then on no token is coded but by looks.
@@ -584,8 +583,8 @@ def _pursuit(sae: Mapping[str, Any], d: int) -> float:
 
     An encoder's single product is small beside the model that reads the token.
     """
-    kind = KINDS.get(sae["architecture"])
-    return 0.0 if kind is None or kind.by_gradients else 2 * PURSUED * d * d * sae["k"]
+    pursues = sae["architecture"] != PRETRAINED and not sae["by_gradients"]
+    return 2.0 * PURSUED * d * d * sae["k"] if pursues else 0.0
 
 
 def _coding(cell: Mapping[str, Any], variant: str, d: int) -> float:
