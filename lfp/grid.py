@@ -726,9 +726,10 @@ class Grid:
         return {"address": cell.address, "shape": shape, "settings": settings, "about": about}
 
     def _estimated_variant(self, cell: Cell, variant: str) -> dict[str, Any]:
-        """Settings of a variant for its costs; one from elsewhere has the size that its file has.
+        """Settings of a variant for its costs, with whether gradients train it.
 
-        It is one dictionary of a layer, whatever sizes others are trained in.
+        One from elsewhere has the size that its file has: it is one dictionary of a layer, whatever
+        sizes others are trained in.
         """
         settings = self.autoencoder_settings(cell, variant)
         values = settings.as_json() | {"by_gradients": kind_of(settings).by_gradients}

@@ -136,7 +136,7 @@ def test_estimates_count_partners_and_twins_and_nothing_that_is_taken():
     settings = Autoencoder(mutual=Mutual(weight=0.1, partners=3))
     taken = Autoencoder(architecture="pretrained")
     flops = [
-        estimate._training(one.as_json(), 16, 1000).flops
+        estimate._training(one.as_json() | {"by_gradients": True}, 16, 1000).flops
         for one in (settings, Autoencoder(), taken)
     ]
     assert flops[0] == 4 * flops[1] > flops[2] == 0
