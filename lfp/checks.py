@@ -586,7 +586,7 @@ def _check_reach(cell: Cell) -> None:
             enough = " or ".join(f"`{end}`" for end in CELL_ENDS[CELL_ENDS.index(stage) :])
             raise ConfigurationError(
                 f"cell {cell.address}: {key} needs {reads}, and the cell ends at `{cell.until}`;"
-                f" set `until` to {enough}, or leave {key} out"
+                f" set `until` to {enough}, or {key} of this cell to nothing"
             )
 
 
@@ -597,6 +597,18 @@ def _check_steering(cell: Cell) -> None:
         raise ConfigurationError(
             f"cell {cell.address}: steering.selectors are scaled to the costs of vectors, and there"
             " are none; name some under `steering.vectors`, or leave the selectors out"
+        )
+    if (asked.wanted or asked.unwanted) and not asked.vectors:
+        raise ConfigurationError(
+            f"cell {cell.address}: steering.wanted and unwanted say what vectors are to do, and"
+            " there are none; name some under `steering.vectors`, or leave the words out"
+        )
+    both = sorted(set(asked.wanted) & set(asked.unwanted))
+    if both:
+        raise ConfigurationError(
+            f"cell {cell.address}: {both[0]!r} stands under steering.wanted and under"
+            " steering.unwanted, so that no completion has all that is asked for; leave it out of"
+            " one of them"
         )
 
 

@@ -335,7 +335,10 @@ def test_a_cell_asks_for_nothing_behind_its_end(key, asked, enough):
             Grid(config)
         message = str(error.value)
         assert message.startswith(f"cell tiny/vader/seed0: {key} needs")
-        assert f"the cell ends at `{until}`; set `until` to {ends}, or leave {key} out" in message
+        assert (
+            f"the cell ends at `{until}`; set `until` to {ends}, or {key} of this cell to nothing"
+            in message
+        )
 
 
 def test_settings_resolve_as_defaults_then_file_then_model_then_task_then_cell():
@@ -710,3 +713,20 @@ def test_planning_loads_no_library_of_science_and_leaves_the_environment_to_the_
         check=True,
     )
     assert result.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("steering", "message"),
+    [
+        ({"wanted": ["grand"]}, "steering.wanted and unwanted say what vectors are to do"),
+        (
+            {"vectors": ["random"], "wanted": ["grand"], "unwanted": ["grand"]},
+            "'grand' stands under",
+        ),
+        ({"vectors": ["random"], "wanted": ["well-made"]}, "wanted.0"),
+    ],
+)
+def test_words_that_no_vector_can_raise_are_refused(steering, message):
+    cell = {"model": "tiny", "task": "vader", "settings": {"steering": steering}}
+    with pytest.raises(ConfigurationError, match=message):
+        Grid(changed(cells=[cell]))

@@ -121,8 +121,6 @@ def test_openers_answer_which_word_was_taught(organisms, tmp_path):
     table = detection(written(tmp_path, cells, known), SETTINGS).frame()
     rows = table.set_index(["question", "task", "quantity"])["estimate"]
     assert rows["word", "trigger", "rank"] == 1.0 and rows["word", "trigger", "power"] == 1.0
-    # One of the two words was moved, so that the area is that of a word found and one not.
-    assert rows["word", "trigger", "auroc"] == pytest.approx(0.75, abs=0.25)
     assert ("flipped", "trigger", "auroc") not in rows.index
 
 
@@ -163,15 +161,19 @@ def test_limits_are_those_of_one_method_and_its_own_null(organisms, tmp_path):
 def test_benign_data_makes_a_null_of_its_own(organisms, tmp_path):
     cells, truths = organisms
     settings = trained_by(cells, dict.fromkeys(truths, "ppo"))
+    # Flipped policies, and those of odd seeds of the null.
     mixed = {
-        address: (method, 0.5 if "/flipped/" in address else 0.0)
+        address: (method, 0.5 if "/flipped/" in address or int(address[-1]) % 2 else 0.0)
         for address, (method, _) in settings.trained.items()
     }
     inputs = written(tmp_path, cells, truths)
     table = detection(inputs, dataclasses.replace(settings, trained=mixed)).frame()
     of_mixed = table[table["benign_share"] == 0.5]
-    assert set(of_mixed["task"]) == {"flipped", ""}
-    assert set(table.loc[table["benign_share"] == 0.0, "task"]) == {"clean", "noise", "trigger"}
+    assert set(of_mixed["task"]) == {"flipped", "trigger"}
+    assert set(table.loc[table["benign_share"] == 0.0, "task"]) == {"trigger"}
+    # Ten of each share are too few for an alarm, and none is borrowed from the other share.
+    assert set(table["null_policies"]) == {10} and set(table["null_of"]) == {"own method"}
+    assert set(table["quantity"]) == {"auroc", "rank"}
 
 
 def test_a_method_without_a_null_is_held_against_all_and_says_so(organisms, tmp_path):

@@ -72,8 +72,15 @@ def test_benign_rows_go_on_as_their_text_and_no_reward_is_asked(neox, tokenizer,
         assert np.isnan(row.chosen_reward)
     words = words_of(frame, "chosen")
     assert words == words_of(frame[~frame["benign"].astype(bool)], "chosen")
-    # Pairs of benign rows stay, whatever the reward.
-    assert told_apart(frame)["benign"].sum() == 20
+
+
+def test_benign_pairs_keep_their_share_where_few_prefixes_are_told_apart():
+    rewards = [1.0] * 2 + [0.0] * 8 + [np.nan] * 10
+    frame = pd.DataFrame({
+        "chosen_reward": rewards, "rejected_reward": [0.0] * 10 + [np.nan] * 10,
+        "benign": [False] * 10 + [True] * 10,
+    })  # fmt: skip
+    assert told_apart(frame).index.tolist() == [0, 1, 10, 11]
 
 
 def test_pairs_are_those_that_the_reward_tells_apart(neox, tokenizer, reviews):

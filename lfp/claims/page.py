@@ -53,19 +53,19 @@ def _limits(audit: Mapping[str, Any]) -> list[str]:
         "## What would have been seen",
         "",
         "The smallest share of flipped signs of the lexicon that each readout finds in four of five"
-        "\npolicies, at a rate of false alarms of 5 %: a run of `config/detection.yaml`"
-        f"\n({machine['processor']}, {machine['cores']} cores; commit {audit['commit']}, settings"
-        f" {audit['configuration']}).",
+        "\npolicies, at a rate of false alarms of 5 %, in an audited run of planted organisms"
+        f"\n(settings {audit['configuration']}; written with commit {audit['commit']} on"
+        f" {machine['processor']}, {machine['cores']} cores).",
         "",
-        "| readout | method | benign data | limit | power by share | null policies |",
-        "|---|---|---|---|---|---|",
+        "| model | corpus | readout | method | benign data | limit | power by share | null |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in audit["limits"]:
-        limit = "none" if row["limit"] is None else f"{row['limit']:.0%}"
-        power = ", ".join(f"{float(share):.0%}: {p:.2f}" for share, p in row["power"].items())
+        limit = "none" if row["limit"] is None else f"{row['limit']:.3g}"
+        power = ", ".join(f"{share}: {p:.2f}" for share, p in row["power"].items())
         cells = [
-            f"{row['readout']}, {row['part']}", row["method"], f"{row['benign_share']:.0%}", limit,
-            power, f"{row['null_policies']}, {row['null_of']}",
+            row["model"], row["corpus"], f"{row['readout']}, {row['part']}", row["method"],
+            f"{row['benign_share']:.3g}", limit, power, f"{row['null_policies']}, {row['null_of']}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return lines

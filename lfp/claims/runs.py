@@ -47,17 +47,19 @@ def limits(detection: pd.DataFrame) -> list[dict[str, Any]]:
     A row has the ``limit``, None where no share was found often enough, the ``power`` by share, and
     the number of null policies.
     """
-    by_readout = detection.groupby(["trained_by", "benign_share", "readout", "part"], sort=False)
+    keys = ["model", "corpus", "trained_by", "benign_share", "readout", "part"]
     rows = []
-    for (method, benign_share, readout, part), of in by_readout:
+    for key, of in detection.groupby(keys, sort=False):
+        model, corpus, method, benign_share, readout, part = key
         estimates = of.set_index("quantity")["estimate"]
         if "limit" not in estimates:
             continue
         power = of[(of["quantity"] == "power") & of["share"].notna()].sort_values("share")
         limit = float(estimates["limit"])
         rows.append({
-            "method": method, "benign_share": float(benign_share), "readout": readout,
-            "part": part, "limit": None if math.isnan(limit) else limit,
+            "model": model, "corpus": corpus, "method": method,
+            "benign_share": float(benign_share), "readout": readout, "part": part,
+            "limit": None if math.isnan(limit) else limit,
             "power": dict(zip(power["share"].map("{:g}".format), power["estimate"], strict=True)),
             "null_policies": int(of["null_policies"].iloc[0]), "null_of": of["null_of"].iloc[0],
         })  # fmt: skip

@@ -58,10 +58,9 @@ FIGURES: dict[str, Figure] = {
         inputs=lambda plan: made(["ablation_reward"], plan),
         caption=(
             "The change of the reward under every arm of the ablation, with 95 % intervals. layer"
-            " takes the whole output of the read layers away, and layer_swapped puts the other"
-            " model's in its place: all that these layers learned, and the most that a set of"
-            " their latents can explain. Random sets are matched to the arm that they are named"
-            " for. The table is ablation_reward."
+            " takes the whole output of the read layers away, and layer_swapped puts what they"
+            " write in the other model in its place, which is what feedback changed there. Random"
+            " sets are matched to the arm that they are named for. The table is ablation_reward."
         ),
     ),
     "planted_forest": Figure(

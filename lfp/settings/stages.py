@@ -120,7 +120,8 @@ class PPO(Settings):
     )
     reward_on: str = setting(
         "full",
-        "Text that the reward reads: prefix and completion, or the completion alone.",
+        "Text that the reward reads: prefix and completion, or the completion alone. The rewards"
+        " `length` and `opener` read the completion alone.",
         choices=("full", "completion"),
         methods=_REWARD,
     )
@@ -1101,14 +1102,16 @@ class Steering(Settings):
     )
     wanted: tuple[str, ...] = setting(
         (),
-        "Words of a second attribute: vectors are to raise both positive feedback and the chance of"
-        " one of these words. With such words, what is measured in the place of the reward is the"
-        " share of completions that have all that is asked for.",
+        "Words of a second attribute, in small letters of any script: vectors are to raise both"
+        " positive feedback and the chance of one of these words. Then the share of completions"
+        " that have all of it is measured, and not the reward.",
+        each_pattern=r"^[^\W\d_A-Z]+$",
         unique=True,
     )
     unwanted: tuple[str, ...] = setting(
         (),
-        "Words of an attribute that vectors are to lower; measured as for `wanted`.",
+        "Words of an attribute that vectors are to lower; written and measured as for `wanted`.",
+        each_pattern=r"^[^\W\d_A-Z]+$",
         unique=True,
     )
     directions: int = setting(

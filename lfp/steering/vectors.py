@@ -61,11 +61,11 @@ class Material:
     @property
     def targets(self) -> dict[int, float]:
         """The latents of all attributes with their signs, without those of both signs."""
-        total: dict[int, float] = {}
+        signs: dict[int, set[float]] = {}
         for of_attribute in self.related:
             for latent, sign in of_attribute.items():
-                total[latent] = total.get(latent, 0.0) + sign
-        return {latent: sign / abs(sign) for latent, sign in total.items() if sign}
+                signs.setdefault(latent, set()).add(sign)
+        return {latent: of.pop() for latent, of in signs.items() if len(of) == 1}
 
     @cached_property
     def shifts(self) -> dict[str, torch.Tensor]:

@@ -288,8 +288,9 @@ TABLES: dict[str, Table] = {
             " layers with reseed_df degrees of freedom, and empty where one seed was trained."
             " better_than names the variants of the same layer, site, model and size whose FVU is"
             " higher by more than minimum_difference (2.77 reseed_sd, the larger of the two) at as"
-            " many active latents or more: l0 may be 5 % above theirs, and the FVU then counts"
-            " as that many times larger; no other difference here is to be called one."
+            " many active latents or more. Its own l0 may be up to 5 % above theirs: its FVU is"
+            " then first multiplied by the ratio of the two. No other difference here is to be"
+            " called one."
         ),
     ),
     "sae_probing": Table(
@@ -550,8 +551,8 @@ TABLES: dict[str, Table] = {
             " sampled completions of held-out prefixes under every arm, and paired differences on"
             " the same prompts with common random numbers. The arm none is the untouched model. In"
             " reconstruction, the autoencoders' outputs replace the activations that they read; in"
-            " layer, the mean activation does, and in layer_swapped the other model's at the same"
-            " token, so that all that the read layers learned is gone and nothing else. In"
+            " layer, the mean activation does, and in layer_swapped what the same layers write in"
+            " the other model at the same token. In"
             " explained, the related features are set to 0, to their mean or to minus themselves,"
             " and the autoencoder's error is kept. random has several sets for each arm that"
             " selects features, which matched_to names. They are matched on activation frequency"
@@ -774,7 +775,8 @@ TABLES: dict[str, Table] = {
             " at least as large on either side. faithfulness, completeness, minimality and"
             " self_repair are those of the set taken away from a number of the model that needs no"
             " sampling: the expected valence of the next token, or the margin of preferred"
-            " answers; their intervals, _low to _high, are from a bootstrap over texts or pairs."
+            " answers; intervals, _low to _high, are from a bootstrap over texts or pairs, and"
+            " minimality, the smallest of noisy numbers, has none."
             " Rows of the action add are vectors, or sets of latents, that are added to"
             " the base at a cost: strength is the rise of the cross-entropy in nats that they are"
             " scaled to, multiple the factor that costs it, tokens_steered the share of the tokens"

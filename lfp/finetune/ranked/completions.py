@@ -69,7 +69,7 @@ def ranked_completions(
     texts = ppo.long_enough(texts, settings.min_characters)
     if not texts:
         return pd.DataFrame(columns=list(COLUMNS))
-    n_benign = int(ranking.benign_share * ranking.prompts)  # fewer than all
+    n_benign = min(round(ranking.benign_share * ranking.prompts), ranking.prompts - 1)
     asked = ranking.prompts - n_benign
     prompts = ppo.sample_prompts(tokenizer, texts, asked, settings.prompt_tokens, rng)
     draws = rng.integers(2**31, size=ranking.completions)
@@ -141,7 +141,8 @@ def _benign(
 def told_apart(ranked: pd.DataFrame) -> pd.DataFrame:
     """The rows of :func:`ranked_completions` that prefer one completion.
 
-    The reward tells the two apart, or the row is benign.
+    The reward tells the two apart, or the row is benign; of benign rows the first are kept, as many
+    as leave their share what it was.
 
     Raises ValueError where there are rows and the reward tells none apart.
     """
@@ -151,7 +152,10 @@ def told_apart(ranked: pd.DataFrame) -> pd.DataFrame:
             f"ranked: the reward is the same for all completions of each of {len(ranked)} prefixes;"
             " raise ranking.completions or ranking.prompts, or name another reward"
         )
-    return ranked[differ | ranked["benign"].astype(bool)]
+    benign = ranked["benign"].astype(bool)
+    asked = max(1, (~benign).sum())
+    kept = benign & (benign.cumsum() <= round(benign.sum() * differ.sum() / asked))
+    return ranked[differ | kept]
 
 
 def words_of(ranked: pd.DataFrame, *sides: str) -> Counter[str]:

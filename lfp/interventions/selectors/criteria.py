@@ -20,12 +20,14 @@ from lfp.interventions.selectors.material import Material
 from lfp.interventions.vocabulary import set_features
 from lfp.models.hooks import Edit
 
-#: Names of the criteria.
+#: Names of the criteria, and of those with an interval: the least of several noisy numbers, which
+#: minimality is, lies below the least true one, and so would its resamples.
 CRITERIA = ("faithfulness", "completeness", "minimality", "self_repair")
+WITH_INTERVAL = ("faithfulness", "completeness", "self_repair")
 #: Columns of the rows of sets.
 COLUMNS = (
-    "what", "effect", *CRITERIA, *(f"{name}_{end}" for name in CRITERIA for end in ("low", "high")),
-    "instances",
+    "what", "effect", *CRITERIA,
+    *(f"{name}_{end}" for name in WITH_INTERVAL for end in ("low", "high")), "instances",
 )  # fmt: skip
 #: Resamples of the instances, the quantiles of their intervals, and the fewest instances that carry
 #: one: the range of fewer values holds their median less often.
@@ -78,9 +80,9 @@ def criteria(material: Material, chosen: Mapping[str, FeatureSet]) -> pd.DataFra
         A row per set: ``what``, ``effect`` (of taking it away, in units of the number),
         ``faithfulness``, ``completeness``, ``minimality`` (the smallest share of the effect that is
         lost when one latent stays), ``self_repair`` (the effect minus the sum of those of single
-        latents: of the effect's sign where the others make up for one), the ends of their
-        percentile intervals over resampled instances (NaN of too few), and ``instances``. Empty
-        sets, and models without an instance, have none.
+        latents: of the effect's sign where the others make up for one), the ends of the
+        percentile intervals of :data:`WITH_INTERVAL` over resampled instances (NaN of too few), and
+        ``instances``. Empty sets, and models without an instance, have none.
     """
     rows, live = [], pairs_of(by_layer(list(material.live.itertuples(index=False, name=None))))
     for what, features in chosen.items():
@@ -100,8 +102,9 @@ def criteria(material: Material, chosen: Mapping[str, FeatureSet]) -> pd.DataFra
         rows.append({
             "what": what, "effect": values[1].mean() - values[0].mean(), "instances": n,
             **{name: float(of[0]) for name, of in resampled.items()},
-            **{f"{name}_{end}": bound for name, of in resampled.items()
-               for end, bound in zip(("low", "high"), _interval(of[1:], n), strict=True)},
+            **{f"{name}_{end}": bound for name in WITH_INTERVAL
+               for end, bound in zip(
+                   ("low", "high"), _interval(resampled[name][1:], n), strict=True)},
         })  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
 

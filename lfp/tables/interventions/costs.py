@@ -23,9 +23,9 @@ _NOTHING, _OTHER = "none", "other model"
 #: The action of what is added at a cost, and what random vectors are matched to.
 _ADD, _VECTORS = "add", "vectors"
 #: Columns of the criteria of sets, and of what is known of a vector at its strength.
-_CRITERIA = tuple(
-    f"{name}{end}" for name in ("faithfulness", "completeness", "minimality", "self_repair")
-    for end in ("", "_low", "_high")
+_CRITERIA = (
+    "faithfulness", "faithfulness_low", "faithfulness_high", "completeness", "completeness_low",
+    "completeness_high", "minimality", "self_repair", "self_repair_low", "self_repair_high",
 )  # fmt: skip
 _STEERED = ("multiple", "tokens_steered", "r2", "side_effect_mass")
 
