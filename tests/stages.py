@@ -229,15 +229,16 @@ STAGES = {
     "ablation": Stage(
         "ablation",
         Ablation(
-            arms=("none", "explained", "random"), prompts=8, prefix_tokens=4, new_tokens=4,
+            arms=("none", "layer_swapped", "explained", "random"), prompts=8, prefix_tokens=4,
+            new_tokens=4,
             random_draws=2, neutral_texts=8, batch_size=8,
         ).as_json()
         | _READING
         | {"reward": {"divisor": 1.0, "clip": 5.0, "reward_on": "full"}},
         {
-            "model": "policy", "corpus": "texts-test.parquet", "lexicon": "lexicon.json",
-            "explanations": "explanations.parquet", "probe": [], "classifier": [],
-            "autoencoders": _EXPLAINED["autoencoders"],
+            "model": "policy", "other": ["base"], "corpus": "texts-test.parquet",
+            "lexicon": "lexicon.json", "explanations": "explanations.parquet", "probe": [],
+            "classifier": [], "autoencoders": _EXPLAINED["autoencoders"],
         },
         {"completions": "results/a.parquet", "neutral": "results/a.neutral.parquet"},
         {"seed": 4, "new_tokens": 3},

@@ -456,6 +456,7 @@ def test_files_over_the_papers_grid_plan_the_tables_that_they_are_for(overlays, 
         "vector.yaml",
         "imdb.yaml",
         "smollm2.yaml",
+        "smollm2_steering.yaml",
     ],
 )
 def test_the_other_configurations_are_valid(name):
