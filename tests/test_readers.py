@@ -5,6 +5,7 @@ import io
 import json
 import re
 import string
+import struct
 
 import pandas as pd
 import pyarrow as pa
@@ -194,6 +195,16 @@ def test_a_damaged_file_is_rows_or_a_message_with_the_file(tmp_path, ending):
         text_or_message(tmp_path / f"corpus{ending}", data)
 
     check()
+
+
+def test_a_text_that_lies_behind_the_end_of_its_file_is_refused(tmp_path):
+    """It would be read from memory of something else, or end the process."""
+    path, data = tmp_path / "corpus.arrow", arrow(pa.array(["one.", "two."]))
+    places = struct.pack("<3i", 0, 4, 8)
+    assert data.count(places) == 1
+    path.write_bytes(data.replace(places, struct.pack("<3i", 0, 2**30, 8)))
+    with pytest.raises(CorpusError, match="corpus.arrow: not a whole Arrow file"):
+        read_file(path, TEXT)
 
 
 @pytest.mark.parametrize("ending", READERS)

@@ -386,14 +386,29 @@ def _table(path: Path, read: Callable[[], Any], wanted: Sequence[str]) -> Iterat
 
 
 def _bytes(column: Any) -> list[bytes | None]:
-    """The bytes of every value: they are decoded one by one, so that a message has their row."""
+    """The bytes of every value: they are decoded one by one, so that a message has their row.
+
+    Every place in the file's bytes is checked before it is read: one behind their end would be
+    memory of something else, or the end of the process.
+    """
     import pyarrow as pa
 
     column.validate()
     if pa.types.is_dictionary(column.type):
         column.validate(full=True)  # numbers of entries that there are
         column = column.cast(column.type.value_type)
-    return column.cast(pa.large_binary()).to_pylist()
+    # As bytes, a text is checked for its place and not for its characters.
+    as_bytes = {
+        pa.string(): pa.binary(), pa.large_string(): pa.large_binary(),
+        pa.string_view(): pa.binary_view(),
+    }  # fmt: skip
+    kind = as_bytes.get(column.type, column.type)
+    values = []
+    for chunk in column.chunks:
+        viewed = chunk.view(kind)
+        viewed.validate(full=True)
+        values += viewed.to_pylist()
+    return values
 
 
 def _damaged(path: Path, error: Exception) -> CorpusError:
