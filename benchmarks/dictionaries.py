@@ -242,11 +242,11 @@ def controls(truth: Truth, x: np.ndarray, code: np.ndarray) -> dict[str, dict[st
 
 
 def over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation of every measure over seeds; 0 for one seed."""
+    """Mean and standard deviation of every measure over two seeds or more."""
     return {
         name: {
             "mean": float(np.mean([row[name] for row in rows])),
-            "sd": float(np.std([row[name] for row in rows], ddof=min(1, len(rows) - 1))),
+            "sd": float(np.std([row[name] for row in rows], ddof=1)),
         }
         for name in rows[0]
     }
