@@ -45,6 +45,8 @@ def start_seconds(script: Path) -> float:
 def measure(results: Path) -> pd.DataFrame:
     """By script: ``jobs``, ``cpu`` seconds of all of them, and ``start`` seconds of one."""
     jobs = measured(results / "benchmarks").replace({"stage": {"fine-tuning": "ppo"}})
+    if not len(jobs):
+        sys.exit(f"no benchmark file below {results / 'benchmarks'}; name the results of a run")
     frame = (
         jobs.groupby("stage").agg(jobs=("job", "size"), cpu=("cpu_seconds", "sum")).reset_index()
     )

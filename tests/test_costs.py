@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import yaml
 from safetensors.torch import save_file as save_torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import memory
+from benchmarks import memory, startup
 from lfp.costs import estimate
 from lfp.costs.measured import stage_of
 from lfp.grid import ConfigurationError, Grid
@@ -29,6 +30,7 @@ from lfp.schema import SCHEMA_PATH
 from lfp.settings import Autoencoder
 from tests.conftest import make_model, run_job
 
+RULES = Path(__file__).parent.parent / "rules"
 LORA = {"r": 8, "alpha": 16}
 MACHINE = estimate.Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)
 
@@ -293,21 +295,30 @@ def test_the_target_prints_and_writes_the_table(tmp_path, paper):
     assert (tmp_path / "e.csv").read_text().count("total") == len(paper["cells"])
 
 
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("summary.tsv", ("", "summary")),
-        ("tables/choice.tsv", ("", "table")),
-        ("m/t/seed0/policy.tsv", ("m/t/seed0", "fine-tuning")),
-        ("m/t/seed0/sae/tied/layer1.tsv", ("m/t/seed0", "autoencoders")),
-        ("m/t/seed0/sae/tied/evaluate.tsv", ("m/t/seed0", "evaluate_autoencoders")),
-        ("m/t/seed0/sae/tied/dictionaries.tsv", ("m/t/seed0", "evaluate_dictionaries")),
-        ("m/t/seed0/sae/tied/feature_diff.tsv", ("m/t/seed0", "feature_diff")),
-        ("m/t/seed0/sae/tied/transfer.tsv", ("m/t/seed0", "dictionary_transfer")),
-        ("m/t/seed0/sae/tied/head_shares.tsv", ("m/t/seed0", "head_shares")),
-        ("m/t/seed0/explanations/tied/pages.tsv", ("m/t/seed0", "feature_pages")),
-        ("exports/m/t/seed0/tied.tsv", ("m/t/seed0", "export")),
-    ],
-)
-def test_a_benchmark_file_belongs_to_a_cell_and_a_rule(path, expected):
-    assert stage_of(Path(path)) == expected
+def test_a_benchmark_file_belongs_to_a_cell():
+    assert stage_of(Path("summary.tsv")) == ("", "summary")
+    assert stage_of(Path("m/t/seed0/sae/tied/layer1.tsv")) == ("m/t/seed0", "autoencoders")
+    assert stage_of(Path("exports/m/t/seed0/tied.tsv")) == ("m/t/seed0", "export")
+    assert stage_of(Path("m/t/seed0/policy.tsv")) == ("m/t/seed0", "fine-tuning")
+
+
+def benchmarked() -> Iterator[tuple[str, str]]:
+    """(name of a rule, path of its benchmark file): a rule after another one has that one's."""
+    for path in sorted(RULES.glob("*.smk")):
+        rule = ""
+        for line in path.read_text().splitlines():
+            named = re.match(r"(?:use )?(?:rule|checkpoint) (\w+)", line)
+            rule = named.group(1) if named else rule
+            target = re.search(r'benchmark_of\(f?"(.*)"\)', line)
+            if target and line.startswith("        "):
+                pattern = target.group(1).replace("{CELL}", "m/t/seed0").replace("{{", "{")
+                pattern = pattern.replace("}}", "}").removeprefix("results/")
+                yield rule, re.sub(r"{(\w+)}", r"\1", pattern) + ".tsv"
+
+
+@pytest.mark.parametrize(("rule", "path"), list(benchmarked()))
+def test_a_benchmark_file_belongs_to_its_rule(rule, path):
+    stage = {"ppo": "fine-tuning"}.get(rule, rule)
+    assert stage_of(Path(path))[1] == stage
+    assert (startup.SCRIPTS / f"{rule}.py").exists()
+    compile(startup.imports_of(startup.SCRIPTS / f"{rule}.py"), rule, "exec")

@@ -26,6 +26,13 @@ JUDGED = {
     "head_shares": "head_shares",
 }
 
+#: Files of benchmarks below the explanations of a variant, and the rule; others are explainers'.
+EXPLAINED = {
+    "heuristic": "explanations",
+    "scores": "explanation_scores",
+    "pages": "feature_pages",
+}
+
 
 def stage_of(path: Path) -> tuple[str, str]:
     """(cell, rule) of a benchmark file by its path below the folder of benchmarks.
@@ -45,9 +52,10 @@ def stage_of(path: Path) -> tuple[str, str]:
             return cell, "autoencoders"
         return cell, JUDGED[path.stem]
     if rest[0] == "explanations":
-        others = {"scores": "explanation_scores", "pages": "feature_pages"}
-        return cell, others.get(rest[2] if len(rest) > 2 else "", "explanations")
-    return cell, {"policy": "fine-tuning"}.get(rest[0], rest[0])
+        return cell, EXPLAINED.get(rest[2], "language_explanations")
+    if rest[0] == "change":
+        return cell, {"readings": "change"}.get(path.stem, path.stem)
+    return cell, {"policy": "fine-tuning", "latents": "choice_latents"}.get(rest[0], rest[0])
 
 
 def measured(folder: str | Path) -> pd.DataFrame:
