@@ -22,6 +22,7 @@ import yaml
 from benchmarks.__main__ import PYTHIA_70M, RESULTS, make_model
 from benchmarks.scaling import MIDDLE
 from lfp.costs import estimate
+from lfp.costs.base import Cell
 from lfp.grid import Grid
 from lfp.settings import Machine
 from tests.faults import copy_workflow
@@ -133,13 +134,10 @@ def estimated(config: dict[str, Any]) -> dict[str, float]:
     cells = {
         row["address"].split("/")[1]: {
             cost.stage: cost.cpu_memory_gb
-            for cost in estimate.cell_costs(
-                estimate.Shape(**row["shape"]), row["settings"], row["about"],
-                Machine(**config["machine"]),
-            )
+            for cost in estimate.cell_costs(Cell.of_row(row, Machine(**config["machine"])))
         }
         for row in Grid(config).estimate_settings()["cells"]
-    }  # fmt: skip
+    }
     return {
         script: cells["helpful" if script == "dpo" else "vader"][stage]
         for script, stage in STAGES.items()

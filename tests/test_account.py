@@ -16,6 +16,7 @@ from lfp.change.account.vectors import Difference, vector_effects
 from lfp.change.candidates import Candidates, candidates, frequent_words
 from lfp.change.choice import Pair
 from lfp.costs import estimate
+from lfp.costs.base import Cell, Cost
 from lfp.files import artefacts
 from lfp.finetune import distil
 from lfp.grid import Grid
@@ -25,7 +26,7 @@ from lfp.models.losses import log_probabilities
 from lfp.models.residual import Norm
 from lfp.models.tokens import encode
 from lfp.organisms.configs import organism_config
-from lfp.settings import DPO, PPO, Account, Change, Distil, Locus
+from lfp.settings import DPO, PPO, Account, Change, Distil, Locus, Machine
 from lfp.tables.catalogue import TABLES
 from lfp.tables.change.account import dose, vector_account
 from lfp.tables.inputs import Plan
@@ -320,14 +321,11 @@ def test_a_cell_has_an_account_where_its_settings_ask_for_one():
 
 
 def test_an_account_costs_what_its_settings_ask_for():
-    def costs(**account) -> dict[str, estimate.Cost]:
+    def costs(**account) -> dict[str, Cost]:
         cell = {"model": "tiny", "task": "vader", "settings": {"account": account}}
         [row] = Grid(changed(cells=[cell])).estimate_settings()["cells"]
-        machine = estimate.Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)
-        shape = estimate.Shape(**row["shape"])
-        return {
-            c.stage: c for c in estimate.cell_costs(shape, row["settings"], row["about"], machine)
-        }
+        machine = Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)
+        return {c.stage: c for c in estimate.cell_costs(Cell.of_row(row, machine))}
 
     assert "account" not in costs()
     one, three = (costs(strengths=s)["account"].exaflops for s in ([1.0], [0.5, 1.0, 2.0]))

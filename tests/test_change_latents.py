@@ -23,12 +23,13 @@ from lfp.change.latents import (
 )
 from lfp.change.material import Material
 from lfp.costs import estimate
+from lfp.costs.base import Cell
 from lfp.grid import Grid
 from lfp.models.generation import masked_rows, sampled
 from lfp.models.hooks import site_activations, site_modules
 from lfp.models.tokens import encode
 from lfp.sae.architectures.standard import Standard
-from lfp.settings import Change
+from lfp.settings import Change, Machine
 from lfp.tables.catalogue import TABLES
 from lfp.tables.change.latents import choice_latents as choice_latents_table
 from lfp.tables.inputs import Plan
@@ -311,7 +312,5 @@ def test_cells_with_dictionaries_of_what_is_written_have_shares_of_latents(site,
     assert ("results/tiny/vader/seed0/latents/main/choice.parquet" in inputs) == expected
     assert any("explanations" in path for path in inputs) == (expected and until == "ablation")
     [row] = grid.estimate_settings()["cells"]
-    costs = estimate.cell_costs(
-        estimate.Shape(**row["shape"]), row["settings"], row["about"], estimate.Machine()
-    )
+    costs = estimate.cell_costs(Cell.of_row(row, Machine()))
     assert any(cost.stage == "choice_latents" for cost in costs) == expected

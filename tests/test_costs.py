@@ -17,7 +17,8 @@ from safetensors.torch import save_file as save_torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import memory, startup
-from lfp.costs import estimate
+from lfp.costs import dictionaries, estimate
+from lfp.costs.base import Cell, Cost, Shape
 from lfp.costs.measured import stage_of
 from lfp.grid import ConfigurationError, Grid
 from lfp.interventions.arms import ARMS, Arm
@@ -27,12 +28,12 @@ from lfp.sae.architectures.standard import Standard
 from lfp.sae.sources.files import USUAL_LATENTS
 from lfp.sae.training import loop
 from lfp.schema import SCHEMA_PATH
-from lfp.settings import Autoencoder
+from lfp.settings import Autoencoder, Machine
 from tests.conftest import make_model, run_job
 
 RULES = Path(__file__).parent.parent / "rules"
 LORA = {"r": 8, "alpha": 16}
-MACHINE = estimate.Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)
+MACHINE = Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_a_forward_pass_costs_two_flops_a_parameter_and_token(tokenizer):
     with FlopCounterMode(display=False) as counter:
         model(ids, use_cache=False)
     embedding = model.get_input_embeddings().weight.numel()
-    shape = estimate.Shape(model.num_parameters() - embedding, 3, 16, len(tokenizer))
+    shape = Shape(model.num_parameters() - embedding, 3, 16, len(tokenizer))
     # Biases and norms are no products; attention's scores are no parameters: at this length both
     # are small.
     assert counter.get_total_flops() / ids.numel() == pytest.approx(shape.forward, rel=0.1)
@@ -71,15 +72,13 @@ def test_more_work_costs_more_and_every_stage_is_there(paper):
 
     def total(address: str) -> float:
         row = rows[address]
-        found = estimate.cell_costs(
-            estimate.Shape(**row["shape"]), row["settings"], row["about"], MACHINE
-        )
-        assert [cost.stage for cost in found] == [
+        costs = estimate.cell_costs(Cell.of_row(row, MACHINE))
+        assert [cost.stage for cost in costs] == [
             "fine-tuning", "change", "divergence", "locus", "activations", "autoencoders",
             "evaluation", "choice_latents", "features", "explanations", "ablation",
         ]  # fmt: skip
-        assert all(cost.exaflops > 0 and cost.gpu_hours > 0 for cost in found)
-        return sum(cost.gpu_hours for cost in found)
+        assert all(cost.exaflops > 0 and cost.gpu_hours > 0 for cost in costs)
+        return sum(cost.gpu_hours for cost in costs)
 
     assert (
         total("gemma-2b-it/hh/seed0")
@@ -89,13 +88,11 @@ def test_more_work_costs_more_and_every_stage_is_there(paper):
 
 
 def test_variants_and_arms_cost_what_their_own_settings_say(paper, monkeypatch):
-    def stages(variants: dict, **cell) -> dict[str, estimate.Cost]:
+    def stages(variants: dict, **cell) -> dict[str, Cost]:
         entry = {"model": "pythia-70m", "task": "vader", "autoencoders": list(variants), **cell}
         grid = Grid(paper | {"autoencoders": variants, "cells": [entry]})
         [row] = grid.estimate_settings()["cells"]
-        shape = estimate.Shape(**row["shape"])
-        found = estimate.cell_costs(shape, row["settings"], row["about"], MACHINE)
-        return {cost.stage: cost for cost in found}
+        return {cost.stage: cost for cost in estimate.cell_costs(Cell.of_row(row, MACHINE))}
 
     plain = stages({"a": {"epochs": 1}})
     larger = stages({"a": {"sizes": [1, 16], "epochs": 50}})
@@ -116,14 +113,15 @@ def test_variants_and_arms_cost_what_their_own_settings_say(paper, monkeypatch):
     assert stages({"a": {}})["ablation"].exaflops == pytest.approx(plain["ablation"].exaflops)
 
 
-def training(settings: Autoencoder, d: int, tokens: int, **more) -> estimate.Cost:
+def training(settings: Autoencoder, d: int, tokens: int, **more) -> Cost:
     """The estimate of training one layer's dictionaries of a variant."""
     kind = {"by_gradients": kind_of(settings).by_gradients}
-    cell = {
+    about = {
         "autoencoders": {"a": settings.as_json() | kind | more},
         "main": "a", "trained_layers": 1, "layers": 1,
     }  # fmt: skip
-    return estimate._training_cost(estimate.Shape(1e6, 1, d, 100), tokens, cell, MACHINE)
+    read = {"activations": {"texts": tokens, "max_tokens": 1}}
+    return dictionaries._training_cost(Cell(Shape(1e6, 1, d, 100), read, about, MACHINE))
 
 
 def test_a_pursuit_costs_what_is_counted_in_one_pass(tmp_path):
@@ -159,16 +157,16 @@ def test_a_dictionary_from_elsewhere_costs_no_training_and_has_its_files_size(tm
     path.parent.mkdir()
     path.write_bytes(len(header).to_bytes(8, "little") + header)
 
-    def costs(**source) -> dict[str, estimate.Cost]:
+    def costs(**source) -> dict[str, Cost]:
         source |= {"format": "gemma_scope"}
         entry = {"architecture": "pretrained", "site": "mlp", "source": source}
         cell = {"model": "pythia-70m", "task": "vader", "autoencoders": ["scope"], "layers": [0]}
         [row] = Grid(
             paper | {"autoencoders": {"scope": entry}, "cells": [cell]}
         ).estimate_settings()["cells"]
-        shape = estimate.Shape(**row["shape"])
-        found = estimate.cell_costs(shape, row["settings"], row["about"], MACHINE)
-        return {cost.stage: cost for cost in found} | {"triples": row["about"]["triples"]}
+        return {cost.stage: cost for cost in estimate.cell_costs(Cell.of_row(row, MACHINE))} | {
+            "triples": row["about"]["triples"]
+        }
 
     here = costs(path=str(tmp_path), files="layer{layer}")
     taken = here["autoencoders"]
@@ -189,7 +187,7 @@ JOBS = {
     "itda": """
 import numpy as np
 from lfp.sae.training.loop import train
-from lfp.settings import Autoencoder
+from lfp.settings import Autoencoder, Machine
 x = np.random.default_rng(0).normal(size=(33_000, 256)).astype(np.float16)
 settings = Autoencoder(architecture="itda", k=1, tau=0.9, sizes=(1, 8), other_seed=False)
 train(x, [256, 2048], settings, seed=0)
@@ -243,10 +241,10 @@ def test_logits_and_adapters_count_in_memory(paper):
     """The trainers of TRL hold the logits of a batch, all else those of a bounded number."""
     gemma = {"parameters": 2.5e9, "n_layers": 18, "d_model": 2048, "vocab_size": 256_000}
 
-    def needed(stage: str, **settings) -> estimate.Cost:
+    def needed(stage: str, **settings) -> Cost:
         cell = {"model": "gemma-2b-it", "task": "vader", "settings": settings}
         [row] = Grid(paper | {"cells": [cell]}).estimate_settings()["cells"]
-        costs = estimate.cell_costs(estimate.Shape(**gemma), row["settings"], row["about"], MACHINE)
+        costs = estimate.cell_costs(Cell.of_row(row | {"shape": gemma}, MACHINE))
         return next(cost for cost in costs if cost.stage == stage)
 
     for stage, most in (("evaluation", 10), ("features", 10), ("ablation", 15)):
@@ -261,12 +259,11 @@ def test_logits_and_adapters_count_in_memory(paper):
 def test_ranked_completions_cost_what_is_written_and_what_is_read(paper, method):
     tasks = {"vader": {"method": method, "corpus": paper["tasks"]["vader"]["corpus"]}}
 
-    def cost(**settings) -> estimate.Cost:
+    def cost(**settings) -> Cost:
         cell = {"model": "pythia-70m", "task": "vader", "settings": settings}
         plan = Grid(paper | {"tasks": tasks, "cells": [cell], "settings": {}})
         [row] = plan.estimate_settings()["cells"]
-        shape = estimate.Shape(**row["shape"])
-        return estimate.cell_costs(shape, row["settings"], row["about"], MACHINE)[0]
+        return estimate.cell_costs(Cell.of_row(row, MACHINE))[0]
 
     training = "dpo" if method == "ranked" else "ppo"
     plain, written = cost(), cost(ranking={"completions": 16})
@@ -322,3 +319,23 @@ def test_a_benchmark_file_belongs_to_its_rule(rule, path):
     assert stage_of(Path(path))[1] == stage
     assert (startup.SCRIPTS / f"{rule}.py").exists()
     compile(startup.imports_of(startup.SCRIPTS / f"{rule}.py"), rule, "exec")
+
+
+def test_steering_with_latents_costs_their_choice(paper):
+    """Exact effects, pruning and the masks of the factorisation machine are passes of their own."""
+
+    def cost(**steering) -> float:
+        grid = paper | {"cells": [{"model": "pythia-70m", "task": "vader"}]}
+        settings = paper["settings"] | {
+            "steering": {"vectors": ["mean_shift"], **steering},
+            "interventions": {"exact": 100, "masks": 1000, "texts": 50},
+        }
+        [row] = Grid(grid | {"settings": settings}).estimate_settings()["cells"]
+        costs = estimate.cell_costs(Cell.of_row(row, MACHINE))
+        return next(cost.exaflops for cost in costs if cost.stage == "steering")
+
+    alone, pruned, learned = (
+        cost(selectors=names) for names in ([], ["greedy"], ["greedy", "factorisation"])
+    )
+    assert pruned > alone
+    assert learned - pruned > 2 * (pruned - alone)

@@ -6,8 +6,10 @@ import pytest
 
 from lfp.configuration import ConfigurationError
 from lfp.costs import estimate
+from lfp.costs.base import Cell, Cost
 from lfp.files import artefacts
 from lfp.grid import Grid
+from lfp.settings import Machine
 from lfp.tables.catalogue import TABLES
 from lfp.tables.inputs import Plan
 from lfp.tables.interventions.accounts import (
@@ -256,13 +258,10 @@ def test_the_direction_of_the_output_head_is_none_of_a_site_beside_the_stream(st
 
 
 def test_interventions_cost_what_the_settings_ask_for():
-    def costs(**asked) -> dict[str, estimate.Cost]:
+    def costs(**asked) -> dict[str, Cost]:
         [row] = asking(**asked).estimate_settings()["cells"]
-        machine = estimate.Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)
-        shape = estimate.Shape(**row["shape"])
-        return {
-            c.stage: c for c in estimate.cell_costs(shape, row["settings"], row["about"], machine)
-        }
+        machine = Machine(tflops=1.0, utilisation=0.5, sampling_utilisation=0.1)
+        return {c.stage: c for c in estimate.cell_costs(Cell.of_row(row, machine))}
 
     assert "interventions" not in costs()
     one = costs(selectors=["explained"], draws=20)["interventions"].exaflops

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import alternatives, dictionaries
-from lfp.costs import estimate
+from lfp.costs import dictionaries as costs
 from lfp.files.resume import DivergedError
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.sae.training import loop, trainer
@@ -136,7 +136,7 @@ def test_estimates_count_partners_and_twins_and_nothing_that_is_taken():
     settings = Autoencoder(mutual=Mutual(weight=0.1, partners=3))
     taken = Autoencoder(architecture="pretrained")
     flops = [
-        estimate._training(one.as_json() | {"by_gradients": True}, 16, 1000).flops
+        costs._training(one.as_json() | {"by_gradients": True}, 16, 1000).flops
         for one in (settings, Autoencoder(), taken)
     ]
     assert flops[0] == 4 * flops[1] > flops[2] == 0

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from lfp.costs.estimate import Machine, grid_costs
+from lfp.costs.estimate import grid_costs
 from lfp.grid import Grid
+from lfp.settings import Machine
 from lfp.start.page import Said
 
 #: Floating-point operations a second that one core reaches, as the estimate counts them: those of
