@@ -3,13 +3,14 @@ of job.
 """
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import scaling, side_by_side, startup
+from benchmarks import scaling, scheduling, side_by_side, startup
 
 
 def test_contenders_take_turns_and_keep_their_seconds():
@@ -112,3 +113,19 @@ def test_only_peers_of_the_same_precision_are_compared_with():
 def test_starts_of_no_job_are_no_figure(tmp_path):
     with pytest.raises(SystemExit, match=r"no benchmark file below .*; name the results of a run"):
         startup.measure(tmp_path)
+
+
+def test_a_job_that_only_waits_has_the_outputs_of_the_finished_run(tmp_path):
+    done = tmp_path / "done"
+    (done / "m" / "policy").mkdir(parents=True)
+    (done / "m" / "policy" / "weights").write_text("1")
+    (done / "tables").mkdir()
+    (done / "tables" / "a.csv").write_text("2")
+    python = scheduling.stand_in(tmp_path / "bin", done, wait=0)
+    paths = ["results/m/policy", "results/tables/a.csv", "results/nowhere.csv"]
+    here = tmp_path / "tree"
+    here.mkdir()
+    subprocess.run([python, "-m", "any.job", "--paths", *paths], cwd=here, check=True)
+    assert (here / "results" / "m" / "policy" / "weights").read_text() == "1"
+    assert (here / "results" / "tables" / "a.csv").read_text() == "2"
+    assert not (here / "results" / "nowhere.csv").exists()
