@@ -326,6 +326,17 @@ def test_conditions_that_run_together_give_what_each_gives_alone(
     assert not together[0]["completion"].equals(together[-1]["completion"])
 
 
+def test_memory_goes_back_while_many_conditions_are_written(neox, tokenizer, reviews, monkeypatch):
+    """What stays of each batch would otherwise keep all that lay between from the next one."""
+    times: list[int] = []
+    monkeypatch.setattr(completions.glibc, "give_back", lambda: times.append(1))
+    prefixes = prompts.prefix_tokens(tokenizer, reviews, 5, 2)
+    reward = lambda p, c: np.zeros(len(c))  # noqa: E731
+    conditions = [{}] * (2 * completions.GIVE_BACK_EVERY + 1)
+    completions.completion_rewards(neox, tokenizer, conditions, prefixes, reward, 2, 2, seed=3)
+    assert len(times) == 2
+
+
 def test_prefixes_need_long_enough_texts(tokenizer):
     with pytest.raises(ValueError, match="no held-out text is longer than 30 tokens"):
         prompts.prefix_tokens(tokenizer, ["Short."], 30, 5)

@@ -21,7 +21,11 @@ from lfp.models.hooks import Edit, captured_steps, edited
 from lfp.models.losses import divergences
 from lfp.models.tokens import pad_batch, position_ids
 from lfp.reporting.progress import Progress
+from lfp.running import glibc
 
+#: Batches between two times that freed memory goes back to the system. What stays of a batch lies
+#: between large blocks that go, so that a process that keeps these grows with every batch.
+GIVE_BACK_EVERY = 8
 #: Columns that describe a completion.
 COLUMNS = ("prompt", "reward", "kl", "tokens", "distinct_2", "completion")
 
@@ -218,25 +222,32 @@ def completion_rewards(
     bar, clock = Progress(total=len(conditions) * len(prefixes), desc="completions"), Clock()
     scored = _scored_before(state_path) if state_path else {}
     pairs = list(zip(conditions, _of_each(site, len(conditions)), strict=True))
-    for start in range(0, len(prefixes), batch_size):
-        part = prefixes[start : start + batch_size]
-        together = max(1, batch_size // len(part))
-        for first in range(0, len(conditions), together):
-            some = pairs[first : first + together]
-            if (start, first) not in scored:
-                asked, frame = _completions(model, tokenizer, some, part, new_tokens, seed + start)
-                frame.insert(1, "reward", reward(asked, list(frame["completion"])))
-                frame["prompt"] += start
-                scored[start, first] = frame
-                if state_path and clock.due():
-                    _keep(scored, state_path)
-            frame = scored[start, first]
-            for i in range(len(some)):
-                rows = frame.iloc[i * len(part) : (i + 1) * len(part)].reset_index(drop=True)
-                frames[first + i].append(rows)
-            bar.update(len(frame))
+    for start, first, together in _batches(len(prefixes), len(conditions), batch_size):
+        part, some = prefixes[start : start + batch_size], pairs[first : first + together]
+        if (start, first) not in scored:
+            asked, frame = _completions(model, tokenizer, some, part, new_tokens, seed + start)
+            frame.insert(1, "reward", reward(asked, list(frame["completion"])))
+            frame["prompt"] += start
+            scored[start, first] = frame
+            if len(scored) % GIVE_BACK_EVERY == 0:
+                glibc.give_back()
+            if state_path and clock.due():
+                _keep(scored, state_path)
+        frame = scored[start, first]
+        for i in range(len(some)):
+            rows = frame.iloc[i * len(part) : (i + 1) * len(part)].reset_index(drop=True)
+            frames[first + i].append(rows)
+        bar.update(len(frame))
     bar.close()
     return [pd.concat(parts, ignore_index=True) for parts in frames]
+
+
+def _batches(prefixes: int, conditions: int, size: int) -> Iterator[tuple[int, int, int]]:
+    """(first prefix, first condition, number of conditions) of batches of a `size`, at most."""
+    for start in range(0, prefixes, size):
+        together = max(1, size // min(size, prefixes - start))
+        for first in range(0, conditions, together):
+            yield start, first, together
 
 
 def _keep(scored: Mapping[tuple[int, int], pd.DataFrame], state_path: str | Path) -> None:
