@@ -210,6 +210,8 @@ class Gradients:
         """
         sae, scalar = self.sae, w_dec.numpy().dtype
         tied = sae.encoder is None
+        for parameter in sae.parameters():
+            parameter.grad = None  # those of the last step would be held beside these
 
         def of_rows(rows: np.ndarray) -> Sums:
             decoder = np.zeros((sae.d_sae, sae.d_in), scalar)
@@ -247,9 +249,12 @@ class Gradients:
 def _on_the_sphere(
     gradient: torch.Tensor, directions: torch.Tensor, norms: torch.Tensor
 ) -> torch.Tensor:
-    """The gradient by rows before their normalisation, from that by the unit rows `directions`."""
+    """The gradient by rows before their normalisation, from that by the unit rows `directions`.
+
+    It takes the place of the `gradient` that is given.
+    """
     along = torch.linalg.vecdot(gradient, directions)[:, None]
-    return torch.addcmul(gradient, along, directions, value=-1).div_(norms)
+    return gradient.addcmul_(along, directions, value=-1).div_(norms)
 
 
 class WrittenOut:
