@@ -3,13 +3,15 @@ of job.
 """
 
 import importlib
+import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import scaling, side_by_side, startup
+from benchmarks import fidelity, scaling, side_by_side, startup
 
 
 def test_contenders_take_turns_and_keep_their_seconds():
@@ -112,3 +114,26 @@ def test_only_peers_of_the_same_precision_are_compared_with():
 def test_starts_of_no_job_are_no_figure(tmp_path):
     with pytest.raises(SystemExit, match=r"no benchmark file below .*; name the results of a run"):
         startup.measure(tmp_path)
+
+
+def test_a_run_without_policies_leaves_the_figures_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["fidelity", str(tmp_path)])
+    monkeypatch.setattr(fidelity, "ROOT", tmp_path)
+    with pytest.raises(SystemExit, match=r"no policy below .*; name the results of a run"):
+        fidelity.main()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", sorted(bench.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_committed_figures_are_there_and_are_numbers(path):
+    def refused(constant: str) -> None:
+        raise ValueError(f"{path}: {constant} is no figure; run the benchmark again")
+
+    assert json.loads(path.read_text(encoding="utf-8"), parse_constant=refused), path
+
+
+def test_the_page_has_the_share_of_starts_that_was_measured():
+    measured = json.loads((bench.RESULTS / "startup.json").read_text(encoding="utf-8"))
+    page = (bench.RESULTS.parent / "README.md").read_text(encoding="utf-8")
+    shares = re.findall(r"starts of jobs are (\d+) %|count: (\d+) %", page)
+    assert {"".join(share) for share in shares} == {f"{100 * measured['share']:.0f}"}
