@@ -55,7 +55,10 @@ def main() -> None:
     """Print a line for every cell and write all beside the other results."""
     results = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
     rows = []
-    for policy in sorted(results.glob("*/*/seed*/policy")):
+    policies = sorted(results.glob("*/*/seed*/policy"))
+    if not policies:
+        sys.exit(f"no policy below {results}; name the results of a run")
+    for policy in policies:
         cell = "/".join(policy.parts[-4:-1])
         record = json.loads((policy.parent / ".policy.provenance.json").read_text())
         corpus = next(path for path in record["inputs"] if path.endswith("train.parquet"))

@@ -1,6 +1,7 @@
 """Peak memory of every stage's jobs on two shapes of model, beside the estimate of docs/costs.md.
 
-    python -m benchmarks.memory
+    python -m benchmarks.memory                 # minutes
+    python -m benchmarks.memory --estimates     # the estimates of today beside peaks as measured
 
 A small grid runs on models of random weights, every job in a process of its own as always, and
 each process says at its end what it held at most. The machine needs 4 GB.
@@ -8,6 +9,7 @@ each process says at its end what it held at most. The machine needs 4 GB.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -144,27 +146,48 @@ def estimated(config: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Print the table and write it beside the other results."""
+def peaks_of(shape: dict[str, int], vocabulary: int) -> dict[str, float]:
+    """The largest peak in GB of the jobs of every script on a model of random weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = copy_workflow(Path(folder) / "tree")
+        model = make_model(Path(folder) / "model", shape, vocabulary)
+        return measured(tree, grid(model, shape, vocabulary))
+
+
+def beside_estimates(peaks: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """A row for every job: its peak in GB, by shape and script, and the estimate of today."""
     rows = []
     for name, shape, vocabulary in SHAPES:
-        with tempfile.TemporaryDirectory() as folder:
-            tree = copy_workflow(Path(folder) / "tree")
-            model = make_model(Path(folder) / "model", shape, vocabulary)
-            config = grid(model, shape, vocabulary)
-            peaks, estimates = measured(tree, config), estimated(config)
+        estimates = estimated(grid("model", shape, vocabulary))
         rows += [
             {
                 "shape": name,
                 "job": script,
-                "measured_gb": round(peaks[script], 3),
+                "measured_gb": round(peaks[name][script], 3),
                 "estimate_gb": round(estimates[script], 3),
-                "ratio": round(estimates[script] / peaks[script], 2),
+                "ratio": round(estimates[script] / peaks[name][script], 2),
             }
             for script in STAGES
         ]
+    return rows
+
+
+def main() -> None:
+    """Print the table and write it beside the other results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--estimates", action="store_true", help="run nothing: take the peaks that are written"
+    )
+    path = RESULTS / "memory.json"
+    peaks: dict[str, dict[str, float]] = {}
+    if parser.parse_args().estimates:
+        for row in json.loads(path.read_text(encoding="utf-8")):
+            peaks.setdefault(row["shape"], {})[row["job"]] = row["measured_gb"]
+    else:
+        peaks = {name: peaks_of(shape, vocabulary) for name, shape, vocabulary in SHAPES}
+    rows = beside_estimates(peaks)
     print(pd.DataFrame(rows).to_string(index=False))
-    (RESULTS / "memory.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

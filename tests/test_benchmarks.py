@@ -3,6 +3,8 @@ of job.
 """
 
 import importlib
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import scaling, scheduling, side_by_side, startup
+from benchmarks import fidelity, scaling, scheduling, side_by_side, startup
 
 
 def test_contenders_take_turns_and_keep_their_seconds():
@@ -129,3 +131,26 @@ def test_a_job_that_only_waits_has_the_outputs_of_the_finished_run(tmp_path):
     assert (here / "results" / "m" / "policy" / "weights").read_text() == "1"
     assert (here / "results" / "tables" / "a.csv").read_text() == "2"
     assert not (here / "results" / "nowhere.csv").exists()
+
+
+def test_a_run_without_policies_leaves_the_figures_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["fidelity", str(tmp_path)])
+    monkeypatch.setattr(fidelity, "ROOT", tmp_path)
+    with pytest.raises(SystemExit, match=r"no policy below .*; name the results of a run"):
+        fidelity.main()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", sorted(bench.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_committed_figures_are_there_and_are_numbers(path):
+    def refused(constant: str) -> None:
+        raise ValueError(f"{path}: {constant} is no figure; run the benchmark again")
+
+    assert json.loads(path.read_text(encoding="utf-8"), parse_constant=refused), path
+
+
+def test_the_page_has_the_share_of_starts_that_was_measured():
+    measured = json.loads((bench.RESULTS / "startup.json").read_text(encoding="utf-8"))
+    page = (bench.RESULTS.parent / "README.md").read_text(encoding="utf-8")
+    shares = re.findall(r"starts of jobs are (\d+) %|count: (\d+) %", page)
+    assert {"".join(share) for share in shares} == {f"{100 * measured['share']:.0f}"}

@@ -3,6 +3,7 @@ in order.
 """
 
 import copy
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -673,6 +674,12 @@ def test_the_committed_schema_and_tables_are_those_that_the_classes_make():
     assert yaml.safe_load(schema_text()) == schema()
     with pytest.raises(ValueError, match=r"README.md: expected the lines"):
         with_tables("no markers")
+
+
+def test_the_page_of_keys_names_every_stage():
+    page = README_PATH.read_text(encoding="utf-8")
+    sentence = page[page.index("The stages are") : page.index("to the file.")]
+    assert sorted(re.findall(r"`(\w+)`", sentence)) == sorted(STAGES)
 
 
 @pytest.mark.parametrize("stage", STAGES)

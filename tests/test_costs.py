@@ -230,11 +230,15 @@ def test_memory_is_within_a_fifth_of_what_was_measured():
     """The peaks of whole jobs on two shapes (python -m benchmarks.memory)."""
     rows = json.loads((memory.RESULTS / "memory.json").read_text())
     assert len(rows) == len(memory.SHAPES) * len(memory.STAGES)
-    for name, shape, vocabulary in memory.SHAPES:
-        estimates = memory.estimated(memory.grid("model", shape, vocabulary))
-        of_shape = {row["job"]: row["measured_gb"] for row in rows if row["shape"] == name}
-        ratios = {job: estimates[job] / of_shape[job] for job in memory.STAGES}
-        assert all(0.8 <= ratio <= 1.2 for ratio in ratios.values()), ratios
+    peaks: dict[str, dict[str, float]] = {}
+    for row in rows:
+        peaks.setdefault(row["shape"], {})[row["job"]] = row["measured_gb"]
+    assert rows == memory.beside_estimates(peaks), "run: python -m benchmarks.memory --estimates"
+    assert all(0.8 <= row["ratio"] <= 1.2 for row in rows), rows
+    page = (SCHEMA_PATH.parents[1] / "docs" / "costs.md").read_text(encoding="utf-8")
+    for of_job in zip(rows[: len(memory.STAGES)], rows[len(memory.STAGES) :], strict=True):
+        figures = " | ".join(f"{row['measured_gb']:.2f} | {row['ratio']:.2f}" for row in of_job)
+        assert f"| `{of_job[0]['job']}` | {figures} |" in page
 
 
 def test_logits_and_adapters_count_in_memory(paper):
@@ -290,6 +294,18 @@ def test_the_target_prints_and_writes_the_table(tmp_path, paper):
     assert "gemma-2b-it/hh/seed0" in result.stdout
     assert "GPU-hours" in result.stdout
     assert (tmp_path / "e.csv").read_text().count("total") == len(paper["cells"])
+
+
+def test_the_page_of_costs_has_the_estimate_of_today(paper):
+    """The table of docs/costs.md, to two digits, or to the last one before the point."""
+    plan = Grid(paper).estimate_settings()
+    frame = estimate.grid_costs(plan["cells"], estimate.Machine(**plan["machine"]))
+    totals = frame[frame["stage"] == "total"].drop(columns="stage").set_index("cell")
+    page = (SCHEMA_PATH.parents[1] / "docs" / "costs.md").read_text(encoding="utf-8")
+    for address, row in totals.iterrows():
+        figures = [f"{value:.0f}" if value >= 100 else f"{value:.2g}" for value in row]
+        line = f"| {address.removesuffix('/seed0')} | {' | '.join(figures)} |"
+        assert line in page, f"docs/costs.md: expected the row {line}"
 
 
 def test_a_benchmark_file_belongs_to_a_cell():
