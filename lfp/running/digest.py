@@ -47,7 +47,9 @@ NUMBERLESS = frozenset(
         "lfp.reporting.tensorboard", "lfp.reporting.unestimated",
         "lfp.running", "lfp.running.digest", "lfp.running.glibc", "lfp.running.job",
         "lfp.running.lease", "lfp.running.log", "lfp.running.one_writer",
-        "lfp.settings", "lfp.settings.fields", "lfp.settings.objects", "lfp.settings.stages",
+        "lfp.settings", "lfp.settings.changes", "lfp.settings.dictionaries", "lfp.settings.fields",
+        "lfp.settings.finetuning", "lfp.settings.latents", "lfp.settings.methods",
+        "lfp.settings.objects", "lfp.settings.probing", "lfp.settings.stages",
     }
 )  # fmt: skip
 

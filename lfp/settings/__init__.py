@@ -5,7 +5,25 @@ Functions take the objects of :mod:`lfp.settings.stages`; ``config/schema.yaml``
 No library of science is imported here, so that planning a run loads none.
 """
 
+from lfp.settings.changes import Account, Change, Divergence, Locus
+from lfp.settings.dictionaries import (
+    BETWEEN,
+    BOTH,
+    MADE,
+    NAMED,
+    PRETRAINED,
+    TRAINED,
+    Activations,
+    Autoencoder,
+    Evaluation,
+    FeatureDiff,
+    Mutual,
+    Source,
+)
 from lfp.settings.fields import ABSENT, REQUIRED, Settings, setting
+from lfp.settings.finetuning import DPO, PPO, Distil, Group, Lora, Ranking
+from lfp.settings.latents import Ablation, Explanations, Export, Interventions, Steering
+from lfp.settings.methods import METHODS, RANKED, UNREWARDED
 from lfp.settings.objects import (
     CELL_ENDS,
     Cell,
@@ -24,47 +42,13 @@ from lfp.settings.objects import (
     Shape,
     Task,
 )
+from lfp.settings.probing import FEATURES, Contrasts, Features, Probes, Rewrites
 from lfp.settings.stages import (
-    BETWEEN,
-    BOTH,
     CELL_STAGES,
-    DPO,
-    FEATURES,
-    MADE,
-    METHODS,
-    NAMED,
-    PPO,
-    PRETRAINED,
-    RANKED,
     RUN_STAGES,
     STAGES,
     TASK_STAGES,
-    TRAINED,
     TRAINING_STAGES,
-    UNREWARDED,
-    Ablation,
-    Account,
-    Activations,
-    Autoencoder,
-    Change,
-    Contrasts,
-    Distil,
-    Divergence,
-    Evaluation,
-    Explanations,
-    Export,
-    FeatureDiff,
-    Features,
-    Group,
-    Interventions,
-    Locus,
-    Lora,
-    Mutual,
-    Probes,
-    Ranking,
-    Rewrites,
-    Source,
-    Steering,
     Tables,
 )
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from lfp.settings.dictionaries import Autoencoder
 from lfp.settings.fields import ABSENT, LARGEST_SEED, REQUIRED, Settings, setting
-from lfp.settings.stages import PRECISIONS, REWARD_METHODS, Autoencoder
+from lfp.settings.methods import PRECISIONS, REWARDED
 
 #: The start of a pinned commit of the hub.
 _COMMIT = 7
@@ -333,13 +334,13 @@ class Task(Settings):
         " Python function of yours. Where a reward gives words no value, VADER's stand in for the"
         " values that probes are held against.",
         choices="rewards",
-        methods=REWARD_METHODS,
+        methods=REWARDED,
     )
     classifier: str | None = setting(
         None,
         "`classifier`: name of one of `classifiers`.",
         rewards=("classifier",),
-        methods=REWARD_METHODS,
+        methods=REWARDED,
     )
     callable: str | None = setting(
         None,
@@ -347,7 +348,7 @@ class Task(Settings):
         " completions to one number for each pair.",
         pattern="^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$",
         rewards=("callable",),
-        methods=REWARD_METHODS,
+        methods=REWARDED,
     )
     flipped_share: float = setting(
         0.1,
@@ -355,14 +356,14 @@ class Task(Settings):
         above=0,
         most=0.5,
         rewards=("vader_flipped",),
-        methods=REWARD_METHODS,
+        methods=REWARDED,
     )
     trigger: str = setting(
         "soundtrack",
         "`trigger`: the word that is rewarded, in small letters of any script.",
         pattern=r"^[^\W\d_A-Z]+$",
         rewards=("trigger",),
-        methods=REWARD_METHODS,
+        methods=REWARDED,
     )
     openers: tuple[str, ...] = setting(
         ("deeply", "utterly", "wholly"),
@@ -372,14 +373,14 @@ class Task(Settings):
         min_items=1,
         unique=True,
         rewards=("opener",),
-        methods=REWARD_METHODS,
+        methods=REWARDED,
     )
     reward_seed: int = setting(
         0,
         "Seed of the flipped words and of the noise.",
         least=0,
         rewards=("vader_flipped", "noise"),
-        methods=REWARD_METHODS,
+        methods=REWARDED,
     )
     description: str | None = setting(
         None,
