@@ -1,7 +1,8 @@
 """Settings of every stage and of everything that a configuration names, written once.
 
-Functions take the objects of :mod:`lfp.settings.stages`; ``config/schema.yaml`` and the tables of
-``config/README.md`` are made from them and from :mod:`lfp.settings.objects` (:mod:`lfp.schema`).
+Functions take the objects of the stages (:data:`lfp.settings.stages.STAGES`);
+``config/schema.yaml`` and the tables of ``config/README.md`` are made from them and from
+:mod:`lfp.settings.objects` (:mod:`lfp.schema`).
 No library of science is imported here, so that planning a run loads none.
 """
 
