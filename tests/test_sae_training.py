@@ -15,7 +15,6 @@ from lfp.reporting import unestimated
 from lfp.sae import store
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.sae.architectures.standard import Standard
-from lfp.sae.architectures.topk import TopK
 from lfp.sae.harvest import harvest, harvested_tokens
 from lfp.sae.matching import agreement
 from lfp.sae.metrics import Reconstruction
@@ -95,15 +94,20 @@ def test_the_curve_has_every_look_and_the_penalty_of_its_end(plain):
     assert (last["fvu"] < curve.groupby("autoencoder")["fvu"].first().to_numpy()).all()
 
 
-def test_a_look_at_a_large_batch_sees_what_one_at_all_of_it_would():
+@pytest.mark.parametrize(
+    "kind", sorted(name for name, k in ARCHITECTURES.items() if k.by_gradients)
+)
+def test_a_look_at_a_large_batch_sees_what_one_at_all_of_it_would(kind):
     torch.manual_seed(0)
-    sae = TopK(d_in=12, d_sae=24, k=3)
-    trainer = Trainer(sae, "large batch", replace(SETTINGS, architecture="topk"), 0, "cpu", 1)
+    settings = replace(SETTINGS, architecture=kind, k=3, tied=False)
+    sae = ARCHITECTURES[kind].of_settings(12, 24, settings)
+    trainer = Trainer(sae, "large batch", settings, 0, "cpu", 1)
     densities: list[float] = []
     trainer.gradients.look = lambda density: densities.append(density.item())
     x = torch.randn(1300, 12, generator=torch.Generator().manual_seed(0))
-    trainer.step(x, 0, 0.0, 1.0)
+    x[:600] *= 100  # whose latents are the largest of the batch, so that no part stands for all
     active = sae.encode(x) > 0
+    trainer._look(x, 0.0, 1.0)
     assert densities == [pytest.approx(active.float().mean().item(), rel=1e-6)]
     assert torch.equal(trainer.alive, active.any(0))
 

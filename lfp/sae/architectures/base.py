@@ -18,6 +18,9 @@ from torch.nn import functional as F
 
 from lfp.settings import Autoencoder
 
+#: Tokens of a batch whose latents are counted at once.
+PART = 512
+
 
 class SparseAutoencoder(nn.Module):
     """Latents f = activation(x W_enc + b_enc) and reconstruction x_hat = f W_dec + b_dec.
@@ -126,6 +129,16 @@ class SparseAutoencoder(nn.Module):
     @abstractmethod
     def encode(self, x: torch.Tensor, columns: torch.Tensor | None = None) -> torch.Tensor:
         """Latents [..., d_sae] of `x` [..., d_in], or those of the indices `columns` alone."""
+
+    def active_tokens(self, x: torch.Tensor) -> torch.Tensor:
+        """Number of the tokens of a batch `x` [token, d_in] on which each latent is active [d_sae].
+
+        They are counted in parts of the batch, which takes less memory than all latents at once.
+        """
+        counts = torch.zeros(self.d_sae, device=x.device)
+        for part in x.split(PART):
+            counts += (self.encode(part) > 0).sum(0)
+        return counts
 
     def within(self, x: torch.Tensor) -> torch.Tensor:
         """Whether each of the activations `x` [..., d_in] is one that the autoencoder stands for.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from lfp.sae.architectures.base import PART
 from lfp.sae.architectures.thresholded import Thresholded
 from lfp.settings import Autoencoder
 
@@ -16,8 +17,6 @@ from lfp.settings import Autoencoder
 AUXILIARY = 1 / 32
 #: Batches without an active token after which a latent takes part in the auxiliary loss.
 IDLE_BATCHES = 20
-#: Rows of held-out activations that are encoded at once.
-_ROWS = 2048
 
 
 def _may_wait(x: torch.Tensor) -> bool:
@@ -72,6 +71,28 @@ class BatchTopK(Thresholded):
             return latents
         return latents * (written >= flat.topk(kept, sorted=False).values.min())
 
+    def active_tokens(self, x: torch.Tensor) -> torch.Tensor:
+        """Number of the tokens of `x` on which each latent is active, in training as one batch."""
+        kept = self.k * len(x)
+        if not self.training or not kept:
+            return super().active_tokens(x)
+        level, counts = self._largest_written(x, kept)[-1], torch.zeros(self.d_sae, device=x.device)
+        for part in x.split(PART):
+            latents = F.relu(part @ self.W_enc + self.b_enc)
+            counts += ((latents > 0) & (self.weighed(latents) >= level)).sum(0)
+        return counts
+
+    def _largest_written(self, x: torch.Tensor, number: int) -> torch.Tensor:
+        """So many of the largest that latents of `x` [token, d_in] write, descending; fewer where
+        there are fewer.
+        """
+        largest = x.new_zeros(0)
+        for part in x.split(PART):
+            written = self.weighed(F.relu(part @ self.W_enc + self.b_enc)).flatten()
+            largest = torch.cat([largest, written])
+            largest = largest.topk(min(number, len(largest))).values
+        return largest
+
     def loss(
         self, x: torch.Tensor, settings: Autoencoder, penalty: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -110,11 +131,7 @@ class BatchTopK(Thresholded):
         kept = self.k * len(x)
         if not kept:
             return
-        largest = x.new_zeros(0)
-        for part in x.split(_ROWS):
-            latents = self.weighed(F.relu(part @ self.W_enc + self.b_enc)).flatten()
-            largest = torch.cat([largest, latents])
-            largest = largest.topk(min(kept + 1, len(largest))).values
+        largest = self._largest_written(x, kept + 1)
         # Between the last that is kept and the next; where all are kept, below the last.
         ends = largest[kept - 1 :] if len(largest) > kept else torch.zeros(1)
         self.level.fill_(ends.double().mean().item())

@@ -25,9 +25,8 @@ LOOK_EVERY = 5
 GAIN = 0.1
 #: Relative distance from the target of L0 within which sparsity has settled.
 SETTLED = 0.1
-#: Rows of held-out activations that are encoded at once, and rows of a batch at a look: an
-#: architecture that chooses latents needs several times the memory of their pre-activations.
-_ROWS, _LOOK_ROWS = 2048, 512
+#: Rows of held-out activations that are encoded at once.
+_ROWS = 2048
 
 
 class Trainer:
@@ -116,9 +115,7 @@ class Trainer:
 
         `speed` is the share of the full learning rate that the step has.
         """
-        active = torch.zeros_like(self.alive, dtype=torch.float32)
-        for part in x.split(_LOOK_ROWS):
-            active += (self.sae.encode(part) > 0).sum(0)
+        active = self.sae.active_tokens(x)
         self.alive |= active > 0
         density = active.sum() / (len(x) * self.sae.d_sae)
         self.gradients.look(density)
