@@ -48,7 +48,7 @@ PENALISED = replace(KEEPS, architecture="standard", l0=3.0, epochs=60)
 COMPARED = {
     "batchtopk": KEEPS,
     "standard": PENALISED,
-    "standard, twice the latents": replace(PENALISED, l0=6.0),
+    "standard, twice as many active": replace(PENALISED, l0=6.0),
 }
 
 
@@ -120,8 +120,14 @@ def where_some_are_faint(settings: Autoencoder, seed: int) -> Mapping[str, float
     base, policy, directions = world(faint=FAINT)
     sae, latents = compared(Joined(base, policy, "pair"), settings, seed)
     called = specific.called(latents, RULE).to_numpy()
-    shared = cosines(sae, directions[:SHARED])[called].max(1, initial=0) > FOUND
-    return {"faint_world_called": float(called.sum()), "faint_called": float(shared.sum())}
+    near = cosines(sae, directions[:SHARED])
+    faint = latents[near[:, :FAINT].max(1) > FOUND]
+    return {
+        "faint_world_called": float(called.sum()),
+        "faint_called": float((near[called].max(1, initial=0) > FOUND).sum()),
+        "faint_dnorm": float(faint["dnorm"].mean()),
+        "faint_nu_error": float(faint["nu_error"].mean()),
+    }
 
 
 def main() -> None:

@@ -241,12 +241,12 @@ def controls(truth: Truth, x: np.ndarray, code: np.ndarray) -> dict[str, dict[st
     }
 
 
-def over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation of every measure over two seeds or more."""
+def over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    """Mean and standard deviation of every measure over seeds; of one seed there is none."""
     return {
         name: {
             "mean": float(np.mean([row[name] for row in rows])),
-            "sd": float(np.std([row[name] for row in rows], ddof=1)),
+            "sd": float(np.std([row[name] for row in rows], ddof=1)) if len(rows) > 1 else None,
         }
         for name in rows[0]
     }

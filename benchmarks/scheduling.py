@@ -24,7 +24,7 @@ from lfp.claims.runs import machine
 from tests.faults import copy_workflow
 
 RESULTS = Path(__file__).parent / "results" / "scheduling.json"
-#: Seconds that a job waits: those of the default run have taken four each, on two cores.
+#: Seconds that a job waits: the default run ends one in four seconds, of two at once.
 WAIT = 8.0
 #: The ``python`` of the jobs.
 PYTHON = """#!{python} -SE

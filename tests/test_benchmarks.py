@@ -1,5 +1,5 @@
-"""Measurements are taken in turns, compared within a precision, and count the starts of every kind
-of job.
+"""Measurements are taken in turns, compared within a precision, and their figures are those of the
+pages.
 """
 
 import importlib

@@ -187,7 +187,7 @@ JOBS = {
     "itda": """
 import numpy as np
 from lfp.sae.training.loop import train
-from lfp.settings import Autoencoder, Machine
+from lfp.settings import Autoencoder
 x = np.random.default_rng(0).normal(size=(33_000, 256)).astype(np.float16)
 settings = Autoencoder(architecture="itda", k=1, tau=0.9, sizes=(1, 8), other_seed=False)
 train(x, [256, 2048], settings, seed=0)
@@ -299,11 +299,11 @@ def test_the_target_prints_and_writes_the_table(tmp_path, paper):
 def test_the_page_of_costs_has_the_estimate_of_today(paper):
     """The table of docs/costs.md, to two digits, or to the last one before the point."""
     plan = Grid(paper).estimate_settings()
-    frame = estimate.grid_costs(plan["cells"], estimate.Machine(**plan["machine"]))
+    frame = estimate.grid_costs(plan["cells"], Machine(**plan["machine"]))
     totals = frame[frame["stage"] == "total"].drop(columns="stage").set_index("cell")
     page = (SCHEMA_PATH.parents[1] / "docs" / "costs.md").read_text(encoding="utf-8")
     for address, row in totals.iterrows():
-        figures = [f"{value:.0f}" if value >= 100 else f"{value:.2g}" for value in row]
+        figures = [f"{value:.0f}" if value >= 99.5 else f"{value:.2g}" for value in row]
         line = f"| {address.removesuffix('/seed0')} | {' | '.join(figures)} |"
         assert line in page, f"docs/costs.md: expected the row {line}"
 
@@ -327,6 +327,11 @@ def benchmarked() -> Iterator[tuple[str, str]]:
                 pattern = target.group(1).replace("{CELL}", "m/t/seed0").replace("{{", "{")
                 pattern = pattern.replace("}}", "}").removeprefix("results/")
                 yield rule, re.sub(r"{(\w+)}", r"\1", pattern) + ".tsv"
+
+
+def test_every_rule_with_a_benchmark_file_is_asked_for():
+    lines = [line for path in RULES.glob("*.smk") for line in path.read_text().splitlines()]
+    assert len(list(benchmarked())) == sum(line.strip() == "benchmark:" for line in lines) > 30
 
 
 @pytest.mark.parametrize(("rule", "path"), list(benchmarked()))

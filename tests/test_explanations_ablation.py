@@ -326,8 +326,8 @@ def test_conditions_that_run_together_give_what_each_gives_alone(
     assert not together[0]["completion"].equals(together[-1]["completion"])
 
 
-def test_memory_goes_back_while_many_conditions_are_written(neox, tokenizer, reviews, monkeypatch):
-    """What stays of each batch would otherwise keep all that lay between from the next one."""
+def test_freed_memory_goes_back_once_in_some_batches(neox, tokenizer, reviews, monkeypatch):
+    """A process that keeps it grows with every batch, whose results lie between freed blocks."""
     times: list[int] = []
     monkeypatch.setattr(completions.glibc, "give_back", lambda: times.append(1))
     prefixes = prompts.prefix_tokens(tokenizer, reviews, 5, 2)

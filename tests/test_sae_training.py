@@ -97,11 +97,12 @@ def test_the_curve_has_every_look_and_the_penalty_of_its_end(plain):
 @pytest.mark.parametrize(
     "kind", sorted(name for name, k in ARCHITECTURES.items() if k.by_gradients)
 )
-def test_a_look_at_a_large_batch_sees_what_one_at_all_of_it_would(kind):
+@pytest.mark.parametrize("tokens", [0, 10**9], ids=["autograd", "kernels"])
+def test_a_look_at_a_large_batch_sees_what_one_at_all_of_it_would(kind, tokens):
     torch.manual_seed(0)
     settings = replace(SETTINGS, architecture=kind, k=3, tied=False)
     sae = ARCHITECTURES[kind].of_settings(12, 24, settings)
-    trainer = Trainer(sae, "large batch", settings, 0, "cpu", 1)
+    trainer = Trainer(sae, "large batch", settings, tokens, "cpu", 1)
     densities: list[float] = []
     trainer.gradients.look = lambda density: densities.append(density.item())
     x = torch.randn(1300, 12, generator=torch.Generator().manual_seed(0))

@@ -100,7 +100,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell whose stages cost something, and the machine that they are in hours of.
+    """What the costs of a cell depend on: the cell, and the machine that they are in hours of.
 
     Parameters
     ----------

@@ -207,10 +207,10 @@ def _evaluation_cost(cell: Cell) -> Cost:
     weights = max(trained[name] * 2 * d * d * sum(sae["sizes"]) for name, sae in variants.items())
     codes = max(code_floats(sae) * sae["sizes"][-1] for sae in variants.values()) * d
     # Every dictionary codes the texts twice: for its errors, and for the pass with its replacement.
-    coding = sum(2 * trained[n] * sum(s["sizes"]) * _pursuit(s, d) for n, s in variants.items())
+    coded = sum(2 * trained[n] * sum(s["sizes"]) * _pursuit(s, d) for n, s in variants.items())
     return cell.cost(
         "evaluation",
-        held_out * (passes * shape.forward + coding),
+        held_out * (passes * shape.forward + coded),
         Memory(
             reading_memory(shape, in_flight, cell.weight, about["trained_layers"])
             + FLOAT * (weights + in_flight * codes + logits),

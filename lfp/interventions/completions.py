@@ -23,8 +23,8 @@ from lfp.models.tokens import pad_batch, position_ids
 from lfp.reporting.progress import Progress
 from lfp.running import glibc
 
-#: Batches between two times that freed memory goes back to the system. What stays of a batch lies
-#: between large blocks that go, so that a process that keeps these grows with every batch.
+#: Batches between two times that freed memory goes back to the system. Small results of a batch lie
+#: between large freed blocks, so that a process that keeps these would grow with every batch.
 GIVE_BACK_EVERY = 8
 #: Columns that describe a completion.
 COLUMNS = ("prompt", "reward", "kl", "tokens", "distinct_2", "completion")

@@ -36,7 +36,7 @@ def setting(default: Any, meaning: str, **bounds: Any) -> Any:
         ``reserved`` (names that are taken) of a mapping; ``definition``, the name of a definition
         of the schema that stands for the type; ``methods``, ``kinds`` and ``rewards``, what reads
         the field where not everything does; ``architectures``, those of autoencoders that do, by
-        a word of :mod:`lfp.settings.stages` (:mod:`lfp.effects`).
+        a word of :mod:`lfp.settings.dictionaries` (:mod:`lfp.effects`).
     """
     metadata = {"meaning": meaning, **bounds}
     if default is ABSENT:

@@ -1,4 +1,4 @@
-"""Methods of fine-tuning, and which of them read a setting."""
+"""Methods of fine-tuning, which of them read a setting, and the precisions of a training."""
 
 #: Types of the numbers that a training computes with.
 PRECISIONS = ("float32", "bfloat16")
@@ -9,15 +9,19 @@ METHODS = (
 )  # fmt: skip
 #: Methods that train on completions of the base that a reward ranks.
 RANKED = ("best_of_n", "ranked")
-#: Methods that train by the settings of PPO, that complete training texts, whose policies' reward
-#: is measured where it is written, and that have a reward at all.
+#: Methods that train by the settings of PPO.
 BY_PPO = ("ppo", "rloo", "grpo", "best_of_n")
+#: Methods that complete training texts.
 PROMPTED = (*BY_PPO, "ranked")
+#: Methods whose policies' reward is measured where it is written.
 WRITTEN = (*PROMPTED, "distil")
+#: Methods that have a reward at all.
 REWARDED = (*WRITTEN, "given")
-#: Methods that train by the settings of DPO, that cut and weigh pairs, and that learn from
-#: preference pairs.
-BY_DPO, PAIRED = ("ranked", "dpo"), ("dpo", "given on pairs")
+#: Methods that train by the settings of DPO.
+BY_DPO = ("ranked", "dpo")
+#: Methods that learn from preference pairs.
+PAIRED = ("dpo", "given on pairs")
+#: Methods that cut and weigh pairs.
 WEIGHED = (*BY_DPO, "given on pairs")
 #: Methods whose policies have a reward that they need not have learned from.
 UNREWARDED = ("distil", "given")

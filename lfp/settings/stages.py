@@ -1,4 +1,4 @@
-"""Settings of every stage: names, types, defaults, bounds, units and meanings."""
+"""The stages and the classes of their settings, by name, and the settings of tables."""
 
 from __future__ import annotations
 

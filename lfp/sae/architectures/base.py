@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from lfp.settings import Autoencoder
 
-#: Tokens of a batch whose latents are counted at once.
+#: Tokens of a batch whose active latents are counted at once.
 PART = 512
 
 

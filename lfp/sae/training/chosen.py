@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from lfp.sae.architectures.base import SparseAutoencoder
+from lfp.sae.architectures.base import PART, SparseAutoencoder
 from lfp.sae.training import kernels
 from lfp.sae.training.gradients import Autograd, Gradients, Sums, sparse_pays
 from lfp.settings import Autoencoder
@@ -50,6 +50,14 @@ class OfChosen(Gradients):
         """The share of latents that the kernels look at where this one is active."""
         return density
 
+    @torch.no_grad()
+    def active_tokens(self, x: torch.Tensor) -> torch.Tensor:
+        """Number of the tokens of `x` on which each latent is active, in the memory of a step."""
+        pre, _, _ = self.encoded(x)
+        self.keep(pre.numpy())
+        # A sum of truth values holds them in eight bytes each.
+        return sum((part > 0).sum(0) for part in pre.split(PART))
+
     def __call__(self, x: torch.Tensor) -> None:
         """Gradients for `x` [token, d_in]."""
         if self.counters["sparse"]:
@@ -62,7 +70,7 @@ class OfChosen(Gradients):
         """Gradients for `x` [token, d_in] at a cost in proportion to active latents."""
         sae, (n, d) = self.sae, x.shape
         pre, w_dec, norms = self.encoded(x)
-        self.choose(pre.numpy())
+        self.note(self.keep(pre.numpy()))
         values, b_dec = pre.numpy(), sae.b_dec.detach().numpy()
         scalar = values.dtype.type
         nothing, scale = np.zeros(sae.d_sae, values.dtype), scalar(2 / (n * d))
@@ -85,9 +93,15 @@ class OfChosen(Gradients):
         code = self._buffer("code", len(x), sae.d_sae, x.dtype)
         return torch.addmm(sae.b_enc, x, w_enc, out=code), w_dec, norms
 
-    def choose(self, pre: np.ndarray) -> None:
-        """Leave only the chosen ones in the pre-activations `pre` [token, d_sae]."""
+    def keep(self, pre: np.ndarray) -> np.ndarray | None:
+        """Leave only the chosen ones in the pre-activations `pre` [token, d_sae].
+
+        Returns whether each latent is among them, where :meth:`note` asks for it.
+        """
         kernels.keep_largest(pre, self.sae.k)
+
+    def note(self, active: np.ndarray | None) -> None:
+        """Note the latents that are `active` on a batch which is learned from."""
 
     def also(self, x: torch.Tensor, pre: torch.Tensor, w_dec: torch.Tensor) -> None:
         """Add the gradients of further parts of the loss; there are none."""
@@ -96,10 +110,14 @@ class OfChosen(Gradients):
 class OfBatch(OfChosen):
     """The gradients of BatchTopK's loss."""
 
-    def choose(self, pre: np.ndarray) -> None:
-        """Leave the largest of the batch in `pre`, and count the batches of idle latents."""
+    def keep(self, pre: np.ndarray) -> np.ndarray:
+        """Leave the largest of the batch in `pre`."""
         active = np.zeros(self.sae.d_sae, np.bool_)
         kernels.keep_from(pre, kernels.largest(pre, self.sae.k * len(pre)), active)
+        return active
+
+    def note(self, active: np.ndarray) -> None:
+        """Count the batches since each latent was active."""
         self.sae.idle.add_(1).masked_fill_(torch.from_numpy(active), 0)
 
     def also(self, x: torch.Tensor, pre: torch.Tensor, w_dec: torch.Tensor) -> None:
@@ -128,6 +146,10 @@ class OfBatch(OfChosen):
 
 class OfThresholds(OfChosen):
     """The gradients of JumpReLU's loss, and the estimated ones of its thresholds."""
+
+    def active_tokens(self, x: torch.Tensor) -> torch.Tensor:
+        """Number of the tokens of `x` on which each latent is active."""
+        return self.sae.active_tokens(x)
 
     def listed(self, density: float) -> float:
         """About as many latents are in the band about a threshold as are active."""

@@ -68,6 +68,10 @@ class Autograd:
         #: All that decides the course of later steps beside the weights, for a resume point.
         self.counters: dict[str, float] = {}
 
+    def active_tokens(self, x: torch.Tensor) -> torch.Tensor:
+        """Number of the tokens of `x` on which each latent is active [d_sae]."""
+        return self.sae.active_tokens(x)
+
     def look(self, density: torch.Tensor) -> None:
         """Nothing about the way of computing depends on the data."""
 
@@ -285,6 +289,10 @@ class WrittenOut:
         self.gradients = Gradients(sae, penalty, precision, threads)
         self.may_be_sparse = may_be_sparse(sae, settings, tokens)
         self.counters = {"sparse": False, "density": 1.0}
+
+    def active_tokens(self, x: torch.Tensor) -> torch.Tensor:
+        """Number of the tokens of `x` on which each latent is active [d_sae]."""
+        return self.sae.active_tokens(x)
 
     def look(self, density: torch.Tensor) -> None:
         """Choose the path by the `density`, the share of latents that are active on a batch."""

@@ -115,7 +115,7 @@ class Trainer:
 
         `speed` is the share of the full learning rate that the step has.
         """
-        active = self.sae.active_tokens(x)
+        active = self.gradients.active_tokens(x)
         self.alive |= active > 0
         density = active.sum() / (len(x) * self.sae.d_sae)
         self.gradients.look(density)
