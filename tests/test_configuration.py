@@ -457,6 +457,8 @@ def test_files_over_the_papers_grid_plan_the_tables_that_they_are_for(overlays, 
         "vector.yaml",
         "imdb.yaml",
         "smollm2.yaml",
+        "smollm2_audit.yaml",
+        "smollm2_dictionaries.yaml",
         "smollm2_steering.yaml",
     ],
 )
