@@ -9,7 +9,6 @@ import sys
 
 sys.path.insert(0, workflow.basedir)
 
-from snakemake import benchmark
 from snakemake.exceptions import WorkflowError
 
 from lfp.config_files import complete
@@ -45,10 +44,6 @@ SWITCHES = {"LFP_TENSORBOARD": "tensorboard", "LFP_ALLOW_CPU": "allow_cpu"}
 EXPORTS |= {name: "1" for name, key in SWITCHES.items() if GRID.config[key]}
 EXPORTED = " ".join(f"{name}={shlex.quote(value)}" for name, value in EXPORTS.items())
 shell.prefix(literal(f"set -euo pipefail; export {EXPORTED}; "))
-
-# Seconds between two looks of `benchmark:` at a young job. Each adds up the memory maps of its
-# processes; every half second, as by default, that is a twentieth of a core for the whole run.
-benchmark.BENCHMARK_INTERVAL_SHORT = 2.0
 
 CELL = "results/{model}/{task}/seed{seed}"
 ENVS = literal(os.path.join(workflow.basedir, "envs"))
