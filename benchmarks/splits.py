@@ -89,6 +89,8 @@ def main() -> int:
         "--output", type=Path, default=Path(__file__).parent / "results" / "splits.json"
     )
     options = parser.parse_args()
+    if options.draws < 2:
+        parser.error(f"--draws {options.draws}: a spread over draws needs 2 at least")
     result, failed = {}, False
     for kind, alone in ((kind, alone) for kind in MAIN_SPLIT for alone in ("context", "word")):
         for split in SPLITS_OF[kind]:
