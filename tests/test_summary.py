@@ -55,6 +55,18 @@ def test_an_answer_is_the_verdict_of_test_interval_and_margin(tmp_path, record, 
     assert frame.at["goal", "estimate"] == record.estimate
 
 
+def test_a_table_without_rows_answers_nothing_and_stops_nothing(tmp_path):
+    gain = [(CELL | {"quantity": "reward_gain"}, GAIN)]
+    paths = written(tmp_path, fine_tuning=gain)
+    alone = verdicts(paths, SETTINGS).frame()
+    for name in TABLES:
+        if name not in ("fine_tuning", "verdicts"):
+            path = tmp_path / f"{name}.parquet"
+            pd.DataFrame(columns=list(GAIN.row())).to_parquet(path)
+            paths.append(path)
+    pd.testing.assert_frame_equal(verdicts(paths, SETTINGS).frame(), alone)
+
+
 def test_seeds_speak_through_their_mean(tmp_path):
     gains = [(CELL | {"seed": s, "quantity": "reward_gain"}, GAIN) for s in (0, 1, 2)]
     mean = Record(0.1, -0.3, 0.5, 3, "fine-tuning seed", "mean; t interval", seeds=3)

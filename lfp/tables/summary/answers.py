@@ -47,7 +47,9 @@ def verdicts(inputs: Sequence[str], settings: TableSettings) -> Tally:
     dictionaries, the planted truth, and how small a change an audit would have seen. ``place`` is
     that of the question among all.
     """
-    tables = {Path(path).stem: read_table(path) for path in inputs}
+    of_run = {Path(path).stem: read_table(path) for path in inputs}
+    # A table without rows has the columns of a number alone, and none that a question asks for.
+    tables = {name: table for name, table in of_run.items() if len(table)}
     tally = Tally()
     for (model, task), seeds in _policies(tables["fine_tuning"]).items():
         cell = _Cell(model, task, seeds, settings.main.get(f"{model}/{task}/seed{seeds[0]}", ""))
