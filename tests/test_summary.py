@@ -259,7 +259,10 @@ def test_a_forest_has_a_line_per_arm_at_its_estimate_and_gates_count_what_passes
     assert list(points.get_xdata()) == [-2.0, 0.5]
     assert [list(s[:, 0]) for s in bars.get_segments()] == [[-3, -1], [-0.5, 1.5]]
     rows = [(CELL | {"quantity": "fvu", "passes": p}, GAIN) for p in (True, False, True)]
-    (panel,) = gates(written(tmp_path, sae_health=rows)).axes
+    # A run without probed layers has a table of the health of its organisms without rows.
+    pd.DataFrame(columns=list(GAIN.row())).to_parquet(tmp_path / "organism_health.parquet")
+    health = written(tmp_path, sae_health=rows)
+    (panel,) = gates([tmp_path / "organism_health.parquet", *health]).axes
     assert [text.get_text() for text in panel.texts] == ["2/3"]
 
 

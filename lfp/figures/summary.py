@@ -84,8 +84,9 @@ def planted_forest(inputs: Sequence[str]) -> Figure:
 
 def gates(inputs: Sequence[str]) -> Figure:
     """The share of passed gates by quantity and cell: models, policies and dictionaries."""
-    frames = [read_table(path).dropna(subset="passes") for path in inputs]
-    rows = pd.concat([frame.assign(passes=frame["passes"].astype(bool)) for frame in frames])
+    # A table without rows has no such column.
+    frames = [frame for frame in map(read_table, inputs) if "passes" in frame]
+    rows = pd.concat(frames).dropna(subset="passes").astype({"passes": bool})
     task = rows["task"].fillna("").map(str)
     rows["cell"] = rows["model"] + task.where(task == "", ", " + task)
     passed = rows.pivot_table("passes", "cell", "quantity", "sum", sort=False)
