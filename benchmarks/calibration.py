@@ -43,15 +43,10 @@ from lfp.statistics.partitions import (
     partitions_difference_record,
     partitions_record,
 )
-from lfp.statistics.records import (
-    Record,
-    auroc_record,
-    balanced_accuracy_record,
-    kendall_difference_record,
-    kendall_record,
-    mcnemar_record,
-    proportion_record,
-)
+from lfp.statistics.records.base import Record
+from lfp.statistics.records.kendall import kendall_difference_record, kendall_record
+from lfp.statistics.records.labels import auroc_record, balanced_accuracy_record
+from lfp.statistics.records.shares import mcnemar_record, proportion_record
 from lfp.tables.probes import AUROC, BALANCED_ACCURACY, Statistic, part_values, sign_of, tau_of
 
 VALENCES = np.array(sorted(vader_lexicon().values()))

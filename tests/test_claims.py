@@ -13,7 +13,7 @@ from lfp.claims.page import page
 from lfp.claims.rows import Claim, ClaimError, claims
 from lfp.files import artefacts
 from lfp.grid import Grid
-from lfp.statistics.records import Record
+from lfp.statistics.records.base import Record
 from lfp.tables.catalogue import TABLES
 from lfp.tables.change.detection import detection
 from lfp.tables.rows import Tally

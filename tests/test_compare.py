@@ -26,7 +26,7 @@ from lfp.claims.rows import Claim
 from lfp.claims.two_runs import LISTED, comparison_page, read_run, two_runs
 from lfp.configuration import ConfigurationError
 from lfp.files import artefacts
-from lfp.statistics.records import Record, undefined
+from lfp.statistics.records.base import Record, undefined
 from lfp.tables.rows import Tally
 from tests.test_planning import planner
 from tests.test_security import HOSTILE, without_script

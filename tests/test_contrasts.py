@@ -24,7 +24,7 @@ from lfp.probing import (
 )
 from lfp.probing import data as probe_data
 from lfp.settings import Contrasts, Probes
-from lfp.statistics.records import range_record
+from lfp.statistics.records.means import range_record
 from lfp.texts.words import count_words, word_form
 
 

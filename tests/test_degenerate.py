@@ -22,21 +22,18 @@ from lfp.sae import metrics
 from lfp.sae.architectures.standard import Standard
 from lfp.settings import Contrasts, Probes
 from lfp.statistics.estimates import UNTRAINED
-from lfp.statistics.records import (
-    auroc_record,
-    balanced_accuracy_record,
-    fewest_units,
+from lfp.statistics.records.base import fewest_units
+from lfp.statistics.records.kendall import kendall_difference_record, kendall_record
+from lfp.statistics.records.labels import auroc_record, balanced_accuracy_record
+from lfp.statistics.records.means import (
     group_mean_record,
-    kendall_difference_record,
-    kendall_record,
-    mcnemar_record,
     mean_record,
     paired_record,
     perplexity_record,
-    proportion_record,
     range_record,
     ratio_record,
 )
+from lfp.statistics.records.shares import mcnemar_record, proportion_record
 from lfp.statistics.verdicts import Truth
 from lfp.tables.ablation import ablation_reward
 from lfp.tables.probes import (

@@ -114,7 +114,9 @@ def test_all_of_display_is_listed():
 @pytest.mark.parametrize(
     ("path", "most"),
     [
-        ("lfp/statistics/records.py", 6),
+        ("lfp/statistics/records/base.py", 6),
+        ("lfp/statistics/records/kendall.py", 6),
+        ("lfp/statistics/records/resampling.py", 6),
         ("lfp/statistics/multiple.py", 5),
         ("lfp/texts/neutral_words.yaml", 12),
         ("lfp/organisms/reviews.yaml", 1),

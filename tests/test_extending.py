@@ -26,7 +26,7 @@ from lfp.feedback.rewards.base import TaskReward
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_json
 from lfp.sae.architectures.base import SparseAutoencoder
-from lfp.statistics.records import Record
+from lfp.statistics.records.base import Record
 from lfp.tables.rows import Tally
 
 

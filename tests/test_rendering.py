@@ -8,7 +8,7 @@ import pytest
 
 from lfp.files import artefacts
 from lfp.files.addresses import labels
-from lfp.statistics.records import Record
+from lfp.statistics.records.base import Record
 from lfp.tables import rendering, rows
 from lfp.tables.catalogue import TABLES
 from lfp.tables.pages import columns

@@ -21,25 +21,21 @@ from lfp.statistics.partitions import (
     partitions_difference_record,
     partitions_record,
 )
-from lfp.statistics.records import (
-    _behind_counts,
-    _pairs,
-    _resampled_auroc,
-    auroc_record,
-    balanced_accuracy_record,
-    bootstrap_counts,
-    detectable,
+from lfp.statistics.records.base import detectable
+from lfp.statistics.records.kendall import _pairs, kendall_difference_record, kendall_record
+from lfp.statistics.records.labels import _resampled_auroc, auroc_record, balanced_accuracy_record
+from lfp.statistics.records.means import (
     group_mean_record,
-    kendall_difference_record,
-    kendall_record,
-    mcnemar_record,
     paired_record,
     perplexity_record,
-    proportion_record,
     ratio_record,
-    seeded_counts,
-    two_shares_record,
 )
+from lfp.statistics.records.resampling import (
+    behind_counts,
+    bootstrap_counts,
+    seeded_counts,
+)
+from lfp.statistics.records.shares import mcnemar_record, proportion_record, two_shares_record
 
 
 def correlated(n, rho, seed):
@@ -76,7 +72,7 @@ def test_what_many_numbers_share_is_drawn_as_each_would_draw_it():
     rng = np.random.default_rng(3)
     counts = bootstrap_counts(rng, 20, 50)
     np.testing.assert_array_equal(seeded_counts(3, 20, 50), counts)
-    assert _behind_counts(3, 20, 50).random() == rng.random()
+    assert behind_counts(3, 20, 50).random() == rng.random()
     with pytest.raises(ValueError, match="read-only"):
         seeded_counts(3, 20, 50)[0] = 1
 

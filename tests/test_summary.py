@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lfp.figures.summary import ablation_forest, gates
-from lfp.statistics.records import Record, undefined
+from lfp.statistics.records.base import Record, undefined
 from lfp.tables.catalogue import TABLES
 from lfp.tables.rows import TableSettings
 from lfp.tables.summary.answers import verdicts

@@ -34,7 +34,7 @@ from lfp.settings import (
 from lfp.statistics.estimates import kendall_tau
 from lfp.statistics.multiple import holm
 from lfp.statistics.partitions import partitions_difference_record
-from lfp.statistics.records import Record, undefined
+from lfp.statistics.records.base import Record, undefined
 from lfp.statistics.verdicts import Truth
 from lfp.tables import paper, planted, rendering
 from lfp.tables.across_seeds import across_seeds

@@ -15,7 +15,7 @@ import pandas as pd
 from lfp.interventions.arms import ARMS, Candidates
 from lfp.interventions.selection import explained_set
 from lfp.statistics.crossed import effect_record
-from lfp.statistics.records import Record
+from lfp.statistics.records.base import Record
 from lfp.tables.ablation import ArmKey, Arms, ablation_arms, cost_beside_random, effect
 
 #: What the latents of an arm have in common, in words.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from lfp.statistics.records import Record, mean_record, undefined
+from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.means import mean_record
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import numpy as np
 from scipy import stats
 
 from lfp.statistics.estimates import UNTRAINED
-from lfp.statistics.records import Record, resampled, undefined, without_interval
+from lfp.statistics.records.base import Record, undefined, without_interval
+from lfp.statistics.records.resampling import resampled
 
 #: The reason of a record that no test part has a value for.
 NOWHERE = "no test part carries the statistic, for too few units, one class or equal predictions"

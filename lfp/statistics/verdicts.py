@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lfp.statistics.records import Record
+from lfp.statistics.records.base import Record
 
 #: Level of the tests behind a verdict.
 LEVEL = 0.05

@@ -20,7 +20,7 @@ from lfp.statistics.crossed import (
     ratio_effect,
     told_from_zero,
 )
-from lfp.statistics.records import Record, detectable, undefined
+from lfp.statistics.records.base import Record, detectable, undefined
 from lfp.tables import paper
 from lfp.tables.health.reach import reach_of_cells
 from lfp.tables.rows import TableSettings, Tally

@@ -13,7 +13,8 @@ from scipy import stats
 from lfp.files.artefacts import read_table
 from lfp.statistics.estimates import variance_components
 from lfp.statistics.multiple import holm
-from lfp.statistics.records import Record, mean_record
+from lfp.statistics.records.base import Record
+from lfp.statistics.records.means import mean_record
 from lfp.statistics.verdicts import EQUIVALENCE, Truth
 from lfp.tables.rows import TableSettings, Tally
 

@@ -14,15 +14,9 @@ from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_table, read_tensors
 from lfp.interventions.selection import matched_random_sets
 from lfp.probing.probes import MAIN_SPLIT
-from lfp.statistics.records import (
-    Record,
-    group_mean_record,
-    paired_record,
-    ratio_record,
-    resampled,
-    seeded_counts,
-    undefined,
-)
+from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.means import group_mean_record, paired_record, ratio_record
+from lfp.statistics.records.resampling import resampled, seeded_counts
 from lfp.tables import paper
 from lfp.tables.rows import TableSettings, Tally
 

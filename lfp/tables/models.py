@@ -14,13 +14,9 @@ import pandas as pd
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json, read_table
 from lfp.settings import BETWEEN
-from lfp.statistics.records import (
-    Record,
-    mean_record,
-    perplexity_record,
-    proportion_record,
-    undefined,
-)
+from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.means import mean_record, perplexity_record
+from lfp.statistics.records.shares import proportion_record
 from lfp.tables import paper
 from lfp.tables.health import moved
 from lfp.tables.rows import TableSettings, Tally

@@ -23,17 +23,11 @@ from lfp.statistics.partitions import (
     partitions_difference_record,
     partitions_record,
 )
-from lfp.statistics.records import (
-    Record,
-    auroc_record,
-    balanced_accuracy_record,
-    kendall_record,
-    mean_record,
-    proportion_record,
-    range_record,
-    ratio_record,
-    undefined,
-)
+from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.kendall import kendall_record
+from lfp.statistics.records.labels import auroc_record, balanced_accuracy_record
+from lfp.statistics.records.means import mean_record, range_record, ratio_record
+from lfp.statistics.records.shares import proportion_record
 from lfp.tables import paper
 from lfp.tables.rows import TableSettings, Tally
 

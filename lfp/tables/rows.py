@@ -16,7 +16,7 @@ import pandas as pd
 
 from lfp.settings import Tables
 from lfp.statistics.multiple import holm
-from lfp.statistics.records import Record
+from lfp.statistics.records.base import Record
 
 #: Labels that name a cell; rows that differ in nothing else ask one question of several cells.
 CELL = ("model", "task", "seed", "sae")

@@ -11,7 +11,9 @@ import pandas as pd
 
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_table
-from lfp.statistics.records import Record, kendall_record, mean_record, undefined
+from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.kendall import kendall_record
+from lfp.statistics.records.means import mean_record
 from lfp.tables.health.shares import UNITS, share_record
 from lfp.tables.rows import TableSettings, Tally
 

@@ -12,14 +12,10 @@ from scipy import stats
 from lfp.change.baselines import implicit
 from lfp.statistics.estimates import auroc, kendall_tau
 from lfp.statistics.multiple import holm
-from lfp.statistics.records import (
-    Record,
-    auroc_record,
-    kendall_record,
-    mean_record,
-    ratio_record,
-    undefined,
-)
+from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.kendall import kendall_record
+from lfp.statistics.records.labels import auroc_record
+from lfp.statistics.records.means import mean_record, ratio_record
 from lfp.tables.change.cells import READING, ChangeCell, change_cells, nulls
 from lfp.tables.rows import TableSettings, Tally
 

@@ -12,7 +12,9 @@ import pandas as pd
 
 from lfp.change.detection import POWER, alarm, readings_of, scores, suspicion, threshold
 from lfp.statistics.estimates import auroc
-from lfp.statistics.records import Record, mean_record, proportion_record
+from lfp.statistics.records.base import Record
+from lfp.statistics.records.means import mean_record
+from lfp.statistics.records.shares import proportion_record
 from lfp.tables.change.cells import Audit, ChangeCell, audits, change_cells
 from lfp.tables.rows import TableSettings, Tally
 

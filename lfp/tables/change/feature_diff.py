@@ -11,7 +11,8 @@ import pandas as pd
 
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json, read_table
-from lfp.statistics.records import Record, proportion_record, undefined
+from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.shares import proportion_record
 from lfp.tables.rows import TableSettings, Tally
 
 #: Latents of a layer that are listed, at least; all that are the policy's alone are.

@@ -14,7 +14,7 @@ from lfp.change import COMPLETIONS, HELD_OUT
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json, read_table
 from lfp.statistics.multiple import holm
-from lfp.statistics.records import Record
+from lfp.statistics.records.base import Record
 from lfp.tables.change.choice import Agreement, held_against, unmoved
 from lfp.tables.rows import TableSettings, Tally
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_table
-from lfp.statistics.records import Record, mean_record
+from lfp.statistics.records.base import Record
+from lfp.statistics.records.means import mean_record
 from lfp.tables.rows import TableSettings, Tally
 
 

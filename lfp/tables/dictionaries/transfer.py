@@ -9,7 +9,9 @@ import pandas as pd
 
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_table
-from lfp.statistics.records import Record, ratio_record, resampled, seeded_counts, undefined
+from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.means import ratio_record
+from lfp.statistics.records.resampling import resampled, seeded_counts
 from lfp.tables.rows import TableSettings, Tally
 
 #: Sums over tokens whose ratio is a quantity.

@@ -15,7 +15,7 @@ import pandas as pd
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json
 from lfp.settings import BETWEEN
-from lfp.statistics.records import Record, undefined
+from lfp.statistics.records.base import Record, undefined
 from lfp.tables.rows import CELL, TableSettings, Tally
 
 _METHOD = "held-out text, no interval"

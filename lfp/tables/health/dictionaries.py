@@ -21,7 +21,7 @@ import pandas as pd
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json, read_table
 from lfp.statistics.partitions import PartValues, partitions_record
-from lfp.statistics.records import Record, undefined
+from lfp.statistics.records.base import Record, undefined
 from lfp.tables.rows import TableSettings, Tally
 
 #: 1.96 times the square root of 2: two draws of one normal distribution lie further apart, in

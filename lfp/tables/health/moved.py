@@ -13,7 +13,8 @@ import pandas as pd
 
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_table
-from lfp.statistics.records import Record, mean_record, paired_record
+from lfp.statistics.records.base import Record
+from lfp.statistics.records.means import mean_record, paired_record
 from lfp.tables.health.autoencoders import COLUMN, joined
 from lfp.tables.rows import TableSettings
 

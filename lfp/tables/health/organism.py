@@ -10,7 +10,9 @@ import numpy as np
 
 from lfp.files.artefacts import read_json, read_table
 from lfp.probing import probes
-from lfp.statistics.records import Record, kendall_record, proportion_record, undefined
+from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.kendall import kendall_record
+from lfp.statistics.records.shares import proportion_record
 from lfp.tables.health.reach import by_cell, reach_of_cells
 from lfp.tables.rows import TableSettings, Tally
 

@@ -12,7 +12,7 @@ import pandas as pd
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_json, read_table
 from lfp.reporting.unestimated import REASON
-from lfp.statistics.records import Record, undefined
+from lfp.statistics.records.base import Record, undefined
 from lfp.tables.health.shares import UNITS, by_instance, share_record
 from lfp.tables.rows import TableSettings
 

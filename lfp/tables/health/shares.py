@@ -9,7 +9,8 @@ import pandas as pd
 
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_table
-from lfp.statistics.records import Record, mean_record, ratio_record, undefined
+from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.means import mean_record, ratio_record
 from lfp.tables.rows import TableSettings, Tally
 
 #: The instance that an effect is measured on.

@@ -10,7 +10,9 @@ from scipy.stats import rankdata
 
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_table
-from lfp.statistics.records import Record, mean_record, resampled, seeded_counts, undefined
+from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.means import mean_record
+from lfp.statistics.records.resampling import resampled, seeded_counts
 from lfp.tables.rows import TableSettings, Tally
 
 #: Passes over the texts that attribution takes: one forward, and one backward of twice its work.

@@ -13,7 +13,7 @@ import pandas as pd
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_table
 from lfp.statistics.crossed import effect_record, mean_effect, ratio_effect, told_from_zero
-from lfp.statistics.records import detectable, undefined
+from lfp.statistics.records.base import detectable, undefined
 from lfp.tables.rows import CELL, TableSettings, Tally
 
 #: Columns that tell interventions from each other.

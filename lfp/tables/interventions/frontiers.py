@@ -18,7 +18,8 @@ import pandas as pd
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_table
 from lfp.statistics.crossed import Effect, effect_record, mean_effect, ratio_effect, told_from_zero
-from lfp.statistics.records import Record, ratio_record, undefined
+from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.means import ratio_record
 from lfp.tables.rows import CELL, TableSettings, Tally
 
 #: What is added at costs, what random vectors are matched to, and doses of the fine-tuning.

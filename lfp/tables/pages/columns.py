@@ -2,8 +2,8 @@
 
 A table has its keys in front of ``estimate`` (:meth:`lfp.tables.rows.Tally.frame`), then the other
 columns of its records, then columns of its own. The names are those of
-:class:`lfp.statistics.records.Record` and :mod:`lfp.tables.rows`, which are not loaded here: a page
-shows the costs of a run, too, and no statistic may rerun that one.
+:class:`lfp.statistics.records.base.Record` and :mod:`lfp.tables.rows`, which are not loaded here:
+a page shows the costs of a run, too, and no statistic may rerun that one.
 """
 
 from __future__ import annotations

@@ -12,13 +12,10 @@ import pandas as pd
 
 from lfp.files.artefacts import read_table
 from lfp.statistics.partitions import PartValues, partitions_difference_record
-from lfp.statistics.records import (
-    Record,
-    auroc_record,
-    kendall_difference_record,
-    kendall_record,
-    two_shares_record,
-)
+from lfp.statistics.records.base import Record
+from lfp.statistics.records.kendall import kendall_difference_record, kendall_record
+from lfp.statistics.records.labels import auroc_record
+from lfp.statistics.records.shares import two_shares_record
 from lfp.statistics.verdicts import EQUIVALENCE, Truth
 from lfp.tables.ablation import ArmKey, Arms, cost_beside_random
 from lfp.tables.planted import DRIFTING, PROBED, READOUTS

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lfp.files.artefacts import read_table
-from lfp.statistics.records import Record
+from lfp.statistics.records.base import Record
 from lfp.statistics.verdicts import FALSE_ALARM, FOUND, SILENT, WRONG_SIDE
 from lfp.tables.rows import TableSettings, Tally
 from lfp.tables.summary.lookup import record_of, rows_where

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from lfp.statistics.records import Record
+from lfp.statistics.records.base import Record
 from lfp.statistics.verdicts import Truth
 
 

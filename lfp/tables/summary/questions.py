@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from lfp.statistics.records import Record
+from lfp.statistics.records.base import Record
 from lfp.statistics.verdicts import FALSE_ALARM, FOUND, SILENT, UNDECIDED, WRONG_SIDE, Truth
 from lfp.tables.summary.lookup import verdict_on
 

@@ -11,7 +11,8 @@ from scipy import stats
 from lfp.files.addresses import labels, of
 from lfp.files.artefacts import read_table, read_tensors
 from lfp.interventions.selection import probe_weight_rank
-from lfp.statistics.records import Record, bootstrap_counts, resampled, undefined
+from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.resampling import bootstrap_counts, resampled
 from lfp.tables.rows import TableSettings, Tally
 
 #: Traits of a feature that may foretell its explanation beside the weight, by their column.

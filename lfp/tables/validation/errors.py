@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lfp.files.addresses import labels
-from lfp.statistics.records import kendall_record, proportion_record, undefined
+from lfp.statistics.records.base import undefined
+from lfp.statistics.records.kendall import kendall_record
+from lfp.statistics.records.shares import proportion_record
 from lfp.tables.rows import TableSettings, Tally
 from lfp.tables.validation.written import word_errors
 

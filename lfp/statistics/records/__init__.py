@@ -1,0 +1,1 @@
+"""Estimates with their uncertainty, as the rows of every table have them."""
