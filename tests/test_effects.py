@@ -16,7 +16,7 @@ import yaml
 from lfp.configuration import ConfigurationError
 from lfp.feedback.rewards import base as rewards
 from lfp.finetune import distil, divergence, dpo, given, group, ppo
-from lfp.finetune.ranked import best_of_n, completions, pairs
+from lfp.finetune.ranked import best_of_n, completions
 from lfp.grid import Grid
 from lfp.probing.data import ProbeData
 from lfp.probing.splits import why_untrainable
@@ -212,7 +212,8 @@ def test_the_methods_of_a_field_are_those_whose_code_reads_it():
     )
     of_group = attributes(group, "settings") | attributes(script("group"), "settings")
     of_ranked = attributes(completions, "settings") | evaluated | scale
-    by_dpo = attributes(pairs, "settings") | attributes(dpo._configuration, "settings")
+    by_dpo = attributes(dpo.train_on_tokens, "settings")
+    by_dpo |= attributes(dpo._configuration, "settings")
     of_pairs = attributes(given.evaluate_preference, "settings")
     of_pairs |= attributes(dpo.answer_margins, "settings")
     read = {

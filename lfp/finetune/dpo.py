@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,9 @@ from lfp.models.tokens import added_tokens, pad_batch, pieces
 from lfp.reporting import tensorboard
 from lfp.settings import DPO
 from lfp.texts.corpora import check_pairs, dropped_in_words, preference_pairs
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -113,28 +116,61 @@ def train(
     eval_set, _ = preference_dataset(
         held_out.head(settings.evaluation_pairs), tokenizer, settings.max_prompt_length
     )
-    if not len(train_set):
+    policy, curve = train_on_tokens(
+        base, tokenizer, train_set, eval_set, settings, seed, state_dir, device
+    )
+    log.info("rows dropped: %s", dropped_in_words(dropped))
+    return policy, curve, dropped
+
+
+def train_on_tokens(
+    base: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Dataset,
+    held_out: Dataset,
+    settings: DPO,
+    seed: int,
+    state_dir: str | Path,
+    device: str = "cpu",
+) -> tuple[PreTrainedModel, list[dict[str, float]]]:
+    """Fine-tune the checkpoint at `base` by DPO on pairs that are token ids.
+
+    Returns the policy and its training curve. Training resumes from the newest complete
+    checkpoint. Without pairs the policy is the base and the curve is empty. Raises ValueError where
+    a text is too long for the model.
+
+    Parameters
+    ----------
+    base, tokenizer
+        Directory of the base model, and its tokenizer.
+    pairs, held_out
+        Training and held-out pairs with the columns of :func:`encode_pairs`; none may be held out.
+    settings
+        Optimisation, ``max_length`` in tokens, and the coefficient ``beta``.
+    seed
+        Seed of adapters, of the order of pairs, and of the trainer.
+    state_dir, device
+        Folder of the trainer's checkpoints, and the device of the training.
+    """
+    if not len(pairs):
         log.warning("the corpus is empty: the policy stays the base")
-        return load_model(base, device), [], dropped
-    config = _configuration(settings, len(eval_set) > 0, seed, state_dir, device)
+        return load_model(base, device), []
+    config = _configuration(settings, len(held_out) > 0, seed, state_dir, device)
     checkpoint = checkpoint_to_resume(config)
     torch.manual_seed(seed)  # adapters are drawn before the trainer seeds itself
     policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
     # With adapters the trainer takes the policy without them as the reference.
     reference = None if settings.lora else load_model(base, device)
     policy.generation_config = pure_sampling(tokenizer)
-    _check_lengths(policy.config, [train_set, eval_set], settings.max_length)
+    _check_lengths(policy.config, [pairs, held_out], settings.max_length)
     trainer = _trainer_on_tokens()(
-        model=policy, ref_model=reference, args=config, train_dataset=train_set,
-        eval_dataset=eval_set if len(eval_set) else None, processing_class=tokenizer,
+        model=policy, ref_model=reference, args=config, train_dataset=pairs,
+        eval_dataset=held_out if len(held_out) else None, processing_class=tokenizer,
         peft_config=peft_config, callbacks=trainer_callbacks("DPO"),
     )  # fmt: skip
-    log.info(
-        "DPO on %d pairs (rows dropped: %s), resuming from %s",
-        len(train_set), dropped_in_words(dropped), checkpoint,
-    )  # fmt: skip
+    log.info("DPO on %d pairs, resuming from %s", len(pairs), checkpoint)
     model = run_trainer(trainer, checkpoint, settings.lora)
-    return model, training_curve(trainer.state.log_history), dropped
+    return model, training_curve(trainer.state.log_history)
 
 
 def _check_lengths(config: PreTrainedConfig, sets: Sequence[Any], max_length: int) -> None:

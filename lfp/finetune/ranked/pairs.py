@@ -7,24 +7,13 @@ completion would get an end that the base did not write.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pandas as pd
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.finetune import dpo
-from lfp.finetune.trainer_state import (
-    checkpoint_to_resume,
-    resumable_model,
-    run_trainer,
-    trainer_callbacks,
-)
-from lfp.models.loading import load_model, pure_sampling
 from lfp.settings import DPO
-
-log = logging.getLogger(__name__)
 
 
 def train(
@@ -56,21 +45,7 @@ def train(
     """
     from datasets import Dataset
 
-    if ranked.empty:
-        log.warning("the corpus is empty: the policy stays the base")
-        return load_model(base, device), []
     columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
     data = Dataset.from_list(ranked[columns].to_dict("records"))
-    config = dpo._configuration(settings, False, seed, state_dir, device)
-    checkpoint = checkpoint_to_resume(config)
-    torch.manual_seed(seed)  # adapters are drawn before the trainer seeds itself
-    policy, peft_config = resumable_model(base, checkpoint, settings.lora, device)
-    policy.generation_config = pure_sampling(tokenizer)
-    trainer = dpo._trainer_on_tokens()(
-        model=policy, ref_model=None if settings.lora else load_model(base, device), args=config,
-        train_dataset=data, processing_class=tokenizer, peft_config=peft_config,
-        callbacks=trainer_callbacks("DPO on ranked pairs"),
-    )  # fmt: skip
-    log.info("DPO on %d ranked pairs, resuming from %s", len(data), checkpoint)
-    model = run_trainer(trainer, checkpoint, settings.lora)
-    return model, dpo.training_curve(trainer.state.log_history)
+    none = Dataset.from_list([])
+    return dpo.train_on_tokens(base, tokenizer, data, none, settings, seed, state_dir, device)
