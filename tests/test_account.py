@@ -180,6 +180,17 @@ def test_random_vectors_are_as_long_and_those_of_the_covariance_lie_in_it(neox, 
     assert not vectors[0].any()
 
 
+def test_the_token_in_front_of_every_text_moves_no_vector(neox, tokenizer):
+    policy, first = copy.deepcopy(neox), tokenizer.pad_token_id
+    policy.get_input_embeddings().weight.data[first] += 100  # the first block's MLP sees it alone
+    texts, noise = [[first, *ids] for ids in FITTED], torch.Generator().manual_seed(0)
+    mean = {
+        front: Difference(neox, policy, texts, -1, "mlp", 0, noise, front).vectors([0])[0][0]
+        for front in (0, 1)
+    }
+    assert not mean[1].any() and mean[0].any()
+
+
 def test_of_a_policy_that_is_its_base_no_share_is_told(neox, tokenizer, reviews, tmp_path):
     pair = Pair(neox, copy.deepcopy(neox), tokenizer)
     asked = Account(strengths=(1.0,), draws=1, single_layers=False)

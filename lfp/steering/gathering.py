@@ -228,7 +228,7 @@ def vector_material(
     generator = torch.Generator().manual_seed(seed)
     pad = pair.tokenizer.pad_token_id
     difference = Difference(
-        pair.base, pair.policy, read.texts, pad, sae.site, asked.draws, generator
+        pair.base, pair.policy, read.texts, pad, sae.site, asked.draws, generator, read.front
     )
     values, labels = read.labelled(attributes)
     of_words = [

@@ -25,6 +25,7 @@ from lfp.change.choice import Pair
 from lfp.locus.effects import Measure, divergence_measure
 from lfp.models.architectures import blocks
 from lfp.models.hooks import Edit, edited, site_activations
+from lfp.models.tokens import added_tokens
 from lfp.reporting.progress import Progress
 from lfp.settings import Account
 
@@ -59,6 +60,9 @@ class Difference:
         Number of random vectors of either kind.
     generator
         Source of the random numbers.
+    front
+        Tokens in front of every text that the tokenizer adds. No vector counts them: the first
+        token of a text may be hundreds of times as long as others.
     """
 
     source: PreTrainedModel
@@ -68,6 +72,7 @@ class Difference:
     site: str
     draws: int
     generator: torch.Generator
+    front: int = 0
 
     @property
     def directions(self) -> list[tuple[str, int]]:
@@ -91,6 +96,7 @@ class Difference:
         )
         total, sums = torch.zeros(1 + self.draws, 1).double(), dict.fromkeys(layers, 0.0)
         for (_, mask, before), (_, _, after) in zip(*readings, strict=True):
+            mask = mask & (torch.arange(mask.shape[1], device=mask.device) >= self.front)
             tokens = int(mask.sum())
             noise = torch.randn(self.draws, tokens, generator=self.generator)
             weights = torch.cat([torch.ones(1, tokens), noise]).double()
@@ -194,10 +200,13 @@ def vector_effects(
     frames = [pd.DataFrame(columns=COLUMNS)]
     claims = {"sufficiency": (pair.base, pair.policy), "necessity": (pair.policy, pair.base)}
     pad, generator = pair.tokenizer.pad_token_id, torch.Generator().manual_seed(seed)
+    front = len(added_tokens(pair.tokenizer)[0])
     for claim, (source, target) in claims.items() if fitted and settings.strengths else ():
         accounts = {"effect": measure, "distribution": divergence_measure(target, read, pad)}
         for site in settings.sites:
-            difference = Difference(source, target, fitted, pad, site, settings.draws, generator)
+            difference = Difference(
+                source, target, fitted, pad, site, settings.draws, generator, front
+            )
             frames += [
                 frame.assign(claim=claim, site=site)
                 for frame in _measured(difference, accounts, settings)

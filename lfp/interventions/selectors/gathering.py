@@ -149,7 +149,8 @@ def _directions(
     if not texts:
         return {layer: torch.zeros(sae.d_in) for layer, sae in autoencoders.items()}
     pad, generator = held.tokenizer.pad_token_id, torch.Generator().manual_seed(0)
-    shift = Difference(other, model, texts, pad, site, 0, generator).vectors(layers)
+    front = len(added_tokens(held.tokenizer)[0])
+    shift = Difference(other, model, texts, pad, site, 0, generator, front).vectors(layers)
     return {layer: vectors[0] for layer, vectors in shift.items()}
 
 
