@@ -116,10 +116,10 @@ def train(
     eval_set, _ = preference_dataset(
         held_out.head(settings.evaluation_pairs), tokenizer, settings.max_prompt_length
     )
+    log.info("rows dropped: %s", dropped_in_words(dropped))
     policy, curve = train_on_tokens(
         base, tokenizer, train_set, eval_set, settings, seed, state_dir, device
     )
-    log.info("rows dropped: %s", dropped_in_words(dropped))
     return policy, curve, dropped
 
 
