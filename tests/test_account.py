@@ -156,7 +156,7 @@ def test_all_layers_together_have_the_vector_that_each_of_them_adds(neox, tokeni
     policy, vectors = planted(neox, [0, 1, 2])
     pad, noise = tokenizer.pad_token_id, torch.Generator().manual_seed(0)
     for source, target, sign in ((neox, policy, 1), (policy, neox, -1)):
-        together = Difference(source, target, FITTED, pad, "mlp", 1, noise).vectors_together()
+        together = Difference(source, target, FITTED, pad, "mlp", 1, noise, 0).vectors_together()
         for layer, of_layer in together.items():
             torch.testing.assert_close(
                 of_layer[0].float(), sign * vectors[layer], atol=1e-6, rtol=1e-3
@@ -169,7 +169,7 @@ def test_random_vectors_are_as_long_and_those_of_the_covariance_lie_in_it(neox, 
     weight = blocks(policy)[1].mlp.dense_4h_to_h.weight
     weight.data += torch.outer(direction, torch.randn(weight.shape[1]))
     difference = Difference(
-        neox, policy, FITTED, tokenizer.pad_token_id, "mlp", 3, torch.Generator().manual_seed(0)
+        neox, policy, FITTED, tokenizer.pad_token_id, "mlp", 3, torch.Generator().manual_seed(0), 0
     )
     vectors = difference.vectors([0, 1])
     assert len(difference.directions) == len(vectors[1]) == 7

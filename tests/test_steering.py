@@ -78,7 +78,7 @@ def material(toy, planted, tokenizer, draws: int = 2, **others) -> vectors.Mater
     generator = torch.Generator().manual_seed(3)
     policy = with_vector(toy, LAYER, planted)
     difference = Difference(
-        toy, policy, TEXTS.tolist(), tokenizer.pad_token_id, "mlp", draws, generator
+        toy, policy, TEXTS.tolist(), tokenizer.pad_token_id, "mlp", draws, generator, 0
     )
     halves = torch.randn(300, WIDTH, generator=generator)
     rows = torch.cat([F.normalize(planted, dim=0)[None], torch.randn(5, WIDTH)])

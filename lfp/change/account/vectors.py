@@ -72,7 +72,7 @@ class Difference:
     site: str
     draws: int
     generator: torch.Generator
-    front: int = 0
+    front: int
 
     @property
     def directions(self) -> list[tuple[str, int]]:
