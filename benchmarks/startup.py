@@ -2,9 +2,9 @@
 
     python -m benchmarks.startup results
 
-A job's start is the import of everything that its script names, measured in fresh processes here
-and now; what the run spent is in its ``benchmark:`` files. Jobs whose script runs language models
-also load one family's modules.
+A job's start is the import of everything that its script names and the end of the process behind
+it, measured in fresh processes here and now; what the run spent is in its ``benchmark:`` files.
+Jobs whose script runs language models also load one family's modules.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from pathlib import Path
 import pandas as pd
 
 from lfp.costs.measured import measured
+from lfp.running.job import GARBAGE_AFTER
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = ROOT / "workflow_scripts"
 
 
 def imports_of(script: Path) -> str:
-    """The import statements of a script, wherever in it they stand."""
+    """The import statements of a script, wherever in it they stand, as a job runs them."""
     tree = ast.parse(script.read_text(encoding="utf-8"))
     nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
-    lines = [ast.unparse(node) for node in nodes]
+    lines = ["import gc", f"gc.set_threshold({GARBAGE_AFTER})"]
+    lines += [ast.unparse(node) for node in nodes]
     if any("models" in line for line in lines):
         lines.append("from transformers import GPTNeoXForCausalLM")
+    lines.append("gc.freeze()")
     return "\n".join(lines)
 
 
