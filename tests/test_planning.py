@@ -245,10 +245,11 @@ def test_rules_that_load_a_reward_or_an_architecture_name_it():
             assert f'PLAN.job("{name}"' in text or f'PLAN.code("{name}")' in text, name
 
 
-def test_the_default_run_shows_tying_and_the_sweep_of_l1():
+def test_a_configuration_shows_tying_and_the_sweep_of_l1():
     """Variants are compared whether or not another seed is trained beside them."""
-    plan = Plan(Grid(yaml.safe_load((ROOT / "config" / "config.yaml").read_text())))
+    text = (ROOT / "config" / "dictionaries.yaml").read_text()
+    plan = Plan(Grid(yaml.safe_load(text)))
     of_variants = [Path(path).parent.name for path in plan.twin_metrics()]
-    assert of_variants == ["tied", "untied"]
+    assert of_variants == ["tied_8", "untied_8"]
     swept = [Path(path).parent.name for path in plan.sweep_metrics("l1")]
-    assert swept == ["tied", "l1_low", "l1_high"]
+    assert swept == ["tied_8", "l1_low", "l1_high"]
