@@ -220,6 +220,12 @@ def test_no_held_out_text_is_an_effect_of_no_instance(neox, tokenizer, tmp_path)
     assert list(table["method"]) == ["not estimated: no held-out text"]
 
 
+def test_the_bar_counts_the_sets_of_both_games(neox, caplog):
+    caplog.set_level("INFO", "progress")
+    effects.shapley_values(neox, neox, lambda model: np.zeros(2), 3, 0)
+    assert "sets of weights: 100%" in caplog.messages[-1]
+
+
 # ------------------------------------------------------------------------------------------ tables
 
 

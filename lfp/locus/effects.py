@@ -36,6 +36,7 @@ from lfp.locus.grafts import (
 from lfp.models.generation import sampled
 from lfp.models.losses import divergences
 from lfp.models.tokens import encode, pad_batch
+from lfp.reporting.progress import Progress
 from lfp.settings import DPO, PPO, Locus
 from lfp.texts.corpora import documents
 
@@ -184,6 +185,11 @@ def shapley_values(
         each game the values of an instance add up to the gap.
     """
 
+    names = sorted(players(base, component_player), key=COMPONENTS.index)
+    of_layers = players(base, layer_player)
+    total = 2 ** len(names) + 2 * orders * (len(of_layers) + 1)
+    bar = Progress(total=total, desc="sets of weights")
+
     def effect(player_of: Callable[[Part], P]) -> Effect:
         moved, known = moved_players(base, policy, player_of), {}
 
@@ -192,19 +198,19 @@ def shapley_values(
             if chosen not in known:
                 with grafted(base, policy, player_of, chosen) as mixed:
                     known[chosen] = measure(mixed)
+            bar.update()
             return known[chosen]
 
         return of_set
 
-    names = sorted(players(base, component_player), key=COMPONENTS.index)
     components = exact_values(names, effect(component_player))
     rows = [_rows("components", component, -1, value) for component, value in components.items()]
     if orders:
-        names = players(base, layer_player)
-        layers = sampled_values(names, effect(layer_player), orders, seed)
+        layers = sampled_values(of_layers, effect(layer_player), orders, seed)
         for (component, layer), value in layers.items():
             place = -1 if component == OUTSIDE else layer
             rows.append(_rows("layers", component, place, value))
+    bar.close()
     return pd.concat(rows, ignore_index=True)
 
 
