@@ -50,7 +50,7 @@ STAMPED = (
 
 #: Allocations between two looks for cyclic garbage. Importing torch and transformers makes half a
 #: million objects that stay, and Python, which looks after every 700, goes through them again and
-#: again: a tenth of the time that a job needs to start and to end (benchmarks/README.md).
+#: again: a sixth of the time that a job needs to start and to end (benchmarks/README.md).
 GARBAGE_AFTER = 100_000
 
 
