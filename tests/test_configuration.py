@@ -470,6 +470,22 @@ def test_the_other_configurations_are_valid(name):
         assert all(len(cell.probed) == 3 for cell in grid.cells)
 
 
+@pytest.mark.parametrize("name", ["smollm2", "smollm2_audit"])
+def test_the_real_model_runs_on_a_gpu_by_an_overlay(name):
+    files = [SCHEMA_PATH.parent / f"{name}{part}.yaml" for part in ("", "_gpu")]
+    config: dict = {}
+    for file in files:
+        update_config(config, yaml.safe_load(file.read_text()))
+    grid = Grid(config)
+    assert grid.models["smollm2"]["gpus"] == 1
+    trained = [cell.settings["ppo"] for cell in grid.cells if cell.method == "ppo"]
+    assert {settings.batch_size for settings in trained} == {128}
+    rewards = [grid.tasks[cell.task].get("reward") for cell in grid.cells]
+    null = rewards.count("noise") + rewards.count("vader")
+    # A rate of alarms of 5 % takes nineteen policies that are no finding.
+    assert name == "smollm2" or null >= 19
+
+
 @pytest.mark.parametrize("name", ["detection.yaml", "detection_methods.yaml"])
 def test_planted_organisms_have_a_null_of_their_own_method(name):
     grid = Grid(yaml.safe_load((SCHEMA_PATH.parent / name).read_text()))

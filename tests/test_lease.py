@@ -35,7 +35,7 @@ for name in os.environ["CUDA_VISIBLE_DEVICES"].split(","):
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """A machine with four pretended devices."""
-    for name in (*lease.SCHEDULERS, lease.HELD, "CUDA_VISIBLE_DEVICES"):
+    for name in (*lease.SCHEDULERS, lease.HELD, "CUDA_VISIBLE_DEVICES", "LFP_JOBS_PER_GPU"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LFP_GPUS", ",".join(DEVICES))
     monkeypatch.setenv("LFP_LEASE_DIR", str(tmp_path / "locks"))
@@ -149,6 +149,35 @@ def test_a_lease_shows_its_devices_and_is_taken_once(machine, monkeypatch):
     assert free_devices() == 2
     monkeypatch.delenv(lease.HELD)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+
+
+def test_jobs_share_a_device_up_to_the_number_that_is_allowed(machine, monkeypatch):
+    monkeypatch.setenv("LFP_GPUS", "GPU-a,GPU-b")
+    monkeypatch.setenv("LFP_JOBS_PER_GPU", "2")
+    marks = machine / "marks"
+    marks.mkdir()
+    jobs = [start(marks, 1, 60) for _ in range(4)]
+    try:
+        held = sorted(job.stdout.readline().strip() for job in jobs)
+        assert held == ["GPU-a", "GPU-a", "GPU-b", "GPU-b"]
+        folder = lease.lock_folder()
+        assert lease._lock(folder / "GPU-b.1.lock", wait=False) is None, "a fifth job has to wait"
+    finally:
+        for job in jobs:
+            job.kill()
+            job.wait()
+
+
+def test_a_job_of_several_devices_has_different_ones_where_jobs_share_them(machine, monkeypatch):
+    monkeypatch.setenv("LFP_JOBS_PER_GPU", "3")
+    assert sorted(lease.take(4)) == list(DEVICES)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
+def test_a_number_of_jobs_per_gpu_that_is_none_is_refused(machine, monkeypatch, text):
+    monkeypatch.setenv("LFP_JOBS_PER_GPU", text)
+    with pytest.raises(lease.LeaseError, match="LFP_JOBS_PER_GPU .* 1 or more"):
+        lease.take(1)
 
 
 def test_visible_devices_limit_the_pool_by_number_or_name(machine, monkeypatch):

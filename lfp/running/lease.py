@@ -3,7 +3,8 @@
 A job takes locks on files, one for each device, that the kernel frees when the job and its children
 are dead, however they died. Devices are those that ``nvidia-smi`` lists, or those in ``LFP_GPUS``
 (comma-separated); where ``CUDA_VISIBLE_DEVICES`` is set, of those only. A scheduler that gives a
-job just its devices is believed. As a command:
+job just its devices is believed. ``LFP_JOBS_PER_GPU`` jobs, one unless it is set, share a device:
+one that serves a small model alone is idle most of the time. As a command:
 
     python -m lfp.running.lease 2 accelerate launch ...    # the command with two devices of its own
 """
@@ -11,6 +12,7 @@ job just its devices is believed. As a command:
 from __future__ import annotations
 
 import fcntl
+import itertools
 import logging
 import os
 import re
@@ -101,6 +103,34 @@ def _lock(path: Path, wait: bool) -> int | None:
     return handle
 
 
+def places() -> int:
+    """How many jobs may share a device, by ``LFP_JOBS_PER_GPU``.
+
+    Raises LeaseError where that is no whole number above 0.
+    """
+    text = os.environ.get("LFP_JOBS_PER_GPU", "1")
+    if not re.fullmatch(r"0*[1-9][0-9]*", text):
+        raise LeaseError(
+            f"LFP_JOBS_PER_GPU is {text!r}; expected the number of jobs that share a GPU, 1 or more"
+        )
+    return int(text)
+
+
+def _lock_devices(count: int, pool: Sequence[str], folder: Path) -> dict[str, int]:
+    """Locked descriptors of `count` different devices of `pool`, the emptiest first."""
+    taken: dict[str, int] = {}
+    while len(taken) < count:
+        for place, name in itertools.product(range(places()), pool):
+            if name not in taken and len(taken) < count:
+                file = re.sub(r"[^A-Za-z0-9-]", "_", name) + (f".{place}" if place else "")
+                handle = _lock(folder / f"{file}.lock", wait=False)
+                if handle is not None:
+                    taken[name] = handle
+        if len(taken) < count:
+            time.sleep(0.05)
+    return taken
+
+
 def take(count: int) -> list[str]:
     """Take `count` devices for the rest of this process's life, and hide the others from it.
 
@@ -117,7 +147,8 @@ def take(count: int) -> list[str]:
     Raises
     ------
     LeaseError
-        Where the machine has fewer devices than `count`, or none and the CPU is not allowed.
+        Where the machine has fewer devices than `count`, or none and the CPU is not allowed, or
+        where the number of jobs that share a device is none.
     """
     if not count or HELD in os.environ:
         return []
@@ -138,16 +169,9 @@ def take(count: int) -> list[str]:
             f" ({', '.join(pool)}); lower gpus or finetune_gpus of the model in the configuration,"
             " or --resources gpu="
         )
-    folder, taken = lock_folder(allocation), {}
+    folder = lock_folder(allocation)
     queue = _lock(folder / "queue.lock", wait=True)
-    while len(taken) < count:
-        for name in pool:
-            if name not in taken and len(taken) < count:
-                handle = _lock(folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock", wait=False)
-                if handle is not None:
-                    taken[name] = handle
-        if len(taken) < count:
-            time.sleep(0.05)
+    taken = _lock_devices(count, pool, folder)
     os.close(queue)
     _locks.extend(taken.values())
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
