@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,17 @@ def importable(folder: str | Path) -> str:
             " Snakemake in the folder of the workflow, or give the folder another name"
         )
     return path
+
+
+def preamble(home: str, variables: Mapping[str, str]) -> str:
+    """The commands of the shell in front of every job's.
+
+    Jobs find the package at the path `home`, from any working directory, before the places where
+    the user has Python look. A path here is no parameter of a job.
+    """
+    search = shlex.quote(home) + "${PYTHONPATH:+:$PYTHONPATH}"
+    values = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+    return f"set -euo pipefail; export {' '.join([f'PYTHONPATH={search}', *values])}; "
 
 
 def log_of(address: str) -> str:

@@ -4,7 +4,6 @@ In: the configuration. Out: nothing; every other file of rules reads GRID and th
 """
 
 import os
-import shlex
 import sys
 
 sys.path.insert(0, workflow.basedir)
@@ -26,6 +25,7 @@ from lfp.planning import (
     literal,
     log_of,
     names,
+    preamble,
 )
 from lfp.probing.subjects import SUBJECTS
 from lfp.sites import SITES
@@ -36,14 +36,12 @@ try:
 except ConfigurationError as error:
     raise WorkflowError(f"configuration: {error}")
 
-# Jobs find the package from any working directory; a path here is no parameter of a job. Limits of
-# calls to language-model services reach jobs beside their settings, so that a raised budget reruns
-# nothing.
-EXPORTS = {"PYTHONPATH": HOME, "LFP_SERVICES": canonical_json(GRID.service_limits())}
+# Limits of calls to language-model services reach jobs beside their settings, so that a raised
+# budget reruns nothing.
+EXPORTS = {"LFP_SERVICES": canonical_json(GRID.service_limits())}
 SWITCHES = {"LFP_TENSORBOARD": "tensorboard", "LFP_ALLOW_CPU": "allow_cpu"}
 EXPORTS |= {name: "1" for name, key in SWITCHES.items() if GRID.config[key]}
-EXPORTED = " ".join(f"{name}={shlex.quote(value)}" for name, value in EXPORTS.items())
-shell.prefix(literal(f"set -euo pipefail; export {EXPORTED}; "))
+shell.prefix(literal(preamble(HOME, EXPORTS)))
 
 CELL = "results/{model}/{task}/seed{seed}"
 ENVS = literal(os.path.join(workflow.basedir, "envs"))

@@ -16,7 +16,7 @@ from lfp.files.canonical import canonical_json
 from lfp.files.checkpoints import INDEX
 from lfp.files.hub import matching_files
 from lfp.grid import Grid
-from lfp.planning import Planner, importable
+from lfp.planning import Planner, importable, preamble
 from lfp.running import sources
 from tests.test_configuration import changed
 from tests.test_planning import Wildcards
@@ -254,6 +254,19 @@ def test_a_colon_is_refused_where_python_would_not_find_the_package(tmp_path, mo
         importable(tmp_path / "a:b")
     monkeypatch.chdir(tmp_path / "a:b")
     assert importable(tmp_path / "a:b") == "."
+
+
+@pytest.mark.parametrize("elsewhere", [None, "", "/opt/module/site", "/a b:/c"])
+def test_jobs_find_the_package_first_and_what_the_users_python_finds(elsewhere, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if elsewhere is not None:
+        monkeypatch.setenv("PYTHONPATH", elsewhere)
+    shell = preamble("the folder's", {"LFP_LIMITS": '{"a": "b c"}'})
+    shown = subprocess.run(
+        ["bash", "-c", f'{shell} printf "%s\n" "$PYTHONPATH" "$LFP_LIMITS"'],
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert shown == [":".join(filter(None, ["the folder's", elsewhere])), '{"a": "b c"}']
 
 
 @pytest.mark.workflow
