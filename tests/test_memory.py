@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parent.parent
 
 PROGRAM = """
 import resource, sys
@@ -30,3 +33,26 @@ def page_faults(how: str) -> int:
 def test_freed_memory_is_used_again():
     assert page_faults("keep") < 1000
     assert page_faults("plain") > 4 * page_faults("keep") + 1000
+
+
+COLLECTIONS = """
+import gc, sys
+from lfp.running import job
+if sys.argv.pop(1) == "job":
+    sys.argv[1:] = ["--names", " -- table", "--paths", "table.csv"]
+    job.start("A job.")
+before = sum(generation["collections"] for generation in gc.get_stats())
+kept = [[number] for number in range(50_000)]
+print(sum(generation["collections"] for generation in gc.get_stats()) - before)
+"""
+
+
+def test_a_started_job_goes_through_its_objects_rarely(tmp_path):
+    counts = {
+        how: int(subprocess.run(
+            [sys.executable, "-c", COLLECTIONS, how], cwd=tmp_path, capture_output=True, text=True,
+            check=True, env={"PYTHONPATH": str(ROOT)},
+        ).stdout)
+        for how in ("plain", "job")
+    }  # fmt: skip
+    assert counts["job"] == 0 < counts["plain"]
