@@ -80,6 +80,23 @@ def test_what_was_planted_is_found_with_few_false_alarms(organisms, tmp_path):
     assert (table["null_policies"] == 20).all()
 
 
+def test_a_seed_in_which_nothing_moved_is_a_miss(organisms, tmp_path):
+    cells, truths = organisms
+    still = reading(80, flipped=24).assign(value=0.0)
+    cells |= {"flipped/3": still, "flipped/4": still}
+    table = detection(written(tmp_path, cells, truths), SETTINGS).frame()
+    rows = table[table["question"] == "flipped"].set_index(["task", "quantity"])
+    assert rows.at[("flipped", "power"), "estimate"] == pytest.approx(3 / 5)
+    assert rows.at[("flipped", "power"), "n"] == rows.at[("flipped", "auroc"), "n"] == 5
+    assert rows.at[("flipped", "auroc"), "estimate"] < 0.9
+    assert np.isnan(rows.at[("", "limit"), "estimate"])
+
+
+def test_a_part_that_moved_in_no_policy_has_no_row(organisms, tmp_path):
+    cells = {name: frame.assign(value=0.0) for name, frame in organisms[0].items()}
+    assert detection(written(tmp_path, cells, organisms[1]), SETTINGS).frame().empty
+
+
 def test_scores_know_nothing_of_the_truth(organisms, tmp_path):
     cells, truths = organisms
     seen = detection(written(tmp_path / "true", cells, truths), SETTINGS).frame()

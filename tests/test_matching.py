@@ -144,6 +144,13 @@ def test_intervals_over_prompts_and_draws_cover_what_they_say(per_nat):
     assert np.mean(narrow) < np.mean(hits)
 
 
+def test_equal_effects_of_few_prompts_have_neither_interval_nor_test():
+    few = effect_record(mean_effect(np.full((2, 1), 0.5)), "prompt", "mean", 0.95)
+    assert (few.estimate, few.ci_low, few.p) == (0.5, None, None) and "2 prompts" in few.method
+    none = effect_record(mean_effect(np.zeros((8, 1))), "prompt", "mean", 0.95)
+    assert (none.ci_low, none.ci_high, none.p) == (0, 0, 1.0)
+
+
 def test_runs_are_those_of_arms_that_do_not_draw():
     assert arms.runs(("none", "explained", "random"), ("zero", "mean")) == {
         "none": ("zero",), "explained": ("zero", "mean"),

@@ -10,6 +10,7 @@ import pytest
 
 from lfp.figures.summary import ablation_forest, gates
 from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.shares import proportion_record
 from lfp.tables.catalogue import TABLES
 from lfp.tables.rows import TableSettings
 from lfp.tables.summary.answers import verdicts
@@ -53,6 +54,14 @@ def test_an_answer_is_the_verdict_of_test_interval_and_margin(tmp_path, record, 
     assert words in frame.at["goal", "sentence"]
     assert frame.at["goal", "table"] == "fine_tuning"
     assert frame.at["goal", "estimate"] == record.estimate
+
+
+def test_a_test_of_one_side_leaves_the_other_to_the_interval(tmp_path):
+    wrong = replace(proportion_record(20, 100, "pair", 0.5), p_adjusted=1.0)
+    open_ = replace(proportion_record(45, 100, "pair", 0.5), p_adjusted=0.9)
+    for record, answer in ((wrong, CONTRARY), (open_, OPEN)):
+        frame = said(tmp_path, fine_tuning=[(CELL | {"quantity": "accuracy"}, record)])
+        assert frame.at["goal", "answer"] == answer, frame.at["goal", "sentence"]
 
 
 def test_a_table_without_rows_answers_nothing_and_stops_nothing(tmp_path):
@@ -221,6 +230,21 @@ def test_the_limit_that_is_said_is_that_of_the_policys_own_method(tmp_path):
         settings = replace(SETTINGS, corpora={address: "reviews"}, trained={address: trained})
         sentence = verdicts(paths, settings).frame().set_index("topic").at["limit", "sentence"]
         assert sentence.startswith(f"Where {share} of the lexicon are flipped")
+
+
+def test_an_audit_that_found_no_share_says_so_and_blames_no_number_of_policies(tmp_path):
+    label = {"model": "tiny", "corpus": "reviews", "trained_by": "ppo", "benign_share": 0.0}
+    label |= {"readout": "choice", "part": "mlp"}
+    none = replace(GAIN, estimate=float("nan"), ci_low=None, ci_high=None)
+    rows = [(label | {"quantity": "limit", "share": None}, none)]
+    rows += [(label | {"quantity": "power", "share": share}, GAIN) for share in (0.05, 0.2)]
+    gain = [(CELL | {"quantity": "reward_gain"}, GAIN)]
+    address = "tiny/vader/seed0"
+    settings = replace(SETTINGS, corpora={address: "reviews"}, trained={address: ("ppo", 0.0)})
+    for detection, words in ((rows, "up to 20% of the lexicon"), (rows[1:], "too few policies")):
+        paths = written(tmp_path, fine_tuning=gain, detection=detection)
+        sentence = verdicts(paths, settings).frame().set_index("topic").at["limit", "sentence"]
+        assert words in sentence
 
 
 def test_every_question_rests_on_a_table_and_heads_a_column_of_the_overview():

@@ -2,11 +2,13 @@
 variance.
 """
 
+import ast
 import inspect
 import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -31,9 +33,12 @@ from lfp.settings import (
     Probes,
     Steering,
 )
+from lfp.statistics import crossed, partitions
 from lfp.statistics.estimates import kendall_tau
 from lfp.statistics.multiple import holm
 from lfp.statistics.partitions import partitions_difference_record
+from lfp.statistics.records import kendall, means, shares
+from lfp.statistics.records import labels as labels_of_records
 from lfp.statistics.records.base import Record, undefined
 from lfp.statistics.verdicts import Truth
 from lfp.tables import paper, planted, rendering
@@ -49,6 +54,7 @@ from lfp.tables.probes import _family, lexicon_reconstruction, part_values, tau_
 from lfp.tables.rows import TableSettings, Tally
 from lfp.tables.validation.agreement import auroc_within_layers
 
+TABLES_FOLDER = Path(rendering.__file__).parent
 SETTINGS = TableSettings(
     resamples=200,
     quantiles=(0.5, 0.9),
@@ -542,6 +548,39 @@ def test_rows_over_seeds_have_a_t_interval_and_components(tmp_path):
     assert row["df"] == 2
     half = 4.302653 * 0.1 / np.sqrt(3)  # the 97.5 % point of t with 2 degrees of freedom
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((0.6 - half, 0.6 + half))
+
+
+def test_every_interval_of_a_table_has_the_confidence_of_the_settings():
+    modules = (kendall, labels_of_records, means, shares, partitions, crossed)
+    makers = {
+        name: list(parameters).index("confidence")
+        for module in modules
+        for name, of in inspect.getmembers(module, inspect.isfunction)
+        if "confidence" in (parameters := inspect.signature(of).parameters)
+    }
+    assert {"paired_record", "mean_record", "effect_record"} <= set(makers)
+    without = []
+    for path in sorted(Path(TABLES_FOLDER).rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            name = getattr(getattr(call, "func", None), "id", None)
+            if name not in makers or len(call.args) > makers[name]:
+                continue
+            if not {"confidence", None} & {keyword.arg for keyword in call.keywords}:
+                without.append(f"{path}:{call.lineno} {name}")
+    assert not without
+
+
+def test_seeds_that_are_held_against_each_other_have_no_mean(tmp_path):
+    tally = Tally()
+    policies = np.array([0.9, 0.3, 0.6])
+    for seed, difference in enumerate(policies - np.roll(policies, -1)):
+        for contrast in ("policy - other_seed", "policy - base"):
+            label = {"model": "m", "task": "t", "seed": seed, "contrast": contrast}
+            tally.add(record(difference), label)
+    path = tmp_path / "probe_differences.parquet"
+    artefacts.write_table(path, tally.frame(), {})
+    rows = across_seeds([str(path)], SETTINGS).frame()["row"]
+    assert rows.tolist() == ["contrast=policy - base"]
 
 
 def test_planted_truth_over_seeds_is_judged_by_the_spread_of_seeds(tmp_path):

@@ -99,10 +99,13 @@ def word_statistics(
 
 
 def _share(right: np.ndarray, member: np.ndarray) -> np.ndarray:
-    """Share [draw] of members that are right; missing where there are none."""
+    """Share [draw] of members that are right; missing where there are none.
+
+    A member may count for a part of one.
+    """
     count = member.sum(0)
     return np.divide(
-        (right & member).sum(0), count, out=np.full(len(count), np.nan), where=count > 0
+        (right * member).sum(0), count, out=np.full(len(count), np.nan), where=count > 0
     )
 
 
@@ -112,7 +115,7 @@ def preference_statistics(
     """Balanced accuracy, AUROC and pair accuracy [draw] of scores of answers.
 
     They are missing where the rows have one label only. The last is the share of triples whose
-    preferred answer has the higher score.
+    preferred answer has the higher score; equal scores count half.
 
     Parameters
     ----------
@@ -132,11 +135,11 @@ def preference_statistics(
     )
     place = place.reindex(columns=["positive", "negative"]).dropna().to_numpy(dtype=int)
     order = truth[place[:, 0]] - truth[place[:, 1]]
-    higher = (prediction[place[:, 0]] - prediction[place[:, 1]]) * order > 0
+    lead = (prediction[place[:, 0]] - prediction[place[:, 1]]) * order
     return {
         "balanced_accuracy": np.mean(both, axis=0),
         "auroc": area,
-        "pair_accuracy": _share(higher, order != 0),
+        "pair_accuracy": _share((1 + np.sign(lead)) / 2, order != 0),
     }
 
 

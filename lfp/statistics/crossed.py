@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.base import Record, counted, fewest_units, undefined
 from lfp.statistics.records.means import mean_record
 
 
@@ -86,7 +86,10 @@ def effect_record(effect: Effect, unit: str, name: str, confidence: float) -> Re
     method = f"{name}; t interval and t test over {over}"
     total = variances.sum()
     if total <= 1e-24 * max(1.0, effect.value**2):
-        value = effect.value
+        value, least = effect.value, fewest_units(confidence)
+        if n < least:
+            few = f"{counted(n, unit)} of one value, {least} are needed"
+            return Record(value, None, None, n, unit, f"{name}; no interval and no test: {few}")
         return Record(value, value, value, n, unit, method, p=None if value else 1.0)
     within = sum(v**2 / (len(part) - 1) for v, part in zip(variances, parts, strict=True))
     freedom, error = total**2 / within, np.sqrt(total)

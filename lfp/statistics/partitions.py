@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from lfp.statistics.estimates import UNTRAINED
-from lfp.statistics.records.base import Record, undefined, without_interval
+from lfp.statistics.records.base import ONE_SIDED, Record, undefined, without_interval
 from lfp.statistics.records.resampling import resampled
 
 #: The reason of a record that no test part has a value for.
@@ -111,7 +111,7 @@ def partitions_record(
         return without_interval(record, "all test parts have one value")
     if parts.refits is not None:
         observed, permuted = _means(parts.refits.observed[None])[0], _means(parts.refits.permuted)
-        record = _tested(record, observed, permuted, "or t where its p is larger, one-sided")
+        record = _tested(record, observed, permuted, f"or t where its p is larger, {ONE_SIDED}")
         if record.p is not None:
             record = replace(record, p=max(record.p, _p_of_t(parts, chance)))
             record = _reaching(record, observed, permuted, chance, confidence)

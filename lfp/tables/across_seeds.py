@@ -22,6 +22,8 @@ from lfp.tables.rows import TableSettings, Tally
 _RUN = ("seed", "sae")
 #: Part of the names of rows of planted truth that hold one seed against another.
 OTHER_SEED = " of seed "
+#: The contrast of a policy with that of the next seed, which over all seeds comes to 0.
+OTHER_POLICY = "policy - other_seed"
 
 
 def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
@@ -36,7 +38,8 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
     ``variance_autoencoder`` are components of the nested analysis of variance, ``variance_units``
     is the mean squared standard error over words or prompts, from the rows' intervals. Rows of
     planted truth are judged again, by the t test over seeds with Holm's p over a planted task;
-    those that hold two seeds against each other are left out, for they share policies.
+    those that hold two seeds against each other are left out, as is the contrast of a policy with
+    that of another seed: they share policies.
     """
     tally, rows = Tally(), []
     normal = stats.norm.ppf((1 + settings.confidence) / 2)
@@ -59,7 +62,7 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
             parts = variance_components(group, "seed", "estimate")
             errors = ((group["ci_high"] - group["ci_low"]).astype(float) / (2 * normal)) ** 2
             label = dict(zip(names, key, strict=True))
-            if OTHER_SEED in str(label.get("of", "")):
+            if OTHER_SEED in str(label.get("of", "")) or label.get("contrast") == OTHER_POLICY:
                 continue
             described = ", ".join(
                 f"{n}={v}" for n, v in label.items() if n not in ("model", "task")

@@ -109,8 +109,7 @@ def explanation_quality(inputs: Sequence[str], settings: TableSettings) -> Tally
                 pair["own"].to_numpy(),
                 pair["shuffled"].to_numpy(),
                 unit="feature",
-                seed=settings.seed,
-                resamples=settings.resamples,
+                **settings.resampling,
             )
             label = {
                 **labels(path),

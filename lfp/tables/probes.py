@@ -222,7 +222,6 @@ def _add_nulls(
     inputs: Sequence[str],
     parts: PartStatistics,
     columns: dict[str, str],
-    observed: dict[tuple, float],
     settings: TableSettings,
     table: str,
     name: str = "words",
@@ -239,9 +238,6 @@ def _add_nulls(
         Statistics of the test parts.
     columns
         Value of the label `name` by the column of the nulls' draws.
-    observed
-        Estimates of the trained probes by (model, task, seed, sae, subject, features, split, value
-        of the label `name`).
     settings
         Settings of all tables.
     table
@@ -254,10 +250,8 @@ def _add_nulls(
         for column, words in columns.items():
             if column not in draws:
                 continue
-            # Permuted labels are the test of the probe's own row.
-            trained = observed.get((*_key(label), words)) if label["probe"] == "xavier" else None
             values, name_of = draws[column].to_numpy(), described[label["probe"]]
-            record = range_record(values, "draw", name_of, trained)
+            record = range_record(values, "draw", name_of)
             same = {"subject": "policy", "features": "latents", "probe": "xavier"}
             published = "xavier" if same.items() <= label.items() else ""
             models = settings.paper_models.get(label["model"], ())
@@ -309,7 +303,7 @@ def _with_other_probes(
 
 def _tau(inputs: Sequence[str], settings: TableSettings, within: bool, table: str) -> Tally:
     """Rank agreement of all probes and nulls over sets of words, `within` a sign or not."""
-    tally, observed, asked, parts = Tally(), {}, {}, PartStatistics(inputs)
+    tally, asked, parts = Tally(), {}, PartStatistics(inputs)
     for label, group in _with_other_probes(inputs, settings):
         means = probes.unit_means(group)
         for name, words in probes.word_sets(means).items():
@@ -325,15 +319,13 @@ def _tau(inputs: Sequence[str], settings: TableSettings, within: bool, table: st
                     parts.values(label, tau_of(name)), len(part), "word", "tau-b", (-1.0, 1.0), 0.0,
                     settings.confidence,
                 )  # fmt: skip
-            if label["probe"] == "ridge":
-                observed[(*_key(label), name)] = record.estimate
             extras = _string_tau(part) if name == "all" and np.isfinite(record.estimate) else {}
             values = part.rename(columns={"unit": "word", "rows": "contexts"})
             beside = _beside(table, name, label, settings)
             shown = {**label, "words": name}
             family = _family(shown, name, settings) if label["probe"] == "ridge" else None
             tally.add(record, shown, values, family, **extras, **beside)
-    _add_nulls(tally, inputs, parts, asked, observed, settings=settings, table=table)
+    _add_nulls(tally, inputs, parts, asked, settings=settings, table=table)
     return tally
 
 
@@ -352,7 +344,7 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
     ``constant`` is a probe that gives every word the commoner sign.
     """
-    tally, observed, asked, seen, parts = Tally(), {}, {}, set(), PartStatistics(inputs)
+    tally, asked, seen, parts = Tally(), {}, set(), PartStatistics(inputs)
     for label, group in probe_groups(inputs, "ridge"):
         means = probes.unit_means(group)
         sign = np.sign(means["truth"])
@@ -364,7 +356,6 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 parts.values(label, sign_of(name)), len(part), "word", "share right", (0.0, 1.0),
                 0.5, settings.confidence,
             )  # fmt: skip
-            observed[(*_key(label), name)] = record.estimate
             values = pd.DataFrame({"word": means["unit"][part.index], "right": part})
             beside = _beside("sign_accuracy", name, label, settings)
             shown = {**label, "words": name}
@@ -379,7 +370,7 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 "words": "all",
             }
             tally.add(record, label | constant, paper="", paper_note="")
-    _add_nulls(tally, inputs, parts, asked, observed, settings=settings, table="sign_accuracy")
+    _add_nulls(tally, inputs, parts, asked, settings=settings, table="sign_accuracy")
     return tally
 
 
@@ -388,11 +379,10 @@ def probe_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
     (Paper Table 3.)
     """
-    tally, observed, parts = Tally(), {}, PartStatistics(inputs)
+    tally, parts = Tally(), PartStatistics(inputs)
     of_output = _output_groups(inputs, "logistic", settings)
     for label, group in chain(probe_groups(inputs, "logistic"), of_output):
         for name, record in _accuracies(label, group, parts, settings).items():
-            observed[(*_key(label), name)] = record.estimate
             published = label["task"] if name == "balanced_accuracy" else ""
             beside = _beside("probe_accuracy", published, label, settings)
             values = group[["unit", "triple", "element", "truth", "prediction", "fold"]].rename(
@@ -406,7 +396,6 @@ def probe_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
         inputs,
         parts,
         columns={name: name for name in ("balanced_accuracy", "auroc")},
-        observed=observed,
         settings=settings,
         table="probe_accuracy",
         name="statistic",
@@ -569,7 +558,8 @@ def _add_selectivity(
                     "contrast": "true - permuted labels", "features": label["features"],
                     "statistic": name, "words": words,
                 }  # fmt: skip
-                tally.add(selectivity, {**{n: label[n] for n in _ONE_SPLIT}, **described})
+                shown = {**{n: label[n] for n in _ONE_SPLIT}, **described}
+                tally.add(selectivity, shown, None, _family(shown, name, settings))
 
 
 def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:

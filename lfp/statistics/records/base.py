@@ -17,6 +17,9 @@ from scipy import stats
 
 from lfp.statistics.estimates import UNTRAINED
 
+#: In the method of a record: its p asks whether the estimate is larger than under the null, alone.
+ONE_SIDED = "one-sided"
+
 
 @dataclass(frozen=True)
 class Record:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from lfp.statistics.estimates import kendall_tau
-from lfp.statistics.records.base import Record, undefined, why_undefined
+from lfp.statistics.records.base import ONE_SIDED, Record, undefined, why_undefined
 from lfp.statistics.records.resampling import (
     bca_interval,
     behind_counts,
@@ -141,7 +141,7 @@ def kendall_record(
     low, high = bca_interval(estimate, replicates, pairs.jackknife(), confidence)
     rng = behind_counts(seed, n, resamples)
     null = _permuted_concordance(predicted, truth, resamples, rng)
-    observed, sides = pairs.concordance.sum() / 2, "two-sided" if two_sided else "one-sided"
+    observed, sides = pairs.concordance.sum() / 2, "two-sided" if two_sided else ONE_SIDED
     if two_sided:
         null, observed = np.abs(null), abs(observed)
     p = (1 + np.sum(null >= observed - 1e-9)) / (resamples + 1)

@@ -121,21 +121,12 @@ def paired_record(
     )
 
 
-def range_record(values: np.ndarray, unit: str, name: str, observed: float | None = None) -> Record:
-    """Mean of the draws of a null with the range that holds 95 % of them.
-
-    p is the one-sided share of draws at or above `observed`, the number that the null is for, where
-    there is one.
-    """
+def range_record(values: np.ndarray, unit: str, name: str) -> Record:
+    """Mean of the draws of a null with the range that holds 95 % of them."""
     values = np.asarray(values, dtype=float)
     reason = why_undefined(unit, draws=values)
     if reason:
         return undefined(len(values), unit, reason)
-    p = (
-        None
-        if observed is None
-        else float((1 + np.sum(values >= observed - 1e-12)) / (len(values) + 1))
-    )
     n, least = len(values), fewest_units(0.95)
     low, high = np.quantile(values, [0.025, 0.975]).tolist() if n >= least else (None, None)
     spread = (
@@ -143,8 +134,7 @@ def range_record(values: np.ndarray, unit: str, name: str, observed: float | Non
         if n >= least
         else f"mean of draws; no range: {counted(n, unit)}, {least} are needed"
     )
-    method = f"{name}; {spread}" + ("" if p is None else "; p: draws at or above the probe's")
-    return Record(float(values.mean()), low, high, n, unit, method, p=p)
+    return Record(float(values.mean()), low, high, n, unit, f"{name}; {spread}")
 
 
 def ratio_record(

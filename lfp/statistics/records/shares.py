@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from lfp.statistics.records.base import Record, undefined
+from lfp.statistics.records.base import ONE_SIDED, Record, undefined
 
 
 def proportion_record(
@@ -33,7 +33,7 @@ def proportion_record(
     )
     interval = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
     method = "share; Wilson interval" + (
-        "" if chance is None else f"; exact binomial against {chance:g}, one-sided"
+        "" if chance is None else f"; exact binomial against {chance:g}, {ONE_SIDED}"
     )
     p = None if chance is None else float(test.pvalue)
     return Record(

@@ -61,6 +61,8 @@ def add_readouts(tally: Tally, audit: Audit, settings: TableSettings) -> None:
     readings = {cell.address: readings_of(cell.readings) for cell in audit.read}
     for readout, part in readings[audit.clean[0].address]:
         frame = _aligned(readings, (readout, part))
+        if not frame.any(axis=None):  # nothing moved in any policy
+            continue
         for question in QUESTIONS:
             label = audit.label | {"readout": readout, "part": part, "question": question}
             judgements = [_read(cell, audit, frame, question) for cell in audit.read]
@@ -77,8 +79,11 @@ def _aligned(
 
 
 def _read(cell: ChangeCell, audit: Audit, frame: pd.DataFrame, question: str) -> Judged | None:
-    """One policy by one reading; None where it has none, or where nothing moved in it."""
-    if cell.address not in frame or not frame[cell.address].any():
+    """One policy by one reading; None where it has none.
+
+    A policy in which nothing moved is as suspicious everywhere, and raises no alarm.
+    """
+    if cell.address not in frame:
         return None
     others = [c.address for c in audit.clean if c.address != cell.address and c.address in frame]
     away = suspicion(frame[cell.address].to_numpy(), frame[others].to_numpy().T)

@@ -227,7 +227,8 @@ def _limits(
     where = {"model": cell.model, "corpus": settings.corpora.get(cell.address)}
     where |= {"trained_by": method, "benign_share": benign_share}
     rows = rows_where(tables["detection"], where)
-    limits = rows[rows["quantity"] == "limit"].dropna(subset="estimate")
+    asked = rows[rows["quantity"] == "limit"]
+    limits = asked.dropna(subset="estimate")
     question = "How small a change would have been seen?"
     if len(limits):
         row = limits.sort_values("estimate").iloc[0]
@@ -237,6 +238,13 @@ def _limits(
             " raises an alarm in four of five of them."
         )
         yield Statement("limit", question, record_of(row), FACT, sentence, "detection")
+    elif len(asked):
+        largest = rows.loc[rows["quantity"] == "power", "share"].max()
+        sentence = (
+            f"None that was planted, of up to {largest:.0%} of the lexicon: no readout of"
+            f" {len(asked)} raises an alarm in four of five policies."
+        )
+        yield Statement("limit", question, record_of(asked.iloc[0]), FACT, sentence, "detection")
     elif len(rows):
         unknown = Record(float("nan"), None, None, 0, "seed", "not estimated: too few policies")
         sentence = "This run has too few policies to say: config/detection.yaml has enough."

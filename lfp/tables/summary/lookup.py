@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from lfp.statistics.records.base import Record
+from lfp.statistics.records.base import ONE_SIDED, Record
 from lfp.statistics.verdicts import Truth
 
 
@@ -48,13 +48,16 @@ def verdict_on(row: Mapping[str, Any], truth: Truth) -> str:
     """The verdict on a row whose number must lie where `truth` says.
 
     Rows of planted truth have one. The others are told from the number by their interval, and by
-    the adjusted p where a test was made; silence needs the interval within the margin.
+    the adjusted p where a test was made; silence needs the interval within the margin. A one-sided
+    test asks whether the estimate is larger, so that below the number the interval alone decides.
     """
     if isinstance(row.get("answer"), str):
         return row["answer"]
     low, high, adjusted = (plain_value(row[name]) for name in ("ci_low", "ci_high", "p_adjusted"))
     if low is None or high is None or low <= truth.value <= high:
         adjusted = 1.0
+    elif high < truth.value and ONE_SIDED in row["method"]:
+        adjusted = None
     record = Record(
         row["estimate"], low, high, row["n"], row["unit"], row["method"],
         p_adjusted=0.0 if adjusted is None else adjusted,
