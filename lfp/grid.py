@@ -349,8 +349,9 @@ class Grid:
         values |= {"feedback": cell.feedback}
         probes = _without(cell.settings["probes"].as_json(), "features", "control_features")
         values |= {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
-        # PPO's coefficient adapts, and is read off its training curve.
-        weighted = {"rloo": "group", "grpo": "group"}.get(cell.method)
+        # PPO's coefficient adapts, and is read off its training curve. GRPO divides rewards by
+        # their spread over a prompt's completions, so that it has no unit of reward.
+        weighted = "group" if cell.method == "rloo" else None
         weighted = "dpo" if cell.feedback == "preference" else weighted
         return values | {"reward_per_nat": cell.settings[weighted].beta if weighted else None}
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from lfp.finetune import adapters, dpo, group, ppo, trainer_state
 from lfp.models.hooks import site_activations
@@ -148,6 +149,52 @@ def base(tokenizer, tmp_path):
     folder = tmp_path / "base"
     save_model(make_model("gpt_neox", tokenizer), tokenizer, folder)
     return folder
+
+
+@pytest.mark.parametrize("method", ["rloo", "grpo"])
+def test_completions_are_scored_where_they_were_written(tokenizer, reviews, tmp_path, method):
+    """GPT-Neo counts padding as positions where it is not told them."""
+    import trl
+
+    name = "_get_per_token_logps_and_entropies"
+    trainer, errors = {"rloo": trl.RLOOTrainer, "grpo": trl.GRPOTrainer}[method], []
+    scored = getattr(trainer, name)
+
+    def compared(self, model, input_ids, attention_mask, logits_to_keep, *rest, **named):
+        result = scored(self, model, input_ids, attention_mask, logits_to_keep, *rest, **named)
+        for ids, mask, ours in zip(input_ids, attention_mask.bool(), result[0], strict=True):
+            alone = model(ids[mask][None]).logits[0].log_softmax(-1)
+            exact = alone[:-1].gather(-1, ids[mask][1:, None])[:, 0]
+            n = int(mask[-logits_to_keep:].sum())
+            errors.append((ours[:n] - exact[-n:]).abs().max().item())
+        return result
+
+    model = make_model("gpt_neo", tokenizer)
+    with torch.no_grad():
+        model.transformer.wpe.weight.mul_(20)  # so that a wrong position would show
+    save_model(model, tokenizer, tmp_path / "neo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, name, compared)
+        group.train(
+            method, tmp_path / "neo", tokenizer, reviews, reward, SETTINGS, Group(), 0,
+            tmp_path / "state",
+        )  # fmt: skip
+    assert len(errors) >= 2 * SETTINGS.batch_size
+    assert max(errors) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("family", "dropout"),
+    [("opt", "dropout"), ("llama", "attention_dropout"), ("gpt2", "resid_pdrop")],
+)
+def test_no_dropout_is_on_in_a_model_that_a_trainer_gets(tokenizer, tmp_path, family, dropout):
+    config = CONFIGURATIONS[family](transformers)
+    setattr(config, dropout, 0.5)
+    config.vocab_size = len(tokenizer)
+    save_model(transformers.AutoModelForCausalLM.from_config(config), tokenizer, tmp_path)
+    model, _ = trainer_state.resumable_model(tmp_path, None, None, "cpu")
+    ids = torch.arange(5, 15)[None]
+    torch.testing.assert_close(model.train()(ids).logits, model.eval()(ids).logits)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 are the model's.
 """
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 import transformers
 from torch.nn import functional as F
 
+from lfp.interventions.completions import stacked
+from lfp.interventions.paired import Beside, Swapped
 from lfp.models import limits
 from lfp.models.architectures import ARCHITECTURES, blocks, output_logits, width
 from lfp.models.generation import generate
@@ -239,6 +242,33 @@ def test_an_edit_reaches_generation_and_goes_away_again(tiny):
     torch.testing.assert_close(tiny(**batch).logits, logits)
     assert width(tiny) == WIDTH
     assert hook_name(tiny, 1).endswith(("layers.1.mlp", "h.1.mlp", "layers.1.fc2"))
+
+
+@pytest.mark.parametrize("site", ["mlp", "resid"])
+@torch.no_grad()
+def test_the_other_models_activations_take_the_place_of_this_ones(tiny, site):
+    """In every family, alone and as one of two conditions of a batch, and while text is written."""
+    other, layer = copy.deepcopy(tiny), 1
+    for parameter in other.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    batch = pad_batch([[5, 6, 7], [8, 9, 10]], 1, "cpu", left=True)
+    with captured(other, [layer], site=site) as theirs:
+        other(**batch)
+    with edited(tiny, {layer: lambda x: theirs[layer].reshape(x.shape)}, site=site):
+        expected = tiny(**batch).logits
+    beside = Beside(tiny, other, [layer], site)
+    twice = {name: torch.cat([values, values]) for name, values in batch.items()}
+    with beside.reading():
+        swapped = {layer: Swapped(beside, layer)}
+        with edited(tiny, swapped, site=site):
+            torch.testing.assert_close(tiny(**batch).logits, expected)
+            alone = generate(tiny, batch, 4, 0, eos=0, pad=1)
+        with edited(tiny, stacked([{}, swapped]), site=site):
+            half = tiny(**twice).logits[2:]
+            torch.testing.assert_close(half, expected, atol=1e-5, rtol=1e-4)
+            generate(tiny, twice, 4, 0, eos=0, pad=1)
+    assert alone.shape == (2, 4)
+    assert not torch.allclose(expected, tiny(**batch).logits, atol=1e-3)
 
 
 @torch.no_grad()

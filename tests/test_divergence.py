@@ -4,9 +4,11 @@ import copy
 
 import pytest
 import torch
+import transformers
 
 from lfp.finetune import MEASURES, divergence
 from lfp.models.hooks import site_modules
+from tests.test_architectures import CONFIGURATIONS
 
 
 def test_an_untouched_model_has_not_diverged(model):
@@ -39,6 +41,21 @@ def test_a_change_outside_the_mlp_counts_for_the_block_alone(neox):
     row = divergence.parameter_divergence(neox, policy)[1]
     assert row["mlp_l2"] == 0
     assert row["block_frobenius_sum"] == pytest.approx(16.0, rel=1e-5)
+
+
+def test_every_parameter_of_an_mlp_counts_where_no_module_holds_them_all():
+    """OPT has two projections side by side in the block."""
+    torch.manual_seed(0)
+    base = transformers.AutoModelForCausalLM.from_config(CONFIGURATIONS["opt"](transformers))
+    policy = copy.deepcopy(base)
+    with torch.no_grad():
+        policy.model.decoder.layers[0].fc1.weight.add_(1.0)
+        policy.model.decoder.layers[1].fc2.bias.add_(0.01)
+    rows = divergence.parameter_divergence(base, policy)
+    assert rows[0]["mlp_l2"] == pytest.approx(
+        base.model.decoder.layers[0].fc1.weight.numel() ** 0.5
+    )
+    assert {divergence.ranking(rows, measure)[0] for measure in rows[0]} == {0}
 
 
 def test_ties_go_to_the_lower_layer():

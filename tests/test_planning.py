@@ -128,6 +128,14 @@ def test_a_given_policy_takes_the_gpus_of_reading(tmp_path):
     assert [plan.finetune_gpus(of()) for plan in (group, given)] == [4, 1]
 
 
+@pytest.mark.parametrize(("method", "known"), [("rloo", True), ("grpo", False), ("ppo", False)])
+def test_a_coefficient_in_units_of_reward_is_known_of_some_methods(tmp_path, method, known):
+    """GRPO's rewards are in units of their own spread, and PPO's coefficient is in its curve."""
+    [cell] = Grid(changed(tasks__vader__method=method)).cells
+    settings = Grid(changed(tasks__vader__method=method)).job_settings("change", cell, {})
+    assert (settings["reward_per_nat"] is not None) is known
+
+
 def test_the_probe_is_an_input_where_an_arm_reads_it(tmp_path):
     arms = {"arms": ["none", "explained"], "base_arms": ["none", "top_probe_weight"]}
     plan = planner(tmp_path, cell={"settings": {"ablation": arms}})

@@ -218,6 +218,28 @@ def test_a_roberta_reads_as_many_tokens_as_it_has_positions_behind_that_of_paddi
     assert found == pytest.approx([logits], abs=1e-5)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_classifiers_reward_is_of_its_text_alone(tmp_path, side):
+    import torch
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    from lfp.organisms.tokenizers import train_tokenizer
+
+    tokenizer = train_tokenizer(["a good film", "a bad film"] * 20, 300)
+    tokenizer.padding_side = side
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_embd=16, n_layer=1, n_head=2, vocab_size=len(tokenizer), n_positions=64,
+        pad_token_id=tokenizer.pad_token_id, initializer_range=0.5,
+    )  # fmt: skip
+    for saved in (GPT2ForSequenceClassification(config), tokenizer):
+        saved.save_pretrained(tmp_path)
+    feedback, short = {"kind": "classifier", "positive": 1}, "a good"
+    reward = task_reward(feedback, 5.0, 10.0, "full", [str(tmp_path)])
+    [alone] = reward([""], [short])
+    assert reward(["", ""], [short, "a bad film" * 5])[0] == pytest.approx(alone, abs=1e-5)
+
+
 def test_a_function_of_ones_own_is_the_reward():
     reward = task_reward(
         {"kind": "callable", "callable": "tests.my_rewards:brevity"}, 5.0, 10.0, "full"

@@ -24,20 +24,11 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
-from lfp.models.architectures import architecture, blocks
+from lfp.models.architectures import blocks, parts
 from lfp.models.hooks import site_activations
 from lfp.settings import Divergence
-
-
-def _differences(base: nn.Module, policy: nn.Module) -> list[torch.Tensor]:
-    theirs = dict(policy.named_parameters())
-    return [
-        theirs[name].detach().float() - value.detach().float()
-        for name, value in base.named_parameters()
-    ]
 
 
 def _l2(tensors: Sequence[torch.Tensor]) -> float:
@@ -46,16 +37,18 @@ def _l2(tensors: Sequence[torch.Tensor]) -> float:
 
 def parameter_divergence(base: PreTrainedModel, policy: PreTrainedModel) -> list[dict[str, float]]:
     """The three parameter measures of every layer, first to last."""
-    rows = []
-    name = architecture(base).mlp
-    for ours, theirs in zip(blocks(base), blocks(policy), strict=True):
-        change = _l2(_differences(ours.get_submodule(name), theirs.get_submodule(name)))
-        size = _l2([value.detach() for value in ours.get_submodule(name).parameters()])
+    rows, place = [], parts(base)
+    ours, theirs = dict(base.named_parameters()), dict(policy.named_parameters())
+    for layer in range(len(blocks(base))):
+        inside = [name for name in ours if place[name].layer == layer]
+        changes = {n: theirs[n].detach().float() - ours[n].detach().float() for n in inside}
+        mlp = [name for name in inside if place[name].component == "mlp"]
+        change = _l2([changes[name] for name in mlp])
         rows.append(
             {
                 "mlp_l2": change,
-                "block_frobenius_sum": sum(_l2([tensor]) for tensor in _differences(ours, theirs)),
-                "mlp_relative": change / size,
+                "block_frobenius_sum": sum(_l2([tensor]) for tensor in changes.values()),
+                "mlp_relative": change / _l2([ours[name].detach() for name in mlp]),
             }
         )
     return rows

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.rewards.base import Reward
@@ -30,6 +31,7 @@ from lfp.finetune.written import counted
 from lfp.models import limits
 from lfp.models.generation import decode_responses
 from lfp.models.loading import load_model, pure_sampling
+from lfp.models.tokens import position_ids
 from lfp.reporting import tensorboard
 from lfp.settings import PPO, Group
 
@@ -96,11 +98,29 @@ def train(
         train_dataset=data, processing_class=tokenizer, peft_config=peft_config,
         callbacks=trainer_callbacks(method.upper(), words),
     )  # fmt: skip
+    for model in filter(None, (policy, trainer.ref_model)):
+        _count_positions(model)
     log.info("%s on %d prompts, resuming from %s", method.upper(), len(data), checkpoint)
     model = run_trainer(trainer, checkpoint, settings.lora)
     if written is not None:
         written.update(all_counts(words))
     return model, training_curve(trainer.state.log_history)
+
+
+def _count_positions(model: nn.Module) -> None:
+    """Have `model` count the positions of every text from its first token that is no padding.
+
+    Sampling does. The trainers pad prompts on the left and give a pass that scores completions no
+    positions, so that GPT-2 and GPT-Neo would score them at others than they were written at.
+    """
+
+    def begin(module: nn.Module, inputs: tuple, named: dict[str, Any]) -> tuple | None:
+        mask, cache = named.get("attention_mask"), named.get("past_key_values")
+        if mask is None or cache is not None or named.get("position_ids") is not None:
+            return None
+        return inputs, named | {"position_ids": position_ids(mask)}
+
+    model.register_forward_pre_hook(begin, with_kwargs=True)
 
 
 def _scored(reward: Reward, tokenizer: PreTrainedTokenizerBase) -> Callable[..., list[float]]:

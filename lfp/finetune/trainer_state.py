@@ -75,9 +75,10 @@ def resumable_model(
     model came from. Were the weights left to the trainer of transformers 5.23, it would look for
     the output head of GPT-NeoX under another name and silently keep the base's. The trainer itself
     loads adapters: a model that came with some would make it take those, not the base, as the
-    reference.
+    reference. Dropout is off, that of attributes, which the trainers leave on, as well.
     """
     model = load_model(base, device)
+    adapters.disable_dropout(model)
     if lora:
         return model, adapters.lora_config(lora)
     if checkpoint:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
 from lfp.interventions.completions import RowEdit
 from lfp.interventions.vocabulary import setting_edit
+from lfp.models.architectures import architecture
 from lfp.models.hooks import captured
 from lfp.sae.architectures.base import SparseAutoencoder
 
@@ -40,6 +43,8 @@ class Beside:
         self, model: PreTrainedModel, other: PreTrainedModel, layers: Sequence[int], site: str
     ) -> None:
         self.model, self.other, self.layers, self.site = model, other, tuple(layers), site
+        self.holder = architecture(model).blocks.rpartition(".")[0]
+        self._reader = self.holder
         self._arguments: dict[str, Any] = {}
         self._cache: DynamicCache | None = None
         self._read: dict[int, torch.Tensor] = {}
@@ -48,21 +53,31 @@ class Beside:
     def reading(self) -> Iterator[None]:
         """Within the block, the other model can be asked at every pass of the changed one."""
 
-        def begin(module: torch.nn.Module, arguments: tuple, named: dict[str, Any]) -> None:
-            self._arguments, self._read = dict(named), {}
-            if arguments:
-                self._arguments["input_ids"] = arguments[0]
+        def begin(place: str, module: nn.Module, inputs: tuple, named: dict[str, Any]) -> None:
+            named = named | ({"input_ids": inputs[0]} if inputs else {})
+            if named.get("input_ids") is None:  # the module around it has embedded the tokens
+                return
+            self._reader, self._arguments, self._read = place, named, {}
             kept = named.get("past_key_values")
             if kept is None:
                 self._cache = None
             elif kept.get_seq_length() == 0:
                 self._cache = DynamicCache(config=self.other.config)
 
-        handle = self.model.base_model.register_forward_pre_hook(begin, with_kwargs=True)
+        # OPT's head calls the module that holds the blocks, and that of Gemma 3 with images the one
+        # around it; tokens come to one of the two alone.
+        places = {self.model.base_model_prefix, self.holder}
+        handles = [
+            self.model.get_submodule(place).register_forward_pre_hook(
+                partial(begin, place), with_kwargs=True
+            )
+            for place in places
+        ]
         try:
             yield
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
             self._arguments, self._read, self._cache = {}, {}, None
 
     @torch.no_grad()
@@ -73,7 +88,7 @@ class Beside:
         if not self._read:
             asked = self._arguments | {"past_key_values": self._cache}
             with captured(self.other, self.layers, site=self.site) as outputs:
-                self.other.base_model(**asked)
+                self.other.get_submodule(self._reader)(**asked)
             shape = self._arguments["input_ids"].shape
             # OPT flattens batch and tokens in front of its MLP.
             self._read = {n: values.reshape(*shape, -1) for n, values in outputs.items()}
@@ -96,8 +111,10 @@ class Swapped(RowEdit):
 
     def of_rows(self, x: torch.Tensor, first: int) -> torch.Tensor:
         """The other model's activations in the place of those of some rows, `x`."""
-        theirs = self.beside.activations(self.layer)[first : first + len(x)]
-        return theirs.reshape(x.shape).to(x.dtype)
+        theirs = self.beside.activations(self.layer)
+        if x.ndim == 2:  # OPT has flattened rows and tokens
+            theirs = theirs.flatten(0, 1)
+        return theirs[first : first + len(x)].to(x.dtype)
 
 
 class Patched(Swapped):

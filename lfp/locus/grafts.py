@@ -22,78 +22,19 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from math import factorial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from lfp.models.architectures import architecture
+from lfp.models.architectures import Part, parts
 
 #: The part of the game over layers that holds all parameters outside the blocks.
 OUTSIDE = "outside"
-#: Parts of a module's name by which it is a norm.
-_NORMS = ("norm", "ln_")
-
-
-class Part(NamedTuple):
-    """The component of a parameter, and its block; None outside the blocks."""
-
-    component: str
-    layer: int | None
-
-
 P = TypeVar("P", bound=Hashable)
 #: The effect of a set of parts on every instance [instance].
 Effect = Callable[[frozenset], np.ndarray]
-
-
-def part_of(name: str, blocks: str, final_norm: str, attention: str, output: str) -> Part:
-    """The part that the parameter `name` belongs to.
-
-    Inside a block parameters of the attention are its own, those of other norms are ``norms``, and
-    the rest is the MLP's. Outside the blocks all but the output embedding and the final norm belong
-    to the input.
-
-    Parameters
-    ----------
-    name
-        The parameter's name in the model.
-    blocks, final_norm
-        Paths of the blocks and of the final norm.
-    attention
-        Name of the attention's module in a block.
-    output
-        Path of the output embedding.
-    """
-    if name.startswith(f"{blocks}."):
-        layer, _, inside = name.removeprefix(f"{blocks}.").partition(".")
-        module = inside.partition(".")[0]
-        if module == attention:
-            return Part("attention", int(layer))
-        is_norm = any(mark in module for mark in _NORMS)
-        return Part("norms" if is_norm else "mlp", int(layer))
-    if name.startswith(f"{output}."):
-        return Part("unembedding", None)
-    return Part("norms" if name.startswith(f"{final_norm}.") else "embedding", None)
-
-
-def parts(model: PreTrainedModel) -> dict[str, Part]:
-    """The part of every parameter of `model` by its name.
-
-    A tied output embedding stands once, as the input's.
-    """
-    paths, head = architecture(model), model.get_output_embeddings()
-    output = next(name for name, module in model.named_modules() if module is head)
-    attention = paths.attention_output.partition(".")[0]
-    tied = model.get_input_embeddings().weight is head.weight
-    result = {}
-    for name, _ in model.named_parameters():
-        part = part_of(name, paths.blocks, paths.final_norm, attention, output)
-        if tied and name == f"{output}.weight":
-            part = Part("embedding", None)
-        result[name] = part
-    return result
 
 
 def component_player(part: Part) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -27,6 +28,9 @@ class Architecture:
     attention_norm: str = ""
     mlp_norm: str = ""
 
+
+#: Parts of a module's name by which it is a norm.
+_IS_NORM = ("norm", "ln_")
 
 _LLAMA = Architecture("model.layers", "model.norm", "self_attn.o_proj")
 _NORMS = {"attention_norm": "post_attention_layernorm", "mlp_norm": "post_feedforward_layernorm"}
@@ -91,3 +95,58 @@ def output_logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
     logits = model.get_output_embeddings()(hidden.contiguous())
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+class Part(NamedTuple):
+    """The component of a parameter, and its block; None outside the blocks."""
+
+    component: str
+    layer: int | None
+
+
+def part_of(name: str, blocks: str, final_norm: str, attention: str, output: str) -> Part:
+    """The part that the parameter `name` belongs to.
+
+    Inside a block parameters of the attention are its own, those of other norms are ``norms``, and
+    the rest is the MLP's. Outside the blocks all but the output embedding and the final norm belong
+    to the input.
+
+    Parameters
+    ----------
+    name
+        The parameter's name in the model.
+    blocks, final_norm
+        Paths of the blocks and of the final norm.
+    attention
+        Name of the attention's module in a block.
+    output
+        Path of the output embedding.
+    """
+    if name.startswith(f"{blocks}."):
+        layer, _, inside = name.removeprefix(f"{blocks}.").partition(".")
+        module = inside.partition(".")[0]
+        if module == attention:
+            return Part("attention", int(layer))
+        is_norm = any(mark in module for mark in _IS_NORM)
+        return Part("norms" if is_norm else "mlp", int(layer))
+    if name.startswith(f"{output}."):
+        return Part("unembedding", None)
+    return Part("norms" if name.startswith(f"{final_norm}.") else "embedding", None)
+
+
+def parts(model: PreTrainedModel) -> dict[str, Part]:
+    """The part of every parameter of `model` by its name.
+
+    A tied output embedding stands once, as the input's.
+    """
+    paths, head = architecture(model), model.get_output_embeddings()
+    output = next(name for name, module in model.named_modules() if module is head)
+    attention = paths.attention_output.partition(".")[0]
+    tied = model.get_input_embeddings().weight is head.weight
+    result = {}
+    for name, _ in model.named_parameters():
+        part = part_of(name, paths.blocks, paths.final_norm, attention, output)
+        if tied and name == f"{output}.weight":
+            part = Part("embedding", None)
+        result[name] = part
+    return result

@@ -86,17 +86,27 @@ def _logits(
     texts: Sequence[str],
     batch_size: int,
 ) -> np.ndarray:
-    """Logits [text, label] of a classifier for texts cut to 512 tokens, or to its positions."""
+    """Logits [text, label] of a classifier for texts cut to 512 tokens, or to its positions.
+
+    Where texts are padded on the left, positions are counted from a text's first token, so that its
+    logits are its own whatever stands beside it.
+    """
+    import inspect
+
     import torch
 
-    from lfp.models.tokens import pad_batch, tokenize
+    from lfp.models.tokens import pad_batch, position_ids, tokenize
 
     most = min(512, tokenizer.model_max_length, _positions(model) or 512)
     pad, left, logits = tokenizer.pad_token_id, tokenizer.padding_side == "left", []
+    placed = left and "position_ids" in inspect.signature(model.forward).parameters
     for start in range(0, len(texts), batch_size):
         ids = tokenize(tokenizer, texts[start : start + batch_size], most).ids
+        batch = pad_batch(ids, pad, model.device, left)
+        if placed:
+            batch["position_ids"] = position_ids(batch["attention_mask"])
         with torch.no_grad():
-            logits.append(model(**pad_batch(ids, pad, model.device, left)).logits.double().cpu())
+            logits.append(model(**batch).logits.double().cpu())
     return torch.cat(logits).numpy()
 
 
