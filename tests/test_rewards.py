@@ -1,5 +1,6 @@
 """The lexicon reward counts what the paper says it counts."""
 
+import json
 import logging
 import subprocess
 import sys
@@ -226,7 +227,6 @@ def test_a_classifiers_reward_is_of_its_text_alone(tmp_path, side):
     from lfp.organisms.tokenizers import train_tokenizer
 
     tokenizer = train_tokenizer(["a good film", "a bad film"] * 20, 300)
-    tokenizer.padding_side = side
     torch.manual_seed(0)
     config = GPT2Config(
         n_embd=16, n_layer=1, n_head=2, vocab_size=len(tokenizer), n_positions=64,
@@ -234,6 +234,8 @@ def test_a_classifiers_reward_is_of_its_text_alone(tmp_path, side):
     )  # fmt: skip
     for saved in (GPT2ForSequenceClassification(config), tokenizer):
         saved.save_pretrained(tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"padding_side": side}))
     feedback, short = {"kind": "classifier", "positive": 1}, "a good"
     reward = task_reward(feedback, 5.0, 10.0, "full", [str(tmp_path)])
     [alone] = reward([""], [short])
