@@ -296,6 +296,46 @@ def test_a_prompt_of_the_training_split_is_in_no_other(tmp_path):
     assert counts["test"]["in_earlier_split"] == 1
 
 
+def turns(*texts: str) -> str:
+    """A transcript of these turns, a human's first."""
+    speakers = ("\n\nHuman: ", "\n\nAssistant: ")
+    return "".join(f"{speakers[i % 2]}{text}" for i, text in enumerate(texts))
+
+
+def test_a_prompt_that_begins_a_training_text_is_in_no_other_split(tmp_path):
+    """A dialogue goes on from the answer of an earlier row, as in HH-RLHF."""
+    rows = {
+        "train": [(turns("why", "no", "and how", a), turns("why", "no", "and how", b))
+                  for a, b in (("so", "not"), ("thus", "never"))],
+        "test": [(turns(asked, "yes"), turns(asked, "no")) for asked in ("why", "when", "wh")],
+    }  # fmt: skip
+    files = {split: [tmp_path / f"{split}.jsonl"] for split in rows}
+    for split, pairs in rows.items():
+        frame = pd.DataFrame(pairs, columns=["chosen", "rejected"])
+        frame.to_json(files[split][0], orient="records", lines=True)
+    frames, counts = read_splits(files, {"chosen": "chosen", "rejected": "rejected"}, 0.2, 0)
+    assert counts["test"]["in_earlier_split"] == 1
+    assert {row.split(":")[1].split()[0] for row in frames["test"]["chosen"]} == {"when", "wh"}
+
+
+def test_a_held_out_share_tears_no_dialogue_apart(tmp_path):
+    pairs = []
+    for topic in range(30):
+        first = turns(f"topic {topic}", "no")
+        pairs += [(turns(f"topic {topic}", "yes"), first),
+                  (first + turns("why", "so"), first + turns("why", "not"))]  # fmt: skip
+    frame = pd.DataFrame(pairs, columns=["chosen", "rejected"])
+    frame.to_json(tmp_path / "train.jsonl", orient="records", lines=True)
+    columns = {"chosen": "chosen", "rejected": "rejected"}
+    frames, counts = read_splits({"train": [tmp_path / "train.jsonl"]}, columns, 0.3, 0)
+    topics = {
+        split: {re.search(r"topic \d+", text)[0] for text in of["chosen"]}
+        for split, of in frames.items()
+    }
+    assert topics["train"] and topics["test"] and not topics["train"] & topics["test"]
+    assert counts["test"]["in_earlier_split"] == 0
+
+
 def test_a_held_out_share_tears_no_prompt_apart(tmp_path):
     rows = [
         {

@@ -82,6 +82,30 @@ def test_nobody_keeps_its_own_explanation_when_shuffled():
     assert set(shuffled[:5]) == set("abcde")
 
 
+def test_a_feature_alone_in_its_layer_gets_an_explanation_of_another_layer():
+    table = pd.DataFrame({"layer": [0, 1, 1, 2], "explanation": list("abcd")})
+    shuffled = scores.shuffled_explanations(table, 0)
+    assert (shuffled != table["explanation"]).all() and set(shuffled[1:3]) == {"b", "c"}
+    assert scores.shuffled_explanations(table.head(1), 0).empty
+
+
+def test_no_word_is_marked_rightly_and_wrongly():
+    """A word of four pieces, of which one is active, in windows that hold it and one more word."""
+    text = "Donaudampfschiff faehrt"
+    offsets = [(0, 5), (5, 10), (10, 13), (13, 16), (17, 23)]
+    activations, places = [np.array([0.0, 1, 0, 0, 0])] * 40, [(0, 0, 5)] * 40
+    rows = scores.excerpts_of_feature(
+        activations, places, [text], [offsets], 40, np.random.default_rng(0)
+    )
+    marks = {label: {r["excerpt"] for r in rows if r["task"] == "fuzzing" and r["label"] == label}
+             for label in (0, 1)}  # fmt: skip
+    assert marks == {1: {"«Donaudampfschiff» faehrt"}, 0: {"Donaudampfschiff «faehrt»"}}
+
+
+def test_quotation_marks_of_a_text_are_no_marks():
+    assert scores.marked("il dit «oui» puis rien", 0, 22, [(18, 22)]) == 'il dit "oui" puis «rien»'
+
+
 def test_a_silent_feature_has_no_excerpts():
     texts, offsets, places, activations = planted("signal")
     nothing = [values * 0 for values in activations]

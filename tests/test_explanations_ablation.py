@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 
 from lfp.explaining import (
     activations_by_word,
@@ -18,10 +19,12 @@ from lfp.explaining import (
     heuristic,
 )
 from lfp.interventions import ablation, completions, prompts, selection
-from lfp.models.architectures import architecture
-from lfp.models.hooks import edited, site_activations
+from lfp.models import residual
+from lfp.models.architectures import architecture, blocks
+from lfp.models.hooks import edited, site_activations, site_width
 from lfp.sae.architectures.standard import Standard
 from lfp.settings import Explanations
+from tests.test_architectures import CONFIGURATIONS, WIDTH
 
 THRESHOLDS = Explanations(false_discovery_rate=0.05, min_valence=0.4)
 
@@ -340,6 +343,49 @@ def test_freed_memory_goes_back_once_in_some_batches(neox, tokenizer, reviews, m
 def test_prefixes_need_long_enough_texts(tokenizer):
     with pytest.raises(ValueError, match="no held-out text is longer than 30 tokens"):
         prompts.prefix_tokens(tokenizer, ["Short."], 30, 5)
+
+
+def test_a_trigger_is_looked_for_in_the_words_that_an_explanation_lists():
+    text = "words: good, fine (60% of weight); feedback +0.10, effect 0.20 (p=0.1); promotes: 'so'"
+    table = pd.DataFrame({
+        "status": "ok", "explanation": text, "p": 0.1, "effect": 0.2,
+        "named": [frozenset({"good", "fine", "so"}), frozenset({"weight", "fine"})],
+    })  # fmt: skip
+
+    def related(trigger: str) -> list[bool]:
+        lexicon = {"rewarded": {trigger: 1.0}, "kind": "trigger"}
+        rows = classification.classify_features(table, lexicon, "reward", Explanations())
+        assert "named" not in rows
+        return rows["related"].tolist()
+
+    assert related("weight") == [False, True]
+    assert related("good") == [True, False] and related("effect") == [False, False]
+
+
+@pytest.mark.parametrize("family", CONFIGURATIONS)
+def test_directions_are_followed_through_projection_and_norm_to_the_stream(family):
+    torch.manual_seed(0)
+    config = CONFIGURATIONS[family](transformers)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    for name, parameter in model.named_parameters():
+        if "norm" in name or "ln_" in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    paths, block = architecture(model), blocks(model)[1]
+    directions = torch.randn(4, site_width(model, "heads"))
+    projection = block.get_submodule(paths.attention_output)
+    through = {
+        "heads": (projection(directions) - projection(0 * directions), paths.attention_norm),
+        "attn": (directions[:, :WIDTH], paths.attention_norm),
+        "mlp": (directions[:, :WIDTH], paths.mlp_norm),
+        "resid": (directions[:, :WIDTH], ""),
+    }
+    for site, (expected, norm) in through.items():
+        asked = directions if site == "heads" else directions[:, :WIDTH]
+        if norm:
+            size = expected.square().mean(1, keepdim=True).sqrt()
+            expected = block.get_submodule(norm)(1e4 * expected) * size
+        ours = residual.written(model, asked, 1, site)
+        torch.testing.assert_close(ours, expected.detach(), atol=1e-4, rtol=1e-3)
 
 
 def test_promoted_tokens_are_those_the_direction_points_at(model, tokenizer):

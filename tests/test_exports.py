@@ -76,6 +76,23 @@ def test_the_side_of_a_hook_is_told(neox, tokenizer, reviews, tmp_path):
     assert json.loads((cache / "config.json").read_text())["hook_side"] == "input"
 
 
+def test_large_activations_keep_their_size_and_a_missing_match_is_json(tmp_path):
+    active = [(1, np.zeros((2, 3), dtype=np.int64), np.array([70000.0, 2.0]))]
+    places = {1: {"hook_name": "h", "hook_side": "output"}}
+    windows = np.zeros((1, 4), dtype=np.int64)
+    exports.write_delphi_cache(tmp_path, places, active, windows, {1: 8}, {})
+    written = load_file(tmp_path / "h" / "0_7.safetensors")["activations"]
+    assert written.tolist() == [70000.0, 2.0]
+    assert exports._as_halves(np.array([2.0])).dtype == np.float16
+    table = pd.DataFrame({
+        "layer": [1], "feature": 4, "status": "ok", "explanation": "x", "related": False,
+        "cosine": np.nan, "frequency": 0.1, "uses_reward_lexicon": False, "explainer": "e",
+        "explainer_kind": "heuristic",
+    })  # fmt: skip
+    [row] = exports.neuronpedia_rows(table, "m", "s")
+    assert json.loads(row["notes"], parse_constant=pytest.fail)["cosine"] is None
+
+
 def test_only_explained_features_are_exported():
     table = pd.DataFrame({
         "layer": 1, "feature": [4, 5], "status": ["ok", "skipped"],

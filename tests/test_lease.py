@@ -168,6 +168,19 @@ def test_jobs_share_a_device_up_to_the_number_that_is_allowed(machine, monkeypat
             job.wait()
 
 
+def test_a_job_gets_the_device_that_fewest_jobs_share(machine, monkeypatch):
+    monkeypatch.setenv("LFP_GPUS", "GPU-a,GPU-b")
+    monkeypatch.setenv("LFP_JOBS_PER_GPU", "3")
+    folder = lease.lock_folder()
+    held = [
+        lease._lock(folder / f"{name}.lock", wait=False) for name in ("GPU-a.1", "GPU-a.2", "GPU-b")
+    ]
+    assert None not in held
+    assert lease.take(1) == ["GPU-b"]
+    for handle in held:
+        os.close(handle)
+
+
 def test_a_job_of_several_devices_has_different_ones_where_jobs_share_them(machine, monkeypatch):
     monkeypatch.setenv("LFP_JOBS_PER_GPU", "3")
     assert sorted(lease.take(4)) == list(DEVICES)

@@ -22,6 +22,7 @@ from lfp.services.client import (
     Request,
     Service,
     ServiceError,
+    estimated_tokens,
 )
 from tests import language_service as faulty
 from tests.language_service import LanguageService
@@ -45,6 +46,18 @@ def requests(n: int) -> list[Request]:
 
 def echo(body: dict) -> str:
     return json.dumps({"n": int(body["messages"][0]["content"].split()[1])})
+
+
+@pytest.mark.parametrize(
+    ("text", "fewest"),
+    [("I{5} do{5} not{5} ", 12), ("he{6}: 3.14159, ", 12), ("a plain sentence of words ", 5),
+     ("好的电影", 4), ("", 0)],
+)  # fmt: skip
+def test_tokens_are_estimated_rather_too_high(text, fewest):
+    """`fewest` are the pieces that no vocabulary of a language model joins."""
+    empty = estimated_tokens([{"content": ""}])
+    estimate = estimated_tokens([{"content": text * 10}]) - empty
+    assert 10 * fewest <= estimate <= len((text * 10).encode())
 
 
 def test_a_rerun_is_answered_from_the_cache_even_without_a_server(tmp_path):

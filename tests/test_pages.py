@@ -21,6 +21,7 @@ import transformers
 from lfp.explaining import heuristic
 from lfp.explaining.excerpts import BINS, histogram
 from lfp.files import artefacts
+from lfp.models import residual
 from lfp.models.architectures import architecture
 from lfp.models.loading import save_model
 from lfp.pages import drawing, promoted
@@ -259,6 +260,21 @@ def test_logits_of_a_direction_are_those_of_the_model_itself(family, dtype, tmp_
         expected = change @ model.get_output_embeddings().weight.T
     logits = head.normed(directions.numpy()) @ head.unembedding.rows().T
     np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3", "llama"])
+def test_the_norm_between_a_site_and_the_stream_has_its_gain(family, tmp_path):
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(CONFIGURATIONS[family](transformers))
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(tmp_path)
+    directions = torch.randn(3, 16)
+    for site in ("mlp", "attn", "resid"):
+        expected = residual.written(model, directions, 1, site)
+        ours = directions.numpy() * promoted.stream_gain(tmp_path, 1, site)
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_largest_of_parts_are_those_of_all(monkeypatch, tokenizer):

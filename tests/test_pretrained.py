@@ -150,6 +150,14 @@ def test_a_dictionary_of_saelens_computes_what_its_configuration_says(name, tmp_
     torch.testing.assert_close(sae.decode(sae.encode(x)), output, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("activation", ["tanh-relu", "gelu"])
+def test_an_activation_that_nothing_here_computes_is_refused(activation, tmp_path):
+    config, weights, _ = saelens_case("as it is")
+    described(tmp_path / "layer_3", config | {"activation_fn_str": activation}, weights)
+    with pytest.raises(SourceError, match=f"activation '{activation}' is not relu"):
+        opened(tmp_path, "saelens")
+
+
 def dictionary_learning_case(name: str) -> tuple[dict, object]:
     """Weights of dictionary_learning's class, and the reconstruction by its code."""
     linear = tensors(**{"encoder.weight": (LATENTS, WIDTH), "decoder.weight": (WIDTH, LATENTS)})
@@ -292,6 +300,8 @@ def test_sizes_are_read_without_the_weights(tmp_path):
         ("blocks.5.hook_resid_post", (5, "resid")), ("blocks.5.hook_resid_pre", (4, "resid")),
         ("blocks.5.hook_mlp_out", (5, "mlp")), ("blocks.5.attn.hook_z", (5, "heads")),
         ("blocks.5.hook_attn_out", (5, "attn")), ("gpt_neox.layers.1.mlp", (None, None)),
+        ("blocks.5.hook_resid_mid", (5, "hook_resid_mid")),
+        ("blocks.5.ln2.hook_normalized", (5, "ln2.hook_normalized")),
     ],
 )  # fmt: skip
 def test_hooks_of_saelens_name_layer_and_site(hook, place):

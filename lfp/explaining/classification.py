@@ -10,7 +10,6 @@ import pandas as pd
 
 from lfp.settings import Explanations
 from lfp.statistics.multiple import benjamini_hochberg
-from lfp.texts.words import WORD
 
 EXPLAINER = "heuristic-v1"
 
@@ -23,8 +22,9 @@ def classify_features(
     It is :func:`classify_by_name` for a reward of one word, which has no distribution of valences
     to test, else :func:`classify`.
     """
+    named, table = table["named"], table.drop(columns="named")
     if feedback == "reward" and len(lexicon["rewarded"]) == 1:
-        return classify_by_name(table, next(iter(lexicon["rewarded"])))
+        return classify_by_name(table, named, next(iter(lexicon["rewarded"])))
     return classify(table, feedback, settings)
 
 
@@ -51,16 +51,14 @@ def classify(frame: pd.DataFrame, feedback: str, settings: Explanations) -> pd.D
     )
 
 
-def classify_by_name(frame: pd.DataFrame, word: str) -> pd.DataFrame:
-    """Set ``related`` for the features whose explanation names `word`; ``q`` is p.
+def classify_by_name(frame: pd.DataFrame, named: pd.Series, word: str) -> pd.DataFrame:
+    """Set ``related`` for the features whose explanation lists `word`; ``q`` is p.
 
     This is for a reward of one word: no shuffle of valences among words of its frequency can be
-    rare enough to survive a correction over features.
+    rare enough to survive a correction over features. `named` has the set of words that each
+    feature's explanation lists, without those of its phrasing.
     """
-    names = frame["explanation"].map(
-        lambda text: word in {match.group().lower() for match in WORD.finditer(text)}
-    )
-    related = (frame["status"] == "ok") & names
+    related = (frame["status"] == "ok") & named.map(lambda words: word in words)
     return frame.assign(
         q=frame["p"],
         related=related,

@@ -100,7 +100,7 @@ def write_delphi_cache(
     Files are ``{hook}/{first}_{last}.safetensors`` and ``{hook}/config.json``.
 
     One file for each layer holds ``locations`` (uint16, or uint32 where a number needs it),
-    ``activations`` (float16) and ``tokens``.
+    ``activations`` (float16, or float32 where that does not hold them) and ``tokens``.
 
     Parameters
     ----------
@@ -128,9 +128,7 @@ def write_delphi_cache(
         small = len(windows) < 2**16 and latents[layer] < 2**16
         tensors = {
             "locations": np.ascontiguousarray(locations, dtype=np.uint16 if small else np.uint32),
-            "activations": np.concatenate([values for _, values in parts[layer]]).astype(
-                np.float16
-            ),
+            "activations": _as_halves(np.concatenate([values for _, values in parts[layer]])),
             "tokens": windows,
         }
         save_file(tensors, target / f"0_{latents[layer] - 1}.safetensors")
@@ -146,6 +144,12 @@ def write_delphi_cache(
         )
 
 
+def _as_halves(values: np.ndarray) -> np.ndarray:
+    """`values` in float16, or in float32 where one is larger than float16 holds."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return values.astype(np.float32 if largest > float(np.finfo(np.float16).max) else np.float16)
+
+
 def neuronpedia_rows(
     explanations: pd.DataFrame, model: str, source: str
 ) -> Iterator[dict[str, Any]]:
@@ -158,7 +162,8 @@ def neuronpedia_rows(
     """
     for row in explanations[explanations["status"] == "ok"].to_dict("records"):
         notes = {
-            name: row[name] for name in ("related", "cosine", "frequency", "uses_reward_lexicon")
+            name: None if pd.isna(row[name]) else row[name]
+            for name in ("related", "cosine", "frequency", "uses_reward_lexicon")
         }
         if row.get("prompt_sha"):
             notes["prompt_sha"] = row["prompt_sha"]
@@ -166,7 +171,8 @@ def neuronpedia_rows(
             "id": f"{model}-{row['layer']}-{source}-{row['feature']}-{row['explainer']}",
             "modelId": model, "layer": f"{row['layer']}-{source}", "index": str(row["feature"]),
             "description": row["explanation"], "authorId": None, "typeName": row["explainer_kind"],
-            "explanationModelName": row["explainer"], "notes": json.dumps(notes, sort_keys=True),
+            "explanationModelName": row["explainer"],
+            "notes": json.dumps(notes, sort_keys=True, allow_nan=False),
         }  # fmt: skip
 
 

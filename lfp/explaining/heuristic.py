@@ -10,7 +10,7 @@ and to a preference when it tells preferred from rejected answers (interpretatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,12 @@ from lfp.explaining.excerpts import Histograms, feature_windows, held_out_excerp
 from lfp.explaining.exemplars import evidence, strongest_windows
 from lfp.models.architectures import architecture
 from lfp.models.losses import top_tokens
+from lfp.models.residual import written
 from lfp.probing.features import element_features
 from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.settings import Explanations
 from lfp.texts.corpora import documents, preference_pairs, taken
-from lfp.texts.words import Lexicon
+from lfp.texts.words import WORD, Lexicon
 
 ANSWERS = ("chosen", "rejected")
 
@@ -116,10 +117,10 @@ def explain_cell(
         pairs = preference_pairs(corpus)[0].head(settings.texts // 2)
         answers = answer_latents(model, tokenizer, autoencoders, pairs, settings, states.answers)
     associations = _associations(activations, answers, lexicon["rewarded"], settings, seed)
-    promoted = {
-        layer: promoted_tokens(model, tokenizer, autoencoder.W_dec, settings.promoted)
-        for layer, autoencoder in autoencoders.items()
-    }
+    promoted = {}
+    for layer, sae in autoencoders.items():
+        directions = written(model, sae.W_dec, layer, sae.site)
+        promoted[layer] = promoted_tokens(model, tokenizer, directions, settings.promoted)
     table = explain_layers(matches, activations, associations, promoted, settings.top_features)
     table = classification.classify_features(table, lexicon, feedback, settings)
     explained = table[table["status"] == "ok"]
@@ -252,7 +253,8 @@ def explain_layer(
 ) -> pd.DataFrame:
     """One row per feature of the smallest autoencoder of `layer`.
 
-    ``q`` and ``related`` are set by :mod:`lfp.explaining.classification`.
+    ``q`` and ``related`` are set by :mod:`lfp.explaining.classification`, which takes ``named``
+    away, the set of the words that an explanation lists.
 
     The `top_features` features with the highest match cosine that are not dead are explained
     (status ``ok``), or the most frequent ones where no feature has a match; the others are listed
@@ -285,13 +287,15 @@ def explain_layer(
     for feature in range(len(dead)):
         status = "dead" if dead[feature] else "ok" if feature in explained else "skipped"
         statistics = association.iloc[feature]
-        text = ""
+        text, named = "", frozenset()
         if status == "ok":
-            words = _words_fired_on(activations.words, weights[:, feature])
-            text = _description(words, statistics, promoted[feature])
+            words, share = _words_fired_on(activations.words, weights[:, feature])
+            text = _description(words, share, statistics, promoted[feature])
+            named = frozenset(_words([*words, *promoted[feature]]))
         rows.append({
             "layer": layer, "feature": feature, "match": int(by_feature["large"][feature]),
             "cosine": float(by_feature["cosine"][feature]), "status": status, "explanation": text,
+            "named": named,
             **{name: float(statistics[name]) for name in ("direction", "effect", "p")},
             "frequency": float(activations.frequency[feature]),
             "mean_activation": float(activations.mean_activation[feature]),
@@ -300,16 +304,23 @@ def explain_layer(
     return pd.DataFrame(rows)
 
 
-def _words_fired_on(words: Sequence[str], weights: np.ndarray) -> str:
+def _words_fired_on(words: Sequence[str], weights: np.ndarray) -> tuple[list[str], float]:
     """The five words of largest weight [word], and their share of all weight."""
     top = np.argsort(-weights, kind="stable")[:5]
-    share = weights[top].sum() / max(weights.sum(), 1e-12)
-    return f"words: {', '.join(words[i] for i in top)} ({share:.0%} of weight)"
+    return [words[i] for i in top], weights[top].sum() / max(weights.sum(), 1e-12)
 
 
-def _description(words: str, association: pd.Series, promoted: Sequence[str]) -> str:
-    """The explanation of one feature."""
+def _words(texts: Sequence[str]) -> Iterator[str]:
+    """The words of `texts` in lower case."""
+    return (match.group().lower() for text in texts for match in WORD.finditer(text))
+
+
+def _description(
+    words: Sequence[str], share: float, association: pd.Series, promoted: Sequence[str]
+) -> str:
+    """The explanation of one feature that fires on `words` for a `share` of its weight."""
     return (
-        f"{words}; feedback {association['direction']:+.2f}, effect {association['effect']:.2f}"
+        f"words: {', '.join(words)} ({share:.0%} of weight); feedback"
+        f" {association['direction']:+.2f}, effect {association['effect']:.2f}"
         f" (p={association['p']:.3f}); promotes: {', '.join(map(repr, promoted))}"
     )

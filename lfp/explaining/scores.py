@@ -28,6 +28,7 @@ Judge = Callable[[Sequence[Question]], list[list[bool | None]]]
 #: inactive.
 ACTIVE, INACTIVE = 0.5, 0.1
 _MARKED = re.compile("«([^»]*)»")
+_NO_MARKS = str.maketrans("«»", '""')
 #: Words of the heuristic's phrasing, which say nothing about a feature.
 _PHRASING = {"words", "of", "weight", "feedback", "effect", "p", "promotes"}
 
@@ -50,14 +51,26 @@ def windows(
 def marked(text: str, first: int, end: int, spans: Sequence[tuple[int, int]]) -> str:
     """`text` from character `first` to `end`, with marks.
 
-    Words that overlap one of `spans` stand in guillemets.
+    Words that overlap one of `spans` stand in guillemets. Those of the text itself become plain
+    quotation marks.
     """
     pieces, position = [], first
-    for match in WORD.finditer(text, first, end):
-        if any(a < match.end() and b > match.start() for a, b in spans):
-            pieces += [text[position : match.start()], "«", match.group(), "»"]
-            position = match.end()
+    text = text.translate(_NO_MARKS)
+    for start, stop in words_at(text, first, end, spans):
+        pieces += [text[position:start], "«", text[start:stop], "»"]
+        position = stop
     return "".join([*pieces, text[position:end]])
+
+
+def words_at(
+    text: str, first: int, end: int, spans: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """The words of `text` between two characters that overlap one of `spans`."""
+    return [
+        match.span()
+        for match in WORD.finditer(text, first, end)
+        if any(a < match.end() and b > match.start() for a, b in spans)
+    ]
 
 
 def excerpts_of_feature(
@@ -109,10 +122,11 @@ def excerpts_of_feature(
             if label == 0:
                 continue
             values = activations[window]
-            right, rest = (
-                np.flatnonzero(values >= ACTIVE * largest),
-                np.flatnonzero(values <= INACTIVE * largest),
-            )
+            right = np.flatnonzero(values >= ACTIVE * largest)
+            # A piece of a word that is rightly marked would mark that word.
+            taken = words_at(text, first, end, [spans[token] for token in right])
+            apart = [not any(a < d and b > c for c, d in taken) for a, b in spans]
+            rest = np.flatnonzero((values <= INACTIVE * largest) & np.array(apart))
             wrong = rng.permutation(rest)[: len(right)]
             for truth, tokens in ((1, right), (0, wrong)):
                 excerpt = marked(text, first, end, [spans[token] for token in tokens])
@@ -143,11 +157,18 @@ def _word_verdicts(explanation: str, excerpts: Sequence[str], of_marks: bool) ->
 def shuffled_explanations(explanations: pd.DataFrame, seed: int) -> pd.Series:
     """Another explained feature's explanation for every feature.
 
-    It is of the same layer where that has more than one.
+    It is of the same layer where that has more than one, else of any. Where there is no other,
+    nothing comes back.
     """
-    result = explanations["explanation"].copy()
-    rng = np.random.default_rng(seed)
+    texts = explanations["explanation"]
+    if len(texts) < 2:
+        return texts.head(0)
+    result, rng = texts.copy(), np.random.default_rng(seed)
     for _, group in explanations.groupby("layer"):
+        if len(group) == 1:
+            others = texts.drop(group.index).to_numpy()
+            result.loc[group.index] = others[rng.integers(len(others))]
+            continue
         order = rng.permutation(len(group))
         # One cycle through a random order leaves no feature its explanation.
         result.loc[group.index[order]] = group["explanation"].to_numpy()[np.roll(order, 1)]
@@ -220,11 +241,11 @@ def score_explanations(
         "shuffled": shuffled_explanations(explained, seed),
         "frequent words": pd.Series(frequent_words(excerpts), index=explained.index),
     }
-    keys = list(zip(explained["layer"], explained["feature"], strict=True))
+    keys = pd.Series(zip(explained["layer"], explained["feature"], strict=True), explained.index)
     parts = []
     for name, judge in judges.items():
         for source, texts in sources.items():
-            scores = score(dict(zip(keys, texts, strict=True)), excerpts, judge)
+            scores = score(dict(zip(keys[texts.index], texts, strict=True)), excerpts, judge)
             parts.append(scores.assign(explanation=source, judge=name))
     result = pd.concat(parts, ignore_index=True)
     if result.empty and len(explained):

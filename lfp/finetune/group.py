@@ -60,10 +60,8 @@ def train(
 
     Parameters
     ----------
-    method
-        ``rloo`` or ``grpo``.
-    base, tokenizer
-        Directory of the base model, and its tokenizer.
+    method, base, tokenizer
+        ``rloo`` or ``grpo``, directory of the base model, and its tokenizer.
     texts, reward
         Training texts, from which prompts are cut, and the score of completions.
     settings, group
@@ -98,17 +96,16 @@ def train(
         train_dataset=data, processing_class=tokenizer, peft_config=peft_config,
         callbacks=trainer_callbacks(method.upper(), words),
     )  # fmt: skip
-    for model in filter(None, (policy, trainer.ref_model)):
-        _count_positions(model)
-    log.info("%s on %d prompts, resuming from %s", method.upper(), len(data), checkpoint)
+    _count_positions(policy, trainer.ref_model)
+    log.info("%s on %d prompts, from %s", method.upper(), len(data), checkpoint or "the base")
     model = run_trainer(trainer, checkpoint, settings.lora)
     if written is not None:
         written.update(all_counts(words))
     return model, training_curve(trainer.state.log_history)
 
 
-def _count_positions(model: nn.Module) -> None:
-    """Have `model` count the positions of every text from its first token that is no padding.
+def _count_positions(*models: nn.Module | None) -> None:
+    """Have `models` count the positions of every text from its first token that is no padding.
 
     Sampling does. The trainers pad prompts on the left and give a pass that scores completions no
     positions, so that GPT-2 and GPT-Neo would score them at others than they were written at.
@@ -120,7 +117,8 @@ def _count_positions(model: nn.Module) -> None:
             return None
         return inputs, named | {"position_ids": position_ids(mask)}
 
-    model.register_forward_pre_hook(begin, with_kwargs=True)
+    for model in filter(None, models):
+        model.register_forward_pre_hook(begin, with_kwargs=True)
 
 
 def _scored(reward: Reward, tokenizer: PreTrainedTokenizerBase) -> Callable[..., list[float]]:

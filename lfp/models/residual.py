@@ -175,3 +175,35 @@ def captured_residual(model: PreTrainedModel, heads: bool = False) -> Iterator[R
     finally:
         for handle in handles:
             handle.remove()
+
+
+@torch.no_grad()
+def written(
+    model: PreTrainedModel, directions: torch.Tensor, layer: int, site: str
+) -> torch.Tensor:
+    """What directions of a layer's site write to the residual stream [direction, d_model].
+
+    Heads write through the attention's projection, without its bias. A norm between the site and
+    the stream (Gemma 2 and 3) has its gain; its scale is one for all that is written at a token.
+
+    Parameters
+    ----------
+    model
+        The model.
+    directions
+        Directions [direction, width of the site].
+    layer, site
+        Where they are.
+    """
+    family, block = architecture(model), blocks(model)[layer]
+    directions = directions.to(model.device, torch.float32)
+    if site == "heads":
+        projection = block.get_submodule(family.attention_output)
+        weight = projection.weight.float()
+        # GPT-2's projection holds its weight the other way round.
+        directions = directions @ (weight.T if isinstance(projection, nn.Linear) else weight)
+    between = {"mlp": family.mlp_norm, "attn": family.attention_norm}
+    between["heads"] = between["attn"]
+    if norm := between.get(site):
+        directions = directions * Norm.of(block.get_submodule(norm), model).gain
+    return directions

@@ -13,7 +13,13 @@ import pandas as pd
 
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_table, read_tensors, readable
-from lfp.pages.promoted import Promoted, output_head, promoted_tokens, read_vocabulary
+from lfp.pages.promoted import (
+    Promoted,
+    output_head,
+    promoted_tokens,
+    read_vocabulary,
+    stream_gain,
+)
 from lfp.pages.readings import ELEMENTS, Readings, read_features
 from lfp.pages.sets import AblatedSet, ablated_sets
 
@@ -186,7 +192,8 @@ def _promoted(files: CellFiles, keys: Sequence[tuple[int, int]]) -> dict[tuple[i
             about = json.loads(path.read_text(encoding="utf-8"))["metadata"]
         if about["site"] != NOT_RESIDUAL:
             weights = read_tensors(smallest / "sae_weights.safetensors", ["W_dec"])
-            directions[about["layer"]] = weights["W_dec"]
+            gain = stream_gain(files.policy, about["layer"], about["site"])
+            directions[about["layer"]] = weights["W_dec"] * gain
     read = [key for key in keys if key[0] in directions]
     if not read:
         return {}

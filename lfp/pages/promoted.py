@@ -101,6 +101,22 @@ def output_head(policy: str | Path) -> OutputHead:
     return OutputHead(scale, centred, _tensor(places[head], head))
 
 
+def stream_gain(policy: str | Path, layer: int, site: str) -> np.ndarray:
+    """The gain of the norm between a layer's site and the residual stream [d_model, or 1 for none].
+
+    Gemma 2 and 3 have one behind the attention and one behind the MLP. In other families a norm of
+    the former's name stands in front of the MLP.
+    """
+    names = {"mlp": "post_feedforward_layernorm", "attn": "post_attention_layernorm"}
+    places = _places(Path(policy))
+    ends = f".{layer}.{names['mlp']}.weight"
+    behind = [name for name in places if name.endswith(ends) and not re.search("vision", name)]
+    if site not in names or not behind:
+        return np.ones(1, dtype=np.float32)
+    name = behind[0].replace(names["mlp"], names[site])
+    return _tensor(places[name], name).rows() + 1  # stored as the weight minus one
+
+
 def promoted_tokens(
     directions: np.ndarray, head: OutputHead, vocabulary: Tokenizer, top: int
 ) -> list[Promoted]:

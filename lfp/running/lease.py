@@ -116,16 +116,23 @@ def places() -> int:
     return int(text)
 
 
+def _free_places(name: str, folder: Path) -> list[int]:
+    """Locked descriptors of all places on a device that no job holds."""
+    file = re.sub(r"[^A-Za-z0-9-]", "_", name)
+    paths = [folder / f"{file}{f'.{place}' if place else ''}.lock" for place in range(places())]
+    handles = [_lock(path, wait=False) for path in paths]
+    return [handle for handle in handles if handle is not None]
+
+
 def _lock_devices(count: int, pool: Sequence[str], folder: Path) -> dict[str, int]:
     """Locked descriptors of `count` different devices of `pool`, the emptiest first."""
     taken: dict[str, int] = {}
     while len(taken) < count:
-        for place, name in itertools.product(range(places()), pool):
-            if name not in taken and len(taken) < count:
-                file = re.sub(r"[^A-Za-z0-9-]", "_", name) + (f".{place}" if place else "")
-                handle = _lock(folder / f"{file}.lock", wait=False)
-                if handle is not None:
-                    taken[name] = handle
+        free = {name: _free_places(name, folder) for name in pool if name not in taken}
+        emptiest = sorted(filter(free.get, free), key=lambda name: -len(free[name]))
+        taken |= {name: free[name].pop() for name in emptiest[: count - len(taken)]}
+        for handle in itertools.chain.from_iterable(free.values()):
+            os.close(handle)
         if len(taken) < count:
             time.sleep(0.05)
     return taken

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -88,12 +89,26 @@ class Answer:
     problem: str = ""
 
 
-def estimated_tokens(messages: Sequence[Mapping[str, str]]) -> int:
-    """An estimate from above of the tokens of `messages`.
+#: Runs of letters, and single characters that are neither letter nor space.
+_RUNS = re.compile(r"[^\W\d_]+|\S")
 
-    It is a third of their bytes, and eight for each message.
+
+def estimated_tokens(messages: Sequence[Mapping[str, str]]) -> int:
+    """An estimate of the tokens of `messages`, rather too high.
+
+    Every begun three bytes of a run of letters, and every byte of what is neither letter nor space,
+    count as one, and every message as eight: vocabularies of language models hold longer pieces of
+    words and hardly longer ones of marks and digits.
     """
-    return sum(len(message["content"].encode()) // 3 + 8 for message in messages)
+    return sum(
+        8 + sum(_pieces(match) for match in _RUNS.finditer(message["content"]))
+        for message in messages
+    )
+
+
+def _pieces(run: re.Match[str]) -> int:
+    size = len(run.group().encode())
+    return -(-size // 3) if run.group()[0].isalpha() else size
 
 
 class Client:

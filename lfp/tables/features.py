@@ -104,6 +104,8 @@ def explanation_quality(inputs: Sequence[str], settings: TableSettings) -> Tally
             }
             shown = group[["layer", "feature", "balanced_accuracy", "excerpts", "unparsed"]]
             tally.add(record, label, shown, **extras)
+        if "shuffled" not in wide:  # no feature beside a single one lends its explanation
+            continue
         for (judge, task), pair in wide.groupby(level=["judge", "task"]):
             record = paired_record(
                 pair["own"].to_numpy(),

@@ -9,6 +9,7 @@ answers) and ``noisy`` (the label was flipped).
 
 from __future__ import annotations
 
+import bisect
 import logging
 import re
 from collections import Counter
@@ -176,6 +177,21 @@ def taken(items: Sequence[Item], most: int, key: str) -> Sequence[Item]:
     return items[:most]
 
 
+def _spaced(text: str) -> str:
+    """`text` with single spaces between its words."""
+    return " ".join(text.split())
+
+
+def _begins_one(start: str, texts: Sequence[str]) -> bool:
+    """Whether `start`, if it is anything, begins one of the sorted `texts` and ends with a word."""
+    place = bisect.bisect_left(texts, start)
+    while start and place < len(texts) and texts[place].startswith(start):
+        if not texts[place][len(start) :][:1].isalnum():
+            return True
+        place += 1
+    return False
+
+
 #: Counts of the rows of a split, in the order in which rows are dropped.
 COUNTS = ("read", "empty", "duplicates", "in_earlier_split", "kept")
 
@@ -188,14 +204,15 @@ def deduplicated(
     """`frames` without empty and repeated rows, and the counts of such rows.
 
     A row that occurs twice in a split, or already in an earlier one, is dropped, and so is one
-    whose `beginning`, such as its prompt, is that of a row of an earlier one: what has learned from
-    the one split has read no text of the other.
+    whose `beginning`, such as its prompt, begins a text of an earlier one: what has learned from
+    the one split has read no text of the other. Dialogues go on, so that a prompt with an answer
+    may be the beginning of another row's prompt.
 
     A row is empty where any of its `key` columns is missing or blank. Counts are by split, with the
     names of :data:`COUNTS`.
     """
     seen: set[tuple[str, ...]] = set()
-    begun: set[str] = set()
+    begun: list[str] = []  # the texts of earlier splits, sorted
     result, counts = {}, {}
     for name, frame in frames.items():
         text = frame[key].fillna("").astype(str)
@@ -203,11 +220,13 @@ def deduplicated(
         rows = pd.Series(list(text.itertuples(index=False, name=None)), index=frame.index)
         first = ~rows.duplicated()
         starts = beginning(frame[filled]) if beginning else pd.Series("", frame.index[filled])
-        starts = starts.str.strip().reindex(frame.index, fill_value="")
-        fresh = ~rows.isin(seen) & ~(starts.isin(begun) & (starts != ""))
+        starts = starts.map(_spaced).reindex(frame.index, fill_value="")
+        known = pd.Series([_begins_one(start, begun) for start in starts], index=frame.index)
+        fresh = ~rows.isin(seen) & ~known.astype(bool)
         keep = filled & first & fresh
         seen |= set(rows[keep])
-        begun |= set(starts[keep])
+        if beginning and name != list(frames)[-1]:
+            begun = sorted([*begun, *map(_spaced, documents(frame[keep]))])
         result[name] = frame[keep].reset_index(drop=True)
         counts[name] = {
             "read": len(frame),

@@ -24,7 +24,13 @@ import pandas as pd
 
 from lfp.settings import Clean
 from lfp.texts.cleaning import changed_rows, cleaned
-from lfp.texts.corpora import check_pairs, deduplicated, has_pairs, preference_pairs
+from lfp.texts.corpora import (
+    ASSISTANT_TURN,
+    check_pairs,
+    deduplicated,
+    has_pairs,
+    preference_pairs,
+)
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +63,10 @@ def read_splits(
 ) -> tuple[dict[str, pd.DataFrame], dict[str, dict[str, int]]]:
     """The splits of a corpus on disk, shuffled and without duplicates, and counts of its rows.
 
-    Without a split ``test`` a share `test_share` of ``train`` is held out, by prompt where there
-    are prompts, so that no prompt is in both. Training rows and prompts that are in ``test`` as
-    well stay in training: the held-out split gives way. A split may come out empty; its cells then
-    have rows that say why nothing was estimated.
+    Without a split ``test`` a share `test_share` of ``train`` is held out, by the first turn of
+    prompts where there are prompts, so that no dialogue is in both. Training rows and prompts that
+    are in ``test`` as well stay in training: the held-out split gives way. A split may come out
+    empty; its cells then have rows that say why nothing was estimated.
 
     Parameters
     ----------
@@ -81,7 +87,7 @@ def read_splits(
         frames[split] = frame.sample(frac=1, random_state=seed, ignore_index=True)
     if "test" not in frames:
         whole = frames["train"]
-        groups, units = pd.factorize(beginnings(whole))
+        groups, units = pd.factorize(beginnings(whole).map(opening))
         held_out = groups >= len(units) * (1 - test_share)
         frames = {"train": whole[~held_out], "test": whole[held_out]}
     frames = {"train": frames["train"], "test": frames["test"]}
@@ -115,6 +121,11 @@ def beginnings(frame: pd.DataFrame) -> pd.Series:
     if "text" in frame or "prompt" in frame:
         return frame["text" if "text" in frame else "prompt"]
     return preference_pairs(frame)[0]["prompt"].reindex(frame.index).fillna(frame["chosen"])
+
+
+def opening(beginning: str) -> str:
+    """The first turn of a dialogue's `beginning`, or all of a text or prompt that is none."""
+    return beginning.partition(ASSISTANT_TURN)[0].strip()
 
 
 def read_file(path: str | Path, columns: Mapping[str, str]) -> pd.DataFrame:

@@ -199,7 +199,10 @@ def latents_of(source: Source, layer: int) -> int:
 
 
 def read_place(description: Mapping[str, Any]) -> tuple[int | None, str | None]:
-    """The layer and the site that a dictionary's description says it reads, as far as it does."""
+    """The layer and the site that a dictionary's description says it reads, as far as it does.
+
+    A place that is none of our sites has the name that the description gives it.
+    """
     about = description.get("metadata") or {}
     trainer = description.get("trainer") or {}
     if "site" in about and "layer" in about:
@@ -207,10 +210,10 @@ def read_place(description: Mapping[str, Any]) -> tuple[int | None, str | None]:
     hook = str(about.get("hook_name") or description.get("hook_name") or "")
     if match := re.fullmatch(r"blocks\.(\d+)\.(.+)", hook):
         behind = int(match[1]) - (match[2] == "hook_resid_pre")
-        return behind, _HOOKS.get(match[2])
+        return behind, _HOOKS.get(match[2], match[2])
     layer, module = trainer.get("layer"), str(trainer.get("submodule_name") or "")
-    site = next((site for start, site in _SUBMODULES.items() if module.startswith(start)), None)
-    return layer if isinstance(layer, int) else None, site
+    sites = (site for start, site in _SUBMODULES.items() if module.startswith(start))
+    return layer if isinstance(layer, int) else None, next(sites, module or None)
 
 
 def check(files: Dictionary, layer: int, site: str, width: int | None, origin: str) -> None:

@@ -147,6 +147,11 @@ def _saelens(files: Dictionary, tensors: dict[str, torch.Tensor]) -> Trained:
     if kind == "standard" and activation == "topk":  # the name that release 5 gave it
         kind = "topk"
         config = {"k": (config.get("activation_fn_kwargs") or {}).get("k")} | config
+    elif activation not in ("relu", "topk"):
+        raise SourceError(
+            f"{files.config}: activation {activation!r} is not relu, or topk of release 5, which no"
+            " architecture here computes; take a dictionary with one of these"
+        )
     if kind not in ARCHITECTURES:
         raise SourceError(
             f"{files.config}: architecture {kind!r} is not one of {', '.join(ARCHITECTURES)}; take"
