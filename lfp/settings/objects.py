@@ -87,7 +87,7 @@ class Corpus(Settings):
     )
     test_share: float = setting(
         0.1,
-        "Share of `train` (by prompt) that is held out where no `test` is given.",
+        "Share of `train` (by prompts' first turns) that is held out where no `test` is given.",
         above=0,
         below=1,
         kinds=("path", "hub"),
