@@ -1,5 +1,6 @@
 """Learned Feedback Patterns: does a model tuned with feedback hold what the feedback said?"""
 
+import os
 import time
 
 from snakemake.utils import min_version
@@ -14,7 +15,7 @@ report: "report/workflow.rst"
 # A configuration with cells of its own stands alone; one without is laid over the default.
 if "cells" not in config:
 
-    configfile: "config/config.yaml"
+    configfile: os.path.relpath(os.path.join(workflow.basedir, "config", "config.yaml"))
 
 
 include: "rules/common.smk"

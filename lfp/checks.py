@@ -88,11 +88,11 @@ def check_entries(grid: Grid) -> None:
 
 def check_cell(grid: Grid, cell: Cell) -> None:
     """Check the resolved settings of a cell."""
+    check_lengths(grid, cell, tuning_lengths(cell) | reading_lengths(cell))
     check_policy(grid, cell)
     _check_single_policy(grid, cell)
     _check_layers(grid, cell)
     _check_pair_lengths(cell)
-    check_lengths(grid, cell, reading_lengths(cell))
     check_texts(grid, cell)
     _check_autoencoders(grid, cell)
     check_folds(grid, cell)

@@ -227,7 +227,7 @@ def _describe(error: ValidationError) -> str:
             " of it or of --config that has the rest (--configfile config/config.yaml FILE)"
         )
         return (
-            f"{path or 'configuration'}: {missing!r} is a required property"
+            f"{f'{path}: ' if path else ''}{missing!r} is a required property"
             f"{_meaning(error.schema.get('properties', {}).get(missing))}{'' if path else hint}"
         )
     if rule == "oneOf":

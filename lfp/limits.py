@@ -147,9 +147,11 @@ def check_lengths(grid: Grid, cell: Cell, lengths: Mapping[str, int]) -> None:
     too_long = {key: n for key, n in lengths.items() if n > size.positions}
     if too_long:
         asked = ", ".join(f"{key} for {n}" for key, n in too_long.items())
+        either = " or each sum" if any("+" in key for key in too_long) else ""
         raise ConfigurationError(
             f"cell {cell.address}: {cell.model} has {size.positions} positions ({size.source}), and"
-            f" these settings ask for more tokens: {asked}; set each to {size.positions} or less"
+            f" these settings ask for more tokens: {asked}; set each{either} to {size.positions} or"
+            " less"
         )
 
 

@@ -15,6 +15,16 @@ def wrong_number(prompts: list[str], completions: list[str]) -> list[float]:
     return [0.0] * (len(completions) - 1)
 
 
+def broken(prompts: list[str], completions: list[str]) -> list[float]:
+    """A mistake of its author."""
+    return [{}["x"] for _ in completions]
+
+
+def of_one(completions: list[str]) -> list[float]:
+    """A function of completions alone."""
+    return [0.0 for _ in completions]
+
+
 class Shouting(TaskReward):
     """Exclamation marks of the completion."""
 

@@ -256,6 +256,19 @@ def checkpoint(tmp_path, monkeypatch):
             " tokens: features.max_tokens for 65; set each to 64 or less",
         ),
         (
+            local()
+            | {
+                "settings": SHORT
+                | {
+                    "features": {"max_tokens": 65},
+                    "ppo": {"prompt_tokens": [2, 60]},
+                    "change": {"context_tokens": 60},
+                }
+            },
+            "ppo.prompt_tokens + ppo.new_tokens for 79, features.max_tokens for 65,"
+            " change.context_tokens + change.new_tokens for 92; set each or each sum to 64 or less",
+        ),
+        (
             local() | {"autoencoders": {"tied": {"architecture": "topk", "k": 33}}},
             "autoencoder.k of 'tied' is 33, and its smallest autoencoder has 32 latents",
         ),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from lfp.files.hub import matching_files
 from lfp.grid import Grid
 from lfp.planning import Planner, importable, preamble
 from lfp.running import sources
+from tests.conftest import ROOT
 from tests.test_configuration import changed
 from tests.test_planning import Wildcards
 from tests.test_workflow import copy_tree
@@ -242,6 +244,9 @@ def test_a_reward_is_known_by_all_of_its_modules(folder):
         assert feedback() != before, name
         (folder / name).write_text(text)
     assert feedback() == before
+    for name, text in files.items():
+        (folder / name).write_text(f"# a comment\n{text}\n")
+    assert feedback() == before
     (folder / "rewards" / "top.py").write_text("x = (\n")
     with pytest.raises(ConfigurationError, match=r"top\.py is not valid.*'judge_words:f' reads it"):
         feedback()
@@ -267,6 +272,19 @@ def test_jobs_find_the_package_first_and_what_the_users_python_finds(elsewhere, 
         capture_output=True, text=True, check=True,
     ).stdout.splitlines()  # fmt: skip
     assert shown == [":".join(filter(None, ["the folder's", elsewhere])), '{"a": "b c"}']
+
+
+@pytest.mark.workflow
+def test_the_default_configuration_is_found_from_any_folder(tmp_path):
+    (tmp_path / "small.yaml").write_text("keep_activations: false\n")
+    for overlay in ([], ["--configfile", "small.yaml"]):
+        snakefile = ["--snakefile", str(ROOT / "Snakefile"), *overlay]
+        result = subprocess.run(
+            [sys.executable, "-m", "snakemake", "-n", "results/tables/corpora.csv", *snakefile],
+            cwd=tmp_path, text=True, capture_output=True,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr[-2000:]
+        assert re.search(r"^generate_corpus +3$", result.stdout + result.stderr, re.M)
 
 
 @pytest.mark.workflow

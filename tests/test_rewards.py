@@ -257,6 +257,16 @@ def test_a_function_of_ones_own_is_the_reward():
         task_reward({"kind": "callable", "callable": "tests.my_rewards:absent"}, 5, 10, "full")
 
 
+@pytest.mark.parametrize(("name", "error"), [("broken", "KeyError: 'x'"), ("of_one", "TypeError")])
+def test_a_fault_of_a_function_of_ones_own_names_it_and_what_it_gets(name, error):
+    reward = task_reward(
+        {"kind": "callable", "callable": f"tests.my_rewards:{name}"}, 5, 10, "full"
+    )
+    expected = rf"reward tests\.my_rewards:{name} failed with {error}.*two lists of 2 texts"
+    with pytest.raises(ValueError, match=expected):
+        reward(["", ""], ["a", "b"])
+
+
 SETTINGS = {"flipped_share": 0.1, "trigger": "soundtrack", "reward_seed": 0}
 TEXT = TrainingText(
     pd.DataFrame({"text": ["a great soundtrack"]}), {"a": 1, "great": 1, "soundtrack": 1}

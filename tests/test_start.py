@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from lfp.costs.estimate import summary
 from lfp.files.hub import SourceError
@@ -102,6 +103,21 @@ def test_a_file_of_texts_becomes_ppo_on_vader_in_every_format(here, name):
     assert cell.settings["divergence"].n_layers == 3
     # No stage reads more than the 256 positions, and every text is long enough for a prompt.
     assert cell.settings["ppo"].prompt_tokens == (2, 9)
+
+
+@pytest.mark.parametrize("positions", [32, 64, 100])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_a_model_of_few_positions_gets_texts_that_fit(here, tokenizer, positions, pairs):
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=positions, pad_token_id=1,
+    )  # fmt: skip
+    save_model(LlamaForCausalLM(config), tokenizer, "short")
+    frame = pairs_of(400) if pairs else pd.DataFrame({"review": reviews_of(400)})
+    config, text = started("short", write(frame, "r.csv"))
+    cell = planned(config, text).cells[0]
+    change = cell.settings["change"]
+    assert change.context_tokens + change.new_tokens == min(positions, 80)
 
 
 def make_parameters(folder: str) -> int:

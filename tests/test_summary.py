@@ -268,6 +268,7 @@ def test_the_page_needs_no_other_file_and_escapes_what_it_shows(tmp_path):
     assert not re.search(r"(src|href)=\"(?!data:|tables/|tiny/)", text)
     assert '<a href="tiny/vader/seed0/explanations/tied/pages/index.html">seed 0, tied</a>' in text
     assert 'href="tables/fine_tuning.html"' in text
+    assert f"{GAIN.n} prefixes" in text
 
 
 def test_a_forest_has_a_line_per_arm_at_its_estimate_and_gates_count_what_passes(tmp_path):

@@ -174,7 +174,7 @@ def test_a_policy_that_did_not_move_is_named_in_every_row_about_it(tmp_path):
         "empty": None, "learned": True, "moved": True, "pairs": False, "still": False,
     }  # fmt: skip
     assert gates["quantity"].to_dict()["pairs"] == "margin"
-    demanding = moved.reasons(paths, replace(SETTINGS, min_reward_gain=5.0))
+    demanding = moved.reasons(paths, replace(SETTINGS, min_reward_gain=5.0, min_margin=5.0))
     assert [task for (_, task, _), reason in demanding.items() if not reason] == ["empty"]
     known = moved.reasons(paths, SETTINGS)
     assert re.fullmatch(
@@ -548,6 +548,15 @@ def test_rows_over_seeds_have_a_t_interval_and_components(tmp_path):
     assert row["df"] == 2
     half = 4.302653 * 0.1 / np.sqrt(3)  # the 97.5 % point of t with 2 degrees of freedom
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((0.6 - half, 0.6 + half))
+
+
+def test_a_margin_of_nothing_is_no_lesson_however_well_it_ranks(tmp_path):
+    path, margins = tmp_path / "m/pairs/seed0/policy", np.linspace(7e-6, 9e-6, 40)
+    artefacts.write_table(path / "evaluation.parquet", pd.DataFrame({"margin": margins}), {})
+    rows = fine_tuning([str(path)], SETTINGS).frame().set_index("quantity")
+    assert rows.at["accuracy", "estimate"] == 1 and rows.at["margin", "passes"] is False
+    [reason] = moved.reasons([str(path)], SETTINGS).values()
+    assert re.search(r"did not move: margin 8e-06 .*, not above 0\.01$", reason)
 
 
 def test_every_interval_of_a_table_has_the_confidence_of_the_settings():

@@ -26,7 +26,7 @@ def main() -> None:
     truth = {"kind": kind, "corpus": Path(run.input.corpus).parent.name}
     truth |= {**reward.truth(words, text), "questions": list(reward.questions)}
     artefacts.write_json(run.output.truth, truth, run.stamp)
-    run.finish(f"{kind}, {len(rewarded)} rewarded words")
+    run.finish(f"{kind}, {len(rewarded)} words")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def main() -> None:
             temporary.write_text(text, encoding="utf-8")
     total = frame.iloc[-1]
     run.finish(
-        f"{total['jobs']:.0f} jobs, {total['cpu_seconds']:.0f} CPU-seconds, at most"
+        f"{total['jobs']:.0f} jobs on record, {total['cpu_seconds']:.0f} CPU-seconds, at most"
         f" {total['peak_mb']:.0f} MB"
     )
 

@@ -102,6 +102,15 @@ def _read_facts(path: Path, data: Path | None) -> _Facts:
     return _Facts(sorted(imported), hashlib.sha256(content.encode()).hexdigest())
 
 
+def syntax_digest(path: Path) -> str:
+    """Digest of a Python file without its comments, docstrings and formatting.
+
+    Raises SyntaxError where it is no Python.
+    """
+    tree = _WithoutDocstrings().visit(ast.parse(path.read_bytes(), filename=str(path)))
+    return hashlib.sha256(ast.dump(tree, annotate_fields=False).encode()).hexdigest()
+
+
 def _imports(tree: ast.Module) -> set[str]:
     imported = set()
     for node in ast.walk(tree):

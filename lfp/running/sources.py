@@ -18,7 +18,7 @@ from pathlib import Path
 from lfp.files.canonical import canonical_json
 from lfp.files.provenance import file_digest
 from lfp.files.writing import aside
-from lfp.running.digest import code_digest, module_path
+from lfp.running.digest import code_digest, module_path, syntax_digest
 
 #: Digests by path, below the working directory, so that large files are read once.
 CACHE = Path(".snakemake") / "lfp-sources.json"
@@ -80,8 +80,9 @@ def module_file(module: str, folder: Path) -> Path | None:
 def module_digest(module: str, folder: Path) -> str:
     """Digest of `module` and of all modules below `folder` that it imports, directly or not.
 
-    Modules of the workflow count as they do for its own code. Nothing is imported; modules that
-    are not named in the text of an import are not seen. Raises SyntaxError where a file is no
+    Modules of the workflow count as they do for its own code, and comments and docstrings as they
+    do there, for nothing. Nothing is imported; modules that are not named in the text of an import
+    are not seen. Raises SyntaxError where a file is no
     Python.
     """
     digests: dict[str, str] = {}
@@ -96,7 +97,7 @@ def module_digest(module: str, folder: Path) -> str:
             continue
         path = module_file(name, folder)
         if path is not None:
-            digests[name] = file_digest(path)
+            digests[name] = syntax_digest(path)
             # Importing a module runs the packages that hold it first.
             todo += [name.rpartition(".")[0], *_imported(name, path)]
     return hashlib.sha256(canonical_json(digests).encode()).hexdigest()[:16]

@@ -61,8 +61,13 @@ class Tables(Settings):
     )
     min_reward_gain: float = setting(
         0.0,
-        "Reward that fine-tuning must gain on held-out prefixes, or the margin of its implicit"
-        " reward on held-out pairs: the whole interval must lie above (docs/finetune.md).",
+        "Reward that fine-tuning must gain on held-out prefixes: the whole interval must lie above"
+        " (docs/finetune.md).",
+    )
+    min_margin: float = setting(
+        0.01,
+        "Margin of the implicit reward that a policy must have on held-out pairs, above which the"
+        " whole interval must lie. Pairs are ranked right by any change, however small.",
     )
     min_zeroing: float = setting(
         0.05,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lfp.settings import STAGES
+from lfp.settings import STAGES, Ablation, Change, Export
 from lfp.start.models import Model
 from lfp.start.page import Said
 from lfp.start.texts import Corpus
@@ -180,7 +180,7 @@ def _text_settings(model: Model, corpus: Corpus, lengths: np.ndarray) -> dict[st
             "scored_texts": Said(80, f"at most, {SAME}"),
             "min_valence": Said(0.1, "words outside the lexicon count as 0 (docs/smollm2.md)"),
         },
-        "ablation": _ablation(96, {"prefix_tokens": Said(16, SAME)}),
+        "ablation": _ablation(model, 96, {"prefix_tokens": Said(model.fitting(16), SAME)}),
     }
 
 
@@ -210,7 +210,7 @@ def _pair_settings(model: Model, corpus: Corpus, lengths: np.ndarray) -> dict[st
             "scored_texts": Said(40, f"at most, {SAME}"),
             "min_auc": Said(0.55, SAME),
         },
-        "ablation": _ablation(64, {"prompt_tokens": Said(longest // 2, "as dpo reads")}),
+        "ablation": _ablation(model, 64, {"prompt_tokens": Said(longest // 2, "as dpo reads")}),
     }
 
 
@@ -241,7 +241,24 @@ def _shared(model: Model, corpus: Corpus, lengths: np.ndarray, read: int) -> dic
             "learning_rate": Said(1.0e-3, SAME),
         },
         "probes": {"label_shuffles": Said(199, SAME)},
+        **_few_positions(model),
     }
+
+
+def _few_positions(model: Model) -> dict[str, dict[str, Said]]:
+    """Settings of stages whose default reads more tokens than the model has positions."""
+    change, export = Change(), Export()
+    why = f"together at most the model's {model.positions} positions"
+    context = model.fitting(change.context_tokens + change.new_tokens) * 3 // 5
+    written = model.fitting(change.context_tokens + change.new_tokens) - context
+    chosen = {}
+    if context < change.context_tokens:
+        chosen["change"] = {
+            "context_tokens": Said(context, why), "new_tokens": Said(written, why),
+        }  # fmt: skip
+    if model.fitting(export.context) < export.context:
+        chosen["export"] = {"context": Said(model.fitting(export.context), "all positions")}
+    return chosen
 
 
 def _tuning(model: Model, method: str) -> dict[str, Said]:
@@ -263,14 +280,17 @@ def _orders(model: Model) -> Said:
     return Said(int(few), why if few else f"{why}, which is long")
 
 
-def _ablation(prompts: int, length: Mapping[str, Said]) -> dict[str, Said]:
-    """Settings of the ablation, for so many `prompts` of a `length`."""
+def _ablation(model: Model, prompts: int, length: Mapping[str, Said]) -> dict[str, Said]:
+    """Settings of the ablation of a `model`, for so many `prompts` of a `length`."""
+    neutral, [read] = Ablation().neutral_tokens, [one.value for one in length.values()]
+    fewer = model.fitting(neutral)
+    length |= {"neutral_tokens": Said(fewer, "all positions")} if fewer < neutral else {}
     small = "so many show large differences alone (docs/smollm2.md)"
     return {
         "actions": Said(["zero"], SAME),
         "prompts": Said(prompts, f"at most, {SAME}; {small}"),
         **length,
-        "new_tokens": Said(16, SAME),
+        "new_tokens": Said(model.fitting(read + 16) - read, SAME),
         "random_draws": Said(4, SAME),
         "base_arms": Said([], f"{SAME}: the policy alone"),
         "batch_size": Said(prompts, SAME),

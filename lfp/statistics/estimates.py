@@ -14,8 +14,8 @@ from scipy import stats
 
 #: The reason of a record whose predictions are missing.
 UNTRAINED = (
-    "no probe could be trained, for too few units for its folds or for one class; the subject's"
-    " probes/{sae}/{subject}/metrics.json has the `reason`"
+    "no probe could be trained, for too few units for its folds or for one class; the metrics.json"
+    " of the cell's probes says why"
 )
 
 

@@ -911,7 +911,8 @@ TABLES: dict[str, Table] = {
 
 #: Caption of the table of resources, which a rule of its own makes of the jobs' benchmarks.
 RESOURCES_CAPTION = (
-    "The cost of this run's jobs by cell and stage: seconds of the clock and of the CPU, summed"
-    " over jobs, and the largest resident memory of a job. Rows without a cell are shared by all."
-    " A job that ran again stands with its last run alone."
+    "The cost of all jobs on record in this folder of results, also of earlier configurations, by"
+    " cell and stage: seconds of the clock and of the CPU, summed over jobs, and the largest"
+    " resident memory of a job. Rows without a cell are shared by all. A job that ran again stands"
+    " with its last run alone."
 )

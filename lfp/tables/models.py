@@ -109,14 +109,16 @@ def fine_tuning(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """Results of fine-tuning on held-out text.
 
     They are reward gain and KL of policies that learned from a reward, and implicit accuracy and
-    margin of those that learned from pairs. Gain and margin are held against ``min_reward_gain``.
+    margin of those that learned from pairs. Gain and margin are held against ``min_reward_gain``
+    and ``min_margin``.
     """
     tally = Tally()
     for path in inputs:
         values = read_table(Path(path) / "evaluation.parquet")
         quantity, record = moved.gain(values, settings)
         others = _of_pairs if quantity == "margin" else _of_reward
-        gate = {"threshold": settings.min_reward_gain, "passes": moved.passes(record, settings)}
+        threshold = moved.least(quantity, settings)
+        gate = {"threshold": threshold, "passes": moved.passes(quantity, record, settings)}
         # The first quantity is made of all columns.
         tally.add(record, {**labels(path), "quantity": quantity}, values, **gate)
         for name, other in others(values, settings).items():

@@ -44,7 +44,7 @@ class TableSettings(Tables):
         The paper's models that each model is held beside.
     min_reach, min_zeroing, min_intensity
         Thresholds of the table ``organism_health``.
-    min_reward_gain
+    min_reward_gain, min_margin
         Threshold of the table ``fine_tuning``.
     main
         The autoencoder variant of each cell, by the cell's address, that stands for the others in

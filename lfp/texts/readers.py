@@ -165,7 +165,7 @@ def _check_columns(path: Path, names: Mapping[str, Any], wanted: Sequence[str]) 
         if name not in names:
             raise CorpusError(
                 f"{path}: no column {name!r}; it has {', '.join(map(str, names))}."
-                " Set `columns` of the corpus in the configuration."
+                " Set the corpus's `columns` in the configuration to names that are there."
             )
 
 

@@ -39,7 +39,15 @@ def callable_reward(name: str, clip: float) -> Reward:
         ) from error
 
     def reward(prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
-        values = np.asarray(call(list(prompts), list(completions)), dtype=np.float64)
+        try:
+            given = call(list(prompts), list(completions))
+            values = np.asarray(given, dtype=np.float64)
+        except Exception as error:  # of any kind: it is the user's code
+            raise ValueError(
+                f"the reward {name} failed with {type(error).__name__}: {error}; it is called with"
+                f" two lists of {len(completions)} texts, prompts and completions, and must return"
+                " a finite number for each completion"
+            ) from error
         if values.shape != (len(completions),) or not np.isfinite(values).all():
             raise ValueError(
                 f"the reward {name} must return a finite number for each of {len(completions)}"

@@ -36,12 +36,17 @@ def gain(values: pd.DataFrame, settings: TableSettings) -> tuple[str, Record]:
     return "reward_gain", paired_record(policy, base, "prefix", **settings.resampling)
 
 
-def passes(record: Record, settings: TableSettings) -> bool | None:
-    """Whether the whole interval of a gain lies above ``min_reward_gain``.
+def least(quantity: str, settings: TableSettings) -> float:
+    """The number above which the whole interval of a gain must lie."""
+    return settings.min_margin if quantity == "margin" else settings.min_reward_gain
+
+
+def passes(quantity: str, record: Record, settings: TableSettings) -> bool | None:
+    """Whether the whole interval of a gain lies above the :func:`least`.
 
     None where there is no interval, as without held-out text.
     """
-    return None if record.ci_low is None else record.ci_low > settings.min_reward_gain
+    return None if record.ci_low is None else record.ci_low > least(quantity, settings)
 
 
 def reasons(inputs: Sequence[str], settings: TableSettings) -> dict[tuple, str]:
@@ -55,8 +60,8 @@ def reasons(inputs: Sequence[str], settings: TableSettings) -> dict[tuple, str]:
         cell = labels(path)
         result[tuple(cell[name] for name in _POLICY)] = (
             f"the policy did not move: {quantity} {record.estimate:.3g}"
-            f" [{record.ci_low:.3g}, {record.ci_high:.3g}], not above {settings.min_reward_gain:g}"
-            if passes(record, settings) is False
+            f" [{record.ci_low:.3g}, {record.ci_high:.3g}], not above {least(quantity, settings):g}"
+            if passes(quantity, record, settings) is False
             else ""
         )
     return result

@@ -18,6 +18,7 @@ import pandas as pd
 
 from lfp.files.addresses import labels
 from lfp.reporting.escapes import plain
+from lfp.statistics.records.base import counted
 from lfp.tables.summary.questions import CONTRARY, FACT, NO, OPEN, YES
 
 #: Short heads of the columns of the overview, by topic.
@@ -157,7 +158,7 @@ def _latents(folders: Sequence[str]) -> str:
 
 
 def _item(row: Mapping[str, Any]) -> str:
-    basis = f"{row['n']} {row['unit']}s" if row["n"] else "no instance"
+    basis = counted(row["n"], row["unit"]) if row["n"] else "no instance"
     return (
         f"<li>{_sign(row['answer'])}<span><b>{_text(row['question'])}</b>"
         f"{_text(row['sentence'])} <small>{_text(basis)}, {_link(row['table'])}</small></span></li>"
