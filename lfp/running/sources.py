@@ -82,8 +82,7 @@ def module_digest(module: str, folder: Path) -> str:
 
     Modules of the workflow count as they do for its own code, and comments and docstrings as they
     do there, for nothing. Nothing is imported; modules that are not named in the text of an import
-    are not seen. Raises SyntaxError where a file is no
-    Python.
+    are not seen. Raises SyntaxError where a file is no Python.
     """
     digests: dict[str, str] = {}
     todo = [module]

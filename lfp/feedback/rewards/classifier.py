@@ -100,6 +100,7 @@ def _logits(
     most = min(512, tokenizer.model_max_length, _positions(model) or 512)
     pad, left, logits = tokenizer.pad_token_id, tokenizer.padding_side == "left", []
     placed = left and "position_ids" in inspect.signature(model.forward).parameters
+    placed = placed and _padding_position(model) is None  # else the model finds padding itself
     for start in range(0, len(texts), batch_size):
         ids = tokenize(tokenizer, texts[start : start + batch_size], most).ids
         batch = pad_batch(ids, pad, model.device, left)
@@ -111,15 +112,17 @@ def _logits(
 
 
 def _positions(model: PreTrainedModel) -> int | None:
-    """The largest number of tokens that a classifier reads; None where it has no limit.
-
-    RoBERTa and its kin count positions from behind that of padding.
-    """
+    """The largest number of tokens that a classifier reads; None where it has no limit."""
     from lfp.models.limits import most_positions
 
-    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    padding, most = getattr(table, "padding_idx", None), most_positions(model.config)
+    padding, most = _padding_position(model), most_positions(model.config)
     return most if most is None or padding is None else most - padding - 1
+
+
+def _padding_position(model: PreTrainedModel) -> int | None:
+    """The position of padding, from behind which RoBERTa and its kin count; None in others."""
+    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    return getattr(table, "padding_idx", None)
 
 
 def _label_number(names: Mapping[int, str], positive: str | int, path: str | Path) -> int:
