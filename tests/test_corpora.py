@@ -318,6 +318,58 @@ def test_a_prompt_that_begins_a_training_text_is_in_no_other_split(tmp_path):
     assert {row.split(":")[1].split()[0] for row in frames["test"]["chosen"]} == {"when", "wh"}
 
 
+@pytest.mark.parametrize("between", ["", " "])
+def test_equal_prompts_are_in_one_split_whatever_their_answers_begin_with(tmp_path, between):
+    columns = {name: name for name in ("prompt", "chosen", "rejected")}
+    files = {split: [tmp_path / f"{split}.jsonl"] for split in ("train", "test")}
+    for split in files:
+        rows = [(f"{i}?", f"{between}Yes {split}", "No") for i in range(10)]
+        frame = pd.DataFrame(rows, columns=list(columns))
+        frame.to_json(files[split][0], orient="records", lines=True)
+    frames, counts = read_splits(files, columns, 0.2, 0)
+    assert len(frames["train"]) == counts["test"]["in_earlier_split"] == 10
+    assert frames["test"].empty
+
+
+def test_a_prompt_that_is_the_beginning_of_another_is_kept(tmp_path):
+    columns = {name: name for name in ("prompt", "chosen", "rejected")}
+    files = {split: [tmp_path / f"{split}.jsonl"] for split in ("train", "test")}
+    for split, prompt in {"train": "Write a poem about cats", "test": "Write a poem"}.items():
+        frame = pd.DataFrame([(prompt, f" a {split}", " b")], columns=list(columns))
+        frame.to_json(files[split][0], orient="records", lines=True)
+    assert len(read_splits(files, columns, 0.2, 0)[0]["test"]) == 1
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["prompt"], ["prompt", "positive", "neutral", "negative"], ["text"], ["chosen", "rejected"]],
+)
+@pytest.mark.parametrize("given", [False, True])
+def test_rows_of_every_kind_are_split_and_missing_values_counted(tmp_path, names, given):
+    frame = pd.DataFrame(
+        {name: [turns(f"q{i}", f"{name} {i}") for i in range(20)] for name in names}
+    )
+    frame.loc[3, names[0]] = None
+    files = {"train": [tmp_path / "train.jsonl"]}
+    frame.to_json(files["train"][0], orient="records", lines=True)
+    if given:
+        files["test"] = files["train"]
+    frames, counts = read_splits(files, {name: name for name in names}, 0.3, 0)
+    assert sum(of["empty"] for of in counts.values()) == (2 if given else 1)
+    assert len(frames["train"]) == (19 if given else len(frames["train"]))
+    assert frames["test"].empty is given
+
+
+def test_one_opening_of_all_dialogues_is_no_group(tmp_path):
+    asked = [("be kind", "yes", f"topic {i}") for i in range(50)]
+    pairs = [(turns(*of, "so"), turns(*of, "no")) for of in asked]
+    frame = pd.DataFrame(pairs, columns=["chosen", "rejected"])
+    frame.to_json(tmp_path / "train.jsonl", orient="records", lines=True)
+    columns = {"chosen": "chosen", "rejected": "rejected"}
+    frames, _ = read_splits({"train": [tmp_path / "train.jsonl"]}, columns, 0.2, 0)
+    assert (len(frames["train"]), len(frames["test"])) == (40, 10)
+
+
 def test_a_held_out_share_tears_no_dialogue_apart(tmp_path):
     pairs = []
     for topic in range(30):

@@ -50,7 +50,8 @@ def echo(body: dict) -> str:
 
 @pytest.mark.parametrize(
     ("text", "fewest"),
-    [("I{5} do{5} not{5} ", 12), ("he{6}: 3.14159, ", 12), ("a plain sentence of words ", 5),
+    [("a\n \n  ", 4), ("I{5} do{5} not{5} ", 12), ("he{6}: 3.14159, ", 12),
+     ("a plain sentence of words ", 5),
      ("好的电影", 4), ("", 0)],
 )  # fmt: skip
 def test_tokens_are_estimated_rather_too_high(text, fewest):

@@ -309,6 +309,19 @@ def test_hooks_of_saelens_name_layer_and_site(hook, place):
     assert files.read_place({"hook_name": hook}) == place
 
 
+@pytest.mark.parametrize(
+    ("module", "site"),
+    [
+        ("resid_post_layer_3", "resid"), ("attn_out_layer_3", "attn"),
+        ("attention_out_layer3", "attn"), ("gpt_neox.layers.3.mlp", None), ("model.layers.3", None),
+        ("resid_pre_layer_3", "resid_pre_layer_3"), ("mlp_in_layer_3", "mlp_in_layer_3"),
+    ],
+)  # fmt: skip
+def test_submodules_of_dictionary_learning_name_the_site(module, site):
+    trainer = {"layer": 3, "submodule_name": module}
+    assert files.read_place({"trainer": trainer}) == (3, site)
+
+
 def configuration(folder, **variant) -> dict:
     source = {"path": str(folder), "format": "saelens", "files": "layer_{layer}"}
     scope = {"architecture": "pretrained", "site": "resid", "source": source} | variant

@@ -112,7 +112,7 @@ GOOD = b'{"text": "a"}\n'
         ("a.csv", b"text,n\na\n", "the row at line 2 has 1 values"),
         ("a.csv", b"text,text\na,b\n", "line 1: two columns 'text'"),
         ("a.csv", b"", "empty, expected a line with the names of columns"),
-        ("a.csv", b"review\na\n", "no column 'text'; it has review. Set `columns`"),
+        ("a.csv", b"review\na\n", "no column 'text'; it has review. Set the corpus's `columns`"),
         ("a.csv", b'n;"text"\n1;a\n', "values are parted by semicolons, expected commas"),
         ("a.csv", b"n\ttext, with commas\ttext\n", "values are parted by tabs"),
         ("a.csv", "text\na\n".encode("utf-16-le"), "begins with .* NUL.*iconv -f UTF-16LE"),

@@ -64,6 +64,17 @@ def test_a_test_of_one_side_leaves_the_other_to_the_interval(tmp_path):
         assert frame.at["goal", "answer"] == answer, frame.at["goal", "sentence"]
 
 
+def test_pairs_ranked_right_by_a_margin_of_nothing_are_read_with_care(tmp_path):
+    right = replace(proportion_record(40, 40, "pair", 0.5), p_adjusted=0.0)
+    gate = {"threshold": 0.01, "passes": False}
+    rows = [(CELL | {"quantity": "margin"} | gate, replace(GAIN, estimate=8e-6)),
+            (CELL | {"quantity": "accuracy", "passes": None}, right)]  # fmt: skip
+    sentence = said(tmp_path, fine_tuning=rows).at["goal", "sentence"]
+    assert "Read with care: a margin of 8e-06 is not above 0.01 (1 of 1 seeds)." in sentence
+    moved = [(rows[0][0] | {"passes": True}, GAIN), rows[1]]
+    assert "care" not in said(tmp_path, fine_tuning=moved).at["goal", "sentence"]
+
+
 def test_a_table_without_rows_answers_nothing_and_stops_nothing(tmp_path):
     gain = [(CELL | {"quantity": "reward_gain"}, GAIN)]
     paths = written(tmp_path, fine_tuning=gain)
@@ -241,7 +252,11 @@ def test_an_audit_that_found_no_share_says_so_and_blames_no_number_of_policies(t
     gain = [(CELL | {"quantity": "reward_gain"}, GAIN)]
     address = "tiny/vader/seed0"
     settings = replace(SETTINGS, corpora={address: "reviews"}, trained={address: ("ppo", 0.0)})
-    for detection, words in ((rows, "up to 20% of the lexicon"), (rows[1:], "too few policies")):
+    seen = [*rows[:2], (rows[1][0] | {"share": 0.1}, replace(GAIN, estimate=0.9)), rows[2]]
+    for detection, words in (
+        (rows, "up to 20% of the lexicon"), (rows[1:], "too few policies"),
+        (seen, "10% of the lexicon was, by the readout choice, mlp, and a larger share was not"),
+    ):  # fmt: skip
         paths = written(tmp_path, fine_tuning=gain, detection=detection)
         sentence = verdicts(paths, settings).frame().set_index("topic").at["limit", "sentence"]
         assert words in sentence

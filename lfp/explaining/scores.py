@@ -128,10 +128,13 @@ def excerpts_of_feature(
             apart = [not any(a < d and b > c for c, d in taken) for a, b in spans]
             rest = np.flatnonzero((values <= INACTIVE * largest) & np.array(apart))
             wrong = rng.permutation(rest)[: len(right)]
-            for truth, tokens in ((1, right), (0, wrong)):
-                excerpt = marked(text, first, end, [spans[token] for token in tokens])
-                if _MARKED.search(excerpt):
-                    rows.append({"task": "fuzzing", "label": truth, "excerpt": excerpt})
+            both = [
+                {"task": "fuzzing", "label": truth,
+                 "excerpt": marked(text, first, end, [spans[token] for token in tokens])}
+                for truth, tokens in ((1, right), (0, wrong))
+            ]  # fmt: skip
+            if all(_MARKED.search(row["excerpt"]) for row in both):
+                rows += both
     return rows
 
 

@@ -89,16 +89,16 @@ class Answer:
     problem: str = ""
 
 
-#: Runs of letters, and single characters that are neither letter nor space.
-_RUNS = re.compile(r"[^\W\d_]+|\S")
+#: Runs of letters, runs of several spaces, and single characters of any other kind.
+_RUNS = re.compile(r"[^\W\d_]+| {2,}|[^ ]")
 
 
 def estimated_tokens(messages: Sequence[Mapping[str, str]]) -> int:
     """An estimate of the tokens of `messages`, rather too high.
 
-    Every begun three bytes of a run of letters, and every byte of what is neither letter nor space,
-    count as one, and every message as eight: vocabularies of language models hold longer pieces of
-    words and hardly longer ones of marks and digits.
+    Every begun three bytes of a run of letters, and every byte of other characters, count as one,
+    runs of spaces as one where they are longer, and every message as eight: vocabularies of
+    language models hold longer pieces of words and hardly longer ones of marks and digits.
     """
     return sum(
         8 + sum(_pieces(match) for match in _RUNS.finditer(message["content"]))
@@ -107,8 +107,8 @@ def estimated_tokens(messages: Sequence[Mapping[str, str]]) -> int:
 
 
 def _pieces(run: re.Match[str]) -> int:
-    size = len(run.group().encode())
-    return -(-size // 3) if run.group()[0].isalpha() else size
+    size, first = len(run.group().encode()), run.group()[0]
+    return 1 if first == " " else -(-size // 3) if first.isalpha() else size
 
 
 class Client:

@@ -66,8 +66,8 @@ class Tables(Settings):
     )
     min_margin: float = setting(
         0.01,
-        "Margin of the implicit reward that a policy must have on held-out pairs, above which the"
-        " whole interval must lie. Pairs are ranked right by any change, however small.",
+        "Margin of the implicit reward on held-out pairs, `dpo.beta` times nats, above which the"
+        " whole interval must lie: pairs are ranked right by any change, however small.",
     )
     min_zeroing: float = setting(
         0.05,

@@ -182,14 +182,11 @@ def _spaced(text: str) -> str:
     return " ".join(text.split())
 
 
-def _begins_one(start: str, texts: Sequence[str]) -> bool:
-    """Whether `start`, if it is anything, begins one of the sorted `texts` and ends with a word."""
-    place = bisect.bisect_left(texts, start)
-    while start and place < len(texts) and texts[place].startswith(start):
-        if not texts[place][len(start) :][:1].isalnum():
-            return True
-        place += 1
-    return False
+def _goes_on(start: str, dialogues: Sequence[str]) -> bool:
+    """Whether one of the sorted `dialogues` begins with `start`, in front of an answer."""
+    place = bisect.bisect_left(dialogues, start)
+    is_turn = start.endswith(ASSISTANT_TURN.strip())
+    return is_turn and place < len(dialogues) and dialogues[place].startswith(start)
 
 
 #: Counts of the rows of a split, in the order in which rows are dropped.
@@ -204,15 +201,16 @@ def deduplicated(
     """`frames` without empty and repeated rows, and the counts of such rows.
 
     A row that occurs twice in a split, or already in an earlier one, is dropped, and so is one
-    whose `beginning`, such as its prompt, begins a text of an earlier one: what has learned from
-    the one split has read no text of the other. Dialogues go on, so that a prompt with an answer
-    may be the beginning of another row's prompt.
+    whose `beginning`, such as its prompt, is that of a row of an earlier one, or that of a dialogue
+    there, which may go on from it: what has learned from the one split has read no text of the
+    other.
 
     A row is empty where any of its `key` columns is missing or blank. Counts are by split, with the
     names of :data:`COUNTS`.
     """
     seen: set[tuple[str, ...]] = set()
-    begun: list[str] = []  # the texts of earlier splits, sorted
+    begun: set[str] = set()
+    dialogues: list[str] = []  # sorted
     result, counts = {}, {}
     for name, frame in frames.items():
         text = frame[key].fillna("").astype(str)
@@ -221,12 +219,13 @@ def deduplicated(
         first = ~rows.duplicated()
         starts = beginning(frame[filled]) if beginning else pd.Series("", frame.index[filled])
         starts = starts.map(_spaced).reindex(frame.index, fill_value="")
-        known = pd.Series([_begins_one(start, begun) for start in starts], index=frame.index)
-        fresh = ~rows.isin(seen) & ~known.astype(bool)
+        known = [start in begun or _goes_on(start, dialogues) for start in starts]
+        fresh = ~rows.isin(seen) & ~pd.Series(known, index=frame.index, dtype=bool)
         keep = filled & first & fresh
         seen |= set(rows[keep])
-        if beginning and name != list(frames)[-1]:
-            begun = sorted([*begun, *map(_spaced, documents(frame[keep]))])
+        begun |= set(starts[keep]) - {""}
+        if beginning and has_pairs(frame) and name != list(frames)[-1]:
+            dialogues = sorted([*dialogues, *map(_spaced, documents(frame[keep]))])
         result[name] = frame[keep].reset_index(drop=True)
         counts[name] = {
             "read": len(frame),

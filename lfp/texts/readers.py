@@ -87,7 +87,7 @@ def read_splits(
         frames[split] = frame.sample(frac=1, random_state=seed, ignore_index=True)
     if "test" not in frames:
         whole = frames["train"]
-        groups, units = pd.factorize(beginnings(whole).map(opening))
+        groups, units = pd.factorize(openings(beginnings(whole).fillna("")))
         held_out = groups >= len(units) * (1 - test_share)
         frames = {"train": whole[~held_out], "test": whole[held_out]}
     frames = {"train": frames["train"], "test": frames["test"]}
@@ -123,9 +123,13 @@ def beginnings(frame: pd.DataFrame) -> pd.Series:
     return preference_pairs(frame)[0]["prompt"].reindex(frame.index).fillna(frame["chosen"])
 
 
-def opening(beginning: str) -> str:
-    """The first turn of a dialogue's `beginning`, or all of a text or prompt that is none."""
-    return beginning.partition(ASSISTANT_TURN)[0].strip()
+def openings(starts: pd.Series) -> pd.Series:
+    """The first turns of dialogues that begin with `starts`, and all of texts that are none.
+
+    Where one turn opens more than half of them, as a system's text does, they stay whole.
+    """
+    first = starts.str.partition(ASSISTANT_TURN)[0].str.strip()
+    return starts if first.value_counts(normalize=True).max() > 0.5 else first
 
 
 def read_file(path: str | Path, columns: Mapping[str, str]) -> pd.DataFrame:

@@ -41,7 +41,12 @@ _HOOKS = {
     "hook_attn_out": "attn", "attn.hook_z": "heads",
 }  # fmt: skip
 #: Beginnings of the names of dictionary_learning's submodules by the site that they read.
-_SUBMODULES = {"resid_post": "resid", "mlp_out": "mlp", "attention_out": "attn"}
+_SUBMODULES = {
+    "resid_post": "resid", "resid_out": "resid", "mlp_out": "mlp", "attention_out": "attn",
+    "attn_out": "attn",
+}  # fmt: skip
+#: Beginnings of its names of other places; any other name says nothing.
+_OTHER_SUBMODULES = ("resid_", "mlp_", "attention_", "attn_", "ln")
 
 
 @dataclass(frozen=True)
@@ -212,8 +217,9 @@ def read_place(description: Mapping[str, Any]) -> tuple[int | None, str | None]:
         behind = int(match[1]) - (match[2] == "hook_resid_pre")
         return behind, _HOOKS.get(match[2], match[2])
     layer, module = trainer.get("layer"), str(trainer.get("submodule_name") or "")
+    elsewhere = module if module.startswith(_OTHER_SUBMODULES) else None
     sites = (site for start, site in _SUBMODULES.items() if module.startswith(start))
-    return layer if isinstance(layer, int) else None, next(sites, module or None)
+    return layer if isinstance(layer, int) else None, next(sites, elsewhere)
 
 
 def check(files: Dictionary, layer: int, site: str, width: int | None, origin: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from lfp.change.detection import POWER
 from lfp.files.artefacts import read_table
 from lfp.statistics.records.base import Record
 from lfp.statistics.verdicts import FALSE_ALARM, FOUND, SILENT, WRONG_SIDE
@@ -113,7 +114,7 @@ def _answered(
     row = _row(question, cell, tables)
     if row is None:
         return
-    record = record_of(row)
+    record, row = record_of(row), row | _unmoved(question, cell, tables)
     if not np.isfinite(record.estimate):
         sentence = f"{_capital(record.method)}."
         yield Statement(question.name, question.question, record, OPEN, sentence, question.table)
@@ -144,6 +145,22 @@ def _row(
             row |= {name: mean[name] for name in mean if name in Record.__dataclass_fields__}
             row |= _health(rows)
     return row
+
+
+def _unmoved(question: Question, cell: _Cell, tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """The health of what fine-tuning reached beside a gain that does not pass its gate.
+
+    Any change ranks pairs right, however small.
+    """
+    rows = cell.rows(tables["fine_tuning"])
+    if question.table != "fine_tuning" or "passes" not in rows:
+        return {}
+    failed = rows[rows["passes"].eq(False) & (rows["quantity"] == "margin")]
+    if failed.empty:
+        return {}
+    worst = failed.sort_values("estimate").iloc[0]
+    reason = f"a margin of {worst['estimate']:.2g} is not above {worst['threshold']:g}"
+    return {"health": f"{reason} ({len(failed)} of {len(cell.seeds)} seeds)"}
 
 
 def _health(rows: pd.DataFrame) -> dict[str, str]:
@@ -239,11 +256,20 @@ def _limits(
         )
         yield Statement("limit", question, record_of(row), FACT, sentence, "detection")
     elif len(asked):
-        largest = rows.loc[rows["quantity"] == "power", "share"].max()
-        sentence = (
-            f"None that was planted, of up to {largest:.0%} of the lexicon: no readout of"
-            f" {len(asked)} raises an alarm in four of five policies."
-        )
+        power = rows[(rows["quantity"] == "power") & rows["share"].notna()]
+        seen = power[power["estimate"] >= POWER].sort_values("share", ascending=False)
+        if seen.empty:
+            sentence = (
+                f"None that was planted, of up to {power['share'].max():.0%} of the lexicon: no"
+                f" readout of {len(asked)} raises an alarm in four of five policies."
+            )
+        else:
+            best = seen.iloc[0]
+            sentence = (
+                f"No share from which on all larger ones are seen: {best['share']:.0%} of the"
+                f" lexicon was, by the readout {best['readout']}, {best['part']}, and a larger"
+                " share was not."
+            )
         yield Statement("limit", question, record_of(asked.iloc[0]), FACT, sentence, "detection")
     elif len(rows):
         unknown = Record(float("nan"), None, None, 0, "seed", "not estimated: too few policies")
