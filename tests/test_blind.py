@@ -181,6 +181,21 @@ def test_an_oracle_has_every_score_and_a_guesser_none(game, tmp_path):
     assert np.mean(areas) == pytest.approx(0.5, abs=0.06)
 
 
+@pytest.mark.parametrize(
+    ("answers", "estimate", "verdict"),
+    [(0.1, None, "better"), (None, 0.1, "worse"), (None, None, "equal"), (0.1, 0.2, "better")],
+)
+def test_a_limit_that_is_not_there_is_the_worst(answers, estimate, verdict):
+    labels = dict.fromkeys(scoring.KEYS, "x") | {"quantity": "limit"}
+    rows = [labels | {"readout": scoring.ANSWERS, "part": "", "estimate": answers},
+            labels | {"readout": "choice", "part": "mlp", "estimate": estimate}]  # fmt: skip
+    frame = pd.DataFrame(rows).astype({"estimate": float})
+    held = scoring._beside_answers(frame).set_index("readout")["answers_are"]
+    assert held.to_dict() == {scoring.ANSWERS: "", "choice": verdict}
+    unknown = scoring._beside_answers(frame.assign(quantity="auroc"))["answers_are"]
+    assert set(unknown) <= ({"", "worse"} if answers and estimate else {""})
+
+
 def test_readouts_beside_the_answers_are_those_of_the_table_of_detection(game, tmp_path):
     oracle(game).to_csv(tmp_path / "a.csv", index=False)
     answers = read_answers(tmp_path / "a.csv", scoring.vocabularies(game.folder))

@@ -41,13 +41,15 @@ def paper() -> dict:
     return yaml.safe_load((SCHEMA_PATH.parent / "paper.yaml").read_text())
 
 
-def test_a_forward_pass_costs_two_flops_a_parameter_and_token(tokenizer):
-    model = make_model("gpt_neox", tokenizer)
+@pytest.mark.parametrize("family", ["gpt_neox", "gemma"])  # one untied, one tied
+def test_a_forward_pass_costs_two_flops_a_parameter_and_token(tokenizer, family):
+    model = make_model(family, tokenizer)
     ids = torch.arange(5, 25)[None]
     with FlopCounterMode(display=False) as counter:
         model(ids, use_cache=False)
-    embedding = model.get_input_embeddings().weight.numel()
-    shape = Shape(model.num_parameters() - embedding, 3, 16, len(tokenizer))
+    tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    assert tied is (family != "gpt_neox")
+    shape = Shape(model.num_parameters(), 3, 16, len(tokenizer), tied)
     # Biases and norms are no products; attention's scores are no parameters: at this length both
     # are small.
     assert counter.get_total_flops() / ids.numel() == pytest.approx(shape.forward, rel=0.1)
@@ -273,7 +275,8 @@ def test_ranked_completions_cost_what_is_written_and_what_is_read(paper, method)
     plain, written = cost(), cost(ranking={"completions": 16})
     longer = cost(**{training: {"steps": 10_000}})
     assert plain.stage == "fine-tuning"
-    per_token = 2 * paper["models"]["pythia-70m"]["shape"]["parameters"] / 1e18
+    shape = paper["models"]["pythia-70m"]["shape"]
+    per_token = 2 * (shape["parameters"] - shape["d_model"] * shape["vocab_size"]) / 1e18
     assert written.exaflops - plain.exaflops == pytest.approx(8 * 2048 * 29 * per_token)
     assert longer.exaflops > plain.exaflops and longer.gpu_memory_gb == plain.gpu_memory_gb
 

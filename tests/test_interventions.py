@@ -23,7 +23,7 @@ from lfp.interventions.selectors import SELECTORS
 from lfp.interventions.selectors.attribution import attributed, effects
 from lfp.interventions.selectors.circuit import circuit, edge_weights
 from lfp.interventions.selectors.criteria import criteria, measured_without
-from lfp.interventions.selectors.factorisation import fitted, interaction_rows
+from lfp.interventions.selectors.factorisation import fitted, interaction, interaction_rows
 from lfp.interventions.selectors.gathering import accounts
 from lfp.interventions.selectors.material import Material
 from lfp.interventions.selectors.metrics import (
@@ -352,6 +352,37 @@ def test_a_machine_finds_the_pair_that_must_both_go():
     assert machine.linear[4] == pytest.approx(-0.5, abs=0.05)
     additive = fitted(masks, masks @ rng.normal(size=12), 0)
     assert additive.linear_r2 > 0.999 and np.abs(additive.pairs).max() < 0.05
+
+
+@pytest.mark.parametrize(("sets", "latents"), [(60, 32), (200, 32), (1000, 8)])
+def test_an_interaction_has_its_size_and_its_interval_the_truth(sets, latents):
+    rng, held = np.random.default_rng(1), []
+    for _ in range(100):
+        masks = (rng.random((sets, latents)) < 0.5).astype(float)
+        z = masks - 0.5
+        values = z @ rng.normal(size=latents) + 2 * z[:, 0] * z[:, 1] + rng.normal(size=sets) / 5
+        slope, low, high = interaction(masks, values, (0, 1))
+        held.append((low <= 2 <= high, slope))
+    shares, slopes = np.array(held).T
+    assert shares.mean() >= 0.88 and slopes.mean() == pytest.approx(2, abs=0.1)
+    few = (rng.random((latents + 1, latents)) < 0.5).astype(float)
+    assert np.isnan(interaction(few, few.sum(1), (0, 1))).all()
+
+
+def test_pairs_of_a_model_without_interactions_are_seldom_told_from_nothing():
+    """The machine chooses the pairs that look strongest, and their sets cannot judge them too."""
+    rng, alarms = np.random.default_rng(2), []
+    for seed in range(6):
+        masks = (rng.random((400, 12)) < 0.5).astype(float)
+        values = masks @ rng.normal(size=12) + 0.2 * rng.normal(size=400)
+        machine = fitted(masks, values, seed)
+        ranked = np.argsort(-np.abs(np.triu(machine.pairs)), axis=None)[:10]
+        for pair in zip(*np.unravel_index(ranked, machine.pairs.shape), strict=True):
+            _, low, high = interaction(
+                masks[machine.held_out], values[machine.held_out], tuple(map(int, pair))
+            )
+            alarms.append(not low <= 0 <= high)
+    assert np.mean(alarms) <= 0.15
 
 
 def test_planted_redundancy_in_a_model_shows_in_the_pair(neox):

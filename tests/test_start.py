@@ -99,7 +99,8 @@ def test_a_file_of_texts_becomes_ppo_on_vader_in_every_format(here, name):
     assert "3 layers, width 16: from config.json" in text
     shape = config["models"]["neox"]["shape"]
     weights = make_parameters("neox")
-    assert shape == {"parameters": weights, "d_model": 16, "vocab_size": shape["vocab_size"]}
+    assert shape == {"parameters": weights, "d_model": 16, "vocab_size": shape["vocab_size"],
+                     "tied": False}  # fmt: skip
     assert cell.settings["divergence"].n_layers == 3
     # No stage reads more than the 256 positions, and every text is long enough for a prompt.
     assert cell.settings["ppo"].prompt_tokens == (2, 9)
@@ -131,7 +132,8 @@ def test_a_twentieth_of_the_latents_of_a_real_model_is_active():
     for width, active in ((576, 28), (768, 38), (2048, 102), (16, 1)):
         model = models.Model(
             name="m", source={"path": "m"}, origin="o", n_layers=2, d_model=width, vocab_size=9,
-            parameters=9, positions=None, tokenizer=lambda texts, **_: {"input_ids": [[1] * 20]},
+            parameters=9, tied=True, positions=None,
+            tokenizer=lambda texts, **_: {"input_ids": [[1] * 20]},
         )  # fmt: skip
         corpus = texts.Corpus(
             name="c", path={"train": "c"}, columns={"text": "t"}, test_share=None,

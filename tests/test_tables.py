@@ -709,16 +709,16 @@ def grid_of(**cells):
         "autoencoders": ("sae",), "probed": ("sae",), "explainers": ("heuristic",),
         "lowest_layers": False, "settings": settings,
     }  # fmt: skip
+    entries = [
+        SimpleNamespace(**common | {"task": task, "seed": seed, "address": f"m/{task}/seed{seed}"})
+        for task, seeds in cells.items()
+        for seed in seeds
+    ]
     return SimpleNamespace(
         models={"m": {"organism": {}}},
         tasks={task: {"corpus": "reviews", "reward": task} for task in cells},
-        cells=[
-            SimpleNamespace(
-                **common | {"task": task, "seed": seed, "address": f"m/{task}/seed{seed}"}
-            )
-            for task, seeds in cells.items()
-            for seed in seeds
-        ],
+        cells=entries,
+        table_settings=lambda: {"trained": {c.address: (c.method, 0.0) for c in entries}},
         twins=lambda cell: [],
         alike_in=lambda cell, free: [cell.main],
         compared_variants=lambda cell: [],
@@ -785,6 +785,15 @@ def test_tables_over_seeds_read_the_tables_that_exist():
 def test_rewards_with_nothing_planted_are_not_asked():
     grid = grid_of(vader=[0], classifier=[0], callable=[0], preference=[0])
     assert Plan(grid).planted_files() == []
+
+
+def test_planted_cells_are_read_with_clean_cells_of_their_own_method():
+    grid = grid_of(vader=[0, 1], trigger=[0])
+    grid.cells[2].method = "grpo"
+    assert Plan(grid).planted_files() == []
+    grid.cells[0].method = "grpo"
+    cells = {tuple(p.split("/")[2:4]) for p in Plan(grid).planted_files() if "/seed" in p}
+    assert cells == {("vader", "seed0"), ("trigger", "seed0")}
 
 
 def test_planted_cells_are_read_with_the_clean_cells_of_their_seed_and_of_others():

@@ -122,13 +122,22 @@ def blind_score(
     return _beside_answers(tally.frame())
 
 
+#: The columns that are held against each other.
+_COMPARED = ("answers", "estimate")
+#: What stands for the limit of a readout that found no planted share, of which 1 is the largest.
+NO_LIMIT = 2.0
+
+
 def _beside_answers(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows with the answers' estimate of the same quantity, the answers' own rows first."""
     same = KEYS[: KEYS.index("readout")]
     is_answer = frame["readout"] == ANSWERS
     theirs = frame.loc[is_answer, [*same, "estimate"]].rename(columns={"estimate": "answers"})
     frame = frame.merge(theirs, on=same, how="left")
-    gain = frame["answers"] - frame["estimate"]
+    # Without a limit no planted share was found, which is worse than any.
+    none = frame["quantity"] == "limit"
+    ours, row = (frame[name].mask(none & frame[name].isna(), NO_LIMIT) for name in _COMPARED)
+    gain = ours - row
     gain = gain.where(~frame["quantity"].isin(_LESS), -gain)
     kinds = np.select([gain > 0, gain < 0, gain == 0], ["better", "worse", "equal"], default="")
     frame = frame.assign(answers_are=np.where(is_answer, "", kinds), order=~is_answer)

@@ -29,12 +29,16 @@ COPIES, TRAINED_COPIES = 3, 6
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of a language model: all its `parameters`, its blocks, its width and its vocabulary."""
+    """Size of a language model: all its `parameters`, its blocks, its width and its vocabulary.
+
+    ``tied`` says that the output head is the input embedding.
+    """
 
     parameters: float
     n_layers: int
     d_model: int
     vocab_size: int
+    tied: bool = True
 
     @property
     def head(self) -> float:
@@ -47,7 +51,7 @@ class Shape:
 
         The input embedding (a look-up) is left out where it is not tied.
         """
-        return 2 * self.parameters
+        return 2 * (self.parameters - (0 if self.tied else self.head))
 
 
 @dataclass(frozen=True)

@@ -194,6 +194,11 @@ class Shape(Settings):
     parameters: float = setting(REQUIRED, "Number of all weights.", least=1)
     d_model: int = setting(REQUIRED, "Width of the residual stream, dimensions.", least=1)
     vocab_size: int = setting(REQUIRED, "Entries of the vocabulary.", least=1)
+    tied: bool = setting(
+        True,
+        "Whether the output head is the input embedding; of one that is not, the embedding is"
+        " looked up and costs nothing.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

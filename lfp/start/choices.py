@@ -130,6 +130,7 @@ def _model(model: Model) -> dict[str, Said]:
     shape = {
         "parameters": model.parameters, "d_model": model.d_model, "vocab_size": model.vocab_size,
     }  # fmt: skip
+    shape |= {} if model.tied else {"tied": False}
     weights = f"{model.parameters:,} weights by {model.origin}, tied ones once"
     return entry | {"n_layers": Said(model.n_layers, numbers), "shape": Said(shape, weights)}
 

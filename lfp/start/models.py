@@ -47,6 +47,8 @@ class Model:
         What its numbers come from, in words.
     n_layers, d_model, vocab_size, parameters
         Blocks, width, entries of the vocabulary and weights (tied ones once).
+    tied
+        Whether the output head is the input embedding.
     positions
         Most tokens of a text; None where the family has no limit.
     tokenizer
@@ -60,6 +62,7 @@ class Model:
     d_model: int
     vocab_size: int
     parameters: int
+    tied: bool
     positions: int | None
     tokenizer: PreTrainedTokenizerBase
 
@@ -154,6 +157,7 @@ def _read(
         d_model=sizes.hidden_size,
         vocab_size=sizes.vocab_size,
         parameters=sum(weights.numel() for weights in model.parameters()),
+        tied=bool(sizes.tie_word_embeddings),
         positions=most_positions(config),
         tokenizer=tokenizer,
     )

@@ -434,14 +434,14 @@ class Plan:
     def planted_files(self) -> list[str]:
         """Truths, readings, explanations and ablations of the planted cells and their clean ones.
 
-        A clean cell is of the same model and corpus. A planted cell without a clean one of its own
-        seed is left out.
+        A clean cell is of the same model, corpus, method and share of benign data. A planted cell
+        without a clean one of its own seed is left out.
         """
         trained = [cell for cell in self.rewarded if cell.method not in UNREWARDED]
         kind = {cell.address: self.grid.tasks[cell.task]["reward"] for cell in trained}
-        alike = {
-            cell.address: (cell.model, self.grid.tasks[cell.task]["corpus"]) for cell in trained
-        }
+        by = self.grid.table_settings()["trained"]
+        corpus = {cell.address: self.grid.tasks[cell.task]["corpus"] for cell in trained}
+        alike = {c.address: (c.model, corpus[c.address], *by[c.address]) for c in trained}
         clean = [cell for cell in trained if kind[cell.address] == "vader"]
         seeds = {(*alike[cell.address], cell.seed) for cell in clean}
         planted = [

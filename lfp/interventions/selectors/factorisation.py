@@ -15,6 +15,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import torch
+from scipy import stats
 
 from lfp.interventions.matching import by_layer
 from lfp.interventions.selection import FeatureSet
@@ -29,8 +30,6 @@ HELD_OUT = 0.25
 POOL = 2
 #: Pairs that the rows of interactions are about, at most.
 PAIRS = 10
-#: Bootstrap resamples of the sets.
-RESAMPLES = 500
 #: Columns of the rows of interactions.
 COLUMNS = (
     "layer", "feature", "other_layer", "other_feature", "machine", "interaction", "ci_low",
@@ -43,12 +42,14 @@ class Machine:
     """A fitted factorisation machine.
 
     ``linear`` [latent] are w, ``pairs`` [latent, latent] the products <v_i, v_j>, 0 on the
-    diagonal, both in units of the number; ``linear_r2`` and ``machine_r2`` are the shares of the
-    variance that the linear model and the machine explain on held-out sets.
+    diagonal, both in units of the number; ``held_out`` are the numbers of the sets that it has not
+    learned from, and ``linear_r2`` and ``machine_r2`` the shares of the variance that the linear
+    model and the machine explain on them.
     """
 
     linear: np.ndarray
     pairs: np.ndarray
+    held_out: np.ndarray
     linear_r2: float
     machine_r2: float
 
@@ -71,7 +72,7 @@ def fitted(masks: np.ndarray, values: np.ndarray, seed: int) -> Machine:
     z, mean, spread = masks - 0.5, values[train].mean(), values[train].std()
     n = masks.shape[1]
     if spread <= 1e-12 * max(1.0, abs(mean)):
-        return Machine(np.zeros(n), np.zeros((n, n)), float("nan"), float("nan"))
+        return Machine(np.zeros(n), np.zeros((n, n)), test, float("nan"), float("nan"))
     y = (values - mean) / spread
     design = np.c_[np.ones(len(z)), z]
     ridge = RIDGE * len(train) * np.diag([0.0, *np.ones(n)])
@@ -82,6 +83,7 @@ def fitted(masks: np.ndarray, values: np.ndarray, seed: int) -> Machine:
     return Machine(
         spread * linear[1:],
         spread * pairs,
+        test,
         _explained(y[test], design[test] @ start),
         _explained(y[test], predicted[test]),
     )
@@ -121,23 +123,26 @@ def _explained(y: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def interaction(
-    masks: np.ndarray, values: np.ndarray, pair: tuple[int, int], seed: int
+    masks: np.ndarray, values: np.ndarray, pair: tuple[int, int]
 ) -> tuple[float, float, float]:
     """What a pair taken away together changes beyond the sum of the two, with its interval.
 
-    It is the slope of what a linear model leaves over in the product of the pair's z, over all
-    `masks` [set, latent] with their `values`, and the 95 % percentile interval over sets.
+    It is the coefficient of the product of the pair's z in a linear model of all z and this product
+    over `masks` [set, latent] with their `values`, with its 95 % t interval: what the z leave over
+    of the values, on what they leave over of the product (Frisch and Waugh 1933). All three are
+    missing where the sets are no more than the coefficients.
     """
     z = masks - 0.5
     design = np.c_[np.ones(len(z)), z]
-    left = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
-    product = z[:, pair[0]] * z[:, pair[1]]
-    drawn = np.random.default_rng(seed).multinomial(
-        len(left), np.full(len(left), 1 / len(left)), RESAMPLES
-    )
-    slopes = (drawn @ (left * product)) / np.maximum(drawn @ product**2, 1e-12)
-    low, high = np.quantile(slopes, [0.025, 0.975])
-    return float(left @ product / (product @ product)), float(low), float(high)
+    both = np.c_[values, z[:, pair[0]] * z[:, pair[1]]]
+    left, product = (both - design @ np.linalg.lstsq(design, both, rcond=None)[0]).T
+    freedom, size = len(z) - design.shape[1] - 1, product @ product
+    if freedom < 1 or size < 1e-9 * len(z):
+        return float("nan"), float("nan"), float("nan")
+    slope = float(left @ product / size)
+    rest = left - slope * product
+    half = float(stats.t.ppf(0.975, freedom) * np.sqrt(rest @ rest / freedom / size))
+    return slope, slope - half, slope + half
 
 
 def pooled(material: Material) -> list[tuple[int, int]]:
@@ -187,15 +192,16 @@ def interaction_rows(material: Material) -> pd.DataFrame:
     pandas.DataFrame
         A row per pair: ``layer``, ``feature``, ``other_layer``, ``other_feature``, ``machine``
         (its product in the machine), ``interaction`` with ``ci_low`` and ``ci_high``
-        (:func:`interaction`), ``linear_r2`` and ``machine_r2`` on held-out sets, and ``masks``, the
-        number of sets.
+        (:func:`interaction`), ``linear_r2`` and ``machine_r2``, all on the sets that the machine,
+        which chose the pairs, has not learned from, and ``masks``, their number.
     """
     read, rows = material.interactions, []
+    masks, values = (of[read.machine.held_out] for of in (read.masks, read.values))
     pairs = list(combinations(range(len(read.latents)), 2))
     for first, second in sorted(pairs, key=lambda pair: -abs(read.machine.pairs[pair]))[:PAIRS]:
-        beyond = interaction(read.masks, read.values, (first, second), material.seed)
+        beyond = interaction(masks, values, (first, second))
         rows.append((
             *read.latents[first], *read.latents[second], read.machine.pairs[first, second],
-            *beyond, read.machine.linear_r2, read.machine.machine_r2, len(read.masks),
+            *beyond, read.machine.linear_r2, read.machine.machine_r2, len(masks),
         ))  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)

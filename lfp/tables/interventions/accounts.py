@@ -100,7 +100,7 @@ def feature_interactions(inputs: Sequence[str], settings: TableSettings) -> Tall
     tally = Tally()
     for path in inputs:
         frame, cell = read_table(path), labels(path)
-        method = "interaction contrast; percentile bootstrap over random sets"
+        method = "coefficient of the product; t interval over held-out random sets"
         if frame.empty:
             label = dict.fromkeys(("latent", "other_latent"), "")
             extras = dict.fromkeys(("machine", "linear_r2", "machine_r2"))
@@ -110,6 +110,9 @@ def feature_interactions(inputs: Sequence[str], settings: TableSettings) -> Tall
             record = Record(
                 row["interaction"], row["ci_low"], row["ci_high"], row["masks"], "set", method
             )
+            if np.isnan(row["interaction"]):
+                few = "too few held-out sets for so many latents; raise interventions.masks"
+                record = undefined(row["masks"], "set", few)
             label = {
                 "latent": _named(row, "layer", "feature"),
                 "other_latent": _named(row, "other_layer", "other_feature"),

@@ -69,8 +69,13 @@ def cases(
 ) -> dict[Address, Case]:
     """Every planted cell among the `inputs` with the cells that it is held against.
 
-    A planted cell without a clean one is left out. `arms` are the cells' ablations.
+    They are of its own method and share of benign data, for methods drift in their own ways. A
+    planted cell without a clean one is left out. `arms` are the cells' ablations.
     """
+
+    def trained(model: str, task: str, seed: int) -> tuple[str, float] | None:
+        return settings.trained.get(f"{model}/{task}/seed{seed}")
+
     artefacts = cell_artefacts(inputs)
     truths = {
         Path(path).name.removesuffix(".truth.json"): read_json(path)
@@ -81,6 +86,7 @@ def cases(
         alike: dict[str, dict[int, CellArtefacts]] = {"vader": {}, "noise": {}}
         for (m, t, s), cell in artefacts.items():
             same = m == model and truths[t]["corpus"] == truths[task]["corpus"]
+            same = same and trained(m, t, s) == trained(model, task, seed)
             if same and truths[t]["kind"] in alike:
                 alike[truths[t]["kind"]].setdefault(s, cell)
         if not truths[task]["questions"] or seed not in alike["vader"]:

@@ -38,13 +38,12 @@ def word_errors(inputs: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
             next(other for other in inputs if other.startswith(f"{cell}/ablation/")),
             f"{cell}/policy/written.parquet",
         )
-        yield (
-            path,
-            means[["word", "truth"]].assign(
-                error=(prediction * (prediction @ truth) / size - truth).abs() if size else truth,
-                written=[written[word] for word in means["word"]],
-            ),
-        )
+        fitted = prediction * (prediction @ truth) / size if size else 0 * truth
+        errors = {
+            "error": (fitted - truth).abs(),
+            "written": [written[word] for word in means["word"]],
+        }
+        yield path, means[["word", "truth"]].assign(**errors)
 
 
 def words_written(completions: str, in_training: str) -> Counter[str]:
