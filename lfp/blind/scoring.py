@@ -136,8 +136,8 @@ def _beside_answers(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.merge(theirs, on=same, how="left")
     # Without a limit no planted share was found, which is worse than any.
     none = frame["quantity"] == "limit"
-    ours, row = (frame[name].mask(none & frame[name].isna(), NO_LIMIT) for name in _COMPARED)
-    gain = ours - row
+    answers, readout = (frame[name].mask(none & frame[name].isna(), NO_LIMIT) for name in _COMPARED)
+    gain = answers - readout
     gain = gain.where(~frame["quantity"].isin(_LESS), -gain)
     kinds = np.select([gain > 0, gain < 0, gain == 0], ["better", "worse", "equal"], default="")
     frame = frame.assign(answers_are=np.where(is_answer, "", kinds), order=~is_answer)

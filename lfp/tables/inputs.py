@@ -439,9 +439,9 @@ class Plan:
         """
         trained = [cell for cell in self.rewarded if cell.method not in UNREWARDED]
         kind = {cell.address: self.grid.tasks[cell.task]["reward"] for cell in trained}
-        by = self.grid.table_settings()["trained"]
+        trained_by = self.grid.table_settings()["trained"]
         corpus = {cell.address: self.grid.tasks[cell.task]["corpus"] for cell in trained}
-        alike = {c.address: (c.model, corpus[c.address], *by[c.address]) for c in trained}
+        alike = {c.address: (c.model, corpus[c.address], *trained_by[c.address]) for c in trained}
         clean = [cell for cell in trained if kind[cell.address] == "vader"]
         seeds = {(*alike[cell.address], cell.seed) for cell in clean}
         planted = [

@@ -148,7 +148,7 @@ def _row(
 
 
 def _unmoved(question: Question, cell: _Cell, tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """The health of what fine-tuning reached beside a gain that does not pass its gate.
+    """The reason to read an answer about fine-tuning with care: a margin below its gate.
 
     Any change ranks pairs right, however small.
     """
