@@ -38,6 +38,15 @@ include: "rules/compare.smk"
 include: "rules/blind.smk"
 
 
+onstart:
+    # On one machine a job starts as soon as cores are free, and no limit of jobs a second is needed.
+    # With one Snakemake looks again at all jobs that are ready, later and for ever, once for each
+    # job that has ended: two thirds of its processor time in the default run, and it may end as
+    # much later as the span of the limit (benchmarks/README.md).
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
+
+
 onsuccess:
     for line in unestimated.lines(
         [path for path in table_files() if path.endswith(".csv")], since=STARTED

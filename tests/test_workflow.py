@@ -710,6 +710,28 @@ def test_the_report_holds_every_stage(run):
     assert "9 Seeds" in report
 
 
+#: Snakemake's command, which says at its end how many timers it still waits for.
+TIMERS = """
+import sys, threading
+from snakemake.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    print("timers", sum(isinstance(thread, threading.Timer) for thread in threading.enumerate()))
+"""
+
+
+def test_snakemake_ends_with_its_last_job(tmp_path):
+    tree = copy_tree(tmp_path / "tree")
+    target = "results/corpora/reviews/train.parquet"
+    grid = ["--cores", "1", "--configfile", "grid.yaml"]
+    ended = subprocess.run(
+        [sys.executable, "-c", TIMERS, target, *grid], cwd=tree, text=True, capture_output=True
+    )
+    assert (tree / target).exists(), ended.stderr[-2000:]
+    assert ended.stdout.splitlines()[-1] == "timers 0"
+
+
 def test_a_bad_configuration_stops_before_any_job(tmp_path):
     tree = copy_tree(tmp_path / "bad")
     output = snakemake(tree, "-n", "--config", "settings={ppo: {stepz: 3}}", ok=False)
