@@ -151,7 +151,8 @@ def inputs(data: ProbeData, train: np.ndarray) -> np.ndarray:
 def _factor(matrix: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, bool]:
     """Cholesky factor of a positive definite `matrix`, for :func:`scipy.linalg.cho_solve`.
 
-    It has the precision of the `targets`.
+    It has the precision of the `targets`. A matrix with NaN or infinity raises ValueError, so that
+    the many steps that follow need not look again (``check_finite``).
     """
     factor, lower = cho_factor(matrix)
     return factor.astype(targets.dtype), lower
@@ -192,7 +193,8 @@ def logistic_weights(
             gradient = float(strength) * (x.T @ (expit(x @ ahead) - labels)) + shrunk * ahead
             if np.abs(gradient).max() < tolerance * strength * len(x):
                 break
-            before, weights = weights, ahead - cho_solve(factor, gradient)
+            step_back = cho_solve(factor, gradient, check_finite=False)
+            before, weights = weights, ahead - step_back
             ahead = weights + step / (step + 3) * (weights - before)
         yield ahead
 
