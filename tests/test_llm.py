@@ -255,16 +255,16 @@ def test_the_budget_stops_before_the_first_call_and_before_it_is_exceeded(tmp_pa
 
 
 def test_the_key_is_sent_and_never_kept(tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv("TEST_KEY", "sk-verysecret")
+    monkeypatch.setenv("TEST_KEY", "sk-verysecret1")
     caplog.set_level("DEBUG")
     with LanguageService(echo) as server:
         options = service(server.url, api_key_env="TEST_KEY")
         with Client(options, tmp_path / "c.sqlite") as client:
             client.ask(requests(1))
-        assert server.headers[0]["Authorization"] == "Bearer sk-verysecret"
+        assert server.headers[0]["Authorization"] == "Bearer sk-verysecret1"
 
         def leaks(request):
-            faulty.send(request, 401, {"error": {"message": "bad key sk-verysecret"}})
+            faulty.send(request, 401, {"error": {"message": "bad key sk-verysecret1"}})
             return True
 
         server.faults = iter([leaks])
@@ -273,9 +273,9 @@ def test_the_key_is_sent_and_never_kept(tmp_path, monkeypatch, caplog):
             pytest.raises(ServiceError, match="check the key in TEST_KEY") as error,
         ):
             client.ask(requests(1))
-    assert "sk-verysecret" not in str(error.value)
-    assert all(b"sk-verysecret" not in path.read_bytes() for path in tmp_path.iterdir())
-    assert "sk-verysecret" not in "\n".join(
+    assert "sk-verysecret1" not in str(error.value)
+    assert all(b"sk-verysecret1" not in path.read_bytes() for path in tmp_path.iterdir())
+    assert "sk-verysecret1" not in "\n".join(
         r.getMessage() for r in caplog.records if r.name.startswith("workflow")
     )
     monkeypatch.delenv("TEST_KEY")
@@ -351,11 +351,11 @@ def test_a_batch_is_submitted_collected_and_its_failures_asked_again(tmp_path):
 
 
 def test_a_batch_that_the_server_refuses_is_an_error_without_the_key(tmp_path, monkeypatch):
-    monkeypatch.setenv("TEST_KEY", "sk-verysecret")
+    monkeypatch.setenv("TEST_KEY", "sk-verysecret1")
     with LanguageService(echo) as server:
 
         def refuses(request, raw):
-            faulty.send(request, 400, {"error": {"message": "no batches for sk-verysecret"}})
+            faulty.send(request, 400, {"error": {"message": "no batches for sk-verysecret1"}})
 
         server.upload = refuses
         options = service(server.url, batch=True, api_key_env="TEST_KEY")
@@ -366,7 +366,7 @@ def test_a_batch_that_the_server_refuses_is_an_error_without_the_key(tmp_path, m
             ) as error,
         ):
             client.ask(requests(1))
-    assert "sk-verysecret" not in str(error.value)
+    assert "sk-verysecret1" not in str(error.value)
 
 
 def test_a_damaged_cache_is_named(tmp_path):

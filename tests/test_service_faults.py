@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lfp.running import log as job_log
 from lfp.services.answer_cache import AnswerCache, request_key
 from lfp.services.client import (
     CONTROL,
@@ -303,6 +304,45 @@ def test_parts_of_a_wrong_key_reach_no_message(tmp_path, monkeypatch):
     assert "secretkey" not in str(error.value)
 
 
+@pytest.mark.parametrize("padding", [300, 455, 470])
+def test_no_part_of_a_key_is_left_where_a_text_is_cut(tmp_path, monkeypatch, padding):
+    monkeypatch.setenv("TEST_KEY", "sk-proj-ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+    key = "sk-proj-ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+    filtered = faulty.error(400, "p" * padding + f" key {key}", "content_filter")
+    echoed = sends(faulty.completion('{"n": 1}', model=f"gateway/{key}", system_fingerprint=key))
+    page = f"<html>{'x ' * 85} Bearer {key}</html>".encode()
+
+    def missing(request):
+        faulty.send_bytes(request, 404, page, {"Content-Type": "text/html"})
+        return True
+
+    with (
+        LanguageService(echo, iter([filtered, echoed, missing])) as server,
+        Client(service(server.url, api_key_env="TEST_KEY", in_flight=1), tmp_path / "c") as client,
+    ):
+        first, second = client.ask(requests(2))
+        with pytest.raises(ServiceError, match="web page") as error:
+            client.ask(requests(3))
+    assert (first.status, second.status) == ("refused", "ok")
+    assert "sk-p" not in f"{first} {second} {error.value}"
+    assert b"sk-p" not in (tmp_path / "c").read_bytes()
+
+
+def test_placeholders_for_keys_are_words_that_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("LFP_SERVICES", json.dumps({"s": {"api_key_env": "TEST_KEY"}}))
+    for key in ("anything", "not-needed", "local"):
+        monkeypatch.setenv("TEST_KEY", key)
+        with (
+            LanguageService(lambda body, key=key: f'{{"n": 1}} {key}') as server,
+            Client(service(server.url, api_key_env="TEST_KEY"), tmp_path / key) as client,
+        ):
+            assert client.ask(requests(1))[0].text == f'{{"n": 1}} {key}'
+        assert job_log._redacted(f"http://{key}host") == f"http://{key}host"
+    for key in ("sk-abcd1", "a-key-of-letters-alone"):
+        monkeypatch.setenv("TEST_KEY", f"{key}\n")  # a line's end is no part of a key
+        assert job_log._redacted(f"no such key: {key}.") == "no such key: ***."
+
+
 def test_an_error_costs_what_it_says_and_repairs_and_refusals_cost_too(tmp_path):
     def costly(request):
         usage = {"prompt_tokens": 100, "completion_tokens": 0}
@@ -381,6 +421,40 @@ def test_any_body_is_sorted_and_none_is_recorded_under_a_status_of_the_set_up(va
     assert fault.kind == SETUP or status != 401
     assert remedy(fault, BODY, "s", None)
     assert _response(json.dumps(value)) is None or isinstance(value, dict)
+
+
+def sends_bytes(content: bytes, status: int = 200, kind: str = "application/json"):
+    """A fault that answers with `content`."""
+
+    def fault(request):
+        faulty.send_bytes(request, status, content, {"Content-Type": kind})
+        return True
+
+    return fault
+
+
+COFFEE = json.dumps(faulty.completion('café {"n": 0}'), ensure_ascii=False)
+ODD = {
+    "mark of UTF-8": (b"\xef\xbb\xbf" + COFFEE.encode(), "application/json"),
+    "charset": (COFFEE.encode("latin-1"), "application/json; charset=iso-8859-1"),
+    "wrong charset": (COFFEE.encode(), "application/json; charset=iso-8859-1"),
+    "no charset": (COFFEE.encode(), "application/json; charset=none"),
+    "fingerprint": (COFFEE.replace('"fp"', "NaN").encode(), "application/json"),
+    "tokens": (COFFEE.replace("10", "1" * 400).encode(), "application/json"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_body_with_an_answer_is_one_and_is_charged_once(tmp_path, name):
+    content, kind = ODD[name]
+    with (
+        LanguageService(echo, iter([sends_bytes(content, kind=kind)])) as server,
+        Client(service(server.url, prices=PRICES), tmp_path / "c.sqlite") as client,
+    ):
+        [answer] = client.ask(requests(1))
+        assert (answer.status, answer.text) == ("ok", 'café {"n": 0}')
+        assert len(server.bodies) == 1
+        assert 0 < client.cache.spent("test") < 1
 
 
 def test_an_answer_that_drips_ends_at_the_time_limit(tmp_path):

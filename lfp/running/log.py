@@ -15,22 +15,13 @@ from pathlib import Path
 from types import TracebackType
 
 from lfp.reporting.escapes import plain
-
-
-def _secrets() -> list[str]:
-    """Keys of the configured services.
-
-    No log may show them, and servers repeat them in their refusals.
-    """
-    services = json.loads(os.environ.get("LFP_SERVICES", "{}")).values()
-    keys = (os.environ.get(service.get("api_key_env") or "", "") for service in services)
-    return [key for key in keys if len(key) >= 4]
+from lfp.reporting.keys import key_in, without_keys
 
 
 def _redacted(text: str) -> str:
-    for key in _secrets():
-        text = text.replace(key, "***")
-    return text
+    """`text` without the keys of the configured services, which servers repeat in refusals."""
+    services = json.loads(os.environ.get("LFP_SERVICES", "{}")).values()
+    return without_keys(text, [key_in(service.get("api_key_env")) for service in services])
 
 
 class _Formatter(logging.Formatter):

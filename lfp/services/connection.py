@@ -7,26 +7,35 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import monotonic
 from typing import Any
 
+from lfp.reporting.keys import is_secret, key_in, without_keys
 from lfp.services import faults
 from lfp.services.faults import Fault, sort_fault
 
-#: Shorter keys are placeholders for servers that want any; they are ordinary words.
-_SHORTEST_KEY = 8
+#: An answer of more bytes is none.
+_LARGEST = 32 * 1024 * 1024
 
 
 class ServiceError(RuntimeError):
     """A service cannot be used; the message says how to go on.
 
-    All answers so far are in the cache.
+    All answers so far are in the cache. `billed` tells whether the call may cost.
     """
+
+    billed = False
+
+
+class EndlessAnswerError(ServiceError):
+    """An answer has no end within the largest size."""
+
+    billed = True
 
 
 class TransientError(RuntimeError):
@@ -92,11 +101,11 @@ class Connection:
     """
 
     def __init__(self, service: Service) -> None:
-        from openai import OpenAI
+        from openai import DefaultHttpxClient, OpenAI
 
         self.service = service
         variable = service.api_key_env
-        key = os.environ.get(variable, "").strip() if variable else "none"
+        key = key_in(variable) if variable else "none"
         if not key and not service.offline:
             raise ServiceError(
                 f"services.{service.name}: set the environment variable {variable} to a key"
@@ -106,13 +115,45 @@ class Connection:
                 f"services.{service.name}: the key in {variable} has characters that no header can"
                 " carry; it must be one line of ASCII"
             )
-        self._key = key if variable and len(key) >= _SHORTEST_KEY else None
+        self._key = key if is_secret(key) else None
         self.openai = OpenAI(
-            base_url=service.base_url, api_key=key or "none", max_retries=0, timeout=service.timeout
+            base_url=service.base_url,
+            api_key=key or "none",
+            max_retries=0,
+            timeout=service.timeout,
+            http_client=DefaultHttpxClient(event_hooks={"response": [self._bound]}),
         )
         # Requests are logged here without headers; the lines of the HTTP client add nothing.
         for name in ("openai", "httpx2", "httpcore2"):
             logging.getLogger(name).setLevel(logging.WARNING)
+
+    def _bound(self, response: Any) -> None:
+        """Give the body of an error an end, which the client of the protocol reads as a whole."""
+        import httpx2
+
+        if response.status_code < 400:
+            return
+        stream, bounded = response.stream, self._bounded
+
+        class Bounded(httpx2.SyncByteStream):
+            def __iter__(self) -> Iterator[bytes]:
+                return bounded(stream, monotonic())
+
+            def close(self) -> None:
+                stream.close()
+
+        response.stream = Bounded()
+
+    def _bounded(self, parts: Iterable[bytes], start: float) -> Iterator[bytes]:
+        """The `parts` of a body as long as they keep within the largest size and the time limit."""
+        size = 0
+        for part in parts:
+            size += len(part)
+            if size > _LARGEST:
+                raise self._endless()
+            if monotonic() > start + self.service.timeout:
+                raise self._too_late()
+            yield part
 
     def close(self) -> None:
         """End the connection."""
@@ -125,7 +166,7 @@ class Connection:
         """
         import openai
 
-        end = monotonic() + self.service.timeout
+        start = monotonic()
         try:
             with (
                 self.connected(),
@@ -134,12 +175,8 @@ class Connection:
                 ) as answer,
             ):
                 # The client's own limit is for each part of the answer, not for the whole.
-                content = bytearray()
-                for part in answer.iter_bytes():
-                    content += part
-                    if monotonic() > end:
-                        raise self._too_late()
-                return self.outcome(answer.status_code, answer.headers, bytes(content), body)
+                content = b"".join(self._bounded(answer.iter_bytes(), start))
+                return self.outcome(answer.status_code, answer.headers, content, body)
         except openai.APIStatusError as error:
             response = error.response
             return self.outcome(error.status_code, response.headers, response.content, body)
@@ -168,6 +205,13 @@ class Connection:
     def _too_late(self) -> TransientError:
         return TransientError(f"no answer within {self.service.timeout:g} s", billed=True)
 
+    def _endless(self) -> EndlessAnswerError:
+        name = f"services.{self.service.name}"
+        return EndlessAnswerError(
+            f"{name}: an answer has more than {_LARGEST // 2**20} MB; check that {name}.base_url is"
+            " the address of a language-model service"
+        )
+
     def outcome(
         self, status: int, headers: Mapping[str, str], content: bytes, body: Mapping[str, Any]
     ) -> dict[str, Any] | Fault:
@@ -175,13 +219,14 @@ class Connection:
 
         Raises TransientError for a fault that may go away.
         """
-        text = content.decode("utf-8", "replace")
+        text = decoded(content, headers)
         response = _response(text) if status < 300 else None
         if response is not None:
-            kept = {name: response[name] for name in ("content", "refusal")}
-            return response | {k: v and self.redacted(v) for k, v in kept.items()}
-        fault = sort_fault(200 if status < 300 else status, text, body, headers)
-        fault = replace(fault, words=self.redacted(fault.words, echoes=True))
+            return {
+                name: self.redacted(item) if isinstance(item, str) else item
+                for name, item in response.items()
+            }
+        fault = self.fault(200 if status < 300 else status, text, body, headers)
         if status < 300 and "text/html" in headers.get("content-type", ""):
             return replace(fault, kind=faults.SETUP)
         if fault.kind == faults.RETRY:
@@ -190,6 +235,12 @@ class Connection:
                 f"{what}: {fault.words}"[:300], fault.wait, status < 300, fault.status in (400, 429)
             )
         return fault
+
+    def fault(
+        self, status: int, text: str, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> Fault:
+        """The fault that a server's answer is, without the key."""
+        return sort_fault(status, text, body, headers, partial(self.redacted, echoes=True))
 
     @staticmethod
     def _split(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,9 +265,26 @@ class Connection:
         """
         if not self._key:
             return text
-        text = text.replace(self._key, "***")
+        text = without_keys(text, [self._key])
         starred = rf"{re.escape(self._key[:3])}[^\s\"'<>]*\*[^\s\"'<>]*"
         return re.sub(starred, "***", text) if echoes else text
+
+
+def decoded(content: bytes, headers: Mapping[str, str]) -> str:
+    """The text of a body: UTF-8, with or without its mark, else what the header names."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        named = re.search(r"charset=[\"']?([\w.:-]+)", headers.get("content-type", ""), re.I)
+    try:
+        return content.decode(named[1] if named else "utf-8", "replace")
+    except (LookupError, UnicodeError):  # no name of an encoding
+        return content.decode("utf-8", "replace")
+
+
+def _whole(text: str) -> str:
+    """`text` without half surrogate pairs, which can be sent to no server again."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _response(text: str) -> dict[str, Any] | None:
@@ -241,12 +309,13 @@ def _response(text: str) -> dict[str, Any] | None:
     if failed or not isinstance(content, str | None):
         return None
     return {
-        # Half a surrogate pair can be sent to no server again.
-        "content": content and content.encode("utf-8", "replace").decode(),
-        "refusal": str(refusal) if refusal else None,
-        "finish_reason": reason if reason is None else str(reason),
-        "model": value.get("model"),
-        "system_fingerprint": value.get("system_fingerprint"),
+        "content": content and _whole(content),
+        "refusal": _whole(str(refusal)) if refusal else None,
+        "finish_reason": reason if reason is None else _whole(str(reason)),
+        **{
+            name: _whole(value[name]) if isinstance(value.get(name), str) else None
+            for name in ("model", "system_fingerprint")
+        },
         "usage": faults.usage_of(value.get("usage")),
     }
 

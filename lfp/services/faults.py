@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from math import isnan
 from time import time
 from typing import Any
 
@@ -85,6 +86,8 @@ _LATER = re.compile(r"(try again|retry)\w*.{0,20}\b(in|after)\b", re.I)
 _WEB_PAGE = "a web page, no answer of an API"
 #: Keys that hold codes.
 _CODED = ("code", "type", "__type", "status", "reason", "error_code", "blockReason")
+#: A larger count of tokens is none.
+_MOST_TOKENS = 10**9
 #: Fields that limit an answer's length.
 _LIMITS = ("max_tokens", "max_completion_tokens")
 #: Keys of a service by the field of a request that they set.
@@ -130,8 +133,19 @@ def sort_fault(
     content: Any,
     body: Mapping[str, Any],
     headers: Mapping[str, str] | None = None,
+    clean: Callable[[str], str] = str,
 ) -> Fault:
-    """The fault that a server's answer with `status` and `content` is, to the request `body`."""
+    """The fault that a server's answer with `status` and `content` is, to the request `body`.
+
+    Parameters
+    ----------
+    status, content, headers
+        The answer; of the headers only the time to wait counts.
+    body
+        The request.
+    clean
+        Takes secrets out of the server's words before they are cut: a cut would leave a part.
+    """
     value = _read(content)
     pairs = list(_walk(value))
     if status == 200:  # some gateways send the status in the body alone
@@ -144,7 +158,7 @@ def sort_fault(
     )
     if any(name == "filtered" and item is True for name, item in pairs):
         codes |= {"contentfilter"}
-    words = _words(value, pairs)
+    words = _words(value, pairs, clean)
     fault = Fault(
         UNKNOWN, status, words, codes, _blamed(pairs, body), _wait(headers or {}, pairs),
         usage_of(dict(pairs).get("usage")),
@@ -238,7 +252,7 @@ def usage_of(value: Any) -> dict[str, int]:
     return {
         name: value[name]
         for name in ("prompt_tokens", "completion_tokens")
-        if isinstance(value.get(name), int) and value[name] >= 0
+        if type(value.get(name)) is int and 0 <= value[name] <= _MOST_TOKENS
     }
 
 
@@ -246,12 +260,13 @@ def _wait(headers: Mapping[str, str], pairs: list[tuple[str, Any]]) -> float | N
     """Seconds that a server asks to wait, by ``Retry-After`` (seconds or a date) or by a field."""
     value = headers.get("retry-after") or str(dict(pairs).get("retryDelay", "")).rstrip("s")
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
         try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-        except ValueError:
+            seconds = parsedate_to_datetime(value).timestamp() - time()
+        except (ValueError, TypeError, OverflowError):
             return None
+    return None if isnan(seconds) else max(0.0, seconds)
 
 
 def _read(content: Any) -> Any:
@@ -277,18 +292,23 @@ def _walk(value: Any) -> Iterator[tuple[str, Any]]:
             yield from _walk(item)
 
 
-def _words(value: Any, pairs: list[tuple[str, Any]]) -> str:
+def is_web_page(text: str) -> bool:
+    """Whether a body is a web page."""
+    return re.match(r"\s*<(!doctype|html|head|body)\b", text, re.I) is not None
+
+
+def _words(value: Any, pairs: list[tuple[str, Any]], clean: Callable[[str], str]) -> str:
     """The server's words: its message, or all that it sent; of a web page, its text."""
     if isinstance(value, str):
-        if re.match(r"\s*<(!doctype|html|head|body)\b", value, re.I):
+        if is_web_page(value):
             text = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", value, flags=re.I | re.S)
-            return f"{_WEB_PAGE}: {' '.join(text.split())[:200]}"
-        return " ".join(value.split())[:500]
+            return f"{_WEB_PAGE}: {clean(' '.join(text.split()))[:200]}"
+        return clean(" ".join(value.split()))[:500]
     for name in ("message", "msg", "detail", "error", "error_description"):
         texts = [item for key, item in pairs if key == name and isinstance(item, str) and item]
         if texts:
-            return " ".join("; ".join(dict.fromkeys(texts)).split())[:500]
-    return json.dumps(value)[:500]
+            return clean(" ".join("; ".join(dict.fromkeys(texts)).split()))[:500]
+    return clean(json.dumps(value))[:500]
 
 
 def _blamed(pairs: list[tuple[str, Any]], body: Mapping[str, Any]) -> str:
