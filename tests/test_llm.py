@@ -52,10 +52,12 @@ def echo(body: dict) -> str:
     ("text", "fewest"),
     [("a\n \n  ", 4), ("I{5} do{5} not{5} ", 12), ("he{6}: 3.14159, ", 12),
      ("a plain sentence of words ", 5),
-     ("好的电影", 4), ("", 0)],
+     ("好的电影", 4), ("", 0), ("이 영화는 정말 좋았습니다 ", 29),
+     ("Этот фильм был одним из лучших ", 26), ("QWxhZGRpbjpvcGVuIHNlc2FtZQ ", 21),
+     ("THE MOVIE WAS EXCELLENT ", 10), ("deadbeefcafebabe1f2e3d ", 13)],
 )  # fmt: skip
 def test_tokens_are_estimated_rather_too_high(text, fewest):
-    """`fewest` are the pieces that no vocabulary of a language model joins."""
+    """`fewest` are the pieces that no vocabulary of a language model joins, or SmolLM2's."""
     empty = estimated_tokens([{"content": ""}])
     estimate = estimated_tokens([{"content": text * 10}]) - empty
     assert 10 * fewest <= estimate <= len((text * 10).encode())

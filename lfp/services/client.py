@@ -89,16 +89,17 @@ class Answer:
     problem: str = ""
 
 
-#: Runs of letters, runs of several spaces, and single characters of any other kind.
-_RUNS = re.compile(r"[^\W\d_]+| {2,}|[^ ]")
+#: Runs of plain letters and digits, runs of several spaces, and single characters of other kinds.
+_RUNS = re.compile(r"[A-Za-z0-9]+| {2,}|[^ ]")
 
 
 def estimated_tokens(messages: Sequence[Mapping[str, str]]) -> int:
     """An estimate of the tokens of `messages`, rather too high.
 
-    Every begun three bytes of a run of letters, and every byte of other characters, count as one,
-    runs of spaces as one where they are longer, and every message as eight: vocabularies of
-    language models hold longer pieces of words and hardly longer ones of marks and digits.
+    Every begun three letters of a word count as one, every begun two of a word in capitals, every
+    character of digits, digests and the like, and every byte of other letters and marks. Runs of
+    spaces count as one, and every message as eight. Vocabularies of language models hold longer
+    pieces of English words, and hardly longer ones of anything else.
     """
     return sum(
         8 + sum(_pieces(match) for match in _RUNS.finditer(message["content"]))
@@ -107,8 +108,13 @@ def estimated_tokens(messages: Sequence[Mapping[str, str]]) -> int:
 
 
 def _pieces(run: re.Match[str]) -> int:
-    size, first = len(run.group().encode()), run.group()[0]
-    return 1 if first == " " else -(-size // 3) if first.isalpha() else size
+    text, size = run.group(), len(run.group().encode())
+    if text[0] == " ":
+        return 1
+    if not text.isascii() or not text.isalpha():
+        return size
+    word = text[1:].islower() or size == 1
+    return -(-size // 3) if word else -(-size // 2) if text.isupper() else size
 
 
 class Client:
@@ -459,7 +465,9 @@ class Client:
         read = usage.get(
             "prompt_tokens", 0 if failed else estimated_tokens(body.get("messages", ()))
         )
-        written = usage.get("completion_tokens", 0 if failed else len(text) // 3)
+        written = usage.get(
+            "completion_tokens", 0 if failed else estimated_tokens([{"content": text}])
+        )
         usd = self.service.cost(read, written)
         with self._guard:
             self.usd += usd
