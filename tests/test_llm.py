@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -256,6 +258,91 @@ def test_the_budget_stops_before_the_first_call_and_before_it_is_exceeded(tmp_pa
             assert client.cache.spent("test") == pytest.approx(4 * (10 * 1 + 5 * 2) / 1e6)
 
 
+def interrupted(cache, key: str, usd: float) -> None:
+    """What a job leaves that ends in the middle of a call."""
+    with (
+        pytest.raises(KeyboardInterrupt),
+        cache.asking(key),
+        cache.reserved("test", key, usd, None),
+    ):
+        raise KeyboardInterrupt
+
+
+def test_calls_of_a_killed_job_are_charged_and_the_next_job_says_so(tmp_path):
+    cache = answer_cache.AnswerCache(tmp_path / "c.sqlite")
+    with cache.asking("ab" * 32), cache.reserved("test", "ab" * 32, 0.3, 1.0) as room:
+        assert room
+        assert cache.settle("test") == 0  # a call under way is none of a killed job
+        assert cache.taken("test") == 0.3
+        cache.put("ab" * 32, {}, {"content": "x"}, "test", 0.1)
+    assert cache.taken("test") == pytest.approx(0.1)
+    interrupted(cache, "cd" * 32, 0.3)
+    with LanguageService(echo) as server:
+        options = service(server.url, prices=PRICES, budget_usd=0.4)
+        with (
+            Client(options, cache.path) as client,
+            pytest.raises(BudgetError, match=r"0\.3000 are charged .* may have been billed"),
+        ):
+            client.ask(requests(1))
+        assert cache.unconfirmed("test") == 0.3
+        with Client(replace(options, budget_usd=1), cache.path) as client:
+            assert client.ask(requests(1))[0].status == "ok"
+    interrupted(cache, "cd" * 32, 0.2)
+    with cache.asking("cd" * 32), cache.reserved("test", "cd" * 32, 0.1, 1.0):
+        assert cache.unconfirmed("test") == 0.5  # one for the same request as well
+    cache.close()
+
+
+def test_a_cache_of_an_earlier_release_goes_on(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "c.sqlite")) as database, database:
+        database.execute("create table reservations (id integer primary key, service text,"
+                         " usd real, expires real)")  # fmt: skip
+        database.execute("insert into reservations values (1, 'test', 0.2, 0)")
+        database.execute("create table batches (id text primary key, service, keys, created)")
+        database.execute("insert into batches values ('b', 'test', '[]', '')")
+    cache = answer_cache.AnswerCache(tmp_path / "c.sqlite")
+    assert cache.batches("test") == {"b": []}
+    assert cache.settle("test") == 0.2
+    assert cache.settle("test") == 0
+    assert cache.taken("test") == 0.2
+    cache.close()
+
+
+def test_an_interrupt_ends_the_waits_between_attempts(tmp_path, monkeypatch):
+    before = set(threading.enumerate())
+
+    def interrupt(*_, **__):
+        while not server.bodies:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lfp.services.client.Progress", interrupt)
+    with LanguageService(echo, itertools.repeat(faulty.status(429, Retry_After="30"))) as server:
+        with (
+            Client(service(server.url), tmp_path / "c.sqlite") as client,
+            pytest.raises(KeyboardInterrupt),
+        ):
+            client.ask(requests(1))
+        workers = [t for t in set(threading.enumerate()) - before if "PoolExecutor" in t.name]
+        for worker in workers:
+            worker.join(5)
+        assert not any(worker.is_alive() for worker in workers)
+
+
+def test_a_wait_for_the_request_of_another_job_can_be_given_up(tmp_path):
+    cache = answer_cache.AnswerCache(tmp_path / "c.sqlite")
+
+    def give_up():
+        raise ServiceError
+
+    with (
+        cache.asking("ab" * 32),
+        pytest.raises(ServiceError),
+        cache.asking("ab" * 32, give_up),
+    ):
+        pass
+
+
 def test_the_key_is_sent_and_never_kept(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("TEST_KEY", "sk-verysecret1")
     caplog.set_level("DEBUG")
@@ -369,6 +456,84 @@ def test_a_batch_that_the_server_refuses_is_an_error_without_the_key(tmp_path, m
         ):
             client.ask(requests(1))
     assert "sk-verysecret1" not in str(error.value)
+
+
+def test_a_batch_counts_against_the_budget_until_it_is_collected(tmp_path):
+    with LanguageService(echo) as server:
+        options = service(
+            server.url, batch=True, prices={"input": 0.0, "output": 2000.0}, budget_usd=0.06
+        )
+
+        def run(i):
+            with Client(options, tmp_path / "c.sqlite") as client:
+                return client.ask(requests(2)[i : i + 1]), client.cache.taken("test")
+
+        with pytest.raises(BatchPendingError):
+            run(0)
+        with pytest.raises(BudgetError, match=r"0\.0100 of budget_usd 0\.06 are left"):
+            run(1)
+        server.batch_done = True
+        assert run(0)[1] == pytest.approx(5 * 2000 / 2e6)  # what it has cost
+        with pytest.raises(BatchPendingError):
+            run(1)
+
+
+def test_two_jobs_submit_a_shared_request_once(tmp_path):
+    with LanguageService(echo) as server:
+        upload = server.upload
+        server.upload = lambda request, raw: (time.sleep(0.1), upload(request, raw))[1]
+
+        def run():
+            with (
+                Client(service(server.url, batch=True), tmp_path / "c.sqlite") as client,
+                pytest.raises(BatchPendingError),
+            ):
+                client.ask(requests(3))
+
+        jobs = [threading.Thread(target=run) for _ in range(2)]
+        for job in jobs:
+            job.start()
+        for job in jobs:
+            job.join()
+        assert len(server.batches) == 1
+
+
+def test_failures_of_a_caches_file_say_what_to_do(tmp_path, monkeypatch):
+    cache = answer_cache.AnswerCache(tmp_path / "c.sqlite")
+    fill = "insert into traits values ('s', 'n', zeroblob(1000000))"
+    for pragma, remedy in (
+        ("max_page_count = 1", "its disk is full. Make room"),
+        ("query_only = 1", "cannot be written. Make both writable, or set offline: true"),
+    ):
+        with pytest.raises(answer_cache.CacheError, match=remedy), cache._reading() as database:
+            database.execute(f"pragma {pragma}")
+            database.execute(fill)
+    monkeypatch.setattr(answer_cache, "_PATIENCE", 0)
+    with (
+        cache._writing(),
+        pytest.raises(answer_cache.CacheError, match="has locked it for 0 seconds. End that"),
+    ):
+        cache.charge("s", "k", 1.0)
+    with pytest.raises(answer_cache.CacheError, match="cannot be written"), cache._explained():
+        raise PermissionError(13, "Permission denied")
+    cache.close()
+
+
+def test_a_shipped_cache_is_read_in_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    with (
+        LanguageService(echo) as server,
+        Client(service(server.url), tmp_path / "c.sqlite") as client,
+    ):
+        answers = client.ask(requests(2))
+    (tmp_path / "shipped").mkdir()
+    shipped = tmp_path / "shipped" / "c.sqlite"
+    shipped.write_bytes((tmp_path / "c.sqlite").read_bytes())
+    monkeypatch.setattr("os.access", lambda *_: False)  # permissions do not bind a superuser
+    with Client(service(server.url, offline=True), shipped) as client:
+        assert client.ask(requests(2)) == answers
+        with pytest.raises(answer_cache.CacheError, match="cannot be written"):
+            client.cache.charge("test", "k", 1.0)
+        assert [path.name for path in shipped.parent.iterdir()] == ["c.sqlite"]
 
 
 def test_a_damaged_cache_is_named(tmp_path):

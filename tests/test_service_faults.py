@@ -186,7 +186,7 @@ def test_a_fault_of_the_set_up_stops_the_job_and_leaves_nothing_behind(tmp_path,
             pytest.raises(ServiceError, match=message),
         ):
             client.ask(requests(30))
-        assert len(server.bodies) <= 2 * 2 + 1
+        assert len(server.bodies) <= 2 * 3 + 1
         assert (
             not sqlite3.connect(tmp_path / "c.sqlite").execute("select * from answers").fetchall()
         )
@@ -217,7 +217,8 @@ def test_an_unknown_error_is_of_the_request_where_a_control_succeeds(tmp_path, n
             assert {i for i, a in enumerate(answers) if a.status == "rejected"} == numbers
             assert all(a.value == {"n": i} for i, a in enumerate(answers) if i not in numbers)
             calls = len(server.bodies)
-        assert calls == 8 + 2 * len(numbers)  # without the schema, and the control; none again
+        # With the schema again, without it, and the control; none in the second run.
+        assert calls == 8 + 3 * len(numbers)
 
 
 def test_an_account_that_runs_dry_in_the_middle_loses_no_answer_and_records_no_rejection(tmp_path):
@@ -229,7 +230,7 @@ def test_an_account_that_runs_dry_in_the_middle_loses_no_answer_and_records_no_r
             pytest.raises(ServiceError, match="E_BAL.*4 of 9 requests have no answer"),
         ):
             client.ask(requests(9))
-        assert len(server.bodies) == 5 + 3
+        assert len(server.bodies) == 5 + 4
         server.faults = iter(())
         with Client(options, tmp_path / "c.sqlite") as client:
             assert [answer.value["n"] for answer in client.ask(requests(9))] == list(range(9))
@@ -457,6 +458,31 @@ def test_an_odd_body_with_an_answer_is_one_and_is_charged_once(tmp_path, name):
         assert 0 < client.cache.spent("test") < 1
 
 
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_body_without_an_end_is_an_error_of_the_service(tmp_path, monkeypatch, status):
+    monkeypatch.setattr("lfp.services.connection._LARGEST", 1000)
+    with (
+        LanguageService(echo, itertools.repeat(sends_bytes(b" " * 5000, status))) as server,
+        Client(service(server.url, prices=PRICES), tmp_path / "c.sqlite") as client,
+    ):
+        with pytest.raises(ServiceError, match=r"more than .* MB; check that services\.test\.base"):
+            client.ask(requests(1))
+        assert len(server.bodies) == 1
+        assert client.cache.unconfirmed("test") > 0
+
+
+def test_an_unclear_error_of_a_moment_leaves_the_schema_on(tmp_path):
+    with LanguageService(echo, iter([faulty.error(400, "Bad Request")])) as server:
+        with Client(service(server.url, in_flight=1), tmp_path / "c.sqlite") as client:
+            client.ask(requests(2))
+        assert ["response_format" in body for body in server.bodies] == [True] * 3
+        server.faults = iter([faulty.error(400, "Bad Request")] * 2)
+        with Client(service(server.url, in_flight=1), tmp_path / "c.sqlite") as client:
+            client.ask(requests(4))  # one that repeats is the schema's
+        schemas = ["response_format" in body for body in server.bodies[3:]]
+        assert schemas == [True, True, False, False]
+
+
 def test_an_answer_that_drips_ends_at_the_time_limit(tmp_path):
     def drips(request):
         request.send_response(200)
@@ -536,6 +562,95 @@ def test_a_job_leaves_the_batch_of_another_job_alone(tmp_path):
             other.ask(requests(3)[2:])
         assert [answer.value["n"] for answer in batched(server, tmp_path / "c.sqlite", 2)] == [0, 1]
         assert len(server.batches) == 2
+
+
+def spoilt(server, change) -> None:
+    """Have the output of the next batch of `server` changed by `change`."""
+    finish = server.finish
+
+    def finish_and_spoil(batch):
+        finish(batch)
+        server.finish = finish
+        server.files[batch["output_file_id"]] = change(server.files[batch["output_file_id"]])
+
+    server.finish = finish_and_spoil
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x1e"])
+def test_a_line_of_a_batch_ends_at_a_new_line_alone(tmp_path, mark):
+    with LanguageService(lambda body: f"{echo(body)} {mark}") as server:
+        submitted(server, tmp_path / "c.sqlite", 2)
+        rewrite = lambda line: json.dumps(json.loads(line), ensure_ascii=False)  # noqa: E731
+        spoilt(server, lambda text: "\n".join(map(rewrite, text.split("\n"))))
+        assert [a.status for a in batched(server, tmp_path / "c.sqlite", 2)] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("change", "lost"),
+    [
+        (lambda text: text[:-20], 1),
+        (lambda text: text.replace("custom_id", "id"), 2),
+        (lambda text: text.replace('"custom_id": "', '"custom_id": "x'), 2),
+        (lambda text: "[]\n" + text.split("\n")[1], 1),
+    ],
+)
+def test_lines_of_a_batch_that_cannot_be_read_are_asked_again(tmp_path, caplog, change, lost):
+    with LanguageService(echo) as server:
+        submitted(server, tmp_path / "c.sqlite", 2)
+        spoilt(server, change)
+        with pytest.raises(BatchPendingError, match=f"{lost} requests submitted"):
+            batched(server, tmp_path / "c.sqlite", 2)
+        assert f"{lost} lines cannot be read; {lost} requests" in caplog.text
+        assert [a.value["n"] for a in batched(server, tmp_path / "c.sqlite", 2)] == [0, 1]
+
+
+def test_a_line_that_stands_twice_in_a_batch_is_charged_once(tmp_path):
+    with LanguageService(echo) as server:
+        options = service(server.url, batch=True, prices=PRICES)
+        with Client(options, tmp_path / "c.sqlite") as client:
+            with pytest.raises(BatchPendingError):
+                client.ask(requests(1))
+            server.batch_done = True
+            spoilt(server, lambda text: f"{text}\n{text}")
+            client.ask(requests(1))
+            assert client.cache.spent("test") == pytest.approx((10 + 2 * 5) / 2e6)
+
+
+@pytest.mark.parametrize("place", ["upload", "submit", "get"])
+@pytest.mark.parametrize(
+    ("content", "kind", "words"),
+    [
+        (b"<html>busy</html>", "text/html", "got 200: a web page.*busy; check services.test.base"),
+        (b"{]", "application/json", "JSON, and got 200: "),
+        (b"[]", "application/json", "and got 200: "),
+    ],
+)
+def test_an_odd_answer_of_the_batch_api_names_the_service(tmp_path, place, content, kind, words):
+    def odd(request, *_):
+        faulty.send_bytes(request, 200, content, {"Content-Type": kind})
+
+    with LanguageService(echo) as server:
+        if place == "get":
+            submitted(server, tmp_path / "c.sqlite", 1)
+        usual = getattr(server, place)
+        setattr(server, place, odd)
+        with pytest.raises(ServiceError, match=rf"services\.test: batch: expected .*{words}"):
+            batched(server, tmp_path / "c.sqlite", 1)
+        setattr(server, place, usual)
+        if place != "get":
+            submitted(server, tmp_path / "c.sqlite", 1)
+        assert batched(server, tmp_path / "c.sqlite", 1)[0].status == "ok"
+
+
+def test_a_web_page_in_place_of_a_batchs_output_loses_no_answer(tmp_path):
+    with LanguageService(echo) as server:
+        submitted(server, tmp_path / "c.sqlite", 2)
+        spoilt(server, lambda text: server.files.setdefault("kept", text) and "<html>busy</html>")
+        with pytest.raises(ServiceError, match="expected lines of JSON, and got 200: a web page"):
+            batched(server, tmp_path / "c.sqlite", 2)
+        server.files[server.batches["batch-0"]["output_file_id"]] = server.files["kept"]
+        assert [a.status for a in batched(server, tmp_path / "c.sqlite", 2)] == ["ok", "ok"]
+        assert len(server.batches) == 1
 
 
 def test_a_batch_is_asked_again_without_the_schema_that_the_server_refuses(tmp_path):

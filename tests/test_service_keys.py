@@ -131,6 +131,11 @@ def backoff(ask, monkeypatch):
     monkeypatch.setattr("random.uniform", lambda low, high: high)
     ask(faulty.status(500), backoff=0.25, attempts=4, in_flight=1)
     assert waits == [0.25, 0.5, 1]
+    # The server's wait makes none shorter.
+    for wait, expected in (("0", 0.25), ("nan", 0.25), ("-5", 0.25), ("7", 7)):
+        waits.clear()
+        ask(faulty.status(429, Retry_After=wait), backoff=0.25, attempts=2, in_flight=1)
+        assert waits == [expected]
 
 
 def longest_wait(ask, _):

@@ -39,8 +39,14 @@ from lfp.reporting.progress import Progress
 from lfp.services import faults
 from lfp.services.answer_cache import AnswerCache, request_key
 from lfp.services.answers import behind_reasoning, parse
-from lfp.services.connection import Connection, Service, ServiceError, TransientError
-from lfp.services.faults import Fault, remedy, sort_fault
+from lfp.services.connection import (
+    Connection,
+    Service,
+    ServiceError,
+    TransientError,
+    decoded,
+)
+from lfp.services.faults import Fault, is_web_page, remedy, sort_fault
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +137,7 @@ class Client:
     """
 
     def __init__(self, service: Service, cache: str | Path) -> None:
-        self.service, self.cache = service, AnswerCache(cache)
+        self.service, self.cache = service, AnswerCache(cache, service.offline)
         self.connection = Connection(service)
         self.counts = {
             "called": 0,
@@ -269,11 +275,15 @@ class Client:
         responses = self._known(list(wanted))
         missing = {key: body for key, body in wanted.items() if key not in responses}
         self.counts["cached"] += len(responses)
-        if missing:
-            self._check(missing, what)
-            responses |= (
-                self._batch(missing) if self.service.batch else self._call_all(missing, what)
+        if missing and self.service.offline:
+            name = f"services.{self.service.name}"
+            raise ServiceError(
+                f"{name}: offline, and {len(missing)} {what} are not in {self.cache.path}; take"
+                " offline out of the configuration to ask the service"
             )
+        if missing:
+            ask = self._batch if self.service.batch else self._call_all
+            responses |= ask(missing, what)
         return [responses[key] for key in keys]
 
     def _known(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -296,11 +306,9 @@ class Client:
     def _check(self, missing: Mapping[str, Mapping[str, Any]], what: str) -> None:
         """Log the largest cost of the calls; stop where they are not allowed."""
         service = self.service
-        if service.offline:
-            raise ServiceError(
-                f"services.{service.name}: offline, and {len(missing)} {what} are not in"
-                f" {self.cache.path}; take offline out of the configuration to ask the service"
-            )
+        killed = self.cache.settle(service.name)
+        if killed:
+            log.warning("%.4f USD are charged for calls under way in killed jobs", killed)
         tokens = sum(estimated_tokens(body["messages"]) for body in missing.values())
         most = sum(self._most(body) for body in missing.values())
         log.info(
@@ -314,14 +322,20 @@ class Client:
         left = (
             None
             if service.budget_usd is None
-            else service.budget_usd - self.cache.spent(service.name)
+            else service.budget_usd - self.cache.taken(service.name)
         )
         if left is not None and most > left + 1e-12:
             raise BudgetError(
                 f"services.{service.name}: {len(missing)} {what} of about {tokens} tokens may cost"
                 f" {most:.4f} USD, and {max(left, 0):.4f} of budget_usd {service.budget_usd} are"
-                " left; raise budget_usd, or ask for less"
+                f" left{self._unconfirmed()}; raise budget_usd, or ask for less"
             )
+
+    def _unconfirmed(self) -> str:
+        """The part of an error that says what was charged though no answer came."""
+        usd = self.cache.unconfirmed(self.service.name)
+        without = f" ({usd:.4f} are charged for calls that failed after they were sent, or whose"
+        return f"{without} job was killed: they may have been billed)" if usd else ""
 
     def _most(self, body: Mapping[str, Any]) -> float:
         """The most that a call can cost, US dollars."""
@@ -334,6 +348,7 @@ class Client:
     def _call_all(
         self, missing: Mapping[str, Mapping[str, Any]], what: str
     ) -> dict[str, dict[str, Any]]:
+        self._check(missing, what)
         responses, errors = {}, []
         pool = ThreadPoolExecutor(self.service.in_flight)
         try:
@@ -343,7 +358,10 @@ class Client:
                     responses[key] = call.result()
                 except ServiceError as error:
                     errors.append(error)
-        finally:  # an interrupt starts no further request
+        except BaseException:  # an interrupt ends the waits between attempts
+            self._down.set()
+            raise
+        finally:  # and starts no further request
             pool.shutdown(wait=False, cancel_futures=True)
         if errors:
             reason = self._reason or errors[0]
@@ -354,7 +372,7 @@ class Client:
         return responses
 
     def _call(self, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        with self.cache.asking(key):
+        with self.cache.asking(key, self._go_on):
             cached = self._known([key])
             if cached:  # another job has asked in the meantime
                 return cached[key]
@@ -386,8 +404,7 @@ class Client:
         exponential = wait_random_exponential(multiplier=service.backoff, max=60)
 
         def wait(state: RetryCallState) -> float:
-            error = state.outcome.exception()
-            return error.wait if error.wait is not None else exponential(state)
+            return max(state.outcome.exception().wait or 0.0, exponential(state))
 
         def goes_on(error: BaseException) -> bool:
             return (
@@ -432,20 +449,18 @@ class Client:
         """
         self._go_on()
         service, most = self.service, self._most(body)
-        with self.cache.reserved(
-            service.name, most, service.budget_usd, 2 * service.timeout
-        ) as room:
+        with self.cache.reserved(service.name, key, most, service.budget_usd) as room:
             if not room:
                 raise BudgetError(
                     f"services.{service.name}: the next call could exceed budget_usd"
-                    f" {service.budget_usd}; raise it, or ask for less"
+                    f" {service.budget_usd}{self._unconfirmed()}; raise it, or ask for less"
                 )
             return self._kept(key, body, most)
 
     def _kept(self, key: str, body: Mapping[str, Any], most: float) -> dict[str, Any]:
         try:
             response = self._send(key, body)
-        except TransientError as error:
+        except (TransientError, ServiceError) as error:
             if error.billed:
                 self.cache.charge(self.service.name, key, most)
             log.info("%s: %s", key[:12], error)
@@ -480,11 +495,16 @@ class Client:
         body = self._form(body)
         # Servers that know the header bill a repeated request once; without the schema it is
         # another request.
-        outcome = self.connection.post(key if "response_format" in body else f"{key}-plain", body)
+        with_schema = "response_format" in body
+        outcome = self.connection.post(key if with_schema else f"{key}-plain", body)
+        if with_schema and isinstance(outcome, Fault) and outcome.kind == faults.UNKNOWN:
+            # The words do not tell, and the trouble may be one of a moment: only what repeats can
+            # be the schema's.
+            outcome = self.connection.post(key, body)
         if (
             isinstance(outcome, Fault)
             and outcome.kind in (faults.SCHEMA, faults.UNKNOWN)
-            and "response_format" in body
+            and with_schema
         ):
             of_schema, body = outcome, _plain(body)
             outcome = self.connection.post(f"{key}-plain", body)
@@ -539,39 +559,27 @@ class Client:
 
     # -------------------------------------------------------------------------------------- batches
 
-    def _batch(self, missing: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _batch(self, missing: Mapping[str, Mapping[str, Any]], what: str) -> dict[str, Any]:
         """Collect finished batches into the cache, and submit the requests that no batch holds.
 
+        One job at a time does so: what another one has submitted meanwhile counts as under way.
         Raises BatchPendingError until all answers are there.
         """
-        waiting: set[str] = set()
-        for batch, keys in self.cache.batches(self.service.name).items():
-            if missing.keys().isdisjoint(keys):  # another job's, which collects it
-                continue
-            state = self._batch_api(partial(self.connection.openai.batches.retrieve, batch))
-            if state.status in ("validating", "in_progress", "finalizing", "cancelling"):
-                waiting |= set(keys)
-                continue
-            rows = []
-            for file in filter(None, (state.output_file_id, state.error_file_id)):
-                content = self._batch_api(partial(self.connection.openai.files.content, file)).text
-                rows += [json.loads(line) for line in content.splitlines() if line.strip()]
-            stop = self._import(rows, missing)
-            self.cache.drop_batch(batch)
-            if state.status == "failed":
-                errors = [error.to_dict() for error in getattr(state.errors, "data", None) or ()]
-                fault = self.connection.outcome(400, {}, json.dumps(errors).encode(), {})
-                stop = self._set_up(fault, {}, "batch: ")
-            if stop is not None:
-                raise stop
-        responses = self._known(list(missing))
-        rest = {
-            key: self._form(body)
-            for key, body in missing.items()
-            if key not in responses and key not in waiting
-        }
-        if rest:
-            self._submit(rest)
+        with self.cache.collecting():
+            waiting: set[str] = set()
+            for batch, keys in self.cache.batches(self.service.name).items():
+                if missing.keys().isdisjoint(keys):  # another job's, which collects it
+                    continue
+                if not self._collected(batch, keys, missing):
+                    waiting |= set(keys)
+            responses = self._known(list(missing))
+            rest = {
+                key: body
+                for key, body in missing.items()
+                if key not in responses and key not in waiting
+            }
+            if rest:
+                self._submit(rest, what)
         if rest or waiting:
             raise BatchPendingError(
                 f"services.{self.service.name}: {len(rest)} requests submitted as a batch,"
@@ -579,27 +587,86 @@ class Client:
             )
         return responses
 
-    def _submit(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
-        """Submit requests as a batch, and remember it."""
+    def _collected(
+        self, batch: str, keys: Sequence[str], missing: Mapping[str, Mapping[str, Any]]
+    ) -> bool:
+        """Put the answers of a batch with the requests `keys` into the cache, if it is done."""
+        retrieve = partial(self.connection.openai.batches.retrieve, batch)
+        state = self._batch_api(retrieve, "status")
+        if state.status in ("validating", "in_progress", "finalizing", "cancelling"):
+            return False
+        lines, unread = self._lines(
+            [file for file in (state.output_file_id, state.error_file_id) if file]
+        )
+        rows = {key: row for key, row in lines.items() if key in keys}
+        unread += len(lines) - len(rows)
+        if unread:
+            lost = [missing[key] for key in keys if key in missing and key not in rows]
+            log.warning(
+                "batch %s: %d lines cannot be read; %d requests without a line are charged as if"
+                " they were answered, and asked again", batch, unread, len(lost),
+            )  # fmt: skip
+            self.cache.charge(self.service.name, batch, sum(map(self._most, lost)))
+        stop = self._import(rows, missing)
+        self.cache.drop_batch(batch)
+        if state.status == "failed":
+            errors = [error.to_dict() for error in getattr(state.errors, "data", None) or ()]
+            fault = self.connection.outcome(400, {}, json.dumps(errors).encode(), {})
+            stop = self._set_up(fault, {}, "batch: ")
+        if stop is not None:
+            raise stop
+        return True
+
+    def _lines(self, files: Sequence[str]) -> tuple[dict[str, Mapping[str, Any]], int]:
+        """The lines of `files` by their request, and the number of those that cannot be read."""
+        rows: dict[str, Mapping[str, Any]] = {}
+        unread = 0
+        for file in files:
+            read = partial(self.connection.openai.files.content, file)
+            text = decoded(self._batch_api(read, "content").content, {})
+            if is_web_page(text):
+                raise self._odd_answer(text, "lines of JSON")
+            # Within a JSON text other separators of lines may stand.
+            for line in filter(str.strip, text.split("\n")):
+                try:
+                    row = json.loads(line)
+                    rows.setdefault(row["custom_id"] + "", row)
+                except (ValueError, LookupError, TypeError, RecursionError):
+                    unread += 1
+        return rows, unread
+
+    def _submit(self, bodies: Mapping[str, Mapping[str, Any]], what: str) -> None:
+        """Submit requests as a batch, and remember it with the most that it can cost."""
+        self._check(bodies, what)
         lines = [
-            json.dumps({"custom_id": key, "method": "POST", "url": f"/v1{ENDPOINT}", "body": body})
+            json.dumps(
+                {
+                    "custom_id": key,
+                    "method": "POST",
+                    "url": f"/v1{ENDPOINT}",
+                    "body": self._form(body),
+                }
+            )
             for key, body in bodies.items()
         ]
         content = ("requests.jsonl", "\n".join(lines).encode())
-        file = self._batch_api(
-            partial(self.connection.openai.files.create, file=content, purpose="batch")
-        )
+        upload = partial(self.connection.openai.files.create, file=content, purpose="batch")
         create = partial(
             self.connection.openai.batches.create,
-            input_file_id=file.id,
+            input_file_id=self._batch_api(upload, "id").id,
             endpoint=f"/v1{ENDPOINT}",
             completion_window="24h",
         )
-        batch = self._batch_api(create, twice=False)  # a second batch would be paid as well
-        self.cache.add_batch(batch.id, self.service.name, list(bodies))
+        # A second batch would be paid as well.
+        batch = self._batch_api(create, "id", twice=False)
+        most = sum(self._most(body) for body in bodies.values())
+        self.cache.add_batch(batch.id, self.service.name, list(bodies), most)
 
-    def _batch_api(self, call: Callable[[], Any], twice: bool = True) -> Any:
-        """The result of a call of the batch API, whose errors are sorted like those of requests."""
+    def _batch_api(self, call: Callable[[], Any], part: str, twice: bool = True) -> Any:
+        """The result of a call of the batch API, which has the `part` that is wanted of it.
+
+        Its errors are sorted like those of requests.
+        """
         import openai
 
         def attempt() -> Any:
@@ -610,11 +677,22 @@ class Client:
                 status, answer = error.status_code, error.response
                 fault = self.connection.outcome(status, answer.headers, answer.content, {})
                 raise self._set_up(fault, {}, "batch: ") from None
+            except ValueError as error:  # of the client, which reads JSON
+                raise self._odd_answer(str(error), "JSON") from None
 
-        return self._retried(attempt, twice)
+        answer = self._retried(attempt, twice)
+        if not getattr(answer, part, None) and part != "content":
+            raise self._odd_answer(answer, f"an object with {part}")
+        return answer
+
+    def _odd_answer(self, answer: Any, wanted: str) -> ServiceError:
+        """The error for an `answer` of the batch API that is not what was `wanted` of it."""
+        text = answer if isinstance(answer, str) else repr(answer)
+        fault = self.connection.fault(200, text, {}, {})
+        return self._set_up(fault, {}, f"batch: expected {wanted}, and got ")
 
     def _import(
-        self, rows: Sequence[Mapping[str, Any]], missing: Mapping[str, Mapping[str, Any]]
+        self, rows: Mapping[str, Mapping[str, Any]], missing: Mapping[str, Mapping[str, Any]]
     ) -> ServiceError | None:
         """Put the answers of a finished batch into the cache.
 
@@ -623,10 +701,12 @@ class Client:
         stops the job, after everything else is kept, is returned.
         """
         failed: dict[str, Fault] = {}
-        for row in rows:
-            key, result = row["custom_id"], row.get("response") or {}
+        for key, row in rows.items():
             body = missing.get(key, {})  # without a body: another job's, whose answer is kept
-            status, content = result.get("status_code") or 500, result.get("body") or row
+            result = row.get("response")
+            result = result if isinstance(result, Mapping) else {}
+            status, content = result.get("status_code"), result.get("body") or row
+            status = status if isinstance(status, int) else 500
             try:
                 outcome = self.connection.outcome(status, {}, json.dumps(content).encode(), body)
             except TransientError as error:
