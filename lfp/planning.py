@@ -121,10 +121,14 @@ def counted(paths: Any) -> str:
 def code_with(script: str, entries: Iterable[str]) -> str:
     """Digests of the code of a rule's script and of the modules of the `entries` that it loads.
 
-    A table is made again when its own module changed, not when another's did.
+    A table is made again when its own module changed, not when another's did. An entry counts with
+    the name of what it takes from its module, for a module may hold several rewards.
     """
-    modules = [f"workflow_scripts.{script}", *(entry.partition(":")[0] for entry in entries)]
-    return ".".join(map(code_digest, modules))
+    digests = [code_digest(f"workflow_scripts.{script}")]
+    for entry in entries:
+        module, _, name = entry.partition(":")
+        digests.append(f"{code_digest(module)}:{name}")
+    return ".".join(digests)
 
 
 def growing(mem_mb: int, runtime: int, **others: Any) -> dict[str, Any]:

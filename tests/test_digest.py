@@ -63,6 +63,19 @@ def test_only_what_the_script_runs_counts(package, name, text, same):
     assert (current() == before) is same
 
 
+@pytest.mark.parametrize(
+    "line", ["from .used import f", "from . import used", "from ..used import f"]
+)
+def test_a_relative_import_counts_as_any_other(package, line):
+    root, current = package
+    place = root / ("folder/script.py" if ".." in line else "script.py")
+    (root / "script.py").write_text("import workflow_scripts.folder.script\n")
+    place.write_text(f"{line}\n")
+    before = current()
+    (root / "used.py").write_text("def f(x):\n    return x + 2\n")
+    assert current() != before
+
+
 def test_a_missing_module_is_an_error():
     with pytest.raises(FileNotFoundError, match="no local module"):
         digest.code_digest("workflow_scripts.nothing_of_the_kind")

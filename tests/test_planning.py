@@ -11,8 +11,9 @@ import yaml
 
 from benchmarks import reruns
 from lfp.configuration import ConfigurationError
+from lfp.feedback.rewards import REWARDS
 from lfp.grid import Grid
-from lfp.planning import Planner, benchmark_of, counted, growing, job, log_of, names
+from lfp.planning import Planner, benchmark_of, code_with, counted, growing, job, log_of, names
 from lfp.running.digest import ROOT, closure, code_digest, registries_of
 from lfp.tables.inputs import Plan
 from tests.test_configuration import SERVICE, changed
@@ -239,11 +240,17 @@ def test_a_job_needs_its_own_reward_and_architecture_and_no_other(tmp_path):
         modules = closure(f"workflow_scripts.{name}")
         assert not {rewards, f"{rewards}.length", f"{architectures}.topk"} & set(modules)
     vader, topk = code_digest(f"{rewards}.vader"), code_digest(f"{architectures}.topk")
-    assert plan.code("ppo")(of()) == f"{code_digest('workflow_scripts.ppo')}.{vader}"
+    named = REWARDS.entry("vader").partition(":")[2]
+    assert plan.code("ppo")(of()) == f"{code_digest('workflow_scripts.ppo')}.{vader}:{named}"
     assert plan.job("ppo")["launcher"] == "python -m"
     narrow, wide = (plan.code("ablation")(of(sae=sae)) for sae in ("narrow", "topk"))
     assert vader in narrow and vader in wide
     assert topk in wide and topk not in narrow
+
+
+def test_another_reward_of_the_same_module_is_another_reward():
+    codes = {code_with("ppo", [f"lfp.feedback.rewards.vader:{name}"]) for name in ("A", "B")}
+    assert len(codes) == 2
 
 
 def test_rules_that_load_a_reward_or_an_architecture_name_it():

@@ -25,6 +25,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ ENTRY = re.compile(r"\w+(\.\w+)*:\w+")
 NUMBERLESS = frozenset(
     {
         "lfp.files.provenance", "lfp.files.vocabularies", "lfp.files.writing",
-        "lfp.reporting", "lfp.reporting.escapes", "lfp.reporting.progress",
+        "lfp.reporting", "lfp.reporting.escapes", "lfp.reporting.keys", "lfp.reporting.progress",
         "lfp.reporting.tensorboard", "lfp.reporting.unestimated",
         "lfp.running", "lfp.running.digest", "lfp.running.glibc", "lfp.running.job",
         "lfp.running.lease", "lfp.running.log", "lfp.running.one_writer",
@@ -112,12 +113,15 @@ def syntax_digest(path: Path) -> str:
 
 
 def _imports(tree: ast.Module) -> set[str]:
+    """Names of modules, and of what may be modules; relative ones begin with their dots."""
     imported = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            imported |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            within = base if base.endswith(".") else f"{base}."
+            imported |= {base} | {f"{within}{alias.name}" for alias in node.names}
         elif (
             isinstance(node, ast.Constant)
             and isinstance(node.value, str)
@@ -153,7 +157,13 @@ def _maker() -> str:
 @cache
 def local_imports(path: Path) -> set[str]:
     """Names of local modules that a file imports, at any depth of its code."""
-    return {name for name in _facts(path).imports if module_path(name) is not None}
+    package = ".".join(path.relative_to(ROOT).parts[:-1])
+    names = {
+        resolve_name(name, package) if name.startswith(".") else name
+        for name in _facts(path).imports
+        if package or not name.startswith(".")
+    }
+    return {name for name in names if module_path(name) is not None}
 
 
 def packages_of(module: str) -> list[str]:
