@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from lfp.configuration import ConfigurationError
 from lfp.files.checkpoints import read_object
 from lfp.files.hub import SourceError
-from lfp.files.provenance import read_record
+from lfp.files.provenance import ArtefactError, read_record
 from lfp.organisms import POSITIONS
 from lfp.settings import RANKED, Organism
 
@@ -284,7 +284,10 @@ def _folder(name: str, entry: Mapping[str, Any]) -> Path | None:
     """The directory of a checkpoint that is at hand; None without one, or for GGUF files."""
     if "hub" in entry:
         folder = Path("results", "models", name)
-        settings = (read_record(folder) or {}).get("settings", {})
+        try:
+            settings = (read_record(folder) or {}).get("settings", {})
+        except ArtefactError:  # readers of the folder say so; fetching it anew must go on
+            return None
         fetched = all(settings.get(key) == entry[key] for key in ("hub", "revision"))
         return folder if fetched else None
     path = entry["path"]

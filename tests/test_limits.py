@@ -330,11 +330,14 @@ def test_a_fetched_checkpoint_counts_where_it_is_the_one_that_is_asked_for(check
     folder = checkpoint.parent / "results" / "models" / "tiny"
     folder.parent.mkdir(parents=True)
     checkpoint.rename(folder)
-    record = {"files": {}, "settings": source}
+    record = {"files": {}, "inputs": {}, "settings": source}
     record_path(folder).write_text(json.dumps(record))
     config = changed(settings=SHORT) | {"models": {"tiny": source | {"n_layers": 3}}}
     with pytest.raises(ConfigurationError, match=r"results/models/tiny/config\.json says 2"):
         Grid(config)
+    record_path(folder).write_text("{")  # a run that fetches it anew is planned all the same
+    Grid(config)
+    record_path(folder).write_text(json.dumps(record))
     config["models"]["tiny"]["revision"] = "7654321"
     Grid(config)
 

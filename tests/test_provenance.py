@@ -15,6 +15,7 @@ import torch
 
 from lfp.files import artefacts, provenance, resume, ro_crate, writing
 from lfp.models.loading import load_model, load_tokenizer, save_model
+from lfp.running import one_writer
 from lfp.sae import store
 from lfp.sae.architectures.standard import Standard
 from lfp.services import answer_cache
@@ -99,6 +100,19 @@ def test_a_file_that_is_gone_from_a_checkpoint_is_named(tmp_path, neox, tokenize
     (artefact / "config.json").unlink()
     with pytest.raises(provenance.ArtefactError, match="config.json: is missing"):
         read(artefact)
+
+
+@pytest.mark.parametrize("content", ["", '{"files": {', "[]", '{"fimes": {}}', '{"files": {}}'])
+def test_a_damaged_record_is_named_and_checks_do_not_end(content, tmp_path):
+    path = tmp_path / "a.json"
+    artefacts.write_json(path, {"x": 1}, {})
+    recorded(path)
+    provenance.record_path(path).write_text(content)
+    for read in (artefacts.read_json, lambda path: provenance.input_digests([path])):
+        with pytest.raises(provenance.ArtefactError, match=r"\.a\.json\.provenance\.json.*--force"):
+            read(path)
+    one_writer.clear([path], keep=[])  # as the job does that makes it anew
+    assert artefacts.read_json(path)["x"] == 1
 
 
 def test_a_damaged_cache_of_answers_is_named(tmp_path):
@@ -239,6 +253,17 @@ def test_lineage_goes_back_to_the_corpora(results, monkeypatch):
     provenance.record_path("results/tables/t.csv").unlink()
     with pytest.raises(provenance.ArtefactError, match=r"results/tables/t\.csv"):
         provenance.lineage(["results/tables/t.csv"])
+
+
+def test_lineage_leaves_nothing_out_in_silence(results, monkeypatch, caplog):
+    monkeypatch.chdir(results.parent)
+    record = provenance.record_path("results/corpora/c.parquet")
+    record.write_text("{")
+    with pytest.raises(provenance.ArtefactError, match=r"\.c\.parquet\.provenance\.json"):
+        provenance.lineage(["results/tables/t.csv"])
+    record.unlink()
+    assert set(provenance.lineage(["results/tables/t.csv"])) == {"results/tables/t.csv"}
+    assert "results/corpora/c.parquet: no .c.parquet.provenance.json beside it" in caplog.text
 
 
 def test_lineage_ends_at_the_results_of_another_run(results, tmp_path, monkeypatch):

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+log = logging.getLogger(__name__)
 #: An artefact's files lie at most this many folders deep in it.
 DEPTH = 4
 
@@ -59,12 +61,26 @@ def digest(files: Mapping[str, str]) -> str:
 
 
 def read_record(artefact: str | Path) -> dict[str, Any] | None:
-    """The record of an artefact; None where it has none that can be read."""
+    """The record of an artefact; None where it has none.
+
+    Raises ArtefactError where there is one that cannot be read: nothing would be checked any more.
+    """
+    path = record_path(artefact)
     try:
-        record = json.loads(record_path(artefact).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("files"), dict) else None
+    except (OSError, ValueError) as error:
+        raise ArtefactError(
+            f"{path}: the record of {artefact} cannot be read ({error}); {rebuild_hint(artefact)}"
+        ) from error
+    parts = record if isinstance(record, dict) else {}
+    if not all(isinstance(parts.get(name), dict) for name in ("files", "inputs")):
+        raise ArtefactError(
+            f"{path}: the record of {artefact} is damaged: expected digests of its `files` and"
+            f" `inputs`; {rebuild_hint(artefact)}"
+        )
+    return record
 
 
 def input_digests(paths: Iterable[str | Path]) -> dict[str, str]:
@@ -122,26 +138,35 @@ def verified(path: str | Path) -> Path:
 def lineage(targets: Iterable[str | Path]) -> dict[str, dict[str, Any]]:
     """The records of `targets` and of everything in the results that they were made of, by path.
 
-    A file from outside may have a record, too, where it is a result of another run.
+    A file from outside may have a record, too, where it is a result of another run. The log tells
+    of what has no record.
 
     Raises
     ------
     ArtefactError
-        Where a target has no record.
+        Where a target has no record, or a record is damaged.
     """
     records: dict[str, dict[str, Any]] = {}
     waiting = [str(path) for path in targets]
     for path in waiting:
         if read_record(path) is None:
             raise ArtefactError(
-                f"{path}: no readable {record_path(path).name} beside it; {rebuild_hint(path)}"
+                f"{path}: no {record_path(path).name} beside it; {rebuild_hint(path)}"
             )
     while waiting:
         path = waiting.pop()
-        record = None if path in records else read_record(path)
-        if record is not None:
-            records[path] = record
-            waiting += [name for name in record["inputs"] if Path(name).parts[0] == "results"]
+        if path in records:
+            continue
+        record = read_record(path)
+        if record is None:
+            log.warning(
+                "%s: no %s beside it, so it is left out, with all that it was made of",
+                path,
+                record_path(path).name,
+            )
+            continue
+        records[path] = record
+        waiting += [name for name in record["inputs"] if Path(name).parts[0] == "results"]
     return dict(sorted(records.items()))
 
 
