@@ -102,6 +102,30 @@ def test_a_file_that_is_gone_from_a_checkpoint_is_named(tmp_path, neox, tokenize
         read(artefact)
 
 
+def test_a_file_that_was_added_to_a_checkpoint_is_named(tmp_path, neox, tokenizer):
+    artefact, _, _ = make("checkpoint", tmp_path, neox, tokenizer)
+    recorded(artefact)
+    (artefact / ".DS_Store").write_text("")
+    load_model(artefact), load_tokenizer(artefact)
+    for name, read in (("adapter_config.json", load_model), ("chat.jinja", load_tokenizer)):
+        (artefact / name).write_text("{}")
+        with pytest.raises(provenance.ArtefactError, match=f"{name}: .*written without it.*away"):
+            read(artefact)
+        (artefact / name).unlink()
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "config.json"])
+def test_every_file_that_decides_how_a_tokenizer_is_read_is_checked(
+    name, tmp_path, neox, tokenizer
+):
+    artefact, _, _ = make("tokenizer", tmp_path, neox, tokenizer)
+    recorded(artefact)
+    content = (artefact / name).read_text()
+    (artefact / name).write_text(content.replace("{", "{ ", 1))
+    with pytest.raises(provenance.ArtefactError, match=f"{name}: its content is not what was"):
+        load_tokenizer(artefact)
+
+
 @pytest.mark.parametrize("content", ["", '{"files": {', "[]", '{"fimes": {}}', '{"files": {}}'])
 def test_a_damaged_record_is_named_and_checks_do_not_end(content, tmp_path):
     path = tmp_path / "a.json"

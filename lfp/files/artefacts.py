@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +31,14 @@ STAMP_KEY = "lfp_stamp"
 
 
 @contextmanager
-def readable(path: str | Path) -> Iterator[Path]:
+def readable(path: str | Path, names: Collection[str] = ("*",)) -> Iterator[Path]:
     """Yield `path` for reading, after its content was checked against its record.
+
+    Of a directory the files are checked whose names match one of the patterns `names`.
 
     Errors of the reader of the format inside the block become errors that name `path`.
     """
-    path = verified(path)
+    path = verified(path, names)
     try:
         yield path
     except (ArtefactError, FileNotFoundError):

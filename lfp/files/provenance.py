@@ -12,7 +12,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,11 @@ def rebuild_hint(path: str | Path) -> str:
     return f"rebuild it: snakemake --cores all --force {artefact_of(path) or path}"
 
 
-def verified(path: str | Path) -> Path:
+def verified(path: str | Path, names: Collection[str] = ("*",)) -> Path:
     """`path`, a file or a directory, once its content was found to be the recorded one.
+
+    Of a directory the files count whose names match one of the patterns `names`. Hidden files that
+    are not recorded, such as those of editors and file managers, are let through.
 
     Raises
     ------
@@ -122,9 +126,10 @@ def verified(path: str | Path) -> Path:
         for name, value in record["files"].items()
     }
     files = [file for file in recorded if file == path or path in file.parents]
+    added = [] if path.is_file() else sorted(set(files_below(path)) - set(files))
     if not files:
         raise ArtefactError(f"{path}: {artefact} was written without it; {rebuild_hint(path)}")
-    for file in files:
+    for file in _named(files, names):
         if not file.is_file() or file_digest(file) != recorded[file]:
             what = (
                 "its content is not what was written: damaged or edited"
@@ -132,7 +137,18 @@ def verified(path: str | Path) -> Path:
                 else "is missing"
             )
             raise ArtefactError(f"{file}: {what}; {rebuild_hint(path)}")
+    for file in _named(added, names):
+        if not any(part.startswith(".") for part in file.relative_to(path).parts):
+            raise ArtefactError(
+                f"{file}: {artefact} was written without it, and what it adds would be read; move"
+                f" it away, or {rebuild_hint(path)}"
+            )
     return path
+
+
+def _named(files: Iterable[Path], names: Collection[str]) -> list[Path]:
+    """The `files` whose names match one of the patterns `names`."""
+    return [file for file in files if any(fnmatch(file.name, name) for name in names)]
 
 
 def lineage(targets: Iterable[str | Path]) -> dict[str, dict[str, Any]]:

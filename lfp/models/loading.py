@@ -20,7 +20,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lfp.files.artefacts import readable
-from lfp.files.checkpoints import MASKS, refuse_code
+from lfp.files.checkpoints import MASKS, TOKENIZER_FILES, refuse_code
 from lfp.files.hub import SourceError
 from lfp.files.provenance import ArtefactError
 from lfp.files.vocabularies import check_end, check_tokens
@@ -156,7 +156,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     model's and has no end-of-text token.
     """
     refuse_code(path)
-    with readable(Path(path) / "tokenizer.json"):
+    with readable(path, TOKENIZER_FILES):
         tokenizer = AutoTokenizer.from_pretrained(path, **SAFE)
     if not tokenizer.is_fast:
         raise ValueError(
