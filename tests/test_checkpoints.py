@@ -182,7 +182,8 @@ def test_a_configuration_of_another_depth_is_found_by_the_weights(layers, source
 def test_values_that_are_not_finite_are_named(value, dtype, tmp_path):
     largest = torch.finfo(dtype).max
     fine = torch.tensor([0.0, largest, -largest, torch.finfo(dtype).tiny], dtype=dtype)
-    weights = {"fine": fine, "empty": torch.zeros(0, dtype=dtype), "whole": torch.tensor([7])}
+    positions = {"bert.embeddings.position_ids": torch.tensor([7])}
+    weights = {"fine": fine, "empty": torch.zeros(0, dtype=dtype)} | positions
     save_file(weights, tmp_path / "model.safetensors", {"dtype": "F32"})
     check_values(tmp_path, "m")
     wrong = torch.tensor([0.0, value, 1.0], dtype=dtype)
@@ -222,10 +223,28 @@ def test_quantised_weights_are_refused_by_name(method, source):
         take(source)
 
 
-def test_integers_are_no_weights(source):
-    name = BIAS.replace("bias", "weight")
-    rewrite(source, lambda weights: weights | {name: (weights[name] * 100).to(torch.int8)})
-    with pytest.raises(SourceError, match=rf"the tensor {name} has integers \(I8\) for weights"):
+@pytest.mark.parametrize("name", [BIAS, BIAS.replace("bias", "weight")])
+@pytest.mark.parametrize(("dtype", "kind"), [(torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3")])
+def test_integers_and_eight_bits_are_no_weights(dtype, kind, name, source):
+    rewrite(source, lambda weights: weights | {name: (weights[name] * 100).to(dtype)})
+    with pytest.raises(SourceError, match=rf"the tensor {name} holds values of the type {kind}"):
+        take(source)
+
+
+def test_a_tensor_stands_in_the_one_shard_that_the_index_names(source, neox):
+    (source / "model.safetensors").unlink()
+    neox.save_pretrained(source, max_shard_size="20KB")
+    index = json.loads((source / INDEX).read_text())
+    first, second, *_ = sorted(set(index["weight_map"].values()))
+    name = next(name for name, file in index["weight_map"].items() if file == second)
+    take(source)
+    (source / INDEX).write_text(json.dumps({"weight_map": index["weight_map"] | {name: first}}))
+    with pytest.raises(SourceError, match=f"the tensor {name} is to stand in {first}, .*{second}"):
+        take(source)
+    (source / INDEX).write_text(json.dumps(index))
+    stale = load_file(source / first) | {name: torch.zeros(1)}
+    save_file(stale, source / first, {"format": "pt"})
+    with pytest.raises(SourceError, match=f"{name} stands in two shards, {first} and {second}"):
         take(source)
 
 

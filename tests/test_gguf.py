@@ -68,7 +68,7 @@ def name_in_file(name: str) -> str:
 
 def write_gguf(
     path: Path, model, tokenizer, family: str = "llama", left_out: str = "", scaling: str = "",
-    extra: str = "",
+    extra: str = "", factor: str = "",
 ) -> None:  # fmt: skip
     """Write `model` and `tokenizer` as llama.cpp's converter does."""
     config, writer = model.config, gguf.GGUFWriter(path, family)
@@ -84,6 +84,8 @@ def write_gguf(
     writer.add_vocab_size(config.vocab_size)
     if scaling:
         writer.add_rope_scaling_type(gguf.RopeScalingType(scaling))
+    if factor:
+        writer.add_float32(f"{family}.rope.{factor}", 4.0)
     vocabulary = tokenizer.get_vocab()
     tokens = sorted(vocabulary, key=vocabulary.get)
     special = set(tokenizer.all_special_tokens)
@@ -227,6 +229,8 @@ def test_what_is_no_gguf_file_is_named(file, tmp_path):
         ({"left_out": "model.layers.1.mlp.up_proj.weight"}, r"lacks model.layers.1.mlp.up_proj"),
         ({"extra": "rope_freqs.weight"}, "does not read its tensor rope_freqs.weight"),
         ({"scaling": "linear"}, r"scales its rotary embeddings \(linear\)"),
+        ({"factor": "scaling.factor"}, r"scales its rotary embeddings \(linear, by 4.0\)"),
+        ({"factor": "scale_linear"}, r"scales its rotary embeddings \(linear, by 4.0\)"),
     ],
 )
 def test_a_file_that_would_give_another_model_is_refused(

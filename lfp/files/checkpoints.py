@@ -13,7 +13,7 @@ import logging
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ INSERTED = (
 )  # fmt: skip
 #: Buffers of older releases that hold causal masks. In half precision -1e9 is minus infinity there.
 MASKS = re.compile(r"\.(attn|attention|attn\.attention)\.(masked_)?bias$")
+#: Buffers of older releases that are no parameters: masks, and the numbers of positions and kinds.
+BUFFERS = re.compile(rf"{MASKS.pattern}|\b(position_ids|token_type_ids)$")
 #: TRL's value head, which stands beside a language model and is no part of it.
 VALUE_HEAD = "v_head."
 #: Bits of the exponent, all of which are set in NaN and infinity, by safetensors' name of a type.
@@ -183,18 +185,14 @@ def take_checkpoint(
     source, target = Path(source), Path(target)
     files = checkpoint_files(source, classifier, policy)
     refuse_code(source)
-    names: dict[str, str] = {}
-    for path in files:
-        if path.suffix == ".safetensors":
-            with _intact(path), safe_open(path, framework="numpy") as handle:
-                names |= {name: plain_name(name) for name in handle.keys()}  # noqa: SIM118
+    places = _places(source, files)
+    names = {name: plain_name(name) for name in places}
     _check_names(source, names)
     for path in files:
         if path.suffix == ".safetensors":
             take_weights(path, target / path.name, names)
         elif path.name == INDEX:
-            places = read_object(path)["weight_map"]
-            kept = {names[name]: file for name, file in places.items() if _kept(names.get(name))}
+            kept = {names[name]: file for name, file in places.items() if _kept(names[name])}
             (target / INDEX).write_text(
                 json.dumps(read_object(path) | {"weight_map": kept}, indent=1)
             )
@@ -203,6 +201,35 @@ def take_checkpoint(
                 read_object(path)
             shutil.copyfile(path, target / path.name)
     check_values(target, source)
+
+
+def _places(source: Path, files: Sequence[Path]) -> dict[str, str]:
+    """The name of the file of each tensor, of those among `files`.
+
+    Raises SourceError where two shards hold one tensor, or the index names another shard than that
+    which holds it: readers differ in which of them they take.
+    """
+    remedy = "which values are the model's nobody can tell; save it anew (save_pretrained)"
+    places: dict[str, str] = {}
+    for path in files:
+        if path.suffix != ".safetensors":
+            continue
+        with _intact(path), safe_open(path, framework="numpy") as handle:
+            for name in handle.keys():  # noqa: SIM118
+                if name in places:
+                    raise SourceError(
+                        f"{source}: the tensor {name} stands in two shards, {places[name]} and"
+                        f" {path.name}; {remedy}"
+                    )
+                places[name] = path.name
+    if source / INDEX in files:
+        for name, file in read_object(source / INDEX)["weight_map"].items():
+            if places.get(name, file) != file:
+                raise SourceError(
+                    f"{source / INDEX}: the tensor {name} is to stand in {file}, and stands in"
+                    f" {places[name]}; {remedy}"
+                )
+    return places
 
 
 def plain_name(name: str) -> str:
@@ -261,7 +288,9 @@ def take_weights(source: Path, target: Path, names: Mapping[str, str]) -> None:
 
 
 def check_values(folder: str | Path, named: str | Path) -> None:
-    """Raise SourceError where a tensor holds a value that is not finite, or integers for weights.
+    """Raise SourceError where a tensor holds a value that is not finite, or is quantised.
+
+    Parameters of another type than the usual floating-point ones are: integers, or eight bits.
 
     The error calls the checkpoint in `folder` by the name of its source.
     """
@@ -272,16 +301,17 @@ def check_values(folder: str | Path, named: str | Path) -> None:
             start = 8 + int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(start - 8))
         for name, entry in header.items():
-            dtype = entry.get("dtype", "")
-            if dtype.startswith(("I", "U")) and name.endswith(".weight"):
-                raise SourceError(
-                    f"{named}: the tensor {name} has integers ({dtype}) for weights, as a quantised"
-                    " model does, and they would be read as its weights; give the checkpoint that"
-                    " it was made from"
-                )
-            kind, mask = EXPONENTS.get(dtype, ("", 0))
-            if name == "__metadata__" or not kind or 0 in entry["shape"] or MASKS.search(name):
+            if name == "__metadata__" or BUFFERS.search(name):
                 continue
+            if entry["dtype"] not in EXPONENTS:
+                raise SourceError(
+                    f"{named}: the tensor {name} holds values of the type {entry['dtype']}, as a"
+                    " quantised model does, and they would be read as its weights; give the"
+                    " checkpoint that it was made from"
+                )
+            if 0 in entry["shape"]:
+                continue
+            kind, mask = EXPONENTS[entry["dtype"]]
             values = np.memmap(
                 path, kind, "r", start + entry["data_offsets"][0], (int(np.prod(entry["shape"])),)
             )

@@ -123,8 +123,12 @@ def _check_metadata(metadata: Mapping[str, Any], named: str) -> None:
             f"{named} holds a model of architecture {family!r}; of a GGUF file one of"
             f" {', '.join(FAMILIES)} can be taken: {OTHER_WAY}"
         )
-    scaling = metadata.get(f"{family}.rope.scaling.type", "none")
-    if scaling != "none":
+    scaling = metadata.get(f"{family}.rope.scaling.type")
+    # A factor without a type scales linearly; the second name is that of older files.
+    factors = [metadata.get(f"{family}.rope.{k}", 1) for k in ("scaling.factor", "scale_linear")]
+    if scaling is None and (scaled := [factor for factor in factors if factor not in (0, 1)]):
+        scaling = f"linear, by {scaled[0]}"
+    if scaling not in (None, "none"):
         raise SourceError(
             f"{named} scales its rotary embeddings ({scaling}), which transformers does not read"
             f" from a GGUF file: {OTHER_WAY}"
