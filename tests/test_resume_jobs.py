@@ -75,6 +75,18 @@ def test_a_damaged_resume_point_costs_work_and_no_result(name, damage, attempts)
     assert "damaged" in log_of(folder)
 
 
+def test_what_a_kill_left_of_a_resume_point_or_a_record_goes(tmp_path, caplog):
+    """Each was being written aside, and the resume point itself stays for the work to go on."""
+    caplog.set_level("INFO")
+    state, others = tmp_path / ".policy.state-0123456789ab", [tmp_path / "..policy.v2.1a2b3c4d"]
+    left = [tmp_path / f"..policy.{n}.1a2b3c4d" for n in (state.name[8:], "provenance.json")]
+    for path in (state, *left, *others):
+        path.write_text("")
+    one_writer.clear([tmp_path / "policy"], keep=[state])
+    assert sorted(tmp_path.iterdir()) == sorted([state, *others])
+    assert one_writer.STATE not in caplog.text
+
+
 def test_a_harvest_has_the_layers_that_were_asked_for_and_no_other(attempts, monkeypatch):
     """The configuration says four layers of a checkpoint that has three, and then two."""
     stage = STAGES["harvest"]

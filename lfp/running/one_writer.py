@@ -63,7 +63,8 @@ def clear(outputs: Sequence[str | Path], keep: Sequence[Path]) -> None:
         record_path(output).unlink(missing_ok=True)
         for path in _left_beside(output):
             if path not in keep:
-                kind = STATE if ".state-" in path.name else "which an earlier job left"
+                state = path.name.startswith(f".{output.name}.state-")
+                kind = STATE if state else "which an earlier job left"
                 log.info("removing %s, %s", path, kind)
                 remove(path)
 
@@ -74,8 +75,12 @@ def remove(path: Path) -> None:
 
 
 def _left_beside(output: Path) -> list[Path]:
-    """Temporary siblings and resume points of an output."""
+    """Resume points of an output, and temporary siblings of it, of them and of its record."""
     if not output.parent.is_dir():
         return []
-    kinds = re.compile(rf"\.{re.escape(output.name)}\.([a-z0-9_]{{8}}|state-[0-9a-f]{{12}})")
+    name, state = re.escape(output.name), "state-[0-9a-f]{12}"
+    kinds = re.compile(
+        rf"\.{name}\.([a-z0-9_]{{8}}|{state})"
+        rf"|\.\.{name}\.({state}|provenance\.json)\.[a-z0-9_]{{8}}"
+    )
     return [path for path in output.parent.iterdir() if kinds.fullmatch(path.name)]
