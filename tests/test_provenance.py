@@ -248,6 +248,20 @@ def test_a_crate_has_every_page_of_a_folder(results, tmp_path):
     assert verify(results).returncode == 1
 
 
+def test_a_crate_has_configuration_files_of_one_name_in_their_order(results, tmp_path):
+    files = [tmp_path / folder / "my.yaml" for folder in ("b", "a")]
+    for path in files:
+        path.parent.mkdir()
+        path.write_text(path.parent.name)
+    target = tmp_path / "crate.zip"
+    for given, names in ((files, ("1-my.yaml", "2-my.yaml")), (files[:1], ("my.yaml",))):
+        ro_crate.pack(results / "provenance.json", ROOT, map(str, given), target)
+        with zipfile.ZipFile(target) as archive:
+            used = [name for name in archive.namelist() if "/used/" in name]
+            assert sorted(used) == [f"config/used/{name}" for name in names]
+            assert [archive.read(name).decode() for name in sorted(used)] == ["b", "a"][: len(used)]
+
+
 def test_files_of_a_linked_folder_inside_an_artefact_count(tmp_path):
     artefact, disk = tmp_path / "artefact", tmp_path / "disk"
     artefact.mkdir()

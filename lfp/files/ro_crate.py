@@ -49,6 +49,19 @@ def _add_files(
     ]
 
 
+def _used(configfiles: Iterable[str], shipped: Path) -> list[tuple[Path, str]]:
+    """The configuration files outside the folder `shipped`, each with its name in the crate.
+
+    The names begin with numbers, in the order of the files, where two files have the same name.
+    """
+    paths = [Path(path) for path in configfiles]
+    paths = [path for path in paths if not path.resolve().is_relative_to(shipped.resolve())]
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):
+        names = [f"{number}-{name}" for number, name in enumerate(names, 1)]
+    return list(zip(paths, names, strict=True))
+
+
 def pack(
     provenance: str | Path, workflow: str | Path, configfiles: Iterable[str], output: str | Path
 ) -> int:
@@ -78,9 +91,8 @@ def pack(
     for name in SOURCES:
         source = workflow / name
         _add_files(crate, files_below(source) if source.is_dir() else [source], workflow)
-    for path in map(Path, configfiles):
-        if not path.resolve().is_relative_to((workflow / "config").resolve()):
-            crate.add_file(path, dest_path=f"config/used/{path.name}")
+    for path, name in _used(configfiles, workflow / "config"):
+        crate.add_file(path, dest_path=f"config/used/{name}")
     shown = (path for target in targets for path in files_below(target) or [target])
     files = [*shown, provenance, *(path for name in RESULTS for path in files_below(root / name))]
     results = _add_files(crate, files, root, Path("results"))
