@@ -274,11 +274,13 @@ def test_names_with_a_dot_are_read_back_whole():
             "probes/tied.v2/policy/metrics.json",
             "ablation/tied.v2/policy.neutral.parquet",
             "explanations/tied.v2/scores/gpt-4.1.parquet",
+            "explanations/tied.v2/gpt.neutral.parquet",
         )
     ]
-    assert [name["sae"] for name in named] == ["l1-0.001", "l1-0.003", *["tied.v2"] * 3]
-    assert [name.get("subject") for name in named[2:]] == ["policy", "policy", None]
-    assert (named[-1]["model"], named[-1]["explainer"]) == ("m-2.1", "gpt-4.1")
+    assert [name["sae"] for name in named] == ["l1-0.001", "l1-0.003", *["tied.v2"] * 4]
+    assert [name.get("subject") for name in named[2:]] == ["policy", "policy", None, None]
+    assert (named[-1]["model"], named[-2]["explainer"]) == ("m-2.1", "gpt-4.1")
+    assert named[-1]["explainer"] == "gpt.neutral"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from typing import Any
 
 _ADDRESS = re.compile(r"(?:^|/)(?P<model>[^/]+)/(?P<task>[^/]+)/seed(?P<seed>\d+)/(?P<rest>.+)$")
 #: Endings of artefacts' files. Names of a configuration may have dots, too, so nothing else is cut.
-_ENDING = re.compile(r"\.(neutral\.parquet|parquet|safetensors|json)$")
+_ENDING = re.compile(r"\.(parquet|safetensors|json)$")
+#: The second ending of the ablation's files, whose names are those of subjects.
+_NEUTRAL = re.compile(r"^(ablation/.*)\.neutral$")
 
 
 def labels(path: str | Path) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def labels(path: str | Path) -> dict[str, Any]:
         "task": match["task"],
         "seed": int(match["seed"]),
     }
-    parts = _ENDING.sub("", match["rest"]).split("/")
+    parts = _NEUTRAL.sub(r"\1", _ENDING.sub("", match["rest"])).split("/")
     names = {
         "probes": ("sae", "subject"),
         "sae": ("sae",),
