@@ -118,6 +118,19 @@ def test_listed_modules_compute_nothing():
         }, f"{module}: torch is loaded where a device is asked for"
 
 
+def test_every_data_file_is_in_a_digest():
+    """Else an edit of it reruns nothing.
+
+    Prompts of language-model services are no code: their digests are settings of their jobs.
+    """
+    folder = digest.ROOT / "lfp"
+    data = {path for path in folder.rglob("*.*") if path.suffix not in (".py", ".pyc")}
+    prompts = set((folder / "services" / "prompts").glob("*.yaml"))
+    unseen = {path for path in data - prompts if path != digest.data_file(path.with_suffix(".py"))}
+    assert not unseen, "give the file the name of the module that reads it"
+    assert all(path.with_suffix(".py").is_file() for path in data - prompts)
+
+
 def test_all_of_display_is_listed():
     folder = digest.ROOT / "lfp" / "reporting"
     names = {f"lfp.reporting.{path.stem}" for path in folder.glob("*.py")}

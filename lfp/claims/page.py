@@ -13,7 +13,7 @@ _HEAD = """\
 Made by `make results` from `results.json` beside it, never by hand. `make check-results` holds
 another run against that file and says which claims hold on both machines: a claim that flips is no
 claim. The claims and the rows of tables that they rest on are in
-[lfp/claims/claims.yaml](../lfp/claims/claims.yaml), and verdicts in
+[lfp/claims/rows.yaml](../lfp/claims/rows.yaml), and verdicts in
 [statistics.md](statistics.md#verdicts).
 """
 

@@ -14,7 +14,7 @@ from lfp.files.artefacts import read_table
 from lfp.statistics.verdicts import FOUND, SILENT, Truth
 from lfp.tables.summary.lookup import plain_value, rows_where, verdict_on
 
-CLAIMS = Path(__file__).with_name("claims.yaml")
+CLAIMS = Path(__file__).with_suffix(".yaml")
 #: What a results file keeps of a row beside the verdict.
 NUMBERS = ("estimate", "ci_low", "ci_high", "p", "p_adjusted", "n", "unit", "seeds", "method")
 
@@ -66,8 +66,8 @@ class Claim:
         frame = rows_where(read_table(path), self.where)
         if len(frame) > 1:
             raise ClaimError(
-                f"claims.yaml, {self.name}: {len(frame)} rows of {path} are meant, expected one;"
-                " name more columns in `where`"
+                f"lfp/claims/rows.yaml, {self.name}: {len(frame)} rows of {path} are meant,"
+                " expected one; name more columns in `where`"
             )
         return frame.iloc[0].to_dict() if len(frame) else None
 
