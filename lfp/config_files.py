@@ -38,19 +38,26 @@ _CommandLine.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"None\Z
 
 
 def complete(
-    config: Mapping[str, Any], files: Iterable[str | Path], assignments: Iterable[str] | None
+    config: Mapping[str, Any],
+    files: Iterable[str | Path],
+    read: Mapping[str, Any],
+    assignments: Iterable[str] | None,
 ) -> dict[str, Any]:
     """`config` as Snakemake read it, with the values of the command line in their types.
 
     `files` are the configuration files behind it and `assignments` the words behind ``--config``,
-    ``key=value`` each, which are laid over all files.
+    ``key=value`` each, which are laid over all files. Snakemake `read` them as a mapping; a word
+    that `config` does not have as it was read is one of another workflow, which uses this one as a
+    module, and says nothing here.
 
     Raises ConfigurationError for a key that is written twice, and for a number that YAML reads as
     another than it looks.
     """
     for path in files:
         check_keys(path)
-    return _laid_over(config, command_line(assignments or ()))
+    ours = {key for key, value in read.items() if _holds(config, {key: value})}
+    words = [word for word in assignments or () if word.partition("=")[0] in ours]
+    return _laid_over(config, command_line(words))
 
 
 def check_keys(path: str | Path) -> None:
@@ -111,6 +118,15 @@ def _laid_over(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str
         both = isinstance(below, Mapping) and isinstance(value, Mapping)
         merged[key] = _laid_over(below, value) if both else value
     return merged
+
+
+def _holds(config: Any, value: Any) -> bool:
+    """Whether `config` has the `value`, or all keys of it with theirs where it is a mapping."""
+    if not isinstance(value, Mapping):
+        return config == value
+    return isinstance(config, Mapping) and all(
+        key in config and _holds(config[key], part) for key, part in value.items()
+    )
 
 
 def _nodes(root: yaml.Node | None) -> Iterator[tuple[tuple[Any, ...], yaml.Node]]:

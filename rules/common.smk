@@ -31,7 +31,8 @@ from lfp.probing.subjects import SUBJECTS
 from lfp.sites import SITES
 
 try:
-    GRID = Grid(complete(config, workflow.configfiles, workflow.config_settings.config_args))
+    WORDS = workflow.config_settings
+    GRID = Grid(complete(config, workflow.configfiles, WORDS.config, WORDS.config_args))
     HOME = importable(workflow.basedir)
 except ConfigurationError as error:
     raise WorkflowError(f"configuration: {error}")

@@ -7,6 +7,8 @@ import re
 from datetime import date
 
 import pytest
+from snakemake.cli import parse_config
+from snakemake.utils import update_config
 
 from lfp.config_files import check_keys, command_line, complete
 from lfp.files.provenance import record_path
@@ -402,7 +404,9 @@ def test_values_of_the_command_line_have_the_types_of_a_file():
         "machine={'tflops': 1e-05, 'x': None, 'y': True}",  # as Snakemake writes what a profile has
         "keep_activations=",
     ]
-    assert complete(config, [], words) == {
+    read = parse_config(words)
+    update_config(config, read)
+    assert complete(config, [], read, words) == {
         "settings": {"ppo": {
             "steps": 3, "epochs": 2, "learning_rate": 1e-5, "new_tokens": [1, 2], "lora": None,
         }},
@@ -412,7 +416,14 @@ def test_values_of_the_command_line_have_the_types_of_a_file():
         "keep_activations": None,
     }  # fmt: skip
     assert config["settings"]["ppo"]["steps"] == "3"
-    assert complete({"a": "007"}, [], None) == {"a": "007"}
+    assert complete({"a": "007"}, [], {}, None) == {"a": "007"}
+
+
+def test_words_for_a_workflow_that_uses_this_one_as_a_module_say_nothing_here():
+    words = ["samples=b", "other={a: b: c", "cells=[x]", "settings={ppo: {steps: 4}}"]
+    read = {"samples": "b", "other": "{a: b: c", "cells": ["x"], "settings": {"ppo": {"steps": 4}}}
+    config = {"cells": [{"model": "m"}], "settings": {"ppo": {"steps": 3}}}
+    assert complete(config, [], read, words) == config
 
 
 @pytest.mark.parametrize(
