@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.profiles import ProfileConfigFileParser
 
 from lfp.running.digest import module_path
 
@@ -164,6 +165,25 @@ def source_files() -> Iterator[str]:
         for model in (config.get("models") or {}).values():
             tokenizer = model.get("organism", {}).get("tokenizer_path")
             yield from [f"{tokenizer}/tokenizer.json"] if tokenizer else []
+
+
+def test_files_that_profiles_name_are_there_from_any_working_directory(tmp_path, monkeypatch):
+    """Snakemake opens them behind its change to the folder of `--directory`."""
+
+    def read(profile: Path) -> dict[str, str]:
+        with profile.open() as file:
+            return ProfileConfigFileParser().parse(file)
+
+    profile = Path("profiles", "default", "config.yaml")
+    monkeypatch.chdir(ROOT)
+    near = read(profile)
+    monkeypatch.chdir(tmp_path)
+    for values in (near, read(ROOT / profile)):
+        for key, name in (("report-metadata", "metadata.yaml"), ("report-stylesheet", "style.css")):
+            assert Path(values[key]).is_absolute()
+            assert Path(values[key]).resolve() == ROOT / "report" / name
+    slurm = read(ROOT / "profiles" / "slurm" / "config.yaml")["slurm-partition-config"]
+    assert Path(slurm) == ROOT / "profiles" / "slurm" / "partitions.yaml"
 
 
 @pytest.mark.workflow
