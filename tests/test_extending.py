@@ -5,12 +5,19 @@ edited or written here. A cell of the small grid then runs with all of them.
 from __future__ import annotations
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
+from lfp.sae.architectures import ARCHITECTURES, KINDS, Kind
+from lfp.sae.training import loop
+from lfp.settings import Autoencoder
+from tests.test_autoencoder import planted
 from tests.test_workflow import ROOT, copy_tree, grid
 
 pytestmark = pytest.mark.workflow
@@ -30,19 +37,21 @@ from lfp.statistics.records.base import Record
 from lfp.tables.rows import Tally
 
 
-class Absolute(SparseAutoencoder):
-    """Latents are the distances of pre-activations from 0 beyond a margin of a tenth."""
+class Prominent(SparseAutoencoder):
+    """Latents are positive pre-activations beyond a quarter of the token's largest."""
 
-    architecture = "absolute"
+    architecture = "prominent"
 
     def encode(self, x, columns=None):
-        latents = torch.relu((x @ self.W_enc + self.b_enc).abs() - 0.1)
+        positive = torch.relu(x @ self.W_enc + self.b_enc)
+        size = self.weighed(positive)
+        latents = positive * (size > 0.25 * size.amax(-1, keepdim=True))
         return latents if columns is None else latents[..., columns]
 
     def loss(self, x, settings, penalty):
         latents = self.encode(x)
         error = (self.decode(latents) - x).pow(2).mean()
-        sparsity = latents.sum(1).mean()
+        sparsity = self.weighed(latents).sum(1).mean()
         return error + penalty * sparsity, error, sparsity
 
 
@@ -75,7 +84,7 @@ LINES = {
     "architecture": (
         "lfp/sae/architectures/__init__.py",
         '    "standard": Kind',
-        '    "absolute": Kind("my_parts:Absolute"),\n',
+        '    "prominent": Kind("my_parts:Prominent"),\n',
     ),
     "reward": (
         "lfp/feedback/rewards/__init__.py",
@@ -147,7 +156,7 @@ def tree(tmp_path_factory) -> Path:
     settings = yaml.safe_load((tree / "grid.yaml").read_text())
     settings["tasks"] = {"commas": {"method": "ppo", "corpus": "reviews", "reward": "commas"}}
     settings["autoencoders"] = {
-        "wide": {"architecture": "absolute", "sizes": [1, 3], "site": "resid"},
+        "wide": {"architecture": "prominent", "sizes": [1, 3], "site": "resid"},
         "kept": {"architecture": "topk", "k": 4, "reads": "base"},
     }
     settings["cells"] = [
@@ -174,12 +183,34 @@ def test_the_page_says_how_many_files_a_kind_costs():
     assert {kind: 1 + costs[kind].count(", and ") for kind in COSTS} == COSTS
 
 
+def test_the_pages_architecture_is_saved_as_what_it_has_learned(monkeypatch):
+    page = (ROOT / "docs" / "extending.md").read_text()
+    code = re.search(r"```python\n# lfp/sae/architectures/\w+\.py\n(.*?)```", page, re.S)[1]
+    module = types.ModuleType("prominent")
+    monkeypatch.setitem(sys.modules, "prominent", module)
+    exec(code, module.__dict__)
+    monkeypatch.setitem(KINDS, "prominent", Kind("prominent:Prominent"))
+    monkeypatch.setitem(ARCHITECTURES._entries, "prominent", "prominent:Prominent")
+    values, _ = planted()
+    settings = Autoencoder(
+        architecture="prominent", l1=0.001, batch_size=250, epochs=20, learning_rate=1e-2
+    )
+    x = torch.from_numpy(5 * values + 2)
+    sae = loop.train(x.numpy(), [12], settings, seed=0).autoencoders[0].requires_grad_(False)
+    error = (sae.decode(sae.encode(x)) - x).square().sum() / (x - x.mean(0)).square().sum()
+    assert error < 0.2
+    latents = sae.encode(x)
+    assert (latents > 0).float().sum(1).mean() < 6
+    sae.fold(5.0)
+    torch.testing.assert_close(sae.encode(5 * x), 5 * latents, rtol=1e-4, atol=1e-3)
+
+
 def test_a_cell_runs_with_one_more_of_each_kind(tree):
     names = ("latent_counts", "kendall_tau", "ablation_reward", "autoencoders")
     grid(tree, "--cores", "2", *(f"results/tables/{name}.csv" for name in names))
     tables = {name: pd.read_csv(tree / "results" / "tables" / f"{name}.csv") for name in names}
     counts = tables["latent_counts"]
-    assert set(counts["kind"]) == {"absolute"} and set(counts["size"]) == {1, 3}
+    assert set(counts["kind"]) == {"prominent"} and set(counts["size"]) == {1, 3}
     assert set(counts["estimate"]) == {16, 48}
     assert set(tables["autoencoders"]["sae"]) == {"wide", "kept"}
     tau = tables["kendall_tau"]
@@ -204,7 +235,7 @@ def test_an_edit_of_a_file_of_ones_own_reruns_what_uses_it(tree):
     text = path.read_text()
     path.write_text("# a comment\n" + text)
     assert "Nothing to be done" in grid(tree, "-n", target)
-    path.write_text(text.replace("- 0.1)", "- 0.2)"))
+    path.write_text(text.replace("0.25 *", "0.5 *"))
     output = grid(tree, "-n", target)
     # The file holds the task's reward too; behind the checkpoint everything waits.
     assert "rule lexicon:" in output and "rule evaluate_autoencoders:" in output
