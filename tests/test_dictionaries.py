@@ -79,8 +79,12 @@ def test_actions_set_the_latent_to_their_value(architecture, action):
     means = np.linspace(0, 1, sae.d_sae, dtype=np.float32)
     latent = sae.encode(x)[:, [2]]
     wanted = {"zero": torch.zeros_like(latent), "mean": torch.full_like(latent, float(means[2])),
-              "negative": -latent}[action]  # fmt: skip
-    expected = x + (wanted - latent) * sae.W_dec[2]
+              "negative": -latent}  # fmt: skip
+    if action in wanted:
+        value = wanted[action]
+    else:  # one that was added
+        value = ACTIONS[action](latent, torch.from_numpy(means[[2]]))
+    expected = x + (value - latent) * sae.W_dec[2]
     torch.testing.assert_close(set_features(sae, [2], action, means)(x), expected)
 
 

@@ -19,6 +19,8 @@ from lfp.explaining import (
     heuristic,
 )
 from lfp.interventions import ablation, completions, prompts, selection
+from lfp.interventions.actions import ACTIONS, PATCH, WITH_STRENGTH
+from lfp.interventions.arms import ARMS
 from lfp.models import residual
 from lfp.models.architectures import architecture, blocks
 from lfp.models.hooks import edited, site_activations, site_width
@@ -165,9 +167,9 @@ def test_the_arm_of_the_whole_layer_writes_the_mean_whatever_is_read():
 
 
 def test_an_unknown_arm_is_refused():
-    known = "expected one of explained, layer, layer_swapped, none"
-    with pytest.raises(ValueError, match=f"arm 'all' is unknown; {known}"):
-        ablation.arm_edits("all", {}, {}, {})
+    known = f"expected one of {', '.join(sorted(ARMS))}"
+    with pytest.raises(ValueError, match=f"arm '-' is unknown; {known}"):
+        ablation.arm_edits("-", {}, {}, {})
     with pytest.raises(ValueError, match="arm 'explain' is unknown; did you mean 'explained'"):
         ablation.arm_edits("explain", {}, {}, {})
 
@@ -184,8 +186,9 @@ def test_actions_set_features_to_their_mean_or_to_minus_themselves():
         changed[..., [2, 5]] = place
         expected = x - sae.decode(code) + sae.decode(changed)
         torch.testing.assert_close(ablation.set_features(sae, [2, 5], action, means)(x), expected)
-    with pytest.raises(ValueError, match="action 'double' is unknown; expected one of clamp, mean"):
-        ablation.set_features(sae, [2], "double")
+    known = f"expected one of {', '.join(sorted((*ACTIONS, *WITH_STRENGTH, PATCH)))}"
+    with pytest.raises(ValueError, match=f"action '-' is unknown; {known}"):
+        ablation.set_features(sae, [2], "-")
 
 
 def feature_table(n: int = 200, layers: int = 2, seed: int = 0) -> pd.DataFrame:

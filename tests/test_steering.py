@@ -103,10 +103,12 @@ def test_every_vector_is_the_planted_direction_and_has_its_exact_effect(
     [change] = vectors.VECTORS[name](material(toy, planted, tokenizer))
     x = torch.randn(50, WIDTH, generator=torch.Generator().manual_seed(4))
     added = change(x)
-    least = 0.9 if name == "classifier_gradient" else 0.9999
+    exact_ones = {"mean_shift", "difference_of_means", "decoder_row", "targeted"}
+    least = 0.9999 if name in exact_ones else {"classifier_gradient": 0.9}.get(name, 0.0)
     assert (F.cosine_similarity(added, planted[None]) > least).all()
     if name == "classifier_gradient":
         torch.testing.assert_close(added.square().mean(1), torch.ones(50))
+    if name not in exact_ones:  # of one that was added nothing more is known
         return
     exact = (
         planted if name in ("mean_shift", "difference_of_means") else F.normalize(planted, dim=0)
@@ -166,7 +168,7 @@ def test_every_change_meets_every_cost_within_five_percent(toy, planted, tokeniz
     sae = dictionary(torch.randn(8, WIDTH, generator=torch.Generator().manual_seed(5)))
     sae.b_enc += 2.0
     changes["latents"] = [of_edits({LAYER: set_features(sae, [0, 1], "negative")})[LAYER]]
-    assert sum(map(len, changes.values())) == 7
+    assert [name for name, made in changes.items() if not made] == ["covariance"]
     for [change] in filter(None, changes.values()):
         found = strengths_at(lambda at, of=change: neutral.rise({LAYER: of}, at), costs)
         rises = [neutral.rise({LAYER: change}, at) for at in found]
