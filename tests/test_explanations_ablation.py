@@ -391,6 +391,11 @@ def test_directions_are_followed_through_projection_and_norm_to_the_stream(famil
         torch.testing.assert_close(ours, expected.detach(), atol=1e-4, rtol=1e-3)
 
 
+def test_a_norm_that_does_not_say_its_scale_is_refused(neox):
+    with pytest.raises(ValueError, match="the norm Identity of a model of type 'gpt_neox' has no"):
+        residual.Norm.of(torch.nn.Identity(), neox)
+
+
 def test_promoted_tokens_are_those_the_direction_points_at(model, tokenizer):
     norm = model.get_submodule(architecture(model).final_norm)
     direction = torch.randn(1, 16)

@@ -4,6 +4,7 @@ runs in them.
 
 import base64
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -17,12 +18,13 @@ import pandas as pd
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from lfp.explaining import heuristic
 from lfp.explaining.excerpts import BINS, histogram
 from lfp.files import artefacts
 from lfp.models import residual
-from lfp.models.architectures import architecture
+from lfp.models.architectures import ARCHITECTURES, Architecture, architecture
 from lfp.models.loading import save_model
 from lfp.pages import drawing, promoted
 from lfp.pages.latents import CellFiles, Excerpt, read_latents
@@ -275,6 +277,45 @@ def test_the_norm_between_a_site_and_the_stream_has_its_gain(family, tmp_path):
         expected = residual.written(model, directions, 1, site)
         ours = directions.numpy() * promoted.stream_gain(tmp_path, 1, site)
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+#: Entries of families that are not in the list, and what their models are made of: norms of another
+#: name, and norms behind attention and MLP whose weights are whole.
+ADDED = {
+    "phi": (
+        Architecture("model.layers", "model.final_layernorm", "self_attn.dense"),
+        lambda t: t.PhiConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                              intermediate_size=24, vocab_size=60),
+    ),
+    "olmo2": (
+        replace(ARCHITECTURES["gemma2"], gain_offset=0.0),
+        lambda t: t.Olmo2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                                intermediate_size=24, vocab_size=60),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ADDED)
+def test_a_familys_entry_alone_says_where_its_norms_are_and_what_their_gain_is(
+    family, tmp_path, monkeypatch
+):
+    entry, configuration = ADDED[family]
+    monkeypatch.setitem(ARCHITECTURES, family, entry)
+    monkeypatch.setitem(CONFIGURATIONS, family, configuration)
+    test_logits_of_a_direction_are_those_of_the_model_itself(family, "float32", tmp_path / "head")
+    test_the_norm_between_a_site_and_the_stream_has_its_gain(family, tmp_path / "between")
+
+
+def test_a_checkpoint_of_another_family_or_without_its_norms_is_refused(tmp_path):
+    tensors = {"model.norm.weight": torch.ones(4), "model.embed_tokens.weight": torch.ones(9, 4)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    for family, message in (
+        ("bloom", "model type 'bloom' is not supported; expected one of gpt_neox"),
+        ("gemma2", r"no tensor's name ends with \.1\.post_feedforward_layernorm\.weight"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+        with pytest.raises(ValueError, match=message):
+            promoted.stream_gain(tmp_path, 1, "mlp")
 
 
 def test_the_largest_of_parts_are_those_of_all(monkeypatch, tokenizer):

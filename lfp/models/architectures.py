@@ -1,13 +1,17 @@
-"""Paths of the blocks and of their parts in language models of every supported family."""
+"""Paths of the blocks and of their parts in language models of every supported family.
+
+No library of science is imported here: pages read checkpoints by these paths without one.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import nn
-from transformers import PreTrainedModel
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Architecture:
     The output of ``mlp`` is the MLP's, and ``attention_output`` is the projection whose input are
     the heads' outputs side by side and whose output is the attention's; ``block`` is the block
     itself. ``attention_norm`` and ``mlp_norm`` are the norms between those outputs and the residual
-    stream, in families that have them.
+    stream, in families that have them. Norms multiply by their weight plus ``gain_offset``.
     """
 
     blocks: str
@@ -27,6 +31,7 @@ class Architecture:
     block: str = ""
     attention_norm: str = ""
     mlp_norm: str = ""
+    gain_offset: float = 0.0
 
 
 #: Parts of a module's name by which it is a norm.
@@ -34,7 +39,8 @@ _IS_NORM = ("norm", "ln_")
 
 _LLAMA = Architecture("model.layers", "model.norm", "self_attn.o_proj")
 _NORMS = {"attention_norm": "post_attention_layernorm", "mlp_norm": "post_feedforward_layernorm"}
-_GEMMA_2 = replace(_LLAMA, **_NORMS)
+_GEMMA = replace(_LLAMA, gain_offset=1.0)
+_GEMMA_2 = replace(_GEMMA, **_NORMS)
 
 
 #: Module paths by ``model_type``. OPT has no MLP module: its second projection ends the MLP
@@ -46,13 +52,23 @@ ARCHITECTURES = {
     "opt": Architecture(
         "model.decoder.layers", "model.decoder.final_layer_norm", "self_attn.out_proj", "fc2"
     ),
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma"), _LLAMA),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), _LLAMA),
+    "gemma": _GEMMA,
     **dict.fromkeys(("gemma2", "gemma3_text"), _GEMMA_2),
     # Gemma 3 from 4b upwards is a vision model around the same text model.
-    "gemma3": Architecture(
-        "model.language_model.layers", "model.language_model.norm", "self_attn.o_proj", **_NORMS
+    "gemma3": replace(
+        _GEMMA_2, blocks="model.language_model.layers", final_norm="model.language_model.norm"
     ),
 }
+
+
+def of_family(family: str) -> Architecture:
+    """The module paths of a `family`, the ``model_type``; ValueError where it is not supported."""
+    if family not in ARCHITECTURES:
+        raise ValueError(
+            f"model type {family!r} is not supported; expected one of {', '.join(ARCHITECTURES)}"
+        )
+    return ARCHITECTURES[family]
 
 
 def architecture(model: PreTrainedModel) -> Architecture:
@@ -62,15 +78,12 @@ def architecture(model: PreTrainedModel) -> Architecture:
     350m).
     """
     family = model.config.model_type
-    if family not in ARCHITECTURES:
-        raise ValueError(
-            f"model type {family!r} is not supported; expected one of {', '.join(ARCHITECTURES)}"
-        )
+    paths = of_family(family)
     if family == "opt" and not model.config.do_layer_norm_before:
         raise ValueError(
             "OPT with layer norms after its blocks (opt-350m) is not supported; take another size"
         )
-    return ARCHITECTURES[family]
+    return paths
 
 
 def blocks(model: PreTrainedModel) -> nn.ModuleList:
@@ -94,7 +107,7 @@ def output_logits(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
     # copied for each.
     logits = model.get_output_embeddings()(hidden.contiguous())
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    return logits if cap is None else torch.tanh(logits / cap) * cap
+    return logits if cap is None else (logits / cap).tanh() * cap
 
 
 class Part(NamedTuple):

@@ -22,6 +22,8 @@ from lfp.models.hooks import captured
 Component = tuple[str, int]
 #: The largest deviation of the components' sum from the state, as a share of the state's size.
 TOLERANCE = 1e-3
+#: Names of a norm's constant under the root, by class of norms.
+EPS = ("eps", "variance_epsilon")
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,18 @@ class Norm:
     @classmethod
     @torch.no_grad()
     def of(cls, norm: nn.Module, model: PreTrainedModel) -> Norm:
-        """A `norm` of `model`'s stream, whatever its class: its gain is read off a known input."""
-        eps = next(
-            float(getattr(norm, name))
-            for name in ("eps", "variance_epsilon")
-            if hasattr(norm, name)
-        )
+        """A `norm` of `model`'s stream, whatever its class: its gain is read off a known input.
+
+        Raises ValueError where it does not say what its scale is.
+        """
+        given = [getattr(norm, name) for name in EPS if hasattr(norm, name)]
+        if not given:
+            raise ValueError(
+                f"the norm {type(norm).__name__} of a model of type {model.config.model_type!r} has"
+                f" no {' and no '.join(EPS)}, so that its scale is not known; expected a layer norm"
+                " or an RMS norm: take a model of another family"
+            )
+        eps = float(given[0])
         zeros = torch.zeros(1, 1, model.config.get_text_config().hidden_size, device=model.device)
         signs = zeros + 1.0
         signs[..., 1::2] = -1.0  # of mean 0 and mean square 1

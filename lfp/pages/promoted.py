@@ -10,18 +10,19 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from lfp.files.artefacts import readable
 from lfp.files.checkpoints import INDEX, WEIGHTS
+from lfp.models.architectures import of_family
 
 #: Rows of the unembedding that are multiplied at once.
 ROWS = 8192
-#: Last part of the names of the tensors of the final norm, of an output head, and of the input
-#: embedding, which is the output head of models that tie the two.
-NORM = ("final_layer_norm", "ln_f", "norm")
+#: Last part of the names of the tensors of an output head, and of the input embedding, which is the
+#: output head of models that tie the two.
 HEAD = ("lm_head", "embed_out")
 EMBEDDING = ("embed_in", "wte", "embed_tokens")
 #: NumPy's name of each type of tensors; NumPy has no bfloat16, which is the upper half of a
@@ -84,19 +85,16 @@ class Promoted:
 def output_head(policy: str | Path) -> OutputHead:
     """The final norm and the unembedding of the checkpoint in the folder `policy`.
 
-    ValueError where it has no tensor of such a name.
+    ValueError where its family is not supported, or where it has no tensor of such a name.
     """
-    with readable(Path(policy) / "config.json") as path:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    places = _places(Path(policy))
-    norm = _named(places, NORM, policy)
+    config = _config(policy)
+    family, places = of_family(config["model_type"]), _places(Path(policy))
+    norm = _named(places, (family.final_norm.rpartition(".")[2],), policy)
     text = config.get("text_config", config)
     tied = text.get("tie_word_embeddings", config.get("tie_word_embeddings", True))
     heads = [name for name in places if _last(name) in HEAD]
     head = heads[0] if heads and not tied else _named(places, EMBEDDING, policy)
-    scale = _tensor(places[norm], norm).rows()
-    if config["model_type"].startswith("gemma"):  # these families store the weight minus one
-        scale = scale + 1
+    scale = _tensor(places[norm], norm).rows() + np.float32(family.gain_offset)
     centred = norm.removesuffix("weight") + "bias" in places
     return OutputHead(scale, centred, _tensor(places[head], head))
 
@@ -104,17 +102,20 @@ def output_head(policy: str | Path) -> OutputHead:
 def stream_gain(policy: str | Path, layer: int, site: str) -> np.ndarray:
     """The gain of the norm between a layer's site and the residual stream [d_model, or 1 for none].
 
-    Gemma 2 and 3 have one behind the attention and one behind the MLP. In other families a norm of
-    the former's name stands in front of the MLP.
+    ValueError where the checkpoint has no tensor of the norm that its family has there.
     """
-    names = {"mlp": "post_feedforward_layernorm", "attn": "post_attention_layernorm"}
-    places = _places(Path(policy))
-    ends = f".{layer}.{names['mlp']}.weight"
-    behind = [name for name in places if name.endswith(ends) and not re.search("vision", name)]
-    if site not in names or not behind:
+    family = of_family(_config(policy)["model_type"])
+    norm = {"mlp": family.mlp_norm, "attn": family.attention_norm}.get(site)
+    if not norm:
         return np.ones(1, dtype=np.float32)
-    name = behind[0].replace(names["mlp"], names[site])
-    return _tensor(places[name], name).rows() + 1  # stored as the weight minus one
+    places, ends = _places(Path(policy)), f".{layer}.{norm}.weight"
+    names = [name for name in places if name.endswith(ends) and not re.search("vision", name)]
+    if not names:
+        raise ValueError(
+            f"{policy}: no tensor's name ends with {ends}, so that promoted tokens cannot be read;"
+            " is the checkpoint complete?"
+        )
+    return _tensor(places[names[0]], names[0]).rows() + np.float32(family.gain_offset)
 
 
 def promoted_tokens(
@@ -184,6 +185,12 @@ class _Largest:
             values, ids = (np.take_along_axis(one, kept, 1) for one in (values, ids))
         order = np.lexsort((ids, -values), axis=1)
         self.values, self.ids = (np.take_along_axis(one, order, 1) for one in (values, ids))
+
+
+def _config(policy: str | Path) -> dict[str, Any]:
+    """The configuration of the checkpoint in the folder `policy`."""
+    with readable(Path(policy) / "config.json") as path:
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _last(name: str) -> str:

@@ -121,18 +121,14 @@ def _read(
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from lfp.models.architectures import ARCHITECTURES, architecture
+    from lfp.models.architectures import architecture, of_family
     from lfp.models.limits import most_positions
     from lfp.models.loading import SAFE, load_tokenizer
 
     options: dict[str, Any] = SAFE | ({"gguf_file": gguf_file} if gguf_file else {})
     try:
         config = AutoConfig.from_pretrained(folder, **options)
-        if config.model_type not in ARCHITECTURES:
-            raise ValueError(
-                f"model type {config.model_type!r} is not supported; expected one of"
-                f" {', '.join(ARCHITECTURES)}"
-            )
+        of_family(config.model_type)
         with torch.device("meta"):  # tensors that have shapes alone
             model = AutoModelForCausalLM.from_config(config)
         architecture(model)
