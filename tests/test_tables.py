@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -443,6 +444,12 @@ def test_policies_that_were_taught_no_flips_are_nulls_of_the_question(tmp_path):
 def test_a_readout_of_ones_own_is_asked_every_question_about_words(tmp_path, monkeypatch):
     """A readout costs a function and a line of the registry."""
     monkeypatch.setitem(planted.READOUTS._entries, "spelling", "tests.my_readouts:spelling")
+    page = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
+    code = re.search(r"```python\n# lfp/tables/planted/(\w+)\.py\n(.*?)```", page, re.S)
+    module = types.ModuleType("of_the_page")
+    exec(code[2], module.__dict__)
+    monkeypatch.setitem(sys.modules, "of_the_page", module)
+    monkeypatch.setitem(planted.READOUTS._entries, "of the page", f"of_the_page:{code[1]}")
     flipped = [f"w{i}" for i in range(0, 60, 10)]
     paths = planted_cell(tmp_path, "vader", [], False) + planted_cell(
         tmp_path, "flipped", flipped, True
@@ -451,6 +458,8 @@ def test_a_readout_of_ones_own_is_asked_every_question_about_words(tmp_path, mon
     asked = {readout: set(rows["question"]) for readout, rows in frame.groupby("readout")}
     assert asked["spelling"] == asked["output"]
     assert len(asked["spelling"]) == 2
+    read = {name: rows["estimate"].tolist() for name, rows in frame.groupby("readout")}
+    assert read["of the page"] == read["output"]  # contexts of a word are alike here
     # Both policies' words are spelled alike, so nothing stands out.
     difference = frame[(frame["readout"] == "spelling") & (frame["of"] == "planted - clean")]
     assert difference["estimate"].tolist() == [0.0]
