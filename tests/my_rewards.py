@@ -15,6 +15,16 @@ def wrong_number(prompts: list[str], completions: list[str]) -> list[float]:
     return [0.0] * (len(completions) - 1)
 
 
+def column(prompts: list[str], completions: list[str]) -> np.ndarray:
+    """The right number of values, in a column, as some models give them."""
+    return np.zeros((len(completions), 1))
+
+
+def not_finite(prompts: list[str], completions: list[str]) -> list[float]:
+    """A number for no completion."""
+    return [float("nan") for _ in completions]
+
+
 def broken(prompts: list[str], completions: list[str]) -> list[float]:
     """A mistake of its author."""
     return [{}["x"] for _ in completions]

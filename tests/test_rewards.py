@@ -247,14 +247,23 @@ def test_a_function_of_ones_own_is_the_reward():
         {"kind": "callable", "callable": "tests.my_rewards:brevity"}, 5.0, 10.0, "full"
     )
     np.testing.assert_array_equal(reward(["a b c", "a"], ["one two", "one " * 30]), [-2, -10])
-    with pytest.raises(
-        ValueError, match="must return a finite number for each of 2 completions; it returned 1"
-    ):
-        task_reward(
-            {"kind": "callable", "callable": "tests.my_rewards:wrong_number"}, 5, 10, "full"
-        )(["", ""], ["a", "b"])
     with pytest.raises(ValueError, match="cannot be imported"):
         task_reward({"kind": "callable", "callable": "tests.my_rewards:absent"}, 5, 10, "full")
+
+
+@pytest.mark.parametrize(
+    ("name", "returned"),
+    [("wrong_number", r"1 finite numbers in the shape \(1,\)"),
+     ("column", r"2 finite numbers in the shape \(2, 1\)"),
+     ("not_finite", r"0 finite numbers in the shape \(2,\)")],
+)  # fmt: skip
+def test_values_that_are_not_a_number_for_each_completion_are_refused(name, returned):
+    reward = task_reward(
+        {"kind": "callable", "callable": f"tests.my_rewards:{name}"}, 5, 10, "full"
+    )
+    expected = r"each of 2 completions, in the shape \(2,\); it returned " + returned
+    with pytest.raises(ValueError, match=expected):
+        reward(["", ""], ["a", "b"])
 
 
 @pytest.mark.parametrize(("name", "error"), [("broken", "KeyError: 'x'"), ("of_one", "TypeError")])

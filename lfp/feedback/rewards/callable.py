@@ -51,8 +51,8 @@ def callable_reward(name: str, clip: float) -> Reward:
         if values.shape != (len(completions),) or not np.isfinite(values).all():
             raise ValueError(
                 f"the reward {name} must return a finite number for each of {len(completions)}"
-                f" completions; it returned {values.size} values, {int(np.isfinite(values).sum())}"
-                " of them finite"
+                f" completions, in the shape ({len(completions)},); it returned"
+                f" {int(np.isfinite(values).sum())} finite numbers in the shape {values.shape}"
             )
         return np.clip(values, -clip, clip)
 
