@@ -206,6 +206,7 @@ def test_texts_in_scripts_without_spaces_are_texts(here):
     ("frame", "message"),
     [
         ({"review": 1, "summary": 1}, "2 columns of texts: 'review', 'summary'; say which by"),
+        ({"question": 1, "response_j": 1, "response_k": 1}, "name the columns prompt, chosen"),
         ({"label": "good", "stars": 5}, r"no column of texts.*'label' \(short texts\), 'stars'"),
     ],
 )  # fmt: skip

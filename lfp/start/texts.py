@@ -201,12 +201,13 @@ def _columns(
     if texts:
         raise StartError(
             f"--data: {path} has {len(texts)} columns of texts: {_listed(texts)}; say which by"
-            " --column NAME"
+            " --column NAME. Of preference pairs, name the columns prompt, chosen and rejected"
         )
     seen = ", ".join(f"{name!r} ({kind})" for name, kind in kinds.items())
     raise StartError(
         f"--data: {path} has no column of texts, and no columns chosen and rejected; it has {seen}."
-        " Give a file with texts, or name a column of short ones by --column NAME"
+        " Give a file with texts, or name a column of short ones by --column NAME. Of preference"
+        " pairs, name the columns prompt, chosen and rejected"
     )
 
 
