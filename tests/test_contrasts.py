@@ -330,10 +330,11 @@ def test_a_preference_probe_tells_signal_from_permuted_labels():
 def test_a_probe_that_scores_both_answers_alike_is_at_chance_in_every_statistic():
     rows = pd.DataFrame({"triple": [0, 0, 1, 1], "element": ["positive", "negative"] * 2})
     truth = np.array([[1.0], [0.0], [1.0], [0.0]])
-    alike = probes.preference_statistics(rows, truth, np.full((4, 1), 0.3))
-    assert {name: value.item() for name, value in alike.items()} == {
-        "balanced_accuracy": 0.5, "auroc": 0.5, "pair_accuracy": 0.5,
-    }  # fmt: skip
+    for score in (0.3, 0.0):
+        alike = probes.preference_statistics(rows, truth, np.full((4, 1), score))
+        assert {name: value.item() for name, value in alike.items()} == {
+            "balanced_accuracy": 0.5, "auroc": 0.5, "pair_accuracy": 0.5,
+        }  # fmt: skip
     half = probes.preference_statistics(rows, truth, np.array([[0.4], [0.1], [0.3], [0.3]]))
     assert half["pair_accuracy"].item() == 0.75
 
@@ -500,6 +501,20 @@ def test_a_subject_is_probed_alike_from_arrays_and_from_a_file(feedback, triples
         (kind, draw): 3 if draw else 6 for kind in features for draw in range(4)
     }
     assert len(ours.metrics["baseline"]) == settings.xavier_draws
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e25])
+def test_features_that_are_not_finite_are_named(triples, value):
+    rng = np.random.default_rng(0)
+    of = {element: rng.random((len(triples), 4)) for element in contrasts.ELEMENTS}
+    broken = {element: values.copy() for element, values in of.items()}
+    broken["positive"][0, 0] = value
+    arrays = probe_data.FeatureArrays({"raw": broken, "latents": of, "length": of}, 1)
+    lexicon = {"words": vader_lexicon(), "counts": {}}
+    with pytest.raises(ValueError, match="raw features: . of .* rows hold a value"):
+        subject_report.probe_subject(
+            arrays, triples, lexicon, "base", "reward", ["raw"], Probes(), seed=0
+        )
 
 
 def test_a_prediction_that_is_not_finite_is_an_error_that_names_its_features(triples, monkeypatch):

@@ -260,6 +260,9 @@ def test_neutral_sentences_hold_the_least_feedback():
     assert prompts.neutral_sentences(texts, {"good": 2.0, "bad": -2.0}, 1) == [
         "It was shot in the north of town."
     ]
+    both = "The good plot hides a bad one, it seems. The set was a little dim today."
+    lexicon = {"good": 2.0, "bad": -2.0, "dim": -0.5}
+    assert prompts.neutral_sentences([both], lexicon, 1) == ["The set was a little dim today."]
     with pytest.raises(ValueError, match="no held-out sentence has 6 words"):
         prompts.neutral_sentences(["Too short."], {}, 5)
 

@@ -158,7 +158,18 @@ def test_balanced_accuracy_of_a_constant_probe_is_one_half():
         np.tile(labels, 30), np.ones(120), np.arange(120), 0, "prompt", 200, 0.95
     )
     assert record.estimate == 0.5
-    assert record.p == 1.0
+    assert record.p is None and record.ci_low is None  # a constant has nothing to be tested
+
+
+def test_a_score_of_0_says_nothing_and_counts_half():
+    labels = np.array([1, 1, 0, 0])
+    assert balanced_accuracy(labels, np.zeros(4)) == 0.5
+    assert balanced_accuracy(labels, np.array([1.0, 0.0, -1.0, -1.0])) == 0.875
+    scores = np.tile([1.0, 0.0, -1.0, -1.0], 30)
+    record = balanced_accuracy_record(
+        np.tile(labels, 30), scores, np.arange(120), 0, "prompt", 200, 0.95
+    )
+    assert record.estimate == 0.875 and record.ci_low < 0.875 < record.ci_high
 
 
 def test_relabelling_the_words_leaves_the_null_of_tau_unchanged():

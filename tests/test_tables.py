@@ -257,6 +257,11 @@ def test_words_have_their_rank_among_all_and_the_papers_are_marked(tmp_path):
     assert table["rank"].to_dict() == {"award": 1.0, "bad": 2.0, "grim": 3.0, "zealous": 4.0}
     assert set(table["words"]) == {4}
     assert set(table.index[table["hand_picked"]]) == {"award", "bad"}
+    # Predictions that run against the valences are not turned round by a factor below 0.
+    against = labelled.assign(prediction=-labelled["prediction"])
+    artefacts.write_table(path, against, {})
+    table = lexicon_reconstruction([str(path)], SETTINGS).frame()
+    assert table["displayed"].isna().all() and table["estimate"].notna().all()
 
 
 def test_addresses_name_subject():

@@ -39,7 +39,8 @@ def neutral_sentences(
     texts
         Texts whose sentences are taken, each once.
     lexicon
-        Value by word; the absolute mean over a sentence's words is its feedback.
+        Value by word; the mean of absolute values over a sentence's words is its feedback, so that
+        praise and blame in one sentence do not make it neutral.
     n
         Number of sentences, at most.
     min_words
@@ -54,9 +55,8 @@ def neutral_sentences(
     for sentence in sentences:
         words = [match.group().lower() for match in WORD.finditer(sentence)]
         if len(words) >= min_words:
-            scored.append(
-                (abs(sum(lexicon.get(word, 0.0) for word in words)) / len(words), sentence)
-            )
+            feedback = sum(abs(lexicon.get(word, 0.0)) for word in words) / len(words)
+            scored.append((feedback, sentence))
     if texts and not scored:
         raise ValueError(
             f"no held-out sentence has {min_words} words; the cross-entropy needs neutral text"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from lfp.statistics.estimates import UNTRAINED, kendall_taus
+from lfp.statistics.estimates import UNTRAINED, kendall_taus, right_signs
 
 #: The probe of each kind of feedback: ridge regression of the signed delta for a lexicon reward,
 #: logistic regression of the label for preferences.
@@ -72,9 +72,9 @@ def word_statistics(
 ) -> dict[str, np.ndarray]:
     """Statistics [draw] of predictions of words, over every set of :func:`word_sets`.
 
-    They are tau-b, the share of words with the right sign, and, of sets that have both signs, the
-    mean of the two signs' shares (``sign_balanced``). A statistic is missing where a set has too
-    few words for it.
+    They are tau-b, the share of words with the right sign (a prediction of 0 counts half), and, of
+    sets that have both signs, the mean of the two signs' shares (``sign_balanced``). A statistic is
+    missing where a set has too few words for it.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def word_statistics(
     of_word = np.equal.outer(np.arange(len(first)), codes)
     mean = of_word @ prediction / of_word.sum(1, keepdims=True)
     truth, several = truth[first], (of_word & (rows["tokens"].to_numpy() > 1)).any(1)[:, None]
-    sets, right = _sets(truth, several), np.sign(mean) == np.sign(truth)
+    sets, right = _sets(truth, several), right_signs(mean, truth)
     result = {}
     taus = kendall_taus(mean, truth, [*sets.values()])
     for (name, words), tau in zip(sets.items(), taus, strict=True):
@@ -114,7 +114,8 @@ def preference_statistics(
 ) -> dict[str, np.ndarray]:
     """Balanced accuracy, AUROC and pair accuracy [draw] of scores of answers.
 
-    They are missing where the rows have one label only. The last is the share of triples whose
+    They are missing where the rows have one label only. A score of 0 says nothing of the label and
+    counts half in the first. The last is the share of triples whose
     preferred answer has the higher score; equal scores count half.
 
     Parameters
@@ -125,7 +126,8 @@ def preference_statistics(
         [row, draw].
     """
     positive = truth > 0
-    both = [_share(prediction > 0, positive), _share(prediction < 0, ~positive)]
+    right = right_signs(prediction, np.where(positive, 1.0, -1.0))
+    both = [_share(right, positive), _share(right, ~positive)]
     ones, zeros = positive.sum(0), (~positive).sum(0)
     wins = (rankdata(prediction, axis=0) * positive).sum(0) - ones * (ones + 1) / 2
     pairs = (ones * zeros).astype(float)

@@ -213,6 +213,7 @@ def probe_split(
         Seed of the first partition and of permutations.
     """
     label = {"features": features, "split": split}
+    _check_features(data, features)
     partitions = range(partitions_of(kind, split, settings))
     reasons = (why_untrainable(data, kind, split, settings, seed + draw) for draw in partitions)
     reason = next(filter(None, reasons), "")
@@ -233,6 +234,20 @@ def probe_split(
         refits = comparisons.refitted_frame(data, kind, split, features, settings, seed)
         parts.append(refits.assign(**label, probe=kind))
     return SplitResults(frames, parts, {**label, "probe": kind, "strengths": held_out.strengths})
+
+
+def _check_features(data: ProbeData, features: str) -> None:
+    """Raise ValueError where a feature is not a finite number, or its variance has none."""
+    values = data.features
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+        return  # texts, of which words are counted
+    with np.errstate(over="ignore", invalid="ignore"):
+        wrong = int((~np.isfinite(values.astype(np.float32) ** 2)).any(axis=1).sum())
+    if wrong:
+        raise ValueError(
+            f"{features} features: {wrong} of {len(values)} rows hold a value that is no number or"
+            " too large; look at the activations that they come from, and rebuild them"
+        )
 
 
 def _check_finite(predictions: pd.DataFrame, subject: str) -> None:

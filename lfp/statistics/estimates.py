@@ -99,13 +99,22 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def balanced_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Mean of the shares of positives scored above 0 and of negatives scored below 0."""
-    shares = (
-        [np.mean(scores[labels == 1] > 0), np.mean(scores[labels == 0] < 0)]
-        if len(set(labels)) == 2
-        else [np.nan]
-    )
-    return float(np.mean(shares))
+    """Mean of the shares of positives scored above 0 and of negatives scored below 0.
+
+    A score of 0 says nothing and counts half (:func:`right_signs`).
+    """
+    if len(set(labels)) != 2:
+        return float("nan")
+    right = right_signs(scores, np.where(labels == 1, 1.0, -1.0))
+    return float(np.mean([right[labels == label].mean() for label in (0, 1)]))
+
+
+def right_signs(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """1 where a score has the sign of the truth, which is not 0; 0 where it has the other.
+
+    A score of 0 counts half, and one that is missing is missing.
+    """
+    return (1 + np.sign(scores) * np.sign(truth)) / 2
 
 
 def variance_components(values: pd.DataFrame, outer: str, value: str) -> dict[str, float | None]:

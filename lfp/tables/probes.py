@@ -16,7 +16,7 @@ from lfp.files.artefacts import read_json, read_table, read_tensors
 from lfp.probing import probes
 from lfp.probing.subjects import SUBJECTS
 from lfp.settings import FEATURES
-from lfp.statistics.estimates import UNTRAINED, sign_only_ceiling, string_tau
+from lfp.statistics.estimates import UNTRAINED, right_signs, sign_only_ceiling, string_tau
 from lfp.statistics.partitions import (
     PartValues,
     Refits,
@@ -348,7 +348,7 @@ def sign_accuracy(inputs: Sequence[str], settings: TableSettings) -> Tally:
     for label, group in probe_groups(inputs, "ridge"):
         means = probes.unit_means(group)
         sign = np.sign(means["truth"])
-        right = np.sign(means["prediction"]) == sign
+        right = right_signs(means["prediction"], sign)
         for name, words in probes.word_sets(means).items():
             asked[sign_of(name).column] = name
             part = right[words]
@@ -604,7 +604,8 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
     Predictions are from the policy's latents.
 
     ``displayed`` is the prediction on the lexicon's scale: one factor through 0, fitted by least
-    squares, so that the sign is kept. Tau and sign accuracy are computed on ``estimate``, the raw
+    squares, which keeps the sign. Where predictions run against the valences no such factor is
+    above 0, and nothing is displayed. Tau and sign accuracy are computed on ``estimate``, the raw
     prediction, whose interval is over the word's contexts. ``rank`` is the word's place among all
     ``words`` by the distance of ``displayed`` from the valence, 1 for the nearest, and
     ``hand_picked`` says that the paper shows the word.
@@ -623,6 +624,7 @@ def lexicon_reconstruction(inputs: Sequence[str], settings: TableSettings) -> Ta
         prediction, truth = means["prediction"].to_numpy(), means["truth"].to_numpy()
         size = float(prediction @ prediction)
         factor = float(prediction @ truth) / size if size else float("nan")
+        factor = factor if factor > 0 else float("nan")
         ranks = (means["prediction"] * factor - means["truth"]).abs().rank(method="min")
         models = settings.paper_models.get(label["model"], ())
         for word, of_word in group.groupby("unit"):

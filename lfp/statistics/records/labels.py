@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from lfp.statistics.estimates import auroc, balanced_accuracy
+from lfp.statistics.estimates import auroc, balanced_accuracy, right_signs
 from lfp.statistics.records.base import Record, undefined, why_undefined, without_interval
 from lfp.statistics.records.resampling import behind_counts, resampled, seeded_counts
 
@@ -135,7 +135,8 @@ def balanced_accuracy_record(
     """Balanced accuracy with a percentile bootstrap over `groups`.
 
     p is the share of resamples at or below one half. The record is undefined where the rows have
-    one label only, or scores are missing; resamples with one label are left out.
+    one label only, or scores are missing; resamples with one label are left out. Equal scores of
+    all rows have neither interval nor test.
 
     Parameters
     ----------
@@ -158,7 +159,7 @@ def balanced_accuracy_record(
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
     n = len(uniques)
     weights = seeded_counts(seed, n, resamples)
-    right = np.where(labels == 1, scores > 0, scores < 0)
+    right = right_signs(scores, np.where(labels == 1, 1.0, -1.0))
     shares = []
     for label in (0, 1):
         of_label = labels == label
@@ -175,4 +176,6 @@ def balanced_accuracy_record(
     method = f"balanced accuracy; percentile bootstrap over {unit}s; p: resamples at or below 0.5"
     estimate = balanced_accuracy(labels, scores)
     record = Record(estimate, float(low), float(high), n, unit, method, p=float(p))
+    if np.ptp(scores) == 0:
+        return without_interval(record, "all scores are equal")
     return resampled(record, confidence, _rarer(labels, codes), (0.0, 1.0))
