@@ -562,3 +562,6 @@ def test_untrained_probes_are_at_chance():
     assert abs(rows["tau"].mean()) < 0.15
     record = range_record(rows["tau"].to_numpy(), "probe", "x")
     assert record.ci_low < 0 < record.ci_high
+    narrow = range_record(rows["tau"].to_numpy(), "probe", "x", confidence=0.8)
+    assert record.ci_low < narrow.ci_low < narrow.ci_high < record.ci_high
+    assert "80 % range" in narrow.method

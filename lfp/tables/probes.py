@@ -251,7 +251,7 @@ def _add_nulls(
             if column not in draws:
                 continue
             values, name_of = draws[column].to_numpy(), described[label["probe"]]
-            record = range_record(values, "draw", name_of)
+            record = range_record(values, "draw", name_of, settings.confidence)
             same = {"subject": "policy", "features": "latents", "probe": "xavier"}
             published = "xavier" if same.items() <= label.items() else ""
             models = settings.paper_models.get(label["model"], ())
@@ -549,7 +549,7 @@ def _add_selectivity(
                 )  # fmt: skip
                 selectivity = range_record(
                     true.estimate - null[statistic.column].to_numpy(), "draw",
-                    "selectivity: true minus permuted labels",
+                    "selectivity: true minus permuted labels", settings.confidence,
                 )  # fmt: skip
                 if true.p is not None:
                     method = f"{selectivity.method}; p: draws at or above"

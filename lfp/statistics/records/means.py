@@ -121,16 +121,17 @@ def paired_record(
     )
 
 
-def range_record(values: np.ndarray, unit: str, name: str) -> Record:
-    """Mean of the draws of a null with the range that holds 95 % of them."""
+def range_record(values: np.ndarray, unit: str, name: str, confidence: float = 0.95) -> Record:
+    """Mean of the draws of a null with the range that holds the share `confidence` of them."""
     values = np.asarray(values, dtype=float)
     reason = why_undefined(unit, draws=values)
     if reason:
         return undefined(len(values), unit, reason)
-    n, least = len(values), fewest_units(0.95)
-    low, high = np.quantile(values, [0.025, 0.975]).tolist() if n >= least else (None, None)
+    n, least = len(values), fewest_units(confidence)
+    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = np.quantile(values, ends).tolist() if n >= least else (None, None)
     spread = (
-        "mean and 95 % range of draws"
+        f"mean and {100 * confidence:g} % range of draws"
         if n >= least
         else f"mean of draws; no range: {counted(n, unit)}, {least} are needed"
     )
