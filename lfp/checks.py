@@ -425,6 +425,11 @@ def _check_layers(grid: Grid, cell: Cell) -> None:
             )
     if cell.layers and len(set(cell.layers)) < len(cell.layers):
         raise ConfigurationError(f"cell {cell.address}: layers names a layer twice")
+    if cell.lowest_layers and not set(lowest or range(available)) - set(cell.layers or ()):
+        raise ConfigurationError(
+            f"cell {cell.address}: lowest_layers asks for layers that are not pinned, and `layers`"
+            " has them all; set lowest_layers to false, or pin fewer layers"
+        )
     steered = set(named.get("steering.layer", ())) - set(cell.layers or range(available))
     if steered:
         raise ConfigurationError(

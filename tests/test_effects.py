@@ -299,6 +299,16 @@ def test_a_measure_without_a_token_chooses_no_layer():
     assert divergence.choose_layers(rows, Divergence(n_layers=1))["chosen"] == [1]
 
 
+def test_the_least_changed_layers_are_none_that_is_pinned():
+    rows = [{"mlp_l2": change} for change in (1.0, 4.0, 2.0, 3.0)]
+    two = Divergence(n_layers=2)
+    choice = divergence.choose_layers(rows, two)
+    assert (choice["chosen"], choice["lowest"], choice["pinned"]) == ([1, 3], [0, 2], [])
+    choice = divergence.choose_layers(rows, two, pinned=[0, 2])
+    assert (choice["chosen"], choice["lowest"], choice["pinned"]) == ([0, 2], [1, 3], ["chosen"])
+    assert divergence.choose_layers(rows, two, [0], [0])["pinned"] == ["chosen", "lowest"]
+
+
 def test_inner_folds_of_one_class_are_told_before_training():
     """Each of three outer folds trains on both classes; half of what it trains on has one."""
     rows = pd.DataFrame({"triple": range(6), "word": list("aabbcc"), "context": list("uvwxyz")})

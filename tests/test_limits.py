@@ -127,6 +127,12 @@ def cell_of(**settings):
             changed(cells=[{"model": "tiny", "task": "vader", "lowest_layers": [6]}]),
             "cell tiny/vader/seed0: lowest_layers has 6; the layers of tiny are 0 to 5",
         ),
+        (
+            changed(cells=[{
+                "model": "tiny", "task": "vader", "layers": [*range(6)], "lowest_layers": True,
+            }]),
+            "lowest_layers asks for layers that are not pinned, and `layers` has them all; set",
+        ),
         (cell_of(ppo={"steps": 3.0}), "expected whole number; write 3"),
         (cell_of(ppo={"learning_rate": "1e-5"}), "write it as 1.0e-5"),
         (cell_of(ppo={"learning_rate": "1.e5"}), "write it as 1.0e+5"),

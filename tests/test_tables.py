@@ -228,11 +228,14 @@ def test_tables_11_and_12_and_figure_8_average_over_layers_and_models(tmp_path):
     assert published["paper"] == "Pythia-70m 38.3" and "hundredth" in published["paper_note"]
 
     choice = tmp_path / "m" / "t" / "seed0" / "divergence.json"
-    artefacts.write_json(choice, {"chosen": [2, 1], "lowest": [5]}, {})
+    artefacts.write_json(choice, {"chosen": [2, 1], "lowest": [5], "pinned": []}, {})
     table = sae_layer_choice([*tied, str(choice)], SETTINGS).frame()
     l0 = table[table["quantity"] == "l0"].set_index("selection")
     assert l0["estimate"].to_dict() == {"highest (2, 1)": 25.0, "lowest (5)": 90.0}
     assert l0["reads"].to_dict() == {"highest (2, 1)": "base, policy", "lowest (5)": "policy"}
+    artefacts.write_json(choice, {"chosen": [2, 1], "lowest": [5], "pinned": ["chosen"]}, {})
+    selections = sae_layer_choice([*tied, str(choice)], SETTINGS).frame()["selection"]
+    assert set(selections) == {"pinned (2, 1)", "lowest (5)"}
 
     high = [
         cell("high", policy={1: (4, 0.9), 2: (6, 0.9)}),

@@ -141,7 +141,8 @@ def choose_layers(
 ) -> dict[str, Any]:
     """The measures of every layer with the ranking, the chosen layers and the least changed ones.
 
-    `pinned` and `lowest` take the place of the latter two.
+    `pinned` and `lowest` take the place of the latter two, and ``pinned`` of the result names those
+    of them that they have replaced. The least changed layers are none that is pinned.
 
     Raises ValueError where layers are to be chosen by a measure that has no value.
     """
@@ -152,10 +153,12 @@ def choose_layers(
             " held-out texts"
         )
     order, n = ranking(rows, settings.measure), settings.n_layers
+    others = [layer for layer in order if layer not in (pinned or ())]
     return {
         "layers": list(rows),
         "measure": settings.measure,
         "ranking": order,
         "chosen": sorted(pinned or order[:n]),
-        "lowest": sorted(lowest or order[-n:]),
+        "lowest": sorted(lowest or others[-n:]),
+        "pinned": [name for name, given in (("chosen", pinned), ("lowest", lowest)) if given],
     }

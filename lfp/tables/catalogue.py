@@ -345,7 +345,9 @@ TABLES: dict[str, Table] = {
         caption=(
             "The most changed against the least changed layers under one variant of the"
             " autoencoder, as means over layers, sizes and the models that are read (paper Table"
-            " 12). The two selections of a small model overlap; the layers are named."
+            " 12). The two selections of a small model overlap; the layers are named. Layers that"
+            " the configuration pins are called pinned, and beside pinned ones the least changed"
+            " are those of the others."
         ),
     ),
     "kendall_tau": Table(

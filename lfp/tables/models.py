@@ -255,9 +255,9 @@ def sae_layer_choice(inputs: Sequence[str], settings: TableSettings) -> Tally:
         cell, choice = labels(path), read_json(path)
         same = [frame[name] == cell[name] for name in ("model", "task", "seed")]
         of_cell = frame[np.logical_and.reduce(same)]
-        for name in ("chosen", "lowest"):
+        for name, word in (("chosen", "highest"), ("lowest", "lowest")):
             listed = ", ".join(map(str, choice[name]))
-            selection = f"{'highest' if name == 'chosen' else name} ({listed})"
+            selection = f"{'pinned' if name in choice['pinned'] else word} ({listed})"
             selected = of_cell["layer"].isin(choice[name])
             parts.append(of_cell[selected].assign(selection=selection))
     tally = Tally()
