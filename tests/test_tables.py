@@ -387,7 +387,12 @@ def planted_cell(
     return [*paths, str(truth)]
 
 
-def test_flipped_words_are_found_where_the_policy_follows_them_and_not_where_it_does_not(tmp_path):
+def test_flipped_words_are_found_where_the_policy_follows_them_and_not_where_it_does_not(
+    tmp_path, monkeypatch
+):
+    # One more readout would be one more test, and ask for more evidence.
+    few = {name: planted.READOUTS.entry(name) for name in ("probe latents", "probe raw", "output")}
+    monkeypatch.setattr(planted.READOUTS, "_entries", few)
     flipped = [f"w{i}" for i in range(0, 60, 10)]
     for follows in (True, False):
         folder = tmp_path / str(follows)
