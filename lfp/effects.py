@@ -184,10 +184,24 @@ def _check_architectures(grid: Grid, config: Mapping[str, Any]) -> None:
     places = list(_written(grid, config, "autoencoder"))
     chosen = chosen or any("architecture" in values for _, values, _ in places)
     for where, values, cells in places:
+        if where != "settings.autoencoder":  # a file that is laid over it may have variants
+            _check_overridden(grid, where, values, cells)
         if where.startswith(("tasks.", "cells.")):
             _check_idle(where, values)
         if not chosen or where.startswith(("tasks.", "cells.")):
             _check_read(grid, where, values, [(c, name) for c in cells for name in c.autoencoders])
+
+
+def _check_overridden(grid: Grid, where: str, values: Mapping[str, Any], cells: list[Cell]) -> None:
+    """Check that no key of the `values` has another value in every variant that they reach."""
+    reached = sorted({name for cell in cells for name in cell.autoencoders})
+    for key, value in values.items():
+        others = [grid.autoencoders[name].get(key, value) for name in reached]
+        if reached and value not in others:
+            raise ConfigurationError(
+                f"{where}.{key}: no effect, for every variant of `autoencoders` that it reaches"
+                f" ({_named(reached)}) has a value of its own; leave it out, or out of the variants"
+            )
 
 
 def _check_idle(where: str, values: Mapping[str, Any]) -> None:

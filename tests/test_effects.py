@@ -137,6 +137,28 @@ def test_a_key_that_some_cell_reads_is_taken(methods, key, value):
     assert Grid(configured(methods, {key: value})).cells
 
 
+@pytest.mark.parametrize(
+    ("variants", "refused"), [({"a": {"epochs": 2}}, True), ({"a": {"epochs": 2}, "b": {}}, False)]
+)
+def test_a_setting_that_every_variant_overrides_is_refused(variants, refused):
+    config = configured(["ppo"], {"autoencoders": variants})
+    config["cells"][0] |= {"autoencoders": list(variants), "until": "probes"}
+    config["cells"][0]["settings"] = {"autoencoder": {"epochs": 5}}
+    if refused:
+        with pytest.raises(ConfigurationError, match=r"epochs: no effect, for every variant .*`a`"):
+            Grid(config)
+    else:
+        Grid(config)
+
+
+def test_without_variants_the_stage_says_what_is_trained():
+    config = configured(["ppo"], {"settings.autoencoder.tied": False})
+    config["cells"][0].pop("until", None)
+    grid = Grid(config)
+    [cell] = grid.cells
+    assert not grid.autoencoder_settings(cell, cell.main).tied
+
+
 def test_a_ratio_is_clipped_where_any_cell_has_one():
     """The cells of one place may differ in the updates of a batch."""
     changes = {"settings.group.epsilon": 0.1, "tasks.grpo.settings.group.num_iterations": 2}

@@ -572,8 +572,9 @@ class Configuration(Settings):
         REQUIRED, "Fine-tuning tasks by name.", min_properties=1, reserved=("base",)
     )
     autoencoders: Mapping[str, Autoencoder] = setting(
-        {"tied": {"tied": True}},
-        "Autoencoder variants by name, each a set of changes to the stage `autoencoder`.",
+        {"tied": {}},
+        "Autoencoder variants by name, each a set of changes to the stage `autoencoder`, whatever"
+        " file, model, task or cell set it to.",
     )
     services: Mapping[str, Service] = setting(
         {}, "Language-model services by name, each one model of one OpenAI-compatible server."
