@@ -624,7 +624,7 @@ def test_a_prompt_beyond_the_positions_is_refused_before_any_work(tokenizer, rev
 
     monkeypatch.setattr(trials, "vector_material", worked)
     base = spoken(tokenizer)
-    with pytest.raises(ValueError, match="positions"):
+    with pytest.raises(ValueError, match="positions.*shorten steering.prompt, whose 1201 tokens"):
         small_stage(
             tokenizer, reviews, Pair(base, base, tokenizer), vectors=("random",),
             prompt="good " * 300,
@@ -793,5 +793,5 @@ def test_the_area_of_a_straight_line_is_half_its_end_and_ends_at_the_cost():
 
 def test_a_layer_without_a_dictionary_is_refused():
     assert trials.steered_layer([5, 1, 3], None) == 3
-    with pytest.raises(ValueError, match="steering.layer: 2 has no dictionary; expected one of 1"):
+    with pytest.raises(ValueError, match="steering.layer: 2 has no dictionary.* pin it"):
         trials.steered_layer([5, 1, 3], 2)

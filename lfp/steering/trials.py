@@ -188,9 +188,19 @@ def _check_lengths(
     pair: Pair, how: Writing, texts: Sequence[Sequence[int]], asked: Steering
 ) -> None:
     """Check that all texts, also behind the prompt, have positions in the model."""
-    led = Writer(pair.base, pair.base, how.tokenizer, prefix_tokens(how.tokenizer, asked.prompt))
-    limits.check_texts(pair.base.config, [*map(led.led, how.prompts)], how.settings.new_tokens)
-    limits.check_texts(pair.base.config, [*map(led.led, how.neutral), *texts])
+    prefix = prefix_tokens(how.tokenizer, asked.prompt)
+    led = Writer(pair.base, pair.base, how.tokenizer, prefix)
+    limits.check_texts(pair.base.config, texts)
+    try:
+        limits.check_texts(pair.base.config, [*map(led.led, how.prompts)], how.settings.new_tokens)
+        limits.check_texts(pair.base.config, [*map(led.led, how.neutral)])
+    except ValueError as error:
+        if not prefix:
+            raise
+        raise ValueError(
+            f"{error}; or shorten steering.prompt, whose {len(prefix)} tokens stand in front of"
+            " every prompt and neutral sentence"
+        ) from error
 
 
 def steered_layer(layers: Sequence[int], wanted: int | None) -> int:
@@ -202,7 +212,8 @@ def steered_layer(layers: Sequence[int], wanted: int | None) -> int:
     if wanted is not None and wanted not in ordered:
         raise ValueError(
             f"steering.layer: {wanted} has no dictionary; expected one of"
-            f" {', '.join(map(str, ordered))}, or null"
+            f" {', '.join(map(str, ordered))}, or null; or pin it by the cell's `layers`, since"
+            " dictionaries are trained of the layers that changed most where none is pinned"
         )
     return ordered[len(ordered) // 2] if wanted is None else wanted
 
