@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 from lfp.feedback.rewards import REWARDS
+from lfp.figures import style
 from lfp.figures.autoencoders import sae_l1_sweep
 from lfp.figures.catalogue import FIGURES
 from lfp.files import artefacts
@@ -52,7 +53,7 @@ from lfp.tables.models import fine_tuning, sae_layer_choice, sae_tying
 from lfp.tables.planted.questions import Answer
 from lfp.tables.planted.recovery import judged, planted_recovery
 from lfp.tables.probes import _family, lexicon_reconstruction, part_values, tau_of
-from lfp.tables.rows import TableSettings, Tally
+from lfp.tables.rows import TableSettings, Tally, filled
 from lfp.tables.validation.agreement import auroc_within_layers
 
 TABLES_FOLDER = Path(rendering.__file__).parent
@@ -136,6 +137,20 @@ def test_a_table_without_rows_is_written_and_says_so(tmp_path):
     assert across_seeds([str(paths["parquet"])], SETTINGS).frame().empty
     said = unestimated.lines([paths["csv"]], since=0)
     assert said[1:] == ["  empty: no row, no cell of the configuration has anything to show in it"]
+
+
+def test_tables_and_figures_without_inputs_are_written_and_say_so(tmp_path, monkeypatch):
+    """They may be asked for by name in a configuration that has nothing for them."""
+    for rows in Registry("table", {name: table.rows for name, table in TABLES.items()}).values():
+        assert filled(rows, [], SETTINGS).frame().empty
+    path = tmp_path / "figure.svg"
+    monkeypatch.setitem(style.STYLE, "svg.fonttype", "none")
+    for draw in Registry(
+        "figure", {name: figure.draw for name, figure in FIGURES.items()}
+    ).values():
+        style.save(draw, [], [path])
+        assert style.NOTHING in path.read_text()
+        path.unlink()
 
 
 def test_the_last_lines_count_every_row_without_a_number(tmp_path):

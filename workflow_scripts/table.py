@@ -9,7 +9,7 @@ from lfp.running import job
 from lfp.tables import rendering
 from lfp.tables.health import autoencoders as health
 from lfp.tables.health import moved
-from lfp.tables.rows import TableSettings
+from lfp.tables.rows import TableSettings, filled
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     name, settings = run.settings["name"], run.settings["tables"]
     rows = Registry("table", {name: run.settings["rows"]})[name]
     of_tables = TableSettings(**settings)
-    tally = rows(run.input.artefacts, of_tables)
+    tally = filled(rows, run.input.artefacts, of_tables)
     formats = {kind: path for kind, path in vars(run.output).items() if kind != "instances"}
     frame = health.judged(tally.frame(), health.reasons(run.input.health, of_tables))
     frame = moved.marked(frame, moved.reasons(run.input.health, of_tables))

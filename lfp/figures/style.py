@@ -23,6 +23,8 @@ STYLE = {
     "font.size": 10, "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
     "svg.hashsalt": "lfp", "savefig.dpi": 150, "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
 }  # fmt: skip
+#: What a figure without inputs says.
+NOTHING = "No cell of the configuration has anything to show in this figure."
 
 
 def cell_name(path: str) -> str:
@@ -67,10 +69,11 @@ def save(
 ) -> None:
     """Draw a figure and write it to every path of `outputs` (.svg, .png).
 
-    The bytes depend on the inputs alone.
+    A figure that is asked for by name, and for which no cell has an input, says so. The bytes
+    depend on the inputs alone.
     """
     with plt.rc_context(STYLE):
-        figure = draw(inputs)
+        figure = draw(inputs) if inputs else _nothing()
         for path in outputs:
             kind = Path(path).suffix[1:]
             with aside(path) as temporary:
@@ -80,3 +83,10 @@ def save(
                     metadata={"Date": None} if kind == "svg" else {"Software": None},
                 )
         plt.close(figure)
+
+
+def _nothing() -> Figure:
+    figure, (axis,) = grid(1, width=6.4, height=1.0)
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, NOTHING, ha="center", va="center")
+    return figure

@@ -7,7 +7,7 @@ of :mod:`lfp.tables.catalogue`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -151,3 +151,12 @@ class Tally:
         repeats = np.repeat(np.arange(len(labels)), [len(values) for _, values in self._values])
         values = pd.concat([values for _, values in self._values], ignore_index=True)
         return labels.iloc[repeats].reset_index(drop=True).join(values)
+
+
+def filled(
+    table: Callable[[Sequence[str], TableSettings], Tally],
+    inputs: Sequence[str],
+    settings: TableSettings,
+) -> Tally:
+    """The rows of a `table`; none where it is asked for by name and no cell has an input for it."""
+    return table(inputs, settings) if inputs else Tally()
