@@ -1,5 +1,6 @@
 """Results are written whole or not at all, and carry what they were made with."""
 
+import errno
 import json
 import os
 import stat
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from lfp.files import artefacts, writing
@@ -143,7 +145,7 @@ def test_a_resumable_directory_stays_until_it_is_whole_and_has_what_was_asked_fo
 FULL = """
 import resource, signal, sys
 import numpy as np, pandas as pd
-from lfp.files import artefacts
+from lfp.files import artefacts, writing
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 # No file may be larger: as on a disk that is full.
@@ -156,6 +158,9 @@ elif kind == "parquet":
     artefacts.write_table(path, pd.DataFrame({"x": x}), {})
 elif kind == "safetensors":
     artefacts.write_tensors(path, {"x": x}, {})
+elif kind == "directory":
+    with writing.directory_aside(path) as folder:
+        (folder / "x").write_bytes(x.tobytes())
 else:
     with artefacts.tensor_file(path + ".other", "x", x.shape, {}) as array:
         array[:] = x
@@ -169,7 +174,7 @@ def test_room_for_activations_is_taken_before_they_are_computed(tmp_path):
     assert f"{tmp_path}/a.other: cannot be written" in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["json", "parquet", "safetensors"])
+@pytest.mark.parametrize("kind", ["json", "parquet", "safetensors", "directory"])
 def test_a_full_disk_is_named_and_keeps_what_was_there(kind, tmp_path):
     path = tmp_path / f"a.{kind}"
     path.write_text("earlier")
@@ -180,6 +185,22 @@ def test_a_full_disk_is_named_and_keeps_what_was_there(kind, tmp_path):
     assert f"OSError: {path}: cannot be written" in done.stderr
     assert path.read_text() == "earlier"
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (SafetensorError("I/O error: No space left on device (os error 28)"), True),
+        (Exception("No space left on device (os error 28)"), True),  # of the library tokenizers
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), True),
+        (FileNotFoundError(errno.ENOENT, "No such file", "an input"), False),
+    ],
+)
+def test_a_full_disk_is_named_whoever_writes_into_a_directory(error, named, tmp_path):
+    expected = f"{tmp_path}/d: cannot be written" if named else "an input"
+    with pytest.raises(OSError, match=expected), writing.directory_aside(tmp_path / "d"):
+        raise error
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

@@ -7,7 +7,9 @@ says. Nothing here knows what is written, so nothing here changes a number.
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import secrets
 import shutil
 import stat
@@ -17,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+
+#: Numbers of the system's errors for a disk, a quota or a file that has no more room.
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
@@ -28,6 +33,22 @@ def naming(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
+        what = getattr(error, "strerror", None) or error
+        raise OSError(f"{path}: cannot be written ({what}); nothing of it was kept") from error
+
+
+@contextmanager
+def _naming_full(path: Path) -> Iterator[None]:
+    """Name `path` in errors of a full disk alone, since the block may also read other files.
+
+    Writers in Rust put the system's number into the text of an exception of their own.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if (int(number[1]) if number else getattr(error, "errno", None)) not in FULL:
+            raise
         what = getattr(error, "strerror", None) or error
         raise OSError(f"{path}: cannot be written ({what}); nothing of it was kept") from error
 
@@ -69,11 +90,12 @@ def directory_aside(path: str | Path, stamp: Mapping[str, Any] | None = None) ->
     temporary = _sibling(path)
     temporary.mkdir()
     try:
-        yield temporary
-        if stamp is not None:
-            (temporary / "stamp.json").write_text(
-                json.dumps(stamp, indent=1, sort_keys=True) + "\n"
-            )
+        with _naming_full(path):
+            yield temporary
+            if stamp is not None:
+                (temporary / "stamp.json").write_text(
+                    json.dumps(stamp, indent=1, sort_keys=True) + "\n"
+                )
         _replace_directory(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -96,7 +118,8 @@ def resumable_directory(
     for left in state.iterdir():
         if left.name not in names:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
-    (state / "stamp.json").write_text(json.dumps(stamp, indent=1, sort_keys=True) + "\n")
+    with naming(state / "stamp.json"):
+        (state / "stamp.json").write_text(json.dumps(stamp, indent=1, sort_keys=True) + "\n")
     _replace_directory(state, Path(path))
 
 
