@@ -334,9 +334,11 @@ def test_a_second_writer_waits_for_an_orphan_and_clears_what_it_left(folder):
         )
         assert f"another process ({orphan.pid}) writes out.json" in second.stderr.readline()
         assert left.exists()
+        assert '"mode": "slow"' in (folder / "logs" / "out.log").read_text()  # the orphan's log
         orphan.kill()
         second.communicate(timeout=60)
     assert second.returncode == 0
+    assert '"mode": "quick"' in (folder / "logs" / "out.log").read_text()
     assert other.exists()
     assert not left.exists()
     assert not (folder / ".out.json.state-0123456789ab").exists()

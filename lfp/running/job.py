@@ -220,6 +220,9 @@ def start(description: str | None) -> Job:
     except ValueError as error:
         parser.error(str(error))
     threadpool_limits(limits=options.threads)
+    is_main, started = os.environ.get("RANK", "0") == "0", datetime.now(UTC)
+    if is_main:
+        one_writer.claim(outputs.all())  # before the log, which an orphan still writes, is emptied
     joblog.start(options.log)
     stamp = {"settings": options.settings, "code": options.code, "versions": _versions()}
     log = logging.getLogger(stage_name())
@@ -231,9 +234,6 @@ def start(description: str | None) -> Job:
         options.gpus,
         stamp["versions"],
     )
-    is_main, started = os.environ.get("RANK", "0") == "0", datetime.now(UTC)
-    if is_main:
-        one_writer.claim(outputs.all())
     lease.take(options.gpus)
     job = Job(
         settings=options.settings,

@@ -31,7 +31,8 @@ _locks: list[int] = []
 def claim(outputs: Sequence[str | Path]) -> None:
     """Become the only writer of `outputs` on this machine, after waiting for any other writer.
 
-    The kernel frees the claim when the process is dead, however it died.
+    The terminal tells of the wait: the log belongs to the other writer until then. The kernel frees
+    the claim when the process is dead, however it died.
     """
     folder = Path(tempfile.gettempdir()) / f"lfp-writers-{os.getuid()}"
     folder.mkdir(exist_ok=True)
@@ -42,12 +43,12 @@ def claim(outputs: Sequence[str | Path]) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(handle, 20, 0).decode() or "unknown"
-        text = (
+        print(
             f"another process ({holder}) writes {outputs[0]}, left by a killed Snakemake;"
-            f" waiting for its end"
+            " waiting for its end",
+            file=sys.stderr,
+            flush=True,
         )
-        log.warning("%s", text)
-        print(text, file=sys.stderr, flush=True)
         fcntl.flock(handle, fcntl.LOCK_EX)
     os.ftruncate(handle, 0)
     os.pwrite(handle, str(os.getpid()).encode(), 0)
