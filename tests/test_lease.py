@@ -5,12 +5,13 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
-from lfp.running import job, lease
+from lfp.running import job, lease, one_writer
 
 ROOT = Path(__file__).parent.parent
 DEVICES = ("GPU-a", "GPU-b", "GPU-c", "GPU-d")
@@ -52,6 +53,17 @@ def start(folder: Path, count: int, seconds: float) -> subprocess.Popen:
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+@pytest.mark.skipif(not os.access("/tmp", os.W_OK), reason="/tmp cannot be written")
+def test_sessions_of_different_temporary_folders_share_their_locks(tmp_path, monkeypatch):
+    monkeypatch.delenv("LFP_LEASE_DIR", raising=False)
+    monkeypatch.setattr(one_writer, "_locks", [])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    one_writer.claim([tmp_path / "output"])
+    os.close(one_writer._locks[0])
+    lease.lock_folder()
+    assert list(tmp_path.iterdir()) == []
 
 
 def free_devices() -> int:

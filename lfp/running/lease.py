@@ -44,15 +44,25 @@ class LeaseError(RuntimeError):
     """A job asks for more GPUs than this machine lets it have."""
 
 
+def shared_folder(name: str) -> Path:
+    """Folder `name` of this user that all processes of this machine share.
+
+    ``TMPDIR`` differs between sessions and between jobs of a scheduler, so it counts only where
+    ``/tmp`` cannot be written. Both are local: not every network file system has locks.
+    """
+    root = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
+    return Path(root) / f"{name}-{os.getuid()}"
+
+
 def lock_folder(allocation: str = "") -> Path:
     """Folder of the locks of this user on this machine.
 
-    It is ``LFP_LEASE_DIR``, or the folder for temporary files.
+    It is ``LFP_LEASE_DIR``, or a :func:`shared_folder`.
 
     The locks of a scheduler's `allocation` have a folder of their own: devices are often numbered
     anew in each.
     """
-    default = Path(tempfile.gettempdir()) / f"lfp-gpus-{os.getuid()}"
+    default = shared_folder("lfp-gpus")
     folder = Path(os.environ.get("LFP_LEASE_DIR", default)) / re.sub(r"\W", "_", allocation)
     folder.mkdir(parents=True, exist_ok=True)
     return folder

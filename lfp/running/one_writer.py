@@ -12,11 +12,11 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from lfp.files.provenance import record_path
+from lfp.running.lease import shared_folder
 
 log = logging.getLogger(__name__)
 #: The line of the log for a resume point that is not taken.
@@ -34,7 +34,7 @@ def claim(outputs: Sequence[str | Path]) -> None:
     The terminal tells of the wait: the log belongs to the other writer until then. The kernel frees
     the claim when the process is dead, however it died.
     """
-    folder = Path(tempfile.gettempdir()) / f"lfp-writers-{os.getuid()}"
+    folder = shared_folder("lfp-writers")
     folder.mkdir(exist_ok=True)
     name = hashlib.sha256(str(Path(outputs[0]).resolve()).encode()).hexdigest()[:24]
     handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)
