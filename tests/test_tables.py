@@ -145,9 +145,8 @@ def test_tables_and_figures_without_inputs_are_written_and_say_so(tmp_path, monk
         assert filled(rows, [], SETTINGS).frame().empty
     path = tmp_path / "figure.svg"
     monkeypatch.setitem(style.STYLE, "svg.fonttype", "none")
-    for draw in Registry(
-        "figure", {name: figure.draw for name, figure in FIGURES.items()}
-    ).values():
+    drawings = {name: figure.draw for name, figure in FIGURES.items()}
+    for draw in Registry("figure", drawings).values():
         style.save(draw, [], [path])
         assert style.NOTHING in path.read_text()
         path.unlink()
