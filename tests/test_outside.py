@@ -107,6 +107,17 @@ def test_the_order_of_a_configurations_keys_decides_nothing(folder):
     assert canonical_json(one) == canonical_json(other)
 
 
+@pytest.mark.parametrize("test", ["data/a.jsonl", "data/*.jsonl", "data/../data/a.jsonl"])
+def test_a_file_of_two_splits_is_refused(folder, test):
+    """The held-out split would lose all that training has."""
+    path = {"train": ["data/a.jsonl"], "test": test}
+    plan = Planner(
+        Grid(changed(corpora__films={"path": path, "columns": {"text": "text"}})), lambda cell: ""
+    )
+    with pytest.raises(ConfigurationError, match="corpora.films.path: .* of train and of test"):
+        plan.copied_corpus(Wildcards(corpus="films"))
+
+
 def put_back(path: Path, change: Callable[[], object]) -> None:
     """Change a file in place, and give it the times that it had."""
     times = path.stat()

@@ -277,9 +277,11 @@ def test_a_corpus_is_copied_from_files_of_the_working_directory(repositories, tm
         for name in ("hh/harmless-base/train.jsonl.gz", "hh/helpful-base/train.jsonl.gz")
     }
     absolute = str(tmp_path / "hh" / "harmless-base" / "test.jsonl.gz")
+    shutil.copy(absolute, tmp_path / "same.jsonl.gz")
     result = job(
-        "copy_corpus", settings | {"path": {"train": absolute, "test": absolute}}, tmp_path, ""
-    )
+        "copy_corpus", settings | {"path": {"train": absolute, "test": "same.jsonl.gz"}}, tmp_path,
+        "",
+    )  # fmt: skip
     assert result.returncode == 0, (
         result.stderr
     )  # its cells have rows that say why nothing was estimated

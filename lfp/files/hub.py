@@ -179,8 +179,22 @@ def whole_file(parts: Sequence[Path], scratch: str | Path) -> Iterator[tuple[Pat
 def files_by_split(
     folder: str | Path, patterns: Mapping[str, str | Sequence[str]], origin: str
 ) -> dict[str, list[Path]]:
-    """The files of every split below `folder`, by :func:`matching_files`."""
-    return {split: matching_files(folder, globs, origin) for split, globs in patterns.items()}
+    """The files of every split below `folder`, by :func:`matching_files`.
+
+    Raises SourceError, with `origin` in front, where two splits have a file in common.
+    """
+    files = {split: matching_files(folder, globs, origin) for split, globs in patterns.items()}
+    places: dict[Path, str] = {}
+    for split, paths in files.items():
+        for path in paths:
+            other = places.setdefault(path.resolve(), split)
+            if other != split:
+                raise SourceError(
+                    f"{origin}: {path} is a file of {other} and of {split}, and a text is in one"
+                    " split alone; give each its own files, or leave out `test`, and `test_share`"
+                    " of `train` is held out"
+                )
+    return files
 
 
 def matching_files(folder: str | Path, patterns: str | Sequence[str], origin: str) -> list[Path]:
