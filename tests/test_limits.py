@@ -133,6 +133,14 @@ def cell_of(**settings):
             }]),
             "lowest_layers asks for layers that are not pinned, and `layers` has them all; set",
         ),
+        (
+            changed(models__far={"hub": "https://huggingface.co/a/b", "revision": "1234567"}),
+            "models.far.hub: 'https://huggingface.co/a/b' does not match",
+        ),
+        (
+            changed(classifiers={"judge": {"hub": "a b", "revision": "1234567"}}),
+            "classifiers.judge.hub: 'a b' does not match",
+        ),
         (cell_of(ppo={"steps": 3.0}), "expected whole number; write 3"),
         (cell_of(ppo={"learning_rate": "1e-5"}), "write it as 1.0e-5"),
         (cell_of(ppo={"learning_rate": "1.e5"}), "write it as 1.0e+5"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from lfp.settings.fields import ABSENT, LARGEST_SEED, REQUIRED, Settings, setting
+from lfp.settings.fields import ABSENT, HUB_ID, LARGEST_SEED, REQUIRED, Settings, setting
 from lfp.settings.methods import PRECISIONS
 
 #: What takes the place of an architecture where a dictionary comes from elsewhere.
@@ -74,7 +74,9 @@ class Source(Settings):
     sources: ClassVar[tuple[str, ...]] = ("hub", "path")
     needs: ClassVar[Mapping[str, tuple[str, ...]]] = {"hub": ("revision",)}
 
-    hub: str = setting(ABSENT, "Id of the repository on the Hugging Face hub.")
+    hub: str = setting(
+        ABSENT, "Id of the repository on the Hugging Face hub, owner/name.", pattern=HUB_ID
+    )
     revision: str = setting(
         ABSENT, "Pinned commit of the repository.", min_length=40, kinds=("hub",)
     )

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hi
 
 #: The largest seed of NumPy's older generators, which libraries seed with the others.
 LARGEST_SEED = 2**32 - 1
+#: An id of the hub: an owner and a name; the oldest have a name alone.
+HUB_ID = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)?$"
 #: The default of a field that a configuration must give.
 REQUIRED = dataclasses.MISSING
 #: The default of a field that a configuration may leave out and that has no value then.

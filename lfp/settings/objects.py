@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from lfp.settings.dictionaries import Autoencoder
-from lfp.settings.fields import ABSENT, LARGEST_SEED, REQUIRED, Settings, setting
+from lfp.settings.fields import ABSENT, HUB_ID, LARGEST_SEED, REQUIRED, Settings, setting
 from lfp.settings.methods import PRECISIONS, REWARDED
 
 #: The start of a pinned commit of the hub.
@@ -70,7 +70,9 @@ class Corpus(Settings):
         " globs),"
         " relative to the working directory.",
     )
-    hub: str = setting(ABSENT, "Id of the data set on the Hugging Face hub.")
+    hub: str = setting(
+        ABSENT, "Id of the data set on the Hugging Face hub, owner/name.", pattern=HUB_ID
+    )
     revision: str = setting(
         ABSENT, "Pinned commit of the data set.", min_length=_COMMIT, kinds=("hub",)
     )
@@ -218,7 +220,9 @@ class Model(Settings):
         " the parts of one GGUF model.",
         min_items=1,
     )
-    hub: str = setting(ABSENT, "Id of the model on the Hugging Face hub.")
+    hub: str = setting(
+        ABSENT, "Id of the model on the Hugging Face hub, owner/name.", pattern=HUB_ID
+    )
     revision: str = setting(
         ABSENT, "Pinned commit of the model.", min_length=_COMMIT, kinds=("hub",)
     )
@@ -274,7 +278,9 @@ class Classifier(Settings):
     needs: ClassVar[Mapping[str, tuple[str, ...]]] = {"hub": ("revision",)}
 
     path: str = setting(ABSENT, "Directory in the Hugging Face layout with safetensors weights.")
-    hub: str = setting(ABSENT, "Id of the classifier on the Hugging Face hub.")
+    hub: str = setting(
+        ABSENT, "Id of the classifier on the Hugging Face hub, owner/name.", pattern=HUB_ID
+    )
     revision: str = setting(
         ABSENT, "Pinned commit of the classifier.", min_length=_COMMIT, kinds=("hub",)
     )
@@ -294,7 +300,9 @@ class Policy(Settings):
         " the parts of one GGUF model.",
         min_items=1,
     )
-    hub: str = setting(ABSENT, "Id of the policy on the Hugging Face hub.")
+    hub: str = setting(
+        ABSENT, "Id of the policy on the Hugging Face hub, owner/name.", pattern=HUB_ID
+    )
     revision: str = setting(
         ABSENT, "Pinned commit of the policy.", min_length=_COMMIT, kinds=("hub",)
     )

@@ -17,6 +17,7 @@ from huggingface_hub import errors
 
 from lfp.files.checkpoints import TOKENIZER_FILES, checkpoint_files, refuse_code
 from lfp.files.hub import SourceError, gguf_parts, snapshot
+from lfp.settings.fields import HUB_ID
 from lfp.start import StartError
 from lfp.start.names import plain_name
 
@@ -29,8 +30,6 @@ log = logging.getLogger(__name__)
 _OFFLINE = (
     errors.LocalEntryNotFoundError, errors.IncompleteSnapshotError, errors.OfflineModeIsEnabled,
 )  # fmt: skip
-#: An id of the hub: an owner and a name; the oldest have a name alone.
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +88,7 @@ def described(asked: str) -> Model:
             (Path(folder) / file.name).symlink_to(file.resolve())
             source = {"path": asked}
             return _read(Path(folder), file.stem, source, "the GGUF file's header", file.name)
-    if not _HUB_ID.fullmatch(asked):
+    if not re.fullmatch(HUB_ID, asked):
         raise StartError(
             f"--model: there is no folder or file {asked!r}, and it is no id of the hub"
             " (OWNER/NAME); correct the path, as seen from the folder that you are in"
