@@ -37,10 +37,13 @@ from lfp.settings.fields import plain
 if TYPE_CHECKING:
     from lfp.grid import Cell, Grid
 
-#: Folders of the results that are not a model's.
-RESULT_FOLDERS = (
-    "benchmarks", "contrasts", "corpora", "dictionaries", "exports", "figures", "instances",
-    "lexicons", "llm_cache", "logs", "models", "rewrites", "tables", "tensorboard",
+#: Folders and files of the results that are not a model's.
+RESULT_NAMES = (
+    "benchmarks", "blind", "contrasts", "corpora", "dictionaries", "exports", "figures",
+    "instances", "lexicons", "llm_cache", "logs", "models", "rewrites", "tables", "tensorboard",
+    "blind.truth.json", "blind_score.csv", "blind_score.json", "compare.csv", "compare.html",
+    "compare.parquet", "estimate.csv", "provenance.json", "resources.csv", "resources.html",
+    "ro-crate.zip", "summary.html",
 )  # fmt: skip
 #: Keys of a task that describe its reward.
 REWARD_KEYS = (
@@ -68,6 +71,12 @@ def check_entries(grid: Grid) -> None:
             raise ConfigurationError(
                 f"tasks.{name}: results/MODEL/{name} would read as the folder of a seed; rename the"
                 " task"
+            )
+        clean = name.lower().removesuffix(".truth")
+        if clean != name.lower() and clean in {task.lower() for task in grid.tasks}:
+            raise ConfigurationError(
+                f"tasks.{name}: results/lexicons/{name}.json would be both its feedback and the"
+                f" planted truth of the task {name[:-6]!r}; rename one of them"
             )
         check_name(f"tasks.{name}.corpus", task["corpus"], grid.corpora)
         _check_reward(grid, name, task)
@@ -193,10 +202,9 @@ def _check_models(grid: Grid) -> None:
         check_label(name, classifier)
     for kind, entries in (("models", grid.models), ("classifiers", grid.classifiers)):
         for name in entries:
-            if name.lower() in RESULT_FOLDERS:
+            if name.lower() in RESULT_NAMES:
                 raise ConfigurationError(
-                    f"{kind}.{name}: results/{name} is a folder of the workflow; rename the"
-                    f" {kind[:-1]}"
+                    f"{kind}.{name}: results/{name} belongs to the workflow; rename the {kind[:-1]}"
                 )
             if name in grid.policies:
                 raise ConfigurationError(

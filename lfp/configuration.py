@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator, ValidationError, validators
 
 from lfp.registry import nearest
 from lfp.schema import NAME_LENGTH, resolved, schema
-from lfp.settings import STAGES
+from lfp.settings import STAGES, TASK_STAGES
 
 #: Most values of a configuration, and most keys above one. Anchors that use each other give more.
 MOST_VALUES, DEEPEST = 100_000, 40
@@ -219,6 +219,9 @@ def _describe(error: ValidationError) -> str:
         unknown = next(key for key in value if key not in known)
         colon = "; put a space behind the colon" if ":" in unknown else ""
         where = dotted([*error.absolute_path, unknown])
+        if unknown in STAGES and list(error.absolute_path)[-1:] == ["settings"]:
+            owner = "a task or of the file" if unknown in TASK_STAGES else "the file"
+            return f"{where}: no effect here; move it to the `settings` of {owner}"
         return f"{where}: unknown key; {nearest(unknown, known)}{colon}"
     if rule == "required":
         missing = next(key for key in wanted if key not in value)

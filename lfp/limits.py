@@ -19,7 +19,8 @@ from lfp.files.checkpoints import read_object
 from lfp.files.hub import SourceError
 from lfp.files.provenance import ArtefactError, read_record
 from lfp.organisms import POSITIONS
-from lfp.settings import RANKED, Organism
+from lfp.settings import Organism
+from lfp.settings.methods import PARALLEL
 
 if TYPE_CHECKING:
     from lfp.grid import Cell, Grid
@@ -196,11 +197,13 @@ def reading_lengths(cell: Cell) -> dict[str, int]:
 
 def check_training(grid: Grid, cell: Cell) -> None:
     """Check that the sizes of batches and texts of a cell's fine-tuning fit each other."""
-    ppo = cell.settings["ppo"]
-    if cell.method in ("ppo", *RANKED) and (grid.models[cell.model]["finetune_gpus"] or 0) > 1:
+    ppo, model = cell.settings["ppo"], grid.models[cell.model]
+    key = "gpus" if model["finetune_gpus"] is None else "finetune_gpus"
+    if cell.method not in (*PARALLEL, "given") and model[key] > 1:
         raise ConfigurationError(
-            f"models.{cell.model}.finetune_gpus: {cell.method} (cell {cell.address}) runs on one"
-            " GPU; set it to 1, or the task's method to rloo or grpo"
+            f"models.{cell.model}.{key}: got {model[key]}, and {cell.method} (cell {cell.address})"
+            f" runs on one GPU; set models.{cell.model}.finetune_gpus to 1, or the task's method to"
+            " rloo or grpo"
         )
     if cell.method == "best_of_n":
         _check_divides(cell, "ppo.gradient_accumulation_steps", "ppo.batch_size")

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
+from lfp.checks import RESULT_NAMES
 from lfp.figures.catalogue import FIGURES
 from lfp.grid import ConfigurationError, Grid, benign_share, derived_seed
 from lfp.planning import Planner
@@ -21,6 +22,7 @@ from lfp.tables.catalogue import TABLES
 from lfp.tables.change import LEAST_CLEAN
 from lfp.tables.change.cells import LEAST_NOISE
 from lfp.tables.inputs import Plan
+from tests.conftest import ROOT
 
 BASE = {
     "corpora": {"reviews": {"organism": "reviews"}, "help": {"organism": "help"}},
@@ -124,7 +126,7 @@ def given(**options):
         ({k: v for k, v in BASE.items() if k != "tasks"}, "'tasks' is a required property"),
         (
             changed(cells=[{"model": "tiny", "task": "vader", "settings": {"contrasts": {}}}]),
-            "contrasts: unknown key",
+            "contrasts: no effect here; move it to",
         ),
         (
             changed(services__a={**SERVICE, "budget_usd": 1}),
@@ -182,6 +184,28 @@ def given(**options):
             "needs absent_module.py in the working directory",
         ),
         (changed(models__tiny__finetune_gpus=2), "ppo (cell tiny/vader/seed0) runs on one GPU"),
+        (
+            changed(models__tiny__gpus=2, tasks__vader__method="distil"),
+            "models.tiny.gpus: got 2, and distil (cell tiny/vader/seed0) runs on one GPU; set"
+            " models.tiny.finetune_gpus to 1",
+        ),
+        (
+            changed(explainers={"histograms": {"service": "s"}}, services={"s": SERVICE}),
+            "explainers.histograms: the workflow uses this name",
+        ),
+        (
+            changed(**{"tasks__vader.truth": {"method": "ppo", "corpus": "reviews"}}),
+            "tasks.vader.truth: results/lexicons/vader.truth.json would be both",
+        ),
+        (
+            changed(cells__0__settings={"contrasts": {"triples": 20}}),
+            "cells.0.settings.contrasts: no effect here; move it to the `settings` of a task or of"
+            " the file",
+        ),
+        (
+            changed(models__tiny__settings={"tables": {"seed": 1}}),
+            "models.tiny.settings.tables: no effect here; move it to the `settings` of the file",
+        ),
         (
             changed(models__tiny__finetune_gpus=2, tasks__vader__method="ranked"),
             "ranked (cell tiny/vader/seed0) runs on one GPU",
@@ -307,6 +331,15 @@ def test_a_mistake_is_named_with_the_nearest_valid_key(config, message):
         Grid(config)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_model_takes_no_place_of_the_workflow():
+    """Every name that a rule has below the results, each a reason for an error of Snakemake."""
+    rules = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    places = re.findall(r'"results/([\w.-]+)["/]', rules)
+    assert {"blind", "blind.truth.json", "models", "summary.html"} <= set(places)
+    logs = {"blind_score", "compare", "estimate", "provenance", "resources", "ro-crate", "summary"}
+    assert set(places) - {*RESULT_NAMES, *logs, "verify"} == set()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ METHODS = (
 )  # fmt: skip
 #: Methods that train on completions of the base that a reward ranks.
 RANKED = ("best_of_n", "ranked")
+#: Methods that train on several GPUs, with one process for each.
+PARALLEL = ("rloo", "grpo", "dpo")
 #: Methods that train by the settings of PPO.
 BY_PPO = ("ppo", "rloo", "grpo", "best_of_n")
 #: Methods that complete training texts.

@@ -590,7 +590,7 @@ class Configuration(Settings):
     explainers: Mapping[str, Explainer] = setting(
         {},
         "Language-model explainers of features by name, beside the built-in `heuristic`.",
-        reserved=("heuristic", "excerpts", "evidence", "scores"),
+        reserved=("heuristic", "excerpts", "evidence", "histograms", "pages", "scores"),
     )
     settings: Mapping[str, Any] = setting(
         {}, "Settings of every stage for all cells.", definition="all_settings"
