@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,7 @@ from lfp.settings import (
     PRETRAINED,
     RANKED,
     STAGES,
+    TRAINING_STAGES,
     UNREWARDED,
     Autoencoder,
     Settings,
@@ -144,18 +146,17 @@ class Grid:
                 )
             self.by_address[cell.address] = cell
             check_cell(self, cell)
-        self.donors = {
-            (cell.address, subject): self._donor(cell, subject)
-            for cell in self.cells
-            if cell.until != "change"
-            for subject in cell.settings["features"].subjects
-            if SUBJECTS[subject].donated
-        }
-        # Policies that are trained for a control alone have an address, too, but are no cells of
-        # the grid.
-        for donor in self.donors.values():
-            check_policy(self, donor)
-            self.by_address.setdefault(donor.address, donor)
+        self.donors: dict[tuple[str, str], Cell] = {}
+        for cell in self.cells:
+            subjects = cell.settings["features"].subjects if cell.until != "change" else ()
+            for subject in subjects:
+                if SUBJECTS[subject].donated:
+                    donor = self._donor(cell, subject)
+                    check_policy(self, donor)
+                    # A policy that is trained for a control alone has an address, too, but is no
+                    # cell of the grid.
+                    self.by_address.setdefault(donor.address, donor)
+                    self.donors[cell.address, subject] = donor
         check_effects(self, config)
 
     # ---------------------------------------------------------------------------------------- cells
@@ -199,24 +200,22 @@ class Grid:
         )
         return [dataclasses.replace(cell, seed=seed) for seed in entry["seeds"]]
 
-    def _entry(self, model: str, task: str) -> dict[str, Any]:
-        """The grid's entry of a model and task, or one of defaults."""
-        for entry in self.config["cells"]:
-            if (entry["model"], entry["task"]) == (model, task):
-                return entry
-        return with_defaults({"model": model, "task": task}, schema()["$defs"]["cell"])
-
-    def _seeds(self, model: str, task: str) -> list[int]:
-        return [cell.seed for cell in self.cells if (cell.model, cell.task) == (model, task)]
-
     def _donor(self, cell: Cell, subject: str) -> Cell:
-        """The cell whose policy is the subject `other_seed` or `other_task` of `cell`."""
+        """The cell whose policy is the subject `other_seed` or `other_task` of `cell`.
+
+        Another seed is that of the next cell with the same fine-tuning; where there is none, it is
+        the first seed behind the cell's that nothing else of its model and task has.
+        """
         if SUBJECTS[subject].donated == "task":
             return self._other_task(cell)
-        seeds = self._seeds(cell.model, cell.task)
-        following = seeds[(seeds.index(cell.seed) + 1) % len(seeds)]
-        seed = following if len(seeds) > 1 else cell.seed + 1
-        return self._expand(self._entry(cell.model, cell.task) | {"seeds": [seed]})[0]
+        alike = [c for c in self._cells_of(cell.model, cell.task) if is_trained_alike(c, cell)]
+        if len(alike) > 1:
+            return alike[(alike.index(cell) + 1) % len(alike)]
+        of_seed = (dataclasses.replace(cell, seed=seed) for seed in itertools.count(cell.seed + 1))
+        return next(donor for donor in of_seed if donor.address not in self.by_address)
+
+    def _cells_of(self, model: str, task: str) -> list[Cell]:
+        return [cell for cell in self.cells if (cell.model, cell.task) == (model, task)]
 
     def _other_task(self, cell: Cell) -> Cell:
         where = f"cell {cell.address}: features.other_task"
@@ -230,9 +229,12 @@ class Grid:
         check_name(where, task, self.tasks)
         if task == cell.task:
             raise ConfigurationError(f"{where}: {task!r} is the cell's own task; name another")
-        seeds = self._seeds(cell.model, task)
-        seed = cell.seed if cell.seed in seeds or not seeds else seeds[0]
-        return self._expand(self._entry(cell.model, task) | {"seeds": [seed]})[0]
+        there = self._cells_of(cell.model, task)
+        same_seed = [other for other in there if other.seed == cell.seed]
+        if there:
+            return (same_seed or there)[0]
+        entry = {"model": cell.model, "task": task, "seeds": [cell.seed]}
+        return self._expand(with_defaults(entry, schema()["$defs"]["cell"]))[0]
 
     # ----------------------------------------------------------------------------- settings of jobs
 
@@ -786,6 +788,11 @@ class Grid:
 def policy_name(model: str, task: str) -> str:
     """Name below results/models/ of the given policy of a model and task."""
     return f"{model}--{task}"
+
+
+def is_trained_alike(first: Cell, second: Cell) -> bool:
+    """Whether two cells of one model and task differ in nothing of their fine-tuning but seeds."""
+    return all(first.settings[stage] == second.settings[stage] for stage in TRAINING_STAGES)
 
 
 def benign_share(cell: Cell) -> float:

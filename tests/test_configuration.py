@@ -543,6 +543,22 @@ def test_another_seeds_policy_is_the_next_one_or_one_trained_for_it():
     assert two.donors["tiny/vader/seed5", "other_seed"].address == "tiny/vader/seed3"
 
 
+def test_another_seeds_policy_differs_in_its_seed_alone():
+    """Cells of one model and task may have other settings of fine-tuning: theirs is no control."""
+    asked = {"features": {"subjects": ["policy", "other_seed"]}}
+    cells = [
+        {"model": "tiny", "task": "vader", "seeds": [0], "settings": asked},
+        {"model": "tiny", "task": "vader", "seeds": [1], "settings": {"ppo": {"steps": 3}} | asked},
+        {"model": "tiny", "task": "vader", "seeds": [2], "settings": {"ppo": {"steps": 3}}},
+    ]
+    grid = Grid(changed(cells=cells))
+    assert grid.donors["tiny/vader/seed1", "other_seed"].address == "tiny/vader/seed2"
+    donor = grid.donors["tiny/vader/seed0", "other_seed"]
+    assert donor.address == "tiny/vader/seed3"
+    trained = grid.by_address[donor.address].settings["ppo"]
+    assert trained == grid.by_address["tiny/vader/seed0"].settings["ppo"]
+
+
 def test_autoencoder_seeds_differ_and_variants_of_one_seed_start_alike():
     grid = Grid(changed(autoencoders={"tied": {}, "untied": {"tied": False}, "again": {"seed": 1}}))
     (cell,) = grid.cells

@@ -90,9 +90,10 @@ class Features(Settings):
 
     subjects: tuple[str, ...] = setting(
         ("policy", "base", "untrained", "text"),
-        "Models whose activations are read. `other_seed` is the policy of the next seed of the cell"
-        " (or of the seed after its last, trained for this alone), `other_task` the model's policy"
-        " of the task `other_task`; `text` reads words and no model.",
+        "Models whose activations are read. `other_seed` is the policy of the next cell whose"
+        " fine-tuning differs in its seed alone (or of the next free seed, trained for this alone),"
+        " `other_task` the model's policy of the task `other_task`; `text` reads words and no"
+        " model.",
         choices="subjects",
         contains="policy",
         unique=True,
