@@ -458,26 +458,9 @@ def _check_pair_lengths(cell: Cell) -> None:
 
 
 def _check_autoencoders(grid: Grid, cell: Cell) -> None:
-    size = size_of(cell.model, grid.models[cell.model])
     for variant in cell.autoencoders:
+        _check_variant(grid, cell, variant)
         settings = grid.autoencoder_settings(cell, variant)
-        sizes, width = settings.sizes, size.width(settings.site)
-        pretrained = settings.architecture == PRETRAINED
-        if settings.source or pretrained:
-            _check_pretrained(grid, cell, variant)
-        kind = "`mutual`" if settings.mutual else f"architecture `{settings.architecture}`"
-        of_one = settings.mutual or not kind_of(settings).of_pairs
-        if (pretrained and settings.reads in BOTH) or (of_one and settings.reads == "pair"):
-            raise ConfigurationError(
-                f"cell {cell.address}: {variant!r} reads {settings.reads!r}, and {kind} has"
-                " directions of one model; let it read `policy` or `base`"
-            )
-        for key, wanted in kind_of(settings).active_latents(settings).items():
-            if width and wanted > sizes[0] * width:
-                raise ConfigurationError(
-                    f"cell {cell.address}: autoencoder.{key} of {variant!r} is {wanted:g}, and its"
-                    f" smallest autoencoder has {sizes[0] * width} latents; set it to that or less"
-                )
         if settings.reads == "base":
             _check_shared(grid, cell, variant)
         if settings.reads in BETWEEN and variant in {cell.main, *cell.probed}:
@@ -487,11 +470,48 @@ def _check_autoencoders(grid: Grid, cell: Cell) -> None:
                 " of two models at once can be neither probed, explained nor ablated in one; name a"
                 " variant that reads policy, base or pooled first, or as `main`"
             )
-        if list(sizes) != sorted(sizes):
+
+
+def check_spares(grid: Grid) -> None:
+    """Check that some cell could train each of the variants that no cell names."""
+    trained = {variant for cell in grid.cells for variant in cell.autoencoders}
+    for variant in (name for name in grid.autoencoders if name not in trained):
+        faults = []
+        for cell in grid.cells:
+            try:
+                _check_variant(grid, cell, variant)
+            except ConfigurationError as error:
+                faults.append(error)
+        if len(faults) == len(grid.cells):
+            raise faults[0]
+
+
+def _check_variant(grid: Grid, cell: Cell, variant: str) -> None:
+    """Check that a variant's settings agree with each other and with the cell's model."""
+    settings = grid.autoencoder_settings(cell, variant)
+    sizes = settings.sizes
+    width = size_of(cell.model, grid.models[cell.model]).width(settings.site)
+    pretrained = settings.architecture == PRETRAINED
+    if settings.source or pretrained:
+        _check_pretrained(grid, cell, variant)
+    kind = "`mutual`" if settings.mutual else f"architecture `{settings.architecture}`"
+    of_one = settings.mutual or not kind_of(settings).of_pairs
+    if (pretrained and settings.reads in BOTH) or (of_one and settings.reads == "pair"):
+        raise ConfigurationError(
+            f"cell {cell.address}: {variant!r} reads {settings.reads!r}, and {kind} has directions"
+            " of one model; let it read `policy` or `base`"
+        )
+    for key, wanted in kind_of(settings).active_latents(settings).items():
+        if width and wanted > sizes[0] * width:
             raise ConfigurationError(
-                f"cell {cell.address}: autoencoder.sizes of {variant!r} must be ascending, got"
-                f" {list(sizes)}"
+                f"cell {cell.address}: autoencoder.{key} of {variant!r} is {wanted:g}, and its"
+                f" smallest autoencoder has {sizes[0] * width} latents; set it to that or less"
             )
+    if list(sizes) != sorted(sizes):
+        raise ConfigurationError(
+            f"cell {cell.address}: autoencoder.sizes of {variant!r} must be ascending, got"
+            f" {list(sizes)}"
+        )
 
 
 def _check_pretrained(grid: Grid, cell: Cell, variant: str) -> None:

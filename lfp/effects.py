@@ -9,7 +9,8 @@ configuration gives, not the defaults.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lfp.configuration import ConfigurationError
@@ -21,14 +22,107 @@ from lfp.settings import (
     TRAINING_STAGES,
     Classifier,
     Corpus,
+    Interventions,
     Model,
     Policy,
     Settings,
+    Steering,
     Task,
 )
 
 if TYPE_CHECKING:
     from lfp.grid import Cell, Grid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switch:
+    """Keys of a stage that nothing reads unless another key of a cell asks for it.
+
+    `asking` are such other keys as ``stage.key``, `needed` says in words how they ask, and `is_on`
+    whether they do.
+    """
+
+    stage: str
+    keys: Collection[str]
+    asking: tuple[str, ...]
+    needed: str
+    is_on: Callable[[Cell], Any]
+
+
+def _keys(cls: type[Settings], *without: str) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls) if field.name not in without]
+
+
+SWITCHES = (
+    Switch(
+        stage="steering",
+        keys=_keys(Steering, "vectors"),
+        asking=("steering.vectors",),
+        needed="`vectors`",
+        is_on=lambda cell: cell.settings["steering"].vectors,
+    ),
+    Switch(
+        stage="steering",
+        keys=("clean_l1",),
+        asking=("steering.clean",),
+        needed="`clean`",
+        is_on=lambda cell: cell.settings["steering"].clean,
+    ),
+    Switch(
+        stage="steering",
+        keys=("directions",),
+        asking=("steering.vectors",),
+        needed="the vector `targeted`",
+        is_on=lambda cell: "targeted" in cell.settings["steering"].vectors,
+    ),
+    Switch(
+        stage="interventions",
+        keys=_keys(Interventions, "selectors"),
+        asking=("interventions.selectors", "steering.selectors"),
+        needed="`selectors`, here or of steering",
+        is_on=lambda cell: any(
+            cell.settings[stage].selectors for stage in ("interventions", "steering")
+        ),
+    ),
+    Switch(
+        stage="interventions",
+        keys=("subjects", "actions", "clamps", "scales", "draws", "prompts"),
+        asking=("interventions.selectors",),
+        needed="`selectors`",
+        is_on=lambda cell: cell.settings["interventions"].selectors,
+    ),
+    *(
+        Switch(
+            stage="interventions",
+            keys=(key,),
+            asking=("interventions.actions",),
+            needed=f"the action `{action}`",
+            is_on=lambda cell, action=action: action in cell.settings["interventions"].actions,
+        )
+        for action, key in (("clamp", "clamps"), ("scale", "scales"))
+    ),
+    Switch(
+        stage="features",
+        keys=("other_task",),
+        asking=("features.subjects",),
+        needed="the subject `other_task`",
+        is_on=lambda cell: "other_task" in cell.settings["features"].subjects,
+    ),
+    Switch(
+        stage="account",
+        keys=("sites", "single_layers", "draws"),
+        asking=("account.strengths",),
+        needed="`strengths`",
+        is_on=lambda cell: cell.settings["account"].strengths,
+    ),
+    Switch(
+        stage="account",
+        keys=("instances",),
+        asking=("account.doses", "account.strengths"),
+        needed="`doses` or `strengths`",
+        is_on=lambda cell: cell.settings["account"].doses or cell.settings["account"].strengths,
+    ),
+)
 
 
 def check_effects(grid: Grid, config: Mapping[str, Any]) -> None:
@@ -57,7 +151,10 @@ def check_effects(grid: Grid, config: Mapping[str, Any]) -> None:
     reached = {kinds[cell.task] for cell in cells}
     _check_stages("settings", config.get("settings", {}), reached)
     _check_clipping(grid, config)
+    _check_switches(grid, config)
+    _check_pinned(grid, config)
     _check_architectures(grid, config)
+    _check_overridden(grid, config)
     _check_variants(grid, config.get("autoencoders", {}))
 
 
@@ -149,17 +246,75 @@ def _written(
     grid: Grid, config: Mapping[str, Any], stage: str
 ) -> Iterator[tuple[str, Mapping[str, Any], list[Cell]]]:
     """The settings of a stage at every place that gives some: where, their values, their cells."""
-    places: list[tuple[str, Mapping[str, Any], dict[str, str]]] = [("", config, {})]
-    places += [(f"models.{name}.", e, {"model": name}) for name, e in config["models"].items()]
-    places += [(f"tasks.{name}.", e, {"task": name}) for name, e in config["tasks"].items()]
+    places: list[tuple[str, Mapping[str, Any], dict[str, Collection[Any]]]] = [("", config, {})]
+    places += [(f"models.{name}.", e, {"model": [name]}) for name, e in config["models"].items()]
+    places += [(f"tasks.{name}.", e, {"task": [name]}) for name, e in config["tasks"].items()]
     places += [
-        (f"cells.{index}.", e, {"model": e["model"], "task": e["task"]})
-        for index, e in enumerate(config["cells"])
+        (f"cells.{i}.", e, {"model": [e["model"]], "task": [e["task"]], "seed": e["seeds"]})
+        for i, e in enumerate(grid.config["cells"])
     ]
     for where, entry, names in places:
         values = entry.get("settings", {}).get(stage, {})
-        reached = [c for c in grid.cells if all(getattr(c, k) == v for k, v in names.items())]
+        reached = [c for c in grid.cells if all(getattr(c, k) in v for k, v in names.items())]
         yield f"{where}settings.{stage}", values, reached
+
+
+def _is_shared(where: str) -> bool:
+    """Whether the settings at a place belong to the file or a model, which files are laid over."""
+    return not where.startswith(("tasks.", "cells."))
+
+
+def _check_switches(grid: Grid, config: Mapping[str, Any]) -> None:
+    """Check that some cell reads the keys that a switch turns on, where they are given.
+
+    Those that several tasks share may stand where the switch is given at all: a file that is laid
+    over them may turn it off.
+    """
+    for switch in SWITCHES:
+        keys = [key.split(".") for key in switch.asking]
+        chosen = any(
+            key in values for stage, key in keys for _, values, _ in _written(grid, config, stage)
+        )
+        for where, values, cells in _written(grid, config, switch.stage):
+            idle = [key for key in switch.keys if key in values]
+            strict = not (chosen and _is_shared(where))
+            if idle and strict and cells and not any(switch.is_on(cell) for cell in cells):
+                raise ConfigurationError(
+                    f"{where}.{idle[0]}: no effect without {switch.needed}; give that, or leave it"
+                    " out"
+                )
+
+
+def _check_pinned(grid: Grid, config: Mapping[str, Any]) -> None:
+    """Check that a number of layers is not given to cells whose layers are all pinned.
+
+    That of several tasks may stand: a file that is laid over it may pin the layers.
+    """
+    for where, values, cells in _written(grid, config, "divergence"):
+        is_chosen = any(cell.layers is None or cell.lowest_layers is True for cell in cells)
+        if "n_layers" in values and cells and not is_chosen and not _is_shared(where):
+            raise ConfigurationError(
+                f"{where}.n_layers: no effect where `layers` pins them; leave one of them out"
+            )
+
+
+def _check_overridden(grid: Grid, config: Mapping[str, Any]) -> None:
+    """Check that no task's or cell's setting is overridden by every variant that it reaches.
+
+    It may be what a variant says as well, and variants may be laid over what a file or model says.
+    """
+    for where, values, cells in _written(grid, config, "autoencoder"):
+        if _is_shared(where):
+            continue
+        variants = list(dict.fromkeys(name for cell in cells for name in cell.autoencoders))
+        for key, value in values.items():
+            given = [grid.autoencoders[name].get(key, value) for name in variants]
+            if variants and value not in given:
+                raise ConfigurationError(
+                    f"{where}.{key}: no effect, for autoencoders.{variants[0]}.{key} takes its"
+                    " place, as variants come last; leave one of them out, or give both the same"
+                    " value"
+                )
 
 
 def _check_clipping(grid: Grid, config: Mapping[str, Any]) -> None:
@@ -184,24 +339,10 @@ def _check_architectures(grid: Grid, config: Mapping[str, Any]) -> None:
     places = list(_written(grid, config, "autoencoder"))
     chosen = chosen or any("architecture" in values for _, values, _ in places)
     for where, values, cells in places:
-        if where != "settings.autoencoder":  # a file that is laid over it may have variants
-            _check_overridden(grid, where, values, cells)
-        if where.startswith(("tasks.", "cells.")):
+        if not _is_shared(where):
             _check_idle(where, values)
-        if not chosen or where.startswith(("tasks.", "cells.")):
+        if not (chosen and _is_shared(where)):
             _check_read(grid, where, values, [(c, name) for c in cells for name in c.autoencoders])
-
-
-def _check_overridden(grid: Grid, where: str, values: Mapping[str, Any], cells: list[Cell]) -> None:
-    """Check that no key of the `values` has another value in every variant that they reach."""
-    reached = sorted({name for cell in cells for name in cell.autoencoders})
-    for key, value in values.items():
-        others = [grid.autoencoders[name].get(key, value) for name in reached]
-        if reached and value not in others:
-            raise ConfigurationError(
-                f"{where}.{key}: no effect, for every variant of `autoencoders` that it reaches"
-                f" ({_named(reached)}) has a value of its own; leave it out, or out of the variants"
-            )
 
 
 def _check_idle(where: str, values: Mapping[str, Any]) -> None:
@@ -221,7 +362,8 @@ def _check_variants(grid: Grid, variants: Mapping[str, Any]) -> None:
     """Check that the architecture of an autoencoder variant reads the variant's keys."""
     for name, values in variants.items():
         _check_idle(f"autoencoders.{name}", values)
-        cells = [cell for cell in grid.cells if name in cell.autoencoders]
+        # A spare variant, which no cell names, is checked as if any of them did.
+        cells = [cell for cell in grid.cells if name in cell.autoencoders] or grid.cells
         _check_read(grid, f"autoencoders.{name}", values, [(cell, name) for cell in cells])
 
 

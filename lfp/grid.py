@@ -21,6 +21,7 @@ from lfp.checks import (
     check_cell,
     check_entries,
     check_policy,
+    check_spares,
     source_digest,
 )
 from lfp.configuration import ConfigurationError, check_name, checked, with_defaults
@@ -146,6 +147,7 @@ class Grid:
                 )
             self.by_address[cell.address] = cell
             check_cell(self, cell)
+        check_spares(self)
         self.donors: dict[tuple[str, str], Cell] = {}
         for cell in self.cells:
             subjects = cell.settings["features"].subjects if cell.until != "change" else ()

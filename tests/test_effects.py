@@ -111,6 +111,13 @@ def configured(methods: list[str], changes: dict) -> dict:
         (["ppo"], "autoencoders.v", {"architecture": "jumprelu", "l1": 1}, "v.l1: no effect for"),
         (["ppo"], "autoencoders.v", {"architecture": "batchtopk", "prefixes": 4}, "v.prefixes: no"),
         (["ppo"], "models.m.n_layers", 6, "no effect for `organism`"),
+        (["ppo"], "cells.0.settings.steering", {"costs": [0.1]}, "costs: no effect without `vect"),
+        (["ppo"], "settings.steering.layer", 3, "steering.layer: no effect without `vectors`"),
+        (["ppo"], "settings.steering", {"vectors": ["random"], "clean_l1": 1}, "without `clean`"),
+        (["ppo"], "tasks.ppo.settings.interventions.actions", ["zero"], "without `selectors`"),
+        (["ppo"], "settings.interventions", {"selectors": ["greedy"], "clamps": [2.0]}, "`clamp`"),
+        (["ppo", "dpo"], "cells.0.settings.features.other_task", "dpo", "the subject `other_task`"),
+        (["ppo"], "cells.0.settings.account.sites", ["mlp"], "no effect without `strengths`"),
     ],
 )
 def test_a_key_without_effect_is_refused_by_name(methods, key, value, message):
@@ -131,6 +138,17 @@ def test_a_key_without_effect_is_refused_by_name(methods, key, value, message):
         (["pairs"], "settings.ppo.new_tokens", [4, 8]),
         (["pairs"], "settings.dpo.beta", 0.2),
         (["rloo"], "settings.ppo.batch_size", 24),  # no multiple of the mini-batch it has not
+        # A file that is laid over these turns steering off.
+        (["ppo"], "settings.steering", {"vectors": [], "costs": [0.1]}),
+        # Selectors of steering read the settings of interventions.
+        (
+            ["ppo"],
+            "settings",
+            {
+                "steering": {"vectors": ["random"], "selectors": ["greedy"]},
+                "interventions": {"texts": 16},
+            },
+        ),
     ],
 )
 def test_a_key_that_some_cell_reads_is_taken(methods, key, value):
@@ -145,7 +163,9 @@ def test_a_setting_that_every_variant_overrides_is_refused(variants, refused):
     config["cells"][0] |= {"autoencoders": list(variants), "until": "probes"}
     config["cells"][0]["settings"] = {"autoencoder": {"epochs": 5}}
     if refused:
-        with pytest.raises(ConfigurationError, match=r"epochs: no effect, for every variant .*`a`"):
+        with pytest.raises(
+            ConfigurationError, match=r"epochs: no effect, for autoencoders.a.epochs"
+        ):
             Grid(config)
     else:
         Grid(config)
@@ -168,6 +188,48 @@ def test_a_ratio_is_clipped_where_any_cell_has_one():
     changes["tasks.rloo.settings.group.epsilon"] = 0.3
     with pytest.raises(ConfigurationError, match="^tasks.rloo.settings.group.epsilon: no effect"):
         Grid(configured(["rloo", "grpo"], changes))
+
+
+def test_a_place_reaches_the_seeds_of_its_entry_alone():
+    group = {"settings": {"group": {"epsilon": 0.1}}}
+    twice = {"settings": {"group": {"num_iterations": 2}}}
+    config = configured(["rloo", "rloo"], {})
+    config["cells"][0] |= group | {"seeds": [0]}
+    config["cells"][1] |= twice | {"seeds": [1]}
+    with pytest.raises(ConfigurationError, match=r"^cells.0.settings.group.epsilon: no effect"):
+        Grid(config)
+
+
+def test_a_number_of_layers_is_not_given_to_pinned_ones():
+    changes = {"cells.0.layers": [1], "settings.divergence.n_layers": 2}
+    assert Grid(configured(["ppo"], changes)).cells  # pinned by a file that is laid over it
+    changes["cells.0.settings.divergence.n_layers"] = 2
+    with pytest.raises(ConfigurationError, match="^cells.0.settings.divergence.n_layers: no eff"):
+        Grid(configured(["ppo"], changes))
+    assert Grid(configured(["ppo"], changes | {"cells.0.lowest_layers": True})).cells
+
+
+def test_settings_that_every_variant_overrides_are_refused():
+    """The variant of a configuration that names none overrides nothing."""
+    changes = {"settings.autoencoder.tied": False}
+    grid = Grid(configured(["ppo"], changes))
+    assert not grid.autoencoder_settings(grid.cells[0], "tied").tied
+    changes["autoencoders"] = {"one": {"tied": True}, "two": {}}
+    with pytest.raises(ConfigurationError, match="^settings.autoencoder.tied: .*autoencoders.one"):
+        Grid(configured(["ppo"], changes))
+    assert Grid(configured(["ppo"], changes | {"cells.0.autoencoders": ["one", "two"]})).cells
+
+
+def test_a_spare_variant_is_checked_as_if_a_cell_trained_it():
+    for spare, message in (
+        ({"sizes": [2, 1]}, "autoencoder.sizes of 'spare' must be ascending"),
+        ({"architecture": "topk", "k": 10**4}, "autoencoder.k of 'spare' is 10000"),
+        ({"architecture": "topk", "l0": 4}, "autoencoders.spare.l0: no effect"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            Grid(configured(["ppo"], {"autoencoders": {"main": {}, "spare": spare}}))
+    spare = {"architecture": "batchtopk", "reads": "pair"}
+    assert Grid(configured(["ppo"], {"autoencoders": {"main": {}, "spare": spare}})).cells
 
 
 def test_a_prompt_leaves_room_for_an_answer():

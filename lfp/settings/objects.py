@@ -567,7 +567,8 @@ class Cell(Settings):
 @dataclass(frozen=True, kw_only=True)
 class Configuration(Settings):
     """Every key with its type, unit, default and meaning. Settings of a stage resolve as: the
-    defaults below, then `settings` of the file, then of the model, of the task, and of the cell.
+    defaults below, then `settings` of the file, then of the model, of the task, and of the cell;
+    over those of `autoencoder` come, last, the keys of a variant.
     """
 
     corpora: Mapping[str, Corpus] = setting(REQUIRED, "Corpora by name.", min_properties=1)
@@ -581,8 +582,8 @@ class Configuration(Settings):
     )
     autoencoders: Mapping[str, Autoencoder] = setting(
         {"tied": {}},
-        "Autoencoder variants by name, each a set of changes to the stage `autoencoder`, whatever"
-        " file, model, task or cell set it to.",
+        "Autoencoder variants by name, each a set of changes to the stage `autoencoder`, which come"
+        " last in the order of settings.",
     )
     services: Mapping[str, Service] = setting(
         {}, "Language-model services by name, each one model of one OpenAI-compatible server."
