@@ -124,7 +124,8 @@ def test_every_data_file_is_in_a_digest():
     Prompts of language-model services are no code: their digests are settings of their jobs.
     """
     folder = digest.ROOT / "lfp"
-    data = {path for path in folder.rglob("*.*") if path.suffix not in (".py", ".pyc")}
+    files = (path for path in folder.rglob("*.*") if path.parent.name != "__pycache__")
+    data = {path for path in files if path.suffix != ".py"}
     prompts = set((folder / "services" / "prompts").glob("*.yaml"))
     unseen = {path for path in data - prompts if path != digest.data_file(path.with_suffix(".py"))}
     assert not unseen, "give the file the name of the module that reads it"
