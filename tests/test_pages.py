@@ -568,3 +568,21 @@ def test_the_index_sorts_and_filters_in_a_browser(pages, latents, tmp_path):
     assert [float(value) for value in cosines] == expected
     count = sum(one.layer == LAYER for one in latents)
     assert f"{count} of {len(latents)} latents" in document
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
+def test_a_search_does_not_run_over_the_end_of_a_cell(pages, latents, tmp_path):
+    """`no` of one column in front of `words: ...` of the next is no `now`."""
+    text = (pages / INDEX).read_text(encoding="utf-8")
+    acts = (
+        "const one = document.querySelector('[data-filter=text]');"
+        "const cells = document.querySelector('tbody tr').cells;"
+        "one.value = cells[2].textContent + cells[3].textContent;"
+        "one.dispatchEvent(new Event('input'));"
+    )
+    changed = re.sub("<meta http-equiv[^>]*>", "", text).replace(
+        "</body>", f"<script>{acts}</script></body>"
+    )
+    (pages / "acts.html").write_text(changed, encoding="utf-8")
+    document, console = shown_by_chromium(pages / "acts.html", tmp_path / "profile")
+    assert console == "" and f"0 of {len(latents)} latents" in document

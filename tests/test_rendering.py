@@ -6,6 +6,7 @@ from dataclasses import fields
 import pandas as pd
 import pytest
 
+from lfp.figures import style
 from lfp.files import artefacts
 from lfp.files.addresses import labels
 from lfp.statistics.records.base import Record
@@ -165,3 +166,13 @@ def test_a_page_sorts_by_its_heads_and_searches_its_rows(action, expected, tmp_p
     (tmp_path / "t.html").write_text(page)
     seen = opened(tmp_path / "t.html", tmp_path / "profile")
     assert f"<title>read: {expected}</title>" in seen
+
+
+def test_a_count_keeps_its_digits():
+    assert columns.shown(295488.0) == "295488"
+    assert columns.shown(0.123456) == "0.1235" and columns.shown(1e20) == "1e+20"
+
+
+def test_lines_of_a_figure_differ_in_colour_or_style():
+    looks = {tuple(style.look(place).items()) for place in range(28)}
+    assert len(looks) == 28

@@ -33,7 +33,7 @@ CLAIMS = "claims"
 _UNEQUAL = "Rows of both runs that are not equal"
 _TITLE = (
     "Two runs side by side: {disjoint} of {both} rows of both have intervals that do not overlap,"
-    " and {flips} of {claims} claims flip."
+    " and {flips} of {claims} claims of both flip."
 )
 _RULE = (
     "A row is disjoint where the two intervals do not overlap, and outside where they do but an"
@@ -121,10 +121,11 @@ def comparison_page(runs: TwoRuns, folders: tuple[str, str]) -> str:
     rows = runs.moves.rows
     counts = rows.loc[rows["table"] != CLAIMS, "move"].value_counts()
     both = counts.drop([HERE_ALONE, THERE_ALONE], errors="ignore").sum()
-    flips = sum(pair.outcome == FLIPS for pair in runs.claims)
+    outcomes = [pair.outcome for pair in runs.claims if pair.outcome != ABSENT]
     title = _TITLE.format(
-        disjoint=counts.get(DISJOINT, 0), both=both, flips=flips, claims=len(runs.claims)
-    )
+        disjoint=counts.get(DISJOINT, 0), both=both,
+        flips=outcomes.count(FLIPS), claims=len(outcomes),
+    )  # fmt: skip
     moved = rows[~rows["move"].isin([EQUAL, HERE_ALONE, THERE_ALONE])]
     moved = moved[moved["table"] != CLAIMS]
     alone = rows[rows["move"].isin([HERE_ALONE, THERE_ALONE])]

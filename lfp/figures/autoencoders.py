@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lfp.figures.style import COLOURS, cell_name, grid, legend_of
+from lfp.figures.style import COLOURS, cell_name, grid, legend_of, look
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_json, read_table
 
@@ -97,10 +97,8 @@ def sae_l1_sweep(inputs: Sequence[str]) -> Figure:
     for i, ((cell, size), group) in enumerate(frame.groupby(["cell", "size"])):
         means = group.groupby("setting")[["l1", "l0", "fvu"]].mean().sort_values("l1")
         label = f"{cell}, {'' if size == 1 else size}n latents"
-        left.plot(
-            means["l1"], means["l0"], marker="o", label=label, color=COLOURS[i % len(COLOURS)]
-        )
-        right.plot(means["l0"], means["fvu"], marker="o", color=COLOURS[i % len(COLOURS)])
+        left.plot(means["l1"], means["l0"], marker="o", label=label, **look(i))
+        right.plot(means["l0"], means["fvu"], marker="o", **look(i))
         for row in means.to_dict("records"):
             if size == frame["size"].min():
                 where = (row["l0"], row["fvu"])

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lfp.figures.style import COLOURS, cell_name, grid, legend_of
+from lfp.figures.style import COLOURS, cell_name, grid, legend_of, look
 from lfp.files.artefacts import read_json, read_table
 
 
@@ -38,7 +38,7 @@ def layer_divergence(inputs: Sequence[str]) -> Figure:
                 values,
                 marker=".",
                 label=cell_name(path),
-                color=COLOURS[i % len(COLOURS)],
+                **look(i),
             )
             if measure == choice["measure"]:
                 chosen = choice["chosen"]
@@ -48,14 +48,14 @@ def layer_divergence(inputs: Sequence[str]) -> Figure:
                     "o",
                     mfc="none",
                     ms=9,
-                    color=COLOURS[i % len(COLOURS)],
+                    color=look(i)["color"],
                 )
         unit = "parameter units" if measure in ("mlp_l2", "block_frobenius_sum") else "share"
         unit = "effect" if measure == "locus" else unit
         axis.set(title=title, xlabel="layer", ylabel=unit)
         axis.set_ylim(bottom=None if measure == "locus" else 0)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    legend_of(figure, axes)
+    legend_of(figure, axes, width=2.9)
     return figure
 
 

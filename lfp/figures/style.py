@@ -23,8 +23,16 @@ STYLE = {
     "font.size": 10, "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
     "svg.hashsalt": "lfp", "savefig.dpi": 150, "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
 }  # fmt: skip
+#: Line styles, of which every turn of the colours has another.
+LINES = ("-", "--", ":", "-.")
 #: What a figure without inputs says.
 NOTHING = "No cell of the configuration has anything to show in this figure."
+
+
+def look(index: int) -> dict[str, str]:
+    """Colour and line style of the n-th line of a panel; 28 lines differ."""
+    turn, place = divmod(index, len(COLOURS))
+    return {"color": COLOURS[place], "linestyle": LINES[turn % len(LINES)]}
 
 
 def cell_name(path: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from lfp.figures.style import COLOURS, cell_name, grid
+from lfp.figures.style import cell_name, grid, look
 from lfp.files.artefacts import read_table
 
 
@@ -33,7 +33,7 @@ def training_curves(inputs: Sequence[str]) -> Figure:
     figure, axes = grid(max(1, len(shown)), 4, 3.3, 2.7)
     if not shown:
         axes[0].set(title="nothing was trained")
-    colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(curves)}
+    looks = {name: look(i) for i, name in enumerate(curves)}
     for axis, column in zip(axes, shown, strict=False):
         for name, curve in curves.items():
             if column in curve:
@@ -42,12 +42,12 @@ def training_curves(inputs: Sequence[str]) -> Figure:
                     points["step"],
                     points[column],
                     label=name,
-                    color=colour[name],
                     marker="." if len(points) < 15 else None,
+                    **looks[name],
                 )
         axis.set(title=panels[column][0], xlabel="step", ylabel=panels[column][1])
         if column == "held_out_accuracy":
             axis.set_ylim(0.45, 1.02)
-    handles = [plt.Line2D([], [], color=colour[name], label=name) for name in curves]
+    handles = [plt.Line2D([], [], label=name, **looks[name]) for name in curves]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
     return figure

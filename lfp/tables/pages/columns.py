@@ -57,13 +57,13 @@ class Arranged:
 def shown(value: Any) -> str:
     """A value as people read it.
 
-    It has four significant digits, is empty where there is none, and has control characters written
-    out.
+    It has four significant digits, and a count all of its own; it is empty where there is none, and
+    has control characters written out.
     """
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
     return plain(str(value))
 
 

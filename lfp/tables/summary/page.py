@@ -47,9 +47,9 @@ _STYLE = """
   color: #000; white-space: nowrap; align-self: start; justify-self: start; }
 .lfp .yes { background: #8fd3b6; } .lfp .no { background: #a9cdea; } .lfp .contrary {
   background: #f4b183; } .lfp .undecided { background: #dedede; }
-.lfp figure { margin: 1rem 0; } .lfp figure img { width: 100%; background: #fff; }
+.lfp figure { margin: 1rem 0; } .lfp figure img { max-width: 100%; background: #fff; }
 .lfp .wide th:first-child { position: sticky; left: 0; background: var(--paper); }
-@media (max-width: 700px) { .lfp figure img { width: auto; min-width: 54rem; } }
+@media (max-width: 700px) { .lfp figure img { max-width: none; } }
 .lfp figcaption { color: var(--soft); font-size: .85rem; max-width: 60rem; }
 @media (max-width: 480px) { .lfp li { grid-template-columns: 1fr; } }
 @media (prefers-color-scheme: dark) { body.alone .lfp { --ink: #ececec; --soft: #b0b0b0;
@@ -98,8 +98,9 @@ def page(
 def _lead(answers: pd.DataFrame) -> str:
     signs = " ".join(_sign(answer) for answer in (YES, NO, OPEN, CONTRARY))
     count = len(answers.groupby(["model", "task"]))
+    pairs = f"{count} {'pair' if count == 1 else 'pairs'}"
     return (
-        f"<p>Verdicts on the policies of {count} pairs of model and task, each from one row of a"
+        f"<p>Verdicts on the policies of {pairs} of model and task, each from one row of a"
         f" table. {signs}: yes needs the interval on the side in question, and the corrected test"
         " where that row has one; no needs the interval within a margin of nothing; open is"
         " neither, and contrary is a yes of the other side. Means over seeds and shares of the"
@@ -177,8 +178,9 @@ def _link(table: str) -> str:
 
 def _figure(name: str, path: Path, caption: str) -> str:
     drawing = base64.b64encode(path.read_bytes()).decode()
+    says = f"{name}: {caption.partition('. ')[0]}"
     return (
-        f'<figure><div class="wide"><img alt="{_text(name)}" '
+        f'<figure><div class="wide"><img alt="{_text(says)}" '
         f'src="data:image/svg+xml;base64,{drawing}"></div>\n'
         f"<figcaption>{_text(caption)}</figcaption></figure>"
     )
