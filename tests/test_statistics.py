@@ -26,6 +26,7 @@ from lfp.statistics.records.kendall import _pairs, kendall_difference_record, ke
 from lfp.statistics.records.labels import _resampled_auroc, auroc_record, balanced_accuracy_record
 from lfp.statistics.records.means import (
     group_mean_record,
+    mean_record,
     paired_record,
     perplexity_record,
     ratio_record,
@@ -222,6 +223,15 @@ def test_mcnemar_counts_the_units_that_differ():
     assert record.ci_low < record.estimate < record.ci_high
 
 
+def test_the_interval_of_a_paired_difference_of_shares_is_that_of_bonett_and_price():
+    """One unit is added to either side of those that differ."""
+    a, b = np.repeat([1, 0, 1], [12, 2, 50]), np.repeat([0, 1, 1], [12, 2, 50])
+    record, first, second = mcnemar_record(a, b, "pair"), 13 / 66, 3 / 66
+    half = 1.959964 * np.sqrt((first + second - (first - second) ** 2) / 66)
+    ends = (first - second - half, first - second + half)
+    assert (record.ci_low, record.ci_high) == pytest.approx(ends, abs=1e-6)
+
+
 def test_auroc_is_that_of_scikit_learn_and_of_its_multiplicities():
     from sklearn.metrics import roc_auc_score
 
@@ -238,6 +248,32 @@ def test_auroc_is_that_of_scikit_learn_and_of_its_multiplicities():
     assert record.p < 0.01
 
 
+def test_a_worse_area_is_as_significant_as_a_better_one():
+    """Two scores that change their roles have the same p."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 40)
+    good, poor = labels + 0.5 * rng.normal(size=80), rng.normal(size=80)
+    better, worse = (
+        auroc_record(labels, one, np.arange(80), 0, "word", 199, against=other)
+        for one, other in ((good, poor), (poor, good))
+    )
+    assert worse.estimate == -better.estimate and worse.p == better.p < 0.02
+
+
+def test_rows_of_a_unit_change_sides_together():
+    """Rows that are repeated within their units make a difference no more significant."""
+    rng, labels, units = np.random.default_rng(0), np.repeat([0, 1], 20), np.arange(40)
+    one, other = 0.5 * labels + rng.normal(size=40), rng.normal(size=40)
+    once, often = (
+        auroc_record(
+            np.repeat(labels, n), np.repeat(one, n), np.repeat(units, n), 0, "prompt", 199,
+            against=np.repeat(other, n),
+        )
+        for n in (1, 9)
+    )  # fmt: skip
+    assert often.p == once.p > 0.02
+
+
 def test_holm_adjusts_the_known_example_and_skips_what_was_not_tested():
     adjusted = holm(np.array([0.01, np.nan, 0.04, 0.03, 0.005]))
     np.testing.assert_allclose(adjusted, [0.03, np.nan, 0.06, 0.06, 0.02])
@@ -249,6 +285,20 @@ def test_a_ratio_is_paired_by_its_groups():
     level = rng.uniform(0.1, 1, 60)
     record = ratio_record(2 * level, level, np.arange(60), 0, "text", "r", 500, 0.95)
     assert (record.estimate, record.ci_low, record.ci_high) == pytest.approx((2, 2, 2))
+
+
+def test_a_ratio_of_means_is_not_the_mean_of_ratios():
+    above, below = np.arange(1.0, 9), np.tile([1.0, 3.0], 4)
+    record = ratio_record(above, below, np.arange(8), 0, "text", "r", 500, 0.95)
+    assert record.estimate == pytest.approx(36 / 16)
+    assert record.ci_low < record.estimate < record.ci_high
+
+
+def test_the_interval_of_a_mean_is_that_of_the_t_test():
+    values = np.random.default_rng(0).normal(size=7)
+    ends = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    record = mean_record(values, "word", 0.95)
+    assert (record.ci_low, record.ci_high) == pytest.approx(tuple(ends))
 
 
 def test_variance_components_find_what_was_planted():
@@ -311,6 +361,25 @@ def test_parts_that_carry_no_statistic_carry_no_interval(values, n, reason):
     assert (record.ci_low, record.ci_high, record.p) == (None, None, None)
 
 
+@pytest.mark.parametrize(("spread", "reaches"), [(0.02, False), (0.5, True)])
+def test_an_interval_below_chance_reaches_it_where_the_refits_do(spread, reaches):
+    """Chance is in the interval where refits on permuted labels are as low as the probe is."""
+    values = -0.2 + 0.01 * np.linspace(-1, 1, 20)
+    null = np.random.default_rng(0).normal(0, spread, (199, 1)) + np.zeros((1, 20))
+    parts = PartValues(values, 0.25, Refits(values, null))
+    record = partitions_record(parts, 300, "word", "tau-b", (-1, 1), 0.0)
+    assert (record.ci_high >= 0) == reaches
+
+
+def test_an_interval_reaches_chance_at_the_level_of_one_of_its_ends():
+    """A one-sided p of 0.03 rules chance out at neither end of an interval of 95 %."""
+    values, null = 0.2 + 0.01 * np.linspace(-1, 1, 20), np.zeros((199, 20))
+    null[:5] = 1.0
+    parts = PartValues(values, 0.25, Refits(values, null))
+    record = partitions_record(parts, 300, "word", "tau-b", (-1, 1), 0.0)
+    assert record.p == 6 / 200 and record.ci_low == 0.0
+
+
 def test_a_difference_over_partitions_is_tested_by_its_t():
     """Two probes that differ by little in every part differ by more than two that know nothing."""
     rng = np.random.default_rng(0)
@@ -331,6 +400,16 @@ def test_a_difference_over_partitions_is_tested_by_its_t():
     assert np.isnan(partitions_difference_record(untrained, **about).estimate)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_p_of_a_difference_is_that_of_its_own_t_where_that_is_larger(sign):
+    """Refits that scatter by nothing make no difference more significant than its t does."""
+    values = sign * (0.01 + 0.02 * np.linspace(-1, 1, 20))
+    parts = PartValues(values, 0.25, Refits(values, np.zeros((999, 20))))
+    record = partitions_difference_record(parts, 300, "word", "tau-b", (-2, 2))
+    t = 0.01 / np.sqrt((1 / 20 + 0.25) * values.var(ddof=1))
+    assert record.p == pytest.approx(2 * stats.t.sf(t, 19))
+
+
 def test_many_taus_are_those_of_scipy_over_every_set():
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 6, (2, 30, 4)).astype(float)
@@ -340,6 +419,13 @@ def test_many_taus_are_those_of_scipy_over_every_set():
             of = some[:, draw]
             assert tau == pytest.approx(kendall_tau(x[of, draw], y[of, draw]))
     assert np.isnan(kendall_taus(np.ones((5, 1)), np.eye(5)[:, :1], [np.full((5, 1), True)])).all()
+
+
+def test_two_units_have_no_tau():
+    """The order of two units is right or wrong, which estimates nothing."""
+    values, two = np.arange(4.0)[:, None], np.array([[True], [True], [False], [False]])
+    [of_two, of_four] = kendall_taus(values, values, [two, np.full((4, 1), True)])
+    assert np.isnan(of_two[0]) and of_four[0] == 1
 
 
 def test_probes_of_two_cells_with_other_numbers_of_refits_are_compared_on_those_of_both():
