@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
@@ -129,6 +130,12 @@ def test_an_elements_tokens_are_its_own_even_when_the_text_is_cut(tokenizer, tri
         assert tokenizer.decode([ids[i] for i in own]).strip() == word
 
 
+def test_the_features_of_a_word_are_the_mean_over_its_pieces():
+    values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    means = features._segment_means(values, torch.tensor([0, 0, 1]), 2)
+    np.testing.assert_array_equal(means, [[2, 3], [5, 6]])
+
+
 def test_deltas_are_signed_distances_to_the_neutral_element():
     element, neutral = np.array([[3.0, 0.0, 0.0, 4.0]]), np.zeros((1, 4))
     assert probe_data.signed_distances(element, neutral, -1, 2) == pytest.approx(-5)
@@ -246,9 +253,24 @@ def test_a_split_tests_every_row_once_and_holds_out_what_it_names(split):
                 assert not set(rows[name].iloc[a]) & set(rows[name].iloc[b])
 
 
+def test_the_ratio_of_a_part_is_one_of_words_and_not_of_rows():
+    data, settings = planted_words(1.0), Probes(alphas=(1.0,), folds=5, partitions=1)
+    held_out = fitting.out_of_fold(data, "ridge", "by_word", settings, 0)
+    rows = [len(fold.test) / len(fold.train) for fold in held_out.folds]
+    ratios = comparisons.parts_frame(data, held_out, "ridge", "by_word")["ratio"]
+    np.testing.assert_allclose(ratios, 12 / 48, atol=0.01)
+    assert min(rows) > 0.3  # contexts that are held out take rows of the other words along
+
+
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="split: expected"):
         splits.fold_indices(planted_words(1.0).rows, "by_moon", 5, seed=0)
+
+
+def test_every_partition_parts_the_rows_anew():
+    """Three partitions of three folds have nine different test parts."""
+    folds = fitting.partitioned(planted_words(1.0).rows, "by_word", Probes(folds=3), 0, 3)
+    assert len({fold.test.tobytes() for fold in folds}) == 9
 
 
 def test_nothing_is_fitted_on_the_test_part():
@@ -291,6 +313,21 @@ def test_permuted_labels_are_learned_by_heart_under_the_published_split_alone():
     assert found["prompts_only"] > 0.8
     for split in ("words_only", "by_word", "by_family", "by_prompt"):
         assert abs(found[split] - 0.5) < 0.1
+
+
+def test_probes_of_permuted_labels_learn_the_distances_under_drawn_signs(monkeypatch):
+    """Targets of permuted labels are as far from 0 as the true ones are."""
+    data, seen, fitted = planted_words(1.0), [], comparisons.fold_scores
+    settings = Probes(alphas=(1.0,), label_shuffles=3, shuffled_partitions=1)
+
+    def watched(data, fold, targets, kind, features, settings):
+        seen.append(targets)
+        return fitted(data, fold, targets, kind, features, settings)
+
+    monkeypatch.setattr(comparisons, "fold_scores", watched)
+    comparisons.refitted_frame(data, "ridge", "by_word", "latents", settings, 0)
+    distances = np.abs(data.target)[:, None]
+    np.testing.assert_allclose(np.abs(seen[0]), np.tile(distances, 3), rtol=1e-6)
 
 
 def test_permuted_truth_keeps_words_together_and_the_marginal():
@@ -398,6 +435,16 @@ def test_text_controls_read_the_text_alone(reviews):
         assert accuracy[0] > accuracy[1]
 
 
+def test_words_that_no_training_row_has_weigh_nothing_in_tfidf():
+    """A row of which one word is new has the weights that scikit-learn gives its other words."""
+    texts = ["good film", "bad film", "good film unseen"]
+    data = probe_data.ProbeData(np.array(texts), np.zeros(3), pd.DataFrame(index=range(3)))
+    counts = fitting.counted(data, "tfidf").features
+    ours = fitting.SeenTfidf().fit(counts[:2]).transform(counts[2:]).toarray()[0]
+    theirs = TfidfVectorizer(analyzer=count_words).fit(texts[:2]).transform(texts[2:]).toarray()[0]
+    np.testing.assert_allclose(np.sort(ours)[-3:], np.sort(theirs))
+
+
 def test_what_a_probe_adds_to_covariates_is_what_they_do_not_say():
     rng = np.random.default_rng(0)
     covariates, own = rng.normal(size=(200, 5)), rng.normal(size=200)
@@ -415,6 +462,19 @@ def test_what_a_probe_adds_to_covariates_is_what_they_do_not_say():
     assert full > 0.9
     alone, repeated = r2(covariates[:, 0] + 0.1 * rng.normal(size=200))
     assert repeated < alone + 0.05
+
+
+def test_a_probe_beside_covariates_is_one_regression_on_both():
+    """Held-out predictions are those of least squares on the covariates and the probe together."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 3))
+    probe = x @ [1.0, 2.0, 3.0] + rng.normal(size=400)
+    truth = x @ [1.0, -1.0, 0.0] + 0.5 * probe + 0.1 * rng.normal(size=400)
+    halves = np.arange(200), np.arange(200, 400)
+    _, full = comparisons.nested_predictions(x, probe, truth, [halves, halves[::-1]])
+    both, (train, test) = np.column_stack([np.ones(400), x, probe]), halves
+    expected = both[test] @ np.linalg.lstsq(both[train], truth[train], rcond=None)[0]
+    np.testing.assert_allclose(full[test], expected, atol=0.05)
 
 
 def test_covariates_of_an_answer_that_other_prompts_have_as_well_say_nothing_of_its_label():
