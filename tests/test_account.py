@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers
+from torch.nn import functional as F
 
 from lfp.change.account.doses import ValuedWords, dose_effects, valued_words
 from lfp.change.account.vectors import Difference, vector_effects
@@ -31,6 +32,7 @@ from lfp.tables.catalogue import TABLES
 from lfp.tables.change.account import dose, vector_account
 from lfp.tables.inputs import Plan
 from lfp.tables.rows import TableSettings
+from tests.conftest import make_model
 from tests.test_change import shaken
 from tests.test_configuration import changed
 
@@ -274,6 +276,18 @@ def test_of_a_distilled_vector_both_accounts_are_paid_by_the_vector(
     assert changed and all(".layers.1." in name for name in changed)
 
 
+def test_distillation_takes_the_kl_of_the_steered_base_to_the_policy(neox, tokenizer):
+    """The other direction of the KL is another number."""
+    policy, states = make_model("gpt_neox", tokenizer, seed=1), 20 * torch.randn(2, 2, 3, 16)
+    ours = distil._divergences(policy, states[0], neox, states[1])
+    log_q, log_p = (
+        torch.log_softmax(model.get_output_embeddings()(of), -1)
+        for model, of in zip((policy, neox), states, strict=True)
+    )
+    wanted = F.kl_div(log_q, log_p, log_target=True, reduction="none").sum(-1)
+    torch.testing.assert_close(ours, wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_the_direction_of_valence_makes_good_words_likelier_and_needs_two(wide, tokenizer, lexicon):
     direction = distil.valence_direction(wide, tokenizer, lexicon)
     assert direction.norm().item() == pytest.approx(1)
@@ -288,6 +302,17 @@ def test_the_direction_of_valence_makes_good_words_likelier_and_needs_two(wide, 
     with pytest.raises(ValueError, match="distil.layer: got 9, and .* layers 0 to 2"):
         distil.layer_of(wide, Distil(layer=9))
     assert distil.layer_of(wide, Distil()) == 1
+
+
+def test_the_direction_of_valence_does_not_know_its_zero(neox, tokenizer):
+    """A number that is added to every valence changes nothing."""
+    words = {
+        "the": 1.0, "film": -2.0, "was": 3.0, "acting": -1.0,
+        "movie": 2.0, "cast": -3.0, "and": 0.5, "this": 1.5,
+    }  # fmt: skip
+    moved = {word: value + 5 for word, value in words.items()}
+    one, two = (distil.valence_direction(neox, tokenizer, of) for of in (words, moved))
+    torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
 
 
 # ------------------------------------------------------------------------- what both stages share

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,11 +57,41 @@ def test_advantages_without_discount_are_rewards_to_go_minus_values():
     )
 
 
+def test_the_reward_comes_at_a_responses_last_token_and_kl_is_a_cost(neox, tokenizer, reviews):
+    """With values of 0 and nothing discounted, the first return is the reward less the KL."""
+    value, reference = ppo.PolicyWithValue(neox), make_model("gpt_neox", tokenizer, seed=1)
+    torch.nn.init.zeros_(value.value_head.weight)
+    torch.nn.init.zeros_(value.value_head.bias)
+    settings = replace(SETTINGS, gamma=1.0, gae_lambda=1.0)
+    prompts, lengths = [ids[:4] for ids in tokenizer(reviews[:8])["input_ids"]], [3, 4, 5, 5] * 2
+    rollout, _ = ppo.collect(
+        value,
+        reference,
+        tokenizer,
+        prompts,
+        torch.tensor(lengths),
+        lambda _, completions: np.full(len(completions), 7.0),
+        0.5,
+        settings,
+        seed=0,
+    )
+    before = ppo.reference_log_probs(reference, rollout.batch, rollout.response)
+    kl = ((rollout.log_probs - before) * rollout.mask).sum(1)
+    assert kl.abs().max() > 0.1
+    torch.testing.assert_close(rollout.returns[:, 0], 7.0 - 0.5 * kl)
+
+
 def test_the_kl_controller_moves_towards_its_target():
     settings = PPO()
     assert ppo.updated_kl_coef(0.5, 12.0, settings) == pytest.approx(0.5 * (1 + 0.2 * 64 / 10_000))
     assert ppo.updated_kl_coef(0.5, 0.0, settings) < 0.5
     assert ppo.updated_kl_coef(0.5, 6.0, settings) == 0.5
+
+
+def test_the_learning_rate_rises_and_falls_in_a_line():
+    """The first step has a rate above 0 already, and so has the last one."""
+    rates = [ppo._schedule(step, PPO(steps=12, warmup_steps=4)) for step in range(12)]
+    np.testing.assert_allclose(rates, [0.25, 0.5, 0.75, 1.0, *np.arange(8, 0, -1) / 8])
 
 
 def test_log_probabilities_do_not_depend_on_left_padding(model, tokenizer):
