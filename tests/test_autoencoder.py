@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -80,6 +81,15 @@ def test_an_autoencoder_that_says_the_mean_explains_nothing():
     metrics = reconstruction_metrics(sae, x)
     assert metrics["fvu"] == pytest.approx(1, abs=1e-5)
     assert (metrics["l0"], metrics["dead_fraction"]) == (0, 1)
+
+
+def test_the_squared_error_is_a_mean_over_tokens_and_dimensions():
+    torch.manual_seed(0)
+    x, sae = torch.randn(50, 6), Standard(6, 4)
+    reconstruction = Reconstruction(sae)
+    reconstruction.add(x)
+    expected = F.mse_loss(sae.reconstruct(x), x).item()
+    assert reconstruction.metrics()["mse"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("tied", [True, False])
