@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from lfp.interventions import arms, matching, prompts, selection
 from lfp.interventions.ablation import Conditions, ablate
@@ -13,7 +14,7 @@ from lfp.interventions.arms import ARMS, Arm
 from lfp.sae.architectures.standard import Standard
 from lfp.settings import Ablation
 from lfp.statistics.crossed import effect_record, mean_effect, ratio_effect
-from lfp.tables.ablation import ArmKey, against_random, cost_beside_random, kl_ratio
+from lfp.tables.ablation import ArmKey, against_random, cost_beside_random, effect, kl_ratio
 from tests.test_explanations_ablation import feature_table
 
 
@@ -128,6 +129,17 @@ def test_the_set_that_carries_the_reward_shows_and_a_shuffled_one_does_not(monke
     assert "not told from 0" in nothing.method
 
 
+def test_a_rise_in_cross_entropy_is_positive():
+    """The effect of an arm is what its neutral texts lose beyond those of no arm."""
+
+    def arm(loss: float) -> dict[str, pd.DataFrame]:
+        neutral = pd.DataFrame({"text": range(4), "draw": 0, "loss": loss})
+        return {"neutral": neutral, "completions": pd.DataFrame({"features": [5]})}
+
+    none, key = (ArmKey("policy", name, "zero") for name in ("none", "explained"))
+    assert effect({none: arm(1.0), key: arm(1.5)}, key, "cross_entropy", 0.95).value == 0.5
+
+
 @pytest.mark.parametrize("per_nat", [False, True])
 def test_intervals_over_prompts_and_draws_cover_what_they_say(per_nat):
     """Sets that do differ: an interval over prompts alone would be far too narrow."""
@@ -142,6 +154,20 @@ def test_intervals_over_prompts_and_draws_cover_what_they_say(per_nat):
             kept.append(record.ci_low <= float(per_nat) <= record.ci_high)
     assert 0.92 <= np.mean(hits) <= 0.985
     assert np.mean(narrow) < np.mean(hits)
+
+
+def test_an_effect_of_one_draw_has_the_t_test_of_its_prompts():
+    values = np.random.default_rng(0).normal(0.5, 1.0, (8, 1))
+    record = effect_record(mean_effect(values), "prompt", "mean", 0.95)
+    theirs = stats.ttest_1samp(values[:, 0], 0)
+    assert record.p == pytest.approx(theirs.pvalue)
+    assert (record.ci_low, record.ci_high) == pytest.approx(theirs.confidence_interval(0.95))
+
+
+def test_the_difference_of_two_effects_counts_the_draws_of_both():
+    one, other = (mean_effect(np.random.default_rng(seed).normal(size=(6, 4))) for seed in (0, 1))
+    assert (one - other).by_draw == one.by_draw + other.by_draw
+    assert "4 draws and 4 draws" in effect_record(one - other, "prompt", "mean", 0.95).method
 
 
 def test_equal_effects_of_few_prompts_have_neither_interval_nor_test():

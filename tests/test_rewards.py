@@ -66,6 +66,14 @@ def test_flipped_words_are_the_share_asked_for_of_known_and_of_unknown_words():
     )
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_flipped_share_holds_for_the_words_of_the_corpus(seed):
+    """Words that the corpus holds are flipped at the share of all words, whatever the seed."""
+    words = [f"w{i:02d}" for i in range(40)]
+    flipped = flipped_words(dict.fromkeys(words, 1.0), dict.fromkeys(words[:10], 3), 0.3, seed)
+    assert (len(flipped), len(set(flipped) & set(words[:10]))) == (12, 3)
+
+
 def test_length_counts_the_words_of_the_completion():
     assert length_reward(5.0, 1.0)(["ab cd"] * 2, ["one two three", "a " * 40]).tolist() == [
         0.6,

@@ -46,7 +46,7 @@ from lfp.statistics.verdicts import Truth
 from lfp.tables import paper, planted, rendering
 from lfp.tables.across_seeds import across_seeds
 from lfp.tables.catalogue import TABLES
-from lfp.tables.features import _frequency_rows
+from lfp.tables.features import _frequency_rows, _ratio_of_ratios
 from lfp.tables.health import moved
 from lfp.tables.inputs import Plan
 from lfp.tables.models import fine_tuning, sae_layer_choice, sae_tying
@@ -561,6 +561,13 @@ def test_ratios_of_matched_features_are_one_where_related_features_are_nothing_s
         )
         assert ratios[features, "high"].p > 0.05
     assert ratios["all", "high"].ci_low > 2
+
+
+def test_a_ratio_of_ratios_is_that_on_high_inputs_over_that_on_low_ones():
+    high, contexts = np.repeat([True, False], 50), np.tile(np.arange(50), 2)
+    related, control = np.where(high, 0.8, 0.4), np.full(100, 0.2)
+    row = _ratio_of_ratios(related, control, high, contexts, TableSettings(resamples=50))
+    assert row.estimate == pytest.approx((0.8 / 0.2) / (0.4 / 0.2))
 
 
 def test_rows_over_seeds_have_a_t_interval_and_components(tmp_path):
