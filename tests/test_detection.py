@@ -121,6 +121,17 @@ def test_a_policy_that_did_not_move_is_not_suspicious():
     assert np.abs(suspect.residuals(clean[0], same)).max() < 1e-9
 
 
+def test_half_of_a_units_spread_is_that_of_the_median_unit():
+    """The expected distances are written out from the definition."""
+    clean, other = (
+        np.stack([reading(n)["value"].to_numpy() for n in of]) for of in (range(3), range(9, 10))
+    )
+    left = [suspect.residuals(clean[i], np.delete(clean, i, 0)) for i in range(3)]
+    squares = np.mean(np.square(left), 0)
+    away = suspect.residuals(other[0], clean) / np.sqrt(squares / 2 + np.median(squares) / 2)
+    np.testing.assert_allclose(suspect.suspicion(other[0], clean), away / away.std())
+
+
 @pytest.mark.parametrize(("n", "known"), [(18, False), (19, True), (38, True)])
 def test_a_threshold_lets_one_null_policy_in_twenty_alarm(n, known):
     null = list(range(n))

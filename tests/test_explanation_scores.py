@@ -74,6 +74,14 @@ def test_a_missing_verdict_is_wrong_and_counted():
     assert (mute["unparsed"] == mute["excerpts"]).all()
 
 
+def test_a_judge_that_says_yes_to_all_is_at_one_half():
+    """Active and inactive excerpts weigh alike, however many there are of each."""
+    about = {"layer": 0, "feature": 0, "task": "detection", "excerpt": "a word"}
+    shown = pd.DataFrame({**about, "label": [1, 1, 1, 0]})
+    scored = scores.score({(0, 0): "words: a"}, shown, lambda asked: [[True] * 4 for _ in asked])
+    assert scored["balanced_accuracy"].tolist() == [0.5]
+
+
 def test_nobody_keeps_its_own_explanation_when_shuffled():
     table = pd.DataFrame({"layer": [0] * 5 + [1] * 4, "explanation": list("abcdefghi")})
     shuffled = scores.shuffled_explanations(table, 0)

@@ -42,6 +42,14 @@ def word_activations(n_words=120, n_features=40, seed=0):
     return association.WordActivations(words, count, mean, *filled), lexicon
 
 
+def of_one_feature(
+    words: list[str], count: np.ndarray, mean: np.ndarray
+) -> association.WordActivations:
+    """What one feature does on words; what it does on all tokens is not read."""
+    ones = np.ones(1)
+    return association.WordActivations(words, count, mean, ones, ones, ones)
+
+
 def no_means(sae: Standard) -> dict[int, np.ndarray]:
     """Mean latents of 0 for two layers."""
     return dict.fromkeys((0, 1), np.zeros(sae.d_sae, np.float32))
@@ -62,6 +70,25 @@ def test_a_feature_of_positive_words_is_related_and_random_ones_are_not():
     related = classification.classify(frame, "reward", THRESHOLDS)["related"]
     assert related[:2].all()
     assert not related[2:].any()
+
+
+def test_a_feature_of_frequent_words_is_not_related_for_their_frequency():
+    """Valences are shuffled among words of one frequency, which are all active alike here."""
+    count = np.repeat([1000, 10], [20, 180])
+    words, mean = [f"w{i}" for i in range(200)], (count == 1000).astype(float)[:, None]
+    activations = of_one_feature(words, count, mean)
+    table = association.lexicon_association(activations, dict.fromkeys(words[:16], 1.0), 199, 0)
+    assert table.loc[0, "direction"] > 0.5 and table.loc[0, "p"] == 1.0
+
+
+def test_a_feature_that_avoids_the_scored_words_of_its_frequency_is_seen_to():
+    """A direction of 0 is an effect where shuffled valences give a higher one."""
+    count = np.repeat([1000, 10], [20, 180])
+    words, mean = [f"w{i}" for i in range(200)], np.zeros((200, 1))
+    mean[16:20] = 1
+    activations = of_one_feature(words, count, mean)
+    table = association.lexicon_association(activations, dict.fromkeys(words[:16], 1.0), 199, 0)
+    assert table.loc[0, "direction"] == 0 and table.loc[0, "p"] < 0.02
 
 
 def test_a_feature_of_preferred_answers_is_related_and_exchangeable_ones_are_not():
@@ -91,6 +118,17 @@ def test_unexplained_features_are_never_related():
         False,
         False,
     ]
+
+
+def test_a_word_weighs_by_the_root_of_its_count():
+    count, mean = np.array([1, 4, 9]), np.array([[1.0], [1.0], [2.0]])
+    weights = association.word_weights(of_one_feature(["a", "b", "c"], count, mean))
+    assert weights[:, 0].tolist() == [1.0, 2.0, 6.0]
+
+
+def test_a_correction_counts_the_explained_features_alone():
+    frame = pd.DataFrame({"status": ["ok", *["skipped"] * 9], "p": [0.01, *[1.0] * 9], "effect": 9})
+    assert classification.classify(frame, "reward", Explanations())["q"][0] == 0.01
 
 
 def test_tokens_are_counted_under_their_word():
