@@ -73,6 +73,12 @@ def test_rows_that_fill_the_space_evenly_have_d_over_m_of_a_dimension_each():
     assert random["participation"] == pytest.approx(d, rel=0.05)
 
 
+def test_localisation_is_the_mean_of_what_each_row_has_for_itself():
+    """Two of three rows share one dimension."""
+    rows = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    assert frame_geometry(rows)["localisation"] == pytest.approx((0.5 + 0.5 + 1) / 3)
+
+
 def test_near_duplicates_are_counted_on_both_sides_and_opposites_are_none():
     rows = torch.eye(5)
     close = rows[0] + 0.1 * rows[1]
@@ -145,6 +151,13 @@ def test_a_dictionary_that_codes_with_its_directions_has_no_permuted_control(neo
     triples, _ = triples_of(4)
     kinds = codes(neox, tokenizer, layers, triples, max_tokens=16, batch_size=4)
     assert set(kinds) == {TRAINED, "other_seed", "untrained", controls.RAW}
+
+
+def test_the_untrained_control_leaves_out_the_outliers_of_the_trained_one():
+    """Every control reads the activations that its dictionary reads."""
+    sae = signed_identity(4)
+    sae.largest_norm = 2.5
+    assert {of.largest_norm for _, of in with_controls([sae], None, 0)} == {2.5}
 
 
 def test_a_size_is_that_of_the_folder_however_many_latents_there_are(neox, tokenizer, tmp_path):

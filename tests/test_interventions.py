@@ -329,6 +329,18 @@ def test_expected_valence_is_read_in_front_of_scored_words(neox, tokenizer):
         assert value == pytest.approx(float(p[places].mean()), abs=1e-5)
 
 
+@torch.no_grad()
+def test_expected_valence_is_a_mean_over_all_scored_places(neox):
+    """Texts with several scored places are worth the mean over them."""
+    valence = np.where(np.arange(neox.config.vocab_size) % 3, 0.0, 2.0)
+    metric = ExpectedValence([[5, 6, 9, 12, 7], [4, 9, 5]], valence, 0, 2)
+    [values] = metric.measured(neox, [{}], "mlp")
+    for ids, value in zip(metric.sequences, values, strict=True):
+        p = neox(torch.tensor([ids])).logits[0].softmax(-1).double() @ torch.tensor(valence)
+        places = [t for t in range(len(ids) - 1) if valence[ids[t + 1]]]
+        assert value == pytest.approx(float(p[places].mean()), abs=1e-5)
+
+
 def test_the_margin_of_pairs_is_that_of_fine_tuning(neox, tokenizer, pairs):
     settings = DPO(max_length=48, max_prompt_length=16, evaluation_pairs=6)
     metric = answer_margin(tokenizer, pairs["test"], 6, settings, 5)
@@ -480,6 +492,22 @@ def test_the_edges_of_a_built_net_are_found_and_no_others(neox):
     weights = edge_weights(material, [(0, p), (0, r), (1, s)])
     np.testing.assert_allclose(weights[:, 1], 0, atol=1e-6)
     assert (weights[:, 0, 2] < 0).all()
+
+
+def test_edges_are_chosen_on_other_instances_than_those_that_test_them(neox, monkeypatch):
+    """Edges that weigh something on the testing half alone are not kept."""
+    model, directions, _ = linear(neox)
+    metric = WantedLogit(TEXTS, range(len(TEXTS)), 0, 8)
+
+    def of_odd_ones(material, nodes):
+        weights = np.zeros((metric.n, len(nodes), len(nodes)))
+        weights[1::2] = 9.0
+        return weights
+
+    monkeypatch.setattr("lfp.interventions.selectors.circuit.edge_weights", of_odd_ones)
+    saes = {layer: dictionary(directions, layer) for layer in (0, 2)}
+    frame = circuit(material_of(model, saes, metric, circuit=4, exact=8))
+    assert (frame["weight"] == 9).any() and not frame["kept"].any()
 
 
 # --------------------------------------------------------------------------------- while it writes

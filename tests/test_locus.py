@@ -42,6 +42,17 @@ def test_values_of_a_known_game():
     assert sum(value[0] for value in sampled.values()) == pytest.approx(1.0, abs=1e-12)
 
 
+def test_an_order_and_its_reverse_are_all_orders_of_two():
+    """One sampled pair of orders gives the exact values."""
+
+    def effect(chosen: frozenset) -> np.ndarray:
+        return np.array([len(chosen) ** 2 + 3.0 * ("a" in chosen)])
+
+    exact = locus.exact_values(["a", "b"], effect)
+    for seed in range(3):
+        assert locus.sampled_values(["a", "b"], effect, 1, seed) == exact
+
+
 def test_a_sum_is_shared_as_it_was_made():
     gains = {"a": np.array([1.0, 0.0]), "b": np.array([0.0, 2.0]), "c": np.zeros(2)}
 
@@ -218,6 +229,18 @@ def test_no_held_out_text_is_an_effect_of_no_instance(neox, tokenizer, tmp_path)
     assert effects.headline(values) == "no gap to share"
     table = shares_of(values.assign(effect="reward"), tmp_path)
     assert list(table["method"]) == ["not estimated: no held-out text"]
+
+
+@torch.no_grad()
+def test_the_divergence_is_that_of_the_policy_to_the_model(neox, tokenizer):
+    """The other direction of the KL is another number."""
+    policy = make_model("gpt_neox", tokenizer, seed=1)
+    policy.get_output_embeddings().weight *= 40  # far from uniform, so that the sides differ
+    sequences = [[5, 6, 7], [8, 9]]
+    values = effects.divergence_measure(policy, sequences, tokenizer.pad_token_id)(neox)
+    for ids, value in zip(sequences, values, strict=True):
+        p, q = (torch.log_softmax(of(torch.tensor([ids])).logits[0], -1) for of in (policy, neox))
+        assert value == pytest.approx(-float((p.exp() * (p - q)).sum()), rel=1e-4)
 
 
 def test_the_bar_counts_the_sets_of_both_games(neox, caplog):
