@@ -30,7 +30,7 @@ from lfp.change.readings import change_readings
 from lfp.change.weights import at_dose, with_noise
 from lfp.files import artefacts
 from lfp.models.architectures import blocks, output_logits
-from lfp.models.residual import Norm, captured_residual
+from lfp.models.residual import Norm, captured_residual, components
 from lfp.models.tokens import tokenize
 from lfp.settings import Change, Probes
 from lfp.statistics.estimates import kendall_tau
@@ -114,6 +114,22 @@ def test_heads_add_up_to_the_attention_of_their_layer_in_every_family(family):
         parts = [shares[key] for key in reader.heads if key[1] == layer]
         assert len(parts) == 2 + biased and all(part.abs().max() > 1e-5 for part in parts[:2])
         torch.testing.assert_close(sum(parts), shares["attention", layer], atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_the_parts_add_up_where_the_output_head_has_a_bias(neox):
+    models = []
+    for _ in range(2):
+        model, rows = copy.deepcopy(neox), neox.get_output_embeddings().weight
+        head = torch.nn.Linear(rows.shape[1], len(rows))
+        model.set_output_embeddings(head)
+        models.append(model)
+    reader = Decomposition(models[0], models[1])
+    before, after = torch.randn(2, 4, len(components(neox)), 16)
+    shifts = reader.shifts((before, before.sum(1)), (after, after.sum(1)))
+    tokens = torch.tensor([[3, 7, 11]] * 4)
+    wanted = shifts.log_ratios.gather(1, tokens)
+    torch.testing.assert_close(reader.values(shifts, tokens).sum(-1), wanted, atol=1e-4, rtol=1e-3)
 
 
 def test_a_change_of_one_head_lies_in_that_head(neox, tokenizer, reviews):
@@ -369,6 +385,21 @@ def test_words_have_the_pieces_that_they_have_behind_a_context(tokenizer, review
         assert not text.endswith(" ")
         joined = tokenizer(f"{text} {word}", add_special_tokens=False)["input_ids"]
         assert joined == [*context, *pieces]
+
+
+@torch.inference_mode()
+def test_a_context_weighs_by_the_probability_of_the_whole_word(neox, tokenizer, reviews):
+    """A word of several pieces is as likely behind a context as all of its pieces are together."""
+    neox.get_output_embeddings().weight *= 40  # far from uniform, so that contexts differ
+    words = candidates(tokenizer, ["unlikelihood"])
+    contexts, [ids] = drawn_contexts(tokenizer, reviews, 6, 16, seed=0), words.pieces
+    frame = word_shares(Pair(neox, shaken(neox), tokenizer), words, contexts, 1.0, 8)
+    log_p = []
+    for context in contexts:
+        logits = neox(torch.tensor([[*context, *ids]])).logits[0, len(context) - 1 : -1]
+        log_p.append(logits.double().log_softmax(-1)[range(len(ids)), ids].sum())
+    weights = torch.stack(log_p).softmax(0)
+    np.testing.assert_allclose(frame["contexts"], 1 / weights.square().sum(), rtol=1e-3)
 
 
 def test_the_ruler_finds_a_shift_and_takes_its_gain_out():

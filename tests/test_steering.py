@@ -21,7 +21,7 @@ from lfp.files import artefacts
 from lfp.interventions.trials import Writing
 from lfp.interventions.vocabulary import set_features
 from lfp.models.hooks import edited, site_activations
-from lfp.models.losses import divergences
+from lfp.models.losses import divergences, text_losses
 from lfp.models.tokens import encode
 from lfp.sae.architectures.standard import Standard
 from lfp.settings import Ablation, Steering
@@ -191,6 +191,15 @@ def test_costs_are_met_where_small_strengths_lower_the_cross_entropy():
 def test_a_strength_of_which_no_number_comes_costs_more_than_any():
     [strength] = strengths_at(lambda at: at if at < 0.3 else float("nan"), (0.1,))
     assert strength == pytest.approx(0.1, rel=0.05)
+
+
+def test_every_neutral_text_weighs_alike(neox):
+    """A long text does not count for more than a short one."""
+    texts = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14, 15]]
+    nats, counts = text_losses(neox, texts, 0, 2)
+    by_text, pooled = (nats / counts).mean(), nats.sum() / counts.sum()
+    assert abs(by_text - pooled) > 1e-4
+    assert NeutralText(neox, texts, 0, 2, "mlp").untouched == pytest.approx(by_text, abs=1e-6)
 
 
 @pytest.mark.parametrize("cost", [lambda at: 0.0, lambda at: -at, lambda at: float(at > 3)])
