@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from benchmarks import dictionaries
 from lfp.sae import store
-from lfp.sae.architectures import ARCHITECTURES, batchtopk, jumprelu
+from lfp.sae.architectures import ARCHITECTURES, batchtopk, gated, jumprelu
 from lfp.sae.training import loop, trainer
 from lfp.settings import Autoencoder
 from tests.test_autoencoder import PretendGraph, PretendRecording, planted
@@ -86,6 +86,12 @@ def test_of_as_many_latents_as_there_are_none_is_left_out():
     assert sae.k == 6 and torch.equal(sae.eval().encode(x), expected)
     sae.calibrate(x[:0])  # nothing was harvested
     assert torch.isfinite(sae.threshold).all()
+
+
+def test_an_untrained_autoencoder_has_the_thresholds_of_the_trained_one():
+    sae = batchtopk.BatchTopK(6, 10, k=2)
+    sae.level.uniform_(0.5, 1.0)
+    torch.testing.assert_close(sae.untrained(0).threshold, sae.threshold)
 
 
 def test_idle_latents_alone_learn_from_the_auxiliary_loss():
@@ -174,6 +180,19 @@ def test_gates_are_penalised_and_reconstruct_through_a_fixed_decoder():
         [whole] = torch.autograd.grad(loss, parameter, retain_graph=True)
         [alone] = torch.autograd.grad(error, parameter, retain_graph=True)
         torch.testing.assert_close(whole, alone)
+
+
+def test_a_gated_autoencoder_of_another_scale_and_mean_has_the_same_gates():
+    """Scale and mean of the inputs are taken into the weights, whatever the biases are."""
+    torch.manual_seed(0)
+    sae, x, mean = gated.Gated(6, 10).requires_grad_(False), torch.randn(50, 6), torch.randn(6)
+    for bias in (sae.b_enc, sae.b_mag, sae.r_mag, sae.b_dec):
+        bias.normal_()
+    code, output = sae.encode(x), sae.decode(sae.encode(x))
+    sae.fold(3.0)
+    sae.shift(mean)
+    torch.testing.assert_close(sae.encode(3 * x + mean), 3 * code, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(sae.reconstruct(3 * x + mean), 3 * output + mean)
 
 
 def test_prefixes_reconstruct_by_themselves():
