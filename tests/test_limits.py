@@ -95,7 +95,7 @@ def cell_of(**settings):
             changed(classifiers={"tiny": {"path": "x"}}),
             "classifiers: 'tiny' and 'tiny' of models would be one file or folder",
         ),
-        (changed(models__Logs={"path": "x", "n_layers": 2}), "results/Logs belongs to the workflow"),
+        (changed(models__Logs={"path": "x", "n_layers": 2}), "results/Logs belongs to the"),
         (changed(tasks__base={}), "tasks.base: the workflow uses this name"),
         (
             changed(tasks__seed1={"method": "ppo", "corpus": "reviews"}),
