@@ -41,8 +41,8 @@ include: "rules/blind.smk"
 onstart:
     # On one machine a job starts as soon as cores are free, and no limit of jobs a second is needed.
     # With one Snakemake looks again at all jobs that are ready, later and for ever, once for each
-    # job that has ended: two thirds of its processor time in the default run, and it may end as
-    # much later as the span of the limit (benchmarks/README.md).
+    # job that has ended: more than half of its processor time over the default grid, and it may end
+    # as much later as the span of the limit (benchmarks/README.md).
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
 
