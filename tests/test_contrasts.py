@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
@@ -448,17 +449,14 @@ def test_words_that_no_training_row_has_weigh_nothing_in_tfidf():
 def test_what_a_probe_adds_to_covariates_is_what_they_do_not_say():
     rng = np.random.default_rng(0)
     covariates, own = rng.normal(size=(200, 5)), rng.normal(size=200)
-    truth = covariates[:, 0] + own
-    rows = pd.DataFrame({"word": np.arange(200).astype(str), "context": np.arange(200)})
-    folds = splits.fold_indices(rows, "by_word", 5, 0)
+    truth, train, test = covariates[:, 0] + own, np.arange(150), np.arange(150, 200)
 
     def r2(prediction: np.ndarray) -> tuple[float, float]:
-        alone, full = comparisons.nested_predictions(covariates, prediction, truth, folds)
-        total = ((truth - truth.mean()) ** 2).sum()
-        return tuple(1 - ((truth - p) ** 2).sum() / total for p in (alone, full))
+        both = comparisons.nested_predictions(covariates, prediction, truth, train, test)
+        return tuple(r2_score(truth[test], p) for p in both)
 
     alone, full = r2(own + 0.1 * rng.normal(size=200))
-    assert 0.3 < alone < 0.6
+    assert 0.3 < alone < 0.7
     assert full > 0.9
     alone, repeated = r2(covariates[:, 0] + 0.1 * rng.normal(size=200))
     assert repeated < alone + 0.05
@@ -470,39 +468,58 @@ def test_a_probe_beside_covariates_is_one_regression_on_both():
     x = rng.normal(size=(400, 3))
     probe = x @ [1.0, 2.0, 3.0] + rng.normal(size=400)
     truth = x @ [1.0, -1.0, 0.0] + 0.5 * probe + 0.1 * rng.normal(size=400)
-    halves = np.arange(200), np.arange(200, 400)
-    _, full = comparisons.nested_predictions(x, probe, truth, [halves, halves[::-1]])
-    both, (train, test) = np.column_stack([np.ones(400), x, probe]), halves
+    train, test = np.arange(200), np.arange(200, 400)
+    _, full = comparisons.nested_predictions(x, probe, truth, train, test)
+    both = np.column_stack([np.ones(400), x, probe])
     expected = both[test] @ np.linalg.lstsq(both[train], truth[train], rcond=None)[0]
-    np.testing.assert_allclose(full[test], expected, atol=0.05)
+    np.testing.assert_allclose(full, expected, atol=0.05)
+
+
+def _answers(distinct: int, signal: float) -> tuple[probe_data.ProbeData, np.ndarray]:
+    """Two answers to each of 120 prompts, of so many `distinct` ones, and embeddings [row] of them.
+
+    Embeddings and labels are random, and a feature has an answer's label by the `signal`.
+    """
+    rng = np.random.default_rng(0)
+    embeddings, labels = rng.normal(size=(distinct, 40)), np.arange(distinct) % 2
+    answer = np.concatenate([rng.permutation(distinct) for _ in range(240 // distinct)])
+    prompts = [f"prompt-{i % 120}" for i in range(240)]
+    rows = pd.DataFrame({
+        "unit": prompts, "context": prompts, "word": [f"answer {a}" for a in answer],
+        "truth": labels[answer].astype(float),
+    })  # fmt: skip
+    features = signal * labels[answer, None] + rng.normal(size=(240, 3))
+    return probe_data.ProbeData(features, labels[answer], rows), embeddings[answer]
+
+
+def _nested(distinct: int, signal: float) -> pd.DataFrame:
+    data, embeddings = _answers(distinct, signal)
+    settings = Probes(folds=5, partitions=4)
+    held_out = fitting.out_of_fold(data, "logistic", "by_prompt", settings, 0)
+    return comparisons.nested_frame(data, held_out, np.zeros(240), embeddings, "logistic")
 
 
 def test_covariates_of_an_answer_that_other_prompts_have_as_well_say_nothing_of_its_label():
-    """Sixty answers with random embeddings and labels, each behind four of 120 prompts."""
-    rng = np.random.default_rng(0)
-    embeddings, labels = rng.normal(size=(60, 40)), np.arange(60) % 2
-    answer = np.concatenate([rng.permutation(60) for _ in range(4)])
-    predictions = pd.DataFrame({
-        "unit": [f"prompt-{i % 120}" for i in range(240)], "word": [f"answer {a}" for a in answer],
-        "truth": labels[answer].astype(float), "prediction": rng.normal(size=240),
-    })  # fmt: skip
-    nested = comparisons.nested_frame(
-        predictions, np.zeros(240), embeddings[answer], "logistic", 10, seed=0
-    )
-    explained = (
-        1
-        - ((nested["truth"] - nested["without"]) ** 2).sum()
-        / ((nested["truth"] - nested["truth"].mean()) ** 2).sum()
-    )
-    assert explained < 0.1
+    """Sixty answers, each behind four of 120 prompts."""
+    data, embeddings = _answers(60, 0.0)
+    assert _nested(60, 0.0)["r2_without"].mean() < 0.1
     # With prompts alone held out, the covariates know the answers by heart.
-    rows = predictions.assign(context=predictions["unit"])
-    folds = splits.fold_indices(rows, "prompts_only", 10, 0)
-    truth = rows["truth"].to_numpy()
-    known, _ = comparisons.nested_predictions(
-        embeddings[answer], rows["prediction"].to_numpy(), truth, folds
-    )
-    assert 1 - ((truth - known) ** 2).sum() / ((truth - truth.mean()) ** 2).sum() > 0.3
+    truth, known = data.rows["truth"].to_numpy(), []
+    for train, test in splits.fold_indices(data.rows, "prompts_only", 10, 0):
+        alone, _ = comparisons.nested_predictions(embeddings, truth, truth, train, test)
+        known.append(r2_score(truth[test], alone))
+    assert np.mean(known) > 0.3
+
+
+def test_a_probe_is_judged_beside_covariates_on_every_test_part_of_every_partition():
+    nested = _nested(240, 3.0)
+    assert nested[["partition", "fold"]].value_counts().eq(1).all()
+    assert len(nested) == 4 * 5
+    assert set(nested["n"]) == {120}
+    assert set(nested["unit"]) == {"prompt"}
+    for signal, low, high in ((3.0, 0.3, 1.0), (0.0, -0.1, 0.1)):
+        gain = _nested(240, signal)[["r2_without", "r2_with_probe"]].diff(axis=1).mean().iloc[1]
+        assert low < gain < high
 
 
 def test_the_saved_probe_predicts_in_the_unscaled_space():

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from lfp.probing.data import ProbeData
 from lfp.probing.fitting import Fold, HeldOut, counted, fold_scores, partitioned, partitions_of
 from lfp.probing.probes import MAIN_SPLIT, draw_statistics
-from lfp.probing.splits import SPLITS, fold_indices
+from lfp.probing.splits import SPLITS
 from lfp.settings import Probes
 
 # ------------------------------------------------------------------- test parts and permuted labels
@@ -102,14 +102,21 @@ def _parts(
     """
     cut, parts = pd.factorize(rows[SPLITS[split].cut])[0], []
     for fold, of_fold in zip(folds, scores, strict=True):
-        ratio = len(np.unique(cut[fold.test])) / len(np.unique(cut[fold.train]))
-        place = {"partition": fold.partition, "fold": fold.number, "ratio": ratio}
         statistics = draw_statistics(rows.iloc[fold.test], truth[fold.test], of_fold, kind)
         parts.append(
-            {name: np.full(truth.shape[1], value) for name, value in place.items()}
+            {name: np.full(truth.shape[1], value) for name, value in _place(fold, cut).items()}
             | {name: values.astype(np.float32) for name, values in statistics.items()}
         )
     return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+
+def _place(fold: Fold, cut: np.ndarray) -> dict[str, float]:
+    """Partition and number of a fold, and the number of tested over that of training values.
+
+    `cut` [row] has the values that the split cuts into folds.
+    """
+    ratio = len(np.unique(cut[fold.test])) / len(np.unique(cut[fold.train]))
+    return {"partition": fold.partition, "fold": fold.number, "ratio": ratio}
 
 
 # -------------------------------------------------------------------------------- untrained probes
@@ -143,9 +150,10 @@ def nested_predictions(
     covariates: np.ndarray,
     prediction: np.ndarray,
     truth: np.ndarray,
-    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    train: np.ndarray,
+    test: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Held-out predictions of `truth` from covariates, without and with a probe.
+    """Predictions of the `truth` of held-out units from covariates, without and with a probe.
 
     They are ridge regressions, tuned inside the training part; the probe adds its part beyond the
     covariates, which are partialled out of both (Frisch and Waugh 1933).
@@ -158,74 +166,84 @@ def nested_predictions(
         [unit], a probe's predictions, which must be out of fold themselves.
     truth
         [unit], the valence or the label.
-    folds
-        (train, test) units of every fold (:func:`~lfp.probing.splits.fold_indices`).
+    train, test
+        Indices of the units that are learned from and held out.
 
     Returns
     -------
     tuple of numpy.ndarray
-        Predictions [unit] without and with the probe.
+        Predictions [test unit] without and with the probe.
     """
-    alone, full = np.empty(len(truth)), np.empty(len(truth))
-    alphas = np.logspace(-1, 4, 11)
-    for train, test in folds:
-        scale = StandardScaler().fit(covariates[train])
-        x, held_out = scale.transform(covariates[train]), scale.transform(covariates[test])
-        of_truth = RidgeCV(alphas).fit(x, truth[train])
-        of_probe = RidgeCV(alphas).fit(x, prediction[train])
-        residual = prediction[train] - of_probe.predict(x)
-        slope = residual @ (truth[train] - of_truth.predict(x)) / max(residual @ residual, 1e-12)
-        alone[test] = of_truth.predict(held_out)
-        full[test] = alone[test] + slope * (prediction[test] - of_probe.predict(held_out))
-    return alone, full
+    scale = StandardScaler().fit(covariates[train])
+    known, held_out = scale.transform(covariates[train]), scale.transform(covariates[test])
+    targets = np.column_stack([truth, prediction])
+    explained = RidgeCV(np.logspace(-1, 4, 11), alpha_per_target=True).fit(known, targets[train])
+    of_truth, of_probe = (targets[train] - explained.predict(known)).T
+    slope = of_probe @ of_truth / max(of_probe @ of_probe, 1e-12)
+    alone, expected = explained.predict(held_out).T
+    return alone, alone + slope * (prediction[test] - expected)
 
 
 def nested_frame(
-    predictions: pd.DataFrame,
+    data: ProbeData,
+    held_out: HeldOut,
     frequency: np.ndarray,
     embedding: np.ndarray,
     kind: str,
-    folds: int,
-    seed: int,
 ) -> pd.DataFrame:
     """Gain by a probe's predictions beyond the log frequency and the static embedding of words.
 
-    Folds are those of the kind's main split: an answer that stands behind several prompts brings
-    its embedding and its label along, so that training leaves it out where it is tested. Words have
-    been averaged over their contexts and share none.
+    Test parts are those of the probe on its kind's main split, in every partition with the probe's
+    predictions in that partition: an answer that stands behind several prompts brings its embedding
+    and its label along, so that training leaves it out where it is tested. Rows of one word are
+    averaged first.
 
     Parameters
     ----------
-    predictions
-        Out-of-fold predictions, a row per element, with ``unit``, ``word``, ``truth`` and
-        ``prediction``.
+    data
+        Descriptions of the rows, with ``unit``, ``word`` and ``truth``.
+    held_out
+        The probe's predictions on the main split.
     frequency
         [row], log training frequency.
     embedding
         [row, d_model], static input embedding.
     kind
         ``ridge`` or ``logistic``.
-    folds
-        Number of folds.
-    seed
-        Seed of the folds.
 
     Returns
     -------
     pandas.DataFrame
-        One row per word (lexicons) or answer (preferences): ``unit``, ``truth``, ``without`` and
-        ``with_probe``, both held out. Rows of one word are averaged first.
+        One row per test part: the ``unit``, word or prompt, and their number ``n`` in all parts;
+        ``partition``, ``fold`` and ``ratio`` as in :func:`parts_frame`; R² of the words or answers
+        of the part without (``r2_without``) and with the probe's predictions (``r2_with_probe``).
     """
-    key = [predictions["unit"], predictions["word"]]
-    means = predictions[["truth", "prediction"]].groupby(key, sort=True).mean()
-    covariates = (
-        pd.DataFrame(np.column_stack([frequency, embedding]))
-        .groupby(key, sort=True)
-        .mean()
-        .to_numpy()
-    )
-    rows = means.reset_index().assign(context=lambda of_unit: of_unit["unit"])
-    truth, prediction = rows["truth"].to_numpy(), rows["prediction"].to_numpy()
-    of_split = fold_indices(rows, MAIN_SPLIT[kind], folds, seed)
-    without, with_probe = nested_predictions(covariates, prediction, truth, of_split)
-    return rows[["unit", "truth"]].assign(without=without, with_probe=with_probe)
+    of_unit = data.rows.groupby(["unit", "word"]).ngroup().to_numpy()
+    covariates = _by_unit(np.column_stack([frequency, embedding]), of_unit)
+    truth = _by_unit(data.rows["truth"].to_numpy(dtype=float), of_unit)
+    predictions = [_by_unit(values, of_unit) for values in held_out.by_partition]
+    cut = pd.factorize(data.rows[SPLITS[MAIN_SPLIT[kind]].cut])[0]
+    shown = {"unit": "word" if kind == "ridge" else "prompt", "n": data.rows["unit"].nunique()}
+    parts = []
+    for fold in held_out.folds:
+        train, test = np.unique(of_unit[fold.train]), np.unique(of_unit[fold.test])
+        without, with_probe = nested_predictions(
+            covariates, predictions[fold.partition], truth, train, test
+        )
+        r2 = {
+            "r2_without": _r2(without, truth[test]),
+            "r2_with_probe": _r2(with_probe, truth[test]),
+        }
+        parts.append(shown | _place(fold, cut) | r2)
+    return pd.DataFrame(parts)
+
+
+def _by_unit(values: np.ndarray, of_unit: np.ndarray) -> np.ndarray:
+    """Means [unit, ...] of `values` [row, ...] over the rows of every unit."""
+    return pd.DataFrame(values).groupby(of_unit).mean().to_numpy().reshape(-1, *values.shape[1:])
+
+
+def _r2(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the variance of `truth` that is predicted; missing where it does not vary."""
+    spread = np.sum((truth - truth.mean()) ** 2)
+    return float(1 - np.sum((truth - prediction) ** 2) / spread) if spread else float("nan")

@@ -330,25 +330,30 @@ class HeldOut:
     scores: list[np.ndarray]
     strengths: list[float]
 
+    @property
+    def by_partition(self) -> np.ndarray:
+        """Predictions [partition, row]: every row is tested once in every partition."""
+        rows = sum(len(fold.test) for fold in self.folds if fold.partition == 0)
+        predictions = np.empty((self.folds[-1].partition + 1, rows))
+        for fold, scores in zip(self.folds, self.scores, strict=True):
+            predictions[fold.partition, fold.test] = scores
+        return predictions
+
     def frame(self, data: ProbeData) -> pd.DataFrame:
         """The rows of `data` with ``target``, ``prediction`` and ``fold``.
 
         The prediction is the mean over the partitions, the fold that of the first.
         """
-        partitions = self.folds[-1].partition + 1
-        rows = [self._of_partition(data, partition) for partition in range(partitions)]
-        return rows[0].assign(prediction=np.mean([one["prediction"] for one in rows], axis=0))
+        number = np.empty(len(data.rows), dtype=int)
+        for fold in self.folds:
+            if fold.partition == 0:
+                number[fold.test] = fold.number
+        prediction = self.by_partition.mean(axis=0)
+        return data.rows.assign(target=data.target, prediction=prediction, fold=number)
 
     def first_partition(self, data: ProbeData) -> pd.DataFrame:
         """The same with the predictions of the first partition alone."""
-        return self._of_partition(data, 0)
-
-    def _of_partition(self, data: ProbeData, partition: int) -> pd.DataFrame:
-        prediction, number = np.empty(len(data.rows)), np.empty(len(data.rows), dtype=int)
-        for fold, scores in zip(self.folds, self.scores, strict=True):
-            if fold.partition == partition:
-                prediction[fold.test], number[fold.test] = scores, fold.number
-        return data.rows.assign(target=data.target, prediction=prediction, fold=number)
+        return self.frame(data).assign(prediction=self.by_partition[0])
 
 
 def out_of_fold(

@@ -24,7 +24,13 @@ from lfp.probing.data import (
     word_rows,
     word_targets,
 )
-from lfp.probing.fitting import fit_probe, no_predictions, out_of_fold, partitions_of
+from lfp.probing.fitting import (
+    HeldOut,
+    fit_probe,
+    no_predictions,
+    out_of_fold,
+    partitions_of,
+)
 from lfp.probing.probes import DIRECT, MAIN_SPLIT, PROBE_OF, TEXT_FEATURES, headline
 from lfp.probing.splits import null_splits, splits_of, valence_is_probed, why_untrainable
 from lfp.settings import Probes
@@ -61,17 +67,14 @@ class SplitResults:
     """The probes of one kind of features on one split.
 
     ``frames`` of predictions, those of the probe itself first, the statistics of their test
-    ``parts``, and the probe's ``metrics``.
+    ``parts``, the probe's ``metrics``, and its predictions by partition, ``held_out``, which are
+    None where it could not be trained.
     """
 
     frames: list[pd.DataFrame]
     parts: list[pd.DataFrame]
     metrics: dict[str, Any]
-
-    @property
-    def trained(self) -> bool:
-        """Whether the probe could be trained."""
-        return "reason" not in self.metrics
+    held_out: HeldOut | None = None
 
 
 def probe_subject(
@@ -124,9 +127,8 @@ def probe_subject(
         }
         results += of_split.values()
         main = of_split[MAIN_SPLIT[kind]]
-        if name == "latents" and main.trained:
-            counts = lexicon["counts"]
-            nested = _nested(main.frames[0], arrays, counts, kind, settings, seed)
+        if name == "latents" and main.held_out:
+            nested = _nested(data, main.held_out, arrays, lexicon["counts"], kind)
             weights = fit_probe(data, kind, settings, seed)
         if name == "latents" and len(rows):
             baseline = comparisons.baseline_statistics(data, kind, settings.xavier_draws, seed)
@@ -152,17 +154,16 @@ def _rows(
 
 
 def _nested(
-    predictions: pd.DataFrame,
+    data: ProbeData,
+    held_out: HeldOut,
     arrays: FeatureArrays,
     counts: Mapping[str, int],
     kind: str,
-    settings: Probes,
-    seed: int,
 ) -> pd.DataFrame:
-    """Predictions from frequency and static embedding, with and without those of the probe."""
-    frequency = log_frequency(predictions, counts)
+    """R² of frequency and static embedding, with and without the predictions of the probe."""
+    frequency = log_frequency(data.rows, counts)
     embedding = stacked(arrays.kinds["embedding"])
-    return comparisons.nested_frame(predictions, frequency, embedding, kind, settings.folds, seed)
+    return comparisons.nested_frame(data, held_out, frequency, embedding, kind)
 
 
 def _targets(
@@ -233,7 +234,8 @@ def probe_split(
     if is_refitted(kind, features, split) and settings.label_shuffles:
         refits = comparisons.refitted_frame(data, kind, split, features, settings, seed)
         parts.append(refits.assign(**label, probe=kind))
-    return SplitResults(frames, parts, {**label, "probe": kind, "strengths": held_out.strengths})
+    metrics = {**label, "probe": kind, "strengths": held_out.strengths}
+    return SplitResults(frames, parts, metrics, held_out)
 
 
 def _check_features(data: ProbeData, features: str) -> None:

@@ -438,9 +438,9 @@ TABLES: dict[str, Table] = {
         caption=(
             "A probe's knowledge beyond word frequency and static embedding: the table has the"
             " held-out share of the truth's variance that the two explain (r2_without), that they"
-            " explain with the probe's held-out prediction (r2_with_probe), and the gain. The split"
-            " of all three is the main one, so that no answer is on both of its sides, and the"
-            " features are latents; the bootstrap is over words or prompts."
+            " explain with the probe's held-out prediction (r2_with_probe), and the gain, each the"
+            " mean over the test parts of the probe on the latents. The split is the main one, so"
+            " that no answer is on both of its sides; intervals are Nadeau and Bengio's."
         ),
         judged=True,
     ),

@@ -26,7 +26,7 @@ from lfp.statistics.partitions import (
 from lfp.statistics.records.base import Record, undefined
 from lfp.statistics.records.kendall import kendall_record
 from lfp.statistics.records.labels import auroc_record, balanced_accuracy_record
-from lfp.statistics.records.means import mean_record, range_record, ratio_record
+from lfp.statistics.records.means import mean_record, range_record
 from lfp.statistics.records.shares import proportion_record
 from lfp.tables import paper
 from lfp.tables.rows import TableSettings, Tally
@@ -565,36 +565,41 @@ def _add_selectivity(
 def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """A probe's knowledge beyond word frequency and static embedding.
 
-    Rows are held-out R² without it, with it, and the difference.
+    Rows are held-out R² without it, with it, and the difference, means over the probe's test parts.
 
     ``features`` are latents; the unit is the word, or the prompt with all its answers.
     """
     tally = Tally()
     for path in of(inputs, "nested.parquet"):
-        if SUBJECTS[labels(path)["subject"]].load is None:
+        label = labels(path)
+        if SUBJECTS[label["subject"]].load is None:
             continue  # it reads no model
         frame = read_table(path)
         if frame.empty:
             record = undefined(0, "word", UNTRAINED)
             for quantity in ("r2_without", "r2_with_probe", "r2_gain"):
-                tally.add(record, {**labels(path), "quantity": quantity})
+                tally.add(record, {**label, "quantity": quantity})
             continue
-        truth = frame["truth"].to_numpy()
-        total = (truth - truth.mean()) ** 2
-        without, with_probe = (
-            (truth - frame[name].to_numpy()) ** 2 for name in ("without", "with_probe")
+        ratio, n, unit = (
+            float(frame["ratio"].mean()),
+            int(frame["n"].iloc[0]),
+            frame["unit"].iloc[0],
         )
-        unit = "word" if frame["unit"].is_unique else "prompt"
-        for quantity, explained, name in (
-            ("r2_without", total - without, "held-out R²"),
-            ("r2_with_probe", total - with_probe, "held-out R²"),
-            ("r2_gain", without - with_probe, "gain of held-out R²"),
-        ):
-            record = ratio_record(
-                explained, total, frame["unit"], unit=unit, name=name, **settings.resampling
-            )
+        without, with_probe = (
+            PartValues(frame[name].to_numpy(), ratio) for name in ("r2_without", "r2_with_probe")
+        )
+        for quantity, parts in (("r2_without", without), ("r2_with_probe", with_probe)):
+            record = partitions_record(
+                parts, n, unit, "held-out R²", edges=(-np.inf, 1.0), chance=0.0,
+                confidence=settings.confidence,
+            )  # fmt: skip
             values = frame if quantity == "r2_without" else None
-            tally.add(record, {**labels(path), "quantity": quantity}, values)
+            tally.add(record, {**label, "quantity": quantity}, values)
+        record = partitions_difference_record(
+            with_probe.minus(without), n, unit, "held-out R²", edges=(-np.inf, np.inf),
+            confidence=settings.confidence,
+        )  # fmt: skip
+        tally.add(record, {**label, "quantity": "r2_gain"})
     return tally
 
 
