@@ -45,7 +45,7 @@ FIGURES: dict[str, Figure] = {
         section=Section.SUMMARY,
         inputs=lambda plan: made(["kendall_tau", "probe_accuracy"], plan),
         caption=(
-            "The feedback that probes of the latents read, by subject and split, with 95 %"
+            "The feedback that probes of the latents read, by subject and split, with"
             " intervals: tau-b of words, or AUROC of preferred answers. A lesson of the feedback"
             " would show as policy against base; what an untrained network or the bag of words of"
             " the text has is no knowledge of the model. by_word and by_prompt are the main splits,"
@@ -57,7 +57,7 @@ FIGURES: dict[str, Figure] = {
         section=Section.SUMMARY,
         inputs=lambda plan: made(["ablation_reward"], plan),
         caption=(
-            "The change of the reward under every arm of the ablation, with 95 % intervals. layer"
+            "The change of the reward under every arm of the ablation, with intervals. layer"
             " takes the whole output of the read layers away, and layer_swapped puts what they"
             " write in the other model in its place, which is what feedback changed there. Random"
             " sets are matched to the arm that they are named for. The table is ablation_reward."
@@ -69,7 +69,7 @@ FIGURES: dict[str, Figure] = {
         inputs=lambda plan: made(["planted_recovery"], plan),
         caption=(
             "Answers of every readout about policies whose lesson was planted, as distances from"
-            " the number that means nothing, with 95 % intervals and coloured by their verdict. The"
+            " the number that means nothing, with intervals and coloured by their verdict. The"
             " table is planted_recovery."
         ),
     ),
@@ -109,8 +109,8 @@ FIGURES: dict[str, Figure] = {
         inputs=lambda plan: plan.per_cell("{cell}/locus.parquet"),
         caption=(
             "The place of the lesson in the weights: Shapley values of components, and of the MLP"
-            " and the rest of every layer, for the effect of fine-tuning, with 95 % intervals over"
-            " instances. In each panel the values add up to the gap."
+            " and the rest of every layer, for the effect of fine-tuning, with 95 % t intervals"
+            " over instances. In each panel the values add up to the gap."
         ),
     ),
     "sae_training": Figure(

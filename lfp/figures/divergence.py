@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from lfp.figures.style import COLOURS, cell_name, grid, legend_of, look
 from lfp.files.artefacts import read_json, read_table
+from lfp.statistics.records.means import mean_record
 
 
 def layer_divergence(inputs: Sequence[str]) -> Figure:
@@ -94,7 +95,7 @@ def _bars(
     name: str | None = None,
     shift: float = 0.0,
 ) -> None:
-    """Bars of mean values with 95 % intervals over instances.
+    """Bars of mean values with 95 % t intervals over instances.
 
     Parameters
     ----------
@@ -112,7 +113,12 @@ def _bars(
         Distance of a bar from its place.
     """
     values = rows.groupby(by, sort=False)["value"]
-    means, errors = values.mean(), 1.96 * values.sem()
-    at = [places[key] + shift for key in means.index]
+    records = {key: mean_record(of.to_numpy(), "instance") for key, of in values}
+    means = [record.estimate for record in records.values()]
+    errors = [
+        record.estimate - (record.estimate if record.ci_low is None else record.ci_low)
+        for record in records.values()
+    ]
+    at = [places[key] + shift for key in records]
     width = 0.25 if name else 0.7
     axis.bar(at, means, width, yerr=errors, color=colour, label=name)
