@@ -45,6 +45,8 @@ onstart:
     # as much later as the span of the limit (benchmarks/README.md).
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
+        if GRID.config["fork_jobs"]:
+            fork_server.begin(HOME)
 
 
 onsuccess:

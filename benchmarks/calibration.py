@@ -2,6 +2,10 @@
 simulated words in contexts and answers to prompts, with the procedure of release 0.4 beside.
 
     python -m benchmarks.calibration
+    python -m benchmarks.calibration --beyond --output benchmarks/results/calibration_beyond.json
+
+The second command asks the same of a probe's R² beyond covariates, whose truth is always the mean
+over all data sets.
 
 A data set has words in contexts that each share a positive and a negative word, or prompts with two
 answers. Features hold the signal of a word, an effect of the word, one of the context and noise; a
@@ -47,10 +51,20 @@ from lfp.statistics.records.base import Record
 from lfp.statistics.records.kendall import kendall_difference_record, kendall_record
 from lfp.statistics.records.labels import auroc_record, balanced_accuracy_record
 from lfp.statistics.records.shares import mcnemar_record, proportion_record
-from lfp.tables.probes import AUROC, BALANCED_ACCURACY, Statistic, part_values, sign_of, tau_of
+from lfp.tables.probes import (
+    AUROC,
+    BALANCED_ACCURACY,
+    Statistic,
+    nested_records,
+    part_values,
+    sign_of,
+    tau_of,
+)
 
 VALENCES = np.array(sorted(vader_lexicon().values()))
 FEATURES, EFFECTS, REFITS, DRAWS = 24, 8, 99, 199
+#: Coordinates of a word's embedding, for what a probe adds to it.
+COVARIATES = 16
 #: What the figures must lie in.
 COVERAGE, LEVEL = (0.93, 0.97), 0.06
 FALSE = "too narrow or too many false positives"
@@ -193,6 +207,29 @@ def measured(seed: int, scenario: Scenario, settings: Probes) -> dict[str, list[
     return result
 
 
+def covariates(rng: np.random.Generator, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Frequency [row] and embedding [row, covariate] of words, which know a part of their truth."""
+    codes, words = pd.factorize(rows["word"])
+    truth = rows["truth"].groupby(codes).first().to_numpy()
+    drawn = rng.normal(size=(len(words), 1 + COVARIATES))
+    drawn[:, 1] += 0.6 * (truth - truth.mean()) / truth.std()
+    return drawn[codes, 0], drawn[codes, 1:]
+
+
+def measured_beyond(seed: int, scenario: Scenario, settings: Probes) -> dict[str, list[float]]:
+    """(estimate, ends of the interval, p) of R² beyond covariates, of one data set."""
+    rng = np.random.default_rng([5, seed])
+    data, _ = simulate(rng, scenario)
+    held_out = out_of_fold(data, scenario.kind, MAIN_SPLIT[scenario.kind], settings, seed)
+    frequency, embedding = covariates(rng, data.rows)
+    frame = comparisons.nested_frame(data, held_out, frequency, embedding, scenario.kind)
+    records = nested_records(frame, 0.95)
+    return {
+        f"{name} | shipped": [record.estimate, record.ci_low, record.ci_high, float("nan")]
+        for name, record in records.items()
+    }
+
+
 def figures(
     results: list[dict[str, list[float]]], scenario: Scenario
 ) -> Iterator[tuple[str, dict[str, float]]]:
@@ -201,8 +238,9 @@ def figures(
         estimate, low, high, p = np.array([one[name] for one in results]).T
         difference = name.startswith("difference")
         truth = 0.0 if difference else float(estimate.mean())
-        if not difference and not scenario.signal:
-            truth = scenario.statistics[name.split(" | ")[0]].chance
+        statistic = scenario.statistics.get(name.split(" | ")[0])
+        if statistic and not scenario.signal:
+            truth = statistic.chance
         known = np.isfinite(low)
         covers = proportion_record(
             int(((low <= truth) & (truth <= high))[known].sum()), int(known.sum()), "data set"
@@ -212,7 +250,7 @@ def figures(
             "coverage": covers.estimate, "coverage_low": covers.ci_low,
             "coverage_high": covers.ci_high, "width": float((high - low)[known].mean()),
         }  # fmt: skip
-        if difference or not scenario.signal:
+        if difference or (statistic and not scenario.signal):
             false = proportion_record(int((p <= 0.05).sum()), len(p), "data set")
             row |= {
                 "false_positives": false.estimate, "false_positives_low": false.ci_low,
@@ -260,11 +298,16 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     results_folder = Path(__file__).parent / "results"
     parser.add_argument("--output", type=Path, default=results_folder / "calibration.json")
+    parser.add_argument(
+        "--beyond", action="store_true", help="R² beyond covariates instead, minutes"
+    )
     options = parser.parse_args()
     settings = Probes(label_shuffles=REFITS)
     result, failed, start = {}, [], time.perf_counter()
     for name, scenario in SCENARIOS.items():
-        measure = partial(measured, scenario=scenario, settings=settings)
+        measure = partial(
+            measured_beyond if options.beyond else measured, scenario=scenario, settings=settings
+        )
         with ProcessPoolExecutor(options.workers) as pool:
             of = pool.map(measure, range(options.datasets), chunksize=4)
             done = list(tqdm(of, total=options.datasets, desc=name, disable=None))

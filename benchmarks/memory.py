@@ -3,15 +3,14 @@
     python -m benchmarks.memory                 # minutes
     python -m benchmarks.memory --estimates     # the estimates of today beside peaks as measured
 
-A small grid runs on models of random weights, every job in a process of its own as always, and
-each process says at its end what it held at most. The machine needs 4 GB.
+A small grid runs on models of random weights, every job in a process of its own as always, whose
+record says what it held at most. The machine needs 4 GB.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from benchmarks.__main__ import PYTHIA_70M, RESULTS, make_model
 from benchmarks.scaling import MIDDLE
 from lfp.costs import estimate
 from lfp.costs.base import Cell
+from lfp.costs.measured import measured
 from lfp.grid import Grid
 from lfp.settings import Machine
 from tests.faults import copy_workflow
@@ -43,19 +43,6 @@ TARGETS = (
     "results/model/vader/seed0/ablation/tied/policy.parquet",
     "results/model/helpful/seed0/divergence.json",
 )
-#: The ``python`` of the jobs: it runs their module, and writes the peak of the process to a file.
-PYTHON = """#!{python}
-import json, re, runpy, sys
-
-sys.path[0], sys.argv = "", sys.argv[2:]  # python -m MODULE ARGUMENTS
-try:
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-finally:
-    status = open("/proc/self/status").read()
-    peak = int(re.search(r"VmHWM:\\s*(\\d+)", status)[1]) * 1024 / 1e9
-    with open("{peaks}", "a") as file:
-        file.write(json.dumps([sys.argv[0], peak]) + "\\n")
-"""
 
 
 def grid(path: str, shape: dict[str, int], vocabulary: int) -> dict[str, Any]:
@@ -112,23 +99,13 @@ def grid(path: str, shape: dict[str, int], vocabulary: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measured(tree: Path, config: dict[str, Any]) -> dict[str, float]:
+def peaks_in(tree: Path, config: dict[str, Any]) -> dict[str, float]:
     """The largest peak in GB of the jobs of every script of a run in `tree`."""
     (tree / "grid.yaml").write_text(yaml.safe_dump(config))
-    python, peaks = tree / "bin" / "python", tree / "peaks.jsonl"
-    python.parent.mkdir()
-    python.write_text(PYTHON.format(python=sys.executable, peaks=peaks))
-    python.chmod(0o755)
-    environment = os.environ | {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
     command = ["snakemake", "--cores", "2", "--quiet", "progress", "--configfile", "grid.yaml"]
-    subprocess.run(
-        [sys.executable, "-m", *command, "--", *TARGETS], cwd=tree, check=True, env=environment
-    )
-    lines = [json.loads(line) for line in peaks.read_text().splitlines()]
-    frame = pd.DataFrame(lines, columns=["module", "gb"])
-    return (
-        frame.groupby(frame["module"].str.removeprefix("workflow_scripts."))["gb"].max().to_dict()
-    )
+    subprocess.run([sys.executable, "-m", *command, "--", *TARGETS], cwd=tree, check=True)
+    jobs = measured(tree / "results" / "benchmarks")
+    return (jobs.groupby("stage")["peak_mb"].max() * 2**20 / 1e9).to_dict()
 
 
 def estimated(config: dict[str, Any]) -> dict[str, float]:
@@ -151,7 +128,7 @@ def peaks_of(shape: dict[str, int], vocabulary: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         tree = copy_workflow(Path(folder) / "tree")
         model = make_model(Path(folder) / "model", shape, vocabulary)
-        return measured(tree, grid(model, shape, vocabulary))
+        return peaks_in(tree, grid(model, shape, vocabulary))
 
 
 def beside_estimates(peaks: dict[str, dict[str, float]]) -> list[dict[str, Any]]:

@@ -30,8 +30,10 @@ from lfp.sae.architectures import ARCHITECTURES
 from lfp.sae.sources.files import dictionary_files
 from lfp.settings import BETWEEN, BOTH, PRETRAINED, Autoencoder
 
-#: The launcher of a job in one process.
-LAUNCHER = "python -m"
+#: The launcher of a job in one process, which may be a fork of a process that has the libraries.
+LAUNCHER = "python -m lfp.running.start"
+#: The launcher of a job that reads from the hub: the forks' libraries were told that they may not.
+ALONE = "python -m"
 #: The command of every job: paths reach the script by the names that they have in the rule, and no
 #: library can ask a question.
 JOB = (
@@ -82,11 +84,6 @@ def preamble(home: str, variables: Mapping[str, str]) -> str:
 def log_of(address: str) -> str:
     """The log of the job that writes an artefact."""
     return f"{address.replace('results/', 'results/logs/', 1)}.log"
-
-
-def benchmark_of(address: str) -> str:
-    """The record of the resources of the job that writes an artefact."""
-    return f"{address.replace('results/', 'results/benchmarks/', 1)}.tsv"
 
 
 def job(

@@ -21,8 +21,6 @@ rule ablation:
         neutral=f"{CELL}/ablation/{{sae}}/{{subject}}.neutral.parquet",
     log:
         log_of(f"{CELL}/ablation/{{sae}}/{{subject}}"),
-    benchmark:
-        benchmark_of(f"{CELL}/ablation/{{sae}}/{{subject}}")
     wildcard_constraints:
         subject="policy|base",
     priority: 3

@@ -26,8 +26,6 @@ rule activations:
         activations=kept(f"{CELL}/activations/{{site}}"),
     log:
         log_of(f"{CELL}/activations/{{site}}"),
-    benchmark:
-        benchmark_of(f"{CELL}/activations/{{site}}")
     priority: 7
     conda:
         MODEL
@@ -49,8 +47,6 @@ use rule activations as base_activations with:
         activations=kept("results/{model}/base/{corpus}/activations/{site}"),
     log:
         log_of("results/{model}/base/{corpus}/activations/{site}"),
-    benchmark:
-        benchmark_of("results/{model}/base/{corpus}/activations/{site}")
     params:
         **job("activations", PLAN.base_settings),
 
@@ -64,8 +60,6 @@ use rule activations as paired_activations with:
         activations=kept(f"{CELL}/activations/base/{{site}}"),
     log:
         log_of(f"{CELL}/activations/base/{{site}}"),
-    benchmark:
-        benchmark_of(f"{CELL}/activations/base/{{site}}")
 
 
 rule copy_dictionary:
@@ -88,7 +82,12 @@ use rule copy_dictionary as fetch_dictionary with:
         sae=names(GRID.dictionaries_from("hub")),
     retries: 2
     params:
-        **job("fetch_dictionary", PLAN.taken_dictionary, PLAN.code("fetch_dictionary")),
+        **job(
+            "fetch_dictionary",
+            PLAN.taken_dictionary,
+            PLAN.code("fetch_dictionary"),
+            launcher=ALONE,
+        ),
 
 
 rule autoencoders:
@@ -100,8 +99,6 @@ rule autoencoders:
         layer=directory(f"{CELL}/sae/{{sae}}/layer{{layer}}"),
     log:
         log_of(f"{CELL}/sae/{{sae}}/layer{{layer}}"),
-    benchmark:
-        benchmark_of(f"{CELL}/sae/{{sae}}/layer{{layer}}")
     priority: 6
     conda:
         MODEL
@@ -118,8 +115,6 @@ use rule autoencoders as null_autoencoders with:
         layer=directory(f"{CELL}/sae/{{sae}}/null/layer{{layer}}"),
     log:
         log_of(f"{CELL}/sae/{{sae}}/null/layer{{layer}}"),
-    benchmark:
-        benchmark_of(f"{CELL}/sae/{{sae}}/null/layer{{layer}}")
     params:
         **PLAN.job(
             "autoencoders",
@@ -143,8 +138,6 @@ rule evaluate_autoencoders:
         curves=f"{CELL}/sae/{{sae}}/curves.parquet",
     log:
         log_of(f"{CELL}/sae/{{sae}}/evaluate"),
-    benchmark:
-        benchmark_of(f"{CELL}/sae/{{sae}}/evaluate")
     priority: 5
     conda:
         MODEL
@@ -169,8 +162,6 @@ rule evaluate_dictionaries:
         probes=f"{CELL}/sae/{{sae}}/sparse_probes.parquet",
     log:
         log_of(f"{CELL}/sae/{{sae}}/dictionaries"),
-    benchmark:
-        benchmark_of(f"{CELL}/sae/{{sae}}/dictionaries")
     conda:
         MODEL
     threads: PLAN.threads
@@ -193,8 +184,6 @@ rule feature_diff:
         latents=f"{CELL}/sae/{{sae}}/feature_diff.parquet",
     log:
         log_of(f"{CELL}/sae/{{sae}}/feature_diff"),
-    benchmark:
-        benchmark_of(f"{CELL}/sae/{{sae}}/feature_diff")
     conda:
         MODEL
     resources:
@@ -215,8 +204,6 @@ rule dictionary_transfer:
         texts=f"{CELL}/sae/{{sae}}/transfer.parquet",
     log:
         log_of(f"{CELL}/sae/{{sae}}/transfer"),
-    benchmark:
-        benchmark_of(f"{CELL}/sae/{{sae}}/transfer")
     conda:
         MODEL
     threads: PLAN.threads
@@ -236,8 +223,6 @@ rule head_shares:
         shares=f"{CELL}/sae/{{sae}}/head_shares.parquet",
     log:
         log_of(f"{CELL}/sae/{{sae}}/head_shares"),
-    benchmark:
-        benchmark_of(f"{CELL}/sae/{{sae}}/head_shares")
     conda:
         MODEL
     resources:

@@ -19,8 +19,6 @@ rule blind:
         truth="results/blind.truth.json",
     log:
         log_of("results/blind"),
-    benchmark:
-        benchmark_of("results/blind")
     conda:
         ANALYSIS
     resources:

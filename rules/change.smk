@@ -18,8 +18,6 @@ rule change:
         readings=f"{CELL}/change/readings.parquet",
     log:
         log_of(f"{CELL}/change/readings"),
-    benchmark:
-        benchmark_of(f"{CELL}/change/readings")
     conda:
         MODEL
     threads: PLAN.threads
@@ -43,8 +41,6 @@ rule account:
         vectors=f"{CELL}/change/vectors.parquet",
     log:
         log_of(f"{CELL}/change/account"),
-    benchmark:
-        benchmark_of(f"{CELL}/change/account")
     conda:
         MODEL
     threads: PLAN.threads
@@ -69,8 +65,6 @@ rule choice_latents:
         shifts=f"{CELL}/latents/{{sae}}/shifts.parquet",
     log:
         log_of(f"{CELL}/latents/{{sae}}"),
-    benchmark:
-        benchmark_of(f"{CELL}/latents/{{sae}}")
     conda:
         MODEL
     threads: PLAN.threads

@@ -14,10 +14,10 @@ from lfp.config_files import complete
 from lfp.files.canonical import canonical_json
 from lfp.grid import ConfigurationError, Grid
 from lfp.planning import (
+    ALONE,
     JOB,
     MODEL_JOB,
     Planner,
-    benchmark_of,
     code_with,
     growing,
     importable,
@@ -28,6 +28,7 @@ from lfp.planning import (
     preamble,
 )
 from lfp.probing.subjects import SUBJECTS
+from lfp.running import fork_server
 from lfp.sites import SITES
 
 try:

@@ -16,8 +16,6 @@ checkpoint divergence:
         divergence=f"{CELL}/divergence.json",
     log:
         log_of(f"{CELL}/divergence"),
-    benchmark:
-        benchmark_of(f"{CELL}/divergence")
     priority: 8
     conda:
         MODEL
@@ -41,8 +39,6 @@ rule locus:
         locus=f"{CELL}/locus.parquet",
     log:
         log_of(f"{CELL}/locus"),
-    benchmark:
-        benchmark_of(f"{CELL}/locus")
     conda:
         MODEL
     threads: PLAN.threads

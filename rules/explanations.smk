@@ -25,8 +25,6 @@ rule explanations:
         histograms=f"{CELL}/explanations/{{sae}}/histograms.parquet",
     log:
         log_of(f"{CELL}/explanations/{{sae}}/heuristic"),
-    benchmark:
-        benchmark_of(f"{CELL}/explanations/{{sae}}/heuristic")
     priority: 4
     conda:
         MODEL
@@ -47,8 +45,6 @@ rule language_explanations:
         explanations=f"{CELL}/explanations/{{sae}}/{{explainer}}.parquet",
     log:
         log_of(f"{CELL}/explanations/{{sae}}/{{explainer}}"),
-    benchmark:
-        benchmark_of(f"{CELL}/explanations/{{sae}}/{{explainer}}")
     wildcard_constraints:
         explainer=names(GRID.explainers),
     conda:
@@ -69,8 +65,6 @@ rule explanation_scores:
         scores=f"{CELL}/explanations/{{sae}}/scores/{{explainer}}.parquet",
     log:
         log_of(f"{CELL}/explanations/{{sae}}/scores/{{explainer}}"),
-    benchmark:
-        benchmark_of(f"{CELL}/explanations/{{sae}}/scores/{{explainer}}")
     conda:
         ANALYSIS
     resources:
@@ -96,8 +90,6 @@ rule feature_pages:
         pages=directory(f"{CELL}/explanations/{{sae}}/pages"),
     log:
         log_of(f"{CELL}/explanations/{{sae}}/pages"),
-    benchmark:
-        benchmark_of(f"{CELL}/explanations/{{sae}}/pages")
     conda:
         ANALYSIS
     resources:

@@ -16,8 +16,6 @@ rule export:
         export=directory("results/exports/{model}/{task}/seed{seed}/{sae}"),
     log:
         log_of("results/exports/{model}/{task}/seed{seed}/{sae}"),
-    benchmark:
-        benchmark_of("results/exports/{model}/{task}/seed{seed}/{sae}")
     conda:
         MODEL
     threads: PLAN.threads

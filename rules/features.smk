@@ -14,8 +14,6 @@ rule rewrites:
         rewrites="results/rewrites/{task}.parquet",
     log:
         log_of("results/rewrites/{task}"),
-    benchmark:
-        benchmark_of("results/rewrites/{task}")
     wildcard_constraints:
         task=names(GRID.tasks_of("preference")),
     conda:
@@ -57,8 +55,6 @@ rule features:
         features=f"{CELL}/features/{{sae}}/{{subject}}.safetensors",
     log:
         log_of(f"{CELL}/features/{{sae}}/{{subject}}"),
-    benchmark:
-        benchmark_of(f"{CELL}/features/{{sae}}/{{subject}}")
     wildcard_constraints:
         subject=names(name for name, subject in SUBJECTS.items() if subject.load),
     conda:

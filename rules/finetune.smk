@@ -18,8 +18,6 @@ rule ppo:
         policy=directory(f"{CELL}/policy"),
     log:
         log_of(f"{CELL}/policy"),
-    benchmark:
-        benchmark_of(f"{CELL}/policy")
     wildcard_constraints:
         task=PLAN.tasks_by("ppo"),
     priority: 9

@@ -26,8 +26,6 @@ rule interventions:
         circuit=f"{CELL}/interventions/{{sae}}/{{subject}}/circuit.parquet",
     log:
         log_of(f"{CELL}/interventions/{{sae}}/{{subject}}"),
-    benchmark:
-        benchmark_of(f"{CELL}/interventions/{{sae}}/{{subject}}")
     wildcard_constraints:
         subject="policy|base",
     conda:
@@ -58,8 +56,6 @@ rule steering:
         cleaning=f"{CELL}/steering/{{sae}}/cleaning.parquet",
     log:
         log_of(f"{CELL}/steering/{{sae}}"),
-    benchmark:
-        benchmark_of(f"{CELL}/steering/{{sae}}")
     conda:
         MODEL
     threads: PLAN.threads

@@ -21,8 +21,6 @@ rule generate_corpus:
         counts="results/corpora/{corpus}/counts.json",
     log:
         log_of("results/corpora/{corpus}"),
-    benchmark:
-        benchmark_of("results/corpora/{corpus}")
     wildcard_constraints:
         corpus=PLAN.from_source(GRID.corpora, "organism"),
     conda:
@@ -53,7 +51,7 @@ use rule generate_corpus as fetch_corpus with:
     resources:
         **growing(4000, 60),
     params:
-        **job("fetch_corpus", lambda w: GRID.corpora[w.corpus]),
+        **job("fetch_corpus", lambda w: GRID.corpora[w.corpus], launcher=ALONE),
 
 
 rule pretrain_model:
@@ -64,8 +62,6 @@ rule pretrain_model:
         model=directory("results/models/{model}"),
     log:
         log_of("results/models/{model}"),
-    benchmark:
-        benchmark_of("results/models/{model}")
     wildcard_constraints:
         model=PLAN.from_source(GRID.models, "organism"),
     priority: 10
@@ -100,7 +96,7 @@ use rule copy_model as fetch_model with:
         model=PLAN.from_source(GRID.checkpoints, "hub"),
     retries: 2
     params:
-        **job("fetch_model", PLAN.fetched_model),
+        **job("fetch_model", PLAN.fetched_model, launcher=ALONE),
 
 
 rule lexicon:

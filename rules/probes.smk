@@ -20,8 +20,6 @@ rule probes:
         metrics=f"{CELL}/probes/{{sae}}/{{subject}}/metrics.json",
     log:
         log_of(f"{CELL}/probes/{{sae}}/{{subject}}"),
-    benchmark:
-        benchmark_of(f"{CELL}/probes/{{sae}}/{{subject}}")
     conda:
         ANALYSIS
     resources:

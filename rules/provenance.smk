@@ -1,9 +1,9 @@
 """Where a run's results come from and what they took: in one file each, checked against the folder,
 packed to ship.
 
-In: tables, figures and pages of latents, the hidden records beside all artefacts, and the files of
-`benchmark:`. Out: results/provenance.json, results/resources.{csv,html} and results/ro-crate.zip;
-`verify` prints whatever is not as recorded.
+In: tables, figures and pages of latents, the hidden records beside all artefacts, and those of the
+resources that jobs took. Out: results/provenance.json, results/resources.{csv,html} and
+results/ro-crate.zip; `verify` prints whatever is not as recorded.
 """
 
 

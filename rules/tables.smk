@@ -23,8 +23,6 @@ rule table:
         instances="results/instances/{table}.parquet",
     log:
         log_of("results/tables/{table}"),
-    benchmark:
-        benchmark_of("results/tables/{table}")
     wildcard_constraints:
         table=names(TABLE_INPUTS),
     conda:
@@ -55,8 +53,6 @@ rule figure:
         ),
     log:
         log_of("results/figures/{figure}"),
-    benchmark:
-        benchmark_of("results/figures/{figure}")
     wildcard_constraints:
         figure=names(FIGURE_INPUTS),
     conda:
@@ -88,8 +84,6 @@ rule summary:
         ),
     log:
         log_of("results/summary"),
-    benchmark:
-        benchmark_of("results/summary")
     conda:
         ANALYSIS
     params:

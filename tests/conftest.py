@@ -22,6 +22,8 @@ import torch
 from lfp.organisms.configs import organism_config
 from lfp.organisms.reviews import film_facts, generate_reviews, sentiment_vocabulary
 from lfp.organisms.tokenizers import train_tokenizer
+from lfp.planning import ALONE, LAUNCHER
+from lfp.running import fork_server
 
 torch.set_num_threads(1)
 
@@ -32,6 +34,12 @@ FAMILIES = ("gpt_neox", "gpt_neo", "gemma")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the long tests of whole runs begin first: no process waits for them at the end."""
     items.sort(key=lambda item: item.get_closest_marker("workflow") is None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forking() -> None:
+    """Jobs of the tests, of whichever run, are forked from one process, as those of one run are."""
+    fork_server.begin(str(ROOT))
 
 
 #: Paths of a job by the names that they have in its rule; a list has any number of them.
@@ -116,7 +124,7 @@ def run_job(
     inputs: Named,
     outputs: Named,
     folder: Path,
-    launcher: Sequence[str] = ("-m",),
+    launcher: Sequence[str] | None = None,
     **environment: str,
 ) -> subprocess.CompletedProcess:
     """Run the job of a rule in `folder`, where its log is ``job.log``.
@@ -130,10 +138,12 @@ def run_job(
     folder
         The working directory.
     launcher
-        What Python runs the script by.
+        What Python runs the script by; None for the launcher of its rule.
     environment
         Variables beside those of this process; the user's own of the hub do not count.
     """
+    alone = ALONE if script.startswith("fetch_") else LAUNCHER
+    launcher = alone.split()[1:] if launcher is None else launcher
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     search = os.pathsep.join(filter(None, (str(ROOT), kept.get("PYTHONPATH"))))
     return subprocess.run(

@@ -23,7 +23,11 @@ from pathlib import Path
 
 import psutil
 
+from lfp.running.start import FOLDER
+
 ROOT = Path(__file__).parent.parent
+#: In the command line of the processes that are killed beside Snakemake.
+MODULES = {"job": "workflow_scripts", "fork": "lfp.running.fork_server"}
 PARTS = ("Snakefile", "rules", "workflow_scripts", "lfp", "config", "profiles", "envs", "report")
 #: What must be byte for byte the same.
 COMPARED = ("tables", "instances")
@@ -43,9 +47,8 @@ def copy_workflow(target: Path, source: Path = ROOT) -> Path:
 
 def start(tree: Path, *arguments: str) -> subprocess.Popen:
     """Snakemake in `tree`, with what it says in ``snakemake.log``."""
-    environment = {
-        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "OMP_NUM_THREADS")
-    }
+    others = ("PYTHONPATH", "OMP_NUM_THREADS", FOLDER)  # this run forks its jobs itself
+    environment = {k: v for k, v in os.environ.items() if k not in others}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     command = [sys.executable, "-m", "snakemake", *arguments, "--configfile", "grid.yaml"]
     with (tree / "snakemake.log").open("a") as log:
@@ -68,25 +71,25 @@ def finish(tree: Path) -> None:
 
 
 def kill_once(tree: Path, draw: random.Random, longest: float) -> str:
-    """Start `tree`, kill Snakemake or a job after at most `longest` seconds, and say what was done.
+    """Start `tree`, kill a process after at most `longest` seconds, and say what was done.
+
+    It is Snakemake, a job, or the process that jobs are forked from or one of its forks.
 
     Returns "" where the run was over before.
     """
     assert start(tree, "--unlock").wait() == 0
     process = start(tree, "--cores", "2")
-    aim, kind = draw.choice(["snakemake", "job"]), draw.choice([signal.SIGKILL, signal.SIGTERM])
+    aim, kind = draw.choice(["snakemake", *MODULES]), draw.choice([signal.SIGKILL, signal.SIGTERM])
     end = time.monotonic() + draw.uniform(0.5, longest)
     while time.monotonic() < end and process.poll() is None:
         time.sleep(0.05)
     victim = psutil.Process(process.pid) if process.poll() is None else None
-    while victim and aim == "job" and process.poll() is None:
-        jobs = [
-            p
-            for p in victim.children(recursive=True)
-            if "workflow_scripts" in " ".join(_command(p))
+    while victim and aim in MODULES and process.poll() is None:
+        processes = [
+            p for p in victim.children(recursive=True) if MODULES[aim] in " ".join(_command(p))
         ]
-        if jobs:
-            victim = draw.choice(jobs)
+        if processes:
+            victim = draw.choice(processes)
             break
         time.sleep(0.05)
     if process.poll() is not None:

@@ -113,7 +113,7 @@ def test_only_peers_of_the_same_precision_are_compared_with():
 
 
 def test_starts_of_no_job_are_no_figure(tmp_path):
-    with pytest.raises(SystemExit, match=r"no benchmark file below .*; name the results of a run"):
+    with pytest.raises(SystemExit, match=r"no record of a job below .*; name the results of a run"):
         startup.measure(tmp_path)
 
 

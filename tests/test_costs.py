@@ -3,6 +3,7 @@ another way.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -19,9 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import memory, startup
 from lfp.costs import dictionaries, estimate
 from lfp.costs.base import Cell, Cost, Shape
-from lfp.costs.measured import stage_of
+from lfp.costs.measured import cell_of, measured, summary
 from lfp.grid import ConfigurationError, Grid
 from lfp.interventions.arms import ARMS, Arm
+from lfp.running import benchmark
 from lfp.sae import store
 from lfp.sae.architectures import kind_of
 from lfp.sae.architectures.standard import Standard
@@ -311,38 +314,69 @@ def test_the_page_of_costs_has_the_estimate_of_today(paper):
         assert line in page, f"docs/costs.md: expected the row {line}"
 
 
-def test_a_benchmark_file_belongs_to_a_cell():
-    assert stage_of(Path("summary.tsv")) == ("", "summary")
-    assert stage_of(Path("m/t/seed0/sae/tied/layer1.tsv")) == ("m/t/seed0", "autoencoders")
-    assert stage_of(Path("exports/m/t/seed0/tied.tsv")) == ("m/t/seed0", "export")
-    assert stage_of(Path("m/t/seed0/policy.tsv")) == ("m/t/seed0", "fine-tuning")
+def test_a_record_belongs_to_a_cell():
+    assert cell_of(Path("summary.tsv")) == ""
+    assert cell_of(Path("models/m.tsv")) == ""
+    assert cell_of(Path("m/base/reviews/activations/mlp.tsv")) == ""
+    assert cell_of(Path("m/t/seed0/sae/tied/layer1.tsv")) == "m/t/seed0"
+    assert cell_of(Path("exports/m/t/seed0/tied.tsv")) == "m/t/seed0"
+    assert cell_of(Path("m/t/seed0/policy.tsv")) == "m/t/seed0"
 
 
-def benchmarked() -> Iterator[tuple[str, str]]:
-    """(name of a rule, path of its benchmark file): a rule after another one has that one's."""
+def logged() -> Iterator[tuple[str, str]]:
+    """(name of a rule, address of its log): a rule after another one has that one's."""
     for path in sorted(RULES.glob("*.smk")):
         rule = ""
         for line in path.read_text().splitlines():
             named = re.match(r"(?:use )?(?:rule|checkpoint) (\w+)", line)
             rule = named.group(1) if named else rule
-            target = re.search(r'benchmark_of\(f?"(.*)"\)', line)
+            target = re.search(r'log_of\(f?"(.*)"\)', line)
             if target and line.startswith("        "):
                 pattern = target.group(1).replace("{CELL}", "m/t/seed0").replace("{{", "{")
                 pattern = pattern.replace("}}", "}").removeprefix("results/")
-                yield rule, re.sub(r"{(\w+)}", r"\1", pattern) + ".tsv"
+                yield rule, re.sub(r"{(\w+)}", r"\1", pattern)
 
 
-def test_every_rule_with_a_benchmark_file_is_asked_for():
-    lines = [line for path in RULES.glob("*.smk") for line in path.read_text().splitlines()]
-    assert len(list(benchmarked())) == sum(line.strip() == "benchmark:" for line in lines) > 30
+def test_every_rule_has_a_log_by_whose_name_its_jobs_are_recorded():
+    addresses = [address for _, address in logged()]
+    assert len(addresses) > 30
+    for address in addresses:
+        record = benchmark.record_of(f"results/logs/{address}.log")
+        assert record == Path(f"results/benchmarks/{address}.tsv")
+        assert cell_of(Path(f"{address}.tsv")) in ("", "m/t/seed0", "model/task/seedseed")
 
 
-@pytest.mark.parametrize(("rule", "path"), list(benchmarked()))
-def test_a_benchmark_file_belongs_to_its_rule(rule, path):
-    stage = {"ppo": "fine-tuning"}.get(rule, rule)
-    assert stage_of(Path(path))[1] == stage
-    assert (startup.SCRIPTS / f"{rule}.py").exists()
-    compile(startup.imports_of(startup.SCRIPTS / f"{rule}.py"), rule, "exec")
+@pytest.mark.parametrize("rule", sorted({rule for rule, _ in logged()} - {"verify"}))
+def test_the_start_of_every_script_is_measured(rule):
+    script = {"paired_activations": "activations", "base_activations": "activations"}.get(rule)
+    path = startup.SCRIPTS / f"{script or rule.removeprefix('null_')}.py"
+    compile(startup.imports_of(path), rule, "exec")
+
+
+def test_a_job_records_its_resources_as_the_kernel_has_them(tmp_path):
+    """Of a process that works for a tenth of a second, holds 200 MB and waits for a child."""
+    code = (
+        "import sys, subprocess, time\n"
+        "from pathlib import Path\n"
+        "from lfp.running import benchmark\n"
+        "began, block = time.process_time(), bytearray(200 * 2**20)\n"
+        "while time.process_time() < began + 0.1: pass\n"
+        "child = 'import time\\nwhile time.process_time() < 0.2: pass'\n"
+        "subprocess.run([sys.executable, '-c', child], check=True)\n"
+        "benchmark.write(Path('results/benchmarks/m/t/seed0/policy.tsv'), 'ppo')\n"
+        "benchmark.write(Path('results/benchmarks/provenance.tsv'), 'provenance')\n"
+    )
+    path = os.environ | {"PYTHONPATH": str(RULES.parent)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=path)
+    [row] = measured(tmp_path / "results" / "benchmarks").to_dict("records")
+    place = (row["cell"], row["stage"], row["job"])
+    assert place == ("m/t/seed0", "ppo", "m/t/seed0/policy")
+    assert 0.3 <= row["cpu_seconds"] < 5
+    assert row["cpu_seconds"] < row["seconds"] * 2
+    assert 200 < row["peak_mb"] < 600
+    total = summary(pd.DataFrame([row, row | {"cell": "", "cpu_seconds": 1.0}])).iloc[-1]
+    assert (total["cell"], total["jobs"]) == ("all", 2)
+    assert total["cpu_seconds"] == pytest.approx(row["cpu_seconds"] + 1)
 
 
 def test_steering_with_latents_costs_their_choice(paper):

@@ -13,7 +13,7 @@ from benchmarks import reruns
 from lfp.configuration import ConfigurationError
 from lfp.feedback.rewards import REWARDS
 from lfp.grid import Grid
-from lfp.planning import Planner, benchmark_of, code_with, counted, growing, job, log_of, names
+from lfp.planning import Planner, code_with, counted, growing, job, log_of, names
 from lfp.running.digest import ROOT, closure, code_digest, registries_of
 from lfp.tables.inputs import Plan
 from tests.test_configuration import SERVICE, changed
@@ -74,7 +74,6 @@ def test_patterns_and_places():
     assert names(["b", "a.c"]) == r"a\.c|b"
     assert names([]) == "(?!)"  # matches nothing
     assert log_of("results/models/x") == "results/logs/models/x.log"
-    assert benchmark_of("results/results/x") == "results/benchmarks/results/x.tsv"
     assert growing(100, 5, api=1)["mem_mb"](None, 3) == 300
 
 
@@ -242,7 +241,7 @@ def test_a_job_needs_its_own_reward_and_architecture_and_no_other(tmp_path):
     vader, topk = code_digest(f"{rewards}.vader"), code_digest(f"{architectures}.topk")
     named = REWARDS.entry("vader").partition(":")[2]
     assert plan.code("ppo")(of()) == f"{code_digest('workflow_scripts.ppo')}.{vader}:{named}"
-    assert plan.job("ppo")["launcher"] == "python -m"
+    assert plan.job("ppo")["launcher"] == "python -m lfp.running.start"
     narrow, wide = (plan.code("ablation")(of(sae=sae)) for sae in ("narrow", "topk"))
     assert vader in narrow and vader in wide
     assert topk in wide and topk not in narrow

@@ -362,7 +362,7 @@ def test_resources_name_every_stage(run):
     frame = pd.read_csv(run / "results" / "resources.csv", keep_default_na=False)
     own = frame[frame["cell"] == "small-neox/vader/seed0"]
     stages = {
-        "fine-tuning",
+        "ppo",
         "divergence",
         "locus",
         "activations",

@@ -24,7 +24,7 @@ from lfp.files.provenance import digest, file_digests, input_digests, record_pat
 from lfp.files.writing import aside
 from lfp.reporting import tensorboard
 from lfp.reporting.escapes import plain
-from lfp.running import glibc, lease, one_writer
+from lfp.running import benchmark, glibc, lease, one_writer
 from lfp.running import log as joblog
 
 #: Packages whose version is stamped into every artefact.
@@ -69,8 +69,9 @@ class Job:
 
     It has the ``settings`` of its stage, the paths of its ``input`` and ``output`` by name, the
     ``stamp`` of its outputs, the number of ``threads``, the kind of ``hardware`` (a GPU's name, or
-    ``cpu``), the digest of every input when it ``started``, and that time. Files from outside the
-    results that it reads stand in ``sources``.
+    ``cpu``), the digest of every input when it ``started``, and that time. What it took is recorded
+    in the file ``benchmark``, if there is one. Files from outside the results that it reads stand
+    in ``sources``.
     """
 
     settings: dict[str, Any]
@@ -82,6 +83,7 @@ class Job:
     hardware: str
     digests: dict[str, str]
     started: datetime
+    benchmark: Path | None = None
     sources: list[Path] = field(default_factory=list)
 
     @property
@@ -168,6 +170,8 @@ class Job:
         address = Path(self.output.all()[0]).with_suffix("").as_posix().removeprefix("results/")
         line = f"{stage_name()} {address}: {headline} ({seconds:.0f} s)"
         logging.getLogger("job").info("finished: %s", line)
+        if self.benchmark:
+            benchmark.write(self.benchmark, stage_name())
         print(plain(line), flush=True)
         gc.freeze()  # the process ends, and need not look for garbage in all that it imported
 
@@ -245,6 +249,7 @@ def start(description: str | None) -> Job:
         hardware=hardware(options.gpus),
         digests=input_digests(inputs.all()),
         started=started,
+        benchmark=benchmark.record_of(options.log) if options.log else None,
     )
     states = [job.state_path(output) for output in outputs.all()]
     if is_main:

@@ -607,6 +607,11 @@ class Configuration(Settings):
         "Run jobs of models that ask for GPUs on the CPU where there is none. Without it such a job"
         " stops at its start: on a CPU it takes hours for minutes, and its numbers differ.",
     )
+    fork_jobs: bool = setting(
+        True,
+        "On one Linux machine, fork jobs without GPUs from one process that has the libraries"
+        " (docs/scaling.md#starts-of-jobs); false runs each by itself. Changes no result.",
+    )
     keep_activations: bool = setting(
         True,
         "Keep the harvested activations, of all layers, so that a layer that is chosen later trains"

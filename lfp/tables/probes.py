@@ -562,6 +562,29 @@ def _add_selectivity(
                 tally.add(selectivity, shown, None, _family(shown, name, settings))
 
 
+#: The quantities of the table ``probe_nested_r2``.
+NESTED = ("r2_without", "r2_with_probe", "r2_gain")
+
+
+def nested_records(frame: pd.DataFrame, confidence: float) -> dict[str, Record]:
+    """The records of :data:`NESTED` from the R² of every test part.
+
+    `frame` is that of :func:`lfp.probing.comparisons.nested_frame`.
+    """
+    ratio, (unit, n) = float(frame["ratio"].mean()), frame.loc[0, ["unit", "n"]]
+    parts = [PartValues(frame[name].to_numpy(), ratio) for name in NESTED[:2]]
+    records = [
+        partitions_record(
+            of, n, unit, "held-out R²", edges=(-np.inf, 1.0), chance=0.0, confidence=confidence
+        )
+        for of in parts
+    ]
+    gain = partitions_difference_record(
+        parts[1].minus(parts[0]), n, unit, "held-out R²", (-np.inf, np.inf), confidence
+    )
+    return dict(zip(NESTED, [*records, gain], strict=True))
+
+
 def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """A probe's knowledge beyond word frequency and static embedding.
 
@@ -575,31 +598,12 @@ def probe_nested_r2(inputs: Sequence[str], settings: TableSettings) -> Tally:
         if SUBJECTS[label["subject"]].load is None:
             continue  # it reads no model
         frame = read_table(path)
-        if frame.empty:
-            record = undefined(0, "word", UNTRAINED)
-            for quantity in ("r2_without", "r2_with_probe", "r2_gain"):
-                tally.add(record, {**label, "quantity": quantity})
-            continue
-        ratio, n, unit = (
-            float(frame["ratio"].mean()),
-            int(frame["n"].iloc[0]),
-            frame["unit"].iloc[0],
-        )
-        without, with_probe = (
-            PartValues(frame[name].to_numpy(), ratio) for name in ("r2_without", "r2_with_probe")
-        )
-        for quantity, parts in (("r2_without", without), ("r2_with_probe", with_probe)):
-            record = partitions_record(
-                parts, n, unit, "held-out R²", edges=(-np.inf, 1.0), chance=0.0,
-                confidence=settings.confidence,
-            )  # fmt: skip
-            values = frame if quantity == "r2_without" else None
+        records = dict.fromkeys(NESTED, undefined(0, "word", UNTRAINED))
+        if len(frame):
+            records = nested_records(frame, settings.confidence)
+        for quantity, record in records.items():
+            values = frame if len(frame) and quantity == "r2_without" else None
             tally.add(record, {**label, "quantity": quantity}, values)
-        record = partitions_difference_record(
-            with_probe.minus(without), n, unit, "held-out R²", edges=(-np.inf, np.inf),
-            confidence=settings.confidence,
-        )  # fmt: skip
-        tally.add(record, {**label, "quantity": "r2_gain"})
     return tally
 
 

@@ -1,0 +1,260 @@
+"""A process that has imported the libraries already, and forks a child for each job of a run.
+
+Importing torch and transformers takes a process more than three seconds of a core, more than most
+jobs on a small model compute (benchmarks/README.md). On one Linux machine the Snakefile therefore
+starts one server with each run, and the command of every job asks it (:mod:`lfp.running.start`).
+The first jobs are sent away to run by themselves, so that a run of few jobs imports nothing in
+vain. Then the server imports :data:`LIBRARIES`, none of the project's own modules among them, and
+answers by forking:
+
+- The child has the arguments, environment, working directory and standard streams of the command.
+- The command ends as the child did; a signal to it goes to the child, and the child dies with it.
+- The server ends when the process that started it is dead, however it died, and no child is left.
+
+As a command, with the folder of the socket; its standard input ends when its starter does:
+
+    python -m lfp.running.fork_server FOLDER
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+from lfp.running.start import FOLDER, execute, received, socket_path
+
+#: What most jobs import. Those that talk to the hub are not forked (``lfp.planning.ALONE``).
+LIBRARIES = (
+    "torch",
+    "transformers.conversion_mapping",
+    "transformers.generation",
+    "transformers.integrations.flash_attention",
+    "transformers.loss.loss_utils",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "accelerate",
+    "pandas",
+    "pyarrow.parquet",
+    "safetensors.torch",
+    "scipy.stats",
+    "sklearn.decomposition",
+    "sklearn.feature_extraction.text",
+    "sklearn.linear_model",
+    "sklearn.model_selection",
+)
+#: One thread for what is imported, until a job asks for more: a fork has one alone.
+SINGLE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+#: Jobs that run by themselves before the libraries are imported.
+ALONE_FIRST = 2
+#: Of ``<linux/prctl.h>``: the signal that a process gets when its parent dies.
+_PR_SET_PDEATHSIG = 1
+#: The server of this process: its standard input is open as long as this name lives.
+_server: subprocess.Popen[bytes] | None = None
+
+
+def begin(home: str) -> None:
+    """Start a server for the jobs of this process, which ends with it, where forking is safe.
+
+    The jobs find it by the variable :data:`~lfp.running.start.FOLDER`, which is set here, and the
+    server finds the package at the path `home`, as jobs do. Where the variable names a server
+    already, that one serves. Elsewhere than on Linux libraries may break in a forked process, and
+    nothing is started.
+    """
+    global _server
+    if sys.platform != "linux" or socket_path(os.environ.get(FOLDER, "")).is_socket():
+        return
+    folder = tempfile.mkdtemp(prefix="lfp-", dir="/tmp" if os.access("/tmp", os.W_OK) else None)
+    search = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
+    _server = subprocess.Popen(
+        [sys.executable, "-m", "lfp.running.fork_server", folder],
+        env=os.environ | SINGLE | {"PYTHONPATH": search},
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    os.environ[FOLDER] = folder
+
+
+class Server:
+    """The loop of the server.
+
+    Parameters
+    ----------
+    folder
+        Folder of the socket, which goes with the server.
+    alone_first
+        Jobs that are sent away before the libraries are imported.
+    """
+
+    def __init__(self, folder: str, alone_first: int = ALONE_FIRST) -> None:
+        self.folder, self.sent_away, self.alone_first = folder, 0, alone_first
+        self.loaded, self.starter_lives = False, True
+        self.installed = [path for path in sys.path if path not in _searched()]
+        self.jobs: dict[int, socket.socket] = {}
+        self.selector = selectors.DefaultSelector()
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(socket_path(folder)))
+        self.listener.listen(64)
+        # A child that ends writes a byte here, which wakes the loop.
+        self.woken, waker = socket.socketpair()
+        for end in (self.woken, waker):
+            end.setblocking(False)
+        self.waker = waker
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        for source in (self.listener, self.woken, sys.stdin):
+            self.selector.register(source, selectors.EVENT_READ)
+
+    def serve(self) -> None:
+        """Answer until the starter is dead and no job is left."""
+        while self.starter_lives or self.jobs:
+            for key, _ in self.selector.select():
+                if key.fileobj is self.listener:
+                    self._answer(self.listener.accept()[0])
+                elif key.fileobj is self.woken:
+                    self._reap()
+                elif key.fileobj is sys.stdin:
+                    self._orphaned()
+                else:
+                    self._heard(key.fileobj, key.data)
+
+    def _orphaned(self) -> None:
+        """The starter wrote something, which means nothing, or is dead."""
+        if os.read(sys.stdin.fileno(), 1):
+            return
+        self.starter_lives = False
+        for source in (sys.stdin, self.listener):
+            self.selector.unregister(source)
+        self.listener.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _answer(self, client: socket.socket) -> None:
+        """Fork for a command, or send it away."""
+        try:
+            request, streams = received(client)
+        except (OSError, ValueError):
+            client.close()
+            return
+        if self.sent_away < self.alone_first:
+            self.sent_away += 1
+            client.close()
+        else:
+            self._load()
+            with warnings.catch_warnings():
+                # pyarrow's memory allocator has a thread, and looks after itself in forks.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
+            if not pid:
+                self._become(client, request, streams)
+            self.jobs[pid] = client
+            self.selector.register(client, selectors.EVENT_READ, pid)
+        for stream in streams:
+            os.close(stream)
+
+    def _load(self) -> None:
+        """Import the libraries once, and move all objects out of the sight of garbage collection.
+
+        The pages of an object that is never looked at stay shared by all children.
+        """
+        if self.loaded:
+            return
+        self.loaded = True
+        gc.disable()
+        importlib.import_module("lfp.models")  # sets the variables that the libraries read
+        for name in LIBRARIES:
+            with contextlib.suppress(ImportError):  # the job that needs it says so
+                importlib.import_module(name)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "lfp"]:
+            del sys.modules[name]  # jobs read the project's modules as they are then
+        gc.enable()
+        gc.freeze()
+
+    def _become(self, client: socket.socket, request: dict[str, Any], streams: list[int]) -> None:
+        """Run a command in the child, and end."""
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self.selector.close()
+        for source in (client, self.listener, self.woken, self.waker, *self.jobs.values()):
+            source.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.chdir(request["folder"])
+        os.environ.clear()
+        os.environ.update(request["environment"])
+        sys.path[:] = [*_searched(), *self.installed]
+        os._exit(_status_of(request["module"], request["arguments"]))
+
+    def _heard(self, client: socket.socket, pid: int) -> None:
+        """A command passes a signal on, or is dead, and its job with it."""
+        if self.jobs.get(pid) is not client:
+            return  # its job has just ended
+        try:
+            signals = client.recv(16)
+        except OSError:
+            signals = b""
+        for number in signals or [signal.SIGKILL]:
+            os.kill(pid, number)
+        if not signals:
+            self.selector.unregister(client)
+
+    def _reap(self) -> None:
+        """Tell the commands of dead children how these ended."""
+        self.woken.recv(4096)
+        while self.jobs:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            client = self.jobs.pop(pid)
+            if client in self.selector.get_map():
+                self.selector.unregister(client)
+            with contextlib.suppress(OSError):  # the command is dead, too
+                client.sendall(json.dumps(os.waitstatus_to_exitcode(status)).encode())
+            client.close()
+
+
+def _searched() -> list[str]:
+    """Where Python, by its option ``-m``, looks for modules before what is installed."""
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [str(Path.cwd()), *(str(Path(path).absolute()) for path in named if path)]
+
+
+def _status_of(module: str, arguments: list[str]) -> int:
+    """Exit status of a command that this process runs to its end, as Python's own would be."""
+    status = 0
+    try:
+        execute(module, arguments)
+    except SystemExit as end:
+        status = end.code
+        if status is not None and not isinstance(status, int):
+            print(status, file=sys.stderr)
+            status = 1
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    return (status or 0) & 0xFF
+
+
+if __name__ == "__main__":
+    Server(sys.argv[1]).serve()

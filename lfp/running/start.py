@@ -1,0 +1,126 @@
+"""Run a rule's script, in a fork of the run's server where there is one, else in this process.
+
+    python -m lfp.running.start workflow_scripts.ppo ...
+
+is what ``python -m workflow_scripts.ppo ...`` is, but that the script may find the
+libraries imported (:mod:`lfp.running.fork_server`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+#: The variable that names the folder of the server's socket.
+FOLDER = "LFP_FORK_SERVER"
+#: Signals that end a job and can be passed on.
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Bytes of the length of a request.
+_LENGTH = 8
+
+
+def socket_path(folder: str) -> Path:
+    """The socket of the server of this environment, by any path to it; another has another."""
+    environment = f"{Path(sys.prefix).resolve()} {sys.version}"
+    python = hashlib.sha256(environment.encode()).hexdigest()
+    return Path(folder) / python[:12]
+
+
+def _exactly(client: socket.socket, count: int) -> bytes:
+    """The next `count` bytes and none behind them, which may be signals."""
+    content = b""
+    while len(content) < count:
+        part = client.recv(count - len(content))
+        if not part:
+            raise ValueError("the command died while it asked")
+        content += part
+    return content
+
+
+def received(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A command's request and its standard streams; ValueError where it died before their end."""
+    head, streams, _, _ = socket.recv_fds(client, _LENGTH, 3)
+    try:
+        return json.loads(_exactly(client, int.from_bytes(head))), list(streams)
+    except ValueError:
+        for stream in streams:
+            os.close(stream)
+        raise
+
+
+def _ask(server: socket.socket, module: str, arguments: list[str]) -> None:
+    """Send the server a command with this process's streams, environment and folder."""
+    content = json.dumps({
+        "module": module, "arguments": arguments,
+        "environment": dict(os.environ), "folder": str(Path.cwd()),
+    }).encode()  # fmt: skip
+    socket.send_fds(server, [len(content).to_bytes(_LENGTH)], [0, 1, 2])
+    server.sendall(content)
+
+
+def _with_gpus(arguments: list[str]) -> bool:
+    """Whether a job has GPUs: what the server imports may have opened CUDA, which cannot fork."""
+    return "--gpus" in arguments and arguments[arguments.index("--gpus") + 1] != "0"
+
+
+def forked(module: str, arguments: list[str]) -> int | None:
+    """How the job ended in a fork of the server, as an exit status, negative for a signal.
+
+    None where there is no server, or where it sends the job away.
+    """
+    folder = os.environ.get(FOLDER)
+    if folder is None or _with_gpus(arguments):
+        return None
+    caught: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        with contextlib.suppress(OSError):
+            server.sendall(bytes([number]))
+
+    answer, before = b"", {number: signal.getsignal(number) for number in PASSED_ON}
+    heeded = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+    with socket.socket(socket.AF_UNIX) as server, contextlib.suppress(OSError):
+        server.connect(str(socket_path(folder)))
+        _ask(server, module, arguments)
+        for number in heeded:
+            signal.signal(number, pass_on)
+        answer = server.makefile("rb").read()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    if caught and not answer:
+        os.kill(os.getpid(), caught[0])
+    return json.loads(answer) if answer else None
+
+
+def execute(module: str, arguments: list[str]) -> None:
+    """Run a module as the option ``-m`` of Python does."""
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def main() -> None:
+    """Run the module that the first argument names, with the others as its arguments."""
+    module, *arguments = sys.argv[1:]
+    status = forked(module, arguments)
+    if status is None:
+        execute(module, arguments)
+    elif status < 0:
+        with contextlib.suppress(OSError):  # nobody handles SIGKILL
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    else:
+        sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

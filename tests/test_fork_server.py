@@ -1,0 +1,290 @@
+"""Jobs as forks of a process that has the libraries are what they are by themselves."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lfp.running import fork_server, start
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked on Linux alone")
+
+#: A job that says what it has, and does as its first argument says. ``wave`` is the library.
+JOB = """
+import os, sys, time
+from pathlib import Path
+had = "wave" in sys.modules, "lfp" in sys.modules
+Path("pid").write_text(str(os.getpid()))
+if sys.argv[1] == "say":
+    print(*sys.argv[1:], os.environ.get("COLOUR"), Path.cwd().name, input(), *had)
+if sys.argv[1] == "wait":
+    time.sleep(30)
+if sys.argv[1] == "fail":
+    raise ValueError("the reason")
+if sys.argv[1] == "exit":
+    sys.exit(int(sys.argv[2]) if sys.argv[2:] else "the last word")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path) -> Iterator[Path]:
+    """A folder with the job; that of the socket has a short name."""
+    (tmp_path / "a_job.py").write_text(JOB)
+    sockets = tempfile.mkdtemp(dir="/tmp")
+    (tmp_path / "sockets").symlink_to(sockets)
+    yield tmp_path
+    shutil.rmtree(sockets, ignore_errors=True)
+
+
+def environment(folder: Path, **variables: str) -> dict[str, str]:
+    path = f"{folder}{os.pathsep}{ROOT}"
+    return os.environ | {"PYTHONPATH": path, start.FOLDER: str(folder / "sockets")} | variables
+
+
+def interruptible() -> None:
+    """Heed interrupts, which processes in the background of a shell do not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def served(
+    folder: Path, alone_first: int = 0, libraries: tuple[str, ...] = ("wave", "no_such_library")
+) -> subprocess.Popen:
+    """A server that imports one small library, once it has sent some jobs away."""
+    code = (
+        "from lfp.running import fork_server\n"
+        f"fork_server.LIBRARIES = {libraries}\n"
+        f"fork_server.Server({str((folder / 'sockets').resolve())!r}, {alone_first}).serve()\n"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=folder, env=environment(folder), stdin=subprocess.PIPE,
+        preexec_fn=interruptible,
+    )  # fmt: skip
+    wait_for(lambda: start.socket_path(str(folder / "sockets")).exists())
+    return server
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "nothing came"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def server(folder) -> Iterator[subprocess.Popen]:
+    with served(folder) as process:
+        yield process
+        process.stdin.close()
+        assert process.wait(20) == 0
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "lfp.running.start", "a_job", *arguments]
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(*arguments), cwd=folder, env=environment(folder, **variables), text=True,
+        input="a line\n", capture_output=True, timeout=30,
+    )  # fmt: skip
+
+
+def begun(folder: Path) -> tuple[subprocess.Popen, int]:
+    """A command whose job waits, and the process of the job."""
+    (folder / "pid").unlink(missing_ok=True)
+    process = subprocess.Popen(
+        command("wait"), cwd=folder, env=environment(folder), preexec_fn=interruptible
+    )
+    wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text())
+    return process, int((folder / "pid").read_text())
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_fork_has_what_its_command_has_and_the_libraries(folder, server):
+    """Arguments, environment, folder and streams are the command's, and no module of ours stays."""
+    done = run(folder, "say", "x y", COLOUR="red")
+    assert done.stdout == f"say x y red {folder.name} a line True False\n"
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_fork_finds_the_modules_that_its_command_finds(folder, server, tmp_path):
+    """Neither folder nor search path of the server counts."""
+    other, empty = tmp_path / "other", tmp_path / "empty"
+    for place in (other, empty):
+        place.mkdir()
+    (other / "a_job.py").write_text("import sys\nprint('another', 'wave' in sys.modules)\n")
+    for place, search in ((other, ROOT), (empty, f"../other{os.pathsep}{ROOT}")):
+        variables = environment(folder, PYTHONPATH=str(search))
+        said = subprocess.run(command(), cwd=place, env=variables, text=True, capture_output=True)
+        assert said.stdout == "another True\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("exit", "7"), 7, ""),
+        (("exit", "0"), 0, ""),
+        (("exit",), 1, "the last word\n"),
+        (("fail",), 1, "ValueError: the reason\n"),
+    ],
+)
+def test_a_command_ends_as_its_job_did(folder, server, arguments, status, said):
+    forked = run(folder, *arguments)
+    alone = run(folder, *arguments, LFP_FORK_SERVER="/nowhere")
+    assert forked.returncode == alone.returncode == status
+    assert forked.stderr.endswith(said)
+    assert alone.stderr.endswith(said)
+
+
+def test_two_jobs_run_at_once(folder, server):
+    one, first = begun(folder)
+    other, second = begun(folder)
+    assert lives(first)
+    assert lives(second)
+    assert first != second
+    for process in (one, other):
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_a_command_reaches_its_job(folder, server, number):
+    process, pid = begun(folder)
+    assert process.pid != pid
+    process.send_signal(number)
+    alone = 1 if number == signal.SIGINT else -number  # Python makes an exception of an interrupt
+    assert process.wait(20) in (alone, -number)
+    wait_for(lambda: not lives(pid))
+
+
+def test_a_job_dies_with_its_command(folder, server):
+    process, pid = begun(folder)
+    process.kill()
+    process.wait(20)
+    wait_for(lambda: not lives(pid))
+    assert run(folder, "exit", "3").returncode == 3, "the server goes on"
+
+
+def test_a_command_is_told_that_its_job_was_killed(folder, server):
+    process, pid = begun(folder)
+    os.kill(pid, signal.SIGKILL)
+    assert process.wait(20) == -signal.SIGKILL
+
+
+def test_the_first_jobs_run_by_themselves(folder):
+    with served(folder, alone_first=1) as server:
+        assert run(folder, "say").stdout.endswith("False True\n")
+        assert run(folder, "say").stdout.endswith("True False\n")
+        server.stdin.close()
+
+
+def test_a_job_with_gpus_runs_by_itself(folder, server):
+    assert run(folder, "say", "--gpus", "1").stdout.endswith("False True\n")
+    assert run(folder, "say", "--gpus", "0").stdout.endswith("True False\n")
+
+
+def test_a_job_runs_by_itself_where_the_server_is_dead(folder):
+    with served(folder) as server:
+        server.kill()
+    assert run(folder, "say").stdout.endswith("False True\n")
+
+
+def test_a_job_whose_server_dies_runs_again_by_itself(folder):
+    """The fork dies with its server, so that no two processes write one output."""
+    with served(folder) as server:
+        process, pid = begun(folder)
+        server.kill()
+        wait_for(lambda: not lives(pid))
+        wait_for(lambda: (folder / "pid").read_text() == str(process.pid))
+        process.kill()
+        process.wait()
+
+
+def test_a_server_waits_for_the_last_job_of_its_dead_starter(folder):
+    with served(folder) as server:
+        process, pid = begun(folder)
+        server.stdin.close()
+        wait_for(lambda: not start.socket_path(str(folder / "sockets")).exists())
+        assert server.poll() is None
+        assert lives(pid)
+        process.terminate()
+        assert process.wait(20) == -signal.SIGTERM
+        assert server.wait(20) == 0
+
+
+def test_a_server_serves_its_own_environment_alone(monkeypatch, tmp_path):
+    ours = start.socket_path("/x")
+    link = tmp_path / "environment"
+    link.symlink_to(sys.prefix)
+    monkeypatch.setattr(sys, "prefix", str(link))
+    assert start.socket_path("/x") == ours
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert start.socket_path("/x") != ours
+
+
+def test_a_run_starts_a_server_that_ends_with_it(tmp_path):
+    """The socket is there while the run is, and its folder goes; so does the server."""
+    code = (
+        "import os, time\n"
+        "from pathlib import Path\n"
+        "from lfp.running import fork_server, start\n"
+        f"fork_server.begin({str(ROOT)!r})\n"
+        "path = start.socket_path(os.environ[start.FOLDER])\n"
+        "while not path.exists():\n"
+        "    time.sleep(0.02)\n"
+        "print(path.parent, fork_server._server.pid)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), start.FOLDER: ""}, timeout=30,
+    )  # fmt: skip
+    folder, pid = done.stdout.split()
+    wait_for(lambda: not lives(int(pid)))
+    assert not Path(folder).exists()
+
+
+def test_nothing_is_forked_elsewhere_than_on_linux(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.delenv(start.FOLDER, raising=False)
+    fork_server.begin(".")
+    assert start.FOLDER not in os.environ
+
+
+def test_forks_have_all_libraries_and_are_offline(folder):
+    """A library by a wrong name would be imported by every job for itself, without a word."""
+    (folder / "a_job.py").write_text(
+        "import sys\n"
+        "from lfp.running.fork_server import LIBRARIES\n"
+        "print(sorted(set(LIBRARIES) - set(sys.modules)))\n"
+        "from huggingface_hub import constants\n"
+        "import lfp.models, os\n"
+        "print(constants.HF_HUB_OFFLINE, os.environ['HF_HUB_OFFLINE'])\n"
+    )
+    with served(folder, libraries=fork_server.LIBRARIES) as server:
+        assert run(folder).stdout == "[]\nTrue 1\n"
+        server.stdin.close()
+
+
+def test_jobs_that_read_from_the_hub_are_not_forked():
+    """The libraries of the forks were told that they are offline."""
+    rules = "".join(path.read_text() for path in sorted((ROOT / "rules").glob("*.smk")))
+    fetching = re.findall(r"use rule \w+ as (fetch_\w+) with:(.*?)(?=\n\n\n|\Z)", rules, re.DOTALL)
+    scripts = {path.stem for path in (ROOT / "workflow_scripts").glob("fetch_*.py")}
+    assert {name for name, _ in fetching} == scripts
+    for name, text in fetching:
+        assert "launcher=ALONE" in text, name
