@@ -28,6 +28,7 @@ from lfp.settings import (
     Settings,
     Steering,
     Task,
+    reading_method,
 )
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ SWITCHES = (
 def check_effects(grid: Grid, config: Mapping[str, Any]) -> None:
     """Raise ConfigurationError at the first key of `config` that changes nothing in `grid`."""
     kinds = {
-        task: _method(entry["method"], grid.feedback(task)) for task, entry in grid.tasks.items()
+        task: reading_method(entry["method"], grid.feedback(task))
+        for task, entry in grid.tasks.items()
     }
     cells = list(grid.by_address.values())
     for name, entry in config["corpora"].items():
@@ -156,11 +158,6 @@ def check_effects(grid: Grid, config: Mapping[str, Any]) -> None:
     _check_architectures(grid, config)
     _check_overridden(grid, config)
     _check_variants(grid, config.get("autoencoders", {}))
-
-
-def _method(method: str, feedback: str) -> str:
-    """The name among :data:`~lfp.settings.METHODS` of a task's method."""
-    return "given on pairs" if (method, feedback) == ("given", "preference") else method
 
 
 def _readers(cls: type[Settings], key: str, what: str) -> Collection[str] | None:

@@ -45,6 +45,7 @@ from lfp.settings import (
     UNREWARDED,
     Autoencoder,
     Settings,
+    reading_method,
 )
 from lfp.sites import HEADS
 
@@ -94,6 +95,13 @@ class Cell:
     def address(self) -> str:
         """Path of the cell's results below the results folder."""
         return f"{self.model}/{self.task}/seed{self.seed}"
+
+    def read(self, stage: str) -> dict[str, Any]:
+        """The settings of a stage that the cell's method reads, as values of JSON.
+
+        A job gets no others, so that they rerun nothing.
+        """
+        return self.settings[stage].read_by(reading_method(self.method, self.feedback))
 
 
 def derived_seed(seed: int, address: str, stage: str) -> int:
@@ -269,7 +277,7 @@ class Grid:
             "scores": self._scores_job,
             "steering": self._steering_job,
         }
-        values = cell.settings[stage].as_json() if stage in cell.settings else {}
+        values = cell.read(stage) if stage in cell.settings else {}
         stream = stage
         if stage in adapted:
             values = adapted[stage](cell, wildcards)
@@ -293,7 +301,7 @@ class Grid:
         return {
             "feedback": cell.feedback,
             "sizes": list(cell.settings["evaluation"].probes),
-            "activations": cell.settings["activations"].as_json(),
+            "activations": cell.read("activations"),
             "features": read,
             "probes": folds,
             # Dictionaries of one kind differ in their seeds alone.
@@ -302,28 +310,28 @@ class Grid:
 
     def _divergence_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         lowest = cell.lowest_layers
-        return cell.settings["divergence"].as_json() | {
+        return cell.read("divergence") | {
             "layers": list(cell.layers) if cell.layers else None,
             "lowest": list(lowest) if isinstance(lowest, tuple) else None,
         }
 
     def _group_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values = cell.settings["ppo"].as_json()
-        return values | {"group": cell.settings["group"].as_json(), "method": cell.method}
+        values = cell.read("ppo")
+        return values | {"group": cell.read("group"), "method": cell.method}
 
     def _ranked_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         stages = ("ppo", "ranking", *(("dpo",) if cell.method == "ranked" else ()))
-        return {stage: cell.settings[stage].as_json() for stage in stages}
+        return {stage: cell.read(stage) for stage in stages}
 
     def _distil_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        return {stage: cell.settings[stage].as_json() for stage in ("distil", "ppo")}
+        return {stage: cell.read(stage) for stage in ("distil", "ppo")}
 
     def _given_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        stages = {stage: cell.settings[stage].as_json() for stage in ("ppo", "dpo")}
+        stages = {stage: cell.read(stage) for stage in ("ppo", "dpo")}
         return stages | {"feedback": cell.feedback}
 
     def _locus_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        stages = {name: cell.settings[name].as_json() for name in ("locus", "ppo", "dpo")}
+        stages = {name: cell.read(name) for name in ("locus", "ppo", "dpo")}
         max_tokens = cell.settings["divergence"].max_tokens
         effect = "margin" if cell.feedback == "preference" else "reward"
         return stages | {
@@ -333,25 +341,25 @@ class Grid:
 
     def _export_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         source = f"{cell.task}-seed{cell.seed}-{wildcards['sae']}"
-        return cell.settings["export"].as_json() | {"model": cell.model, "source": source}
+        return cell.read("export") | {"model": cell.model, "source": source}
 
     def _features_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         # The embedding is a covariate of every probe; principal components are taken of `raw`.
         wanted = {*self.kinds(cell, wildcards["subject"]), "embedding"}
         kinds = (wanted - {"pca"}) | ({"raw"} if "pca" in wanted else set())
-        values = cell.settings["features"].as_json()
+        values = cell.read("features")
         reading = {key: values[key] for key in ("max_tokens", "batch_size")}
         return reading | {"kinds": sorted(kinds), "subject": wildcards["subject"]}
 
     def _probes_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         kinds = self.kinds(cell, wildcards["subject"])
-        values = cell.settings["probes"].as_json() | {"features": kinds, "feedback": cell.feedback}
+        values = cell.read("probes") | {"features": kinds, "feedback": cell.feedback}
         return _without(values, "control_features") | {"subject": wildcards["subject"]}
 
     def _change_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values = _without(cell.settings["change"].as_json(), "latent_prompts")
+        values = _without(cell.read("change"), "latent_prompts")
         values |= {"feedback": cell.feedback}
-        probes = _without(cell.settings["probes"].as_json(), "features", "control_features")
+        probes = _without(cell.read("probes"), "features", "control_features")
         values |= {"probes": probes, "max_tokens": cell.settings["features"].max_tokens}
         # PPO's coefficient adapts, and is read off its training curve. GRPO divides rewards by
         # their spread over a prompt's completions, so that it has no unit of reward.
@@ -360,7 +368,7 @@ class Grid:
         return values | {"reward_per_nat": cell.settings[weighted].beta if weighted else None}
 
     def _latents_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values = _without(cell.settings["change"].as_json(), "piece_contexts")
+        values = _without(cell.read("change"), "piece_contexts")
         max_tokens = cell.settings["features"].max_tokens
         return values | {"feedback": cell.feedback, "max_tokens": max_tokens}
 
@@ -370,14 +378,14 @@ class Grid:
         locus = _without(values["locus"], "orders")
         locus |= dict.fromkeys(("prompts", "pairs"), account.instances)
         change = _without(
-            cell.settings["change"].as_json(),
+            cell.read("change"),
             "contexts", "piece_contexts", "new_tokens", "latent_prompts", "noise_draws",
         )  # fmt: skip
         read = {"locus": locus, "change": change, "feedback": cell.feedback}
-        return values | read | {"account": account.as_json()}
+        return values | read | {"account": cell.read("account")}
 
     def _explanations_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values = _without(cell.settings["explanations"].as_json(), "judge")
+        values = _without(cell.read("explanations"), "judge")
         return values | {"feedback": cell.feedback}
 
     def _language_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
@@ -400,7 +408,7 @@ class Grid:
         return {"explainer": explainer, "confidence": confidence, "about": about}
 
     def _ablation_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        values = cell.settings["ablation"].as_json()
+        values = cell.read("ablation")
         subject = wildcards["subject"]
         if subject == "base":
             values["arms"] = values["base_arms"]
@@ -412,11 +420,11 @@ class Grid:
         }
 
     def _interventions_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        asked, ablation = cell.settings["interventions"], cell.settings["ablation"].as_json()
+        asked, ablation = cell.settings["interventions"], cell.read("ablation")
         read = _without(ablation, "arms", "base_arms", "actions", "explainer")
-        pairs, dpo = cell.feedback == "preference", cell.settings["dpo"].as_json()
+        pairs, dpo = cell.feedback == "preference", cell.read("dpo")
         return {
-            "interventions": _without(asked.as_json(), "subjects"),
+            "interventions": _without(cell.read("interventions"), "subjects"),
             "subject": wildcards["subject"],
             "ablation": read | {"prompts": asked.prompts, "random_draws": asked.draws},
             "dpo": {key: dpo[key] for key in _MARGIN if pairs},
@@ -426,14 +434,14 @@ class Grid:
         }
 
     def _steering_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        asked, ablation = cell.settings["steering"], cell.settings["ablation"].as_json()
+        asked, ablation = cell.settings["steering"], cell.read("ablation")
         read = _without(ablation, "arms", "base_arms", "actions", "explainer", "random_draws")
-        selecting = _without(cell.settings["interventions"].as_json(), "subjects", "selectors")
+        selecting = _without(cell.read("interventions"), "subjects", "selectors")
         return {
-            "steering": asked.as_json(),
+            "steering": cell.read("steering"),
             "interventions": selecting if asked.selectors else {},
             "ablation": read | {"prompts": asked.prompts},
-            "dpo": cell.settings["dpo"].as_json(),
+            "dpo": cell.read("dpo"),
             "feedback": cell.feedback,
             "reward": scale_of(cell.settings["ppo"]),
             "max_tokens": cell.settings["features"].max_tokens,
@@ -452,7 +460,7 @@ class Grid:
 
         One that no gradient trains takes over neither partners nor an encoder of its own.
         """
-        given = cell.settings["autoencoder"].as_json() | self.autoencoders[variant]
+        given = cell.read("autoencoder") | self.autoencoders[variant]
         settings = Autoencoder.of(given)
         if not kind_of(settings).by_gradients:
             settings = dataclasses.replace(settings, mutual=None, tied=True)
@@ -628,8 +636,10 @@ class Grid:
 
     def contrast_settings(self, task: str) -> dict[str, Any]:
         """All parameters of a task's triples."""
-        return self.task_settings("contrasts", task).as_json() | {
-            "feedback": self.feedback(task),
+        feedback = self.feedback(task)
+        method = reading_method(self.tasks[task]["method"], feedback)
+        return self.task_settings("contrasts", task).read_by(method) | {
+            "feedback": feedback,
             "swapped": self.tasks[task]["swapped"],
         }
 

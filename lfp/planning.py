@@ -379,13 +379,13 @@ class Planner:
 
     def contrasted(self, wildcards: Any) -> str:
         """The held-out texts, or the triples, that a task's contrasts are made of."""
-        name = self.grid.contrast_settings(wildcards.task)["corpus"]
+        name = self.grid.task_settings("contrasts", wildcards.task).corpus
         name = name or self.grid.tasks[wildcards.task]["corpus"]
         return f"results/corpora/{name}/test.parquet"
 
     def rewrites(self, wildcards: Any) -> list[str]:
         """The rewrites of a task, where its triples are made of them."""
-        rewritten = self.grid.contrast_settings(wildcards.task)["source"] == "rewrites"
+        rewritten = self.grid.task_settings("contrasts", wildcards.task).source == "rewrites"
         return [f"results/rewrites/{wildcards.task}.parquet"] if rewritten else []
 
     def locus(self, wildcards: Any) -> list[str]:

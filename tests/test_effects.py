@@ -303,6 +303,35 @@ def test_the_methods_of_a_field_are_those_whose_code_reads_it():
             assert declared(cls, method) == wanted, (method, cls.__name__)
 
 
+@pytest.mark.parametrize(
+    ("methods", "job", "ours", "theirs"),
+    [
+        (["ppo"], "explanations", "min_valence", "min_auc"),
+        (["dpo"], "explanations", "min_auc", "min_valence"),
+        (["ppo"], "probes", "alphas", "Cs"),
+        (["dpo"], "ablation", "prompt_tokens", "prefix_tokens"),
+        (["rloo"], "group", "new_tokens", "value_coef"),
+    ],
+)
+def test_a_job_has_no_setting_that_its_method_does_not_read(methods, job, ours, theirs):
+    """So that one of them reruns nothing."""
+    grid = Grid(configured(methods, {}))
+    values = grid.job_settings(job, grid.cells[0], {"sae": "tied", "subject": "policy"})
+    assert ours in values
+    assert theirs not in values
+
+
+@pytest.mark.parametrize(
+    ("methods", "ours", "theirs"),
+    [(["ppo"], "words_per_class", "triples"), (["dpo"], "triples", "words_per_class")],
+)
+def test_triples_are_made_by_the_settings_of_their_kind(methods, ours, theirs):
+    grid = Grid(configured(methods, {}))
+    values = grid.contrast_settings(grid.cells[0].task)
+    assert ours in values
+    assert theirs not in values
+
+
 def test_every_field_of_fine_tuning_has_its_methods_in_the_tables_of_keys():
     readme = (ROOT / "config" / "README.md").read_text()
     for stage in TRAINING_STAGES:

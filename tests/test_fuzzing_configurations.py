@@ -95,7 +95,7 @@ def plan(config: Any) -> None:
     canonical_json(grid.table_settings() | grid.service_limits())
     for task in {cell.task for cell in grid.by_address.values()}:
         canonical_json([grid.feedback_settings(task), grid.contrast_settings(task)])
-        if grid.contrast_settings(task)["source"] == "rewrites" and grid.services:
+        if grid.task_settings("contrasts", task).source == "rewrites" and grid.services:
             canonical_json(grid.rewrite_settings(task))
     for cell in grid.by_address.values():
         plan_cell(planner, cell, is_donor=cell not in grid.cells)

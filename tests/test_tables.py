@@ -29,6 +29,7 @@ from lfp.reporting import unestimated
 from lfp.settings import (
     Ablation,
     Account,
+    Contrasts,
     Evaluation,
     Features,
     Interventions,
@@ -771,7 +772,7 @@ def grid_of(**cells):
         transferred=lambda cell: [],
         of_heads=lambda cell: [],
         latent_readers=lambda cell: [cell.main],
-        contrast_settings=lambda task: {"source": "corpus", "corpus": None},
+        task_settings=lambda stage, task: Contrasts(),
     )
 
 

@@ -24,7 +24,7 @@ from lfp.settings.dictionaries import (
 from lfp.settings.fields import ABSENT, REQUIRED, Settings, setting
 from lfp.settings.finetuning import DPO, PPO, Distil, Group, Lora, Ranking
 from lfp.settings.latents import Ablation, Explanations, Export, Interventions, Steering
-from lfp.settings.methods import METHODS, RANKED, UNREWARDED
+from lfp.settings.methods import METHODS, RANKED, UNREWARDED, reading_method
 from lfp.settings.objects import (
     CELL_ENDS,
     Cell,
@@ -61,5 +61,5 @@ __all__ = [
     "Distil", "Divergence", "Evaluation", "Explainer", "Explanations", "Export", "FeatureDiff",
     "Features", "Files", "Group", "Interventions", "Locus", "Lora", "Machine", "Model", "Mutual",
     "Organism", "Policy", "Prices", "Probes", "Ranking", "Rewrites", "Service", "Settings",
-    "Shape", "Source", "Steering", "Tables", "Task", "setting",
+    "Shape", "Source", "Steering", "Tables", "Task", "reading_method", "setting",
 ]  # fmt: skip

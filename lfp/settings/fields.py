@@ -76,6 +76,15 @@ class Settings:
         """The settings as values of JSON: tuples as lists, settings within as dictionaries."""
         return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
+    def read_by(self, method: str) -> dict[str, Any]:
+        """Those of :meth:`as_json` that a method of fine-tuning reads (``methods`` of a field)."""
+        fields = {field.name: field.metadata for field in dataclasses.fields(self)}
+        return {
+            name: value
+            for name, value in self.as_json().items()
+            if method in fields[name].get("methods", (method,))
+        }
+
 
 @cache
 def field_types(cls: type[Settings]) -> dict[str, Any]:

@@ -27,3 +27,8 @@ PAIRED = ("dpo", "given on pairs")
 WEIGHED = (*BY_DPO, "given on pairs")
 #: Methods whose policies have a reward that they need not have learned from.
 UNREWARDED = ("distil", "given")
+
+
+def reading_method(method: str, feedback: str) -> str:
+    """The name among :data:`METHODS` of a task's `method` with its kind of `feedback`."""
+    return "given on pairs" if (method, feedback) == ("given", "preference") else method

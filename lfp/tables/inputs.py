@@ -165,7 +165,8 @@ class Plan:
     def corpora(self, pattern: str) -> list[str]:
         """`pattern` for every corpus of a cell's task or triples, with {name} as its name."""
         names = [self.grid.tasks[cell.task]["corpus"] for cell in self.grid.cells]
-        triples = [self.grid.contrast_settings(cell.task)["corpus"] for cell in self.preferring]
+        preferring = _unique([cell.task for cell in self.preferring])
+        triples = [self.grid.task_settings("contrasts", task).corpus for task in preferring]
         return [pattern.format(name=name) for name in _unique([*names, *filter(None, triples)])]
 
     def rewritten(self, pattern: str) -> list[str]:
@@ -176,7 +177,7 @@ class Plan:
         return [
             pattern.format(name=name)
             for name in _unique([cell.task for cell in self.preferring])
-            if self.grid.contrast_settings(name)["source"] == "rewrites"
+            if self.grid.task_settings("contrasts", name).source == "rewrites"
         ]
 
     def grown(self, pattern: str) -> list[str]:
