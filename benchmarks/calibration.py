@@ -256,6 +256,8 @@ def figures(
                 "false_positives": false.estimate, "false_positives_low": false.ci_low,
                 "false_positives_high": false.ci_high,
             }  # fmt: skip
+        if np.isnan(p).all():
+            row["above_0"] = float((low > 0).mean())
         yield name, row
 
 

@@ -103,12 +103,12 @@ class Agreement:
         )
 
 
-def agreements(reading: pd.DataFrame, written: frozenset[str]) -> Iterator[Agreement]:
+def agreements(reading: pd.DataFrame, written_known: bool) -> Iterator[Agreement]:
     """The agreement of one reading with the valence of words, or with the labels of answers.
 
     Words are also taken apart into those of one token and those in pieces, and, where it is known
-    which words the policy wrote in training, into those and the others, which nothing was paid for.
-    An implied reward has its size as a second statistic.
+    which words the policy wrote in training (``written``), into those and the others, which nothing
+    was paid for. An implied reward has its size as a second statistic.
     """
     implied = reading["readout"].iloc[0] == implicit.READOUT
     if reading["kind"].iloc[0] == "answer":
@@ -121,9 +121,8 @@ def agreements(reading: pd.DataFrame, written: frozenset[str]) -> Iterator[Agree
     sets = {"all": np.ones(len(words), dtype=bool)}
     if (words["tokens"] > 0).any():
         sets |= {"one_token": words["tokens"] == 1, "pieces": words["tokens"] > 1}
-    if written:
-        sets["written"] = words["unit"].isin(written)
-        sets["not_written"] = ~sets["written"]
+    if written_known:
+        sets |= {"written": words["written"], "not_written": ~words["written"]}
     for name, chosen in sets.items():
         of_set = words[chosen]
         if len(of_set) >= 3:
@@ -182,8 +181,9 @@ def _of_cell(cell: ChangeCell, *subjects: str) -> Iterator[tuple[tuple, Agreemen
     readings = readings[readings["kind"] == taught]
     if subjects:
         readings = readings[readings["subject"].isin(subjects)]
+    readings = readings.assign(written=readings["unit"].isin(cell.written))
     for (subject, readout, _, part, layer), reading in readings.groupby([*READING], sort=False):
-        for one in agreements(reading, cell.written):
+        for one in agreements(reading, bool(cell.written)):
             yield (subject, readout, part, layer, one.set, one.statistic), one
 
 

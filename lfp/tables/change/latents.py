@@ -93,8 +93,9 @@ def choice_latents(inputs: Sequence[str], settings: TableSettings) -> Tally:
 
 
 def _add_shares(tally: Tally, cell: LatentCell, settings: TableSettings) -> None:
-    policy = cell.choice[cell.choice["subject"] == "policy"]
-    noise = cell.choice[cell.choice["subject"] != "policy"]
+    choice = cell.choice.assign(valence=cell.choice["unit"].map(cell.valence))
+    is_policy = choice["subject"] == "policy"
+    policy, noise = choice[is_policy], choice[~is_policy]
     controls = dict(list(noise.groupby(["layer", "part", "latent"], sort=False)))
     for layer, of_layer in policy.groupby("layer"):
         sizes = of_layer.groupby(["part", "latent"], sort=False)["value"].apply(_mean_size)
@@ -102,9 +103,9 @@ def _add_shares(tally: Tally, cell: LatentCell, settings: TableSettings) -> None
         whole = sizes.iloc[-1]
         for rank, ((part, latent), size) in enumerate(sizes.items(), 1):
             wanted = (of_layer["part"] == part) & (of_layer["latent"] == latent)
-            one = _agreement(of_layer[wanted], cell.valence)
+            one = _agreement(of_layer[wanted])
             silent = controls.get((layer, part, latent), noise[:0]).groupby("subject")
-            null = [_agreement(reading, cell.valence).estimate for _, reading in silent]
+            null = [_agreement(reading).estimate for _, reading in silent]
             record = unmoved(one) if one.unchanged else held_against(one.record(settings), ())
             label = {**cell.label, "statistic": one.statistic, "layer": layer, "part": part}
             tally.add(
@@ -119,13 +120,13 @@ def _mean_size(values: pd.Series) -> float:
     return float(values.abs().mean())
 
 
-def _agreement(reading: pd.DataFrame, valence: Mapping[str, float]) -> Agreement:
+def _agreement(reading: pd.DataFrame) -> Agreement:
     """The agreement of one latent's shares with the valence of words or the labels of answers."""
     if reading["kind"].iloc[0] == "answer":
         truth = (reading["element"] == "positive").to_numpy(dtype=int)
         values, units = reading["value"].to_numpy(), reading["unit"].to_numpy()
         return Agreement("auroc", "all", values, truth, units)
-    words = reading.assign(valence=reading["unit"].map(valence)).dropna(subset="valence")
+    words = reading.dropna(subset="valence")
     values, truth, units = (words[name].to_numpy() for name in ("value", "valence", "unit"))
     return Agreement("tau", "one_token", values, truth, units)
 
