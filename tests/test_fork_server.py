@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,8 @@ Path("pid").write_text(str(os.getpid()))
 if sys.argv[1] == "say":
     print(*sys.argv[1:], os.environ.get("COLOUR"), Path.cwd().name, input(), *had)
 if sys.argv[1] == "wait":
-    time.sleep(30)
+    import subprocess
+    subprocess.run(["sleep", "30"])
 if sys.argv[1] == "fail":
     raise ValueError("the reason")
 if sys.argv[1] == "exit":
@@ -56,10 +58,17 @@ def interruptible() -> None:
 
 
 def served(
-    folder: Path, alone_first: int = 0, libraries: tuple[str, ...] = ("wave", "no_such_library")
+    folder: Path,
+    alone_first: int = 0,
+    libraries: tuple[str, ...] = ("wave", "no_such_library"),
+    first: str = "",
 ) -> subprocess.Popen:
-    """A server that imports one small library, once it has sent some jobs away."""
+    """A server that imports one small library, once it has sent some jobs away.
+
+    It runs the code `first` before all.
+    """
     code = (
+        f"{first}\n"
         "from lfp.running import fork_server\n"
         f"fork_server.LIBRARIES = {libraries}\n"
         f"fork_server.Server({str((folder / 'sockets').resolve())!r}, {alone_first}).serve()\n"
@@ -122,6 +131,13 @@ def test_a_fork_has_what_its_command_has_and_the_libraries(folder, server):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_fork_goes_by_the_name_of_its_script(folder, server):
+    process, pid = begun(folder)
+    assert Path(f"/proc/{pid}/comm").read_text() == "a_job\n"
+    process.terminate()
+    process.wait(20)
+
+
 def test_a_fork_finds_the_modules_that_its_command_finds(folder, server, tmp_path):
     """Neither folder nor search path of the server counts."""
     other, empty = tmp_path / "other", tmp_path / "empty"
@@ -162,14 +178,89 @@ def test_two_jobs_run_at_once(folder, server):
         process.wait(20)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_a_command_reaches_its_job(folder, server, number):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_signal_to_a_command_reaches_its_job_and_the_children_of_that(folder, server, number):
     process, pid = begun(folder)
+    [child] = children_of(pid)
     assert process.pid != pid
     process.send_signal(number)
-    alone = 1 if number == signal.SIGINT else -number  # Python makes an exception of an interrupt
-    assert process.wait(20) in (alone, -number)
-    wait_for(lambda: not lives(pid))
+    assert process.wait(20) == -number
+    wait_for(lambda: not lives(pid) and not lives(child))
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def children_of(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    wait_for(lambda: path.read_text().split())
+    return [int(child) for child in path.read_text().split()]
+
+
+def test_a_command_that_is_stopped_from_the_terminal_stops_its_job(folder, server):
+    process, pid = begun(folder)
+    [child] = children_of(pid)
+    process.send_signal(signal.SIGTSTP)
+    for one in (process.pid, pid, child):
+        wait_for(lambda one=one: state_of(one) == "T")
+    process.send_signal(signal.SIGCONT)
+    for one in (process.pid, pid, child):
+        wait_for(lambda one=one: state_of(one) != "T")
+    process.terminate()
+    assert process.wait(20) == -signal.SIGTERM
+
+
+def test_a_command_is_interrupted_while_the_libraries_are_imported(folder):
+    (folder / "slow_library.py").write_text("import time\ntime.sleep(4)\n")
+    with served(folder, libraries=("slow_library",)) as server:
+        process = subprocess.Popen(command("exit", "0"), cwd=folder, env=environment(folder))
+        time.sleep(1)
+        process.terminate()
+        assert process.wait(2) == -signal.SIGTERM
+        server.stdin.close()
+    assert not (folder / "pid").exists(), "no job ran for the dead command"
+
+
+def test_where_no_process_can_be_forked_jobs_run_by_themselves(folder):
+    first = "import os\ndef fork():\n    raise BlockingIOError\nos.fork = fork"
+    with served(folder, first=first) as server:
+        assert run(folder, "say").stdout.endswith("False True\n")
+        assert run(folder, "exit", "3").returncode == 3
+        server.stdin.close()
+
+
+def test_a_command_that_asks_for_nothing_does_not_stop_the_others(folder):
+    with served(
+        folder, first="from lfp.running import fork_server as f; f.PATIENCE = 0.3"
+    ) as server:
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.connect(str(start.socket_path(str(folder / "sockets"))))
+            assert run(folder, "exit", "3").returncode == 3
+        server.stdin.close()
+
+
+def test_nothing_of_the_server_is_left_in_its_forks(folder):
+    """Streams of random numbers differ, temporary files and umask are the command's."""
+    (folder / "loud.py").write_text(
+        "import tempfile\ntempfile.gettempdir()\nprint('imported')\nraise OSError('no driver')\n"
+    )
+    (folder / "a_job.py").write_text(
+        "import os, tempfile, numpy\n"
+        "print(numpy.random.rand(), tempfile.gettempdir(), os.umask(0), sep=';')\n"
+    )
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    before = os.umask(0o027)
+    try:
+        with served(folder, libraries=("numpy", "loud")) as server:
+            said = [run(folder, TMPDIR=str(scratch)).stdout for _ in range(2)]
+            server.stdin.close()
+    finally:
+        os.umask(before)
+    (one, *first), (other, *second) = (text.strip().split(";") for text in said)
+    assert first == second == [str(scratch), str(0o027)]
+    assert one != other
 
 
 def test_a_job_dies_with_its_command(folder, server):

@@ -13,6 +13,9 @@ SHARED = (
 #: Rules that look at a finished run: what they take is no cost of it.
 LOOKING_BACK = ("provenance", "resources", "ro_crate", "compare", "score")
 
+#: The stage of a job that ran before release 0.14, when Snakemake recorded jobs without their rule.
+UNNAMED = "before 0.14"
+
 
 def cell_of(path: Path) -> str:
     """The cell of a record by its path below their folder; empty for shared work."""
@@ -25,15 +28,17 @@ def cell_of(path: Path) -> str:
 def measured(folder: str | Path) -> pd.DataFrame:
     """A row for every job with a record in `folder`, with its cell, stage and cost.
 
-    Columns are ``cell``, ``stage`` (the name of its script), ``job``, ``seconds`` of the clock,
-    ``cpu_seconds`` of all its processes, and ``peak_mb`` of resident memory.
+    Columns are ``cell``, ``stage`` (the name of its script; :data:`UNNAMED` in a record of
+    Snakemake's own), ``job``, ``seconds`` of the clock, ``cpu_seconds`` of the job and of the
+    processes that it waited for, and ``peak_mb`` of its resident memory without theirs. Of a job on
+    several GPUs it is the first process.
     """
     rows = []
     for path in sorted(Path(folder).rglob("*.tsv")):
         address = path.relative_to(folder)
-        for row in pd.read_csv(path, sep="\t").to_dict("records"):
+        for row in pd.read_csv(path, sep="\t", na_values="-").to_dict("records"):
             took = {"seconds": row["s"], "cpu_seconds": row["cpu_time"], "peak_mb": row["max_rss"]}
-            place = {"cell": cell_of(address), "stage": row["rule_name"]}
+            place = {"cell": cell_of(address), "stage": row.get("rule_name", UNNAMED)}
             rows.append(place | {"job": address.with_suffix("").as_posix(), **took})
     columns = ["cell", "stage", "job", "seconds", "cpu_seconds", "peak_mb"]
     frame = pd.DataFrame(rows, columns=columns)

@@ -9,6 +9,7 @@ with the columns that every machine can fill.
 from __future__ import annotations
 
 import csv
+import os
 import re
 import resource
 import sys
@@ -21,7 +22,7 @@ import psutil
 from lfp.files.writing import aside
 
 #: Columns of a record, by Snakemake's names: seconds of the clock, the same as a time, the largest
-#: resident memory in MiB, seconds of processors, and the rule.
+#: resident memory in MiB, seconds of processors, and the name of the rule's script.
 COLUMNS = ("s", "h:m:s", "max_rss", "cpu_time", "rule_name")
 
 
@@ -35,7 +36,7 @@ def write(path: Path, rule: str) -> None:
 
     Of a job in several processes, it is those of the first one.
     """
-    seconds = time.time() - psutil.Process().create_time()
+    seconds = _age()
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     values = (
         round(seconds, 4),
@@ -46,6 +47,15 @@ def write(path: Path, rule: str) -> None:
     )
     with aside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, delimiter="\t", lineterminator="\n").writerows([COLUMNS, values])
+
+
+def _age() -> float:
+    """Seconds since this process began, which is when it was forked."""
+    status = Path("/proc/self/stat")
+    if not status.exists():
+        return time.time() - psutil.Process().create_time()  # to a second
+    began = int(status.read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began
 
 
 def _peak_mib() -> float:

@@ -7,8 +7,10 @@ The first jobs are sent away to run by themselves, so that a run of few jobs imp
 vain. Then the server imports :data:`LIBRARIES`, none of the project's own modules among them, and
 answers by forking:
 
-- The child has the arguments, environment, working directory and standard streams of the command.
-- The command ends as the child did; a signal to it goes to the child, and the child dies with it.
+- The child has the arguments, environment, working directory, umask and standard streams of the
+  command; priority and limits are the server's. It leads a process group of its own.
+- The command ends as the child did; a signal to it goes to the child and to what the child started,
+  and both die with it. Stopped from the terminal (Ctrl-Z), it stops the child, too.
 - The server ends when the process that started it is dead, however it died, and no child is left.
 
 As a command, with the folder of the socket; its standard input ends when its starter does:
@@ -35,9 +37,9 @@ import tempfile
 import threading
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from lfp.running.start import FOLDER, execute, received, socket_path
+from lfp.running.start import FOLDER, WAITING, execute, received, socket_path
 
 #: What most jobs import. Those that talk to the hub are not forked (``lfp.planning.ALONE``).
 LIBRARIES = (
@@ -62,8 +64,10 @@ LIBRARIES = (
 SINGLE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 #: Jobs that run by themselves before the libraries are imported.
 ALONE_FIRST = 2
-#: Of ``<linux/prctl.h>``: the signal that a process gets when its parent dies.
-_PR_SET_PDEATHSIG = 1
+#: Seconds for the request of a command, which others wait for.
+PATIENCE = 5.0
+#: Of ``<linux/prctl.h>``: the signal that a process gets when its parent dies, and its name.
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 #: The server of this process: its standard input is open as long as this name lives.
 _server: subprocess.Popen[bytes] | None = None
 
@@ -74,20 +78,21 @@ def begin(home: str) -> None:
     The jobs find it by the variable :data:`~lfp.running.start.FOLDER`, which is set here, and the
     server finds the package at the path `home`, as jobs do. Where the variable names a server
     already, that one serves. Elsewhere than on Linux libraries may break in a forked process, and
-    nothing is started.
+    nothing is started; nor is it where there is no room for a server.
     """
     global _server
     if sys.platform != "linux" or socket_path(os.environ.get(FOLDER, "")).is_socket():
         return
-    folder = tempfile.mkdtemp(prefix="lfp-", dir="/tmp" if os.access("/tmp", os.W_OK) else None)
     search = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
-    _server = subprocess.Popen(
-        [sys.executable, "-m", "lfp.running.fork_server", folder],
-        env=os.environ | SINGLE | {"PYTHONPATH": search},
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    )
-    os.environ[FOLDER] = folder
+    with contextlib.suppress(OSError):
+        folder = tempfile.mkdtemp(prefix="lfp-", dir="/tmp" if os.access("/tmp", os.W_OK) else None)
+        _server = subprocess.Popen(
+            [sys.executable, "-m", "lfp.running.fork_server", folder],
+            env=os.environ | SINGLE | {"PYTHONPATH": search},
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+        os.environ[FOLDER] = folder
 
 
 class Server:
@@ -96,7 +101,7 @@ class Server:
     Parameters
     ----------
     folder
-        Folder of the socket, which goes with the server.
+        Folder of the socket, which goes with the server. OSError where its path is too long.
     alone_first
         Jobs that are sent away before the libraries are imported.
     """
@@ -125,7 +130,7 @@ class Server:
         while self.starter_lives or self.jobs:
             for key, _ in self.selector.select():
                 if key.fileobj is self.listener:
-                    self._answer(self.listener.accept()[0])
+                    self._accept()
                 elif key.fileobj is self.woken:
                     self._reap()
                 elif key.fileobj is sys.stdin:
@@ -143,28 +148,43 @@ class Server:
         self.listener.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _answer(self, client: socket.socket) -> None:
-        """Fork for a command, or send it away."""
-        try:
-            request, streams = received(client)
-        except (OSError, ValueError):
-            client.close()
-            return
+    def _accept(self) -> None:
+        """Read the request of a command, and answer it; a command that dies meanwhile has none."""
+        with contextlib.suppress(OSError, ValueError):
+            client = self.listener.accept()[0]
+            client.settimeout(PATIENCE)
+            try:
+                request, streams = received(client)
+            except (OSError, ValueError):
+                client.close()
+                raise
+            client.settimeout(None)
+            self._answer(client, request, streams)
+            for stream in streams:
+                os.close(stream)
+
+    def _answer(self, client: socket.socket, request: dict[str, Any], streams: list[int]) -> None:
+        """Fork for a command, or close its connection to send it away."""
         if self.sent_away < self.alone_first:
             self.sent_away += 1
             client.close()
+            return
+        self._load()
+        pid = -1
+        with warnings.catch_warnings(), contextlib.suppress(OSError):
+            # pyarrow's memory allocator has a thread, and looks after itself in forks.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            client.sendall(WAITING)  # fails where the command has died
+            pid = os.fork()
+        if not pid:
+            self._become(client, request, streams)
+        elif pid < 0:
+            client.close()
         else:
-            self._load()
-            with warnings.catch_warnings():
-                # pyarrow's memory allocator has a thread, and looks after itself in forks.
-                warnings.simplefilter("ignore", DeprecationWarning)
-                pid = os.fork()
-            if not pid:
-                self._become(client, request, streams)
+            with contextlib.suppress(OSError):  # the child does the same
+                os.setpgid(pid, pid)
             self.jobs[pid] = client
             self.selector.register(client, selectors.EVENT_READ, pid)
-        for stream in streams:
-            os.close(stream)
 
     def _load(self) -> None:
         """Import the libraries once, and move all objects out of the sight of garbage collection.
@@ -177,16 +197,24 @@ class Server:
         gc.disable()
         importlib.import_module("lfp.models")  # sets the variables that the libraries read
         for name in LIBRARIES:
-            with contextlib.suppress(ImportError):  # the job that needs it says so
+            with contextlib.suppress(Exception):  # the job that needs it says so
                 importlib.import_module(name)
         for name in [name for name in sys.modules if name.partition(".")[0] == "lfp"]:
             del sys.modules[name]  # jobs read the project's modules as they are then
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()  # else every child says it again
         gc.enable()
         gc.freeze()
 
     def _become(self, client: socket.socket, request: dict[str, Any], streams: list[int]) -> None:
         """Run a command in the child, and end."""
+        server = os.getppid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != server or server == 1:
+            os._exit(1)  # the server died before it could take the child along
+        name = request["module"].rpartition(".")[2]
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode())
+        os.setpgid(0, 0)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.selector.close()
@@ -196,10 +224,12 @@ class Server:
             os.dup2(stream, number)
             os.close(stream)
         os.chdir(request["folder"])
+        os.umask(request["umask"])
         os.environ.clear()
         os.environ.update(request["environment"])
         sys.path[:] = [*_searched(), *self.installed]
-        os._exit(_status_of(request["module"], request["arguments"]))
+        _forget()
+        _run(request["module"], request["arguments"])
 
     def _heard(self, client: socket.socket, pid: int) -> None:
         """A command passes a signal on, or is dead, and its job with it."""
@@ -210,7 +240,8 @@ class Server:
         except OSError:
             signals = b""
         for number in signals or [signal.SIGKILL]:
-            os.kill(pid, number)
+            with contextlib.suppress(OSError):
+                os.killpg(pid, number)
         if not signals:
             self.selector.unregister(client)
 
@@ -232,12 +263,25 @@ class Server:
 def _searched() -> list[str]:
     """Where Python, by its option ``-m``, looks for modules before what is installed."""
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return [str(Path.cwd()), *(str(Path(path).absolute()) for path in named if path)]
+    here = [] if sys.flags.safe_path else [str(Path.cwd())]
+    return [*here, *(str(Path(path).absolute()) for path in named if path)]
 
 
-def _status_of(module: str, arguments: list[str]) -> int:
-    """Exit status of a command that this process runs to its end, as Python's own would be."""
-    status = 0
+def _forget() -> None:
+    """Leave nothing of the server's in its child that a process by itself would not have.
+
+    These are the folder for temporary files, and the states of generators that nobody seeds.
+    """
+    tempfile.tempdir = None
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(None)
+    if "torch" in sys.modules:
+        sys.modules["torch"].seed()
+
+
+def _run(module: str, arguments: list[str]) -> NoReturn:
+    """Run a command to its end, and end this process as Python's own end would be."""
+    status: object = 0
     try:
         execute(module, arguments)
     except SystemExit as end:
@@ -247,14 +291,22 @@ def _status_of(module: str, arguments: list[str]) -> int:
             status = 1
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
-        status = 1
+        status = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
     threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    return (status or 0) & 0xFF
+    if status == -signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit((status or 0) & 0xFF)
 
 
 if __name__ == "__main__":
-    Server(sys.argv[1]).serve()
+    try:
+        server = Server(sys.argv[1])
+    except OSError:
+        shutil.rmtree(sys.argv[1], ignore_errors=True)  # jobs find no server, and run by themselves
+        sys.exit(0)
+    server.serve()

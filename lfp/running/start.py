@@ -22,8 +22,10 @@ from typing import Any
 
 #: The variable that names the folder of the server's socket.
 FOLDER = "LFP_FORK_SERVER"
-#: Signals that end a job and can be passed on.
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Signals that a command passes on to its job.
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP)
+#: What the server says when it forks: an exit status follows, whose JSON may begin with a blank.
+WAITING = b" "
 #: Bytes of the length of a request.
 _LENGTH = 8
 
@@ -50,7 +52,7 @@ def received(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """A command's request and its standard streams; ValueError where it died before their end."""
     head, streams, _, _ = socket.recv_fds(client, _LENGTH, 3)
     try:
-        return json.loads(_exactly(client, int.from_bytes(head))), list(streams)
+        return json.loads(_exactly(client, int.from_bytes(head, "big"))), list(streams)
     except ValueError:
         for stream in streams:
             os.close(stream)
@@ -58,12 +60,14 @@ def received(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _ask(server: socket.socket, module: str, arguments: list[str]) -> None:
-    """Send the server a command with this process's streams, environment and folder."""
+    """Send the server a command with this process's streams, environment, folder and umask."""
+    umask = os.umask(0)
+    os.umask(umask)
     content = json.dumps({
         "module": module, "arguments": arguments,
-        "environment": dict(os.environ), "folder": str(Path.cwd()),
+        "environment": dict(os.environ), "folder": str(Path.cwd()), "umask": umask,
     }).encode()  # fmt: skip
-    socket.send_fds(server, [len(content).to_bytes(_LENGTH)], [0, 1, 2])
+    socket.send_fds(server, [len(content).to_bytes(_LENGTH, "big")], [0, 1, 2])
     server.sendall(content)
 
 
@@ -80,25 +84,27 @@ def forked(module: str, arguments: list[str]) -> int | None:
     folder = os.environ.get(FOLDER)
     if folder is None or _with_gpus(arguments):
         return None
-    caught: list[int] = []
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        with contextlib.suppress(OSError):
-            server.sendall(bytes([number]))
-
     answer, before = b"", {number: signal.getsignal(number) for number in PASSED_ON}
     heeded = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        stops = number == signal.SIGTSTP
+        with contextlib.suppress(OSError):
+            server.sendall(bytes([signal.SIGSTOP if stops else number]))
+        if stops:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            with contextlib.suppress(OSError):  # this process goes on, and so does the job
+                server.sendall(bytes([signal.SIGCONT]))
+
     with socket.socket(socket.AF_UNIX) as server, contextlib.suppress(OSError):
         server.connect(str(socket_path(folder)))
         _ask(server, module, arguments)
-        for number in heeded:
-            signal.signal(number, pass_on)
-        answer = server.makefile("rb").read()
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    if caught and not answer:
-        os.kill(os.getpid(), caught[0])
+        if server.recv(1) == WAITING:  # until then a signal ends this process, and all is well
+            for number in heeded:
+                signal.signal(number, pass_on)
+            answer = server.makefile("rb").read()
+    for number in heeded:
+        signal.signal(number, before[number])
     return json.loads(answer) if answer else None
 
 
