@@ -230,6 +230,14 @@ def test_where_no_process_can_be_forked_jobs_run_by_themselves(folder):
         server.stdin.close()
 
 
+def test_a_fork_that_cannot_become_its_job_becomes_no_second_server(folder):
+    first = "import os\ndef chdir(path):\n    raise OSError\nos.chdir = chdir"
+    with served(folder, first=first) as one:
+        assert [run(folder, "exit", "3").returncode for _ in range(2)] == [1, 1]
+        assert Path(f"/proc/{one.pid}/task/{one.pid}/children").read_text() == ""
+        one.stdin.close()
+
+
 def test_a_command_that_asks_for_nothing_does_not_stop_the_others(folder):
     with served(
         folder, first="from lfp.running import fork_server as f; f.PATIENCE = 0.3"

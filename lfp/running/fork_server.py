@@ -35,6 +35,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
@@ -177,7 +178,12 @@ class Server:
             client.sendall(WAITING)  # fails where the command has died
             pid = os.fork()
         if not pid:
-            self._become(client, request, streams)
+            try:
+                self._become(client, request, streams)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)  # whatever happens, there is one server
         elif pid < 0:
             client.close()
         else:

@@ -2,8 +2,8 @@
 
     python -m lfp.running.start workflow_scripts.ppo ...
 
-is what ``python -m workflow_scripts.ppo ...`` is, but that the script may find the
-libraries imported (:mod:`lfp.running.fork_server`).
+is what ``python -m workflow_scripts.ppo ...`` is, but that the script may find the libraries
+imported (:mod:`lfp.running.fork_server`).
 """
 
 from __future__ import annotations
@@ -49,11 +49,14 @@ def _exactly(client: socket.socket, count: int) -> bytes:
 
 
 def received(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """A command's request and its standard streams; ValueError where it died before their end."""
+    """A command's request and its standard streams.
+
+    Raises ValueError where it died before their end, and OSError where they do not come.
+    """
     head, streams, _, _ = socket.recv_fds(client, _LENGTH, 3)
     try:
         return json.loads(_exactly(client, int.from_bytes(head, "big"))), list(streams)
-    except ValueError:
+    except (OSError, ValueError):
         for stream in streams:
             os.close(stream)
         raise
