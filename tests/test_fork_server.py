@@ -53,8 +53,9 @@ def environment(folder: Path, **variables: str) -> dict[str, str]:
 
 
 def interruptible() -> None:
-    """Heed interrupts, which processes in the background of a shell do not."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Heed signals of the terminal, which processes in the background of a shell do not."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def served(
