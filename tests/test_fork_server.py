@@ -311,6 +311,7 @@ def test_a_job_whose_server_dies_runs_again_by_itself(folder):
         server.kill()
         wait_for(lambda: not lives(pid))
         wait_for(lambda: (folder / "pid").read_text() == str(process.pid))
+        assert process.poll() is None, "the job runs in the command"
         process.kill()
         process.wait()
 

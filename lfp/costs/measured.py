@@ -10,8 +10,8 @@ import pandas as pd
 SHARED = (
     "tables", "figures", "models", "corpora", "lexicons", "contrasts", "rewrites", "dictionaries",
 )  # fmt: skip
-#: Rules that look at a finished run: what they take is no cost of it.
-LOOKING_BACK = ("provenance", "resources", "ro_crate", "compare", "score")
+#: Rules that look at a run before or behind it: what they take is no cost of it.
+LOOKING_ON = ("estimate", "provenance", "resources", "ro_crate", "compare", "score")
 
 #: The stage of a job that ran before release 0.14, when Snakemake recorded jobs without their rule.
 UNNAMED = "before 0.14"
@@ -42,7 +42,7 @@ def measured(folder: str | Path) -> pd.DataFrame:
             rows.append(place | {"job": address.with_suffix("").as_posix(), **took})
     columns = ["cell", "stage", "job", "seconds", "cpu_seconds", "peak_mb"]
     frame = pd.DataFrame(rows, columns=columns)
-    return frame[~frame["stage"].isin(LOOKING_BACK)].reset_index(drop=True)
+    return frame[~frame["stage"].isin(LOOKING_ON)].reset_index(drop=True)
 
 
 def summary(jobs: pd.DataFrame) -> pd.DataFrame:

@@ -108,7 +108,8 @@ class Server:
     """
 
     def __init__(self, folder: str, alone_first: int = ALONE_FIRST) -> None:
-        self.folder, self.sent_away, self.alone_first = folder, 0, alone_first
+        self.pid, self.folder = os.getpid(), folder
+        self.sent_away, self.alone_first = 0, alone_first
         self.loaded, self.starter_lives = False, True
         self.installed = [path for path in sys.path if path not in _searched()]
         self.jobs: dict[int, socket.socket] = {}
@@ -214,9 +215,8 @@ class Server:
 
     def _become(self, client: socket.socket, request: dict[str, Any], streams: list[int]) -> None:
         """Run a command in the child, and end."""
-        server = os.getppid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != server or server == 1:
+        if os.getppid() != self.pid:
             os._exit(1)  # the server died before it could take the child along
         name = request["module"].rpartition(".")[2]
         ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode())
