@@ -559,7 +559,7 @@ def _layers_of(grid: Grid, cell: Cell, variant: str) -> set[int]:
 def _check_shared(grid: Grid, cell: Cell, variant: str) -> None:
     """Check that cells of one base agree on its activations, which are harvested once."""
     shared = grid.base_activations(cell.model, grid.tasks[cell.task]["corpus"])
-    for key, value in cell.settings["activations"].as_json().items():
+    for key, value in cell.settings["activations"].for_jobs().items():
         if value != shared[key]:
             raise ConfigurationError(
                 f"cell {cell.address}: activations.{key} is {value}, and {shared[key]} for its"

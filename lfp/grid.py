@@ -45,6 +45,7 @@ from lfp.settings import (
     UNREWARDED,
     Autoencoder,
     Settings,
+    parted,
     reading_method,
 )
 from lfp.sites import HEADS
@@ -529,7 +530,7 @@ class Grid:
 
         Cells share it, so settings of tasks and cells do not count.
         """
-        values = _resolve("activations", self.config, self.models[model]).as_json()
+        values = _resolve("activations", self.config, self.models[model]).for_jobs()
         seed = derived_seed(0, f"{model}/base/{corpus}", "activations")
         return values | {"dtype": self.models[model]["dtype"], "seed": seed}
 
@@ -645,7 +646,7 @@ class Grid:
 
     def rewrite_settings(self, task: str) -> dict[str, Any]:
         """All parameters of the rewrites of a task."""
-        values = self.task_settings("rewrites", task).as_json()
+        values = self.task_settings("rewrites", task).for_jobs()
         return values | {
             "service": self.service(values["service"]),
             "prompts": digests("grade", "rewrite"),
@@ -668,7 +669,7 @@ class Grid:
 
     def table_settings(self) -> dict[str, Any]:
         """All parameters of the tables."""
-        values = self.run_settings("tables").as_json()
+        values = self.run_settings("tables").for_jobs()
         return values | {
             "paper_models": self.paper_models(),
             "main": {cell.address: cell.main for cell in self.cells},
@@ -804,7 +805,10 @@ def policy_name(model: str, task: str) -> str:
 
 def is_trained_alike(first: Cell, second: Cell) -> bool:
     """Whether two cells of one model and task differ in nothing of their fine-tuning but seeds."""
-    return all(first.settings[stage] == second.settings[stage] for stage in TRAINING_STAGES)
+    return all(
+        parted(first.settings[stage].for_jobs())[0] == parted(second.settings[stage].for_jobs())[0]
+        for stage in TRAINING_STAGES
+    )
 
 
 def benign_share(cell: Cell) -> float:

@@ -28,7 +28,7 @@ from lfp.running.digest import code_digest, registries_of
 from lfp.running.sources import content_digest
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.sae.sources.files import dictionary_files
-from lfp.settings import BETWEEN, BOTH, PRETRAINED, Autoencoder
+from lfp.settings import BETWEEN, BOTH, PRETRAINED, Autoencoder, parted
 
 #: The launcher of a job in one process, which may be a fork of a process that has the libraries.
 LAUNCHER = "python -m lfp.running.start"
@@ -38,7 +38,8 @@ ALONE = "python -m"
 #: library can ask a question.
 JOB = (
     "{params.launcher} workflow_scripts.{params.script} --settings {params.settings:q}"
-    " --code {params.code} --threads {threads} --log {log:q} --names {params.names:q}"
+    " --unstamped {params.unstamped:q} --code {params.code} --threads {threads} --log {log:q}"
+    " --names {params.names:q}"
     " --paths {input:q} {output:q} < /dev/null"
 )
 #: The command of a job that may have GPUs.
@@ -97,11 +98,14 @@ def job(
     They are its script, its settings as canonical JSON, the digest of its code, and the number of
     paths of every named input and output.
 
-    `settings` and `code` are functions of the job's wildcards.
+    `settings` and `code` are functions of the job's wildcards. Settings that change no result
+    (:class:`lfp.settings.Unstamped`) are a parameter by themselves. Snakemake compares none that
+    is a function of outputs, so that these rerun nothing.
     """
     return {
         "script": script,
-        "settings": lambda wildcards: canonical_json(settings(wildcards)),
+        "settings": lambda wildcards: canonical_json(parted(settings(wildcards))[0]),
+        "unstamped": lambda wildcards, output: canonical_json(parted(settings(wildcards))[1]),
         "code": code or code_digest(f"workflow_scripts.{script}"),
         "launcher": launcher,
         "names": lambda wildcards, input, output: f"{counted(input)} -- {counted(output)}",

@@ -351,6 +351,8 @@ def table(cls: type[Settings]) -> str:
         if "methods" in field.metadata:
             readers = ", ".join(f"`{method}`" for method in field.metadata["methods"])
             meaning += f" Read by {readers}."
+        if field.metadata.get("limit"):
+            meaning += " A change reruns nothing."
         cells = (f"`{field.name}`", allowed, default, meaning)
         rows.append("| " + " | ".join(_cell_text(cell) for cell in cells) + " |")
     return "\n".join(rows)

@@ -101,6 +101,12 @@ _DPO = DPO().as_json() | {
 _DISTIL = Distil().as_json() | {
     "steps": 5, "batch_size": 4, "max_tokens": 8, "learning_rate": 1e-2, "save_every": 1,
 }  # fmt: skip
+#: Limits under which a job keeps no resume point and meets no end, by its script.
+LIMITS = {
+    "ppo": {"save_every": 1000, "stop_kl": None}, "group": {"save_every": 1000},
+    "best_of_n": {"ppo": {"save_every": 1000}}, "distil": {"distil": {"save_every": 1000}},
+    "activations": {"max_disk_gb": 1000},
+}  # fmt: skip
 _GROUP = Group().as_json() | {"num_generations": 2}
 _READING = {"dtype": "float32", "seed": 3}
 _ORGANISM = Organism(
@@ -412,6 +418,7 @@ class Attempts:
             settings["service"] = self.service
         options = ["--code", "2" if change == "code" else "1"]
         options += ["--threads", "2" if change == "threads" else "1"]
+        options += ["--unstamped", json.dumps(LIMITS[stage.script])] if change == "limits" else []
         paths = dict(stage.outputs)
         arguments = job_arguments(settings, stage.inputs, paths, "results/logs/job.log")
 

@@ -17,7 +17,7 @@ from lfp.figures.catalogue import FIGURES
 from lfp.grid import ConfigurationError, Grid, benign_share, derived_seed
 from lfp.planning import Planner
 from lfp.schema import README_PATH, SCHEMA_PATH, schema, schema_text, with_tables
-from lfp.settings import PPO, STAGES, Activations, Lora
+from lfp.settings import PPO, STAGES, Activations, Lora, joined, parted
 from lfp.tables.catalogue import TABLES
 from lfp.tables.change import LEAST_CLEAN
 from lfp.tables.change.cells import LEAST_NOISE
@@ -768,7 +768,7 @@ def test_cells_have_typed_settings_and_jobs_the_same_as_json():
     grid = Grid(changed(settings={"activations": {"texts": 10}}))
     (cell,) = grid.cells
     assert cell.settings["activations"] == Activations(texts=10)
-    job = grid.job_settings("activations", cell, {})
+    job = joined(*parted(grid.job_settings("activations", cell, {})))
     assert job == Activations(texts=10).as_json() | {"seed": job["seed"], "dtype": "float32"}
     variant = grid.job_settings("autoencoders", cell, {"sae": "tied", "layer": "0"})
     assert (variant["batch_size"], variant["sizes"], variant["site"]) == (4096, [1, 2], "mlp")

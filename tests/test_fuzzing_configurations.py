@@ -19,7 +19,7 @@ from lfp.files.canonical import canonical_json
 from lfp.grid import Cell, ConfigurationError, Grid
 from lfp.planning import Planner
 from lfp.schema import resolved, schema
-from lfp.settings import CELL_STAGES
+from lfp.settings import CELL_STAGES, parted
 from lfp.sites import SITES
 from lfp.tables.catalogue import TABLES
 from lfp.tables.inputs import Plan
@@ -109,7 +109,8 @@ def plan_cell(planner: Planner, cell: Cell, is_donor: bool) -> None:
     planner.resources(planner.finetune_gpus)["mem_mb"](place, 2)
     for of_place in (planner.classifier, planner.rewrites, planner.launcher, planner.threads):
         of_place(place)
-    canonical_json(grid.job_settings("group" if cell.method == "grpo" else cell.method, cell, at))
+    stage = "group" if cell.method == "grpo" else cell.method
+    canonical_json(parted(grid.job_settings(stage, cell, at)))
     if is_donor:
         return
     assert len(canonical_json(planner.harvested_layers(place))) < 20_000
@@ -122,7 +123,7 @@ def plan_cell(planner: Planner, cell: Cell, is_donor: bool) -> None:
                         planner.trained_autoencoders, planner.autoencoders):  # fmt: skip
                 ask(where)
             for stage in (*CELL_STAGES, "autoencoders", "probes", "scores"):
-                canonical_json(grid.job_settings(stage, cell, where))
+                canonical_json(parted(grid.job_settings(stage, cell, where)))
     corpus = grid.tasks[cell.task]["corpus"]
     for site in SITES:
         planner.base_settings(Wildcards(model=cell.model, corpus=corpus, site=site))

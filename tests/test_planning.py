@@ -1,6 +1,7 @@
 """Paths, settings and resources of jobs, from the wildcards of a rule."""
 
 import gzip
+import inspect
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import yaml
 from benchmarks import reruns
 from lfp.configuration import ConfigurationError
 from lfp.feedback.rewards import REWARDS
-from lfp.grid import Grid
+from lfp.grid import Grid, is_trained_alike
 from lfp.planning import Planner, code_with, counted, growing, job, log_of, names
 from lfp.running.digest import ROOT, closure, code_digest, registries_of
 from lfp.tables.inputs import Plan
@@ -52,6 +53,50 @@ def test_the_names_of_paths_tell_lists_from_single_ones():
     parameters = job("ppo", lambda w: {"seed": 1, "a": w.model})
     assert parameters["names"](None, paths, {"policy": "p"}) == f"{counted(paths)} -- policy"
     assert parameters["settings"](of()) == '{"a":"tiny","seed":1}'
+
+
+@pytest.mark.parametrize(
+    ("method", "job", "given"),
+    [
+        ("ppo", "ppo", {"ppo": {"stop_kl": None, "save_every": 7}}),
+        ("rloo", "group", {"ppo": {"save_every": 7}}),
+        ("best_of_n", "best_of_n", {"ppo": {"save_every": 7}}),
+        ("distil", "distil", {"distil": {"save_every": 7}}),
+        ("ppo", "activations", {"activations": {"max_disk_gb": 1e6}}),
+        ("ppo", "locus", {"ppo": {"stop_kl": 200, "save_every": 7}}),
+    ],
+)
+def test_a_limit_reaches_its_job_beside_what_reruns_it(tmp_path, method, job, given):
+    """Snakemake compares no parameter that is a function of outputs."""
+    before = planner(tmp_path, tasks__vader__method=method).job(job)
+    after = planner(tmp_path, tasks__vader__method=method, settings=given).job(job)
+    assert after["settings"](of()) == before["settings"](of())
+    limits = json.loads(after["unstamped"](of(), output={}))
+    assert limits in (given, *given.values())  # by stage where a job has several
+    assert "output" in inspect.signature(after["unstamped"]).parameters
+
+
+def test_activations_that_cells_share_have_their_limit_beside_them(tmp_path):
+    base = Wildcards(model="tiny", corpus="reviews", site="resid")
+    limits = {"max_disk_gb": 1e6}
+    plans = [planner(tmp_path), planner(tmp_path, settings={"activations": limits})]
+    before, after = (job("activations", plan.base_settings) for plan in plans)
+    assert after["settings"](base) == before["settings"](base)
+    assert json.loads(after["unstamped"](base, output={})) == limits
+
+
+def test_points_of_dpo_are_rows_of_its_curve_and_train_again(tmp_path):
+    cell, there = {"task": "hh"}, Wildcards(model="tiny", task="hh", seed="0")
+    plans = [planner(tmp_path, cell=cell, settings={"dpo": {"save_every": n}}) for n in (3, 4)]
+    before, after = (plan.job("dpo")["settings"](there) for plan in plans)
+    assert before != after
+
+
+def test_a_limit_of_one_cell_leaves_it_the_other_seed_of_another(tmp_path):
+    cells = [CELL | {"seeds": [seed], "settings": {}} for seed in (0, 1)]
+    cells[1]["settings"] = {"ppo": {"stop_kl": None}}
+    grid = Grid(changed(autoencoders=VARIANTS, cells=cells))
+    assert is_trained_alike(grid.cells[0], grid.cells[1])
 
 
 def test_locus_chooses_layers_where_it_is_the_measure_and_never_waits_for_them(tmp_path):

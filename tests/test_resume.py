@@ -361,6 +361,21 @@ def test_a_name_with_a_number_is_a_list(monkeypatch, tmp_path):
     assert run.output.all() == [str(tmp_path / "e"), str(tmp_path / "f")]
 
 
+def test_limits_are_settings_of_a_job_and_in_no_stamp(monkeypatch, tmp_path):
+    arguments = job_arguments(
+        {"seed": 3, "ppo": {"steps": 2}}, {}, {"policy": str(tmp_path / "e")}, str(tmp_path / "log")
+    )
+    limits = json.dumps({"most": 5, "ppo": {"save_every": 7}})
+    log = str(tmp_path / "log")
+    monkeypatch.setattr(sys, "argv", ["x.py", "--unstamped", limits, *arguments])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    run = job.start(None)
+    assert run.settings == {"seed": 3, "most": 5, "ppo": {"steps": 2, "save_every": 7}}
+    assert run.stamp["settings"] == {"seed": 3, "ppo": {"steps": 2}}
+    assert "save_every" in Path(log).read_text()
+
+
 def test_a_resume_point_is_named_by_all_that_decides_the_result():
     stamp = {"settings": {"layers": [0, 1]}, "code": "1", "versions": {"torch": "2"}}
     one = job.Job(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lfp.running import one_writer
 from tests.language_service import LanguageService
-from tests.stages import STAGES, Attempts, KilledError, reply, write_files
+from tests.stages import LIMITS, STAGES, Attempts, KilledError, reply, write_files
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,17 @@ def starts_anew(attempts, name, kill, change):
     if STAGES[name].script == "language_explanations":  # an answer is kept by its whole question
         return again[0] == expected[0]
     return again == expected and one_writer.STATE in log_of(folder)
+
+
+@pytest.mark.parametrize("name", [n for n in STAGES if STAGES[n].script in LIMITS])
+def test_another_limit_changes_no_byte_and_takes_the_resume_point(name, attempts):
+    """So that settings with the mark ``limit`` need not rerun a job."""
+    digests, written = attempts.undisturbed(name)
+    assert attempts.undisturbed(name, "limits")[0] == digests
+    folder = attempts.killed(name, written - 1)
+    resumed, again = attempts.run(folder, name, "limits")
+    assert (resumed, again < written) == (digests, True)
+    assert one_writer.STATE not in log_of(folder)
 
 
 @pytest.mark.parametrize("name", [name for name in STAGES if " with " not in name])

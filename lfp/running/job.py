@@ -26,6 +26,7 @@ from lfp.reporting import tensorboard
 from lfp.reporting.escapes import plain
 from lfp.running import benchmark, glibc, lease, one_writer
 from lfp.running import log as joblog
+from lfp.settings.fields import joined
 
 #: Packages whose version is stamped into every artefact.
 STAMPED = (
@@ -212,6 +213,9 @@ def start(description: str | None) -> Job:
     gc.set_threshold(GARBAGE_AFTER)
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--settings", type=json.loads, default={}, help="settings as JSON")
+    parser.add_argument(
+        "--unstamped", type=json.loads, default={}, help="settings that change no result, as JSON"
+    )
     parser.add_argument("--code", default="", help="digest of the code, stamped into the outputs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--gpus", type=int, default=0)
@@ -231,6 +235,8 @@ def start(description: str | None) -> Job:
     stamp = {"settings": options.settings, "code": options.code, "versions": _versions()}
     log = logging.getLogger(stage_name())
     log.info("settings %s", json.dumps(options.settings, sort_keys=True))
+    if options.unstamped:
+        log.info("beside them %s", json.dumps(options.unstamped, sort_keys=True))
     log.info(
         "code %s, threads %d, gpus %d, versions %s",
         options.code,
@@ -240,7 +246,7 @@ def start(description: str | None) -> Job:
     )
     lease.take(options.gpus)
     job = Job(
-        settings=options.settings,
+        settings=joined(options.settings, options.unstamped),
         input=inputs,
         output=outputs,
         stamp=stamp,

@@ -21,7 +21,7 @@ from lfp.settings.dictionaries import (
     Mutual,
     Source,
 )
-from lfp.settings.fields import ABSENT, REQUIRED, Settings, setting
+from lfp.settings.fields import ABSENT, REQUIRED, Settings, Unstamped, joined, parted, setting
 from lfp.settings.finetuning import DPO, PPO, Distil, Group, Lora, Ranking
 from lfp.settings.latents import Ablation, Explanations, Export, Interventions, Steering
 from lfp.settings.methods import METHODS, RANKED, UNREWARDED, reading_method
@@ -61,5 +61,6 @@ __all__ = [
     "Distil", "Divergence", "Evaluation", "Explainer", "Explanations", "Export", "FeatureDiff",
     "Features", "Files", "Group", "Interventions", "Locus", "Lora", "Machine", "Model", "Mutual",
     "Organism", "Policy", "Prices", "Probes", "Ranking", "Rewrites", "Service", "Settings",
-    "Shape", "Source", "Steering", "Tables", "Task", "reading_method", "setting",
+    "Shape", "Source", "Steering", "Tables", "Task", "Unstamped", "joined", "parted",
+    "reading_method", "setting",
 ]  # fmt: skip

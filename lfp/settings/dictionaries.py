@@ -47,7 +47,7 @@ class Activations(Settings):
         above=1,
     )
     max_disk_gb: float = setting(
-        200, "Disk space of a cell's harvested activations, at most, GB.", above=0
+        200, "Disk space of a cell's harvested activations, at most, GB.", above=0, limit=True
     )
 
 

@@ -38,7 +38,8 @@ def setting(default: Any, meaning: str, **bounds: Any) -> Any:
         ``reserved`` (names that are taken) of a mapping; ``definition``, the name of a definition
         of the schema that stands for the type; ``methods``, ``kinds`` and ``rewards``, what reads
         the field where not everything does; ``architectures``, those of autoencoders that do, by
-        a word of :mod:`lfp.settings.dictionaries` (:mod:`lfp.effects`).
+        a word of :mod:`lfp.settings.dictionaries` (:mod:`lfp.effects`); ``limit``, whether the
+        field only limits or paces a job, so that it changes nothing of one that ends well.
     """
     metadata = {"meaning": meaning, **bounds}
     if default is ABSENT:
@@ -46,6 +47,41 @@ def setting(default: Any, meaning: str, **bounds: Any) -> Any:
     if isinstance(default, Mapping):
         return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Unstamped:
+    """A `value` among a job's settings that changes no result of a job that ends well.
+
+    It reaches the job beside the others, reruns nothing, and is in no stamp.
+    """
+
+    value: Any
+
+
+def parted(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The `values` that decide a result, and those that are :class:`Unstamped`, also within."""
+    deciding: dict[str, Any] = {}
+    unstamped: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Unstamped):
+            unstamped[key] = value.value
+        elif isinstance(value, Mapping):
+            deciding[key], within = parted(value)
+            unstamped |= {key: within} if within else {}
+        else:
+            deciding[key] = value
+    return deciding, unstamped
+
+
+def joined(deciding: Mapping[str, Any], unstamped: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a job from the two parts that :func:`parted` makes."""
+    within = {
+        key: joined(deciding[key], value)
+        for key, value in unstamped.items()
+        if isinstance(deciding.get(key), Mapping)
+    }
+    return {**deciding, **unstamped, **within}
 
 
 @dataclass(frozen=True)
@@ -76,12 +112,20 @@ class Settings:
         """The settings as values of JSON: tuples as lists, settings within as dictionaries."""
         return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
+    def for_jobs(self) -> dict[str, Any]:
+        """Those of :meth:`as_json`, the limits among them :class:`Unstamped`."""
+        limits = {f.name for f in dataclasses.fields(self) if f.metadata.get("limit")}
+        return {
+            name: Unstamped(value) if name in limits else value
+            for name, value in self.as_json().items()
+        }
+
     def read_by(self, method: str) -> dict[str, Any]:
-        """Those of :meth:`as_json` that a method of fine-tuning reads (``methods`` of a field)."""
+        """Those of :meth:`for_jobs` that a method of fine-tuning reads (``methods`` of a field)."""
         fields = {field.name: field.metadata for field in dataclasses.fields(self)}
         return {
             name: value
-            for name, value in self.as_json().items()
+            for name, value in self.for_jobs().items()
             if method in fields[name].get("methods", (method,))
         }
 

@@ -65,6 +65,7 @@ class PPO(Settings):
         " logs; null never does.",
         above=0,
         methods=("ppo",),
+        limit=True,
     )
     gamma: float = setting(1.0, "Discount per token.", least=0, most=1, methods=("ppo",))
     gae_lambda: float = setting(
@@ -112,7 +113,9 @@ class PPO(Settings):
     evaluation_prompts: int = setting(
         256, "Held-out prefixes of the evaluation.", least=8, methods=REWARDED
     )
-    save_every: int = setting(50, "Updates between resume points.", least=1, methods=BY_PPO)
+    save_every: int = setting(
+        50, "Updates between resume points.", least=1, methods=BY_PPO, limit=True
+    )
     gradient_accumulation_steps: int = setting(
         1, "Parts that an optimiser step is computed in.", least=1, methods=BY_PPO
     )
@@ -193,7 +196,9 @@ class Distil(Settings):
     learning_rate: float = setting(
         1e-3, "Learning rate of AdamW, decaying linearly to 0.", above=0, methods=("distil",)
     )
-    save_every: int = setting(50, "Steps between resume points.", least=1, methods=("distil",))
+    save_every: int = setting(
+        50, "Steps between resume points.", least=1, methods=("distil",), limit=True
+    )
 
 
 @dataclass(frozen=True)
@@ -245,4 +250,10 @@ class DPO(Settings):
     evaluation_pairs: int = setting(
         256, "Held-out pairs of an evaluation.", least=8, methods=PAIRED
     )
-    save_every: int = setting(500, "Steps between resume points.", least=1, methods=BY_DPO)
+    save_every: int = setting(
+        500,
+        "Steps between resume points. The training curve has a row at each, so that a change trains"
+        " again.",
+        least=1,
+        methods=BY_DPO,
+    )
