@@ -248,6 +248,28 @@ def test_a_crate_has_every_page_of_a_folder(results, tmp_path):
     assert verify(results).returncode == 1
 
 
+@pytest.mark.parametrize("left", sorted(provenance.SHOWN))
+def test_what_a_file_manager_puts_into_a_folder_is_no_file_of_it(results, tmp_path, left):
+    """Exactly that: what differs in its name is still a file that was added."""
+    pages = results / "m" / "t" / "seed0" / "explanations" / "tied" / "pages"
+    pages.mkdir(parents=True)
+    (pages / "index.html").write_text("x")
+    recorded(pages)
+    path = f"results/{pages.relative_to(results)}"
+    run = json.loads((results / "provenance.json").read_text())
+    run["targets"].append(path)
+    run["artefacts"][path] = provenance.read_record(pages)
+    (results / "provenance.json").write_text(json.dumps(run))
+    for folder in (pages, pages.parent, results):
+        (folder / left).write_bytes(b"icons")
+    assert verify(results).returncode == 0
+    assert provenance.verified(pages) == pages
+    ro_crate.pack(results / "provenance.json", ROOT, [], tmp_path / "crate.zip")
+    assert not [name for name in zipfile.ZipFile(tmp_path / "crate.zip").namelist() if left in name]
+    (pages / f"{left}.html").write_text("x")
+    assert f"{path}: changed" in verify(results).stdout
+
+
 def test_a_crate_has_configuration_files_of_one_name_in_their_order(results, tmp_path):
     files = [tmp_path / folder / "my.yaml" for folder in ("b", "a")]
     for path in files:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
+#: Files that file managers put into the folders that they show. They are no artefact's.
+SHOWN = frozenset({".DS_Store", ".directory", ".localized", "Thumbs.db", "desktop.ini"})
 #: An artefact's files lie at most this many folders deep in it.
 DEPTH = 4
 
@@ -39,9 +41,9 @@ def file_digest(path: str | Path) -> str:
 
 
 def files_below(folder: str | Path) -> list[Path]:
-    """All files below `folder`, also behind symbolic links to folders."""
+    """All files below `folder` but :data:`SHOWN`, also behind symbolic links to folders."""
     paths = (Path(here, n) for here, _, ns in os.walk(folder, followlinks=True) for n in ns)
-    return [path for path in paths if path.is_file()]
+    return [path for path in paths if path.name not in SHOWN and path.is_file()]
 
 
 def file_digests(artefact: str | Path) -> dict[str, str]:
