@@ -359,6 +359,73 @@ def test_a_run_starts_a_server_that_ends_with_it(tmp_path):
     assert not Path(folder).exists()
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder for folders of servers, with a name that is short enough for sockets."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        yield Path(name)
+
+
+def socket_folder(place: Path, name: str) -> Path:
+    """A folder of a server in `place`, with a socket that nobody listens to."""
+    folder = place / f"{fork_server.PREFIX}{name}"
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(folder / "0123456789ab"))
+    return folder
+
+
+def test_the_folder_of_a_killed_server_goes_with_the_next_run(folder, place):
+    """That of a server that lives stays, also where the process that started it is dead."""
+    sockets = place / f"{fork_server.PREFIX}one"
+    sockets.mkdir()
+    (folder / "sockets").unlink()
+    (folder / "sockets").symlink_to(sockets)
+    with served(folder) as server:
+        fork_server.clear(place)
+        assert run(folder, "exit", "3").returncode == 3
+        assert start.socket_path(str(sockets)).is_socket()
+        server.kill()
+    assert start.socket_path(str(sockets)).is_socket()
+    fork_server.clear(place)
+    assert not sockets.exists()
+
+
+def test_nothing_goes_but_folders_of_dead_servers(place, monkeypatch):
+    dead, empty, kept = (socket_folder(place, name) for name in ("dead", "empty", "kept"))
+    (empty / "0123456789ab").unlink()
+    (kept / "results.csv").write_text("1")
+    other, target = place / "lfp-mine", place / "target"
+    for path in (other, target):
+        path.mkdir()
+    link = place / f"{fork_server.PREFIX}link"
+    link.symlink_to(target)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getuid", lambda: -1)
+        fork_server.clear(place)
+    assert dead.exists() and empty.exists(), "they are another user's"
+    fork_server.clear(place)
+    assert sorted(place.iterdir()) == sorted([kept, link, other, target])
+    assert len(list(kept.iterdir())) == 2
+
+
+def test_a_run_clears_and_holds_its_own_folder_from_the_start(place, monkeypatch):
+    """Before its server has a socket, another run must not take the folder for a dead one's."""
+    dead = socket_folder(place, "dead")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(place))
+    monkeypatch.setattr(fork_server.subprocess, "Popen", lambda *_, **__: None)
+    monkeypatch.setenv(start.FOLDER, "")
+    fork_server.begin(str(ROOT))
+    monkeypatch.undo()
+    fork_server.clear(place)
+    [folder] = place.iterdir()
+    assert folder != dead
+    os.close(fork_server._folder)
+    fork_server.clear(place)
+    assert not folder.exists()
+
+
 def test_nothing_is_forked_elsewhere_than_on_linux(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.delenv(start.FOLDER, raising=False)

@@ -12,6 +12,7 @@ answers by forking:
 - The command ends as the child did; a signal to it goes to the child and to what the child started,
   and both die with it. Stopped from the terminal (Ctrl-Z), it stops the child, too.
 - The server ends when the process that started it is dead, however it died, and no child is left.
+  The folder of its socket goes with it; that of a server that was killed, with the next run.
 
 As a command, with the folder of the socket; its standard input ends when its starter does:
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import fcntl
 import gc
 import importlib
 import json
@@ -65,12 +67,16 @@ LIBRARIES = (
 SINGLE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 #: Jobs that run by themselves before the libraries are imported.
 ALONE_FIRST = 2
+#: The names of folders of sockets begin so.
+PREFIX = "lfp-fork-"
 #: Seconds for the request of a command, which others wait for.
 PATIENCE = 5.0
 #: Of ``<linux/prctl.h>``: the signal that a process gets when its parent dies, and its name.
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 #: The server of this process: its standard input is open as long as this name lives.
 _server: subprocess.Popen[bytes] | None = None
+#: The folder of that server, which is locked as long as this process or the server lives.
+_folder: int | None = None
 
 
 def begin(home: str) -> None:
@@ -81,12 +87,16 @@ def begin(home: str) -> None:
     already, that one serves. Elsewhere than on Linux libraries may break in a forked process, and
     nothing is started; nor is it where there is no room for a server.
     """
-    global _server
+    global _server, _folder
     if sys.platform != "linux" or socket_path(os.environ.get(FOLDER, "")).is_socket():
         return
     search = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
     with contextlib.suppress(OSError):
-        folder = tempfile.mkdtemp(prefix="lfp-", dir="/tmp" if os.access("/tmp", os.W_OK) else None)
+        place = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
+        clear(place)
+        folder = tempfile.mkdtemp(prefix=PREFIX, dir=place)
+        _folder = _opened(folder)
+        fcntl.flock(_folder, fcntl.LOCK_SH)
         _server = subprocess.Popen(
             [sys.executable, "-m", "lfp.running.fork_server", folder],
             env=os.environ | SINGLE | {"PYTHONPATH": search},
@@ -94,6 +104,31 @@ def begin(home: str) -> None:
             start_new_session=True,
         )
         os.environ[FOLDER] = folder
+
+
+def clear(place: str | Path) -> None:
+    """Remove the folders in `place` that servers of this user left when they were killed.
+
+    The kernel frees the lock of a folder when all who held it are dead. Nothing but sockets is
+    deleted: a folder with anything else stays as it is.
+    """
+    for path in Path(place).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, in use, or gone meanwhile
+            folder = _opened(path)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                files = list(path.iterdir())
+                if os.fstat(folder).st_uid == os.getuid() and all(map(Path.is_socket, files)):
+                    for file in files:
+                        file.unlink()
+                    path.rmdir()
+            finally:
+                os.close(folder)
+
+
+def _opened(folder: str | Path) -> int:
+    """A descriptor of a `folder` that is no link to one."""
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
 
 class Server:
@@ -114,6 +149,8 @@ class Server:
         self.installed = [path for path in sys.path if path not in _searched()]
         self.jobs: dict[int, socket.socket] = {}
         self.selector = selectors.DefaultSelector()
+        self.lock = _opened(folder)
+        fcntl.flock(self.lock, fcntl.LOCK_SH)
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(socket_path(folder)))
         self.listener.listen(64)
@@ -224,6 +261,7 @@ class Server:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.selector.close()
+        os.close(self.lock)
         for source in (client, self.listener, self.woken, self.waker, *self.jobs.values()):
             source.close()
         for number, stream in enumerate(streams):
