@@ -28,7 +28,7 @@ from lfp.running.digest import code_digest, registries_of
 from lfp.running.sources import content_digest
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.sae.sources.files import dictionary_files
-from lfp.settings import BETWEEN, BOTH, PRETRAINED, Autoencoder, parted
+from lfp.settings import BETWEEN, BOTH, PRETRAINED, Autoencoder, Unstamped, parted
 
 #: The launcher of a job in one process, which may be a fork of a process that has the libraries.
 LAUNCHER = "python -m lfp.running.start"
@@ -292,12 +292,12 @@ class Planner:
         ]
 
     def copied_corpus(self, wildcards: Any) -> dict[str, Any]:
-        """Settings of a corpus on disk, with the digest of its files."""
+        """Settings of a corpus on disk, with the digest of its files, wherever these lie."""
         key, entry = f"corpora.{wildcards.corpus}.path", self.grid.corpora[wildcards.corpus]
         with _naming(key):
             files = hub.files_by_split(".", entry["path"], key)
-            named = [(f"{split} {path}", path) for split in sorted(files) for path in files[split]]
-            return entry | {"sources": content_digest(named)}
+            named = [(f"{split} {p.name}", p) for split in sorted(files) for p in files[split]]
+            return entry | {"path": Unstamped(entry["path"]), "sources": content_digest(named)}
 
     def copied_model(self, wildcards: Any) -> dict[str, Any]:
         """Settings of the copy of a checkpoint on disk, with the digest of its files."""
@@ -306,7 +306,7 @@ class Planner:
         with _naming(f"{key}.path"):
             files = hub.gguf_parts(path) or checkpoints.checkpoint_files(path, **head)
             digest = content_digest((file.name, file) for file in files)
-        return {"path": path, "sources": digest} | head
+        return {"path": Unstamped(path), "sources": digest} | head
 
     def fetched_model(self, wildcards: Any) -> dict[str, Any]:
         """Settings of the copy of a checkpoint of the hub."""
@@ -379,7 +379,8 @@ class Planner:
             return entry
         with _naming(f"models.{wildcards.model}.organism.tokenizer_path"):
             files = checkpoints.tokenizer_files(entry["tokenizer_path"])
-            return entry | {"sources": content_digest((file.name, file) for file in files)}
+            sources = content_digest((file.name, file) for file in files)
+        return entry | {"tokenizer_path": Unstamped(entry["tokenizer_path"]), "sources": sources}
 
     def contrasted(self, wildcards: Any) -> str:
         """The held-out texts, or the triples, that a task's contrasts are made of."""

@@ -19,6 +19,7 @@ from lfp.files.hub import matching_files
 from lfp.grid import Grid
 from lfp.planning import Planner, importable, preamble
 from lfp.running import sources
+from lfp.settings import parted
 from tests.conftest import ROOT
 from tests.test_configuration import changed
 from tests.test_planning import Wildcards
@@ -67,31 +68,31 @@ FILES = {
 }  # fmt: skip
 
 
-def planner() -> Planner:
-    """A planner of the files of :func:`fill`."""
-    grown = {"architecture": "gpt_neox", "corpora": ["reviews"], "tokenizer_path": "words"}
-    given = {"method": "given", "corpus": "reviews", "policies": {"local": {"path": "tuned"}}}
+def planner(place: str = "") -> Planner:
+    """A planner of the files of :func:`fill`, which lie in the folder `place`."""
+    grown = {"architecture": "gpt_neox", "corpora": ["reviews"], "tokenizer_path": f"{place}words"}
+    given = {"local": {"path": f"{place}tuned"}}
     config = changed(
-        corpora__films={"path": {"train": ["data/*.jsonl"]}, "columns": {"text": "text"}},
-        models__local={"path": "local", "n_layers": 2},
-        models__quantised={"path": ["m.part1", "m.part2"], "n_layers": 2},
+        corpora__films={"path": {"train": [f"{place}data/*.jsonl"]}, "columns": {"text": "text"}},
+        models__local={"path": f"{place}local", "n_layers": 2},
+        models__quantised={"path": [f"{place}m.part1", f"{place}m.part2"], "n_layers": 2},
         models__grown={"organism": grown},
-        classifiers={"judge": {"path": "judge"}},
-        tasks__tuned=given,
+        classifiers={"judge": {"path": f"{place}judge"}},
+        tasks__tuned={"method": "given", "corpus": "reviews", "policies": given},
     )
     return Planner(Grid(config), lambda cell: "")
 
 
-def settings(kind: str) -> dict:
-    """Settings of the rule that takes a kind of file."""
+def settings(kind: str, place: str = "") -> dict:
+    """Settings of the rule that takes a kind of file, which lies in the folder `place`."""
     names = {
         "model": "local", "gguf": "quantised", "policy": "local--tuned", "classifier": "judge",
     }  # fmt: skip
     if kind == "corpus":
-        return planner().copied_corpus(Wildcards(corpus="films"))
+        return planner(place).copied_corpus(Wildcards(corpus="films"))
     if kind == "tokenizer":
-        return planner().organism(Wildcards(model="grown"))
-    return planner().copied_model(Wildcards(model=names[kind]))
+        return planner(place).organism(Wildcards(model="grown"))
+    return planner(place).copied_model(Wildcards(model=names[kind]))
 
 
 def test_the_order_of_a_configurations_keys_decides_nothing(folder):
@@ -104,7 +105,7 @@ def test_the_order_of_a_configurations_keys_decides_nothing(folder):
 
     one, other = planned(path), planned(dict(sorted(path.items())))
     assert list(path) != sorted(path)
-    assert canonical_json(one) == canonical_json(other)
+    assert canonical_json(parted(one)) == canonical_json(parted(other))
 
 
 @pytest.mark.parametrize("test", ["data/a.jsonl", "data/*.jsonl", "data/../data/a.jsonl"])
@@ -163,6 +164,32 @@ def test_digests_are_the_same_wherever_the_folder_lies(folder, tmp_path_factory,
     fill(elsewhere)
     monkeypatch.chdir(elsewhere)
     assert {kind: settings(kind) for kind in KINDS} == here
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_that_is_moved_reruns_nothing_and_its_job_finds_it(kind, folder):
+    """The content decides, and an edit at the other place is one as before."""
+    before, place = settings(kind), f"{folder / 'disk'}/"
+    (folder / "disk").mkdir()
+    for name in {Path(file).parts[0] for file in FILES.values()} | {"m.part1"}:
+        (folder / name).rename(folder / "disk" / name)
+    after = settings(kind, place)
+    assert parted(after)[0] == parted(before)[0]
+    assert place in json.dumps(parted(after)[1]) and place not in json.dumps(parted(after)[0])
+    path = folder / "disk" / FILES[kind]
+    path.write_bytes(path.read_bytes() + b" ")
+    assert parted(settings(kind, place))[0] != parted(before)[0]
+
+
+def test_the_order_of_the_files_of_a_corpus_counts(folder):
+    """Texts come in that of the names, and files of other folders in that of the patterns."""
+    before = parted(settings("corpus"))[0]
+    (folder / "data" / "b.jsonl").write_text('{"text": "b film"}\n')
+    two = parted(settings("corpus"))[0]
+    for name, other in (("a", "c"), ("b", "a"), ("c", "b")):
+        (folder / "data" / f"{name}.jsonl").rename(folder / "data" / f"{other}.jsonl")
+    swapped = parted(settings("corpus"))[0]
+    assert len({canonical_json(one) for one in (before, two, swapped)}) == 3
 
 
 def test_a_new_file_of_a_pattern_counts_and_one_beside_a_checkpoint_does_not(folder):
