@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,7 @@ from lfp.limits import (
     tuning_lengths,
 )
 from lfp.registry import nearest
+from lfp.running.digest import ROOT, module_path
 from lfp.running.sources import module_digest, module_file
 from lfp.sae.architectures import kind_of
 from lfp.sae.sources.files import LAYER, check, dictionary_files
@@ -137,6 +140,118 @@ def source_digest(where: str, name: str) -> str:
         ) from error
 
 
+# --------------------------------------------------------------------------------------- registries
+
+
+def check_function(kind: str, name: str, entry: str, takes: Sequence[str]) -> None:
+    """Check that the `entry` of `name` in a registry is a function of the arguments `takes`.
+
+    Its file is read, and nothing is imported: planning loads no library of science.
+
+    Raises ConfigurationError with the file, the entry and what is expected.
+    """
+    where, node = _definition(kind, name, entry)
+    expected = f"expected a function of ({', '.join(takes)})"
+    if isinstance(node, ast.ClassDef):
+        raise ConfigurationError(f"{where} is a class, {expected}")
+    if isinstance(node, ast.FunctionDef):
+        given = node.args
+        arguments = [argument.arg for argument in (*given.posonlyargs, *given.args)]
+        most = math.inf if given.vararg else len(arguments)
+        fits = len(arguments) - len(given.defaults) <= len(takes) <= most
+        if not fits or None in given.kw_defaults:
+            named = [*arguments, *(argument.arg for argument in given.kwonlyargs)]
+            raise ConfigurationError(f"{where} takes ({', '.join(named)}), {expected}")
+
+
+def check_class(
+    kind: str, name: str, entry: str, base: str, needs: Sequence[str], says: Mapping[str, object]
+) -> None:
+    """Check that the `entry` of `name` in a registry is a class of `base`.
+
+    What another class brings that it derives from is not looked for. Its file is read, and nothing
+    is imported.
+
+    Parameters
+    ----------
+    kind, name, entry
+        The kind of the registry, and a name in it with its entry, ``module:attribute``.
+    base
+        The name of the class that all entries derive from.
+    needs
+        What a class must define that derives from `base` alone.
+    says
+        Values of attributes, where the class gives them.
+
+    Raises
+    ------
+    ConfigurationError
+        With the file, the entry and what is expected.
+    """
+    where, node = _definition(kind, name, entry)
+    if isinstance(node, ast.FunctionDef):
+        raise ConfigurationError(f"{where} is a function, expected a class of {base}")
+    if not isinstance(node, ast.ClassDef):
+        return
+    bases = [ast.unparse(one).rpartition(".")[2] for one in node.bases]
+    if not bases:
+        raise ConfigurationError(f"{where} derives from no class, expected {base}")
+    defined = {name: part for part in node.body for name in _names(part, deep=False)}
+    for need in needs:
+        if bases == [base] and need not in defined:
+            raise ConfigurationError(f"{where} has no `{need}`, which every {kind} defines")
+    for attribute, value in says.items():
+        given = getattr(defined.get(attribute), "value", None)
+        if isinstance(given, ast.Constant) and given.value != value:
+            raise ConfigurationError(
+                f"{where} has {attribute} = {given.value!r}, expected {value!r}, as the line of the"
+                " registry says"
+            )
+
+
+def _definition(kind: str, name: str, entry: str) -> tuple[str, ast.AST | None]:
+    """The words for an entry in an error, and its function or class; None where it is neither."""
+    module, _, attribute = entry.partition(":")
+    path = module_path(module)
+    if path is None:
+        raise ConfigurationError(
+            f"{kind} {name!r}: {entry}: expected a file {Path(*module.split('.'))}.py beside the"
+            " Snakefile"
+        )
+    where = f"{kind} {name!r}: {path.relative_to(ROOT)}: {attribute}"
+    try:
+        tree = _tree(path.read_bytes())
+    except (SyntaxError, ValueError) as error:
+        raise ConfigurationError(f"{where}: the file is not valid Python: {error}") from error
+    named = [node for node in tree.body if getattr(node, "name", None) == attribute]
+    names = {attribute} if named else _names(tree)
+    if attribute not in names and "*" not in names:
+        hint = nearest(attribute, names) if names else "the file defines nothing"
+        raise ConfigurationError(f"{where} is not there; {hint}")
+    return where, named[-1] if named else None
+
+
+@cache
+def _tree(content: bytes) -> ast.Module:
+    """The syntax tree of a file with the `content`."""
+    return ast.parse(content)
+
+
+def _names(tree: ast.AST, deep: bool = True) -> set[str]:
+    """The names that a syntax tree defines or imports, those within a function only if `deep`."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+            if node is tree and not deep:
+                return names
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+    return names
+
+
 # ------------------------------------------------------------------------------------------ entries
 
 
@@ -237,14 +352,7 @@ def _check_function(where: str, name: str) -> None:
     """Check that the module of a reward ``module:function`` defines it; nothing is imported."""
     module, _, function = name.partition(":")
     path = module_file(module, Path())
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {alias.asname or alias.name for alias in node.names}
+    names = _names(ast.parse(path.read_bytes()))
     if function not in names and "*" not in names:
         hint = nearest(function, names) if names else "it defines nothing"
         raise ConfigurationError(f"{where}: {path} has no function {function!r}; {hint}")

@@ -15,20 +15,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lfp.checks import check_class, check_function
 from lfp.claims.other import OtherRun, OtherRunError, other_run
 from lfp.configuration import ConfigurationError
 from lfp.feedback.rewards import REWARDS
+from lfp.figures.catalogue import FIGURES
 from lfp.files import checkpoints, hub
 from lfp.files.canonical import canonical_json
 from lfp.grid import Cell, Grid
 from lfp.interventions.arms import ARMS
-from lfp.interventions.selectors import READS_PROBE
+from lfp.interventions.selectors import READS_PROBE, SELECTORS
 from lfp.probing.subjects import SUBJECTS
+from lfp.registry import Registry
 from lfp.running.digest import code_digest, registries_of
 from lfp.running.sources import content_digest
-from lfp.sae.architectures import ARCHITECTURES
+from lfp.sae.architectures import ARCHITECTURES, KINDS
 from lfp.sae.sources.files import dictionary_files
 from lfp.settings import BETWEEN, BOTH, PRETRAINED, Autoencoder, Unstamped, parted
+from lfp.tables.catalogue import TABLES
+from lfp.tables.planted import QUESTIONS, READOUTS
 
 #: The launcher of a job in one process, which may be a fork of a process that has the libraries.
 LAUNCHER = "python -m lfp.running.start"
@@ -152,6 +157,35 @@ def _naming(key: str) -> Iterator[None]:
     except (hub.SourceError, OtherRunError, OSError) as error:
         text = str(error).removeprefix(f"{key}: ")
         raise ConfigurationError(f"{key}: {text}") from error
+
+
+def check_registries() -> None:
+    """Check the files of all entries of registries, before a job loads the first of them.
+
+    Raises ConfigurationError with the file, the entry and what is expected.
+    """
+    functions = [
+        ("table", {name: table.rows for name, table in TABLES.items()}, ("inputs", "settings")),
+        ("figure", {name: figure.draw for name, figure in FIGURES.items()}, ("inputs",)),
+        ("readout", entries_of(READOUTS), ("cell", "subject")),
+        ("planted question", entries_of(QUESTIONS), ("case",)),
+        ("selector", entries_of(SELECTORS), ("material",)),
+    ]
+    for kind, entries, takes in functions:
+        for name, entry in entries.items():
+            check_function(kind, name, entry, takes)
+    for name, entry in entries_of(REWARDS).items():
+        check_class("reward", name, entry, "TaskReward", ["score"], {})
+    for name, entry in entries_of(ARCHITECTURES).items():
+        trained = KINDS[name].by_gradients
+        needs = ["architecture", "encode", *["loss"] * trained]
+        says = {"architecture": name, "by_gradients": trained}
+        check_class("architecture", name, entry, "SparseAutoencoder", needs, says)
+
+
+def entries_of(registry: Registry) -> dict[str, str]:
+    """The entries of a `registry` by name, none of which is loaded."""
+    return {name: registry.entry(name) for name in registry}
 
 
 class Planner:

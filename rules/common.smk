@@ -18,6 +18,7 @@ from lfp.planning import (
     JOB,
     MODEL_JOB,
     Planner,
+    check_registries,
     code_with,
     growing,
     importable,
@@ -32,6 +33,7 @@ from lfp.running import fork_server
 from lfp.sites import SITES
 
 try:
+    check_registries()
     WORDS = workflow.config_settings
     GRID = Grid(complete(config, workflow.configfiles, WORDS.config, WORDS.config_args))
     HOME = importable(workflow.basedir)
