@@ -119,6 +119,9 @@ class LanguageService:
         if "/files/" in request.path:
             content = self.files[request.path.split("/files/")[1].split("/")[0]].encode()
             return send_bytes(request, 200, content, {"Content-Type": "application/octet-stream"})
+        if request.path.partition("?")[0].endswith("/batches"):
+            listed = {"object": "list", "data": [*self.batches.values()][::-1], "has_more": False}
+            return send(request, 200, listed)
         batch = self.batches[request.path.rsplit("/", 1)[-1]]
         if self.batch_done and batch["status"] == "in_progress":
             self.finish(batch)
@@ -144,6 +147,7 @@ class LanguageService:
             "id": name, "object": "batch", "endpoint": body["endpoint"],
             "input_file_id": body["input_file_id"],
             "completion_window": "24h", "status": "in_progress", "created_at": 0,
+            "metadata": body.get("metadata"),
         }  # fmt: skip
         send(request, 200, self.batches[name])
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import sqlite3
 import time
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from lfp.services.answer_cache import AnswerCache, request_key
 from lfp.services.client import (
     CONTROL,
     ENDPOINT,
+    MARK,
     BatchPendingError,
     Client,
     ServiceError,
@@ -562,6 +564,105 @@ def test_a_job_leaves_the_batch_of_another_job_alone(tmp_path):
             other.ask(requests(3)[2:])
         assert [answer.value["n"] for answer in batched(server, tmp_path / "c.sqlite", 2)] == [0, 1]
         assert len(server.batches) == 2
+
+
+def lost(server) -> None:
+    """Have the connection break behind the next batch that `server` takes."""
+    submit = server.submit
+
+    def take_and_break(request, body):
+        server.submit = submit
+        with mock.patch.object(faulty, "send", lambda *_: None):
+            submit(request, body)
+        request.close_connection = True
+
+    server.submit = take_and_break
+
+
+def test_a_batch_whose_submission_had_no_answer_is_not_paid_twice(tmp_path):
+    """The run after it asks the server for the batch with its mark, among those of others."""
+    with LanguageService(echo) as server:
+        lost(server)
+        with pytest.raises(ServiceError, match="no answer from"):
+            batched(server, tmp_path / "c.sqlite", 2)
+        submitted(server, tmp_path / "other.sqlite", 2)
+        assert [answer.value["n"] for answer in batched(server, tmp_path / "c.sqlite", 2)] == [0, 1]
+        assert len(server.batches) == 2
+        marks = [batch["metadata"][MARK] for batch in server.batches.values()]
+        assert len(set(marks)) == 2
+
+
+def test_a_batch_that_never_arrived_is_submitted_again(tmp_path):
+    def breaks(request, body):
+        server.submit = submit
+        request.close_connection = True
+
+    with LanguageService(echo) as server:
+        submit, server.submit = server.submit, breaks
+        with pytest.raises(ServiceError, match="no answer from"):
+            batched(server, tmp_path / "c.sqlite", 2)
+        submitted(server, tmp_path / "c.sqlite", 2)
+        assert [answer.value["n"] for answer in batched(server, tmp_path / "c.sqlite", 2)] == [0, 1]
+        assert len(server.batches) == 1
+
+
+def test_a_batch_of_a_server_that_lists_none_is_charged_and_submitted_again(tmp_path, caplog):
+    def get(request):
+        if "/batches?" in request.path:
+            return faulty.send(request, 404, {"error": {"message": "no such page"}})
+        return answer(request)
+
+    prices = {"input": 0.0, "output": 2000.0}
+    with LanguageService(echo) as server:
+        answer, server.get = server.get, get
+        options = service(server.url, batch=True, prices=prices, max_tokens=100)
+        for number, reason in enumerate([ServiceError, BatchPendingError]):
+            if not number:
+                lost(server)
+            with Client(options, tmp_path / "c.sqlite") as asked, pytest.raises(reason):
+                asked.ask(requests(2))
+        assert len(server.batches) == 2
+        assert asked.cache.unconfirmed("test") == pytest.approx(2 * 100 * 2000 / 2e6)
+        assert "the server lists no batches: 2 requests are charged" in caplog.text
+
+
+def test_a_server_that_cannot_be_asked_gets_no_second_batch(tmp_path):
+    with LanguageService(echo) as server:
+        lost(server)
+        with pytest.raises(ServiceError, match="no answer from"):
+            batched(server, tmp_path / "c.sqlite", 2)
+        answer = server.get
+        server.get = lambda request: faulty.send(request, 500, {"error": {"message": "busy"}})
+        with pytest.raises(ServiceError, match="busy"):
+            batched(server, tmp_path / "c.sqlite", 2)
+        server.get = answer
+        assert len(server.batches) == 1
+        submitted(server, tmp_path / "c.sqlite", 2)
+        assert len(batched(server, tmp_path / "c.sqlite", 2)) == len(server.batches) + 1
+
+
+@pytest.mark.parametrize("content", [b"<html>busy</html>", b"[]", b'{"data": 3}'])
+def test_an_odd_list_of_batches_submits_nothing(tmp_path, content):
+    with LanguageService(echo) as server:
+        lost(server)
+        with pytest.raises(ServiceError, match="no answer from"):
+            batched(server, tmp_path / "c.sqlite", 2)
+        kind = {"Content-Type": "text/html" if b"<" in content else "application/json"}
+        server.get = lambda request: faulty.send_bytes(request, 200, content, kind)
+        with pytest.raises(ServiceError, match=r"services\.test: batch: expected .* and got "):
+            batched(server, tmp_path / "c.sqlite", 2)
+        assert len(server.batches) == 1
+
+
+def test_a_batch_that_is_refused_holds_no_money(tmp_path):
+    with LanguageService(echo) as server:
+        words = {"error": {"message": "no batches"}}
+        server.submit = lambda request, body: faulty.send(request, 400, words)
+        options = service(server.url, batch=True, prices={"input": 0.0, "output": 2000.0})
+        with Client(options, tmp_path / "c.sqlite") as asked:
+            with pytest.raises(ServiceError, match="batch: 400: no batches"):
+                asked.ask(requests(2))
+            assert asked.cache.taken("test") == 0
 
 
 def spoilt(server, change) -> None:

@@ -357,6 +357,11 @@ class AnswerCache:
                 (batch, service, json.dumps(list(keys)), now, usd),
             )
 
+    def rename_batch(self, before: str, after: str) -> None:
+        """Give a batch that was remembered before it had a name that of the server."""
+        with self._writing() as database:
+            database.execute("update batches set id = ? where id = ?", (after, before))
+
     def batches(self, service: str) -> dict[str, list[str]]:
         """The requests of those batches of `service` that are not collected yet, by batch."""
         with self._reading() as database:

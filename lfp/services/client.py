@@ -22,8 +22,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from tenacity import (
     RetryCallState,
@@ -55,6 +57,13 @@ REPAIR = (
     "Your answer is not the JSON object that was asked for ({problem}). Answer again with that JSON"
     " object alone: no explanation, no code fence."
 )
+#: The name under which a batch says which submission it is of, and the largest number of batches,
+#: newest first, that are looked through for it.
+MARK, LISTED = "lfp_submission", 1000
+#: The beginning of the name that a batch has in the cache until the server has told its own.
+_SUBMITTED = "submission "
+#: Errors of a server that lists no batches.
+_NO_LIST = (404, 405, 501)
 #: The text of the messages of a control (:meth:`Client._by_control`).
 CONTROL = "Say 1"
 _CUT_OFF = "cut off at the largest number of tokens"
@@ -570,7 +579,8 @@ class Client:
             for batch, keys in self.cache.batches(self.service.name).items():
                 if missing.keys().isdisjoint(keys):  # another job's, which collects it
                     continue
-                if not self._collected(batch, keys, missing):
+                arrived = self._arrived(batch, [missing[key] for key in keys if key in missing])
+                if arrived and not self._collected(arrived, keys, missing):
                     waiting |= set(keys)
             responses = self._known(list(missing))
             rest = {
@@ -586,6 +596,47 @@ class Client:
                 f" {len(waiting)} under way; run the same command again when the batch is done"
             )
         return responses
+
+    def _arrived(self, batch: str, bodies: Sequence[Mapping[str, Any]]) -> str | None:
+        """The server's name of a `batch` of the cache; None where it has no such one.
+
+        Where the answer to a submission was lost, or its job was killed, the server is asked for
+        the batch with its mark. One that lists none may have taken it: then the requests `bodies`
+        are charged as if they were answered.
+        """
+        import openai
+
+        if not batch.startswith(_SUBMITTED):
+            return batch
+        mark = batch.removeprefix(_SUBMITTED)
+
+        def marked() -> list[str] | None:
+            try:
+                listed = self.connection.openai.batches.list(limit=100)
+                if not isinstance(listed.data, list):
+                    raise ValueError("no list of batches")
+                newest = islice(listed, LISTED)
+                return [one.id for one in newest if (one.metadata or {}).get(MARK) == mark]
+            except AttributeError as error:  # of the client, which takes any JSON for a page
+                raise ValueError("no list of batches") from error
+            except openai.APIStatusError as error:
+                if error.status_code in _NO_LIST:
+                    return None
+                raise
+
+        names = self._batch_api(marked, None)
+        if names:
+            log.info("batch %s is the one whose submission had no answer", names[0])
+            self.cache.rename_batch(batch, names[0])
+            return names[0]
+        if names is None:
+            log.warning(
+                "the server lists no batches: %d requests are charged as if it had taken the one"
+                " whose submission had no answer, and submitted again", len(bodies),
+            )  # fmt: skip
+            self.cache.charge(self.service.name, batch, sum(map(self._most, bodies)))
+        self.cache.drop_batch(batch)
+        return None
 
     def _collected(
         self, batch: str, keys: Sequence[str], missing: Mapping[str, Mapping[str, Any]]
@@ -623,7 +674,7 @@ class Client:
         unread = 0
         for file in files:
             read = partial(self.connection.openai.files.content, file)
-            text = decoded(self._batch_api(read, "content").content, {})
+            text = decoded(self._batch_api(read, None).content, {})
             if is_web_page(text):
                 raise self._odd_answer(text, "lines of JSON")
             # Within a JSON text other separators of lines may stand.
@@ -636,7 +687,10 @@ class Client:
         return rows, unread
 
     def _submit(self, bodies: Mapping[str, Mapping[str, Any]], what: str) -> None:
-        """Submit requests as a batch, and remember it with the most that it can cost."""
+        """Submit requests as a batch, and remember it with the most that it can cost.
+
+        It is remembered before, by a mark that the batch carries, for its answer may be lost.
+        """
         self._check(bodies, what)
         lines = [
             json.dumps(
@@ -651,19 +705,27 @@ class Client:
         ]
         content = ("requests.jsonl", "\n".join(lines).encode())
         upload = partial(self.connection.openai.files.create, file=content, purpose="batch")
+        mark = uuid4().hex
         create = partial(
             self.connection.openai.batches.create,
             input_file_id=self._batch_api(upload, "id").id,
             endpoint=f"/v1{ENDPOINT}",
             completion_window="24h",
+            metadata={MARK: mark},
         )
-        # A second batch would be paid as well.
-        batch = self._batch_api(create, "id", twice=False)
         most = sum(self._most(body) for body in bodies.values())
-        self.cache.add_batch(batch.id, self.service.name, list(bodies), most)
+        self.cache.add_batch(f"{_SUBMITTED}{mark}", self.service.name, list(bodies), most)
+        try:
+            # A second batch would be paid as well.
+            batch = self._batch_api(create, "id", twice=False)
+        except ServiceError as error:
+            if error.refused:
+                self.cache.drop_batch(f"{_SUBMITTED}{mark}")
+            raise
+        self.cache.rename_batch(f"{_SUBMITTED}{mark}", batch.id)
 
-    def _batch_api(self, call: Callable[[], Any], part: str, twice: bool = True) -> Any:
-        """The result of a call of the batch API, which has the `part` that is wanted of it.
+    def _batch_api(self, call: Callable[[], Any], part: str | None, twice: bool = True) -> Any:
+        """The result of a call of the batch API, which has the `part` that is wanted of it, if any.
 
         Its errors are sorted like those of requests.
         """
@@ -676,12 +738,14 @@ class Client:
             except openai.APIStatusError as error:
                 status, answer = error.status_code, error.response
                 fault = self.connection.outcome(status, answer.headers, answer.content, {})
-                raise self._set_up(fault, {}, "batch: ") from None
+                refusal = self._set_up(fault, {}, "batch: ")
+                refusal.refused = True
+                raise refusal from None
             except ValueError as error:  # of the client, which reads JSON
                 raise self._odd_answer(str(error), "JSON") from None
 
         answer = self._retried(attempt, twice)
-        if not getattr(answer, part, None) and part != "content":
+        if part is not None and not getattr(answer, part, None):
             raise self._odd_answer(answer, f"an object with {part}")
         return answer
 

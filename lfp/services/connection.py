@@ -26,10 +26,12 @@ _LARGEST = 32 * 1024 * 1024
 class ServiceError(RuntimeError):
     """A service cannot be used; the message says how to go on.
 
-    All answers so far are in the cache. `billed` tells whether the call may cost.
+    All answers so far are in the cache. `billed` tells whether the call may cost, and `refused`
+    whether the server refused it, so that it had no effect.
     """
 
     billed = False
+    refused = False
 
 
 class EndlessAnswerError(ServiceError):
