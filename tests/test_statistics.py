@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from lfp.statistics.crossed import detectable, effect_record, mean_effect
 from lfp.statistics.estimates import (
     auroc,
     balanced_accuracy,
@@ -21,7 +22,6 @@ from lfp.statistics.partitions import (
     partitions_difference_record,
     partitions_record,
 )
-from lfp.statistics.records.base import detectable
 from lfp.statistics.records.kendall import _pairs, kendall_difference_record, kendall_record
 from lfp.statistics.records.labels import _resampled_auroc, auroc_record, balanced_accuracy_record
 from lfp.statistics.records.means import (
@@ -132,11 +132,21 @@ def test_a_paired_difference_ignores_what_pairs_share():
 def test_the_detectable_difference_is_found_in_four_of_five_repetitions():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(4000, 40))
-    first = paired_record(noise[0], np.zeros(40), "prompt", seed=0, resamples=100)
-    least = detectable(first, 0.95) / noise[0].std(ddof=1)  # in standard deviations
+    least = detectable(mean_effect(noise[0][:, None]), 0.95)
+    least /= noise[0].std(ddof=1)  # in standard deviations
     p = stats.ttest_1samp(noise + least, 0, axis=1).pvalue
     assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.02)
-    assert detectable(paired_record(noise[0, :1], noise[1, :1], "prompt", seed=0), 0.95) is None
+    assert detectable(mean_effect(noise[:1, :1]), 0.95) is None
+
+
+def test_the_detectable_difference_over_draws_is_found_in_four_of_five_repetitions():
+    """Few draws have few degrees of freedom, however many prompts stand beside them."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(4000, 1, 6)) + 0.01 * rng.normal(size=(4000, 100, 1))
+    least = detectable(mean_effect(noise[0]), 0.95) / noise[0].mean(0).std(ddof=1)
+    shifted = [mean_effect(of_run + least) for of_run in noise]
+    p = np.array([effect_record(effect, "prompt", "difference", 0.95).p for effect in shifted])
+    assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.02)
 
 
 def test_groups_stay_together_in_the_bootstrap():

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from lfp.statistics.records.base import Record, counted, fewest_units, undefined
 from lfp.statistics.records.means import mean_record
+
+#: Share of the repetitions that find the smallest detectable difference.
+_POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -79,20 +82,46 @@ def effect_record(effect: Effect, unit: str, name: str, confidence: float) -> Re
     if n < 2 or np.isnan(effect.value):
         few = mean_record(effect.by_unit, unit, confidence)
         return few if np.isnan(few.estimate) else undefined(n, unit, f"{name}: 1 {unit}")
-    parts = [effect.by_unit, *effect.by_draw]
-    variances = np.array([np.var(part, ddof=1) / len(part) for part in parts])
     counts = [f"{len(part)} draws" for part in effect.by_draw]
     over = " and ".join([f"{unit}s", *counts])
     method = f"{name}; t interval and t test over {over}"
-    total = variances.sum()
-    if total <= 1e-24 * max(1.0, effect.value**2):
+    error, freedom = _standard_error(effect)
+    if error == 0:
         value, least = effect.value, fewest_units(confidence)
         if n < least:
             few = f"{counted(n, unit)} of one value, {least} are needed"
             return Record(value, None, None, n, unit, f"{name}; no interval and no test: {few}")
         return Record(value, value, value, n, unit, method, p=None if value else 1.0)
-    within = sum(v**2 / (len(part) - 1) for v, part in zip(variances, parts, strict=True))
-    freedom, error = total**2 / within, np.sqrt(total)
     half = float(error * stats.t.ppf((1 + confidence) / 2, freedom))
     p = float(2 * stats.t.sf(abs(effect.value) / error, freedom))
     return Record(effect.value, effect.value - half, effect.value + half, n, unit, method, p=p)
+
+
+def _standard_error(effect: Effect) -> tuple[float, float]:
+    """The standard error of an effect of several units and its degrees of freedom.
+
+    An error of rounding alone counts as 0, and has no degrees of freedom.
+    """
+    parts = [effect.by_unit, *effect.by_draw]
+    variances = np.array([np.var(part, ddof=1) / len(part) for part in parts])
+    total = variances.sum()
+    if total <= 1e-24 * max(1.0, effect.value**2):
+        return 0.0, float("nan")
+    within = sum(v**2 / (len(part) - 1) for v, part in zip(variances, parts, strict=True))
+    return float(np.sqrt(total)), float(total**2 / within)
+
+
+def detectable(effect: Effect, confidence: float) -> float | None:
+    """The smallest true difference that a comparison like `effect` finds in four of five runs.
+
+    It is that of the two-sided t test at 1 - `confidence` which :func:`effect_record` makes, with
+    the same standard error and the same degrees of freedom, by the noncentral t distribution (Cohen
+    1988). None where the effect has no interval.
+    """
+    if effect_record(effect, "prompt", "difference", confidence).ci_low is None:
+        return None
+    error, freedom = _standard_error(effect)
+    if error == 0:
+        return 0.0
+    bound = stats.t.ppf((1 + confidence) / 2, freedom)
+    return float(error * special.nctdtrinc(freedom, 1 - _POWER, bound))

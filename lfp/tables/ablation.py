@@ -15,12 +15,13 @@ from lfp.files.artefacts import read_table
 from lfp.interventions.arms import ARMS
 from lfp.statistics.crossed import (
     Effect,
+    detectable,
     effect_record,
     mean_effect,
     ratio_effect,
     told_from_zero,
 )
-from lfp.statistics.records.base import Record, detectable, undefined
+from lfp.statistics.records.base import Record, undefined
 from lfp.tables import paper
 from lfp.tables.health.reach import reach_of_cells
 from lfp.tables.rows import TableSettings, Tally
@@ -190,7 +191,7 @@ def ablation_reward(inputs: Sequence[str], settings: TableSettings) -> Tally:
 def _add_row(
     tally: Tally,
     settings: TableSettings,
-    record: Record,
+    result: Effect | Record,
     labels: Mapping[str, Any],
     values: pd.DataFrame | None = None,
     **extras: object,
@@ -201,10 +202,15 @@ def _add_row(
     ----------
     tally, settings
         The table and the settings of all tables.
-    record, labels, values, extras
+    result
+        The row's number: an effect, or a record as it stands.
+    labels, values, extras
         The row, as :meth:`lfp.tables.rows.Tally.add` takes it.
     """
-    least = detectable(record, settings.confidence) if labels["quantity"] == "difference" else None
+    quantity, confidence = labels["quantity"], settings.confidence
+    is_difference = quantity == "difference" and isinstance(result, Effect)
+    least = detectable(result, confidence) if is_difference else None
+    record = _record(result, quantity, confidence)
     tally.add(record, labels, values, **extras, detectable=least)
 
 
@@ -230,10 +236,10 @@ def _add_arm(
     sizes = _sizes(arms, key)
 
     def add(
-        record: Record, quantity: str, values: pd.DataFrame | None = None, **extras: str
+        result: Effect | Record, quantity: str, values: pd.DataFrame | None = None, **extras: str
     ) -> None:
         label = {**cell, **key._asdict(), "quantity": quantity}
-        add_row(record, label, values, **sizes, **extras)
+        add_row(result, label, values, **sizes, **extras)
 
     models = settings.paper_models.get(cell["model"], ()) if cell["task"] == "vader" else ()
     published = key.subject == "policy" and key.action == "zero"
@@ -250,7 +256,7 @@ def _add_arm(
     if key.arm == "none":
         return
     for quantity in (*_CHANGES, "reward_per_nat", "cross_entropy"):
-        add(_record(effect(arms, key, quantity, confidence), quantity, confidence), quantity)
+        add(effect(arms, key, quantity, confidence), quantity)
 
 
 def _add_comparisons(
@@ -278,8 +284,7 @@ def _add_comparisons(
     def add(results: Mapping[str, Effect | Record], **changed: str) -> None:
         label = {**cell, **key._asdict(), **changed}
         for quantity, result in results.items():
-            record = _record(result, quantity, confidence)
-            add_row(record, {**label, "quantity": quantity}, **sizes)
+            add_row(result, {**label, "quantity": quantity}, **sizes)
 
     def interaction(measure: Callable[..., Effect | Record]) -> dict[str, Effect | Record]:
         return {

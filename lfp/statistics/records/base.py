@@ -13,7 +13,6 @@ import math
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from lfp.statistics.estimates import UNTRAINED
 
@@ -43,19 +42,6 @@ class Record:
     def row(self, **labels: object) -> dict[str, object]:
         """The record as a table row behind its `labels`."""
         return {**labels, **asdict(self)}
-
-
-def detectable(record: Record, confidence: float) -> float | None:
-    """The smallest true difference that a paired comparison finds in four of five repetitions.
-
-    It is that of a two-sided t test at 1 - `confidence` with as many units of the same spread, as
-    the t interval of the `record` has it (Cohen 1988). None where it has no interval.
-    """
-    if record.ci_low is None or record.n < 2:
-        return None
-    bound, power = stats.t.ppf([(1 + confidence) / 2, 0.8], record.n - 1)
-    error = (record.ci_high - record.ci_low) / 2 / bound
-    return float(error * (bound + power))
 
 
 def undefined(n: int, unit: str, reason: str) -> Record:

@@ -12,8 +12,14 @@ import pandas as pd
 
 from lfp.files.addresses import labels
 from lfp.files.artefacts import read_table
-from lfp.statistics.crossed import effect_record, mean_effect, ratio_effect, told_from_zero
-from lfp.statistics.records.base import detectable, undefined
+from lfp.statistics.crossed import (
+    detectable,
+    effect_record,
+    mean_effect,
+    ratio_effect,
+    told_from_zero,
+)
+from lfp.statistics.records.base import undefined
 from lfp.tables.rows import CELL, TableSettings, Tally
 
 #: Columns that tell interventions from each other.
@@ -168,13 +174,13 @@ def _add_row(
         return
     change = _column(rows, "reward") - _column(before, "reward")
     kl = _column(rows, "kl")
-    name, confidence = "paired mean difference", settings.confidence
-    record = effect_record(mean_effect(change), "prompt", name, confidence)
+    effect, confidence = mean_effect(change), settings.confidence
+    record = effect_record(effect, "prompt", "paired mean difference", confidence)
     rise = _column(trial.neutral, "loss", "text") - _column(losses, "loss", "text")
     columns |= {
         "reward": float(rows["reward"].mean()), "kl": float(kl.mean()),
         "d_ce": float(rise.mean()), "distinct_2": float(rows["distinct_2"].mean()),
-        "gap": float(gap.mean()), "detectable": detectable(record, confidence),
+        "gap": float(gap.mean()), "detectable": detectable(effect, confidence),
     }  # fmt: skip
     if told_from_zero(kl, confidence):
         columns["reward_per_nat"] = ratio_effect(change, kl).value
