@@ -13,10 +13,11 @@ from lfp.evaluation import controls
 from lfp.evaluation.controls import PERMUTED, TRAINED, codes, permuted, with_controls
 from lfp.evaluation.fidelity import Shrinking, fidelity, held_out
 from lfp.evaluation.geometry import decoder_geometry, frame_geometry
-from lfp.evaluation.sparse_probes import COLUMNS, sparse_probes
+from lfp.evaluation.sparse_probes import COLUMNS, described_rows, sparse_probes
 from lfp.figures.autoencoders import sae_frontier as draw_frontier
 from lfp.files import artefacts
 from lfp.grid import Grid
+from lfp.probing.splits import fold_indices
 from lfp.sae import store
 from lfp.sae.architectures import KINDS, PAPERS_RATE, Kind, rate_of
 from lfp.sae.architectures.itda import ITDA
@@ -237,6 +238,23 @@ def test_few_features_tell_what_few_features_know(feedback):
     assert auc["one", 1] > 0.85 and auc["many", 5] > auc["many", 1] + 0.05
     assert 0.35 < auc["none", 1] < 0.65 and 0.35 < auc["none", 5] < 0.65
     assert set(frame["unit"]) == {"word" if feedback == "reward" else "prompt"}
+
+
+@pytest.mark.parametrize(
+    ("feedback", "split"), [("reward", "by_word"), ("preference", "by_prompt")]
+)
+def test_tested_units_are_held_against_training_units_and_not_rows_against_rows(feedback, split):
+    triples, lexicon = triples_of()
+    # A third of the words, and of the prompts, have three rows in place of one.
+    triples = pd.concat([triples, triples[:20], triples[:20]], ignore_index=True)
+    triples["triple"] = range(len(triples))
+    arrays = element_arrays([3], n=len(triples))
+    frame = sparse_probes({"one": arrays}, triples, lexicon, feedback, [1], PROBES, seed=0)
+    rows, _ = described_rows(triples, lexicon, feedback)
+    folds = fold_indices(rows, split, PROBES.folds, seed=0)
+    counts = [[rows["unit"].iloc[part].nunique() for part in fold] for fold in folds]
+    first = frame[frame["partition"] == 0]
+    assert list(first["ratio"]) == [tested / trained for trained, tested in counts]
 
 
 def test_scales_of_features_do_not_matter_and_a_dead_latent_is_never_chosen():

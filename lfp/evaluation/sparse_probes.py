@@ -18,7 +18,7 @@ import pandas as pd
 from lfp.probing.data import ProbeData, preference_rows, stacked, word_rows
 from lfp.probing.fitting import logistic_weights
 from lfp.probing.probes import MAIN_SPLIT, PROBE_OF
-from lfp.probing.splits import fold_indices, why_untrainable
+from lfp.probing.splits import SPLITS, fold_indices, why_untrainable
 from lfp.settings import Probes
 from lfp.statistics.estimates import auroc
 
@@ -115,8 +115,9 @@ def sparse_probes(
     Returns
     -------
     DataFrame
-        With :data:`COLUMNS`: ``ratio`` is the number of tested over that of training rows, and
-        ``reason`` says why nothing could be trained, in one row without an AUC.
+        With :data:`COLUMNS`: ``ratio`` is the number of tested over that of training units, those
+        that the split cuts into folds, and ``reason`` says why nothing could be trained, in one row
+        without an AUC.
     """
     rows, labels = described_rows(triples, lexicon, feedback)
     split = MAIN_SPLIT[PROBE_OF[feedback]]
@@ -130,10 +131,12 @@ def sparse_probes(
         return pd.DataFrame(table, columns=list(COLUMNS))
     table = []
     values = {kind: stacked(arrays) for kind, arrays in kinds.items()}
+    cut = rows[SPLITS[split].cut]
     for partition in range(settings.partitions):
         folds = fold_indices(rows, split, settings.folds, seed + partition)
         for fold, (train, test) in enumerate(folds):
-            place = {"partition": partition, "fold": fold, "ratio": len(test) / len(train)}
+            ratio = cut.iloc[test].nunique() / cut.iloc[train].nunique()
+            place = {"partition": partition, "fold": fold, "ratio": ratio}
             for kind, features in values.items():
                 for k in sizes:
                     judged = scores(features, labels, train, test, k)
