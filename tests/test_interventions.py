@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from lfp.finetune import dpo
@@ -22,7 +23,7 @@ from lfp.interventions.prompts import prefix_tokens
 from lfp.interventions.selectors import SELECTORS
 from lfp.interventions.selectors.attribution import attributed, effects
 from lfp.interventions.selectors.circuit import circuit, edge_weights
-from lfp.interventions.selectors.criteria import criteria, measured_without
+from lfp.interventions.selectors.criteria import RESAMPLES, criteria, measured_without
 from lfp.interventions.selectors.factorisation import fitted, interaction, interaction_rows
 from lfp.interventions.selectors.gathering import accounts
 from lfp.interventions.selectors.material import Material
@@ -373,8 +374,8 @@ def test_an_interaction_has_its_size_and_its_interval_the_truth(sets, latents):
         masks = (rng.random((sets, latents)) < 0.5).astype(float)
         z = masks - 0.5
         values = z @ rng.normal(size=latents) + 2 * z[:, 0] * z[:, 1] + rng.normal(size=sets) / 5
-        slope, low, high = interaction(masks, values, (0, 1))
-        held.append((low <= 2 <= high, slope))
+        slope, error, df = interaction(masks, values, (0, 1))
+        held.append((abs(slope - 2) <= stats.t.ppf(0.975, df) * error, slope))
     shares, slopes = np.array(held).T
     assert shares.mean() >= 0.88 and slopes.mean() == pytest.approx(2, abs=0.1)
     few = (rng.random((latents + 1, latents)) < 0.5).astype(float)
@@ -390,10 +391,10 @@ def test_pairs_of_a_model_without_interactions_are_seldom_told_from_nothing():
         machine = fitted(masks, values, seed)
         ranked = np.argsort(-np.abs(np.triu(machine.pairs)), axis=None)[:10]
         for pair in zip(*np.unravel_index(ranked, machine.pairs.shape), strict=True):
-            _, low, high = interaction(
+            slope, error, df = interaction(
                 masks[machine.held_out], values[machine.held_out], tuple(map(int, pair))
             )
-            alarms.append(not low <= 0 <= high)
+            alarms.append(abs(slope) > stats.t.ppf(0.975, df) * error)
     assert np.mean(alarms) <= 0.15
 
 
@@ -409,7 +410,7 @@ def test_planted_redundancy_in_a_model_shows_in_the_pair(neox):
     first = rows.iloc[0]
     assert {first["feature"], first["other_feature"]} == {2, 7}
     assert first["machine_r2"] - first["linear_r2"] >= 0.15
-    assert first["ci_low"] <= first["interaction"] <= first["ci_high"] < 0
+    assert first["interaction"] < -3 * first["standard_error"] and first["df"] == 75 - 16 - 2
     assert {2, 4, 7} <= set(SELECTORS["factorisation"](material)[1])
     read = material.interactions
     best = np.argsort(-read.machine.total())[:3]
@@ -449,14 +450,13 @@ def test_criteria_of_a_linear_model_are_those_of_its_equation(toy):
     twice = criteria(material_of(model, saes, metric), {"twice": {0: [3], 2: [3]}}).iloc[0]
     assert twice["effect"] == pytest.approx(effect[3], abs=1e-5)
     assert twice["self_repair"] == pytest.approx(-effect[3], abs=1e-5)
-    # Intervals are over resampled texts.
+    # Values are those of resampled texts.
     of_text = PLANTED[3] * codes[torch.tensor(TEXTS)].double().mean(1).numpy()[:, 3]
     error = of_text.std() / len(TEXTS) ** 0.5
-    ends = [(twice[f"self_repair_{end}"] - twice["self_repair"]) / error for end in ("low", "high")]
-    np.testing.assert_allclose(ends, [-1.96, 1.96], atol=0.3)
-    np.testing.assert_allclose(
-        rows.loc["both", ["faithfulness_low", "faithfulness_high"]].tolist(), [1, 1], atol=1e-3
-    )
+    resampled = np.array(twice["self_repair_resampled"])
+    assert len(resampled) == RESAMPLES
+    assert resampled.std() / error == pytest.approx(1, abs=0.1)
+    np.testing.assert_allclose(rows.loc["both", "faithfulness_resampled"], 1, atol=1e-3)
 
 
 def test_the_edges_of_a_built_net_are_found_and_no_others(neox):

@@ -64,6 +64,7 @@ def written(tmp_path):
     sets = pd.DataFrame({
         "what": ["carries"], "effect": [-1.0], "faithfulness": [0.9], "completeness": [0.1],
         "minimality": [0.2], "self_repair": [-0.3], "instances": [8],
+        "self_repair_resampled": [np.linspace(-0.8, 0.2, 1001).tolist()],
     })  # fmt: skip
     folder = tmp_path / "results" / "m" / "t" / "seed0" / "interventions" / "tied"
     files = {"policy.parquet": completions, "policy/neutral.parquet": neutral}
@@ -95,6 +96,18 @@ def test_the_table_of_interventions_says_what_each_does_at_which_cost(written):
     assert carries["p_adjusted"] > carries["p"]
     empty = table.loc[("empty", "zero", "")]
     assert pd.isna(empty["estimate"]) and "chose no latent" in empty["method"]
+
+
+@pytest.mark.parametrize(
+    ("confidence", "ends"), [(0.95, (-0.775, 0.175)), (0.5, (-0.55, -0.05)), (0.999, (None, None))]
+)
+def test_intervals_of_criteria_have_the_confidence_of_the_tables(written, confidence, ends):
+    """Eight texts carry no interval of 99.9 %, for their range holds the median less often."""
+    table = interventions(written, TableSettings(resamples=200, confidence=confidence)).frame()
+    carries = table[(table["what"] == "carries") & (table["action"] == "zero")].iloc[0]
+    low, high = carries["self_repair_low"], carries["self_repair_high"]
+    assert (low, high) == pytest.approx(ends) if ends[0] else pd.isna(low) and pd.isna(high)
+    assert pd.isna(carries["faithfulness_low"])
 
 
 def test_without_a_held_out_text_a_row_says_so(written):
@@ -179,7 +192,7 @@ def test_the_fidelity_of_attribution_is_that_of_its_rows(tmp_path):
 def test_pairs_and_edges_have_rows_and_their_absence_a_reason(tmp_path):
     pairs = pd.DataFrame({
         "layer": [0], "feature": [2], "other_layer": [1], "other_feature": [7], "machine": [-0.9],
-        "interaction": [-1.0], "ci_low": [-1.1], "ci_high": [-0.9], "linear_r2": [0.7],
+        "interaction": [-1.0], "standard_error": [0.1], "df": [4.0], "linear_r2": [0.7],
         "machine_r2": [0.95], "masks": [300],
     })  # fmt: skip
     [row] = (
@@ -188,6 +201,11 @@ def test_pairs_and_edges_have_rows_and_their_absence_a_reason(tmp_path):
         .to_dict("records")
     )
     assert (row["latent"], row["other_latent"], row["estimate"]) == ("0/2", "1/7", -1.0)
+    # The quantile of t with 4 degrees of freedom is 2.776 for 95 %, and 2.132 for 90 %.
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((-1.2776, -0.7224), abs=1e-4)
+    file, narrow = cell_file(tmp_path, "interactions", pairs), TableSettings(confidence=0.9)
+    [row] = feature_interactions(file, narrow).frame().to_dict("records")
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((-1.2132, -0.7868), abs=1e-4)
     [row] = (
         feature_interactions(cell_file(tmp_path, "interactions", pairs.iloc[:0]), SETTINGS)
         .frame()

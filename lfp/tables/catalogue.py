@@ -850,8 +850,8 @@ TABLES: dict[str, Table] = {
             " largest attributions are taken away, and a factorisation machine learns what the"
             " model's number is then. machine is the product of a pair in it, and the rows are the"
             " pairs of the largest; estimate is what taking both away changes beyond the sum of the"
-            " two, by least squares, with a bootstrap over sets. Pairs were chosen on the same"
-            " sets, so that an interval of one of them is too narrow. linear_r2 and machine_r2 are"
+            " two, by least squares on held-out sets, which did not choose the pair, with a t"
+            " interval over them. linear_r2 and machine_r2 are"
             " the shares of the variance over held-out sets that a model without and with pairs"
             " explains."
         ),

@@ -20,18 +20,17 @@ from lfp.interventions.selectors.material import Material
 from lfp.interventions.vocabulary import set_features
 from lfp.models.hooks import Edit
 
-#: Names of the criteria, and of those with an interval: the least of several noisy numbers, which
+#: Names of the criteria, and of those that are resampled: the least of several noisy numbers, which
 #: minimality is, lies below the least true one, and so would its resamples.
 CRITERIA = ("faithfulness", "completeness", "minimality", "self_repair")
-WITH_INTERVAL = ("faithfulness", "completeness", "self_repair")
+RESAMPLED = ("faithfulness", "completeness", "self_repair")
 #: Columns of the rows of sets.
 COLUMNS = (
     "what", "effect", *CRITERIA,
-    *(f"{name}_{end}" for name in WITH_INTERVAL for end in ("low", "high")), "instances",
+    *(f"{name}_resampled" for name in RESAMPLED), "instances",
 )  # fmt: skip
-#: Resamples of the instances, the quantiles of their intervals, and the fewest instances that carry
-#: one: the range of fewer values holds their median less often.
-RESAMPLES, ENDS, FEWEST = 1000, (0.025, 0.975), 6
+#: Resamples of the instances, of which the table of interventions makes intervals.
+RESAMPLES = 1000
 
 
 def without(material: Material, features: FeatureSet) -> dict[int, Edit]:
@@ -80,9 +79,9 @@ def criteria(material: Material, chosen: Mapping[str, FeatureSet]) -> pd.DataFra
         A row per set: ``what``, ``effect`` (of taking it away, in units of the number),
         ``faithfulness``, ``completeness``, ``minimality`` (the smallest share of the effect that is
         lost when one latent stays), ``self_repair`` (the effect minus the sum of those of single
-        latents: of the effect's sign where the others make up for one), the ends of the
-        percentile intervals of :data:`WITH_INTERVAL` over resampled instances (NaN of too few), and
-        ``instances``. Empty sets, and models without an instance, have none.
+        latents: of the effect's sign where the others make up for one), the values of
+        :data:`RESAMPLED` on resampled instances, in a list each, and ``instances``. Empty sets, and
+        models without an instance, have none.
     """
     rows, live = [], pairs_of(by_layer(list(material.live.itertuples(index=False, name=None))))
     for what, features in chosen.items():
@@ -102,9 +101,7 @@ def criteria(material: Material, chosen: Mapping[str, FeatureSet]) -> pd.DataFra
         rows.append({
             "what": what, "effect": values[1].mean() - values[0].mean(), "instances": n,
             **{name: float(of[0]) for name, of in resampled.items()},
-            **{f"{name}_{end}": bound for name in WITH_INTERVAL
-               for end, bound in zip(
-                   ("low", "high"), _interval(resampled[name][1:], n), strict=True)},
+            **{f"{name}_resampled": resampled[name][1:].tolist() for name in RESAMPLED},
         })  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -129,11 +126,3 @@ def _of_set(means: np.ndarray) -> dict[str, np.ndarray]:
 def _shares(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
     """Parts of wholes; NaN of wholes that are 0."""
     return np.divide(parts, wholes, out=np.full(len(parts), np.nan), where=wholes != 0)
-
-
-def _interval(replicates: np.ndarray, n: int) -> tuple[float, float]:
-    """The percentile interval of a number of `n` instances; NaN where they are too few for one."""
-    if n < FEWEST or np.isnan(replicates).all():
-        return float("nan"), float("nan")
-    low, high = np.nanquantile(replicates, ENDS)
-    return float(low), float(high)

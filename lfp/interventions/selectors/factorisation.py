@@ -15,7 +15,6 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 
 from lfp.interventions.matching import by_layer
 from lfp.interventions.selection import FeatureSet
@@ -32,8 +31,8 @@ POOL = 2
 PAIRS = 10
 #: Columns of the rows of interactions.
 COLUMNS = (
-    "layer", "feature", "other_layer", "other_feature", "machine", "interaction", "ci_low",
-    "ci_high", "linear_r2", "machine_r2", "masks",
+    "layer", "feature", "other_layer", "other_feature", "machine", "interaction",
+    "standard_error", "df", "linear_r2", "machine_r2", "masks",
 )  # fmt: skip
 
 
@@ -125,12 +124,12 @@ def _explained(y: np.ndarray, predicted: np.ndarray) -> float:
 def interaction(
     masks: np.ndarray, values: np.ndarray, pair: tuple[int, int]
 ) -> tuple[float, float, float]:
-    """What a pair taken away together changes beyond the sum of the two, with its interval.
+    """What a pair taken away together changes beyond the sum of the two, and how surely.
 
     It is the coefficient of the product of the pair's z in a linear model of all z and this product
-    over `masks` [set, latent] with their `values`, with its 95 % t interval: what the z leave over
-    of the values, on what they leave over of the product (Frisch and Waugh 1933). All three are
-    missing where the sets are no more than the coefficients.
+    over `masks` [set, latent] with their `values`, with its standard error and the degrees of
+    freedom of that: what the z leave over of the values, on what they leave over of the product
+    (Frisch and Waugh 1933). All three are missing where the sets are no more than the coefficients.
     """
     z = masks - 0.5
     design = np.c_[np.ones(len(z)), z]
@@ -141,8 +140,7 @@ def interaction(
         return float("nan"), float("nan"), float("nan")
     slope = float(left @ product / size)
     rest = left - slope * product
-    half = float(stats.t.ppf(0.975, freedom) * np.sqrt(rest @ rest / freedom / size))
-    return slope, slope - half, slope + half
+    return slope, float(np.sqrt(rest @ rest / freedom / size)), float(freedom)
 
 
 def pooled(material: Material) -> list[tuple[int, int]]:
@@ -191,9 +189,9 @@ def interaction_rows(material: Material) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per pair: ``layer``, ``feature``, ``other_layer``, ``other_feature``, ``machine``
-        (its product in the machine), ``interaction`` with ``ci_low`` and ``ci_high``
-        (:func:`interaction`), ``linear_r2`` and ``machine_r2``, all on the sets that the machine,
-        which chose the pairs, has not learned from, and ``masks``, their number.
+        (its product in the machine), ``interaction`` with its ``standard_error`` and
+        ``df`` (:func:`interaction`), ``linear_r2`` and ``machine_r2``, all on the sets that the
+        machine, which chose the pairs, has not learned from, and ``masks``, their number.
     """
     read, rows = material.interactions, []
     masks, values = (of[read.machine.held_out] for of in (read.masks, read.values))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from scipy.stats import rankdata
 
 from lfp.files.addresses import labels
@@ -107,10 +108,11 @@ def feature_interactions(inputs: Sequence[str], settings: TableSettings) -> Tall
             nothing = undefined(0, "set", "fewer than two latents, or no text to measure them on")
             tally.add(nothing, cell | label, **extras)
         for row in frame.to_dict("records"):
-            record = Record(
-                row["interaction"], row["ci_low"], row["ci_high"], row["masks"], "set", method
-            )
-            if np.isnan(row["interaction"]):
+            estimate = row["interaction"]
+            half = row["standard_error"] * stats.t.ppf((1 + settings.confidence) / 2, row["df"])
+            ends = (float(estimate - half), float(estimate + half))
+            record = Record(estimate, ends[0], ends[1], row["masks"], "set", method)
+            if np.isnan(estimate):
                 few = "too few held-out sets for so many latents; raise interventions.masks"
                 record = undefined(row["masks"], "set", few)
             label = {

@@ -19,7 +19,7 @@ from lfp.statistics.crossed import (
     ratio_effect,
     told_from_zero,
 )
-from lfp.statistics.records.base import undefined
+from lfp.statistics.records.base import fewest_units, undefined
 from lfp.tables.rows import CELL, TableSettings, Tally
 
 #: Columns that tell interventions from each other.
@@ -33,6 +33,7 @@ _CRITERIA = (
     "faithfulness", "faithfulness_low", "faithfulness_high", "completeness", "completeness_low",
     "completeness_high", "minimality", "self_repair", "self_repair_low", "self_repair_high",
 )  # fmt: skip
+_RESAMPLED = "_resampled"
 _STEERED = ("multiple", "tokens_steered", "r2", "side_effect_mass")
 
 
@@ -192,11 +193,26 @@ def _add_row(
     if criteria.index.nlevels > 1:
         place = (place, label["where"], label["strength"])
     if place in criteria.index:
-        columns |= {name: float(value) for name, value in criteria.loc[place].items()
-                    if name in (*_CRITERIA, *_STEERED)}  # fmt: skip
+        columns |= _known(criteria.loc[place], confidence)
     values = rows[["prompt", "reward", "kl", "tokens", "distinct_2"]].assign(change=change[:, 0])
     family = str([label[name] for name in (*CELL, "subject")])
     tally.add(record, label, values, family, **columns)
+
+
+def _known(row: pd.Series, confidence: float) -> dict[str, float]:
+    """What is known of a set or a vector beside its rows.
+
+    Criteria that come with resampled values have their percentile interval, where the instances
+    carry one.
+    """
+    columns = {name: float(row[name]) for name in (*_CRITERIA, *_STEERED) if name in row}
+    for name in row.index[row.index.str.endswith(_RESAMPLED)]:
+        criterion, values = name.removesuffix(_RESAMPLED), np.array(row[name], dtype=float)
+        if row["instances"] < fewest_units(confidence) or np.isnan(values).all():
+            continue
+        low, high = np.nanquantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+        columns |= {f"{criterion}_low": float(low), f"{criterion}_high": float(high)}
+    return columns
 
 
 def _against_random(
