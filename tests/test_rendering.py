@@ -144,6 +144,8 @@ READING = (
     ("heads[5].click()", "trigger/seed1 vader/seed0"),  # the lower ends of intervals
     ("type('VADER all0')", "vader/seed0"),
     ("type('nothing')", ""),
+    ("type('tied trigger')", "trigger/seed1"),  # what all rows have alike stands above them
+    ("type('same')", ""),
 )
 
 

@@ -358,5 +358,5 @@ def test_a_degenerate_dictionary_is_named_in_every_row_that_depends_on_it(tmp_pa
     assert judged(read, known)[COLUMN].to_list() == [known["m", "t", 0, "bad"], "", ""]
     rendering.write_formats(frame, {"csv": tmp_path / "sae_health.csv"}, "", {})
     said = unestimated.lines([tmp_path / "sae_health.csv"], since=0)
-    assert "  sae_health, m/t/0/bad: l0_share 0.559, threshold 0.25 (1 row)" in said
+    assert "  sae_health, m/t/seed0/bad: l0_share 0.559, threshold 0.25 (1 row)" in said
     assert not any("good: " in line and "threshold" in line for line in said)

@@ -166,8 +166,8 @@ def test_the_last_lines_count_every_row_without_a_number(tmp_path):
     head, *rows = unestimated.lines([path, tmp_path / "absent.csv"], since=written)
     assert "method" in head
     assert rows == [
-        r"  tau, m/t/0: 3 rows, 2 words, 3 are needed\x1b[31m",
-        r"  tau, m/t/1: 1 row, 2 words, 3 are needed\x1b[31m",
+        r"  tau, m/t/seed0: 3 rows, 2 words, 3 are needed\x1b[31m",
+        r"  tau, m/t/seed1: 1 row, 2 words, 3 are needed\x1b[31m",
     ]
     # A command that made no table says nothing.
     assert unestimated.lines([path], since=written + 1) == []
@@ -206,7 +206,7 @@ def test_a_policy_that_did_not_move_is_named_in_every_row_about_it(tmp_path):
     rendering.write_formats(table, {"csv": tmp_path / "fine_tuning.csv"}, "", {})
     said = unestimated.lines([tmp_path / "fine_tuning.csv"], since=0)
     interval = known["m", "still", 0].split(" reward_gain ")[1].split(", not")[0]
-    assert f"  fine_tuning, m/still/0: reward_gain {interval}, threshold 0 (1 row)" in said
+    assert f"  fine_tuning, m/still/seed0: reward_gain {interval}, threshold 0 (1 row)" in said
     assert not any("moved" in line for line in said)
 
 

@@ -40,7 +40,11 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 
 def _cell(row: Mapping[str, str]) -> str:
-    return "/".join(row[name] for name in CELL if row.get(name)) or "all cells"
+    """The address of a row's cell, as the folders of results have it."""
+    parts = {name: row[name] for name in CELL if row.get(name)}
+    if "seed" in parts:
+        parts["seed"] = f"seed{parts['seed']}"
+    return "/".join(parts.values()) or "all cells"
 
 
 def _failures(path: Path, rows: Sequence[Mapping[str, str]]) -> Iterator[str]:

@@ -105,7 +105,7 @@ def _section(section: Section, table: Arranged, number: int) -> str:
 def _alike(table: Arranged) -> list[str]:
     """What all rows have alike, in a sentence for the values and one for what none has."""
     values = [
-        f"<b>{html.escape(name)}</b> {html.escape(text)}"
+        f"<b>{html.escape(name)}</b> <span>{html.escape(text)}</span>"
         for name, text in table.same.items()
         if text
     ]

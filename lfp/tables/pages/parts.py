@@ -48,7 +48,8 @@ tbody tr:hover{background:var(--head)}
 [hidden]{display:none!important}
 """
 
-#: Sorting by a head and searching in the rows of every section. Numbers go by their size, also in
+#: Sorting by a head and searching in the rows of every section, which have what all of them have
+#: alike as well, though it stands above them alone. Numbers go by their size, also in
 #: front of an interval or as its lower end, before text; empty cells are last in both directions.
 SCRIPT = """
 "use strict";
@@ -67,8 +68,9 @@ SCRIPT = """
     if (!body || !search) continue;
     const rows = [...body.rows], said = section.querySelector("output");
     const heads = [...section.querySelectorAll("thead th")];
+    const alike = [...section.querySelectorAll(".same span")];
     const whole = rows.map(row =>
-      [...row.cells].map(cell => cell.textContent).join(" ").toLowerCase());
+      [...row.cells, ...alike].map(cell => cell.textContent).join(" ").toLowerCase());
     const filter = () => {
       const words = search.value.toLowerCase().split(/\\s+/).filter(Boolean);
       let shown = 0;
