@@ -130,10 +130,12 @@ def test_values_behind_a_row_keep_its_labels():
 def test_a_table_without_rows_is_written_and_says_so(tmp_path):
     frame = Tally().frame()
     paths = {kind: tmp_path / f"empty.{kind}" for kind in rendering.FORMATS}
-    rendering.write_formats(frame, paths, "A caption.", {})
+    rendering.write_formats(frame, paths, "Its title. What it says.", {})
     assert list(artefacts.read_table(paths["parquet"])) == list(Tally().instances())
-    for kind in ("md", "tex", "html"):
-        assert "No cell of the configuration has anything" in paths[kind].read_text()
+    for kind in ("md", "tex"):
+        assert f"Its title. {rendering.NO_ROWS} What it says." in paths[kind].read_text()
+    page = paths["html"].read_text()
+    assert "<title>Its title.</title>" in page and f"<p>{rendering.NO_ROWS}</p>" in page
     # Tables that are made of other tables read it.
     assert across_seeds([str(paths["parquet"])], SETTINGS).frame().empty
     said = unestimated.lines([paths["csv"]], since=0)

@@ -14,7 +14,7 @@ import pandas as pd
 from lfp.files.artefacts import write_table
 from lfp.files.writing import aside
 from lfp.tables.pages.columns import shown
-from lfp.tables.pages.page import Section, page
+from lfp.tables.pages.page import Section, first_sentence, page
 
 FORMATS = ("csv", "parquet", "md", "tex", "html")
 
@@ -73,8 +73,11 @@ def to_latex(frame: pd.DataFrame, caption: str, label: str) -> str:
 
 
 def to_html(frame: pd.DataFrame, caption: str) -> str:
-    """A page with one table, its decisive columns first."""
-    return page(caption, [Section(frame)])
+    """A page with one table, its decisive columns first; one without rows says so in their place.
+
+    The title is the caption's first sentence, whether there are rows or not.
+    """
+    return page(caption, [Section(frame, text=NO_ROWS if frame.empty else "")])
 
 
 def write_formats(
@@ -82,15 +85,16 @@ def write_formats(
 ) -> None:
     """Write `frame` to every path of `paths` {format: path}.
 
-    Formats are those of :data:`FORMATS`. The caption of a table without rows says so first.
+    Formats are those of :data:`FORMATS`. The caption of a table without rows says so behind its
+    first sentence, which names the table.
     """
     name = Path(paths["csv"]).stem
-    if frame.empty:
-        caption = f"{NO_ROWS} {caption}"
+    title, rest = first_sentence(caption)
+    whole = f"{title} {NO_ROWS} {rest}".rstrip() if frame.empty else caption
     texts = {
         "csv": frame.to_csv(index=False, lineterminator="\n"),
-        "md": to_markdown(frame, caption),
-        "tex": to_latex(frame, caption, name),
+        "md": to_markdown(frame, whole),
+        "tex": to_latex(frame, whole, name),
         "html": to_html(frame, caption),
     }
     for kind, path in paths.items():
