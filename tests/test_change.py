@@ -463,4 +463,5 @@ def test_the_table_finds_a_planted_change_beside_policies_of_noise(tmp_path):
     assert row["p"] < 0.01 and row["null_policies"] == 5 and row["null_high"] < row["estimate"]
     nulls = table[(table["task"] == "noise") & (table["words"] == "all")]
     assert (nulls["null_policies"] == 4).all()
+    assert set(table["null_tasks"]) == {"noise"}
     assert (nulls["p"] > 0.05).sum() >= 4

@@ -158,6 +158,28 @@ def test_a_number_within_the_range_of_noise_rewards_decides_nothing(tmp_path):
     assert "noise rewards: -0.100 to 0.200" in frame.at["inside", "sentence"]
 
 
+@pytest.mark.parametrize(
+    ("others", "sentence"),
+    [([], "; no policy of a noise reward beside it."), ([-0.2, 0.3], "-0.200 to 0.300.")],
+)
+def test_a_noise_reward_over_seeds_is_not_held_against_its_own_seeds(tmp_path, others, sentence):
+    where = dict(next(q.where for q in questions() if q.name == "inside"))
+    noise = [CELL | {"task": "noise", "seed": seed} for seed in range(3)]
+    tasks = "noise, other" if others else "noise"
+    null = {"null_tasks": tasks, "null_policies": 2, "null_low": 0.35, "null_high": 0.45}
+    rows = [(cell | where | null, GAIN) for cell in noise]
+    rows += [
+        (CELL | {"task": "other", "seed": seed} | where | null, replace(GAIN, estimate=estimate))
+        for seed, estimate in enumerate(others)
+    ]
+    row = ", ".join(f"{name}={value}" for name, value in where.items())
+    mean = {"model": "tiny", "task": "noise", "table": "choice", "row": row}
+    gains = [(cell | {"quantity": "reward_gain"}, GAIN) for cell in noise]
+    frame = said(tmp_path, fine_tuning=gains, choice=rows, across_seeds=[(mean, GAIN)])
+    assert frame.at["inside", "sentence"].endswith(sentence)
+    assert frame.at["inside", "answer"] == (YES if others else OPEN)
+
+
 def test_valences_that_a_reward_does_not_teach_are_not_called_its_feedback(tmp_path):
     """A probe of a policy of noise reads VADER's valences, too."""
     where = next(q.where for q in questions() if q.table == "kendall_tau")

@@ -177,8 +177,9 @@ FIGURES: dict[str, Figure] = {
         caption=(
             "Agreement of what each layer's MLP and attention changed in front of a word with the"
             " feedback: tau-b with the words' valences, or AUROC of preferred answers, a mean over"
-            " seeds. Bands are the range of policies of a noise reward, crosses copies of the base"
-            " with noise on their weights, as large as the policy's change. The table is choice."
+            " seeds. Bands are the range of policies of a noise reward, of another task where the"
+            " panel's own is one, crosses copies of the base with noise on their weights, as large"
+            " as the policy's change. The table is choice."
         ),
     ),
     "intervention_frontiers": Figure(

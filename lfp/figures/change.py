@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from lfp.figures.style import COLOURS, grid, legend_of
 from lfp.files.artefacts import read_table
+from lfp.tables.change.choice import beside_seeds
 
 
 def choice_by_layer(inputs: Sequence[str]) -> Figure:
     """Agreement of what each layer's components changed at the choice with the feedback.
 
     A panel per model and task has a line per component, the mean over seeds; bands are the range of
-    policies of a noise reward, crosses copies of the base with noise on their weights.
+    policies of another task, whose reward is noise, crosses copies of the base with noise on their
+    weights.
     """
     (path,) = inputs
     table = read_table(path)
@@ -25,12 +28,13 @@ def choice_by_layer(inputs: Sequence[str]) -> Figure:
     for axis, ((model, task), of_cell) in zip(axes, cells, strict=False):
         for colour, (part, rows) in zip(COLOURS, of_cell.groupby("part"), strict=False):
             policy = rows[rows["subject"] == "policy"]
-            by_layer = policy.groupby("layer")[["estimate", "null_low", "null_high"]].mean()
-            axis.plot(by_layer.index, by_layer["estimate"], marker=".", color=colour, label=part)
-            if by_layer["null_low"].notna().any():
+            by_layer = policy.groupby("layer")["estimate"].mean()
+            axis.plot(by_layer.index, by_layer, marker=".", color=colour, label=part)
+            band = _band(policy, layers[(layers["model"] == model) & (layers["part"] == part)])
+            if band["null_low"].notna().any():
                 axis.fill_between(
-                    by_layer.index, by_layer["null_low"], by_layer["null_high"], color=colour,
-                    alpha=0.15, label=f"{part}, noise reward",
+                    band.index, band["null_low"], band["null_high"], color=colour, alpha=0.15,
+                    label=f"{part}, noise reward",
                 )  # fmt: skip
             noise = rows[rows["subject"] != "policy"]
             axis.plot(
@@ -44,3 +48,16 @@ def choice_by_layer(inputs: Sequence[str]) -> Figure:
         axis.xaxis.get_major_locator().set_params(integer=True)
     legend_of(figure, axes)
     return figure
+
+
+def _band(policy: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The range of noise rewards by layer that a policy's mean over seeds is held against.
+
+    `policy` has its rows, and `rows` those of all tasks of the model, of one component.
+    """
+    of_policies = rows[rows["subject"] == "policy"]
+    bands = {
+        layer: beside_seeds(seeds, of_policies[of_policies["layer"] == layer])
+        for layer, seeds in policy.groupby("layer")
+    }
+    return pd.DataFrame(bands, index=["null_low", "null_high"], dtype=float).T

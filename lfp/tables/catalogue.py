@@ -602,9 +602,10 @@ TABLES: dict[str, Table] = {
             " refit the change where the probe is fitted anew, as the paper does. Rows are tau-b"
             " with the words' valences, or for preferences the AUROC of preferred against rejected"
             " answers. null_low and null_high are the range of the same number over null_policies"
-            " policies of a noise reward, and p is the probability that one more such policy lies"
-            " as far from their mean; an interval over words is no null. Subjects weight_noise are"
-            " the base with noise on its weights, as large as the policy's change."
+            " policies of a noise reward, those of null_tasks, and p is the probability that one"
+            " more such policy lies as far from their mean; an interval over words is no null."
+            " Subjects weight_noise are the base with noise on its weights, as large as the"
+            " policy's change."
         ),
         over_seeds=True,
     ),

@@ -148,7 +148,7 @@ def choice(inputs: Sequence[str], settings: TableSettings) -> Tally:
         return known[cell.address]
 
     for cell in cells:
-        silent = [points(other) for other in nulls(cell, cells)]
+        silent = [(other.label["task"], points(other)) for other in nulls(cell, cells)]
         for key, one in _of_cell(cell):
             subject, readout, part, layer, *_ = key
             if layer != _OF_NO_LAYER and one.set != "all":
@@ -164,8 +164,11 @@ def choice(inputs: Sequence[str], settings: TableSettings) -> Tally:
             has_interval &= subject == "policy"
             has_interval &= one.set == "all" or readout == implicit.READOUT
             record = one.record(settings) if has_interval else one.point()
-            null = np.array([of[key] for of in silent if key in of]) if subject == "policy" else ()
-            tally.add(held_against(record, null), label, **_range(null))
+            beside = [(task, of[key]) for task, of in silent if key in of]
+            beside = beside if subject == "policy" else []
+            null = [estimate for _, estimate in beside]
+            tasks = ", ".join(dict.fromkeys(task for task, _ in beside))
+            tally.add(held_against(record, null), label, **_range(null), null_tasks=tasks)
     return tally
 
 
@@ -192,6 +195,20 @@ def unmoved(one: Agreement) -> Record:
     unit = UNITS[one.statistic]
     record = undefined(len(set(one.units)), unit, "policy and base read the same at every unit")
     return replace(record, p=1.0)
+
+
+def beside_seeds(rows: pd.DataFrame, table: pd.DataFrame) -> dict[str, float | int | None]:
+    """The range of noise rewards that the mean of a policy's `rows`, one a seed, is held against.
+
+    Policies of the task itself are none of it, for each of them is behind the mean. `table` has the
+    rows of all tasks of the model that ask the same.
+    """
+    first = rows.sort_values("seed").iloc[0]
+    tasks = first["null_tasks"].split(", ")
+    if len(rows) < 2 or first["task"] not in tasks:
+        return {name: first[name] for name in ("null_low", "null_high", "null_policies")}
+    others = set(tasks) - {first["task"]}
+    return _range(table.loc[table["task"].isin(others), "estimate"].dropna().tolist())
 
 
 def _range(null: Sequence[float]) -> dict[str, float | int | None]:

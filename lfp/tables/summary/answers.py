@@ -13,6 +13,7 @@ from lfp.change.detection import POWER
 from lfp.files.artefacts import read_table
 from lfp.statistics.records.base import Record
 from lfp.statistics.verdicts import FALSE_ALARM, FOUND, SILENT, WRONG_SIDE
+from lfp.tables.change.choice import beside_seeds
 from lfp.tables.rows import TableSettings, Tally
 from lfp.tables.summary.lookup import record_of, rows_where
 from lfp.tables.summary.questions import CONTRARY, FACT, NO, OPEN, YES, Question, questions
@@ -129,7 +130,10 @@ def _answered(
 def _row(
     question: Question, cell: _Cell, tables: Mapping[str, pd.DataFrame]
 ) -> dict[str, Any] | None:
-    """The row that a question rests on, with the columns of the policy's own row beside."""
+    """The row that a question rests on, with the columns of the policy's own row beside.
+
+    A mean over seeds has the health of all of them, and the noise rewards that none of them is.
+    """
     rows = cell.rows(tables[question.table], **question.where)
     if "sae" in rows:
         rows = rows[rows["sae"] == cell.main]
@@ -144,6 +148,9 @@ def _row(
             mean = means.iloc[0].to_dict()
             row |= {name: mean[name] for name in mean if name in Record.__dataclass_fields__}
             row |= _health(rows)
+            if "null_tasks" in rows:
+                of_model = {"model": cell.model, **question.where}
+                row |= beside_seeds(rows, rows_where(tables[question.table], of_model))
     return row
 
 
