@@ -52,6 +52,8 @@ def test_claims_name_tables_and_tasks_of_the_default_run():
         assert claim.table in TABLES, claim.name
         assert claim.where["task"] in tasks, claim.name
         assert claim.expected in ("above", "below", "at"), claim.name
+        # Pages list claims by their outcome, so that no sentence has another in front of it.
+        assert not re.search(r"\b(It|there|same|that gain|so)\b", claim.claim), claim.name
         if claim.table == "across_seeds":
             assert TABLES[claim.where["table"]].over_seeds, claim.name
             seeds = {c.seed for c in grid.cells if c.task == claim.where["task"]}

@@ -102,6 +102,7 @@ def test_one_row_that_moved_beyond_its_interval_stands_first(tmp_path, monkeypat
     assert effects["difference"].iloc[0] == pytest.approx(-0.5)
     assert [pair.outcome for pair in runs.claims] == ["flips"]
     page = comparison_page(runs, ("results", str(there)))
+    assert "<td>flips</td><td>effect</td><td>It rises.</td>" in page
     assert "2 of 41 rows" in page and "1 of 1 claims of both flip" in page
     listed = page.split("<h2>Rows of both runs that are not equal</h2>")[1].split("</section>")[0]
     assert listed.index("word=good") < listed.index("word=w7") < listed.index("word=w8")

@@ -162,11 +162,14 @@ def _left_out(tables: Mapping[str, str]) -> pd.DataFrame:
 
 
 def _claims_shown(pairs: Sequence[Compared]) -> pd.DataFrame:
-    """The claims of both runs, those that flip first."""
+    """The claims of both runs, those that flip first.
+
+    Their names are those of the rows in the table of claims.
+    """
     order = [FLIPS, "undecided here", "undecided there", BOTH, NEITHER, ABSENT]
     rows = [
         {
-            "outcome": pair.outcome, "claim": pair.here["claim"],
+            "outcome": pair.outcome, "name": pair.here["name"], "claim": pair.here["claim"],
             "truth": f"{pair.here['expected']} {pair.here['against']:g}",
             "verdict_here": pair.here["verdict"], "estimate_here": number(pair.here),
             "verdict_there": pair.there["verdict"], "estimate_there": number(pair.there),
