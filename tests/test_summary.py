@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from lfp.figures.summary import ablation_forest, gates
+from lfp.figures.summary import ablation_forest, gates, probe_forest
 from lfp.statistics.records.base import Record, undefined
 from lfp.statistics.records.shares import proportion_record
 from lfp.tables.catalogue import TABLES
@@ -326,6 +327,27 @@ def test_a_forest_has_a_line_per_arm_at_its_estimate_and_gates_count_what_passes
     health = written(tmp_path, sae_health=rows)
     (panel,) = gates([tmp_path / "organism_health.parquet", *health]).axes
     assert [text.get_text() for text in panel.texts] == ["2/3"]
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 6])
+def test_no_line_of_a_forest_lies_on_another_however_many_seeds_there_are(tmp_path, seeds):
+    probe = {"sae": "tied", "features": "latents", "probe": "ridge", "words": "all"}
+    lines = [
+        (CELL | probe | {"seed": seed, "subject": subject, "split": split}, GAIN)
+        for seed in range(seeds)
+        for subject in ("base", "policy", "untrained")
+        for split in ("by_word", "by_family", "words_only")
+    ]
+    figure = probe_forest(written(tmp_path, kendall_tau=lines))
+    (panel,) = figure.axes
+    figure.canvas.draw()
+    places = np.concatenate([of.lines[0].get_ydata() for of in panel.containers])
+    heights = panel.transData.transform([(0, place) for place in sorted(places)])[:, 1]
+    points = np.abs(np.diff(heights)) / figure.dpi * 72
+    assert len(places) == len(lines) and points.min() > 3  # the size of a marker
+    # A label stands in the middle of its lines, which no line of another parts.
+    subjects = np.array(np.array_split(sorted(places), 3)).mean(1)
+    assert panel.get_yticks() == pytest.approx(subjects)
 
 
 def test_a_forest_of_nothing_is_an_empty_panel(tmp_path):

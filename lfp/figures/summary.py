@@ -27,6 +27,9 @@ _ANSWERS = {
     FOUND: COLOURS[2], SILENT: COLOURS[0], UNDECIDED: "#888888", FALSE_ALARM: COLOURS[1],
     WRONG_SIDE: COLOURS[1],
 }  # fmt: skip
+#: Inches of a line of a forest, and of what is above and below all lines of a panel; the lines that
+#: a label is high.
+_PITCH, _FRAME, _LABEL = 0.055, 0.9, 3
 
 
 class _Panel(NamedTuple):
@@ -126,9 +129,10 @@ def _forest(
     colours
         Colours by the values of `by`.
     width, height
-        Size of a panel in inches.
+        Size of a panel in inches; it is higher where its lines need more.
     """
-    figure, axes = grid(max(1, len(panels)), 3, width, height)
+    most = max((_places(panel.rows, by).max() for panel in panels if len(panel.rows)), default=0)
+    figure, axes = grid(max(1, len(panels)), 3, width, max(height, _FRAME + _PITCH * most))
     for axis, panel in zip(axes, panels, strict=False):
         _lines(axis, panel.rows, by, colours)
         axis.axvline(panel.nothing, color="black", lw=0.6)
@@ -137,19 +141,31 @@ def _forest(
     return figure
 
 
+def _places(rows: pd.DataFrame, by: str) -> pd.Series:
+    """The place of every line from the top, in lines: those of one name stand together.
+
+    Within a name they go by the value of `by`, and seeds lie below each other. A name takes room
+    for its label, however few its lines.
+    """
+    order = [rows[name].map(list(dict.fromkeys(rows[name])).index) for name in ("row", by)]
+    ordered = pd.DataFrame({"row": order[0], "by": order[1]}).sort_values(["row", "by"])
+    lines = ordered.groupby("row").cumcount()
+    count = ordered["row"].value_counts().sort_index()
+    room = np.maximum(count + 1, _LABEL)
+    above = ordered["row"].map(room.cumsum() - room + (room - count) / 2)
+    return (above + lines).reindex(rows.index)
+
+
 def _lines(axis: Axes, rows: pd.DataFrame, by: str, colours: Mapping[str, str]) -> None:
-    names = list(dict.fromkeys(rows["row"]))
-    values = list(dict.fromkeys(rows[by]))
+    places = _places(rows, by)
     for value, group in rows.groupby(by, sort=False):
-        # Seeds lie below each other.
-        offsets = group.groupby("row").cumcount() * 0.09
-        shift = (values.index(value) - (len(values) - 1) / 2) * 0.14
-        y = group["row"].map(names.index) + offsets + shift
         estimate = group["estimate"].astype(float)
         low, high = group["ci_low"].astype(float), group["ci_high"].astype(float)
         axis.errorbar(
-            estimate, y, xerr=[(estimate - low).clip(lower=0), (high - estimate).clip(lower=0)],
+            estimate, places[group.index],
+            xerr=[(estimate - low).clip(lower=0), (high - estimate).clip(lower=0)],
             fmt="o", ms=3, lw=1, color=colours.get(value, COLOURS[-1]), label=str(value),
         )  # fmt: skip
-    axis.set_yticks(range(len(names)), names)
+    middles = places.groupby(rows["row"], sort=False).mean()
+    axis.set_yticks(middles, middles.index)
     axis.invert_yaxis()
