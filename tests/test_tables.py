@@ -21,6 +21,7 @@ from lfp.feedback.rewards import REWARDS
 from lfp.figures import style
 from lfp.figures.autoencoders import sae_l1_sweep
 from lfp.figures.catalogue import FIGURES
+from lfp.figures.probes import error_by_frequency as draw_errors
 from lfp.files import artefacts
 from lfp.files.addresses import labels
 from lfp.probing.probes import unit_means
@@ -56,6 +57,7 @@ from lfp.tables.planted.recovery import judged, planted_recovery
 from lfp.tables.probes import _family, lexicon_reconstruction, part_values, tau_of
 from lfp.tables.rows import TableSettings, Tally, filled
 from lfp.tables.validation.agreement import auroc_within_layers
+from lfp.tables.validation.errors import error_by_frequency
 
 TABLES_FOLDER = Path(rendering.__file__).parent
 SETTINGS = TableSettings(
@@ -282,6 +284,25 @@ def test_words_have_their_rank_among_all_and_the_papers_are_marked(tmp_path):
     artefacts.write_table(path, against, {})
     table = lexicon_reconstruction([str(path)], SETTINGS).frame()
     assert table["displayed"].isna().all() and table["estimate"].notna().all()
+
+
+def test_the_figure_of_errors_by_frequency_has_the_tau_of_its_table(monkeypatch):
+    rng = np.random.default_rng(0)
+    written = rng.integers(0, 5, size=40)
+    errors = pd.DataFrame({
+        "word": [f"w{n}" for n in range(40)], "truth": rng.normal(size=40), "written": written,
+        "error": rng.random(40) - 0.1 * written + 1,
+    })  # fmt: skip
+    path = "results/m/t/seed0/probes/tied/policy/predictions.parquet"
+    cells = [(path, errors), (path.replace("/t/", "/u/"), errors.assign(written=3))]
+    monkeypatch.setattr("lfp.tables.validation.errors.word_errors", lambda inputs: cells)
+    monkeypatch.setattr("lfp.figures.probes.word_errors", lambda inputs: cells)
+    table = error_by_frequency([path], SETTINGS).frame().set_index(["task", "quantity"])
+    titles = [axis.get_title().splitlines()[1] for axis in draw_errors([path]).axes]
+    estimate = table.at[("t", "tau"), "estimate"]
+    assert estimate > 0.1 and np.isnan(table.at[("u", "tau"), "estimate"])
+    named = "tau-b of accuracy: "
+    assert titles == [f"{named}{estimate:.2f}", f"{named}not estimated"]
 
 
 def test_addresses_name_subject():

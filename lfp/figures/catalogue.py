@@ -154,7 +154,9 @@ FIGURES: dict[str, Figure] = {
         caption=(
             "Absolute error of the probe's prediction for every word against how often the policy"
             " wrote the word, in training and in its unablated completions (paper Figure 4). The"
-            " split is the main one."
+            " split is the main one. tau-b, of accuracy and frequency, is that of the table"
+            " error_by_frequency, which has its interval: it is above 0 where words that the policy"
+            " writes often are predicted better."
         ),
     ),
     "probe_pca": Figure(

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import stats
 
 from lfp.figures.style import COLOURS, cell_name, grid, legend_of
 from lfp.files.artefacts import read_tensors
+from lfp.statistics.estimates import kendall_tau
 from lfp.tables.validation.written import word_errors
 
 
 def error_by_frequency(inputs: Sequence[str]) -> Figure:
-    """Probe error of every word against its frequency in text of the policy (paper Figure 4)."""
+    """Probe error of every word against its frequency in text of the policy (paper Figure 4).
+
+    Titles have the ``tau`` of the table of this name.
+    """
     cells = list(word_errors(inputs))
     figure, axes = grid(len(cells))
     for axis, (path, errors) in zip(axes, cells, strict=True):
@@ -22,15 +25,16 @@ def error_by_frequency(inputs: Sequence[str]) -> Figure:
             axis.set(title=f"{cell_name(path)}\nno probe could be trained")
             continue
         frequency, error = np.log1p(errors["written"]), errors["error"]
-        rho = stats.spearmanr(frequency, error)
         for i, (name, sign) in enumerate((("positive", 1), ("negative", -1))):
             of_sign = np.sign(errors["truth"]) == sign
             axis.scatter(
                 frequency[of_sign], error[of_sign], s=10, alpha=0.6, label=name, color=COLOURS[i]
             )
         never = f"{(errors['written'] == 0).mean():.0%} never written"
-        correlation = f"Spearman {rho.statistic:.2f} (p={rho.pvalue:.2g})"
-        axis.set(title=f"{cell_name(path)}\n{correlation}\n{len(error)} words, {never}")
+        varied = np.ptp(error) > 0 and np.ptp(frequency) > 0
+        tau = f"{kendall_tau(-error, errors['written']):.2f}" if varied else "not estimated"
+        agreement = f"tau-b of accuracy: {tau}"
+        axis.set(title=f"{cell_name(path)}\n{agreement}\n{len(error)} words, {never}")
         axis.set(xlabel="log(1 + times the policy wrote the word)", ylabel="|predicted - valence|")
     legend_of(figure, axes)
     return figure
