@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lfp.figures.style import COLOURS, grid, legend_of
 from lfp.files.artefacts import read_table
-from lfp.tables.change.choice import beside_seeds
+from lfp.tables.change.noise_range import beside_seeds
 
 
 def choice_by_layer(inputs: Sequence[str]) -> Figure:

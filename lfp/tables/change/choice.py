@@ -17,6 +17,7 @@ from lfp.statistics.records.kendall import kendall_record
 from lfp.statistics.records.labels import auroc_record
 from lfp.statistics.records.means import mean_record, ratio_record
 from lfp.tables.change.cells import READING, ChangeCell, change_cells, nulls
+from lfp.tables.change.noise_range import range_of
 from lfp.tables.rows import TableSettings, Tally
 
 #: Words that the table ``choice_words`` shows at either end of a ranking.
@@ -168,7 +169,7 @@ def choice(inputs: Sequence[str], settings: TableSettings) -> Tally:
             beside = beside if subject == "policy" else []
             null = [estimate for _, estimate in beside]
             tasks = ", ".join(dict.fromkeys(task for task, _ in beside))
-            tally.add(held_against(record, null), label, **_range(null), null_tasks=tasks)
+            tally.add(held_against(record, null), label, **range_of(null), null_tasks=tasks)
     return tally
 
 
@@ -195,29 +196,6 @@ def unmoved(one: Agreement) -> Record:
     unit = UNITS[one.statistic]
     record = undefined(len(set(one.units)), unit, "policy and base read the same at every unit")
     return replace(record, p=1.0)
-
-
-def beside_seeds(rows: pd.DataFrame, table: pd.DataFrame) -> dict[str, float | int | None]:
-    """The range of noise rewards that the mean of a policy's `rows`, one a seed, is held against.
-
-    Policies of the task itself are none of it, for each of them is behind the mean. `table` has the
-    rows of all tasks of the model that ask the same.
-    """
-    first = rows.sort_values("seed").iloc[0]
-    tasks = first["null_tasks"].split(", ")
-    if len(rows) < 2 or first["task"] not in tasks:
-        return {name: first[name] for name in ("null_low", "null_high", "null_policies")}
-    others = set(tasks) - {first["task"]}
-    return _range(table.loc[table["task"].isin(others), "estimate"].dropna().tolist())
-
-
-def _range(null: Sequence[float]) -> dict[str, float | int | None]:
-    known = len(null) > 0
-    return {
-        "null_low": float(min(null)) if known else None,
-        "null_high": float(max(null)) if known else None,
-        "null_policies": len(null),
-    }
 
 
 def held_against(record: Record, null: Sequence[float]) -> Record:

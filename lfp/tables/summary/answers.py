@@ -13,7 +13,7 @@ from lfp.change.detection import POWER
 from lfp.files.artefacts import read_table
 from lfp.statistics.records.base import Record
 from lfp.statistics.verdicts import FALSE_ALARM, FOUND, SILENT, WRONG_SIDE
-from lfp.tables.change.choice import beside_seeds
+from lfp.tables.change.noise_range import beside_seeds
 from lfp.tables.rows import TableSettings, Tally
 from lfp.tables.summary.lookup import record_of, rows_where
 from lfp.tables.summary.questions import CONTRARY, FACT, NO, OPEN, YES, Question, questions
