@@ -28,6 +28,7 @@ from lfp.change.decomposition import Decomposition
 from lfp.change.material import material
 from lfp.change.readings import change_readings
 from lfp.change.weights import at_dose, with_noise
+from lfp.figures.change import choice_by_layer
 from lfp.files import artefacts
 from lfp.models.architectures import blocks, output_logits
 from lfp.models.residual import Norm, captured_residual, components
@@ -465,3 +466,15 @@ def test_the_table_finds_a_planted_change_beside_policies_of_noise(tmp_path):
     assert (nulls["null_policies"] == 4).all()
     assert set(table["null_tasks"]) == {"noise"}
     assert (nulls["p"] > 0.05).sum() >= 4
+
+
+def test_a_figure_has_no_band_of_the_very_seeds_whose_mean_it_draws(tmp_path):
+    null = {"null_tasks": "noise", "null_policies": 2, "null_low": -0.1, "null_high": 0.1}
+    rows = [
+        {"model": "m", "task": task, "seed": seed, "readout": "choice", "part": "mlp",
+         "layer": layer, "subject": "policy", "statistic": "tau", "estimate": 0.1 * seed} | null
+        for task in ("noise", "taught") for seed in range(3) for layer in range(2)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_parquet(tmp_path / "choice.parquet")
+    noise, taught = choice_by_layer([str(tmp_path / "choice.parquet")]).axes
+    assert not noise.collections and len(taught.collections) == 1
