@@ -21,7 +21,9 @@ class _CommonNoise(LogitsProcessor):
     """Sampling whose random numbers repeat every `rows` rows, in place of the likeliest token.
 
     The index of the largest p / q with independent exponential q is a draw from p; it is how torch
-    draws as well.
+    draws as well. Here q is -log u of a uniform u in double precision, so that unlikely tokens are
+    drawn as often as they should. On a CPU ``exponential_`` takes three times as long, a sixth of
+    all PPO.
     """
 
     def __init__(self, rows: int) -> None:
@@ -29,7 +31,8 @@ class _CommonNoise(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         p = scores.float().softmax(-1)
-        noise = torch.empty_like(p[: self.rows]).exponential_()
+        uniform = torch.rand_like(p[: self.rows], dtype=torch.float64)
+        noise = uniform.log_().neg_().float()
         return p.view(-1, *noise.shape).div_(noise).flatten(0, 1)
 
 

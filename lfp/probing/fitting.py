@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.sparse import csr_matrix, issparse
-from scipy.special import expit
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
@@ -171,6 +170,14 @@ def ridge_weights(
         yield np.vstack([weights, level - mean.astype(targets.dtype) @ weights])
 
 
+def _expit(x: np.ndarray) -> np.ndarray:
+    """The logistic function, a fifth as costly as SciPy's: NumPy's tanh takes several at once."""
+    y = np.tanh(x / 2)
+    y += 1
+    y /= 2
+    return y
+
+
 def logistic_weights(
     x: np.ndarray, labels: np.ndarray, strengths: Sequence[float]
 ) -> Iterator[np.ndarray]:
@@ -190,7 +197,7 @@ def logistic_weights(
         factor = _factor(strength / 4 * gram + np.diag(penalty), labels)
         weights = ahead = np.zeros((x.shape[1], labels.shape[1]), dtype=labels.dtype)
         for step in range(500):
-            gradient = float(strength) * (x.T @ (expit(x @ ahead) - labels)) + shrunk * ahead
+            gradient = float(strength) * (x.T @ (_expit(x @ ahead) - labels)) + shrunk * ahead
             if np.abs(gradient).max() < tolerance * strength * len(x):
                 break
             step_back = cho_solve(factor, gradient, check_finite=False)
