@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lfp.change import COMPLETIONS, WRITING
 from lfp.configuration import ConfigurationError, check_name
 from lfp.files.hub import SourceError
 from lfp.limits import (
@@ -109,6 +110,7 @@ def check_cell(grid: Grid, cell: Cell) -> None:
     _check_autoencoders(grid, cell)
     check_folds(grid, cell)
     _check_explainers(grid, cell)
+    _check_chosen(grid, cell)
     _check_donor(grid, cell)
     _check_arms(cell)
     _check_reach(cell)
@@ -689,6 +691,25 @@ def _check_explainers(grid: Grid, cell: Cell) -> None:
     judge = cell.settings["explanations"].judge
     if judge:
         check_name(f"{where}: explanations.judge", judge, grid.services)
+
+
+def _check_chosen(grid: Grid, cell: Cell) -> None:
+    """Check that the shifts are measured which choose the features that a cell explains."""
+    choose, prompts = cell.settings["explanations"].choose, cell.settings["change"].latent_prompts
+    if choose == "match" or cell.until != "ablation":
+        return
+    where = f"cell {cell.address}: explanations.choose is {choose!r}, and"
+    if not grid.shares_latents(cell):
+        raise ConfigurationError(
+            f"{where} shifts are measured of sites that write to the residual stream"
+            f" ({', '.join(WRITING)}) alone; set it to `match`, or `main` to a variant of such a"
+            " site"
+        )
+    if choose == COMPLETIONS and prompts < 2:
+        raise ConfigurationError(
+            f"{where} change.latent_prompts is {prompts}; set the latter to the number of contexts"
+            " to complete, at least 2"
+        )
 
 
 def _check_donor(grid: Grid, cell: Cell) -> None:

@@ -593,6 +593,12 @@ class Planner:
         folder = f"results/{cell.address}/explanations/{wildcards.sae}"
         return [f"{folder}/{name}.parquet" for name in cell.explainers]
 
+    def choosing_shifts(self, wildcards: Any) -> list[str]:
+        """The shifts of latents from base to policy, where they choose which are explained."""
+        cell = self.cell(wildcards)
+        shifts = f"results/{cell.address}/latents/{wildcards.sae}/shifts.parquet"
+        return [shifts] if cell.settings["explanations"].choose != "match" else []
+
     def scores(self, wildcards: Any) -> list[str]:
         """The scores of the explanations of a job's cell by all its explainers."""
         paths = map(Path, self.explanations(wildcards))

@@ -1,7 +1,7 @@
 """Explanations of the smallest autoencoders' latents, offline and by language models, and their
 scores.
 
-In: policy, corpus, lexicon, autoencoders, matches. Out: below
+In: policy, corpus, lexicon, autoencoders, matches, the latents' shifts where they choose. Out: below
 results/{model}/{task}/seed{seed}/explanations/{sae}/, {explainer}.parquet, a row per latent;
 excerpts.parquet, held-out excerpts on which each explained latent is and is not active;
 histograms.parquet, its activations there; evidence.parquet, the excerpts that a language model is
@@ -18,6 +18,7 @@ rule explanations:
         lexicon="results/lexicons/{task}.json",
         matches=f"{CELL}/sae/{{sae}}/matches.parquet",
         autoencoders=PLAN.autoencoders,
+        shifts=PLAN.choosing_shifts,
     output:
         explanations=f"{CELL}/explanations/{{sae}}/heuristic.parquet",
         excerpts=f"{CELL}/explanations/{{sae}}/excerpts.parquet",

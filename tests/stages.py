@@ -120,7 +120,7 @@ _EXPLANATIONS = Explanations().as_json() | {
 }  # fmt: skip
 _EXPLAINED = {
     "policy": "policy", "lexicon": "lexicon.json", "matches": "matches.parquet",
-    "autoencoders": ["sae/layer0", "sae/layer2"],
+    "autoencoders": ["sae/layer0", "sae/layer2"], "shifts": [],
 }  # fmt: skip
 _EXPLANATION_FILES = {
     name: f"results/{name}.parquet"

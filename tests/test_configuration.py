@@ -158,6 +158,16 @@ def given(**options):
             "explanations.judge: unknown name 'x'",
         ),
         (
+            changed(settings={"explanations": {"choose": "completions"}}),
+            "explanations.choose is 'completions', and change.latent_prompts is 0",
+        ),
+        (
+            changed(
+                settings={"explanations": {"choose": "held-out"}, "autoencoder": {"site": "resid"}}
+            ),
+            "shifts are measured of sites that write to the residual stream (mlp, attn) alone",
+        ),
+        (
             changed(settings={"ablation": {"base_arms": ["explained", "random"]}}),
             "cell tiny/vader/seed0: ablation.base_arms needs `none`",
         ),

@@ -573,6 +573,39 @@ def test_a_cell_is_explained_in_one_call_whatever_its_feedback(neox, tokenizer, 
             assert shown <= keys and {key.layer for key in shown} == {0, 2}
 
 
+def shifted(text: str) -> pd.DataFrame:
+    """Shifts of three latents of layer 0 over texts of this kind, in policy and a copy with noise.
+
+    The second moved most for its error, downwards; the first is always 0.
+    """
+    policy = pd.DataFrame({
+        "subject": "policy", "text": text, "layer": 0, "latent": range(3),
+        "value": [0.0, -0.2, 0.5], "error": [0.0, 0.01, 0.1],
+    })  # fmt: skip
+    noise = policy.assign(subject="weight_noise 0", value=[9.0, 0.0, 0.0], error=0.1)
+    return pd.concat([noise, policy])
+
+
+def test_features_are_explained_by_what_is_asked_of_them():
+    matches = pd.DataFrame({
+        "layer": 0, "small": [2, 0, 1], "large": [4, 5, 6], "cosine": [0.9, 0.8, 0.7]
+    })  # fmt: skip
+    frequency = {0: np.array([0.1, 0.3, 0.2])}
+    shifts = pd.concat([shifted("held-out").assign(value=0.0), shifted("completions")])
+    asked = [("match", None), ("completions", shifts), ("held-out", shifted("held-out"))]
+    orders = [
+        heuristic.best_first(matches, frequency, choose, shifts)[0].tolist()
+        for choose, shifts in asked
+    ]
+    assert orders == [[2, 0, 1], [1, 2, 0], [1, 2, 0]]
+    single = matches.assign(cosine=np.nan)
+    assert heuristic.best_first(single, frequency, "match")[0].tolist() == [1, 2, 0]
+    with pytest.raises(ValueError, match="no latent's shift over such"):
+        heuristic.best_first(matches, frequency, "completions", shifted("held-out"))
+    silent = {0: np.zeros(3)}  # without a text nothing is explained
+    assert not heuristic.best_first(matches, silent, "completions", shifts[:0])[0].size
+
+
 def test_latents_of_answers_are_those_of_their_layer(neox, tokenizer, reviews):
     torch.manual_seed(0)
     saes = {0: Standard(16, 6), 2: Standard(16, 9)}

@@ -190,6 +190,13 @@ def test_the_probe_is_an_input_where_an_arm_reads_it(tmp_path):
     assert plan.ablated_model(of(subject="base")) == "results/models/tiny"
 
 
+def test_shifts_are_read_where_they_choose_what_is_explained(tmp_path):
+    settings = {"explanations": {"choose": "held-out"}}
+    [shifts] = planner(tmp_path, cell={"settings": settings}).choosing_shifts(of(sae="narrow"))
+    assert shifts == "results/tiny/vader/seed0/latents/narrow/shifts.parquet"
+    assert planner(tmp_path).choosing_shifts(of(sae="narrow")) == []
+
+
 def test_pages_read_what_their_cell_has(tmp_path):
     cell = "results/tiny/vader/seed0"
     plan = planner(tmp_path, cell={"until": "ablation"})

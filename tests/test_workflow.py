@@ -287,6 +287,22 @@ def test_tables_and_figures_come_in_every_format(run):
     )
 
 
+def test_the_latents_that_feedback_moved_are_explained_where_a_cell_asks_for_them(run):
+    cell = run / "results/small-gemma/toxic/seed0"
+    explained = pd.read_parquet(cell / "explanations/tied/heuristic.parquet")
+    shifts = pd.read_parquet(cell / "latents/tied/shifts.parquet")
+    moved = shifts.query("subject == 'policy' and text == 'completions'").copy()
+    moved["t"] = (moved["value"] / moved["error"]).abs().fillna(0)
+    for layer, of_layer in explained[explained["status"] != "dead"].groupby("layer"):
+        t = moved[moved["layer"] == layer].set_index("latent")["t"][of_layer["feature"]]
+        ok = (of_layer["status"] == "ok").to_numpy()
+        assert t[ok].min() >= t[~ok].max() and t[ok].max() > 0
+    assert set(explained["chosen_by"]) == {"completions"}
+    assert set(table(run, "feature_explanations").query("task == 'vader'")["chosen_by"]) == {
+        "match"
+    }
+
+
 def test_every_explained_latent_of_a_run_has_a_page(run):
     """Also of the cell without text, whose index is empty."""
     tables = list((run / "results").glob("*/*/seed*/explanations/*/heuristic.parquet"))

@@ -1,4 +1,4 @@
-"""Explain the best matched latents of the smallest autoencoders offline.
+"""Explain the best matched, or the most moved, latents of the smallest autoencoders offline.
 
 They are classified as related or not, and the held-out excerpts for scores are cut.
 """
@@ -33,6 +33,7 @@ def main() -> None:
         settings=Explanations.of(run.settings),
         seed=run.seed,
         states=states,
+        shifts=next(map(artefacts.read_table, run.input.shifts), None),
     )
     artefacts.write_table(outputs.explanations, result.explanations, run.stamp)
     artefacts.write_table(outputs.excerpts, result.excerpts, run.stamp)

@@ -78,8 +78,11 @@ def explain_cell(
     settings: Explanations,
     seed: int,
     states: ResumePoints | None = None,
+    shifts: pd.DataFrame | None = None,
 ) -> CellExplanations:
-    """Explain the best matched features of one cell, and classify them as related or not.
+    """Explain features of one cell, and classify them as related or not.
+
+    They are the best matched ones, or those that feedback moved (``settings.choose``).
 
     The excerpts that explanations are scored on are cut in the same call (paper section 3.4).
 
@@ -105,6 +108,14 @@ def explain_cell(
         Seed of permutations, of random excerpts and of the excerpts for scores.
     states
         Files that keep the state of the three passes, so that an interrupted call goes on.
+    shifts
+        Shifts of the features from base to policy (:func:`lfp.change.latents.latent_shifts`),
+        where these choose.
+
+    Raises
+    ------
+    ValueError
+        Where `shifts` choose and have no row of the texts that they are asked of.
     """
     states = states or ResumePoints()
     texts = taken(documents(corpus), settings.texts, "explanations.texts")
@@ -121,7 +132,11 @@ def explain_cell(
     for layer, sae in autoencoders.items():
         directions = written(model, sae.W_dec, layer, sae.site)
         promoted[layer] = promoted_tokens(model, tokenizer, directions, settings.promoted)
-    table = explain_layers(matches, activations, associations, promoted, settings.top_features)
+    frequency = {layer: of_layer.frequency for layer, of_layer in activations.items()}
+    orders = best_first(matches, frequency, settings.choose, shifts)
+    table = explain_layers(
+        matches, orders, activations, associations, promoted, settings.top_features
+    ).assign(chosen_by=settings.choose)
     table = classification.classify_features(table, lexicon, feedback, settings)
     explained = table[table["status"] == "ok"]
     scored = taken(documents(held_out), settings.scored_texts, "explanations.scored_texts")
@@ -210,8 +225,49 @@ def promoted_tokens(
     return [[tokenizer.decode([i]) for i in row] for row in ids.tolist()]
 
 
+def best_first(
+    matches: pd.DataFrame,
+    frequency: Mapping[int, np.ndarray],
+    choose: str,
+    shifts: pd.DataFrame | None = None,
+) -> dict[int, np.ndarray]:
+    """Numbers of the features by layer, those first that are to be explained.
+
+    Parameters
+    ----------
+    matches
+        Matches of all features, best first within a layer: ``layer``, ``small``, ``cosine``.
+    frequency
+        The share of tokens that each feature is active on, by layer. The most frequent come first
+        where no feature has a match.
+    choose
+        ``match``, or the texts (``held-out``, ``completions``) whose shifts choose.
+    shifts
+        Shifts of the features: ``subject``, ``text``, ``layer``, ``latent``, ``value`` and
+        ``error``. Those of largest t statistic come first, of either sign.
+    """
+    if choose == "match":
+        orders = {}
+        for layer, of_feature in frequency.items():
+            known = matches[matches["layer"] == layer]
+            missing = known["cosine"].isna().all()
+            most_frequent = np.argsort(-of_feature, kind="stable")
+            orders[layer] = most_frequent if missing else known["small"].to_numpy()
+        return orders
+    moved = shifts[(shifts["subject"] == "policy") & (shifts["text"] == choose)]
+    if moved.empty and any(of_feature.any() for of_feature in frequency.values()):
+        raise ValueError(
+            f"explanations.choose is {choose!r}, and no latent's shift over such texts was"
+            " measured: it takes at least two texts (change.contexts, change.latent_prompts)"
+        )
+    size = (moved["value"] / moved["error"].where(moved["error"] > 0)).abs().fillna(0.0)
+    moved = moved.assign(size=size).sort_values("size", ascending=False, kind="stable")
+    return {layer: moved.loc[moved["layer"] == layer, "latent"].to_numpy() for layer in frequency}
+
+
 def explain_layers(
     matches: pd.DataFrame,
+    orders: Mapping[int, Sequence[int]],
     activations: Mapping[int, WordActivations],
     associations: Mapping[int, pd.DataFrame],
     promoted: Mapping[int, Sequence[Sequence[str]]],
@@ -222,9 +278,8 @@ def explain_layers(
     Parameters
     ----------
     matches
-        Matches of all features, best first within a layer: ``layer``, ``small``, ``large``,
-        ``cosine``.
-    activations, associations, promoted
+        Matches of all features: ``layer``, ``small``, ``large``, ``cosine``.
+    orders, activations, associations, promoted
         As for :func:`explain_layer`, by layer.
     top_features
         Number of features of a layer to explain, at most.
@@ -233,6 +288,7 @@ def explain_layers(
         explain_layer(
             layer,
             matches=matches[matches["layer"] == layer],
+            order=orders[layer],
             activations=activations[layer],
             association=associations[layer],
             promoted=promoted[layer],
@@ -246,6 +302,7 @@ def explain_layers(
 def explain_layer(
     layer: int,
     matches: pd.DataFrame,
+    order: Sequence[int],
     activations: WordActivations,
     association: pd.DataFrame,
     promoted: Sequence[Sequence[str]],
@@ -256,16 +313,17 @@ def explain_layer(
     ``q`` and ``related`` are set by :mod:`lfp.explaining.classification`, which takes ``named``
     away, the set of the words that an explanation lists.
 
-    The `top_features` features with the highest match cosine that are not dead are explained
-    (status ``ok``), or the most frequent ones where no feature has a match; the others are listed
-    with their frequency as ``skipped`` or ``dead``.
+    The first `top_features` features of `order` that are not dead are explained (status ``ok``);
+    the others are listed with their frequency as ``skipped`` or ``dead``.
 
     Parameters
     ----------
     layer
         Number of the layer.
     matches
-        Matches of the layer's features, best first: ``small``, ``large``, ``cosine``.
+        Matches of the layer's features: ``small``, ``large``, ``cosine``.
+    order
+        Numbers of the features, those first that are to be explained (:func:`best_first`).
     activations
         Activations of the features by word.
     association
@@ -277,10 +335,7 @@ def explain_layer(
     """
     by_feature = matches.set_index("small")
     dead = activations.frequency == 0
-    best = matches["small"]
-    if matches["cosine"].isna().all():
-        best = np.argsort(-activations.frequency, kind="stable")
-    alive = [feature for feature in best if not dead[feature]]
+    alive = [feature for feature in order if not dead[feature]]
     explained = set(alive[:top_features])
     weights = word_weights(activations)
     rows = []

@@ -57,6 +57,7 @@ LIBRARIES = (
     "pandas",
     "pyarrow.parquet",
     "safetensors.torch",
+    "matplotlib.figure",
     "scipy.stats",
     "sklearn.decomposition",
     "sklearn.feature_extraction.text",

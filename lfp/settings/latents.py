@@ -12,7 +12,15 @@ from lfp.settings.methods import PAIRED, REWARDED
 class Explanations(Settings):
     """Explanations of features (docs/explanations.md)."""
 
-    top_features: int = setting(30, "Best matched features per layer to explain.", least=1)
+    top_features: int = setting(30, "Features per layer to explain.", least=1)
+    choose: str = setting(
+        "match",
+        "Which features are explained: those that the two sizes of autoencoder share (`match`), or"
+        " those that feedback moved, by the t statistic of the shift of their mean activation from"
+        " base to policy, over held-out texts that both read (`held-out`) or over completions of"
+        " each, which the base reads (`completions`).",
+        choices=("match", "held-out", "completions"),
+    )
     texts: int = setting(
         1000, "Training texts to read; preference tasks read half as many pairs.", least=10
     )

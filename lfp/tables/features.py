@@ -49,6 +49,7 @@ def feature_explanations(inputs: Sequence[str], settings: TableSettings) -> Tall
         for row in explained.to_dict("records"):
             label = {**labels(path), "layer": row["layer"], "feature": row["feature"]}
             extras = {"explained_by": row["explainer"], "prompt_sha": row.get("prompt_sha", "")}
+            extras |= {"chosen_by": row["chosen_by"]}
             described = {name: row[name] for name in _DESCRIBED}
             tally.add(_association(row), label, **described, **extras)
         for status, count in not_ok.items():
