@@ -1,8 +1,8 @@
 """Explanations of the smallest autoencoders' latents, offline and by language models, and their
 scores.
 
-In: policy, corpus, lexicon, autoencoders, matches, the latents' shifts where they choose. Out: below
-results/{model}/{task}/seed{seed}/explanations/{sae}/, {explainer}.parquet, a row per latent;
+In: policy, corpus, lexicon, autoencoders, matches, and the latents' shifts where they choose. Out:
+below results/{model}/{task}/seed{seed}/explanations/{sae}/, {explainer}.parquet, a row per latent;
 excerpts.parquet, held-out excerpts on which each explained latent is and is not active;
 histograms.parquet, its activations there; evidence.parquet, the excerpts that a language model is
 shown of it; scores/{explainer}.parquet; pages/, index.html and a page of each explained latent.

@@ -82,9 +82,8 @@ def explain_cell(
 ) -> CellExplanations:
     """Explain features of one cell, and classify them as related or not.
 
-    They are the best matched ones, or those that feedback moved (``settings.choose``).
-
-    The excerpts that explanations are scored on are cut in the same call (paper section 3.4).
+    The excerpts for scores are cut in the same call (paper section 3.4). Raises ValueError where
+    shifts choose (``settings.choose``) and there are none.
 
     Parameters
     ----------
@@ -93,13 +92,12 @@ def explain_cell(
     autoencoders
         Autoencoders by layer.
     matches
-        Matches of each layer's features with those of the largest autoencoder, best first:
-        ``layer``, ``small``, ``large``, ``cosine``.
+        Matches of each layer's features, best first: ``layer``, ``small``, ``large``, ``cosine``.
     corpus, held_out
         Training texts that explanations are made from, and held-out texts that they are scored on.
     lexicon
-        ``rewarded``, the valence of the words that the feedback rewards, and ``kind``, its kind.
-        The features of a ``trigger`` are classified by name.
+        ``rewarded``, the valence of the words that the feedback rewards, and ``kind``, its kind:
+        the features of a ``trigger`` are classified by name.
     feedback
         ``reward`` or ``preference``.
     settings
@@ -109,13 +107,7 @@ def explain_cell(
     states
         Files that keep the state of the three passes, so that an interrupted call goes on.
     shifts
-        Shifts of the features from base to policy (:func:`lfp.change.latents.latent_shifts`),
-        where these choose.
-
-    Raises
-    ------
-    ValueError
-        Where `shifts` choose and have no row of the texts that they are asked of.
+        Shifts from base to policy (:func:`lfp.change.latents.latent_shifts`), where these choose.
     """
     states = states or ResumePoints()
     texts = taken(documents(corpus), settings.texts, "explanations.texts")
@@ -128,15 +120,8 @@ def explain_cell(
         pairs = preference_pairs(corpus)[0].head(settings.texts // 2)
         answers = answer_latents(model, tokenizer, autoencoders, pairs, settings, states.answers)
     associations = _associations(activations, answers, lexicon["rewarded"], settings, seed)
-    promoted = {}
-    for layer, sae in autoencoders.items():
-        directions = written(model, sae.W_dec, layer, sae.site)
-        promoted[layer] = promoted_tokens(model, tokenizer, directions, settings.promoted)
-    frequency = {layer: of_layer.frequency for layer, of_layer in activations.items()}
-    orders = best_first(matches, frequency, settings.choose, shifts)
-    table = explain_layers(
-        matches, orders, activations, associations, promoted, settings.top_features
-    ).assign(chosen_by=settings.choose)
+    promoted = _promoted(model, tokenizer, autoencoders, settings.promoted)
+    table = explain_layers(matches, activations, associations, promoted, settings, shifts)
     table = classification.classify_features(table, lexicon, feedback, settings)
     explained = table[table["status"] == "ok"]
     scored = taken(documents(held_out), settings.scored_texts, "explanations.scored_texts")
@@ -227,7 +212,7 @@ def promoted_tokens(
 
 def best_first(
     matches: pd.DataFrame,
-    frequency: Mapping[int, np.ndarray],
+    activations: Mapping[int, WordActivations],
     choose: str,
     shifts: pd.DataFrame | None = None,
 ) -> dict[int, np.ndarray]:
@@ -237,9 +222,9 @@ def best_first(
     ----------
     matches
         Matches of all features, best first within a layer: ``layer``, ``small``, ``cosine``.
-    frequency
-        The share of tokens that each feature is active on, by layer. The most frequent come first
-        where no feature has a match.
+    activations
+        Activations of the features, by layer. The most frequent features come first where none has
+        a match.
     choose
         ``match``, or the texts (``held-out``, ``completions``) whose shifts choose.
     shifts
@@ -248,42 +233,59 @@ def best_first(
     """
     if choose == "match":
         orders = {}
-        for layer, of_feature in frequency.items():
+        for layer, of_layer in activations.items():
             known = matches[matches["layer"] == layer]
             missing = known["cosine"].isna().all()
-            most_frequent = np.argsort(-of_feature, kind="stable")
+            most_frequent = np.argsort(-of_layer.frequency, kind="stable")
             orders[layer] = most_frequent if missing else known["small"].to_numpy()
         return orders
     moved = shifts[(shifts["subject"] == "policy") & (shifts["text"] == choose)]
-    if moved.empty and any(of_feature.any() for of_feature in frequency.values()):
+    if moved.empty and any(of.frequency.any() for of in activations.values()):
         raise ValueError(
             f"explanations.choose is {choose!r}, and no latent's shift over such texts was"
             " measured: it takes at least two texts (change.contexts, change.latent_prompts)"
         )
     size = (moved["value"] / moved["error"].where(moved["error"] > 0)).abs().fillna(0.0)
     moved = moved.assign(size=size).sort_values("size", ascending=False, kind="stable")
-    return {layer: moved.loc[moved["layer"] == layer, "latent"].to_numpy() for layer in frequency}
+    return {layer: moved.loc[moved["layer"] == layer, "latent"].to_numpy() for layer in activations}
+
+
+def _promoted(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    autoencoders: Mapping[int, SparseAutoencoder],
+    top: int,
+) -> dict[int, list[list[str]]]:
+    """The tokens that each feature promotes with what it writes to the stream, by layer."""
+    return {
+        layer: promoted_tokens(model, tokenizer, written(model, sae.W_dec, layer, sae.site), top)
+        for layer, sae in autoencoders.items()
+    }
 
 
 def explain_layers(
     matches: pd.DataFrame,
-    orders: Mapping[int, Sequence[int]],
     activations: Mapping[int, WordActivations],
     associations: Mapping[int, pd.DataFrame],
     promoted: Mapping[int, Sequence[Sequence[str]]],
-    top_features: int,
+    settings: Explanations,
+    shifts: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """The rows of :func:`explain_layer` for all layers, in ascending order.
+    """The rows of :func:`explain_layer` for all layers, in ascending order, with ``chosen_by``.
 
     Parameters
     ----------
     matches
-        Matches of all features: ``layer``, ``small``, ``large``, ``cosine``.
-    orders, activations, associations, promoted
+        Matches of all features, best first within a layer: ``layer``, ``small``, ``large``,
+        ``cosine``.
+    activations, associations, promoted
         As for :func:`explain_layer`, by layer.
-    top_features
-        Number of features of a layer to explain, at most.
+    settings
+        Number of features of a layer to explain, at most, and what chooses them.
+    shifts
+        As for :func:`best_first`.
     """
+    orders = best_first(matches, activations, settings.choose, shifts)
     parts = [
         explain_layer(
             layer,
@@ -292,11 +294,11 @@ def explain_layers(
             activations=activations[layer],
             association=associations[layer],
             promoted=promoted[layer],
-            top_features=top_features,
+            top_features=settings.top_features,
         )
         for layer in sorted(activations)
     ]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True).assign(chosen_by=settings.choose)
 
 
 def explain_layer(
