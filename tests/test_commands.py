@@ -38,6 +38,8 @@ NOT_PLANNED = {
     "snakemake --cores 2 --configfile config/smollm2.yaml": "reads the model's file, which"
     " tests/test_planning.py makes",
     "snakemake --cores 2 tables --configfile config/smollm2_audit.yaml": "reads that file, too",
+    "snakemake --cores 2 --configfile config/smollm2.yaml config/smollm2_moved.yaml": "reads that"
+    " file, too",
     "snakemake --cores 1 compare --config other=PATH": "reads another run; tests of the"
     " workflow do",
     "snakemake --cores 1 score --configfile config/detection.yaml --config blind_seed=271828"

@@ -529,6 +529,17 @@ def test_the_real_model_runs_on_a_gpu_by_an_overlay(name):
     assert name == "smollm2" or null >= 19
 
 
+def test_the_real_models_explanations_are_of_moved_features_by_an_overlay():
+    config: dict = {}
+    for name in ("smollm2", "smollm2_moved"):
+        update_config(config, yaml.safe_load((SCHEMA_PATH.parent / f"{name}.yaml").read_text()))
+    cells = Grid(config).cells
+    assert {cell.settings["explanations"].choose for cell in cells} == {"completions"}
+    assert {cell.task: cell.settings["explanations"].texts for cell in cells} == {
+        "vader": 3000, "hh": 800,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["detection.yaml", "detection_methods.yaml"])
 def test_planted_organisms_have_a_null_of_their_own_method(name):
     grid = Grid(yaml.safe_load((SCHEMA_PATH.parent / name).read_text()))

@@ -130,7 +130,9 @@ def test_a_policy_with_another_mlp_has_a_divergence(neox, moved, tokenizer, pair
     settings = DPO.of(SETTINGS["dpo"] | {"evaluation_pairs": 40})
     scores = given.evaluate_preference(moved, neox, tokenizer, pairs, settings, 12, 0)
     assert len(scores["kl"]) == len(scores["margin"])
-    assert scores["kl"].mean() > 0
+    # Estimates from samples are unbiased: their mean may be below 0, by their noise.
+    assert np.abs(scores["kl"]).min() > 0
+    assert scores["kl"].mean() > -3 * scores["kl"].std() / len(scores["kl"]) ** 0.5
     assert np.abs(scores["margin"]).min() > 0
 
 
@@ -166,7 +168,7 @@ def test_the_cell_has_a_policy_folder(feedback, neox, moved, tokenizer, reviews,
             assert len(scores) == 24
             assert differs or (scores["policy"] == scores["base"]).all()
             assert scores["base"].std() > 0
-        assert (means["kl"] > 0) == differs
+        assert (means["kl"] != 0) == differs
         assert (scores["kl"] == 0).all() != differs
         assert list(pd.read_parquet(folder / "training_curve.parquet")) == ["step"]
         copied = load_model(folder)

@@ -1,7 +1,4 @@
-"""Explain the best matched, or the most moved, latents of the smallest autoencoders offline.
-
-They are classified as related or not, and the held-out excerpts for scores are cut.
-"""
+"""Explain latents of the smallest autoencoders offline, and cut held-out excerpts for scores."""
 
 from lfp.explaining import classification
 from lfp.files import artefacts

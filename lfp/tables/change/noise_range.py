@@ -24,7 +24,7 @@ def beside_seeds(rows: pd.DataFrame, table: pd.DataFrame) -> dict[str, float | i
     rows of all tasks of the model that ask the same.
     """
     first = rows.sort_values("seed").iloc[0]
-    tasks = first["null_tasks"].split(", ")
+    tasks = first["null_tasks"].split(", ") if pd.notna(first["null_tasks"]) else []
     if len(rows) < 2 or first["task"] not in tasks:
         return {name: first[name] for name in range_of(())}
     others = set(tasks) - {first["task"]}
