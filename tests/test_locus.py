@@ -200,10 +200,12 @@ def shares_of(values: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 def test_effects_are_of_the_same_instances_for_every_model(neox, tokenizer, reviews, pairs):
     other = make_model("gpt_neox", tokenizer, seed=1)
+    with torch.no_grad():
+        other.get_output_embeddings().weight.mul_(50)  # it writes something else
     lengths = PPO(prompt_tokens=(2, 4), new_tokens=(2, 3))
 
     def letters(prompts, completions):
-        return np.array([float(sum(map(ord, text))) for text in completions])
+        return np.array([float(len(text)) for text in completions])
 
     reward = effects.reward_measure(
         tokenizer, reviews, letters, lengths, Locus(prompts=10, batch_size=4), 0
