@@ -9,10 +9,36 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import fidelity, scaling, scheduling, side_by_side, startup
+from benchmarks import chosen_features, fidelity, scaling, scheduling, side_by_side, startup
+from lfp.settings import Explanations
+
+
+def test_choices_of_features_are_counted_with_those_that_moved_their_way():
+    """Two layers of four features; the last of each is dead, the first two are associated."""
+    table = pd.DataFrame({
+        "layer": np.repeat([1, 2], 4), "feature": np.tile(range(4), 2),
+        "frequency": np.tile([0.1, 0.2, 0.3, 0.0], 2), "p": np.tile([0.001, 0.001, 1.0, 0.001], 2),
+        "direction": np.tile([0.5, -0.5, 0.0, 9.0], 2), "effect": np.tile([0.5, 0.5, 0.0, 9.0], 2),
+    })  # fmt: skip
+    matches = table.rename(columns={"feature": "small"}).assign(cosine=np.tile([1, 2, 3, 4], 2))
+    matches = matches.sort_values(["layer", "cosine"], ascending=[True, False])
+    shifts = table.rename(columns={"feature": "latent"})[["layer", "latent"]].assign(
+        subject="policy", text="completions", error=0.1, value=np.tile([0.3, 0.2, 0.1, 0.0], 2)
+    )
+    moved = shifts.rename(columns={"latent": "feature"}).set_index(["layer", "feature"])["value"]
+    chosen = dict(chosen_features.choices(table, matches, shifts, 2))
+    assert chosen["match"] == chosen["frequency"] == [(1, 2), (1, 1), (2, 2), (2, 1)]
+    assert chosen["completions"] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert len(chosen) == 3 + chosen_features.DRAWS
+    counts = chosen_features.counted(
+        table, chosen["completions"], moved, Explanations(min_valence=0.4), "reward"
+    )
+    assert counts == {"explained": 4, "significant": 4, "related": 4, "moved_alike": 2}
 
 
 def test_contenders_take_turns_and_keep_their_seconds():
