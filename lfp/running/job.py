@@ -100,7 +100,7 @@ class Job:
     def device(self) -> str:
         """``cuda`` where the workflow granted a GPU, else ``cpu``.
 
-        The property also sets threads and memory for the device.
+        The property also sets torch's threads.
 
         Each process of a job on several GPUs has its own.
         """
@@ -108,7 +108,6 @@ class Job:
 
         torch.set_num_threads(self.threads)
         if self.hardware == "cpu":
-            glibc.keep_freed()
             return "cpu"
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
         return "cuda"
@@ -245,6 +244,9 @@ def start(description: str | None) -> Job:
         stamp["versions"],
     )
     lease.take(options.gpus)
+    device = hardware(options.gpus)
+    if device == "cpu":
+        glibc.keep_freed()
     job = Job(
         settings=joined(options.settings, options.unstamped),
         input=inputs,
@@ -252,7 +254,7 @@ def start(description: str | None) -> Job:
         stamp=stamp,
         threads=options.threads,
         gpus=options.gpus,
-        hardware=hardware(options.gpus),
+        hardware=device,
         digests=input_digests(inputs.all()),
         started=started,
         benchmark=benchmark.record_of(options.log) if options.log else None,
