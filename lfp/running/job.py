@@ -244,9 +244,6 @@ def start(description: str | None) -> Job:
         stamp["versions"],
     )
     lease.take(options.gpus)
-    device = hardware(options.gpus)
-    if device == "cpu":
-        glibc.keep_freed()
     job = Job(
         settings=joined(options.settings, options.unstamped),
         input=inputs,
@@ -254,12 +251,14 @@ def start(description: str | None) -> Job:
         stamp=stamp,
         threads=options.threads,
         gpus=options.gpus,
-        hardware=device,
+        hardware=hardware(options.gpus),
         digests=input_digests(inputs.all()),
         started=started,
         benchmark=benchmark.record_of(options.log) if options.log else None,
     )
     states = [job.state_path(output) for output in outputs.all()]
+    if job.hardware == "cpu":
+        glibc.keep_freed()
     if is_main:
         one_writer.clear(outputs.all(), keep=states)
     if os.environ.get("LFP_TENSORBOARD") and options.log:
