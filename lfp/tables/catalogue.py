@@ -479,8 +479,9 @@ TABLES: dict[str, Table] = {
         section=Section.EXPLANATIONS,
         inputs=lambda plan: plan.explanation_files(),
         caption=(
-            "Explained features of the smallest autoencoders: those with the highest matched cosine"
-            " in each layer (paper Tables 1 and 8). Where the explainer is heuristic-v1, no"
+            "Explained features of the smallest autoencoders (paper Tables 1 and 8). By chosen_by"
+            " they are those with the highest match cosine in each layer, as in the paper, or those"
+            " whose activation feedback moved most. Where the explainer is heuristic-v1, no"
             " language model was used; it reads the reward's lexicon, so that related is no"
             " independent evidence about the reward. Its estimate is the signed association with"
             " the feedback, and p_adjusted is Benjamini and Hochberg's q over the cell's explained"
