@@ -15,7 +15,6 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -62,11 +61,12 @@ def choices(
     """Every choice's name and its features, at most `top` of a layer, dead ones left out."""
     frequency = {layer: of.sort_values("feature")["frequency"].to_numpy()
                  for layer, of in table.groupby("layer")}  # fmt: skip
-    seen = {layer: SimpleNamespace(frequency=of) for layer, of in frequency.items()}
     single = matches.assign(cosine=np.nan)
-    orders = {"match": best_first(matches, seen, "match")}
-    orders["frequency"] = best_first(single, seen, "match")
-    orders |= {text: best_first(matches, seen, text, shifts) for text in shifts["text"].unique()}
+    orders = {"match": best_first(matches, frequency, "match")}
+    orders["frequency"] = best_first(single, frequency, "match")
+    orders |= {
+        text: best_first(matches, frequency, text, shifts) for text in shifts["text"].unique()
+    }
     rng = np.random.default_rng(0)
     orders |= {
         f"random {draw}": {layer: rng.permutation(len(of)) for layer, of in frequency.items()}
@@ -88,8 +88,8 @@ def measure(cell: Path, sae: str, min_valence: float | None = None) -> dict[str,
     shifts = shifts[shifts["subject"] == "policy"]
     if min_valence is not None:
         settings = dataclasses.replace(settings, min_valence=min_valence)
-    own = shifts[shifts["text"] == "completions"].rename(columns={"latent": "feature"})
-    table, moved = read_table(path), own.set_index(KEY)["value"]
+    written = shifts[shifts["text"] == "completions"].rename(columns={"latent": "feature"})
+    table, moved = read_table(path), written.set_index(KEY)["value"]
     counts = {
         name: counted(table, chosen, moved, settings, asked["feedback"])
         for name, chosen in choices(

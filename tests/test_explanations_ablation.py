@@ -3,7 +3,6 @@ changes nothing.
 """
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -591,7 +590,7 @@ def test_features_are_explained_by_what_is_asked_of_them():
     matches = pd.DataFrame({
         "layer": 0, "small": [2, 0, 1], "large": [4, 5, 6], "cosine": [0.9, 0.8, 0.7]
     })  # fmt: skip
-    seen = {0: SimpleNamespace(frequency=np.array([0.1, 0.3, 0.2]))}
+    seen = {0: np.array([0.1, 0.3, 0.2])}
     shifts = pd.concat([shifted("held-out").assign(value=0.0), shifted("completions")])
     asked = [("match", None), ("completions", shifts), ("held-out", shifted("held-out"))]
     orders = [
@@ -602,7 +601,7 @@ def test_features_are_explained_by_what_is_asked_of_them():
     assert heuristic.best_first(single, seen, "match")[0].tolist() == [1, 2, 0]
     with pytest.raises(ValueError, match="no latent's shift over such"):
         heuristic.best_first(matches, seen, "completions", shifted("held-out"))
-    silent = {0: SimpleNamespace(frequency=np.zeros(3))}  # without a text nothing is explained
+    silent = {0: np.zeros(3)}  # without a text nothing is explained
     assert not heuristic.best_first(matches, silent, "completions", shifts[:0])[0].size
 
 

@@ -229,10 +229,11 @@ def test_a_linked_or_renamed_folder_is_verified(results, tmp_path, monkeypatch):
         ro_crate.pack(results / "provenance.json", ROOT, [], target)
 
 
-def test_a_crate_has_every_page_of_a_folder(results, tmp_path):
+def recorded_pages(results: Path, *names: str) -> Path:
+    """A folder of pages with files of these `names`, which the run has among its targets."""
     pages = results / "m" / "t" / "seed0" / "explanations" / "tied" / "pages"
     pages.mkdir(parents=True)
-    for name in ("index.html", "layer0_latent1.html", ".snakemake_timestamp"):
+    for name in names:
         (pages / name).write_text("x")
     recorded(pages)
     path = f"results/{pages.relative_to(results)}"
@@ -240,6 +241,12 @@ def test_a_crate_has_every_page_of_a_folder(results, tmp_path):
     run["targets"].append(path)
     run["artefacts"][path] = provenance.read_record(pages)
     (results / "provenance.json").write_text(json.dumps(run))
+    return pages
+
+
+def test_a_crate_has_every_page_of_a_folder(results, tmp_path):
+    pages = recorded_pages(results, "index.html", "layer0_latent1.html", ".snakemake_timestamp")
+    path = f"results/{pages.relative_to(results)}"
     assert verify(results).returncode == 0
     ro_crate.pack(results / "provenance.json", ROOT, [], tmp_path / "crate.zip")
     packed = {name for name in zipfile.ZipFile(tmp_path / "crate.zip").namelist() if path in name}
@@ -251,15 +258,7 @@ def test_a_crate_has_every_page_of_a_folder(results, tmp_path):
 @pytest.mark.parametrize("left", sorted(provenance.SHOWN))
 def test_what_a_file_manager_puts_into_a_folder_is_no_file_of_it(results, tmp_path, left):
     """Exactly that: what differs in its name is still a file that was added."""
-    pages = results / "m" / "t" / "seed0" / "explanations" / "tied" / "pages"
-    pages.mkdir(parents=True)
-    (pages / "index.html").write_text("x")
-    recorded(pages)
-    path = f"results/{pages.relative_to(results)}"
-    run = json.loads((results / "provenance.json").read_text())
-    run["targets"].append(path)
-    run["artefacts"][path] = provenance.read_record(pages)
-    (results / "provenance.json").write_text(json.dumps(run))
+    pages = recorded_pages(results, "index.html")
     for folder in (pages, pages.parent, results):
         (folder / left).write_bytes(b"icons")
     assert verify(results).returncode == 0
@@ -267,6 +266,7 @@ def test_what_a_file_manager_puts_into_a_folder_is_no_file_of_it(results, tmp_pa
     ro_crate.pack(results / "provenance.json", ROOT, [], tmp_path / "crate.zip")
     assert not [name for name in zipfile.ZipFile(tmp_path / "crate.zip").namelist() if left in name]
     (pages / f"{left}.html").write_text("x")
+    path = f"results/{pages.relative_to(results)}"
     assert f"{path}: changed" in verify(results).stdout
 
 

@@ -212,7 +212,7 @@ def promoted_tokens(
 
 def best_first(
     matches: pd.DataFrame,
-    activations: Mapping[int, WordActivations],
+    frequency: Mapping[int, np.ndarray],
     choose: str,
     shifts: pd.DataFrame | None = None,
 ) -> dict[int, np.ndarray]:
@@ -222,8 +222,8 @@ def best_first(
     ----------
     matches
         Matches of all features, best first within a layer: ``layer``, ``small``, ``cosine``.
-    activations
-        Activations of the features, by layer. The most frequent features come first where none has
+    frequency
+        How often each feature is active, by layer. The most frequent ones come first where none has
         a match.
     choose
         ``match``, or the texts (``held-out``, ``completions``) whose shifts choose.
@@ -233,21 +233,21 @@ def best_first(
     """
     if choose == "match":
         orders = {}
-        for layer, of_layer in activations.items():
+        for layer, of_feature in frequency.items():
             known = matches[matches["layer"] == layer]
             missing = known["cosine"].isna().all()
-            most_frequent = np.argsort(-of_layer.frequency, kind="stable")
+            most_frequent = np.argsort(-of_feature, kind="stable")
             orders[layer] = most_frequent if missing else known["small"].to_numpy()
         return orders
     moved = shifts[(shifts["subject"] == "policy") & (shifts["text"] == choose)]
-    if moved.empty and any(of.frequency.any() for of in activations.values()):
+    if moved.empty and any(of_feature.any() for of_feature in frequency.values()):
         raise ValueError(
             f"explanations.choose is {choose!r}, and no latent's shift over such texts was"
             " measured: it takes at least two texts (change.contexts, change.latent_prompts)"
         )
     size = (moved["value"] / moved["error"].where(moved["error"] > 0)).abs().fillna(0.0)
     moved = moved.assign(size=size).sort_values("size", ascending=False, kind="stable")
-    return {layer: moved.loc[moved["layer"] == layer, "latent"].to_numpy() for layer in activations}
+    return {layer: moved.loc[moved["layer"] == layer, "latent"].to_numpy() for layer in frequency}
 
 
 def _promoted(
@@ -285,7 +285,8 @@ def explain_layers(
     shifts
         As for :func:`best_first`.
     """
-    orders = best_first(matches, activations, settings.choose, shifts)
+    frequency = {layer: of_layer.frequency for layer, of_layer in activations.items()}
+    orders = best_first(matches, frequency, settings.choose, shifts)
     parts = [
         explain_layer(
             layer,

@@ -739,7 +739,8 @@ class Client:
                 status, answer = error.status_code, error.response
                 fault = self.connection.outcome(status, answer.headers, answer.content, {})
                 refusal = self._set_up(fault, {}, "batch: ")
-                refusal.refused = True
+                # Behind these a gateway may have lost the answer of a server that took the batch.
+                refusal.refused = status < 500 and status != 408
                 raise refusal from None
             except ValueError as error:  # of the client, which reads JSON
                 raise self._odd_answer(str(error), "JSON") from None
