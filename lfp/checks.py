@@ -10,7 +10,7 @@ import ast
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,6 +209,34 @@ def check_class(
                 f"{where} has {attribute} = {given.value!r}, expected {value!r}, as the line of the"
                 " registry says"
             )
+
+
+def check_listed(kind: str, name: str, entry: str, attribute: str, valid: Iterable[str]) -> None:
+    """Check the names that a class lists, which are to be those of another registry.
+
+    Its file is read, and nothing is imported: names that are computed are not looked at.
+
+    Parameters
+    ----------
+    kind, name, entry
+        The kind of the registry, and a name in it with its entry, ``module:attribute``.
+    attribute
+        The attribute of the class that lists names, as a tuple or a list.
+    valid
+        The names that it may list.
+
+    Raises
+    ------
+    ConfigurationError
+        With the file, the entry, the name and the nearest valid one.
+    """
+    where, node = _definition(kind, name, entry)
+    for part in node.body if isinstance(node, ast.ClassDef) else []:
+        if attribute in _names(part, deep=False):
+            for item in getattr(getattr(part, "value", None), "elts", []):
+                if isinstance(item, ast.Constant) and item.value not in valid:
+                    hint = nearest(item.value, valid)
+                    raise ConfigurationError(f"{where}: {attribute}: {item.value!r}; {hint}")
 
 
 def _definition(kind: str, name: str, entry: str) -> tuple[str, ast.AST | None]:

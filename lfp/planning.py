@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lfp.checks import check_class, check_function
+from lfp.checks import check_class, check_function, check_listed
 from lfp.claims.other import OtherRun, OtherRunError, other_run
 from lfp.configuration import ConfigurationError
 from lfp.feedback.rewards import REWARDS
@@ -176,6 +176,7 @@ def check_registries() -> None:
             check_function(kind, name, entry, takes)
     for name, entry in entries_of(REWARDS).items():
         check_class("reward", name, entry, "TaskReward", ["score"], {})
+        check_listed("reward", name, entry, "questions", QUESTIONS)
     for name, entry in entries_of(ARCHITECTURES).items():
         trained = KINDS[name].by_gradients
         needs = ["architecture", "encode", *["loss"] * trained]

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lfp import checks, planning
-from lfp.checks import check_class, check_function
+from lfp.checks import check_class, check_function, check_listed
 from lfp.configuration import ConfigurationError
 from lfp.registry import Registry
 from lfp.running.digest import ROOT
@@ -89,6 +89,27 @@ def test_a_class_of_an_entry_is_checked_when_a_run_is_planned(mine, text, messag
         return
     with pytest.raises(ConfigurationError, match=f"architecture 'mine': mine.py: Mine {message}"):
         check_class(*asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    {
+        "questions = ('silence', 'flipped')": "",
+        "questions: tuple = SOME + OTHERS": "",  # computed, so that it is not looked at
+        "score = ('flippd',)": "",
+        "questions = ('silence', 'flippd')": "questions: 'flippd'; did you mean 'flipped'",
+        "questions: tuple[str, ...] = ['whose']": "questions: 'whose'; expected one of flipped",
+        "questions = (3,)": "questions: 3; expected one of flipped, silence",
+    }.items(),
+)
+def test_questions_of_a_reward_are_known_when_a_run_is_planned(mine, text, message):
+    mine.write_text(f"class Mine(Base):\n    {text}\n")
+    asked = "reward", "mine", "mine:Mine", "questions", ("flipped", "silence")
+    if not message:
+        check_listed(*asked)
+        return
+    with pytest.raises(ConfigurationError, match=f"reward 'mine': mine.py: Mine: {message}"):
+        check_listed(*asked)
 
 
 def test_a_file_of_an_entry_that_is_not_there_is_named(mine):
