@@ -10,7 +10,7 @@ import ast
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,7 +211,7 @@ def check_class(
             )
 
 
-def check_listed(kind: str, name: str, entry: str, attribute: str, valid: Iterable[str]) -> None:
+def check_listed(kind: str, name: str, entry: str, attribute: str, valid: Collection[str]) -> None:
     """Check the names that a class lists, which are to be those of another registry.
 
     Its file is read, and nothing is imported: names that are computed are not looked at.

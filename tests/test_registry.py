@@ -145,6 +145,13 @@ def test_entries_of_every_kind_are_checked(monkeypatch, kind):
         planning.check_registries()
 
 
+def test_questions_of_every_reward_are_checked(monkeypatch):
+    """Without one of the questions, the first reward that asks it is refused."""
+    monkeypatch.delitem(planning.QUESTIONS._entries, "flipped")
+    with pytest.raises(ConfigurationError, match="reward 'vader_flipped': .*questions: 'flipped'"):
+        planning.check_registries()
+
+
 def test_an_unknown_name_is_met_with_the_nearest_one():
     registry = Registry("architecture", {"topk": "json:loads"})
     with pytest.raises(ValueError, match="architecture 'topkk' is unknown; did you mean 'topk'?"):
