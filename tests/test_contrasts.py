@@ -418,6 +418,15 @@ def test_many_targets_in_single_precision_are_fitted_as_each_alone():
             np.testing.assert_allclose(together[:, [draw]], alone, atol=0.01)
 
 
+def test_a_ridge_of_more_features_than_rows_predicts_as_its_weights_do():
+    rng = np.random.default_rng(0)
+    x, held_out = rng.normal(size=(30, 90)) + 5, rng.normal(size=(7, 90)) + 5
+    targets, strengths = rng.normal(size=(30, 4)), [0.1, 10.0]
+    ours = fitting._kernel_ridge_scores(x, held_out, targets, strengths)
+    for scores, weights in zip(ours, fitting.ridge_weights(x, targets, strengths), strict=True):
+        np.testing.assert_allclose(scores, held_out @ weights[:-1] + weights[-1], atol=1e-9)
+
+
 def test_text_controls_read_the_text_alone(reviews):
     settings = Contrasts(contexts_per_word=2, words_per_class=12, seed=0)
     triples = contrasts.word_triples(reviews, vader_lexicon(), settings)

@@ -75,7 +75,7 @@ def test_the_reward_comes_at_a_responses_last_token_and_kl_is_a_cost(neox, token
         settings,
         seed=0,
     )
-    before = ppo.reference_log_probs(reference, rollout.batch, rollout.response)
+    before = ppo.reference_log_probs(reference, rollout.batch, rollout.response, rollout.mask)
     kl = ((rollout.log_probs - before) * rollout.mask).sum(1)
     assert kl.abs().max() > 0.1
     torch.testing.assert_close(rollout.returns[:, 0], 7.0 - 0.5 * kl)
@@ -106,9 +106,15 @@ def test_log_probabilities_do_not_depend_on_left_padding(model, tokenizer):
             [row + response[0].tolist() for row in rows], tokenizer.pad_token_id, "cpu", left=True
         )
 
-    alone = ppo.reference_log_probs(model, batch([ids]), response)
-    padded = ppo.reference_log_probs(model, batch([ids, other * 2]), response.repeat(2, 1))
+    mask = torch.ones_like(response, dtype=torch.bool)
+    alone = ppo.reference_log_probs(model, batch([ids]), response, mask)
+    both = batch([ids, other * 2])
+    padded = ppo.reference_log_probs(model, both, response.repeat(2, 1), mask.repeat(2, 1))
     torch.testing.assert_close(alone[0], padded[0], atol=1e-5, rtol=1e-5)
+    shorter = torch.tensor([[True, True, True], [True, False, False]])
+    cut = ppo.reference_log_probs(model, both, response.repeat(2, 1), shorter)
+    torch.testing.assert_close(cut, padded * shorter, atol=1e-5, rtol=1e-5)
+    assert (cut[1, 0] < 0) and (cut[1, 1:] == 0).all()
 
 
 def test_an_untouched_policy_has_no_kl_and_a_ratio_of_one(model, tokenizer, reviews):

@@ -73,13 +73,27 @@ def _hidden(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Ten
     return model.base_model(**batch, position_ids=positions, use_cache=False).last_hidden_state
 
 
+def _placed(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The `values` of the tokens where `mask` is true in their places [batch, token], 0 elsewhere.
+
+    Logits are made of these tokens alone: a quarter of a response lies behind its length.
+    """
+    return torch.zeros_like(mask, dtype=values.dtype).masked_scatter(mask, values)
+
+
 @torch.no_grad()
 def reference_log_probs(
-    model: PreTrainedModel, batch: dict[str, torch.Tensor], response: torch.Tensor
+    model: PreTrainedModel,
+    batch: dict[str, torch.Tensor],
+    response: torch.Tensor,
+    mask: torch.Tensor,
 ) -> torch.Tensor:
-    """Log-probabilities [batch, token] of the response that ends `batch`, without gradients."""
+    """Log-probabilities [batch, token] of the response that ends `batch`, without gradients.
+
+    They are 0 where `mask` [batch, token] is false.
+    """
     hidden = _hidden(model, batch)[:, -response.shape[1] - 1 : -1]
-    return log_probabilities(model, hidden, response)
+    return _placed(log_probabilities(model, hidden[mask], response[mask]), mask)
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -288,10 +302,10 @@ def collect(
     }
     with adapters.mixed_precision(device, settings.precision):
         hidden, values = model(batch, response.shape[1])
-        log_probs = log_probabilities(model.policy, hidden, response)
+        log_probs = _placed(log_probabilities(model.policy, hidden[mask], response[mask]), mask)
         with adapters.without_lora(model.policy) if reference is None else nullcontext():
-            before = reference_log_probs(reference or model.policy, batch, response)
-    kl = (log_probs - before) * mask
+            before = reference_log_probs(reference or model.policy, batch, response, mask)
+    kl = log_probs - before
     prefixes, completions = decode_responses(tokenizer, prompts, masked_rows(response, mask))
     scores = reward(prefixes, completions)
     rewards = -kl_coef * kl
@@ -322,7 +336,10 @@ def _accumulate(
         part = rollout.rows(part_index)
         with adapters.mixed_precision(index.device, settings.precision):
             hidden, values = model(part.batch, part.response.shape[1])
-            likely, entropies = log_probabilities_and_entropies(model.policy, hidden, part.response)
+            of_tokens = log_probabilities_and_entropies(
+                model.policy, hidden[part.mask], part.response[part.mask]
+            )
+            likely, entropies = (_placed(value, part.mask) for value in of_tokens)
             loss, parts = ppo_loss(likely, entropies, values, part, settings)
         share = part.mask.sum() / tokens  # every loss is a mean over tokens
         (share * loss).backward()
@@ -577,9 +594,9 @@ def sampled_kl(
     """
     kl = [np.zeros(0)]
     for sample in samples:
-        difference = reference_log_probs(policy, sample.batch, sample.response)
-        difference -= reference_log_probs(base, sample.batch, sample.response)
-        kl.append((difference * sample.mask).sum(1).double().cpu().numpy())
+        difference = reference_log_probs(policy, sample.batch, sample.response, sample.mask)
+        difference -= reference_log_probs(base, sample.batch, sample.response, sample.mask)
+        kl.append(difference.sum(1).double().cpu().numpy())
     return np.concatenate(kl)
 
 
