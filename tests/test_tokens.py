@@ -410,11 +410,11 @@ def saved_with(folder: Path, tokenizer: PreTrainedTokenizerBase, config: dict, n
 @pytest.mark.parametrize(
     ("config", "names", "message"),
     [
-        ({}, {"pad_token": "[PAD]"}, r"the pad_token '\[PAD\]' has the id 403.* 0 to 402"),
-        ({}, {"bos_token": "<bos>"}, r"the bos_token '<bos>' has the id 403"),
+        ({}, {"pad_token": "[PAD]"}, r"the pad_token '\[PAD\]' has the id 420.* 0 to 419"),
+        ({}, {"bos_token": "<bos>"}, r"the bos_token '<bos>' has the id 420"),
         ({}, {"eos_token": "none"}, "no end-of-text token.*eos_token in tokenizer_config.json"),
-        ({"vocab_size": 400}, {}, r"the last token of tokenizer.json has the id 402.* 0 to 399"),
-        ({"pad_token_id": 403}, {}, r"the pad_token_id of config.json has the id 403"),
+        ({"vocab_size": 400}, {}, r"the last token of tokenizer.json has the id 419.* 0 to 399"),
+        ({"pad_token_id": 420}, {}, r"the pad_token_id of config.json has the id 420"),
     ],
 )
 def test_a_token_without_a_row_is_named(config, names, message, tokenizer, tmp_path):
@@ -424,17 +424,17 @@ def test_a_token_without_a_row_is_named(config, names, message, tokenizer, tmp_p
 
 def test_a_special_token_that_no_text_has_needs_no_row(tokenizer, tmp_path):
     """Gemma 3 has one for images, which its models of text alone have no row for."""
-    added = {"added_tokens_decoder": {"403": {"content": "<image>", "special": True}}}
+    added = {"added_tokens_decoder": {"420": {"content": "<image>", "special": True}}}
     loaded = load_tokenizer(saved_with(tmp_path, tokenizer, {}, added))
-    assert len(loaded) == 404
-    assert 403 not in tokenize(loaded, ["an <image> of it"]).ids[0]
+    assert len(loaded) == 421
+    assert 420 not in tokenize(loaded, ["an <image> of it"]).ids[0]
 
 
 def test_a_copy_without_a_row_for_padding_ends_before_any_other_job(tokenizer, tmp_path):
     saved_with(tmp_path / "source", tokenizer, {}, {"pad_token": "[PAD]"})
     result = run_job("copy_model", {"path": "source"}, {}, {"model": "copy"}, tmp_path)
     assert result.returncode == 1
-    assert "source: the pad_token '[PAD]' has the id 403" in result.stderr
+    assert "source: the pad_token '[PAD]' has the id 420" in result.stderr
     assert not (tmp_path / "copy").exists()
 
 

@@ -167,12 +167,7 @@ class Organism(Settings):
     d_model: int = setting(64, "Width of the residual stream, dimensions.", least=8, most=16384)
     d_mlp: int = setting(64, "Width of the MLP's hidden layer.", least=8, most=65536)
     n_heads: int = setting(2, "Number of attention heads; it divides `d_model`.", least=1)
-    vocab_size: int = setting(
-        2300,
-        "Entries of the BPE vocabulary, at most. A byte-level one keeps those that a text uses.",
-        least=300,
-        most=2**20,
-    )
+    vocab_size: int = setting(2300, "Entries of the BPE vocabulary.", least=300, most=2**20)
     tokenizer: str = setting(
         "byte_level", "Style of the BPE tokenizer.", choices=("byte_level", "metaspace")
     )
