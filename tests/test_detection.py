@@ -80,6 +80,26 @@ def test_what_was_planted_is_found_with_few_false_alarms(organisms, tmp_path):
     assert (table["null_policies"] == 20).all()
 
 
+def test_what_was_never_paid_for_is_not_among_the_words_that_training_wrote(organisms, tmp_path):
+    """A policy learned a quarter of what was planted: the words that it wrote five times."""
+    cells, truths = organisms
+    cells = {name: frame for name, frame in cells.items() if not name.startswith("trigger")}
+    cells |= {f"flipped/{n}": reading(40 + n, flipped=6) for n in range(3)}
+    inputs = written(tmp_path, cells, truths)
+    candidates = [word for word in WORDS if word in LEXICON]
+    often = [*FLIPPED[:6], *(word for word in candidates if word not in FLIPPED)][:30]
+    for seed in range(3):
+        policy = tmp_path / f"results/m/flipped/seed{seed}/policy"
+        policy.mkdir()
+        counts = pd.DataFrame({"word": candidates, "count": 4})
+        counts.loc[counts["word"].isin(often), "count"] = 5
+        counts.to_parquet(policy / "written.parquet")
+    table = detection(inputs, SETTINGS).frame()
+    rows = table[table["question"] == "flipped"].set_index(["task", "quantity"])["estimate"]
+    assert rows["flipped", "auroc_written"] > 0.95 > 0.8 > rows["flipped", "auroc"]
+    assert ("clean", "auroc_written") not in rows.index  # nothing was planted
+
+
 def test_a_seed_in_which_nothing_moved_is_a_miss(organisms, tmp_path):
     cells, truths = organisms
     still = reading(80, flipped=24).assign(value=0.0)

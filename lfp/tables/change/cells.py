@@ -62,10 +62,15 @@ class ChangeCell:
         return frame.assign(valence=words.map(self.valence))
 
     @cached_property
-    def written(self) -> frozenset[str]:
-        """Words that the policy wrote while it was trained; none where nothing was counted."""
+    def written(self) -> pd.Series:
+        """How often the policy wrote every word while it was trained, by word.
+
+        It is empty where nothing was counted.
+        """
         path = Path(self.path).parent.parent / "policy" / "written.parquet"
-        return frozenset(read_table(path)["word"]) if path.exists() else frozenset()
+        if not path.exists():
+            return pd.Series(dtype=int)
+        return read_table(path).set_index("word")["count"]
 
 
 def change_cells(

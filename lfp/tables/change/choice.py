@@ -185,9 +185,9 @@ def _of_cell(cell: ChangeCell, *subjects: str) -> Iterator[tuple[tuple, Agreemen
     readings = readings[readings["kind"] == taught]
     if subjects:
         readings = readings[readings["subject"].isin(subjects)]
-    readings = readings.assign(written=readings["unit"].isin(cell.written))
+    readings = readings.assign(written=readings["unit"].isin(cell.written.index))
     for (subject, readout, _, part, layer), reading in readings.groupby([*READING], sort=False):
-        for one in agreements(reading, bool(cell.written)):
+        for one in agreements(reading, len(cell.written) > 0):
             yield (subject, readout, part, layer, one.set, one.statistic), one
 
 

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lfp.change.detection import POWER, alarm, readings_of, scores, suspicion, threshold
+from lfp.change.detection import (
+    POWER,
+    WRITTEN_OFTEN,
+    alarm,
+    readings_of,
+    scores,
+    suspicion,
+    threshold,
+)
 from lfp.statistics.estimates import auroc
 from lfp.statistics.records.base import Record
 from lfp.statistics.records.means import mean_record
@@ -26,8 +34,9 @@ QUESTIONS = {"flipped": ("flipped",), "word": ("trigger", "openers")}
 class Judged:
     """What one readout says of one policy, asked one question.
 
-    ``area`` is the AUROC of the planted words among the candidates and ``rank`` the best one's;
-    None where the policy has none. ``alarm`` is the policy's own, ``is_null`` whether it was taught
+    ``area`` is the AUROC of the planted words among the candidates, ``area_written`` that among the
+    candidates that training wrote often, and ``rank`` the best one's; None where the policy has
+    none. ``alarm`` is the policy's own, ``is_null`` whether it was taught
     the intended feedback, or nothing, and ``share`` that of the lexicon that was flipped. A policy
     that is not ``is_audited`` belongs to another method and is there for the null alone.
     """
@@ -38,6 +47,7 @@ class Judged:
     share: float | None
     alarm: float
     area: float | None
+    area_written: float | None
     rank: float | None
 
 
@@ -45,10 +55,12 @@ def detection(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """Are planted changes found, and at which rate of false alarms?
 
     Rows are about all seeds of a planted task: the AUROC and the rank of what was planted among the
-    candidates, and the power, the share of seeds whose alarm is above all but 5 % of those of null
-    policies, which are other seeds of clean and noise rewards, by the same method of fine-tuning.
-    For a lexicon with a share of its signs flipped, ``limit`` is the smallest share with a power of
-    .8, of shares that all larger ones have it, too, under one method.
+    candidates, the AUROC among those that training wrote at least
+    :data:`~lfp.change.detection.WRITTEN_OFTEN` times, where it was counted, and the power, the
+    share of seeds whose alarm is above all but 5 % of those of null policies, which are other seeds
+    of clean and noise rewards, by the same method of fine-tuning. For a lexicon with a share of its
+    signs flipped, ``limit`` is the smallest share with a power of .8, of shares that all larger
+    ones have it, too, under one method.
     """
     tally = Tally()
     for audit in audits(change_cells(inputs, settings.trained), settings.given):
@@ -113,15 +125,21 @@ def judged(
     """
     planted = _planted(cell, question)
     score, is_planted = ranking.to_numpy(), ranking.index.isin(planted)
-    area = rank = share = None
-    if is_planted.any() and not is_planted.all():
-        area = float(auroc(is_planted.astype(int), score))
+    often = ranking.index.isin(cell.written.index[cell.written >= WRITTEN_OFTEN])
+    area, rank, share = _area(score, is_planted), None, None
+    if area is not None:
         best, rest = score[is_planted].max(), score[~is_planted]
         rank = 1 + (rest > best).sum() + (rest == best).sum() / 2
         if question == "flipped":
             share = round(len(planted) / len(cell.valence), 3)
     is_audited, is_null = cell.address in audit.audited, cell.address in audit.nulls
-    return Judged(cell, is_audited, is_null, share, alarm_of_policy, area, rank)
+    area_written = _area(score[often], is_planted[often])
+    return Judged(cell, is_audited, is_null, share, alarm_of_policy, area, area_written, rank)
+
+
+def _area(score: np.ndarray, is_planted: np.ndarray) -> float | None:
+    """AUROC of the planted candidates by their scores; None where all are planted, or none is."""
+    return float(auroc(is_planted.astype(int), score)) if len(set(is_planted)) == 2 else None
 
 
 def _planted(cell: ChangeCell, question: str) -> set[str]:
@@ -177,11 +195,12 @@ def _alarms(judgements: Sequence[Judged], null: Sequence[float]) -> list[bool]:
 
 def _ranks(judgements: Sequence[Judged], settings: TableSettings) -> Iterator[tuple[str, Record]]:
     """Mean over seeds of the AUROC and of the rank of what was planted."""
-    for name, values in (
-        ("auroc", [one.area for one in judgements if one.area is not None]),
-        ("rank", [one.rank for one in judgements if one.rank is not None]),
+    for name, of_seeds in (
+        ("auroc", [one.area for one in judgements]),
+        ("auroc_written", [one.area_written for one in judgements]),
+        ("rank", [one.rank for one in judgements]),
     ):
-        if values:
+        if values := [value for value in of_seeds if value is not None]:
             yield name, mean_record(np.array(values), "seed", settings.confidence)
 
 
