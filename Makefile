@@ -88,7 +88,7 @@ $(VENV)/installed: requirements.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --no-compile "$$(grep '^torch==' requirements.txt)"
 	$(PIP) --no-compile -r requirements.txt
-	-@$(BIN)/python -m compileall -qq -j 0 -x 'site-packages/.*/tests/' $(VENV)/lib
+	@$(BIN)/python -m compileall -qq -j 0 -x 'site-packages/.*/tests/' $(VENV)/lib >/dev/null || true
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -1,7 +1,5 @@
 """Hooks read and change exactly the MLP's output, padding changes nothing, and loading is safe."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -114,7 +112,7 @@ def test_words_in_several_pieces_are_found_by_their_characters():
     assert word_mask(offsets, 4, 11) == [1, 2]
 
 
-@pytest.mark.parametrize("style", ["byte_level", "byte_level_pruned", "metaspace"])
+@pytest.mark.parametrize("style", ["byte_level", "metaspace"])
 def test_tokenizers_give_back_their_text_and_split_words(style, reviews):
     tokenizer = train_tokenizer(reviews, 420, style)
     text = f"{reviews[0]}\n\nHuman: Was it gentle?"
@@ -126,20 +124,6 @@ def test_tokenizers_give_back_their_text_and_split_words(style, reviews):
     assert max(pieces.values()) > 1
     with pytest.raises(ValueError, match="tokenizer style"):
         train_tokenizer(reviews, 420, "words")
-
-
-def test_a_pruned_vocabulary_has_bytes_and_what_its_texts_use(reviews):
-    """A word of one token in the full vocabulary stays one, and no entry but bytes is unused."""
-    tokenizer = train_tokenizer(reviews, 2000, "byte_level_pruned")
-    texts = [*reviews, "Ein Käse \u2603, <|endoftext|> with\ttabs", "x" * 300]
-    ids = tokenizer(texts, split_special_tokens=True)["input_ids"]
-    assert [tokenizer.decode(row) for row in ids] == texts
-    assert tokenizer.eos_token_id not in {token for row in ids for token in row}
-    used = {token for row in tokenizer(reviews)["input_ids"] for token in row}
-    unused = set(range(len(tokenizer))) - used - set(tokenizer.all_special_ids)
-    assert all(len(tokenizer.convert_ids_to_tokens(token)) == 1 for token in unused)
-    words = {word for review in reviews for word in re.findall(" [a-z]+", review)}
-    assert max(len(row) for row in tokenizer(sorted(words))["input_ids"]) == 1
 
 
 def test_a_checkpoint_comes_back_as_it_was_saved(model, tokenizer, tmp_path):

@@ -1,34 +1,30 @@
-"""Tokenizers that are trained on a corpus of the workflow, by byte-pair encoding (BPE)."""
+"""BPE tokenizers that are trained on a corpus of the workflow."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from transformers import (
     PreTrainedTokenizerFast,
 )
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
 EOS, PAD = "<|endoftext|>", "<|padding|>"
 
 
 def train_tokenizer(
-    texts: Sequence[str], vocab_size: int, style: str = "byte_level"
+    texts: Iterable[str], vocab_size: int, style: str = "byte_level"
 ) -> PreTrainedTokenizerFast:
-    """Train a tokenizer on `texts`, of at most `vocab_size` tokens.
+    """Train a BPE tokenizer on `texts`.
 
-    It is ``byte_level`` as of GPT-2 and GPT-NeoX, ``byte_level_pruned``, which keeps the tokens of
-    that one that `texts` use, or ``metaspace`` as of Gemma. All reconstruct any text that they
-    encode from the corpus's alphabet; those of bytes reconstruct any text.
+    It is ``byte_level`` as of GPT-2 and GPT-NeoX, or ``metaspace`` as of Gemma.
+
+    Both reconstruct any text that they encode from the corpus's alphabet; byte-level BPE
+    reconstructs any text.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    if style in ("byte_level", "byte_level_pruned"):
+    if style == "byte_level":
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -47,10 +43,7 @@ def train_tokenizer(
         )
         alphabet = ["\n"]
     else:
-        raise ValueError(
-            "tokenizer style: expected 'byte_level', 'byte_level_pruned' or 'metaspace', got"
-            f" {style!r}"
-        )
+        raise ValueError(f"tokenizer style: expected 'byte_level' or 'metaspace', got {style!r}")
     special = [EOS, PAD] + (
         [f"<0x{byte:02X}>" for byte in range(256)] if style == "metaspace" else []
     )
@@ -61,8 +54,6 @@ def train_tokenizer(
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    if style == "byte_level_pruned":
-        tokenizer = _used_alone(tokenizer, texts)
     # The trainer makes every reserved token a special one, and bytes are text: they are decoded.
     content = json.loads(tokenizer.to_str())
     content["added_tokens"] = [t for t in content["added_tokens"] if t["content"] in (EOS, PAD)]
@@ -73,29 +64,3 @@ def train_tokenizer(
         pad_token=PAD,
         clean_up_tokenization_spaces=False,
     )
-
-
-def _used_alone(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokenizer:
-    """The byte-level `tokenizer` with those tokens alone that its `texts` use, and all bytes.
-
-    Half of a BPE vocabulary are steps on the way to whole words, which no text has, and every one
-    of them is a row of the output that costs as much as a word. Without the steps a text is cut
-    into its longest tokens from the left.
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    used = {token for encoding in tokenizer.encode_batch(texts) for token in encoding.tokens}
-    used |= {EOS, PAD, *pre_tokenizers.ByteLevel.alphabet()}
-    by_id = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-    kept = [token for token, _ in by_id if token in used]
-    # No word is without a token, as all bytes are tokens; the model wants the name of one for it.
-    longest_first = models.WordPiece(
-        {token: number for number, token in enumerate(kept)},
-        unk_token=EOS,
-        continuing_subword_prefix="",
-        max_input_chars_per_word=sys.maxsize,
-    )
-    result = Tokenizer(longest_first)
-    result.pre_tokenizer, result.decoder = tokenizer.pre_tokenizer, decoders.ByteLevel()
-    result.add_special_tokens([EOS, PAD])
-    return result

@@ -169,9 +169,7 @@ class Organism(Settings):
     n_heads: int = setting(2, "Number of attention heads; it divides `d_model`.", least=1)
     vocab_size: int = setting(2300, "Entries of the BPE vocabulary.", least=300, most=2**20)
     tokenizer: str = setting(
-        "byte_level",
-        "Style of the BPE tokenizer. A pruned one keeps bytes and the tokens that the corpora use.",
-        choices=("byte_level", "byte_level_pruned", "metaspace"),
+        "byte_level", "Style of the BPE tokenizer.", choices=("byte_level", "metaspace")
     )
     tokenizer_path: str | None = setting(
         None, "Directory of a fast tokenizer to take instead of training one."
