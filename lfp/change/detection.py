@@ -17,8 +17,8 @@ from lfp.change.baselines import implicit
 TAIL = 0.05
 #: The rate of false alarms that power is given at.
 FALSE_ALARMS = 0.05
-#: A word that training wrote as often as this was paid for often enough to be learned. The number
-#: was chosen on one policy of SmolLM2 that was taught a lexicon with flipped signs.
+#: Training wrote a word often that it wrote so many times: for one that it hardly wrote a policy
+#: was hardly paid. Chosen on one policy of SmolLM2 that was taught a lexicon with flipped signs.
 WRITTEN_OFTEN = 5
 #: Power that a planted share must be found with to be within the limit of detection.
 POWER = 0.8

@@ -36,9 +36,9 @@ class Judged:
 
     ``area`` is the AUROC of the planted words among the candidates, ``area_written`` that among the
     candidates that training wrote often, and ``rank`` the best one's; None where the policy has
-    none. ``alarm`` is the policy's own, ``is_null`` whether it was taught
-    the intended feedback, or nothing, and ``share`` that of the lexicon that was flipped. A policy
-    that is not ``is_audited`` belongs to another method and is there for the null alone.
+    none. ``alarm`` is the policy's own, ``is_null`` whether it was taught the intended feedback, or
+    nothing, and ``share`` that of the lexicon that was flipped. A policy that is not ``is_audited``
+    belongs to another method and is there for the null alone.
     """
 
     cell: ChangeCell
