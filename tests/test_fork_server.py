@@ -212,6 +212,26 @@ def test_a_command_that_is_stopped_from_the_terminal_stops_its_job(folder, serve
     assert process.wait(20) == -signal.SIGTERM
 
 
+def test_a_command_that_is_stopped_before_it_has_a_job_stops_the_job_that_it_gets(folder):
+    (folder / "slow_library.py").write_text(
+        "import time\nfrom pathlib import Path\nPath('asked').touch()\ntime.sleep(1)\n"
+    )
+    with served(folder, libraries=("slow_library",)) as server:
+        process = subprocess.Popen(
+            command("wait"), cwd=folder, env=environment(folder), preexec_fn=interruptible
+        )
+        wait_for((folder / "asked").exists)
+        process.send_signal(signal.SIGTSTP)
+        [pid] = children_of(server.pid)
+        for one in (process.pid, pid):
+            wait_for(lambda one=one: state_of(one) == "T")
+        process.send_signal(signal.SIGCONT)
+        wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text())
+        process.terminate()
+        assert process.wait(20) == -signal.SIGTERM
+        server.stdin.close()
+
+
 def test_a_command_is_interrupted_while_the_libraries_are_imported(folder):
     (folder / "slow_library.py").write_text("import time\ntime.sleep(4)\n")
     with served(folder, libraries=("slow_library",)) as server:

@@ -16,6 +16,8 @@ import runpy
 import signal
 import socket
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -79,6 +81,20 @@ def _with_gpus(arguments: list[str]) -> bool:
     return "--gpus" in arguments and arguments[arguments.index("--gpus") + 1] != "0"
 
 
+@contextlib.contextmanager
+def _held(number: int) -> Iterator[Callable[[], object]]:
+    """Let a signal wait, until what is given here is called or the block ends.
+
+    A command that stops before it can pass that on would leave its job running.
+    """
+    waiting = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    release = partial(signal.pthread_sigmask, signal.SIG_SETMASK, waiting)
+    try:
+        yield release
+    finally:
+        release()
+
+
 def forked(module: str, arguments: list[str]) -> int | None:
     """How the job ended in a fork of the server, as an exit status, negative for a signal.
 
@@ -99,12 +115,17 @@ def forked(module: str, arguments: list[str]) -> int | None:
             with contextlib.suppress(OSError):  # this process goes on, and so does the job
                 server.sendall(bytes([signal.SIGCONT]))
 
-    with socket.socket(socket.AF_UNIX) as server, contextlib.suppress(OSError):
+    with (
+        _held(signal.SIGTSTP) as release,
+        socket.socket(socket.AF_UNIX) as server,
+        contextlib.suppress(OSError),
+    ):
         server.connect(str(socket_path(folder)))
         _ask(server, module, arguments)
         if server.recv(1) == WAITING:  # until then a signal ends this process, and all is well
             for number in heeded:
                 signal.signal(number, pass_on)
+            release()
             answer = server.makefile("rb").read()
     for number in heeded:
         signal.signal(number, before[number])

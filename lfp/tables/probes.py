@@ -91,7 +91,8 @@ PAIR_ACCURACY = Statistic("pair_accuracy", "share of pairs in order", 0.0, "pair
 
 def part_values(frame: pd.DataFrame, statistic: Statistic) -> PartValues:
     """A statistic of one probe, of whose parts and refits `frame` has a row each."""
-    place = ["partition", "fold"]
+    place, columns = ["partition", "fold"], {statistic.column, statistic.tested} - {None}
+    frame = frame[[*place, "draw", "ratio", *columns]]  # of the many that every row has
     true = frame[frame["draw"] == 0].set_index(place).sort_index()
     permuted, refits = frame[frame["draw"] > 0], None
     if len(permuted) and statistic.tested:
@@ -107,6 +108,7 @@ class PartStatistics:
 
     def __init__(self, inputs: Sequence[str]) -> None:
         self._frames: dict[tuple, pd.DataFrame] = {}
+        self._known: dict[tuple[tuple, Statistic], PartValues] = {}
         for path in of(inputs, "parts.parquet"):
             probe = ["features", "split", "probe"]
             for names, frame in read_table(path).groupby(probe):
@@ -119,10 +121,14 @@ class PartStatistics:
 
     def values(self, label: Mapping[str, Any], statistic: Statistic) -> PartValues:
         """A statistic of the probe that a `label` names; without values where none was trained."""
-        frame = self._frames.get(self._address(label))
+        address = self._address(label)
+        frame = self._frames.get(address)
         if frame is None or statistic.column not in frame:
             return PartValues(np.zeros(0), float("nan"))
-        return part_values(frame, statistic)
+        # A probe is compared with several others.
+        if (address, statistic) not in self._known:
+            self._known[address, statistic] = part_values(frame, statistic)
+        return self._known[address, statistic]
 
     def nulls(self, columns: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
         """(labels, mean of `columns` over the parts of every draw) of probes of permuted labels."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,16 @@ class _Pairs(NamedTuple):
     x_codes: np.ndarray
     y_codes: np.ndarray
 
+    @property
+    def x_ties(self) -> tuple[int, ...]:
+        """How many units have each value of x, by rising value."""
+        return tuple(np.bincount(self.x_codes).tolist())
+
+    @property
+    def y_ties(self) -> tuple[int, ...]:
+        """How many units have each value of y, by rising value."""
+        return tuple(np.bincount(self.y_codes).tolist())
+
     def tau(self, weights: np.ndarray) -> np.ndarray:
         """Tau-b of samples given as multiplicities `weights` [sample, unit].
 
@@ -77,21 +88,28 @@ def _pairs(x: np.ndarray, y: np.ndarray) -> _Pairs:
     return _Pairs(_sign_matrix(x) * _sign_matrix(y), x_codes, y_codes)
 
 
-def _permuted_concordance(
-    x: np.ndarray, y: np.ndarray, draws: int, rng: np.random.Generator
+@lru_cache(maxsize=64)
+def _null_concordance(
+    x_ties: tuple[int, ...], y_ties: tuple[int, ...], seed: int, draws: int
 ) -> np.ndarray:
-    """Concordant minus discordant pairs [draw] of `y` with random permutations of `x`."""
-    # Ranks of ties are halves, and small integers cost the least memory traffic.
-    ranks = (2 * stats.rankdata(x)).astype(np.int16 if len(x) < 2**13 else np.int32)
-    shuffled = rng.permuted(np.tile(ranks, (draws, 1)), axis=1)
-    order = np.argsort(y, kind="stable")
-    rising = np.ascontiguousarray(shuffled[:, order].T)  # [unit, draw], by rising y
-    above = np.searchsorted(y[order], y[order], side="right")  # where y is larger than a unit's
+    """Concordant minus discordant pairs [draw] of two sequences in random pairings, read-only.
+
+    Nothing of the sequences counts but how many units have each of their values, by rising value.
+    So the rankings of one set of words share their draws.
+    """
+    n = sum(x_ties)
+    # Small integers cost the least memory traffic.
+    codes = np.repeat(np.arange(len(x_ties)), x_ties).astype(np.int16 if n < 2**15 else np.int32)
+    shuffled = behind_counts(seed, n, draws).permuted(np.tile(codes, (draws, 1)), axis=1)
+    rising = np.ascontiguousarray(shuffled.T)  # [unit, draw], by rising y
+    above = np.repeat(np.cumsum(y_ties), y_ties)  # where y is larger than a unit's
     total = np.zeros(draws, dtype=np.int64)
     for unit, first in zip(rising, above, strict=True):
         signs = np.clip(rising[first:] - unit, -1, 1)
         total += np.add.reduce(signs, axis=0, dtype=signs.dtype)
-    return total.astype(float)
+    null = total.astype(float)
+    null.setflags(write=False)
+    return null
 
 
 def kendall_record(
@@ -140,8 +158,7 @@ def kendall_record(
     estimate = kendall_tau(predicted, truth)
     replicates = pairs.tau(seeded_counts(seed, n, resamples))
     low, high = bca_interval(estimate, replicates, pairs.jackknife(), confidence)
-    rng = behind_counts(seed, n, resamples)
-    null = _permuted_concordance(predicted, truth, resamples, rng)
+    null = _null_concordance(pairs.x_ties, pairs.y_ties, seed, resamples)
     observed, sides = pairs.concordance.sum() / 2, "two-sided" if two_sided else ONE_SIDED
     if two_sided:
         null, observed = np.abs(null), abs(observed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -32,12 +33,21 @@ def _ranked_auroc(labels: np.ndarray, ranks: np.ndarray) -> np.ndarray:
     return (ranks[:, labels == 1].sum(1) - offset) / pairs
 
 
-def _permuted_auroc(
-    labels: np.ndarray, scores: np.ndarray, draws: int, rng: np.random.Generator
+@lru_cache(maxsize=64)
+def _null_auroc(
+    score_ties: tuple[int, ...], positive: int, groups: int, seed: int, draws: int
 ) -> np.ndarray:
-    """AUROC [draw] of the scores in random permutations."""
-    ranks = np.tile(stats.rankdata(scores), (draws, 1))
-    return _ranked_auroc(labels, rng.permuted(ranks, axis=1))
+    """AUROC [draw] of scores for random labels, `positive` of which are 1, read-only.
+
+    Nothing of the scores counts but how many rows have each of their values, by rising value. So
+    the scores of one set of rows share their draws, which follow those of a sample of `groups`.
+    """
+    rows = sum(score_ties)
+    ranks = np.repeat(np.cumsum(score_ties) - (np.array(score_ties) - 1) / 2, score_ties)
+    shuffled = behind_counts(seed, groups, draws).permuted(np.tile(ranks, (draws, 1)), axis=1)
+    null = _ranked_auroc((np.arange(rows) < positive).astype(int), shuffled)
+    null.setflags(write=False)
+    return null
 
 
 def _swapped_auroc(
@@ -93,16 +103,17 @@ def auroc_record(
         return undefined(len(set(groups)), unit, missing or "all rows have one label")
     uniques, codes = np.unique(np.asarray(groups), return_inverse=True)
     n = len(uniques)
-    weights, rng = seeded_counts(seed, n, resamples)[:, codes], behind_counts(seed, n, resamples)
+    weights = seeded_counts(seed, n, resamples)[:, codes]
     estimate, replicates = auroc(labels, scores), _resampled_auroc(labels, scores, weights)
     if against is None:
-        null = _permuted_auroc(labels, scores, resamples, rng) - 0.5
+        ties = tuple(np.unique(scores, return_counts=True)[1].tolist())
+        null = _null_auroc(ties, int((labels == 1).sum()), n, seed, resamples) - 0.5
         observed, name, test = abs(estimate - 0.5), "AUROC", "permuted labels"
     else:
         against = np.asarray(against, dtype=float)
         estimate -= auroc(labels, against)
         replicates = replicates - _resampled_auroc(labels, against, weights)
-        swap = (rng.random((resamples, n)) < 0.5)[:, codes]
+        swap = (behind_counts(seed, n, resamples).random((resamples, n)) < 0.5)[:, codes]
         null, observed = _swapped_auroc(labels, scores, against, swap), abs(estimate)
         name, test = "paired difference of AUROC", f"swaps within {unit}"
     low, high = np.quantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
