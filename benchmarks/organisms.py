@@ -19,9 +19,10 @@ from scipy.stats import kendalltau
 
 from lfp.feedback.lexica import vader_lexicon
 from lfp.models.architectures import architecture, blocks
+from lfp.models.losses import text_losses
 from lfp.models.tokens import pad_batch
 from lfp.organisms.generate import OPTIONS, generate_corpus
-from lfp.organisms.pretraining import held_out_losses, pretrain
+from lfp.organisms.pretraining import led_tokens, packed_tokens, pretrain
 from lfp.organisms.tokenizers import train_tokenizer
 from lfp.probing.contrasts import word_triples
 from lfp.probing.data import SIGNS, ProbeData, word_rows
@@ -42,12 +43,14 @@ def frames_of(name: str, entry: dict) -> dict:
     return generate_corpus(corpus.organism, corpus.splits, corpus.seed, options)[0]
 
 
-def rises(model, tokenizer, train: list[str], held_out: list[str]) -> dict[str, list[float]]:
+def rises(model, tokenizer, held_out: list[str]) -> dict[str, list[float]]:
     """Rises of the cross-entropy, nats per token, where a part of a layer is set to 0, by part."""
 
+    sequences = [ids[:65] for ids in led_tokens(tokenizer, held_out)]
+
     def loss() -> float:
-        losses = held_out_losses(model, tokenizer, train[:1], held_out, 64)
-        return losses["nats"].sum() / losses["tokens"].sum()
+        nats, tokens = text_losses(model, sequences, tokenizer.pad_token_id, 32)
+        return nats.sum() / tokens.sum()
 
     whole, family, result = loss(), architecture(model), {}
     for part in (family.mlp, family.attention_output):
@@ -100,14 +103,14 @@ def main() -> None:
     held_out = [t for f in frames.values() for t in documents(f["test"])[:DOCUMENTS]]
     tokenizer = train_tokenizer(train, settings.vocab_size, settings.tokenizer)
     start = time.process_time()
-    model, _ = pretrain(tokenizer, train, settings)
+    model, _ = pretrain(tokenizer, packed_tokens(tokenizer, train), settings)
     print(f"training: {time.process_time() - start:.0f} CPU-s, {model.num_parameters():,} weights")
-    for part, values in rises(model, tokenizer, train, held_out).items():
+    for part, values in rises(model, tokenizer, held_out).items():
         print(f"cross-entropy, {part}:", ", ".join(f"{value:.3f}" for value in values))
-    for quantity, value in valences(
-        model, tokenizer, list(frames["reviews"]["test"]["text"])
-    ).items():
-        print(f"{quantity}: {value:.3f}")
+    if "reviews" in frames:  # no other corpus has words of many valences
+        texts = list(frames["reviews"]["test"]["text"])
+        for quantity, value in valences(model, tokenizer, texts).items():
+            print(f"{quantity}: {value:.3f}")
 
 
 if __name__ == "__main__":

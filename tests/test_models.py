@@ -187,8 +187,9 @@ def test_pretraining_beats_the_unigram_model(tokenizer, reviews):
         architecture="gpt_neox", corpora=(), n_layers=2, d_model=16, n_heads=2, steps=140,
         batch_size=8, context=32, peak_learning_rate=1e-2, warmup_steps=5, weight_decay=0.0,
     )  # fmt: skip
-    model, curve = pretraining.pretrain(tokenizer, reviews[:120], settings)
-    losses = pretraining.held_out_losses(model, tokenizer, reviews[:120], reviews[120:], 32)
+    stream = pretraining.packed_tokens(tokenizer, reviews[:120])
+    model, curve = pretraining.pretrain(tokenizer, stream, settings)
+    losses = pretraining.held_out_losses(model, tokenizer, stream, 32, reviews[120:])
     assert len(losses) == len(reviews[120:])
     assert losses["tokens"].between(1, 32).all()
     per_token = losses.sum() / losses["tokens"].sum()

@@ -240,7 +240,7 @@ def test_pretraining_ends_where_its_loss_explodes(tokenizer, reviews, monkeypatc
         batch_size=2, context=8,
     )  # fmt: skip
     with pytest.raises(resume.DivergedError, match="pre-training: loss not finite at step 0"):
-        pretraining.pretrain(tokenizer, reviews, organism)
+        pretraining.pretrain(tokenizer, pretraining.packed_tokens(tokenizer, reviews), organism)
 
 
 # --------------------------------------------------------------------------------- a job as a whole

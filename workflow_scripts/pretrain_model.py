@@ -23,10 +23,10 @@ def main() -> None:
         run.sources += checkpoints.tokenizer_files(settings.tokenizer_path)
     else:
         tokenizer = train_tokenizer(train, settings.vocab_size, settings.tokenizer)
-    state = run.state_path(run.output.model)
-    model, curve = pretraining.pretrain(tokenizer, train, settings, device, state)
+    state, stream = run.state_path(run.output.model), pretraining.packed_tokens(tokenizer, train)
+    model, curve = pretraining.pretrain(tokenizer, stream, settings, device, state)
     held_out = dict(zip(settings.corpora, map(artefacts.read_table, run.input.test), strict=True))
-    losses = partial(pretraining.held_out_losses, model, tokenizer, train, context=settings.context)
+    losses = partial(pretraining.held_out_losses, model, tokenizer, stream, settings.context)
     parts = [losses(documents(f)[:500]).assign(corpus=name) for name, f in held_out.items()]
     evaluation = pd.concat(parts, ignore_index=True)
     pieces = pretraining.pieces_of_scored_words(tokenizer, train)

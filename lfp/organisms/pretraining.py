@@ -79,19 +79,19 @@ def fair_config(tokenizer: PreTrainedTokenizerBase, settings: Organism) -> PreTr
 
 def pretrain(
     tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
+    stream: np.ndarray,
     settings: Organism,
     device: str = "cpu",
     state_path: str | Path | None = None,
 ) -> tuple[PreTrainedModel, list[dict[str, float]]]:
-    """Train a small language model from scratch on packed `texts`.
+    """Train a small language model from scratch on a `stream` of tokens.
 
     Batches are random windows of ``context`` tokens.
 
     Parameters
     ----------
-    tokenizer, texts
-        The model's tokenizer, and the texts that it learns.
+    tokenizer, stream
+        The model's tokenizer, and the texts that it learns, as :func:`packed_tokens` gives them.
     settings, device
         Architecture, size and optimisation, and the device of the training.
     state_path
@@ -114,17 +114,17 @@ def pretrain(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    stream = torch.from_numpy(packed_tokens(tokenizer, texts))
-    _check_length(stream, context)
+    tokens = torch.from_numpy(stream)
+    _check_length(tokens, context)
     counters = load_state(state_path, model, optimizer) or {"step": 0, "curve": []}
     first, curve, tracker, clock = counters["step"], counters["curve"], Tracker(), Clock()
     for _ in range(first):
-        rng.integers(0, len(stream) - context - 1, settings.batch_size)  # the windows before
+        rng.integers(0, len(tokens) - context - 1, settings.batch_size)  # the windows before
     for step in Progress(range(first, steps), desc="pre-training", initial=first, total=steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak, settings.warmup_steps)
-        starts = rng.integers(0, len(stream) - context - 1, settings.batch_size)
-        windows = torch.stack([stream[start : start + context + 1] for start in starts]).to(device)
+        starts = rng.integers(0, len(tokens) - context - 1, settings.batch_size)
+        windows = torch.stack([tokens[start : start + context + 1] for start in starts]).to(device)
         hidden = model.base_model(windows[:, :-1], use_cache=False).last_hidden_state
         loss = cross_entropies(model, hidden, windows[:, 1:]).mean()
         optimizer.zero_grad(set_to_none=True)
@@ -144,30 +144,32 @@ def pretrain(
 def held_out_losses(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    train: Sequence[str],
-    held_out: Sequence[str],
+    stream: np.ndarray,
     context: int,
+    held_out: Sequence[str],
 ) -> pd.DataFrame:
     """Number of tokens and summed losses of every held-out text.
 
-    Losses are those of the `model` and of an add-one unigram of `train`. Every text is led by an
-    end-of-text token and cut to `context`.
+    Losses are those of the `model` and of an add-one unigram of a `stream` of tokens. Every text is
+    led by an end-of-text token and cut to `context`.
 
     Parameters
     ----------
     model, tokenizer
         A causal language model and its tokenizer.
-    train, held_out
-        Texts of the unigram, and texts to evaluate.
+    stream
+        Tokens of the unigram's texts.
     context
         The largest number of predicted tokens of a text.
+    held_out
+        Texts to evaluate.
 
     Returns
     -------
     pandas.DataFrame
         A row per text: ``tokens``, ``nats`` and ``unigram_nats``.
     """
-    counts = np.bincount(packed_tokens(tokenizer, train), minlength=len(tokenizer)) + 1.0
+    counts = np.bincount(stream, minlength=len(tokenizer)) + 1.0
     unigram = -np.log(counts / counts.sum())
     sequences = [ids[: context + 1] for ids in led_tokens(tokenizer, held_out)]
     nats, tokens = text_losses(model, sequences, tokenizer.pad_token_id, 32)

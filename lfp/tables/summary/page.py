@@ -37,7 +37,7 @@ _STYLE = """
 .lfp h1 { font-size: 1.5rem; margin: 0 0 .5rem; } .lfp h2 { font-size: 1.15rem; margin: 1.6rem 0
   .3rem; } .lfp p { margin: .4rem 0; max-width: 46rem; }
 .lfp .wide { overflow-x: auto; } .lfp table { border-collapse: collapse; font-size: .85rem; }
-.lfp th, .lfp td { border: 1px solid var(--line); padding: .25rem .5rem; text-align: left; }
+.lfp th, .lfp td { border: 1px solid var(--line); padding: .25rem .35rem; text-align: left; }
 .lfp thead th { font-weight: 600; vertical-align: bottom; }
 .lfp ul { list-style: none; margin: 0; padding: 0; }
 .lfp li { display: grid; grid-template-columns: 5.2rem 1fr; gap: .1rem .7rem; padding: .3rem 0;
