@@ -65,7 +65,7 @@ def bootstrap_counts(rng: np.random.Generator, n: int, resamples: int) -> np.nda
     return rng.multinomial(n, np.full(n, 1 / n), resamples)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _seeded(seed: int, n: int, resamples: int) -> tuple[np.ndarray, Mapping[str, Any]]:
     """:func:`bootstrap_counts` of a seed, read-only, and the state of its generator after them."""
     rng = np.random.default_rng(seed)
