@@ -22,8 +22,18 @@ from lfp.statistics.partitions import (
     partitions_difference_record,
     partitions_record,
 )
-from lfp.statistics.records.kendall import _pairs, kendall_difference_record, kendall_record
-from lfp.statistics.records.labels import _resampled_auroc, auroc_record, balanced_accuracy_record
+from lfp.statistics.records.kendall import (
+    _null_concordance,
+    _pairs,
+    kendall_difference_record,
+    kendall_record,
+)
+from lfp.statistics.records.labels import (
+    _null_auroc,
+    _resampled_auroc,
+    auroc_record,
+    balanced_accuracy_record,
+)
 from lfp.statistics.records.means import (
     group_mean_record,
     mean_record,
@@ -76,6 +86,29 @@ def test_what_many_numbers_share_is_drawn_as_each_would_draw_it():
     assert behind_counts(3, 20, 50).random() == rng.random()
     with pytest.raises(ValueError, match="read-only"):
         seeded_counts(3, 20, 50)[0] = 1
+
+
+@pytest.mark.parametrize(("x_ties", "y_ties"), [((1,) * 20, (1,) * 20), ((3, 1, 6), (5, 5))])
+def test_random_pairings_have_the_variance_of_kendall_with_ties(x_ties, y_ties):
+    """Kendall (1970), equation 4.6."""
+    null = _null_concordance(x_ties, y_ties, 0, 20_000)
+    n, x, y = sum(x_ties), np.array(x_ties), np.array(y_ties)
+    whole = n * (n - 1) * (2 * n + 5)
+    tied = sum((t * (t - 1) * (2 * t + 5)).sum() for t in (x, y))
+    threes = np.prod([(t * (t - 1) * (t - 2)).sum() for t in (x, y)])
+    twos = np.prod([(t * (t - 1)).sum() for t in (x, y)])
+    variance = (whole - tied) / 18 + threes / (9 * n * (n - 1) * (n - 2)) + twos / (2 * n * (n - 1))
+    assert null.var() == pytest.approx(variance, rel=0.05)
+    assert abs(null.mean()) < 4 * np.sqrt(variance / len(null))
+
+
+@pytest.mark.parametrize("ties", [(1,) * 30, (4, 1, 10, 15)])
+def test_random_labels_have_the_variance_of_mann_and_whitney_with_ties(ties):
+    null, positive = _null_auroc(ties, 10, 30, 0, 20_000), 10
+    n, negative = sum(ties), sum(ties) - positive
+    tied = sum(t**3 - t for t in ties) / (n * (n - 1))
+    assert null.var() == pytest.approx((n + 1 - tied) / (12 * positive * negative), rel=0.05)
+    assert null.mean() == pytest.approx(0.5, abs=0.01)
 
 
 def test_tau_interval_covers_and_its_p_tells_signal_from_none():
