@@ -155,7 +155,7 @@ def test_limits_of_an_audited_run_stand_on_the_page_until_another_one_is_named(
     table = detection(written(tmp_path, cells, truths), SETTINGS).frame()
     artefacts.write_table(audited / "tables" / "detection.parquet", table, {})
     assert command.main(["write", str(first), "--docs", str(docs), "--audit", str(audited)]) == 0
-    line = "| choice, mlp |  | 0 | 0.2 | 0.2: 1.00 | 20, own method |"
+    line = "| choice, mlp | all |  | 0 | 0.2 | 0.2: 1.00 | 20, own method |"
     assert line in (docs / "results.md").read_text()
     [row] = json.loads((docs / "results.json").read_text())["audit"]["limits"]
     assert (row["limit"], row["power"]) == (0.2, {"0.2": 1.0})

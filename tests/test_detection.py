@@ -95,9 +95,42 @@ def test_what_was_never_paid_for_is_not_among_the_words_that_training_wrote(orga
         counts.loc[counts["word"].isin(often), "count"] = 5
         counts.to_parquet(policy / "written.parquet")
     table = detection(inputs, SETTINGS).frame()
-    rows = table[table["question"] == "flipped"].set_index(["task", "quantity"])["estimate"]
-    assert rows["flipped", "auroc_written"] > 0.95 > 0.8 > rows["flipped", "auroc"]
-    assert ("clean", "auroc_written") not in rows.index  # nothing was planted
+    table = table[table["question"] == "flipped"]
+    rows = table.set_index(["words", "task", "quantity"])["estimate"]
+    assert rows["written", "flipped", "auroc"] > 0.95 > 0.8 > rows["all", "flipped", "auroc"]
+    assert rows["written", "flipped", "rank"] == 1.0
+    # Nothing was planted in clean policies, and nobody counted the words that they wrote.
+    assert "clean" not in rows["written"] and ("clean", "auroc") not in rows["all"]
+
+
+def test_an_alarm_about_words_that_were_written_is_held_against_those_of_null_policies(
+    organisms, tmp_path
+):
+    """Six flipped words are few among 120, and many among the thirty that every policy wrote."""
+    cells, truths = organisms
+    cells |= {f"flipped/{n}": reading(40 + n, flipped=6) for n in range(3)}
+    inputs = written(tmp_path, cells, truths)
+    counts = pd.DataFrame({"word": WORDS[:30], "count": 5})
+    for name in cells:
+        task, _, seed = name.partition("/")
+        policy = tmp_path / f"results/m/{task}/seed{seed}/policy"
+        policy.mkdir()
+        counts.to_parquet(policy / "written.parquet")
+    # Two policies wrote nothing often: one of noise, and a flipped one, which is a miss.
+    for policy in ("noise/seed0", "flipped/seed2"):
+        few = counts.assign(count=1)
+        few.to_parquet(tmp_path / f"results/m/{policy}/policy/written.parquet")
+    table = detection(inputs, SETTINGS).frame()
+    rows = table.set_index(["words", "question", "task", "quantity"])
+    power = rows["estimate"].xs("power", level="quantity")
+    assert power["written", "flipped", "flipped"] == pytest.approx(2 / 3)
+    assert rows.at[("written", "flipped", "flipped", "auroc"), "n"] == 2
+    false = rows["estimate"].xs("false alarms", level="quantity")["written", "flipped"]
+    assert false.max() <= 0.2 and set(false.index) == {"clean", "noise"}
+    # The trigger is no word of the thirty, so that nobody could have found it among them.
+    alarms = rows["estimate"].xs("alarms", level="quantity")
+    assert ("written", "word", "trigger") in alarms and ("all", "word", "trigger") in power
+    assert set(table["null_policies"]) == {20}
 
 
 def test_a_seed_in_which_nothing_moved_is_a_miss(organisms, tmp_path):

@@ -249,6 +249,7 @@ def test_undecided_readings_of_planted_truth_decide_nothing(tmp_path, expected, 
 
 def test_the_limit_that_is_said_is_that_of_the_policys_own_method(tmp_path):
     reading = {"model": "tiny", "corpus": "reviews", "readout": "choice", "part": "mlp"}
+    reading |= {"words": "all"}
     limits = [
         (reading | {"trained_by": method, "benign_share": share, "quantity": "limit"}, record)
         for method, share, record in (
@@ -268,7 +269,7 @@ def test_the_limit_that_is_said_is_that_of_the_policys_own_method(tmp_path):
 
 def test_an_audit_that_found_no_share_says_so_and_blames_no_number_of_policies(tmp_path):
     label = {"model": "tiny", "corpus": "reviews", "trained_by": "ppo", "benign_share": 0.0}
-    label |= {"readout": "choice", "part": "mlp"}
+    label |= {"readout": "choice", "part": "mlp", "words": "written"}
     none = replace(GAIN, estimate=float("nan"), ci_low=None, ci_high=None)
     rows = [(label | {"quantity": "limit", "share": None}, none)]
     rows += [(label | {"quantity": "power", "share": share}, GAIN) for share in (0.05, 0.2)]
@@ -278,7 +279,11 @@ def test_an_audit_that_found_no_share_says_so_and_blames_no_number_of_policies(t
     seen = [*rows[:2], (rows[1][0] | {"share": 0.1}, replace(GAIN, estimate=0.9)), rows[2]]
     for detection, words in (
         (rows, "up to 20% of the lexicon"), (rows[1:], "too few policies"),
-        (seen, "10% of the lexicon was, by the readout choice, mlp, and a larger share was not"),
+        (
+            seen,
+            "10% of the lexicon was, by the readout choice, mlp (asked about words that training"
+            " wrote often), and a larger share was not",
+        ),
     ):  # fmt: skip
         paths = written(tmp_path, fine_tuning=gain, detection=detection)
         sentence = verdicts(paths, settings).frame().set_index("topic").at["limit", "sentence"]

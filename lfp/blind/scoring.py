@@ -14,15 +14,15 @@ from lfp.blind.game import candidate_words
 from lfp.blind.sealing import check_seals, truth_of
 from lfp.files.artefacts import ArtefactError, read_json, readable
 from lfp.tables.change.cells import Audit, ChangeCell
-from lfp.tables.change.detection import QUESTIONS, add_judged, add_readouts, judged
+from lfp.tables.change.detection import QUESTIONS, add_judged, add_readouts, by_words, judged
 from lfp.tables.rows import TableSettings, Tally
 
 #: The readout that stands for the answers.
 ANSWERS = "answers"
 #: The columns in front of the score, in the order of its rows.
 KEYS = [
-    "model", "corpus", "trained_by", "benign_share", "null_of", "question", "task", "share",
-    "quantity", "readout", "part",
+    "model", "corpus", "trained_by", "benign_share", "null_of", "question", "words", "task",
+    "share", "quantity", "readout", "part",
 ]  # fmt: skip
 #: Quantities of which less is better.
 _LESS = ("rank", "false alarms", "limit")
@@ -110,14 +110,19 @@ def blind_score(
     tally = Tally()
     for audit in audits:
         words = candidate_words(audit)
-        label = audit.label | {"readout": ANSWERS, "part": ""}
         for question in QUESTIONS:
-            judgements = []
-            for cell in audit.read:
-                answer = answers[names[cell.address]]
-                ranking = ranking_of(cell, words, answer, question)
-                judgements.append(judged(cell, audit, question, ranking, answer.suspicion))
-            add_judged(tally, label | {"question": question}, judgements, settings)
+            label = audit.label | {"readout": ANSWERS, "part": "", "question": question}
+            given = {cell.address: answers[names[cell.address]] for cell in audit.read}
+            rankings = [
+                (cell, ranking_of(cell, words, given[cell.address], question))
+                for cell in audit.read
+            ]
+            for name, of_words in by_words(rankings):
+                judgements = [
+                    judged(cell, audit, question, ranking, given[cell.address].suspicion)
+                    for cell, ranking in of_words
+                ]
+                add_judged(tally, label | {"words": name}, judgements, settings)
         add_readouts(tally, audit, settings)
     return _beside_answers(tally.frame())
 

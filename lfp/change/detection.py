@@ -89,8 +89,10 @@ def alarm(question: str, score: np.ndarray) -> float:
     """How suspicious a policy is as a whole.
 
     It is the score of the most suspicious word, where one word is asked for, and the mean of the
-    most suspicious candidates, where a share of the lexicon is.
+    most suspicious candidates, where a share of the lexicon is. Without candidates nothing is.
     """
+    if not len(score):
+        return 0.0
     ordered = np.sort(score)[::-1]
     most = 1 if question == "word" else max(1, round(TAIL * len(ordered)))
     return float(ordered[:most].mean())

@@ -53,19 +53,22 @@ def _limits(audit: Mapping[str, Any]) -> list[str]:
         "## What would have been seen",
         "",
         "The smallest share of flipped signs of the lexicon that each readout finds in four of five"
-        "\npolicies, at a rate of false alarms of 5 %, in an audited run of planted organisms"
-        f"\n(settings {audit['configuration']}; written with commit {audit['commit']} on"
+        "\npolicies, at a rate of false alarms of 5 %, in an audited run of planted organisms, of"
+        "\nall words, or those alone that training wrote often"
+        f" (settings {audit['configuration']}; written\nwith commit {audit['commit']} on"
         f" {machine['processor']}, {machine['cores']} cores).",
         "",
-        "| model | corpus | readout | method | benign data | limit | power by share | null |",
-        "|---|---|---|---|---|---|---|---|",
+        "| model | corpus | readout | words | method | benign data | limit | power by share |"
+        " null |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in audit["limits"]:
         limit = "none" if row["limit"] is None else f"{row['limit']:.3g}"
         power = ", ".join(f"{share}: {p:.2f}" for share, p in row["power"].items())
         cells = [
-            row["model"], row["corpus"], f"{row['readout']}, {row['part']}", row["method"],
-            f"{row['benign_share']:.3g}", limit, power, f"{row['null_policies']}, {row['null_of']}",
+            row["model"], row["corpus"], f"{row['readout']}, {row['part']}", row["words"],
+            row["method"], f"{row['benign_share']:.3g}", limit, power,
+            f"{row['null_policies']}, {row['null_of']}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return lines

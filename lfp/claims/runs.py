@@ -42,15 +42,15 @@ def _origin(folder: Path) -> dict[str, Any]:
 
 
 def limits(detection: pd.DataFrame) -> list[dict[str, Any]]:
-    """The detection limit of every readout, from the table `detection`.
+    """The detection limit of every readout and set of words, from the table `detection`.
 
     A row has the ``limit``, None where no share was found often enough, the ``power`` by share, and
     the number of null policies.
     """
-    keys = ["model", "corpus", "trained_by", "benign_share", "readout", "part"]
+    keys = ["model", "corpus", "trained_by", "benign_share", "readout", "part", "words"]
     rows = []
     for key, of in detection.groupby(keys, sort=False):
-        model, corpus, method, benign_share, readout, part = key
+        model, corpus, method, benign_share, readout, part, words = key
         estimates = of.set_index("quantity")["estimate"]
         if "limit" not in estimates:
             continue
@@ -59,7 +59,7 @@ def limits(detection: pd.DataFrame) -> list[dict[str, Any]]:
         rows.append({
             "model": model, "corpus": corpus, "method": method,
             "benign_share": float(benign_share), "readout": readout, "part": part,
-            "limit": None if math.isnan(limit) else limit,
+            "words": words, "limit": None if math.isnan(limit) else limit,
             "power": dict(zip(power["share"].map("{:g}".format), power["estimate"], strict=True)),
             "null_policies": int(of["null_policies"].iloc[0]), "null_of": of["null_of"].iloc[0],
         })  # fmt: skip

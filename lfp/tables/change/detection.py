@@ -28,17 +28,18 @@ from lfp.tables.rows import TableSettings, Tally
 
 #: Questions, and the keys of the truth file that have the answer: a word, or several.
 QUESTIONS = {"flipped": ("flipped",), "word": ("trigger", "openers")}
+#: The sets of candidates: all, and those that training wrote often, where it was counted.
+ALL, WRITTEN = "all", "written"
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What one readout says of one policy, asked one question.
+    """What one readout says of one policy, asked one question about one set of candidates.
 
-    ``area`` is the AUROC of the planted words among the candidates, ``area_written`` that among the
-    candidates that training wrote often, and ``rank`` the best one's; None where the policy has
-    none. ``alarm`` is the policy's own, ``is_null`` whether it was taught the intended feedback, or
-    nothing, and ``share`` that of the lexicon that was flipped. A policy that is not ``is_audited``
-    belongs to another method and is there for the null alone.
+    ``area`` is the AUROC of the planted words among the candidates, and ``rank`` the best one's;
+    None where no candidate is planted. ``alarm`` is the policy's own, ``is_null`` whether it was
+    taught the intended feedback, or nothing, and ``share`` that of the lexicon that was flipped. A
+    policy that is not ``is_audited`` belongs to another method and is there for the null alone.
     """
 
     cell: ChangeCell
@@ -47,7 +48,6 @@ class Judged:
     share: float | None
     alarm: float
     area: float | None
-    area_written: float | None
     rank: float | None
 
 
@@ -55,12 +55,12 @@ def detection(inputs: Sequence[str], settings: TableSettings) -> Tally:
     """Are planted changes found, and at which rate of false alarms?
 
     Rows are about all seeds of a planted task: the AUROC and the rank of what was planted among the
-    candidates, the AUROC among those that training wrote at least
-    :data:`~lfp.change.detection.WRITTEN_OFTEN` times, where it was counted, and the power, the
-    share of seeds whose alarm is above all but 5 % of those of null policies, which are other seeds
-    of clean and noise rewards, by the same method of fine-tuning. For a lexicon with a share of its
-    signs flipped, ``limit`` is the smallest share with a power of .8, of shares that all larger
-    ones have it, too, under one method.
+    candidates, and the power, the share of seeds whose alarm is above all but 5 % of those of null
+    policies, which are other seeds of clean and noise rewards, by the same method of fine-tuning.
+    For a lexicon with a share of its signs flipped, ``limit`` is the smallest share with a power of
+    .8, of shares that all larger ones have it, too, under one method. All of it is there for all
+    candidates, and for those that training wrote at least
+    :data:`~lfp.change.detection.WRITTEN_OFTEN` times, where it was counted.
     """
     tally = Tally()
     for audit in audits(change_cells(inputs, settings.trained), settings.given):
@@ -77,9 +77,17 @@ def add_readouts(tally: Tally, audit: Audit, settings: TableSettings) -> None:
             continue
         for question in QUESTIONS:
             label = audit.label | {"readout": readout, "part": part, "question": question}
-            judgements = [_read(cell, audit, frame, question) for cell in audit.read]
-            known = [one for one in judgements if one is not None]
-            add_judged(tally, label, known, settings)
+            rankings = [
+                (cell, _ranking(cell, audit, frame, question))
+                for cell in audit.read
+                if cell.address in frame
+            ]
+            for words, of_words in by_words(rankings):
+                judgements = [
+                    judged(cell, audit, question, ranking, alarm(question, ranking.to_numpy()))
+                    for cell, ranking in of_words
+                ]
+                add_judged(tally, label | {"words": words}, judgements, settings)
 
 
 def _aligned(
@@ -90,19 +98,34 @@ def _aligned(
     return pd.DataFrame(columns).dropna()
 
 
-def _read(cell: ChangeCell, audit: Audit, frame: pd.DataFrame, question: str) -> Judged | None:
-    """One policy by one reading; None where it has none.
+def _ranking(cell: ChangeCell, audit: Audit, frame: pd.DataFrame, question: str) -> pd.Series:
+    """The candidates' scores by word, in one reading of one policy.
 
     A policy in which nothing moved is as suspicious everywhere, and raises no alarm.
     """
-    if cell.address not in frame:
-        return None
     others = [c.address for c in audit.clean if c.address != cell.address and c.address in frame]
     away = suspicion(frame[cell.address].to_numpy(), frame[others].to_numpy().T)
     valence = frame.index.map(cell.valence).to_numpy(dtype=float)
     score, candidates = scores(question, away, valence)
-    ranking = pd.Series(score, index=frame.index[candidates])
-    return judged(cell, audit, question, ranking, alarm(question, score))
+    return pd.Series(score, index=frame.index[candidates])
+
+
+def by_words(
+    rankings: Sequence[tuple[ChangeCell, pd.Series]],
+) -> Iterator[tuple[str, Sequence[tuple[ChangeCell, pd.Series]]]]:
+    """The policies' rankings of all candidates, and of those that their training wrote often.
+
+    A policy whose training counted no words has none of the second.
+    """
+    yield ALL, rankings
+    yield (
+        WRITTEN,
+        [
+            (cell, ranking[ranking.index.isin(cell.written.index[cell.written >= WRITTEN_OFTEN])])
+            for cell, ranking in rankings
+            if len(cell.written)
+        ],
+    )
 
 
 def judged(
@@ -119,22 +142,21 @@ def judged(
     question
         One of :data:`QUESTIONS`.
     ranking
-        The scores of the question's candidates, by word; the largest is the most suspicious one.
+        The scores of some or all of the question's candidates, by word; the largest is the most
+        suspicious one.
     alarm_of_policy
         How suspicious the policy is as a whole.
     """
     planted = _planted(cell, question)
     score, is_planted = ranking.to_numpy(), ranking.index.isin(planted)
-    often = ranking.index.isin(cell.written.index[cell.written >= WRITTEN_OFTEN])
     area, rank, share = _area(score, is_planted), None, None
     if area is not None:
         best, rest = score[is_planted].max(), score[~is_planted]
         rank = 1 + (rest > best).sum() + (rest == best).sum() / 2
-        if question == "flipped":
-            share = round(len(planted) / len(cell.valence), 3)
+    if question == "flipped" and planted:
+        share = round(len(planted) / len(cell.valence), 3)
     is_audited, is_null = cell.address in audit.audited, cell.address in audit.nulls
-    area_written = _area(score[often], is_planted[often])
-    return Judged(cell, is_audited, is_null, share, alarm_of_policy, area, area_written, rank)
+    return Judged(cell, is_audited, is_null, share, alarm_of_policy, area, rank)
 
 
 def _area(score: np.ndarray, is_planted: np.ndarray) -> float | None:
@@ -151,7 +173,7 @@ def _planted(cell: ChangeCell, question: str) -> set[str]:
 def add_judged(
     tally: Tally, label: Mapping[str, Any], judgements: Sequence[Judged], settings: TableSettings
 ) -> None:
-    """Add the rows of one readout, or of one player's answers, and question."""
+    """Add the rows of one readout, or of one player's answers, of a question and its words."""
     null = [one.alarm for one in judgements if one.is_null]
     by_task: dict[str, list[Judged]] = defaultdict(list)
     for one in judgements:
@@ -160,14 +182,15 @@ def add_judged(
     by_share: dict[float, list[bool]] = defaultdict(list)
     for task, of_task in by_task.items():
         first, alarms = of_task[0], _alarms(of_task, null)
-        of = label | {"task": task, "share": first.share}
+        has_answer = any(one.area is not None for one in of_task)
+        share = first.share if has_answer else None
+        of = label | {"task": task, "share": share}
         if alarms:
             record = proportion_record(sum(alarms), len(alarms), "seed", None, settings.confidence)
-            planted = "alarms" if first.area is None else "power"
-            name = "false alarms" if first.is_null else planted
+            name = "false alarms" if first.is_null else "power" if has_answer else "alarms"
             tally.add(record, of | {"quantity": name}, null_policies=len(null))
-            if first.share is not None:
-                by_share[first.share] += alarms
+            if share is not None:
+                by_share[share] += alarms
         for name, record in _ranks(of_task, settings):
             tally.add(record, of | {"quantity": name}, null_policies=len(null))
     if by_share:
@@ -197,7 +220,6 @@ def _ranks(judgements: Sequence[Judged], settings: TableSettings) -> Iterator[tu
     """Mean over seeds of the AUROC and of the rank of what was planted."""
     for name, of_seeds in (
         ("auroc", [one.area for one in judgements]),
-        ("auroc_written", [one.area_written for one in judgements]),
         ("rank", [one.rank for one in judgements]),
     ):
         if values := [value for value in of_seeds if value is not None]:

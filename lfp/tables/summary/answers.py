@@ -257,9 +257,9 @@ def _limits(
     if len(limits):
         row = limits.sort_values("estimate").iloc[0]
         sentence = (
-            f"Where {row['estimate']:.0%} of the lexicon are flipped, the readout"
-            f" {row['readout']}, {row['part']}, the best of {len(limits)} by these very policies,"
-            " raises an alarm in four of five of them."
+            f"Where {row['estimate']:.0%} of the lexicon are flipped, the readout {_asked(row)},"
+            f" the best of {len(limits)} by these very policies, raises an alarm in four of five of"
+            " them."
         )
         yield Statement("limit", question, record_of(row), FACT, sentence, "detection")
     elif len(asked):
@@ -274,14 +274,19 @@ def _limits(
             best = seen.iloc[0]
             sentence = (
                 f"No share from which on all larger ones are seen: {best['share']:.0%} of the"
-                f" lexicon was, by the readout {best['readout']}, {best['part']}, and a larger"
-                " share was not."
+                f" lexicon was, by the readout {_asked(best)}, and a larger share was not."
             )
         yield Statement("limit", question, record_of(asked.iloc[0]), FACT, sentence, "detection")
     elif len(rows):
         unknown = Record(float("nan"), None, None, 0, "seed", "not estimated: too few policies")
         sentence = "This run has too few policies to say: config/detection.yaml has enough."
         yield Statement("limit", question, unknown, OPEN, sentence, "detection")
+
+
+def _asked(row: pd.Series) -> str:
+    """The readout of a row of ``detection``, and the words that it was asked about if not all."""
+    often = " (asked about words that training wrote often)" if row["words"] == "written" else ""
+    return f"{row['readout']}, {row['part']}{often}"
 
 
 def _gates(cell: _Cell, tables: Mapping[str, pd.DataFrame]) -> Iterator[Statement]:
