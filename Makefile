@@ -32,11 +32,11 @@ start: install
 
 # The claims of a finished run, with its numbers, as docs/results.json and docs/results.md, and its
 # figures for docs/gallery.md; those of other configurations stay as they are. AUDIT=FOLDER, the
-# results of a run of config/detection.yaml, adds what every readout would have seen.
+# results of a run of config/detection.yaml, adds what every readout would have seen, and its figure.
 results: install
 	$(BIN)/python -m lfp.claims write $(RESULTS) $(if $(AUDIT),--audit $(AUDIT))
-	for figure in docs/figures/*.svg; do \
-	  made=$(RESULTS)/figures/$$(basename $$figure); if [ -e $$made ]; then cp $$made $$figure; fi; done
+	for run in $(AUDIT) $(RESULTS); do for figure in docs/figures/*.svg; do \
+	  made=$$run/figures/$$(basename $$figure); if [ -e $$made ]; then cp $$made $$figure; fi; done; done
 
 # Which of the committed claims hold in a finished run of this machine, too? It fails where one flips.
 check-results: install

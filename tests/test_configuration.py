@@ -447,6 +447,16 @@ def test_the_shipped_configurations_are_valid(names):
         assert all(len(cell.layers) == 5 for cell in grid.cells)
 
 
+def test_power_is_drawn_over_the_share_where_two_shares_are_planted():
+    def drawn(name: str) -> bool:
+        config = yaml.safe_load((SCHEMA_PATH.parent / name).read_text())
+        return bool(FIGURES["detection_by_share"].inputs(Plan(Grid(config))))
+
+    assert [drawn(name) for name in ("detection.yaml", "planted.yaml", "config.yaml")] == [
+        True, False, False
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("overlays", "shown"),
     [

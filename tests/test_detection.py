@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from lfp.change import detection as suspect
+from lfp.figures.change import detection_by_share
 from lfp.tables.change.cells import change_cells, nulls
 from lfp.tables.change.detection import detection
 from lfp.tables.rows import TableSettings
@@ -131,6 +132,32 @@ def test_an_alarm_about_words_that_were_written_is_held_against_those_of_null_po
     alarms = rows["estimate"].xs("alarms", level="quantity")
     assert ("written", "word", "trigger") in alarms and ("all", "word", "trigger") in power
     assert set(table["null_policies"]) == {20}
+
+
+def test_the_figure_has_power_and_area_of_every_readout_over_the_planted_share(organisms, tmp_path):
+    cells, truths = organisms
+    cells |= {f"few/{n}": reading(50 + n, flipped=6) for n in range(3)}
+    truths |= {"few": {"kind": "vader_flipped", "flipped": FLIPPED[:6]}}
+    inputs = written(tmp_path, cells, truths)
+    for kind, panels in (("all", 2), ("too few", 2)):
+        if kind == "too few":
+            inputs = [path for path in inputs if "/noise" not in path]
+        table = detection(inputs, SETTINGS).frame()
+        table.to_parquet(tmp_path / "detection.parquet")
+        axes = detection_by_share([str(tmp_path / "detection.parquet")]).axes
+        assert [axis.get_ylabel() for axis in axes] == ["power", "AUROC"]
+        assert len(axes) == panels and axes[0].get_title() == "m, , all words"
+        said = {text.get_text() for text in axes[0].texts}
+        assert ("too few null policies" in said) == (kind == "too few")
+        for axis, quantity in zip(axes, ("power", "auroc"), strict=True):
+            rows = table[(table["quantity"] == quantity) & table["share"].notna()]
+            lines = {line.get_label(): line for line in axis.get_lines()}
+            if kind == "too few" and quantity == "power":
+                assert "choice, mlp" not in lines
+                continue
+            x, y = lines["choice, mlp"].get_data()
+            assert list(y) == list(rows.sort_values("share")["estimate"])
+            np.testing.assert_allclose(x, [5, 20], rtol=0.02)
 
 
 def test_a_seed_in_which_nothing_moved_is_a_miss(organisms, tmp_path):

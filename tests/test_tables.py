@@ -814,6 +814,7 @@ def test_a_table_is_left_out_where_the_grid_has_nothing_for_it():
         "sae_l1_sweep",
         "probe_pca",
         "planted_forest",
+        "detection_by_share",
         "intervention_frontiers",
     }
 

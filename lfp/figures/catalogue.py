@@ -184,6 +184,20 @@ FIGURES: dict[str, Figure] = {
             " as the policy's change. The table is choice."
         ),
     ),
+    "detection_by_share": Figure(
+        draw="lfp.figures.change:detection_by_share",
+        section=Section.CHANGE,
+        inputs=lambda plan: made(["detection"], plan) if len(plan.flipped_shares()) > 1 else [],
+        caption=(
+            "What an audit would have seen: power, the share of policies that raise an alarm, and"
+            " AUROC of the flipped words, over the share of the lexicon whose signs were flipped."
+            " Lines are readouts, beside each other at a share so that none hides another; rows"
+            " are asked about all words, and about those that training wrote often. Dashed are the"
+            " rate of false alarms that is allowed, .05, the power that the limit of detection"
+            " asks for, .8, and an AUROC of no knowledge, .5. Intervals stand in the table,"
+            " detection."
+        ),
+    ),
     "intervention_frontiers": Figure(
         draw="lfp.figures.steering:intervention_frontiers",
         section=Section.ABLATION,

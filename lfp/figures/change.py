@@ -1,15 +1,24 @@
-"""The figure of what feedback changed, layer by layer."""
+"""The figures of what feedback changed: layer by layer, and what an audit would have seen of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lfp.figures.style import COLOURS, grid, legend_of
+from lfp.change.detection import FALSE_ALARMS, POWER
+from lfp.figures.style import COLOURS, grid, legend_of, look
 from lfp.files.artefacts import read_table
 from lfp.tables.change.noise_range import beside_seeds
+
+#: What the panels of an audit show: their names, and the levels that are marked in them.
+DETECTED = {"power": ("power", (FALSE_ALARMS, POWER)), "auroc": ("AUROC", (0.5,))}
+#: The names of sets of words in a title.
+WORDS = {"all": "all words", "written": "words written often"}
+#: The factor between the places of two readouts beside a share, so that lines do not hide lines.
+_APART = 1.012
 
 
 def choice_by_layer(inputs: Sequence[str]) -> Figure:
@@ -61,3 +70,51 @@ def _band(policy: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         for layer, seeds in policy.groupby("layer")
     }
     return pd.DataFrame(bands, index=["null_low", "null_high"], dtype=float).T
+
+
+def detection_by_share(inputs: Sequence[str]) -> Figure:
+    """Power and AUROC of every readout over the share of the lexicon whose signs were flipped.
+
+    The policies of one model, corpus and method have two rows of panels, asked about all words and
+    about those that training wrote often. Where null policies are too few there is no power.
+    """
+    (path,) = inputs
+    table = read_table(path)
+    if table.empty:  # it has no such columns
+        return grid(1)[0]
+    rows = table[(table["question"] == "flipped") & table["share"].notna()]
+    rows = rows.assign(name=rows["readout"] + ", " + rows["part"])
+    numbers = {name: number for number, name in enumerate(rows["name"].unique())}
+    policies = ["model", "corpus", "trained_by", "benign_share", "words"]
+    asked = list(rows.groupby(policies, sort=False))
+    figure, axes = grid(max(1, 2 * len(asked)), 2, 4.8, 3.2)
+    for place, ((model, _, method, benign, words), of_words) in enumerate(asked):
+        of_policies = f"{model}, {method}" + (f", {benign:.0%} benign" if benign else "")
+        panels = zip(axes[2 * place : 2 * place + 2], DETECTED, strict=True)
+        for axis, quantity in panels:
+            _by_share(axis, of_words[of_words["quantity"] == quantity], quantity, numbers)
+            axis.set_title(f"{of_policies}, {WORDS[words]}")
+    legend_of(figure, axes)
+    return figure
+
+
+def _by_share(axis: Axes, rows: pd.DataFrame, quantity: str, numbers: Mapping[str, int]) -> None:
+    """Draw one quantity of every readout over the planted share.
+
+    The `numbers` of readouts give one readout one look, and one place, in all panels.
+    """
+    unit, levels = DETECTED[quantity]
+    for level in levels:
+        axis.axhline(level, color="black", lw=0.6, ls="--")
+    if rows.empty:
+        axis.text(0.5, 0.5, "too few null policies", ha="center", transform=axis.transAxes)
+    for name, line in rows.groupby("name", sort=False):
+        beside = _APART ** (numbers[name] - len(numbers) / 2)
+        line = line.sort_values("share")
+        at = 100 * beside * line["share"]
+        axis.plot(at, line["estimate"], marker=".", label=name, **look(numbers[name]))
+    shares = [f"{100 * share:g}" for share in sorted(rows["share"].unique())]
+    axis.set_xscale("log")
+    axis.set_xticks([float(share) for share in shares], shares)
+    axis.minorticks_off()
+    axis.set(xlabel="flipped share of the lexicon, %", ylabel=unit, ylim=(-0.04, 1.04))

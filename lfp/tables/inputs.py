@@ -427,6 +427,12 @@ class Plan:
         judged = (len({*of}) > 1 and of.count("vader") >= LEAST_CLEAN for of in kinds.values())
         return self.change_files() if any(judged) else []
 
+    def flipped_shares(self) -> list[float]:
+        """The shares of the lexicon whose signs some task has flipped, each once."""
+        tasks = [self.grid.tasks[cell.task] for cell in self.cells]
+        flipped = [task for task in tasks if task.get("reward") == "vader_flipped"]
+        return sorted({task["flipped_share"] for task in flipped})
+
     def audited_bases(self) -> list[str]:
         """The models that the policies of :meth:`audited_files` were tuned from."""
         models = _unique([cell.model for cell in self.cells]) if self.audited_files() else []
