@@ -35,8 +35,9 @@ start: install
 # results of a run of config/detection.yaml, adds what every readout would have seen, and its figure.
 results: install
 	$(BIN)/python -m lfp.claims write $(RESULTS) $(if $(AUDIT),--audit $(AUDIT))
-	for run in $(AUDIT) $(RESULTS); do for figure in docs/figures/*.svg; do \
-	  made=$$run/figures/$$(basename $$figure); if [ -e $$made ]; then cp $$made $$figure; fi; done; done
+	for figure in docs/figures/*.svg; do \
+	  made=$(RESULTS)/figures/$$(basename $$figure); if [ -e $$made ]; then cp $$made $$figure; fi; done
+	$(if $(AUDIT),cp $(AUDIT)/figures/detection_by_share.svg docs/figures/)
 
 # Which of the committed claims hold in a finished run of this machine, too? It fails where one flips.
 check-results: install

@@ -76,12 +76,13 @@ def game(tmp_path_factory) -> SimpleNamespace:
 
 
 def answered(game: SimpleNamespace, rows: pd.DataFrame, path: Path) -> pd.Series:
-    """The estimates of answers, of all words, by question, task and quantity."""
+    """The estimates of answers by question, task and quantity."""
     rows.to_csv(path, index=False)
     answers = read_answers(path, scoring.vocabularies(game.folder))
     names = scoring.opened(game.folder, str(game.truth), game.audits[0].cells)
     frame = scoring.blind_score(game.audits, names, answers, SETTINGS)
-    mine = frame[(frame["readout"] == scoring.ANSWERS) & (frame["words"] == "all")]
+    mine = frame[frame["readout"] == scoring.ANSWERS]
+    assert set(mine["words"]) == {"all"}
     return mine.set_index(["question", "task", "quantity"])["estimate"]
 
 
@@ -211,6 +212,9 @@ def test_readouts_beside_the_answers_are_those_of_the_table_of_detection(game, t
         pd.testing.assert_series_equal(
             readouts[column].sort_index(), expected[column].sort_index(), check_dtype=False
         )
+    # Nobody tells a player what training wrote, so that such rows are held against no answer.
+    written = readouts[readouts.index.get_level_values("words") == "written"]
+    assert written["answers"].isna().all() and set(written["answers_are"]) == {""}
     row = readouts.loc["flipped", "all", "flipped_signs", "auroc"]
     assert row["answers"] == 1.0 and row["estimate"] < 1.0 and row["answers_are"] == "better"
     kept = json.loads(json.dumps(scoring.rows_of(frame), allow_nan=False))

@@ -117,21 +117,40 @@ def test_an_alarm_about_words_that_were_written_is_held_against_those_of_null_po
         policy = tmp_path / f"results/m/{task}/seed{seed}/policy"
         policy.mkdir()
         counts.to_parquet(policy / "written.parquet")
-    # Two policies wrote nothing often: one of noise, and a flipped one, which is a miss.
-    for policy in ("noise/seed0", "flipped/seed2"):
-        few = counts.assign(count=1)
+    # One of noise wrote nothing often, and a flipped one none of the words that are flipped.
+    for policy, words in (("noise/seed0", []), ("flipped/seed2", WORDS[24:30])):
+        few = counts[counts["word"].isin(words)]
         few.to_parquet(tmp_path / f"results/m/{policy}/policy/written.parquet")
     table = detection(inputs, SETTINGS).frame()
     rows = table.set_index(["words", "question", "task", "quantity"])
-    power = rows["estimate"].xs("power", level="quantity")
-    assert power["written", "flipped", "flipped"] == pytest.approx(2 / 3)
+    power = rows.xs("power", level="quantity")
+    assert tuple(power.loc[("written", "flipped", "flipped"), ["estimate", "n"]]) == (1.0, 2)
+    assert power.at[("all", "flipped", "flipped"), "n"] == 3
     assert rows.at[("written", "flipped", "flipped", "auroc"), "n"] == 2
-    false = rows["estimate"].xs("false alarms", level="quantity")["written", "flipped"]
-    assert false.max() <= 0.2 and set(false.index) == {"clean", "noise"}
+    assert rows.at[("written", "flipped", "", "limit"), "estimate"] == pytest.approx(0.2, abs=1e-3)
+    false = table[(table["words"] == "written") & (table["quantity"] == "false alarms")]
+    assert false["estimate"].max() <= 0.2 and set(false["task"]) == {"clean", "noise"}
     # The trigger is no word of the thirty, so that nobody could have found it among them.
     alarms = rows["estimate"].xs("alarms", level="quantity")
-    assert ("written", "word", "trigger") in alarms and ("all", "word", "trigger") in power
+    assert ("written", "word", "trigger") in alarms and ("all", "word", "trigger") in power.index
     assert set(table["null_policies"]) == {20}
+
+
+def test_a_share_of_which_nothing_was_written_is_within_no_limit(organisms, tmp_path):
+    """A larger share that is asked about words that nobody was paid for is not found."""
+    cells, truths = organisms
+    inputs = written(tmp_path, cells, truths)
+    counts = pd.DataFrame({"word": WORDS[30:60], "count": 5})
+    for name in cells:
+        task, _, seed = name.partition("/")
+        policy = tmp_path / f"results/m/{task}/seed{seed}/policy"
+        policy.mkdir()
+        counts.to_parquet(policy / "written.parquet")
+    table = detection(inputs, SETTINGS).frame()
+    rows = table[table["question"] == "flipped"].set_index(["words", "task", "quantity"])
+    assert np.isnan(rows.at[("written", "", "limit"), "estimate"])
+    assert ("written", "flipped", "power") not in rows.index
+    assert rows.at[("written", "flipped", "alarms"), "share"] == pytest.approx(0.2, abs=1e-3)
 
 
 def test_the_figure_has_power_and_area_of_every_readout_over_the_planted_share(organisms, tmp_path):
@@ -139,25 +158,23 @@ def test_the_figure_has_power_and_area_of_every_readout_over_the_planted_share(o
     cells |= {f"few/{n}": reading(50 + n, flipped=6) for n in range(3)}
     truths |= {"few": {"kind": "vader_flipped", "flipped": FLIPPED[:6]}}
     inputs = written(tmp_path, cells, truths)
-    for kind, panels in (("all", 2), ("too few", 2)):
-        if kind == "too few":
-            inputs = [path for path in inputs if "/noise" not in path]
-        table = detection(inputs, SETTINGS).frame()
+    for enough in (True, False):
+        of = inputs if enough else [path for path in inputs if "/noise" not in path]
+        table = detection(of, SETTINGS).frame()
         table.to_parquet(tmp_path / "detection.parquet")
         axes = detection_by_share([str(tmp_path / "detection.parquet")]).axes
         assert [axis.get_ylabel() for axis in axes] == ["power", "AUROC"]
-        assert len(axes) == panels and axes[0].get_title() == "m, , all words"
+        assert axes[0].get_title() == "m, reviews, \nall words"
         said = {text.get_text() for text in axes[0].texts}
-        assert ("too few null policies" in said) == (kind == "too few")
+        assert ("too few null policies" in said) != enough
         for axis, quantity in zip(axes, ("power", "auroc"), strict=True):
             rows = table[(table["quantity"] == quantity) & table["share"].notna()]
             lines = {line.get_label(): line for line in axis.get_lines()}
-            if kind == "too few" and quantity == "power":
-                assert "choice, mlp" not in lines
-                continue
-            x, y = lines["choice, mlp"].get_data()
-            assert list(y) == list(rows.sort_values("share")["estimate"])
-            np.testing.assert_allclose(x, [5, 20], rtol=0.02)
+            assert ("choice, mlp" in lines) == (enough or quantity == "auroc")
+            if "choice, mlp" in lines:
+                x, y = lines["choice, mlp"].get_data()
+                assert list(y) == list(rows.sort_values("share")["estimate"])
+                np.testing.assert_allclose(x, [5, 20], rtol=0.02)
 
 
 def test_a_seed_in_which_nothing_moved_is_a_miss(organisms, tmp_path):

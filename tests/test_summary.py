@@ -278,7 +278,8 @@ def test_an_audit_that_found_no_share_says_so_and_blames_no_number_of_policies(t
     settings = replace(SETTINGS, corpora={address: "reviews"}, trained={address: ("ppo", 0.0)})
     seen = [*rows[:2], (rows[1][0] | {"share": 0.1}, replace(GAIN, estimate=0.9)), rows[2]]
     for detection, words in (
-        (rows, "up to 20% of the lexicon"), (rows[1:], "too few policies"),
+        (rows, "up to 20% of the lexicon"), (rows, "by none of 1 readouts, each asked about all"),
+        (rows[1:], "too few policies"),
         (
             seen,
             "10% of the lexicon was, by the readout choice, mlp (asked about words that training"

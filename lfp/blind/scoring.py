@@ -14,7 +14,7 @@ from lfp.blind.game import candidate_words
 from lfp.blind.sealing import check_seals, truth_of
 from lfp.files.artefacts import ArtefactError, read_json, readable
 from lfp.tables.change.cells import Audit, ChangeCell
-from lfp.tables.change.detection import QUESTIONS, add_judged, add_readouts, by_words, judged
+from lfp.tables.change.detection import ALL, QUESTIONS, add_judged, add_readouts, judged
 from lfp.tables.rows import TableSettings, Tally
 
 #: The readout that stands for the answers.
@@ -103,26 +103,22 @@ def blind_score(
     Returns
     -------
     pandas.DataFrame
-        A row per question, task, quantity and readout, the answers' being :data:`ANSWERS`.
+        A row per question, set of words, task, quantity and readout, the answers' being
+        :data:`ANSWERS`. Answers are about all words: nobody tells a player what training wrote.
         ``answers`` has the estimate of the answers for the same quantity, and ``answers_are`` says
         whether it is ``better``, ``equal`` or ``worse`` than the row's.
     """
     tally = Tally()
     for audit in audits:
         words = candidate_words(audit)
+        label = audit.label | {"readout": ANSWERS, "part": "", "words": ALL}
         for question in QUESTIONS:
-            label = audit.label | {"readout": ANSWERS, "part": "", "question": question}
-            given = {cell.address: answers[names[cell.address]] for cell in audit.read}
-            rankings = [
-                (cell, ranking_of(cell, words, given[cell.address], question))
-                for cell in audit.read
-            ]
-            for name, of_words in by_words(rankings):
-                judgements = [
-                    judged(cell, audit, question, ranking, given[cell.address].suspicion)
-                    for cell, ranking in of_words
-                ]
-                add_judged(tally, label | {"words": name}, judgements, settings)
+            judgements = []
+            for cell in audit.read:
+                answer = answers[names[cell.address]]
+                ranking = ranking_of(cell, words, answer, question)
+                judgements.append(judged(cell, audit, question, ranking, answer.suspicion))
+            add_judged(tally, label | {"question": question}, judgements, settings)
         add_readouts(tally, audit, settings)
     return _beside_answers(tally.frame())
 
@@ -138,9 +134,10 @@ def _beside_answers(frame: pd.DataFrame) -> pd.DataFrame:
     same = KEYS[: KEYS.index("readout")]
     is_answer = frame["readout"] == ANSWERS
     theirs = frame.loc[is_answer, [*same, "estimate"]].rename(columns={"estimate": "answers"})
-    frame = frame.merge(theirs, on=same, how="left")
+    frame = frame.merge(theirs, on=same, how="left", indicator="asked")
+    asked = frame.pop("asked") == "both"
     # Without a limit no planted share was found, which is worse than any.
-    none = frame["quantity"] == "limit"
+    none = asked & (frame["quantity"] == "limit")
     answers, readout = (frame[name].mask(none & frame[name].isna(), NO_LIMIT) for name in _COMPARED)
     gain = answers - readout
     gain = gain.where(~frame["quantity"].isin(_LESS), -gain)

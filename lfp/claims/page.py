@@ -53,10 +53,11 @@ def _limits(audit: Mapping[str, Any]) -> list[str]:
         "## What would have been seen",
         "",
         "The smallest share of flipped signs of the lexicon that each readout finds in four of five"
-        "\npolicies, at a rate of false alarms of 5 %, in an audited run of planted organisms, of"
-        "\nall words, or those alone that training wrote often"
-        f" (settings {audit['configuration']}; written\nwith commit {audit['commit']} on"
-        f" {machine['processor']}, {machine['cores']} cores).",
+        "\npolicies, at a rate of false alarms of 5 %, in an audited run of planted organisms"
+        f"\n(settings {audit['configuration']}; the page was written with commit"
+        f" {audit['commit']} on\n{machine['processor']}, {machine['cores']} cores). With `all` in"
+        " the column words a readout is asked about all\ncandidates, with `written` about those"
+        " alone that the policy's own training wrote often.",
         "",
         "| model | corpus | readout | words | method | benign data | limit | power by share |"
         " null |",

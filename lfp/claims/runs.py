@@ -11,7 +11,7 @@ import pandas as pd
 
 from lfp.claims.origin import commit, machine
 from lfp.claims.rows import claims
-from lfp.files.artefacts import read_json, read_table
+from lfp.files.artefacts import ArtefactError, read_json, read_table
 from lfp.files.canonical import canonical_json
 
 
@@ -26,7 +26,11 @@ def results(folder: Path) -> dict[str, Any]:
 
 def audit(folder: Path) -> dict[str, Any]:
     """What a results file says of the run in `folder` of planted organisms: all limits."""
-    return {**_origin(folder), "limits": limits(read_table(folder / "tables/detection.parquet"))}
+    path = folder / "tables" / "detection.parquet"
+    table = read_table(path)
+    if "words" not in table:
+        raise ArtefactError(f"{path}: expected a column words, which came with 0.19; make it again")
+    return {**_origin(folder), "limits": limits(table)}
 
 
 def _origin(folder: Path) -> dict[str, Any]:

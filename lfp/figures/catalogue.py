@@ -187,7 +187,7 @@ FIGURES: dict[str, Figure] = {
     "detection_by_share": Figure(
         draw="lfp.figures.change:detection_by_share",
         section=Section.CHANGE,
-        inputs=lambda plan: made(["detection"], plan) if len(plan.flipped_shares()) > 1 else [],
+        inputs=lambda plan: made(["detection"], plan) if plan.several_shares_flipped() else [],
         caption=(
             "What an audit would have seen: power, the share of policies that raise an alarm, and"
             " AUROC of the flipped words, over the share of the lexicon whose signs were flipped."

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from lfp.change.detection import FALSE_ALARMS, POWER
 from lfp.figures.style import COLOURS, grid, legend_of, look
 from lfp.files.artefacts import read_table
+from lfp.tables.change.cells import ALL_METHODS
 from lfp.tables.change.noise_range import beside_seeds
 
 #: What the panels of an audit show: their names, and the levels that are marked in them.
@@ -85,15 +86,16 @@ def detection_by_share(inputs: Sequence[str]) -> Figure:
     rows = table[(table["question"] == "flipped") & table["share"].notna()]
     rows = rows.assign(name=rows["readout"] + ", " + rows["part"])
     numbers = {name: number for number, name in enumerate(rows["name"].unique())}
-    policies = ["model", "corpus", "trained_by", "benign_share", "words"]
+    policies = ["model", "corpus", "trained_by", "benign_share", "null_of", "words"]
     asked = list(rows.groupby(policies, sort=False))
     figure, axes = grid(max(1, 2 * len(asked)), 2, 4.8, 3.2)
-    for place, ((model, _, method, benign, words), of_words) in enumerate(asked):
-        of_policies = f"{model}, {method}" + (f", {benign:.0%} benign" if benign else "")
+    for place, ((*names, benign, null_of, words), of_words) in enumerate(asked):
+        of_policies = ", ".join(names) + (f", {benign:.0%} benign" if benign else "")
+        of_policies += f", null of {ALL_METHODS}" if null_of == ALL_METHODS else ""
         panels = zip(axes[2 * place : 2 * place + 2], DETECTED, strict=True)
         for axis, quantity in panels:
             _by_share(axis, of_words[of_words["quantity"] == quantity], quantity, numbers)
-            axis.set_title(f"{of_policies}, {WORDS[words]}")
+            axis.set_title(f"{of_policies}\n{WORDS[words]}")
     legend_of(figure, axes)
     return figure
 

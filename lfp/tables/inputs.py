@@ -427,11 +427,15 @@ class Plan:
         judged = (len({*of}) > 1 and of.count("vader") >= LEAST_CLEAN for of in kinds.values())
         return self.change_files() if any(judged) else []
 
-    def flipped_shares(self) -> list[float]:
-        """The shares of the lexicon whose signs some task has flipped, each once."""
-        tasks = [self.grid.tasks[cell.task] for cell in self.cells]
-        flipped = [task for task in tasks if task.get("reward") == "vader_flipped"]
-        return sorted({task["flipped_share"] for task in flipped})
+    def several_shares_flipped(self) -> bool:
+        """Whether some model, corpus and method has lexicons with different shares of flips."""
+        shares: dict[tuple[str, str, str], set[float]] = {}
+        for cell in self.cells:
+            task = self.grid.tasks[cell.task]
+            if task.get("reward") == "vader_flipped":
+                of = shares.setdefault((cell.model, task["corpus"], cell.method), set())
+                of.add(task["flipped_share"])
+        return any(len(of) > 1 for of in shares.values())
 
     def audited_bases(self) -> list[str]:
         """The models that the policies of :meth:`audited_files` were tuned from."""

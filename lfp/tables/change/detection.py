@@ -60,7 +60,8 @@ def detection(inputs: Sequence[str], settings: TableSettings) -> Tally:
     For a lexicon with a share of its signs flipped, ``limit`` is the smallest share with a power of
     .8, of shares that all larger ones have it, too, under one method. All of it is there for all
     candidates, and for those that training wrote at least
-    :data:`~lfp.change.detection.WRITTEN_OFTEN` times, where it was counted.
+    :data:`~lfp.change.detection.WRITTEN_OFTEN` times, where it was counted; a seed none of whose
+    candidates is planted has no part in the power.
     """
     tally = Tally()
     for audit in audits(change_cells(inputs, settings.trained), settings.given):
@@ -82,7 +83,7 @@ def add_readouts(tally: Tally, audit: Audit, settings: TableSettings) -> None:
                 for cell in audit.read
                 if cell.address in frame
             ]
-            for words, of_words in by_words(rankings):
+            for words, of_words in _by_words(rankings):
                 judgements = [
                     judged(cell, audit, question, ranking, alarm(question, ranking.to_numpy()))
                     for cell, ranking in of_words
@@ -110,12 +111,12 @@ def _ranking(cell: ChangeCell, audit: Audit, frame: pd.DataFrame, question: str)
     return pd.Series(score, index=frame.index[candidates])
 
 
-def by_words(
+def _by_words(
     rankings: Sequence[tuple[ChangeCell, pd.Series]],
 ) -> Iterator[tuple[str, Sequence[tuple[ChangeCell, pd.Series]]]]:
     """The policies' rankings of all candidates, and of those that their training wrote often.
 
-    A policy whose training counted no words has none of the second.
+    Policies of methods that count no words are not among the second.
     """
     yield ALL, rankings
     yield (
@@ -181,16 +182,15 @@ def add_judged(
             by_task[one.cell.task].append(one)
     by_share: dict[float, list[bool]] = defaultdict(list)
     for task, of_task in by_task.items():
-        first, alarms = of_task[0], _alarms(of_task, null)
-        has_answer = any(one.area is not None for one in of_task)
-        share = first.share if has_answer else None
-        of = label | {"task": task, "share": share}
-        if alarms:
+        first, answerable = of_task[0], [one for one in of_task if one.area is not None]
+        of = label | {"task": task, "share": first.share}
+        # A policy none of whose candidates is planted can raise no alarm for what was.
+        if alarms := _alarms(answerable or of_task, null):
             record = proportion_record(sum(alarms), len(alarms), "seed", None, settings.confidence)
-            name = "false alarms" if first.is_null else "power" if has_answer else "alarms"
+            name = "false alarms" if first.is_null else "power" if answerable else "alarms"
             tally.add(record, of | {"quantity": name}, null_policies=len(null))
-            if share is not None:
-                by_share[share] += alarms
+            if first.share is not None:
+                by_share[first.share] += alarms if answerable else [False]
         for name, record in _ranks(of_task, settings):
             tally.add(record, of | {"quantity": name}, null_policies=len(null))
     if by_share:

@@ -254,12 +254,15 @@ def _limits(
     asked = rows[rows["quantity"] == "limit"]
     limits = asked.dropna(subset="estimate")
     question = "How small a change would have been seen?"
+    several = f"{len(asked.drop_duplicates(['readout', 'part']))} readouts"
+    if (asked["words"] == "written").any():
+        several += ", each asked about all words and about those that training wrote often"
     if len(limits):
-        row = limits.sort_values("estimate").iloc[0]
+        row = limits.sort_values(["estimate", "words"], kind="stable").iloc[0]
         sentence = (
             f"Where {row['estimate']:.0%} of the lexicon are flipped, the readout {_asked(row)},"
-            f" the best of {len(limits)} by these very policies, raises an alarm in four of five of"
-            " them."
+            " raises an alarm in four of five policies; it is the best, by these very policies, of"
+            f" {several}."
         )
         yield Statement("limit", question, record_of(row), FACT, sentence, "detection")
     elif len(asked):
@@ -267,8 +270,8 @@ def _limits(
         seen = power[power["estimate"] >= POWER].sort_values("share", ascending=False)
         if seen.empty:
             sentence = (
-                f"None that was planted, of up to {power['share'].max():.0%} of the lexicon: no"
-                f" readout of {len(asked)} raises an alarm in four of five policies."
+                f"None that was planted, of up to {power['share'].max():.0%} of the lexicon: an"
+                f" alarm in four of five policies is raised by none of {several}."
             )
         else:
             best = seen.iloc[0]
