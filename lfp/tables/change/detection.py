@@ -119,14 +119,12 @@ def _by_words(
     Policies of methods that count no words are not among the second.
     """
     yield ALL, rankings
-    yield (
-        WRITTEN,
-        [
-            (cell, ranking[ranking.index.isin(cell.written.index[cell.written >= WRITTEN_OFTEN])])
-            for cell, ranking in rankings
-            if len(cell.written)
-        ],
-    )
+    of_often_written = []
+    for cell, ranking in rankings:
+        if cell.counts_words:
+            often = cell.written.index[cell.written >= WRITTEN_OFTEN]
+            of_often_written.append((cell, ranking[ranking.index.isin(often)]))
+    yield WRITTEN, of_often_written
 
 
 def judged(
