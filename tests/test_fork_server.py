@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,10 @@ if sys.argv[1] == "exit":
 """
 
 
+#: Commands that tests have begun; none outlives its test, however that ends.
+_begun: list[subprocess.Popen] = []
+
+
 @pytest.fixture
 def folder(tmp_path) -> Iterator[Path]:
     """A folder with the job; that of the socket has a short name."""
@@ -45,6 +50,8 @@ def folder(tmp_path) -> Iterator[Path]:
     (tmp_path / "sockets").symlink_to(sockets)
     yield tmp_path
     shutil.rmtree(sockets, ignore_errors=True)
+    while _begun:
+        _begun.pop().kill()
 
 
 def environment(folder: Path, **variables: str) -> dict[str, str]:
@@ -58,15 +65,16 @@ def interruptible() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+@contextmanager
 def served(
     folder: Path,
     alone_first: int = 0,
     libraries: tuple[str, ...] = ("wave", "no_such_library"),
     first: str = "",
-) -> subprocess.Popen:
+) -> Iterator[subprocess.Popen]:
     """A server that imports one small library, once it has sent some jobs away.
 
-    It runs the code `first` before all.
+    It runs the code `first` before all, and dies with its jobs where the test fails.
     """
     code = (
         f"{first}\n"
@@ -74,12 +82,16 @@ def served(
         f"fork_server.LIBRARIES = {libraries}\n"
         f"fork_server.Server({str((folder / 'sockets').resolve())!r}, {alone_first}).serve()\n"
     )
-    server = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code], cwd=folder, env=environment(folder), stdin=subprocess.PIPE,
         preexec_fn=interruptible,
-    )  # fmt: skip
-    wait_for(lambda: start.socket_path(str(folder / "sockets")).exists())
-    return server
+    ) as server:  # fmt: skip
+        try:
+            wait_for(lambda: start.socket_path(str(folder / "sockets")).exists())
+            yield server
+        except BaseException:
+            server.kill()
+            raise
 
 
 def wait_for(condition) -> None:
@@ -114,6 +126,7 @@ def begun(folder: Path) -> tuple[subprocess.Popen, int]:
     process = subprocess.Popen(
         command("wait"), cwd=folder, env=environment(folder), preexec_fn=interruptible
     )
+    _begun.append(process)
     wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text())
     return process, int((folder / "pid").read_text())
 
@@ -199,15 +212,22 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in path.read_text().split()]
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped, or waits for a stopped child to become another program."""
+    if state_of(pid) == "D":
+        return all(is_stopped(child) for child in children_of(pid))
+    return state_of(pid) == "T"
+
+
 def test_a_command_that_is_stopped_from_the_terminal_stops_its_job(folder, server):
     process, pid = begun(folder)
     [child] = children_of(pid)
     process.send_signal(signal.SIGTSTP)
     for one in (process.pid, pid, child):
-        wait_for(lambda one=one: state_of(one) == "T")
+        wait_for(lambda one=one: is_stopped(one))
     process.send_signal(signal.SIGCONT)
     for one in (process.pid, pid, child):
-        wait_for(lambda one=one: state_of(one) != "T")
+        wait_for(lambda one=one: not is_stopped(one))
     process.terminate()
     assert process.wait(20) == -signal.SIGTERM
 
@@ -220,11 +240,12 @@ def test_a_command_that_is_stopped_before_it_has_a_job_stops_the_job_that_it_get
         process = subprocess.Popen(
             command("wait"), cwd=folder, env=environment(folder), preexec_fn=interruptible
         )
+        _begun.append(process)
         wait_for((folder / "asked").exists)
         process.send_signal(signal.SIGTSTP)
         [pid] = children_of(server.pid)
         for one in (process.pid, pid):
-            wait_for(lambda one=one: state_of(one) == "T")
+            wait_for(lambda one=one: is_stopped(one))
         process.send_signal(signal.SIGCONT)
         wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text())
         process.terminate()
