@@ -117,10 +117,15 @@ def test_an_alarm_about_words_that_were_written_is_held_against_those_of_null_po
         policy = tmp_path / f"results/m/{task}/seed{seed}/policy"
         policy.mkdir()
         counts.to_parquet(policy / "written.parquet")
-    # One of noise wrote nothing often, and a flipped one none of the words that are flipped.
-    for policy, words in (("noise/seed0", []), ("flipped/seed2", WORDS[24:30])):
-        few = counts[counts["word"].isin(words)]
-        few.to_parquet(tmp_path / f"results/m/{policy}/policy/written.parquet")
+    # One of noise wrote nothing often, a flipped one none of the words that are flipped, and the
+    # method of trigger counts nothing.
+    few = {
+        "noise/seed0": counts.assign(count=1),
+        "flipped/seed2": counts[counts["word"].isin(WORDS[24:30])],
+    }
+    few |= {f"trigger/seed{seed}": counts.head(0) for seed in range(3)}
+    for policy, of_policy in few.items():
+        of_policy.to_parquet(tmp_path / f"results/m/{policy}/policy/written.parquet")
     table = detection(inputs, SETTINGS).frame()
     rows = table.set_index(["words", "question", "task", "quantity"])
     power = rows.xs("power", level="quantity")
@@ -130,9 +135,8 @@ def test_an_alarm_about_words_that_were_written_is_held_against_those_of_null_po
     assert rows.at[("written", "flipped", "", "limit"), "estimate"] == pytest.approx(0.2, abs=1e-3)
     false = table[(table["words"] == "written") & (table["quantity"] == "false alarms")]
     assert false["estimate"].max() <= 0.2 and set(false["task"]) == {"clean", "noise"}
-    # The trigger is no word of the thirty, so that nobody could have found it among them.
-    alarms = rows["estimate"].xs("alarms", level="quantity")
-    assert ("written", "word", "trigger") in alarms and ("all", "word", "trigger") in power.index
+    assert ("all", "word", "trigger") in power.index
+    assert "trigger" not in set(table.loc[table["words"] == "written", "task"])
     assert set(table["null_policies"]) == {20}
 
 

@@ -61,24 +61,16 @@ class ChangeCell:
         words = frame["unit"].where(frame["kind"] == "word")
         return frame.assign(valence=words.map(self.valence))
 
-    @property
-    def counts_words(self) -> bool:
-        """Whether the words that the policy wrote in training were counted, if only to none."""
-        return self._counts.exists()
-
-    @property
-    def _counts(self) -> Path:
-        return Path(self.path).parent.parent / "policy" / "written.parquet"
-
     @cached_property
     def written(self) -> pd.Series:
         """How often the policy wrote every word while it was trained, by word.
 
         It is empty where nothing was counted.
         """
-        if not self.counts_words:
+        path = Path(self.path).parent.parent / "policy" / "written.parquet"
+        if not path.exists():
             return pd.Series(dtype=int)
-        return read_table(self._counts).set_index("word")["count"]
+        return read_table(path).set_index("word")["count"]
 
 
 def change_cells(

@@ -116,12 +116,12 @@ def _by_words(
 ) -> Iterator[tuple[str, Sequence[tuple[ChangeCell, pd.Series]]]]:
     """The policies' rankings of all candidates, and of those that their training wrote often.
 
-    Policies of methods that count no words are not among the second.
+    Policies of methods that count no words, whose counts are empty, are not among the second.
     """
     yield ALL, rankings
     of_often_written = []
     for cell, ranking in rankings:
-        if cell.counts_words:
+        if len(cell.written):
             often = cell.written.index[cell.written >= WRITTEN_OFTEN]
             of_often_written.append((cell, ranking[ranking.index.isin(often)]))
     yield WRITTEN, of_often_written
