@@ -156,8 +156,11 @@ class Server:
         self.lock = _opened(folder)
         fcntl.flock(self.lock, fcntl.LOCK_SH)
         self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(socket_path(folder)))
+        # The socket has its name once it listens: before, a command would be refused.
+        unnamed = socket_path(folder).with_suffix(".new")
+        self.listener.bind(str(unnamed))
         self.listener.listen(64)
+        unnamed.rename(socket_path(folder))
         # A child that ends writes a byte here, which wakes the loop.
         self.woken, waker = socket.socketpair()
         for end in (self.woken, waker):
