@@ -357,6 +357,19 @@ def test_a_job_whose_server_dies_runs_again_by_itself(folder):
         process.wait()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_ended_with_its_server_does_not_run_its_job_again(folder, number):
+    """A scheduler that stops a run signals all of its processes at once."""
+    with served(folder) as server:
+        process, pid = begun(folder)
+        server.send_signal(signal.SIGSTOP)  # so that it passes nothing on
+        process.send_signal(number)
+        server.kill()
+        assert process.wait(20) == -number
+    wait_for(lambda: not lives(pid))
+    assert int((folder / "pid").read_text()) == pid
+
+
 def test_a_server_waits_for_the_last_job_of_its_dead_starter(folder):
     with served(folder) as server:
         process, pid = begun(folder)

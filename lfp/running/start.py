@@ -98,16 +98,20 @@ def _held(number: int) -> Iterator[Callable[[], object]]:
 def forked(module: str, arguments: list[str]) -> int | None:
     """How the job ended in a fork of the server, as an exit status, negative for a signal.
 
-    None where there is no server, or where it sends the job away.
+    None where there is no server, where it sends the job away, and where it dies before the job
+    has ended, unless the command got a signal to end it, which nobody can pass on any more.
     """
     folder = os.environ.get(FOLDER)
     if folder is None or _with_gpus(arguments):
         return None
     answer, before = b"", {number: signal.getsignal(number) for number in PASSED_ON}
     heeded = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+    ending: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         stops = number == signal.SIGTSTP
+        if not stops:
+            ending.append(number)
         with contextlib.suppress(OSError):
             server.sendall(bytes([signal.SIGSTOP if stops else number]))
         if stops:
@@ -129,7 +133,9 @@ def forked(module: str, arguments: list[str]) -> int | None:
             answer = server.makefile("rb").read()
     for number in heeded:
         signal.signal(number, before[number])
-    return json.loads(answer) if answer else None
+    if answer:
+        return json.loads(answer)
+    return -ending[0] if ending else None
 
 
 def execute(module: str, arguments: list[str]) -> None:
