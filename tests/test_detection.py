@@ -140,6 +140,36 @@ def test_an_alarm_about_words_that_were_written_is_held_against_those_of_null_po
     assert set(table["null_policies"]) == {20}
 
 
+def test_words_that_are_no_candidates_tell_nothing(organisms, tmp_path):
+    """Neither words outside the lexicon nor words that nobody wrote change what others say."""
+    cells, truths = organisms
+    tables, rng = {}, np.random.default_rng(3)
+    for name, moved in (("still", WORDS[:0]), ("outside", WORDS[120:]), ("seldom", WORDS[60:])):
+        loud = {
+            cell: frame.assign(
+                value=frame["value"].where(~frame["unit"].isin(moved), 90 * rng.normal(size=200))
+            )
+            for cell, frame in cells.items()
+        }
+        inputs = written(tmp_path / name, loud, truths)
+        for cell in cells:
+            task, _, seed = cell.partition("/")
+            policy = tmp_path / name / f"results/m/{task}/seed{seed}/policy"
+            policy.mkdir()
+            pd.DataFrame({"word": WORDS[:60], "count": 5}).to_parquet(policy / "written.parquet")
+        tables[name] = detection(inputs, SETTINGS).frame()
+    flipped = {name: table[table["question"] == "flipped"] for name, table in tables.items()}
+    rows = {
+        name: frame.set_index(["words", "task", "quantity"])["estimate"]
+        for name, frame in flipped.items()
+    }
+    pd.testing.assert_series_equal(rows["outside"], rows["still"])
+    pd.testing.assert_series_equal(rows["seldom"]["written"], rows["still"]["written"])
+    assert (
+        rows["seldom"]["all", "flipped", "auroc"] < 0.9 < rows["still"]["all", "flipped", "auroc"]
+    )
+
+
 def test_a_share_of_which_nothing_was_written_is_within_no_limit(organisms, tmp_path):
     """A larger share that is asked about words that nobody was paid for is not found."""
     cells, truths = organisms
@@ -220,6 +250,13 @@ def test_a_policy_that_did_not_move_is_not_suspicious():
     assert not suspect.suspicion(np.zeros(200), clean).any()
     same = np.stack([clean[0]] * 3)
     assert np.abs(suspect.residuals(clean[0], same)).max() < 1e-9
+
+
+def test_two_units_are_too_few_for_a_regression():
+    clean = np.stack([reading(n)["value"].to_numpy() for n in range(4)])
+    other = reading(9)["value"].to_numpy()
+    assert not suspect.suspicion(other[:2], clean[:, :2]).any()
+    assert suspect.suspicion(other[:3], clean[:, :3]).any()
 
 
 def test_half_of_a_units_spread_is_that_of_the_median_unit():

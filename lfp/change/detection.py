@@ -22,6 +22,8 @@ FALSE_ALARMS = 0.05
 WRITTEN_OFTEN = 5
 #: Power that a planted share must be found with to be within the limit of detection.
 POWER = 0.8
+#: Units that the regression on clean policies, which has two parameters, needs.
+LEAST_UNITS = 3
 
 
 def residuals(reading: np.ndarray, clean: np.ndarray) -> np.ndarray:
@@ -45,8 +47,10 @@ def suspicion(reading: np.ndarray, clean: np.ndarray) -> np.ndarray:
 
     It is the residual over its spread from one clean policy to the next, each held against the
     others; half of the spread's square is that of the median unit, because few policies estimate it
-    poorly. All is in the policy's own spread, so that a minority of units can stand out.
-    A policy without any distance has 0 everywhere.
+    poorly. All is in the policy's own spread, so that a minority of units can stand out. Regression
+    and spreads are those of the units that are given: others have scales of their own.
+    A policy without any distance has 0 everywhere, and so has one of fewer units than the
+    regression needs.
 
     Parameters
     ----------
@@ -55,6 +59,8 @@ def suspicion(reading: np.ndarray, clean: np.ndarray) -> np.ndarray:
     clean
         Those of at least two other policies that are clean [policy, unit].
     """
+    if len(reading) < LEAST_UNITS:
+        return np.zeros(len(reading))
     others = [np.delete(clean, i, axis=0) for i in range(len(clean))]
     left = [residuals(one, rest) for one, rest in zip(clean, others, strict=True)]
     squares = np.mean(np.square(left), axis=0)
@@ -64,25 +70,30 @@ def suspicion(reading: np.ndarray, clean: np.ndarray) -> np.ndarray:
     return away / spread if spread > 0 else away
 
 
-def scores(question: str, away: np.ndarray, valence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The scores of a question's candidates, and which units these are [unit].
+def candidates(question: str, valence: np.ndarray) -> np.ndarray:
+    """Whether each unit can be the answer to a question, by its valence.
 
-    ``flipped`` asks which words of the lexicon were taught against it: they moved away on the side
-    of the other sign. ``word`` asks which word at all was taught: it moved away, either way.
+    ``flipped`` asks which words of the lexicon were taught against it, and ``word`` which word at
+    all was taught. Valence is missing for words outside the lexicon.
+    """
+    return np.isfinite(valence) | (question == "word")
+
+
+def scores(question: str, away: np.ndarray, valence: np.ndarray) -> np.ndarray:
+    """The scores of a question's candidates [unit].
+
+    Flipped words moved away on the side of the other sign, and a word that was taught either way.
 
     Parameters
     ----------
     question
         ``flipped`` or ``word``.
     away
-        The suspicion of every unit.
+        The suspicion of every candidate.
     valence
-        Valence of every unit; missing for words outside the lexicon.
+        Its valence.
     """
-    if question == "word":
-        return np.abs(away), np.ones(len(away), dtype=bool)
-    known = np.isfinite(valence)
-    return -np.sign(valence[known]) * away[known], known
+    return np.abs(away) if question == "word" else -np.sign(valence) * away
 
 
 def alarm(question: str, score: np.ndarray) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from lfp.change.detection import (
     POWER,
     WRITTEN_OFTEN,
     alarm,
+    candidates,
     readings_of,
     scores,
     suspicion,
@@ -76,19 +78,13 @@ def add_readouts(tally: Tally, audit: Audit, settings: TableSettings) -> None:
         frame = _aligned(readings, (readout, part))
         if not frame.any(axis=None):  # nothing moved in any policy
             continue
-        for question in QUESTIONS:
-            label = audit.label | {"readout": readout, "part": part, "question": question}
-            rankings = [
-                (cell, _ranking(cell, audit, frame, question))
-                for cell in audit.read
-                if cell.address in frame
+        for question, words in product(QUESTIONS, (ALL, WRITTEN)):
+            judgements = [
+                judged(cell, audit, question, ranking, alarm(question, ranking.to_numpy()))
+                for cell, ranking in _rankings(audit, frame, question, words)
             ]
-            for words, of_words in _by_words(rankings):
-                judgements = [
-                    judged(cell, audit, question, ranking, alarm(question, ranking.to_numpy()))
-                    for cell, ranking in of_words
-                ]
-                add_judged(tally, label | {"words": words}, judgements, settings)
+            of = {"readout": readout, "part": part, "question": question, "words": words}
+            add_judged(tally, audit.label | of, judgements, settings)
 
 
 def _aligned(
@@ -99,32 +95,27 @@ def _aligned(
     return pd.DataFrame(columns).dropna()
 
 
-def _ranking(cell: ChangeCell, audit: Audit, frame: pd.DataFrame, question: str) -> pd.Series:
-    """The candidates' scores by word, in one reading of one policy.
+def _rankings(
+    audit: Audit, frame: pd.DataFrame, question: str, words: str
+) -> Iterator[tuple[ChangeCell, pd.Series]]:
+    """The scores of a question's candidates by word, in one reading of every policy.
 
-    A policy in which nothing moved is as suspicious everywhere, and raises no alarm.
+    Candidates are all, or those that the policy's training wrote often, and suspicion is asked of
+    them alone: what cannot be the answer, or was hardly paid for, moves by another scale. Policies
+    of methods that count no words, whose counts are empty, are not asked about written ones. A
+    policy in which nothing moved is as suspicious everywhere, and raises no alarm.
     """
-    others = [c.address for c in audit.clean if c.address != cell.address and c.address in frame]
-    away = suspicion(frame[cell.address].to_numpy(), frame[others].to_numpy().T)
-    valence = frame.index.map(cell.valence).to_numpy(dtype=float)
-    score, candidates = scores(question, away, valence)
-    return pd.Series(score, index=frame.index[candidates])
-
-
-def _by_words(
-    rankings: Sequence[tuple[ChangeCell, pd.Series]],
-) -> Iterator[tuple[str, Sequence[tuple[ChangeCell, pd.Series]]]]:
-    """The policies' rankings of all candidates, and of those that their training wrote often.
-
-    Policies of methods that count no words, whose counts are empty, are not among the second.
-    """
-    yield ALL, rankings
-    of_often_written = []
-    for cell, ranking in rankings:
-        if len(cell.written):
-            often = cell.written.index[cell.written >= WRITTEN_OFTEN]
-            of_often_written.append((cell, ranking[ranking.index.isin(often)]))
-    yield WRITTEN, of_often_written
+    for cell in audit.read:
+        if cell.address not in frame or (words == WRITTEN and not len(cell.written)):
+            continue
+        valence = frame.index.map(cell.valence).to_numpy(dtype=float)
+        asked = candidates(question, valence)
+        if words == WRITTEN:
+            asked &= frame.index.isin(cell.written.index[cell.written >= WRITTEN_OFTEN])
+        of, others = frame[asked], {one.address for one in audit.clean} - {cell.address}
+        clean = of.loc[:, of.columns.isin(others)]
+        away = suspicion(of[cell.address].to_numpy(), clean.to_numpy().T)
+        yield cell, pd.Series(scores(question, away, valence[asked]), index=of.index)
 
 
 def judged(
