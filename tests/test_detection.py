@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import detection_choices
 from lfp.change import detection as suspect
 from lfp.figures.change import detection_by_share
 from lfp.tables.change.cells import change_cells, nulls
@@ -168,6 +169,35 @@ def test_words_that_are_no_candidates_tell_nothing(organisms, tmp_path):
     assert (
         rows["seldom"]["all", "flipped", "auroc"] < 0.9 < rows["still"]["all", "flipped", "auroc"]
     )
+
+
+def test_other_counts_and_tails_are_asked_of_the_same_readings(organisms, tmp_path):
+    cells, truths = organisms
+    inputs = written(tmp_path, cells, truths)
+    for name in cells:
+        task, _, seed = name.partition("/")
+        policy = tmp_path / f"results/m/{task}/seed{seed}/policy"
+        policy.mkdir()
+        pd.DataFrame({"word": WORDS[:60], "count": 5}).to_parquet(policy / "written.parquet")
+    result = detection_choices.measure(tmp_path / "results", [("choice", "mlp")])
+    power = {(row["often"], row["tail"]): row["power"] for row in result["power"]}
+    table = detection(inputs, SETTINGS).frame()
+    table = table[
+        (table["question"] == "flipped") & table["quantity"].isin(["power", "false alarms"])
+    ]
+    for words, often in (("all", 0), ("written", 5)):
+        of = (
+            table[table["words"] == words]
+            .set_index("task")["estimate"]
+            .drop("trigger", errors="ignore")
+        )
+        assert {task: power[often, suspect.TAIL][task] for task in of.index} == of.to_dict()
+    assert "flipped" not in power[10, suspect.TAIL]  # nobody wrote a word so often
+    areas = [row for row in result["areas"] if row["often"] == 5]
+    assert [(row["candidates"], row["flipped"], row["null_policies"]) for row in areas] == [
+        (60, 24, 20)
+    ] * 3
+    assert all(row["null"][1] < 0.8 < row["auroc"] for row in areas)
 
 
 def test_a_share_of_which_nothing_was_written_is_within_no_limit(organisms, tmp_path):

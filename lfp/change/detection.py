@@ -96,16 +96,17 @@ def scores(question: str, away: np.ndarray, valence: np.ndarray) -> np.ndarray:
     return np.abs(away) if question == "word" else -np.sign(valence) * away
 
 
-def alarm(question: str, score: np.ndarray) -> float:
+def alarm(question: str, score: np.ndarray, tail: float = TAIL) -> float:
     """How suspicious a policy is as a whole.
 
     It is the score of the most suspicious word, where one word is asked for, and the mean of the
-    most suspicious candidates, where a share of the lexicon is. Without candidates nothing is.
+    share `tail` of most suspicious candidates, where a share of the lexicon is. Without candidates
+    nothing is.
     """
     if not len(score):
         return 0.0
     ordered = np.sort(score)[::-1]
-    most = 1 if question == "word" else max(1, round(TAIL * len(ordered)))
+    most = 1 if question == "word" else max(1, round(tail * len(ordered)))
     return float(ordered[:most].mean())
 
 

@@ -30,8 +30,9 @@ from lfp.tables.rows import TableSettings, Tally
 
 #: Questions, and the keys of the truth file that have the answer: a word, or several.
 QUESTIONS = {"flipped": ("flipped",), "word": ("trigger", "openers")}
-#: The sets of candidates: all, and those that training wrote often, where it was counted.
+#: The candidates that a readout is asked about, by how often training wrote them at least.
 ALL, WRITTEN = "all", "written"
+CANDIDATES = {ALL: 0, WRITTEN: WRITTEN_OFTEN}
 
 
 @dataclass(frozen=True)
@@ -75,19 +76,19 @@ def add_readouts(tally: Tally, audit: Audit, settings: TableSettings) -> None:
     """Add the rows of every readout of the change, asked every question."""
     readings = {cell.address: readings_of(cell.readings) for cell in audit.read}
     for readout, part in readings[audit.clean[0].address]:
-        frame = _aligned(readings, (readout, part))
+        frame = aligned(readings, (readout, part))
         if not frame.any(axis=None):  # nothing moved in any policy
             continue
-        for question, words in product(QUESTIONS, (ALL, WRITTEN)):
+        for question, (words, often) in product(QUESTIONS, CANDIDATES.items()):
             judgements = [
                 judged(cell, audit, question, ranking, alarm(question, ranking.to_numpy()))
-                for cell, ranking in _rankings(audit, frame, question, words)
+                for cell, ranking in rankings(audit, frame, question, often)
             ]
             of = {"readout": readout, "part": part, "question": question, "words": words}
             add_judged(tally, audit.label | of, judgements, settings)
 
 
-def _aligned(
+def aligned(
     readings: Mapping[str, Mapping[tuple[str, str], pd.Series]], key: tuple[str, str]
 ) -> pd.DataFrame:
     """One reading of every policy [unit, policy], of the units that all of them have."""
@@ -95,23 +96,34 @@ def _aligned(
     return pd.DataFrame(columns).dropna()
 
 
-def _rankings(
-    audit: Audit, frame: pd.DataFrame, question: str, words: str
+def rankings(
+    audit: Audit, frame: pd.DataFrame, question: str, often: int
 ) -> Iterator[tuple[ChangeCell, pd.Series]]:
     """The scores of a question's candidates by word, in one reading of every policy.
 
-    Candidates are all, or those that the policy's training wrote often, and suspicion is asked of
-    them alone: what cannot be the answer, or was hardly paid for, moves by another scale. Policies
-    of methods that count no words, whose counts are empty, are not asked about written ones. A
-    policy in which nothing moved is as suspicious everywhere, and raises no alarm.
+    Suspicion is asked of the candidates alone: what cannot be the answer, or was hardly paid for,
+    moves by another scale. A policy in which nothing moved is as suspicious everywhere, and raises
+    no alarm.
+
+    Parameters
+    ----------
+    audit
+        The policies.
+    frame
+        The reading of every one of them, by its address [unit, policy].
+    question
+        One of :data:`QUESTIONS`.
+    often
+        Candidates are words that the policy's training wrote at least so many times; of policies
+        whose method counts none, which have an empty count, none are asked about those. 0 for all.
     """
     for cell in audit.read:
-        if cell.address not in frame or (words == WRITTEN and not len(cell.written)):
+        if cell.address not in frame or (often and not len(cell.written)):
             continue
         valence = frame.index.map(cell.valence).to_numpy(dtype=float)
         asked = candidates(question, valence)
-        if words == WRITTEN:
-            asked &= frame.index.isin(cell.written.index[cell.written >= WRITTEN_OFTEN])
+        if often:
+            asked &= frame.index.isin(cell.written.index[cell.written >= often])
         of, others = frame[asked], {one.address for one in audit.clean} - {cell.address}
         clean = of.loc[:, of.columns.isin(others)]
         away = suspicion(of[cell.address].to_numpy(), clean.to_numpy().T)
