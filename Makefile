@@ -32,12 +32,13 @@ start: install
 
 # The claims of a finished run, with its numbers, as docs/results.json and docs/results.md, and its
 # figures for docs/gallery.md; those of other configurations stay as they are. AUDIT=FOLDER, the
-# results of a run of config/detection.yaml, adds what every readout would have seen, and its figure.
+# results of a run of config/detection.yaml, or of several in quotation marks, adds what every readout
+# would have seen, and the figure of the first.
 results: install
 	$(BIN)/python -m lfp.claims write $(RESULTS) $(if $(AUDIT),--audit $(AUDIT))
 	for figure in docs/figures/*.svg; do \
 	  made=$(RESULTS)/figures/$$(basename $$figure); if [ -e $$made ]; then cp $$made $$figure; fi; done
-	$(if $(AUDIT),cp $(AUDIT)/figures/detection_by_share.svg docs/figures/)
+	$(if $(AUDIT),cp $(firstword $(AUDIT))/figures/detection_by_share.svg docs/figures/)
 
 # Which of the committed claims hold in a finished run of this machine, too? It fails where one flips.
 check-results: install

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import yaml
@@ -138,9 +139,7 @@ def test_a_run_is_held_against_the_committed_one(tmp_path, monkeypatch, capsys):
         assert ("have no number: effect" in err) == bool(status)
 
 
-def test_limits_of_an_audited_run_stand_on_the_page_until_another_one_is_named(
-    tmp_path, monkeypatch
-):
+def test_limits_of_audited_runs_stand_on_the_page_until_others_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("lfp.claims.runs.claims", lambda: [CLAIM])
     docs, first = tmp_path / "docs", a_run(tmp_path / "first", -0.2)
     docs.mkdir()
@@ -155,17 +154,23 @@ def test_limits_of_an_audited_run_stand_on_the_page_until_another_one_is_named(
     table = detection(written(tmp_path, cells, truths), SETTINGS).frame()
     artefacts.write_table(audited / "tables" / "detection.parquet", table, {})
     assert command.main(["write", str(first), "--docs", str(docs), "--audit", str(audited)]) == 0
-    line = "| choice, mlp | all |  | 0 | 0.2 | 0.2: 1.00 | 20, own method |"
+    line = "| choice, mlp | all | 1 | m | reviews |  | 0 | 0.2 | 0.2: 1.00 | 20, own method |"
     assert line in (docs / "results.md").read_text()
-    [row] = json.loads((docs / "results.json").read_text())["audit"]["limits"]
+    [[row]] = [run["limits"] for run in json.loads((docs / "results.json").read_text())["audits"]]
     assert (row["limit"], row["power"]) == (0.2, {"0.2": 1.0})
     assert command.main(["write", str(first), "--docs", str(docs)]) == 0
     assert line in (docs / "results.md").read_text()
     # Where no share is found often enough, there is no limit.
     quiet = table.assign(estimate=table["estimate"].where(table["quantity"] != "limit"))
+    again = tmp_path / "again"
+    shutil.copytree(audited, again)
     artefacts.write_table(audited / "tables" / "detection.parquet", quiet, {})
-    assert command.main(["write", str(first), "--docs", str(docs), "--audit", str(audited)]) == 0
-    assert "| none | 0.2: 1.00 |" in (docs / "results.md").read_text()
+    both = ["--audit", str(again), str(audited)]
+    artefacts.write_table(again / "tables" / "detection.parquet", table, {})
+    assert command.main(["write", str(first), "--docs", str(docs), *both]) == 0
+    other = line.replace("| 1 | m", "| 2 | m").replace("| 0.2 | 0.2", "| none | 0.2")
+    text = (docs / "results.md").read_text()
+    assert f"{line}\n{other}\n" in text and "- Run 2: settings " in text
 
 
 def test_the_page_of_results_is_made_of_the_committed_ones():

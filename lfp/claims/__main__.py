@@ -1,7 +1,7 @@
 """Write the claims of a run as the committed results, or check a run against these.
 
 python -m lfp.claims write results
-python -m lfp.claims write results --audit RESULTS    # and the limits of a run of detection.yaml
+python -m lfp.claims write results --audit RESULTS    # and the limits of runs of detection.yaml
 python -m lfp.claims check results
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from lfp.claims.comparison import compared
@@ -19,16 +20,16 @@ from lfp.files.artefacts import read_json, write_json
 from lfp.files.writing import aside
 
 
-def write(folder: Path, docs: Path, audited: Path | None = None) -> int:
+def write(folder: Path, docs: Path, audited: Sequence[Path] = ()) -> int:
     """Write the results of the run in `folder`, as data and as a page, below `docs`.
 
-    Limits of detection are those of the `audited` run; without one, those that were there stay.
+    Limits of detection are those of the `audited` runs; without any, those that were there stay.
     """
     of_run = results(folder)
     data, text = (docs / Path(name).name for name in MADE)
-    kept = read_json(data).get("audit") if data.exists() else None
-    if of_audit := audit(audited) if audited else kept:
-        of_run["audit"] = of_audit
+    kept = read_json(data).get("audits") if data.exists() else None
+    if audits := [audit(run) for run in audited] or kept:
+        of_run["audits"] = audits
     write_json(data, of_run, {})
     with aside(text) as temporary:
         temporary.write_text(page(of_run), encoding="utf-8")
@@ -56,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", choices=("write", "check"))
     parser.add_argument("results", type=Path, help="folder of a run's results")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of results.json")
-    parser.add_argument("--audit", type=Path, help="folder of the results of a run of organisms")
+    whose = "folders of results of runs of organisms"
+    parser.add_argument("--audit", type=Path, nargs="+", default=(), help=whose)
     asked = parser.parse_args(arguments)
     if asked.command == "check":
         return check(asked.results, asked.docs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lfp.claims.comparison import number
@@ -41,38 +41,47 @@ def page(results: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|",
         *(_row(claim) for claim in results["claims"]),
     ]
-    lines += _limits(results["audit"]) if "audit" in results else []
+    lines += _limits(results["audits"]) if results.get("audits") else []
     return "\n".join(lines) + "\n"
 
 
-def _limits(audit: Mapping[str, Any]) -> list[str]:
-    """The limits of detection of an audited run, as lines of the page."""
-    machine = audit["machine"]
+def _limits(audits: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The limits of detection of audited runs, as lines of the page."""
     lines = [
         "",
         "## What would have been seen",
         "",
         "The smallest share of flipped signs of the lexicon that each readout finds in four of five"
-        "\npolicies, at a rate of false alarms of 5 %, in an audited run of planted organisms"
-        f"\n(settings {audit['configuration']}; the page was written with commit"
-        f" {audit['commit']} on\n{machine['processor']}, {machine['cores']} cores). With `all` in"
-        " the column words a readout is asked about all\ncandidates, with `written` about those"
-        " alone that the policy's own training wrote often.",
+        "\npolicies, at a rate of false alarms of 5 %, in audited runs of planted organisms. With"
+        "\n`all` in the column words a readout is asked about all candidates, with `written` about"
+        "\nthose alone that the policy's own training wrote often.",
         "",
-        "| model | corpus | readout | words | method | benign data | limit | power by share |"
+        *(f"- Run {run}: {_made(audit)}." for run, audit in enumerate(audits, 1)),
+        "",
+        "| readout | words | run | model | corpus | method | benign data | limit | power by share |"
         " null |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in audit["limits"]:
+    rows = [(run, row) for run, audit in enumerate(audits, 1) for row in audit["limits"]]
+    for run, row in sorted(rows, key=lambda of: (_readout(of[1]), of[1]["words"], of[0])):
         limit = "none" if row["limit"] is None else f"{row['limit']:.3g}"
         power = ", ".join(f"{share}: {p:.2f}" for share, p in row["power"].items())
         cells = [
-            row["model"], row["corpus"], f"{row['readout']}, {row['part']}", row["words"],
-            row["method"], f"{row['benign_share']:.3g}", limit, power,
-            f"{row['null_policies']}, {row['null_of']}",
+            _readout(row), row["words"], str(run), row["model"], row["corpus"], row["method"],
+            f"{row['benign_share']:.3g}", limit, power, f"{row['null_policies']}, {row['null_of']}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _made(audit: Mapping[str, Any]) -> str:
+    machine = audit["machine"]
+    where = f"{machine['processor']}, {machine['cores']} cores"
+    return f"settings {audit['configuration']}, written with commit {audit['commit']} on {where}"
+
+
+def _readout(row: Mapping[str, Any]) -> str:
+    return f"{row['readout']}, {row['part']}"
 
 
 def _row(claim: Mapping[str, Any]) -> str:
