@@ -57,8 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", choices=("write", "check"))
     parser.add_argument("results", type=Path, help="folder of a run's results")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of results.json")
-    whose = "folders of results of runs of organisms"
-    parser.add_argument("--audit", type=Path, nargs="+", default=(), help=whose)
+    parser.add_argument(
+        "--audit", type=Path, nargs="+", default=(), help="folders of the results of organisms"
+    )
     asked = parser.parse_args(arguments)
     if asked.command == "check":
         return check(asked.results, asked.docs)
