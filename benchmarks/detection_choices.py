@@ -39,6 +39,7 @@ READOUTS = (
 )  # fmt: skip
 #: Flipped words that a policy must have as candidates, so that their AUROC says something.
 LEAST_FLIPPED = 3
+#: The policies with their scores of the candidates, by address.
 Rankings = Mapping[str, tuple[ChangeCell, pd.Series]]
 
 
@@ -91,7 +92,7 @@ def measure(results: Path, readouts: Sequence[tuple[str, str]] = READOUTS) -> di
     """Power by readout, count and tail, and the areas beside those of null policies."""
     audit = audit_of(results)
     readings = {cell.address: readings_of(cell.readings) for cell in audit.read}
-    result: dict[str, Any] = {"power": [], "areas": []}
+    result: dict[str, Any] = {"power": [], "areas": [], "candidates": {}}
     for key in readouts:
         frame, label = aligned(readings, key), {"readout": ", ".join(key)}
         for often in COUNTS:
@@ -103,10 +104,10 @@ def measure(results: Path, readouts: Sequence[tuple[str, str]] = READOUTS) -> di
                 result["power"].append(row)
             if often in (0, WRITTEN_OFTEN):
                 result["areas"] += [label | {"often": often, **row} for row in areas(audit, ranked)]
-    candidates = {
-        cell.address: len(of) for cell, of in rankings(audit, frame, "flipped", WRITTEN_OFTEN)
-    }
-    return result | {"candidates": candidates}
+            if often == WRITTEN_OFTEN:  # the ruler has values of fewer words than the choice
+                sizes = {name: len(of) for name, (_, of) in ranked.items()}
+                result["candidates"][label["readout"]] = sizes
+    return result
 
 
 def main() -> None:

@@ -193,6 +193,7 @@ def test_other_counts_and_tails_are_asked_of_the_same_readings(organisms, tmp_pa
         )
         assert {task: power[often, suspect.TAIL][task] for task in of.index} == of.to_dict()
     assert "flipped" not in power[10, suspect.TAIL]  # nobody wrote a word so often
+    assert set(result["candidates"]["choice, mlp"].values()) == {60}
     areas = [row for row in result["areas"] if row["often"] == 5]
     assert [(row["candidates"], row["flipped"], row["null_policies"]) for row in areas] == [
         (60, 24, 20)
