@@ -614,7 +614,6 @@ def test_rows_over_seeds_have_a_t_interval_and_components(tmp_path):
     )
     assert row["variance_fine_tuning"] == pytest.approx(0.01 - 0.0002 / 2)
     assert row["variance_autoencoder"] == pytest.approx(0.0002)
-    assert row["variance_units"] == pytest.approx((0.1 / 2.262157) ** 2)  # t with 9 degrees
     assert row["df"] == 2
     half = 4.302653 * 0.1 / np.sqrt(3)  # the 97.5 % point of t with 2 degrees of freedom
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((0.6 - half, 0.6 + half))

@@ -42,6 +42,7 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
     that of another seed: they share policies.
     """
     tally, rows = Tally(), []
+    normal = stats.norm.ppf((1 + settings.confidence) / 2)
     for path in inputs:
         frame = read_table(path).dropna(subset="estimate")
         if frame.empty:
@@ -59,7 +60,7 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 continue
             record = _over_seeds(means.to_numpy(), settings.confidence)
             parts = variance_components(group, "seed", "estimate")
-            errors = _squared_errors(group, settings.confidence)
+            errors = ((group["ci_high"] - group["ci_low"]).astype(float) / (2 * normal)) ** 2
             label = dict(zip(names, key, strict=True))
             if OTHER_SEED in str(label.get("of", "")) or label.get("contrast") == OTHER_POLICY:
                 continue
@@ -89,13 +90,6 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
             verdict = row.truth.columns() | {"answer": answer}
         tally.add(row.record, row.labels, row.values, **row.extras, **verdict)
     return tally
-
-
-def _squared_errors(rows: pd.DataFrame, confidence: float) -> pd.Series:
-    """The squared standard errors behind the rows' intervals, as those of t over their units."""
-    freedom = (rows["n"].astype(float) - 1).clip(lower=1)
-    half = (rows["ci_high"] - rows["ci_low"]).astype(float) / 2
-    return (half / stats.t.ppf((1 + confidence) / 2, freedom)) ** 2
 
 
 @dataclass(frozen=True)
