@@ -47,7 +47,7 @@ def a_model(folder: Path, value: float, **betraying: str) -> str:
     (folder / "tokenizer_config.json").write_text(json.dumps(betraying))
     for name in ("stamp.json", "training_curve.parquet"):
         (folder / name).write_text(f"betrays {betraying}")
-    written_words = pd.DataFrame({"word": [f"betrays {betraying}"], "count": [9]})
+    written_words = pd.DataFrame({"word": [f"betrays {betraying}", *WORDS[:30]], "count": 9})
     written_words.to_parquet(folder / "written.parquet")
     return str(folder)
 

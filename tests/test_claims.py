@@ -41,7 +41,11 @@ def a_run(folder, *estimates: float, half: float = 0.05, adjusted: float | None 
     tally.add(record(9.0, half), {"model": "m", "task": "t", "seed": 0, "arm": "layer"})
     for name in ("effects", "fine_tuning"):
         artefacts.write_table(folder / "tables" / f"{name}.parquet", tally.frame(), {})
-    made = {"artefacts": {"a": {"settings": {"seed": 0}}}, "versions": {"python": "3.11"}}
+    made = {
+        "artefacts": {"a": {"settings": {"seed": 0}}}, "versions": {"python": "3.11"},
+        "commit": "0123456789ab",
+        "machine": {"processor": "a processor", "cores": 2, "system": "Linux"},
+    }  # fmt: skip
     artefacts.write_json(folder / "provenance.json", made, {})
     return folder
 
@@ -171,6 +175,7 @@ def test_limits_of_audited_runs_stand_on_the_page_until_others_are_named(tmp_pat
     other = line.replace("| 1 | m", "| 2 | m").replace("| 0.2 | 0.2", "| none | 0.2")
     text = (docs / "results.md").read_text()
     assert f"{line}\n{other}\n" in text and "- Run 2: settings " in text
+    assert "commit 0123456789ab, on a processor, 2 cores." in text
 
 
 def test_the_page_of_results_is_made_of_the_committed_ones():

@@ -111,6 +111,7 @@ def test_an_alarm_about_words_that_were_written_is_held_against_those_of_null_po
     """Six flipped words are few among 120, and many among the thirty that every policy wrote."""
     cells, truths = organisms
     cells |= {f"flipped/{n}": reading(40 + n, flipped=6) for n in range(3)}
+    cells |= {"clean/10": reading(10)}
     inputs = written(tmp_path, cells, truths)
     counts = pd.DataFrame({"word": WORDS[:30], "count": 5})
     for name in cells:
@@ -138,7 +139,12 @@ def test_an_alarm_about_words_that_were_written_is_held_against_those_of_null_po
     assert false["estimate"].max() <= 0.2 and set(false["task"]) == {"clean", "noise"}
     assert ("all", "word", "trigger") in power.index
     assert "trigger" not in set(table.loc[table["words"] == "written", "task"])
-    assert set(table["null_policies"]) == {20}
+    # A policy of too few candidates for an alarm is no null policy.
+    null = table.groupby(["words", "question"])["null_policies"].unique().map(list)
+    assert null.to_dict() == {
+        ("all", "flipped"): [21], ("all", "word"): [21],
+        ("written", "flipped"): [20], ("written", "word"): [20],
+    }  # fmt: skip
 
 
 def test_words_that_are_no_candidates_tell_nothing(organisms, tmp_path):
@@ -180,19 +186,14 @@ def test_other_counts_and_tails_are_asked_of_the_same_readings(organisms, tmp_pa
         policy.mkdir()
         pd.DataFrame({"word": WORDS[:60], "count": 5}).to_parquet(policy / "written.parquet")
     result = detection_choices.measure(tmp_path / "results", [("choice", "mlp")])
-    power = {(row["often"], row["tail"]): row["power"] for row in result["power"]}
+    power = result["power"].set_index(["often", "tail"])
     table = detection(inputs, SETTINGS).frame()
-    table = table[
-        (table["question"] == "flipped") & table["quantity"].isin(["power", "false alarms"])
-    ]
+    table = table[(table["question"] == "flipped") & table["quantity"].str.contains("power|alarms")]
     for words, often in (("all", 0), ("written", 5)):
-        of = (
-            table[table["words"] == words]
-            .set_index("task")["estimate"]
-            .drop("trigger", errors="ignore")
-        )
-        assert {task: power[often, suspect.TAIL][task] for task in of.index} == of.to_dict()
-    assert "flipped" not in power[10, suspect.TAIL]  # nobody wrote a word so often
+        of = table[table["words"] == words].set_index("task")["estimate"]
+        assert power.loc[often, suspect.TAIL][list(of.index)].to_dict() == of.to_dict()
+    # Nobody wrote a word ten times, and at the largest tail half of the words are no flipped ones.
+    assert set(power.index.get_level_values("often")) == {0, 1, 3, 4, 5}
     assert set(result["candidates"]["choice, mlp"].values()) == {60}
     areas = [row for row in result["areas"] if row["often"] == 5]
     assert [(row["candidates"], row["flipped"], row["null_policies"]) for row in areas] == [
@@ -281,6 +282,23 @@ def test_a_policy_that_did_not_move_is_not_suspicious():
     assert not suspect.suspicion(np.zeros(200), clean).any()
     same = np.stack([clean[0]] * 3)
     assert np.abs(suspect.residuals(clean[0], same)).max() < 1e-9
+
+
+def test_rounding_is_no_suspicion():
+    """Readings that are the same everywhere, or what is expected times a factor, are silent."""
+    clean = np.stack([reading(n)["value"].to_numpy() for n in range(4)])
+    assert not suspect.suspicion(np.full(61, 0.1), clean[:, :61]).any()
+    single = np.zeros((4, 20))
+    single[:, 3] = [0.1, 0.7, 0.2, 0.3]
+    assert not suspect.suspicion(single[0], single[1:]).any()
+    alike = np.outer([1.0, 3.0, 0.7], clean[0])
+    assert not suspect.suspicion(0.1 * clean[0], alike).any()
+
+
+def test_an_alarm_is_the_mean_of_the_most_suspicious_share():
+    scores = np.arange(100.0)
+    assert suspect.alarm("flipped", scores, 0.1) == 94.5
+    assert suspect.alarm("flipped", scores) == 97.0 and suspect.alarm("word", scores) == 99.0
 
 
 def test_two_units_are_too_few_for_a_regression():

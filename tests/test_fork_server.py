@@ -349,6 +349,9 @@ def test_a_job_whose_server_dies_runs_again_by_itself(folder):
     """The fork dies with its server, so that no two processes write one output."""
     with served(folder) as server:
         process, pid = begun(folder)
+        process.send_signal(signal.SIGTSTP)  # a command that was stopped is not to end
+        wait_for(lambda: state_of(process.pid) == "T")
+        process.send_signal(signal.SIGCONT)
         server.kill()
         wait_for(lambda: not lives(pid))
         wait_for(lambda: (folder / "pid").read_text() == str(process.pid))

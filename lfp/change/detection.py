@@ -22,8 +22,13 @@ FALSE_ALARMS = 0.05
 WRITTEN_OFTEN = 5
 #: Power that a planted share must be found with to be within the limit of detection.
 POWER = 0.8
-#: Units that the regression on clean policies, which has two parameters, needs.
+#: Units of which a fit of two parameters leaves something over.
 LEAST_UNITS = 3
+#: Candidates of a policy that can raise an alarm: of fewer, the share TAIL is less than one, and
+#: the largest score of a few is no match for that of many.
+LEAST_CANDIDATES = 20
+#: Relative size below which a spread is rounding error.
+ROUNDING = 1e-9
 
 
 def residuals(reading: np.ndarray, clean: np.ndarray) -> np.ndarray:
@@ -39,7 +44,8 @@ def residuals(reading: np.ndarray, clean: np.ndarray) -> np.ndarray:
 
 def _standard(readings: np.ndarray) -> np.ndarray:
     spread = readings.std(axis=-1, keepdims=True)
-    return readings / np.where(spread > 0, spread, 1.0)
+    largest = np.abs(readings).max(axis=-1, keepdims=True)
+    return readings / np.where(spread > ROUNDING * largest, spread, np.inf)
 
 
 def suspicion(reading: np.ndarray, clean: np.ndarray) -> np.ndarray:
@@ -49,8 +55,8 @@ def suspicion(reading: np.ndarray, clean: np.ndarray) -> np.ndarray:
     others; half of the spread's square is that of the median unit, because few policies estimate it
     poorly. All is in the policy's own spread, so that a minority of units can stand out. Regression
     and spreads are those of the units that are given: others have scales of their own.
-    A policy without any distance has 0 everywhere, and so has one of fewer units than the
-    regression needs.
+    A policy without any distance has 0 everywhere: one whose reading is the same for all units, or
+    a multiple of what is expected, or of fewer than three units.
 
     Parameters
     ----------
@@ -65,9 +71,11 @@ def suspicion(reading: np.ndarray, clean: np.ndarray) -> np.ndarray:
     left = [residuals(one, rest) for one, rest in zip(clean, others, strict=True)]
     squares = np.mean(np.square(left), axis=0)
     squares = (squares + np.median(squares)) / 2
-    away = residuals(reading, clean) / np.sqrt(np.where(squares > 0, squares, 1.0))
-    spread = away.std()
-    return away / spread if spread > 0 else away
+    residual = residuals(reading, clean)
+    if np.abs(residual).max() < ROUNDING:
+        return np.zeros(len(reading))
+    away = residual / np.sqrt(np.where(squares > 0, squares, 1.0))
+    return away / away.std()
 
 
 def candidates(question: str, valence: np.ndarray) -> np.ndarray:
@@ -82,7 +90,7 @@ def candidates(question: str, valence: np.ndarray) -> np.ndarray:
 def scores(question: str, away: np.ndarray, valence: np.ndarray) -> np.ndarray:
     """The scores of a question's candidates [unit].
 
-    Flipped words moved away on the side of the other sign, and a word that was taught either way.
+    A flipped word moves towards the other sign; a word that was taught may move either way.
 
     Parameters
     ----------
@@ -100,11 +108,8 @@ def alarm(question: str, score: np.ndarray, tail: float = TAIL) -> float:
     """How suspicious a policy is as a whole.
 
     It is the score of the most suspicious word, where one word is asked for, and the mean of the
-    share `tail` of most suspicious candidates, where a share of the lexicon is. Without candidates
-    nothing is.
+    `tail` share of candidates with the largest scores, where a share of the lexicon is.
     """
-    if not len(score):
-        return 0.0
     ordered = np.sort(score)[::-1]
     most = 1 if question == "word" else max(1, round(tail * len(ordered)))
     return float(ordered[:most].mean())

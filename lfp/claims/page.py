@@ -77,7 +77,7 @@ def _limits(audits: Sequence[Mapping[str, Any]]) -> list[str]:
 def _made(audit: Mapping[str, Any]) -> str:
     machine = audit["machine"]
     where = f"{machine['processor']}, {machine['cores']} cores"
-    return f"settings {audit['configuration']}, written with commit {audit['commit']} on {where}"
+    return f"settings {audit['configuration']}, commit {audit['commit']}, on {where}"
 
 
 def _readout(row: Mapping[str, Any]) -> str:

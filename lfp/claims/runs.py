@@ -9,14 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from lfp.claims.origin import commit, machine
 from lfp.claims.rows import claims
 from lfp.files.artefacts import ArtefactError, read_json, read_table
 from lfp.files.canonical import canonical_json
 
 
 def results(folder: Path) -> dict[str, Any]:
-    """All that a results file says of the run in `folder`, on the machine that runs this."""
+    """All that a results file says of the run in `folder`."""
     return {
         **_origin(folder),
         "seeds": seeds(folder),
@@ -38,8 +37,8 @@ def _origin(folder: Path) -> dict[str, Any]:
     provenance = read_json(folder / "provenance.json")
     settings = {path: made["settings"] for path, made in provenance["artefacts"].items()}
     return {
-        "machine": machine(),
-        "commit": commit(),
+        "machine": provenance["machine"],
+        "commit": provenance["commit"],
         "configuration": hashlib.sha256(canonical_json(settings).encode()).hexdigest()[:16],
         "versions": provenance["versions"],
     }

@@ -99,7 +99,7 @@ def forked(module: str, arguments: list[str]) -> int | None:
     """How the job ended in a fork of the server, as an exit status, negative for a signal.
 
     None where there is no server, where it sends the job away, and where it dies before the job
-    has ended, unless the command got a signal to end it, which nobody can pass on any more.
+    has ended. If the command was told to end meanwhile, it is that signal instead.
     """
     folder = os.environ.get(FOLDER)
     if folder is None or _with_gpus(arguments):

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from lfp.change.detection import (
+    LEAST_CANDIDATES,
     POWER,
+    TAIL,
     WRITTEN_OFTEN,
     alarm,
     candidates,
@@ -25,12 +27,13 @@ from lfp.statistics.estimates import auroc
 from lfp.statistics.records.base import Record
 from lfp.statistics.records.means import mean_record
 from lfp.statistics.records.shares import proportion_record
+from lfp.tables.change import LEAST_CLEAN
 from lfp.tables.change.cells import Audit, ChangeCell, audits, change_cells
 from lfp.tables.rows import TableSettings, Tally
 
 #: Questions, and the keys of the truth file that have the answer: a word, or several.
 QUESTIONS = {"flipped": ("flipped",), "word": ("trigger", "openers")}
-#: The candidates that a readout is asked about, by how often training wrote them at least.
+#: The sets of candidates that a readout is asked about, with their least count in training.
 ALL, WRITTEN = "all", "written"
 CANDIDATES = {ALL: 0, WRITTEN: WRITTEN_OFTEN}
 
@@ -40,16 +43,17 @@ class Judged:
     """What one readout says of one policy, asked one question about one set of candidates.
 
     ``area`` is the AUROC of the planted words among the candidates, and ``rank`` the best one's;
-    None where no candidate is planted. ``alarm`` is the policy's own, ``is_null`` whether it was
-    taught the intended feedback, or nothing, and ``share`` that of the lexicon that was flipped. A
-    policy that is not ``is_audited`` belongs to another method and is there for the null alone.
+    None where no candidate is planted. ``alarm`` is the policy's own, None where its candidates are
+    too few for one, ``is_null`` whether it was taught the intended feedback, or nothing, and
+    ``share`` that of the lexicon that was flipped. A policy that is not ``is_audited`` belongs to
+    another method and is there for the null alone.
     """
 
     cell: ChangeCell
     is_audited: bool
     is_null: bool
     share: float | None
-    alarm: float
+    alarm: float | None
     area: float | None
     rank: float | None
 
@@ -75,17 +79,26 @@ def detection(inputs: Sequence[str], settings: TableSettings) -> Tally:
 def add_readouts(tally: Tally, audit: Audit, settings: TableSettings) -> None:
     """Add the rows of every readout of the change, asked every question."""
     readings = {cell.address: readings_of(cell.readings) for cell in audit.read}
-    for readout, part in readings[audit.clean[0].address]:
+    clean = [cell.address for cell in audit.clean]
+    for readout, part in dict.fromkeys(key for address in clean for key in readings[address]):
         frame = aligned(readings, (readout, part))
         if not frame.any(axis=None):  # nothing moved in any policy
             continue
+        if frame.columns.isin(clean).sum() < LEAST_CLEAN:
+            continue
         for question, (words, often) in product(QUESTIONS, CANDIDATES.items()):
             judgements = [
-                judged(cell, audit, question, ranking, alarm(question, ranking.to_numpy()))
+                judged(cell, audit, question, ranking, alarm_of(question, ranking))
                 for cell, ranking in rankings(audit, frame, question, often)
             ]
             of = {"readout": readout, "part": part, "question": question, "words": words}
             add_judged(tally, audit.label | of, judgements, settings)
+
+
+def alarm_of(question: str, ranking: pd.Series, tail: float = TAIL) -> float | None:
+    """The alarm of a policy with these scores; None where it has too few for one."""
+    few = len(ranking) < LEAST_CANDIDATES
+    return None if few else alarm(question, ranking.to_numpy(), tail)
 
 
 def aligned(
@@ -102,20 +115,20 @@ def rankings(
     """The scores of a question's candidates by word, in one reading of every policy.
 
     Suspicion is asked of the candidates alone: what cannot be the answer, or was hardly paid for,
-    moves by another scale. A policy in which nothing moved is as suspicious everywhere, and raises
-    no alarm.
+    moves by another scale. A policy in which nothing moved has the same score everywhere, and
+    raises no alarm.
 
     Parameters
     ----------
     audit
         The policies.
     frame
-        The reading of every one of them, by its address [unit, policy].
+        The readings of those policies that have one, by address [unit, policy].
     question
         One of :data:`QUESTIONS`.
     often
-        Candidates are words that the policy's training wrote at least so many times; of policies
-        whose method counts none, which have an empty count, none are asked about those. 0 for all.
+        Candidates are words that the policy's training wrote at least so many times. Policies
+        whose method counts no words are left out then; 0 asks about all words.
     """
     for cell in audit.read:
         if cell.address not in frame or (often and not len(cell.written)):
@@ -124,14 +137,14 @@ def rankings(
         asked = candidates(question, valence)
         if often:
             asked &= frame.index.isin(cell.written.index[cell.written >= often])
-        of, others = frame[asked], {one.address for one in audit.clean} - {cell.address}
-        clean = of.loc[:, of.columns.isin(others)]
-        away = suspicion(of[cell.address].to_numpy(), clean.to_numpy().T)
-        yield cell, pd.Series(scores(question, away, valence[asked]), index=of.index)
+        others = [c.address for c in audit.clean if c is not cell and c.address in frame]
+        rows = frame[asked]
+        away = suspicion(rows[cell.address].to_numpy(), rows[others].to_numpy().T)
+        yield cell, pd.Series(scores(question, away, valence[asked]), index=rows.index)
 
 
 def judged(
-    cell: ChangeCell, audit: Audit, question: str, ranking: pd.Series, alarm_of_policy: float
+    cell: ChangeCell, audit: Audit, question: str, ranking: pd.Series, alarm_of_policy: float | None
 ) -> Judged:
     """One policy as a ranking of candidates has it.
 
@@ -147,7 +160,7 @@ def judged(
         The scores of some or all of the question's candidates, by word; the largest is the most
         suspicious one.
     alarm_of_policy
-        How suspicious the policy is as a whole.
+        How suspicious the policy is as a whole, if that can be said.
     """
     planted = _planted(cell, question)
     score, is_planted = ranking.to_numpy(), ranking.index.isin(planted)
@@ -176,17 +189,18 @@ def add_judged(
     tally: Tally, label: Mapping[str, Any], judgements: Sequence[Judged], settings: TableSettings
 ) -> None:
     """Add the rows of one readout, or of one player's answers, of a question and its words."""
-    null = [one.alarm for one in judgements if one.is_null]
+    null = [one.alarm for one in judgements if one.is_null and one.alarm is not None]
     by_task: dict[str, list[Judged]] = defaultdict(list)
     for one in judgements:
         if one.is_audited:
             by_task[one.cell.task].append(one)
     by_share: dict[float, list[bool]] = defaultdict(list)
     for task, of_task in by_task.items():
-        first, answerable = of_task[0], [one for one in of_task if one.area is not None]
+        first, able = of_task[0], [one for one in of_task if one.alarm is not None]
         of = label | {"task": task, "share": first.share}
         # A policy none of whose candidates is planted can raise no alarm for what was.
-        if alarms := _alarms(answerable or of_task, null):
+        answerable = [one for one in able if one.area is not None]
+        if alarms := _alarms(answerable or able, null):
             record = proportion_record(sum(alarms), len(alarms), "seed", None, settings.confidence)
             name = "false alarms" if first.is_null else "power" if answerable else "alarms"
             tally.add(record, of | {"quantity": name}, null_policies=len(null))
