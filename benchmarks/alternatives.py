@@ -28,7 +28,7 @@ from benchmarks.dictionaries import (
     judged,
     over_seeds,
 )
-from lfp.claims.runs import machine
+from lfp.claims.origin import machine
 from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.sae.training.loop import train
 from lfp.settings import Autoencoder, Mutual

@@ -24,7 +24,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.dictionaries import over_seeds
-from lfp.claims.runs import machine
+from lfp.claims.origin import machine
 from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.sae.pairs import specific
 from lfp.sae.pairs.activations import Joined

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from lfp.claims.runs import machine
+from lfp.claims.origin import machine
 from lfp.evaluation.fidelity import Shrinking
 from lfp.sae.architectures.base import SparseAutoencoder
 from lfp.sae.training.loop import train

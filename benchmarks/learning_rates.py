@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks import dictionaries
-from lfp.claims.runs import machine
+from lfp.claims.origin import machine
 from lfp.figures.style import grid, legend_of, save
 from lfp.files.artefacts import open_tensor
 from lfp.sae.metrics import Reconstruction

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from lfp.claims.runs import machine
+from lfp.claims.origin import machine
 from tests.faults import copy_workflow
 
 RESULTS = Path(__file__).parent / "results" / "scheduling.json"
