@@ -255,6 +255,22 @@ def test_a_seed_in_which_nothing_moved_is_a_miss(organisms, tmp_path):
     assert np.isnan(rows.at[("", "limit"), "estimate"])
 
 
+def test_readings_of_too_few_clean_policies_are_left_out(organisms, tmp_path):
+    cells, truths = organisms
+    few, most = ("clean/0", "clean/1"), [name for name in cells if name != "clean/0"]
+    more = {"lens": few, "ruler": most}
+    cells = {
+        name: pd.concat([
+            frame, *(frame.assign(readout=readout) for readout, of in more.items() if name in of)
+        ])
+        for name, frame in cells.items()
+    }  # fmt: skip
+    table = detection(written(tmp_path, cells, truths), SETTINGS).frame()
+    assert set(table["readout"]) == {"choice", "ruler"}
+    null = table.groupby("readout")["null_policies"].max()
+    assert null.to_dict() == {"choice": 20, "ruler": 19}
+
+
 def test_a_part_that_moved_in_no_policy_has_no_row(organisms, tmp_path):
     cells = {name: frame.assign(value=0.0) for name, frame in organisms[0].items()}
     assert detection(written(tmp_path, cells, organisms[1]), SETTINGS).frame().empty
