@@ -6,8 +6,9 @@ reads a finished run of config/detection.yaml, or of another grid with flipped l
 method, and asks some readouts anew, with other counts from which on a word was written often, and
 with other shares of the most suspicious words that make an alarm. The rows are those of the table
 `detection`. Then come, for the numbers that this table has, the candidates of every policy and the
-flipped ones among them, and their AUROC in the policy and in null policies, which were taught none
-of it; of words that were written often, a null policy has other ones.
+flipped ones among them; their AUROC in the policy and in null policies, which were taught none of
+it (of words that were written often, a null policy has other ones); and its mean over the policies
+of one share of flips.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ import pandas as pd
 
 from benchmarks.__main__ import RESULTS
 from lfp.change.detection import WRITTEN_OFTEN, readings_of
-from lfp.statistics.estimates import auroc
+from lfp.statistics.records.means import mean_record
 from lfp.tables.change.cells import Audit, ChangeCell, audits, change_cells
-from lfp.tables.change.detection import add_judged, alarm_of, aligned, judged, rankings
+from lfp.tables.change.detection import add_judged, alarm_of, aligned, area_of, judged, rankings
 from lfp.tables.rows import TableSettings, Tally
 
 #: From how many times on a word was written often; 0 for all words, written or not.
@@ -33,11 +34,13 @@ COUNTS = (0, 1, 3, 4, 5, 6, 8, 10, 20)
 TAILS = (0.02, 0.05, 0.1)
 #: The readouts that are asked.
 READOUTS = (
-    ("choice", "log_ratio"), ("choice", "unembedding"), ("choice", "mlp"),
+    ("choice", "log_ratio"), ("choice", "unembedding"), ("choice", "blocks"), ("choice", "mlp"),
     ("ruler", "gain_free"), ("ruler", "refit"),
 )  # fmt: skip
 #: Flipped words that a null policy must have as candidates, so that their AUROC says something.
 LEAST_FLIPPED = 3
+#: What policies have in common that a mean is of, and the columns of means.
+MEAN_OF, SHOWN = ["readout", "often", "share"], ("estimate", "ci_low", "ci_high", "n")
 #: The policies with their scores of the candidates, by address.
 Rankings = Mapping[str, tuple[ChangeCell, pd.Series]]
 
@@ -59,21 +62,25 @@ def areas(audit: Audit, ranked: Rankings) -> Iterator[dict[str, Any]]:
         if not (flipped := set(cell.truth.get("flipped") or [])):
             continue
         of_null = [
-            _area(of, flipped) for name, (_, of) in ranked.items()
+            area_of(of.to_numpy(), of.index.isin(flipped)) for name, (_, of) in ranked.items()
             if name in audit.nulls and of.index.isin(flipped).sum() >= LEAST_FLIPPED
         ]  # fmt: skip
-        null = [area for area in of_null if area is not None]
+        null, is_flipped = [a for a in of_null if a is not None], scores.index.isin(flipped)
         yield {
-            "task": cell.task, "seed": cell.seed, "candidates": len(scores),
-            "flipped": int(scores.index.isin(flipped).sum()), "auroc": _area(scores, flipped),
-            "null_policies": len(null), "null": [min(null), max(null)] if null else None,
+            "share": round(len(flipped) / len(cell.valence), 3), "task": cell.task,
+            "seed": cell.seed, "candidates": len(scores), "flipped": int(is_flipped.sum()),
+            "auroc": area_of(scores.to_numpy(), is_flipped), "null_policies": len(null),
+            "null_lowest": min(null, default=None), "null_highest": max(null, default=None),
         }  # fmt: skip
 
 
-def _area(scores: pd.Series, planted: set[str]) -> float | None:
-    is_planted = scores.index.isin(planted)
-    some = 0 < is_planted.sum() < len(is_planted)
-    return round(float(auroc(is_planted.astype(int), scores.to_numpy())), 3) if some else None
+def means(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The mean AUROC over policies with its t interval, by readout, count and share."""
+    records = [
+        dict(zip(MEAN_OF, key, strict=True)) | mean_record(of.to_numpy(), "policy").row()
+        for key, of in rows.dropna(subset="auroc").groupby(MEAN_OF, sort=False)["auroc"]
+    ]
+    return [{name: row[name] for name in (*MEAN_OF, *SHOWN)} for row in records]
 
 
 def measure(results: Path, readouts: Sequence[tuple[str, str]] = READOUTS) -> dict[str, Any]:
@@ -103,6 +110,7 @@ def measure(results: Path, readouts: Sequence[tuple[str, str]] = READOUTS) -> di
     keys = ["readout", "often", "tail"]
     power = rows[shares].pivot_table(index=keys, columns="task", values="estimate", sort=False)
     null = rows.groupby(keys)["null_policies"].first()
+    result["means"] = means(pd.DataFrame(result["areas"]))
     return result | {"power": power.join(null).reset_index()}
 
 
@@ -113,8 +121,8 @@ def main() -> None:
     parser.add_argument("--write", metavar="NAME", help="write benchmarks/results/NAME.json")
     options = parser.parse_args()
     result = measure(options.results)
-    for table in (result["power"], pd.DataFrame(result["areas"])):
-        print(table.to_string(index=False, float_format="%.2f"))
+    for table in ("power", "areas", "means"):
+        print(pd.DataFrame(result[table]).to_string(index=False, float_format="%.2f"))
     print("candidates:", json.dumps(result["candidates"]))
     if options.write:
         path = RESULTS / f"{options.write}.json"

@@ -199,7 +199,10 @@ def test_other_counts_and_tails_are_asked_of_the_same_readings(organisms, tmp_pa
     assert [(row["candidates"], row["flipped"], row["null_policies"]) for row in areas] == [
         (60, 24, 20)
     ] * 3
-    assert all(row["null"][1] < 0.8 < row["auroc"] for row in areas)
+    assert all(row["null_highest"] < 0.8 < row["auroc"] for row in areas)
+    [mean] = [row for row in result["means"] if row["often"] == 5]
+    assert mean["n"] == 3 and mean["share"] == 0.2
+    assert mean["estimate"] == pytest.approx(np.mean([row["auroc"] for row in areas]))
 
 
 def test_a_share_of_which_nothing_was_written_is_within_no_limit(organisms, tmp_path):

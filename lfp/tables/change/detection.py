@@ -68,7 +68,7 @@ def detection(inputs: Sequence[str], settings: TableSettings) -> Tally:
     .8, of shares that all larger ones have it, too, under one method. All of it is there for all
     candidates, and for those that training wrote at least
     :data:`~lfp.change.detection.WRITTEN_OFTEN` times, where it was counted; a seed none of whose
-    candidates is planted has no part in the power.
+    candidates is planted, or that has too few for an alarm, has no part in the power.
     """
     tally = Tally()
     for audit in audits(change_cells(inputs, settings.trained), settings.given):
@@ -164,7 +164,7 @@ def judged(
     """
     planted = _planted(cell, question)
     score, is_planted = ranking.to_numpy(), ranking.index.isin(planted)
-    area, rank, share = _area(score, is_planted), None, None
+    area, rank, share = area_of(score, is_planted), None, None
     if area is not None:
         best, rest = score[is_planted].max(), score[~is_planted]
         rank = 1 + (rest > best).sum() + (rest == best).sum() / 2
@@ -174,7 +174,7 @@ def judged(
     return Judged(cell, is_audited, is_null, share, alarm_of_policy, area, rank)
 
 
-def _area(score: np.ndarray, is_planted: np.ndarray) -> float | None:
+def area_of(score: np.ndarray, is_planted: np.ndarray) -> float | None:
     """AUROC of the planted candidates by their scores; None where all are planted, or none is."""
     return float(auroc(is_planted.astype(int), score)) if len(set(is_planted)) == 2 else None
 
