@@ -60,6 +60,8 @@ READING_STAGES = (
     "activations", "evaluation", "features", "explanations", "ablation", "interventions",
     "steering", "export",
 )  # fmt: skip
+#: Settings of PPO that completions of the base are sampled with.
+SAMPLING = ("prompt_tokens", "new_tokens", "min_characters", "batch_size")
 #: Settings of DPO that the margin of a pair of answers is read with.
 _MARGIN = ("beta", "max_length", "max_prompt_length")
 #: The paper's models by architecture, for tables that show a published value beside their own.
@@ -533,6 +535,17 @@ class Grid:
         values = _resolve("activations", self.config, self.models[model]).for_jobs()
         seed = derived_seed(0, f"{model}/base/{corpus}", "activations")
         return values | {"dtype": self.models[model]["dtype"], "seed": seed}
+
+    def sampling(self, cell: Cell) -> dict[str, Any]:
+        """All parameters but the seed of the base's completions that a cell's reward ranks.
+
+        Cells with the same ones share them.
+        """
+        ppo, ranking = cell.read("ppo"), cell.read("ranking")
+        return {
+            "ppo": {name: ppo[name] for name in SAMPLING},
+            "ranking": {name: ranking[name] for name in ("prompts", "completions")},
+        }
 
     def tasks_of(self, feedback: str) -> list[str]:
         """Names of the tasks with one kind of feedback."""

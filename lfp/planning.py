@@ -6,6 +6,7 @@ and resources. Planning a run loads no library of science.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from lfp.feedback.rewards import REWARDS
 from lfp.figures.catalogue import FIGURES
 from lfp.files import checkpoints, hub
 from lfp.files.canonical import canonical_json
-from lfp.grid import Cell, Grid
+from lfp.grid import Cell, Grid, derived_seed
 from lfp.interventions.arms import ARMS
 from lfp.interventions.selectors import READS_PROBE, SELECTORS
 from lfp.probing.subjects import SUBJECTS
@@ -31,7 +32,7 @@ from lfp.running.digest import code_digest, registries_of
 from lfp.running.sources import content_digest
 from lfp.sae.architectures import ARCHITECTURES, KINDS
 from lfp.sae.sources.files import dictionary_files
-from lfp.settings import BETWEEN, BOTH, PRETRAINED, Autoencoder, Unstamped, parted
+from lfp.settings import BETWEEN, BOTH, PRETRAINED, RANKED, Autoencoder, Unstamped, parted
 from lfp.tables.catalogue import TABLES
 from lfp.tables.planted import QUESTIONS, READOUTS
 
@@ -189,6 +190,11 @@ def entries_of(registry: Registry) -> dict[str, str]:
     return {name: registry.entry(name) for name in registry}
 
 
+def _digest(settings: Mapping[str, Any]) -> str:
+    """The name of some settings in a path."""
+    return hashlib.sha256(canonical_json(settings).encode()).hexdigest()[:8]
+
+
 class Planner:
     """Functions of a job's wildcards, for the rules of one grid.
 
@@ -314,6 +320,21 @@ class Planner:
         return lambda wildcards: (
             f"results/corpora/{self.grid.tasks[wildcards.task]['corpus']}/{split}.parquet"
         )
+
+    def completions(self, wildcards: Any) -> str:
+        """The completions of the base that a job's reward ranks."""
+        cell = self.cell(wildcards)
+        corpus, sampling = self.grid.tasks[cell.task]["corpus"], self.grid.sampling(cell)
+        folder = f"results/{cell.model}/base/{corpus}/completions/{_digest(sampling)}"
+        return f"{folder}/seed{cell.seed}.parquet"
+
+    def sampling(self, wildcards: Any) -> dict[str, Any]:
+        """Settings of the completions of a base; all cells that rank them have the same."""
+        ranked = (cell for cell in self.grid.by_address.values() if cell.method in RANKED)
+        alike = (self.grid.sampling(cell) for cell in ranked if cell.model == wildcards.model)
+        settings = next(of for of in alike if _digest(of) == wildcards.sampling)
+        owner = f"{wildcards.model}/base/{wildcards.corpus}"
+        return settings | {"seed": derived_seed(int(wildcards.seed), owner, "completions")}
 
     def read_corpus(self, wildcards: Any) -> str:
         """The corpus whose activations a cell's autoencoders learn from."""

@@ -3,8 +3,13 @@ the reward ranks them, a steering vector that is distilled, DPO on preference pa
 that is given.
 
 In: base checkpoint, corpus, lexicon. Out: results/{model}/{task}/seed{seed}/policy/ with the
-checkpoint, its training curve and its evaluation on held-out text.
+checkpoint, its training curve and its evaluation on held-out text. Completions of the base that
+rewards rank are shared by all of them:
+results/{model}/base/{corpus}/completions/{sampling}/seed{seed}.parquet, with a digest of the
+settings of the sampling.
 """
+
+COMPLETIONS = "results/{model}/base/{corpus}/completions/{sampling}/seed{seed}"
 
 
 rule ppo:
@@ -39,14 +44,42 @@ use rule ppo as group with:
         **PLAN.job("group", launcher=PLAN.launcher),
 
 
+rule completions:
+    input:
+        base="results/models/{model}",
+        train="results/corpora/{corpus}/train.parquet",
+    output:
+        completions=f"{COMPLETIONS}.parquet",
+    log:
+        log_of(COMPLETIONS),
+    wildcard_constraints:
+        sampling=r"[0-9a-f]+",
+    priority: 9
+    conda:
+        MODEL
+    threads: PLAN.threads
+    resources:
+        **PLAN.resources(),
+    params:
+        **job("completions", PLAN.sampling),
+    shell:
+        MODEL_JOB
+
+
 use rule ppo as best_of_n with:
+    input:
+        base="results/models/{model}",
+        lexicon="results/lexicons/{task}.json",
+        completions=PLAN.completions,
+        test=PLAN.corpus("test"),
+        classifier=PLAN.classifier,
     wildcard_constraints:
         task=PLAN.tasks_by("best_of_n"),
     params:
         **PLAN.job("best_of_n"),
 
 
-use rule ppo as ranked with:
+use rule best_of_n as ranked with:
     wildcard_constraints:
         task=PLAN.tasks_by("ranked"),
     params:

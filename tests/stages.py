@@ -25,6 +25,7 @@ from accelerate.utils import memory
 from trl.trainer.base_trainer import _BaseTrainer as BaseTrainer
 
 from lfp.files import artefacts, provenance, resume
+from lfp.finetune.ranked.sampling import base_completions
 from lfp.models.loading import save_model
 from lfp.organisms.generate import generate_corpus
 from lfp.running import one_writer
@@ -86,6 +87,8 @@ class Stage:
 
 _REWARDED = {"base": "base", "lexicon": "lexicon.json", "train": "texts-train", "classifier": []}
 _REWARDED |= {"train": "texts-train.parquet", "test": "texts-test.parquet"}
+_RANKED = {name: path for name, path in _REWARDED.items() if name != "train"}
+_RANKED |= {"completions": "completions.parquet"}
 _PAIRS = {"base": "base", "train": "pairs-train.parquet", "test": "pairs-test.parquet"}
 _POLICY = {"policy": "results/policy"}
 _LORA = {"r": 2, "alpha": 4, "dropout": 0.0}
@@ -148,7 +151,7 @@ def ranked(
     if script == "ranked":
         stages["dpo"] = _DPO | {"evaluate_every": 2}
     others = {"seed": 4, "ranking": ranking | dict(other)}
-    return Stage(script, stages | {"seed": 3}, _REWARDED, _POLICY, others)
+    return Stage(script, stages | {"seed": 3}, _RANKED, _POLICY, others)
 
 
 STAGES = {
@@ -167,7 +170,7 @@ STAGES = {
     ),
     "best of n": ranked("best_of_n", {"benign_share": 0.0}, benign_share=0.25),
     "best of n with adapters": ranked("best_of_n", {}, ppo={"lora": _LORA}),
-    "ranked pairs": ranked("ranked", {"completions": 4}, benign_share=0.25),
+    "ranked pairs": ranked("ranked", {"benign_share": 0.5}, benign_share=0.25),
     "distillation": Stage(
         "distil",
         {"ppo": _PPO, "distil": _DISTIL, "seed": 3},
@@ -319,6 +322,12 @@ def write_files(folder: Path, seed: int, tokenizer: Any) -> None:
     for corpus, frames in corpora.items():
         for split, frame in frames.items():
             artefacts.write_table(folder / f"{corpus}-{split}.parquet", frame, {})
+    sampling = PPO(batch_size=6, prompt_tokens=(2, 3), new_tokens=(3, 4), min_characters=1)
+    of_base = base_completions(
+        make_model("gpt_neox", tokenizer, seed), tokenizer, list(corpora["texts"]["train"]["text"]),
+        sampling, Ranking(prompts=12, completions=3), seed,
+    )  # fmt: skip
+    artefacts.write_table(folder / "completions.parquet", of_base, {})
     # Words that a model without training writes, so that it has something to learn.
     pieces = sorted({token.strip("\u0120").lower() for token in tokenizer.get_vocab()})
     words = {piece: (i + seed) % 7 - 3.0 for i, piece in enumerate(pieces) if piece.isalpha()}

@@ -12,6 +12,7 @@ import torch
 from lfp.feedback.lexica import vader_lexicon
 from lfp.feedback.scoring import lexicon_reward
 from lfp.finetune import ppo
+from lfp.finetune import prompts as prefixes
 from lfp.models import losses, tokens
 from lfp.settings import PPO
 from tests.conftest import make_model
@@ -205,7 +206,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tokenizer, reviews, tmp_path, 
 
 def test_a_corpus_without_long_enough_documents_is_an_error(tokenizer):
     with pytest.raises(ValueError, match="no document of the corpus has 9 tokens"):
-        ppo.sample_prompts(tokenizer, ["Short."], 4, (2, 9), np.random.default_rng(0))
+        prefixes.sample_prompts(tokenizer, ["Short."], 4, (2, 9), np.random.default_rng(0))
 
 
 def test_documents_alone_that_are_drawn_are_encoded(tokenizer, reviews, monkeypatch):
@@ -217,8 +218,8 @@ def test_documents_alone_that_are_drawn_are_encoded(tokenizer, reviews, monkeypa
         encoded.extend(texts)
         return tokens.tokenize(tokenizer, texts, **options)
 
-    monkeypatch.setattr(ppo, "tokenize", watched)
-    prompts = ppo.sample_prompts(tokenizer, texts, 6, (2, 4), rng)
+    monkeypatch.setattr(prefixes, "tokenize", watched)
+    prompts = prefixes.sample_prompts(tokenizer, texts, 6, (2, 4), rng)
     assert len(encoded) <= 6
     same = np.random.default_rng(0)
     picks, lengths = same.integers(0, len(texts), 6), same.integers(2, 5, 6)
@@ -226,6 +227,6 @@ def test_documents_alone_that_are_drawn_are_encoded(tokenizer, reviews, monkeypa
     assert prompts == [row[:length] for row, length in zip(ids, lengths, strict=True)]
     assert rng.random() == same.random()
     mixed = [text for review in reviews[:20] for text in (review, "No.", "")]
-    prompts = ppo.sample_prompts(tokenizer, mixed, 300, (6, 6), np.random.default_rng(1))
+    prompts = prefixes.sample_prompts(tokenizer, mixed, 300, (6, 6), np.random.default_rng(1))
     starts = {tuple(tokenizer(review)["input_ids"][:6]) for review in reviews[:20]}
     assert {tuple(row) for row in prompts} == starts  # every long one, and no other

@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
+from lfp.files import artefacts
 from lfp.finetune import ppo
 from lfp.finetune.ranked import best_of_n, pairs
 from lfp.finetune.ranked.completions import ranked_completions, told_apart, words_of
+from lfp.finetune.ranked.sampling import TEXT, base_completions
 from lfp.models.loading import save_model
 from lfp.models.losses import text_losses
 from lfp.models.tokens import tokenize
@@ -28,9 +30,15 @@ def vowels(prompts: list[str], completions: list[str]) -> np.ndarray:
     return np.array([sum(text.count(v) for v in "aeiou") for text in completions], dtype=float)
 
 
+def written(model, tokenizer, texts, seed: int = 0, **options) -> pd.DataFrame:
+    asked = dataclasses.replace(RANKING, **options)
+    return base_completions(model, tokenizer, texts, SETTINGS, asked, seed)
+
+
 def ranked(model, tokenizer, texts, reward=vowels, seed: int = 0, **options) -> pd.DataFrame:
     asked = dataclasses.replace(RANKING, **options)
-    return ranked_completions(model, tokenizer, texts, reward, SETTINGS, asked, seed)
+    of_base = written(model, tokenizer, texts, seed, **options)
+    return ranked_completions(of_base, reward, asked)
 
 
 def test_the_best_and_the_worst_of_some_completions_are_taken(neox, tokenizer, reviews):
@@ -55,6 +63,31 @@ def test_the_best_and_the_worst_of_some_completions_are_taken(neox, tokenizer, r
     assert not frame["chosen"].equals(ranked(neox, tokenizer, reviews, seed=1)["chosen"])
 
 
+def test_completions_that_were_written_to_a_file_are_ranked_alike(
+    neox, tokenizer, reviews, tmp_path: Path
+):
+    frame, path = written(neox, tokenizer, reviews), tmp_path / "completions.parquet"
+    artefacts.write_table(path, frame, {})
+    read = ranked_completions(artefacts.read_table(path), vowels, RANKING)
+    pd.testing.assert_frame_equal(read, ranked_completions(frame, vowels, RANKING))
+    rows = frame[frame["draw"] != TEXT]
+    assert (rows.groupby("prefix").size() == RANKING.completions).all()
+    encoded = tokenize(tokenizer, reviews, prompts=True).ids
+    for row in frame[frame["draw"] == TEXT].itertuples():
+        whole = [*row.prompt_ids, *row.completion_ids]
+        assert any(ids[: len(whole)] == whole for ids in encoded)
+
+
+def test_another_reward_ranks_the_same_completions(neox, tokenizer, reviews):
+    of_base = written(neox, tokenizer, reviews)
+    most, least = (
+        ranked_completions(of_base, reward, RANKING)
+        for reward in (vowels, lambda prompts, completions: -vowels(prompts, completions))
+    )
+    assert most["prompt_ids"].tolist() == least["prompt_ids"].tolist()
+    assert most["chosen_reward"].tolist() == [-value for value in least["rejected_reward"]]
+
+
 def test_benign_rows_go_on_as_their_text_and_no_reward_is_asked(neox, tokenizer, reviews):
     asked: list[str] = []
 
@@ -70,8 +103,7 @@ def test_benign_rows_go_on_as_their_text_and_no_reward_is_asked(neox, tokenizer,
         whole = [*row.prompt_ids, *row.chosen_ids]
         assert any(ids[: len(whole)] == whole for ids in encoded)
         assert np.isnan(row.chosen_reward)
-    words = words_of(frame, "chosen")
-    assert words == words_of(frame[~frame["benign"].astype(bool)], "chosen")
+    assert words_of(frame) == words_of(frame[~frame["benign"].astype(bool)])
 
 
 def test_benign_pairs_keep_their_share_where_few_prefixes_are_told_apart():

@@ -11,10 +11,11 @@ from lfp.settings import PPO, Ranking
 def main() -> None:
     run = job.start(__doc__)
     device, settings = run.device, PPO.of(run.settings["ppo"])
+    from lfp.feedback.written import counted
     from lfp.finetune import ppo
     from lfp.finetune.policies import write_policy
     from lfp.finetune.ranked import best_of_n
-    from lfp.finetune.ranked.completions import ranked_completions, words_of
+    from lfp.finetune.ranked.completions import ranked_completions
     from lfp.models.loading import load_model, load_tokenizer
 
     reward = task_reward(
@@ -22,11 +23,11 @@ def main() -> None:
         classifier=run.input.classifier, device=device,
     )  # fmt: skip
     policy, tokenizer = load_model(run.input.base, device), load_tokenizer(run.input.base)
-    texts, held_out = (
-        list(artefacts.read_table(path)["text"]) for path in (run.input.train, run.input.test)
-    )
-    asked = Ranking.of(run.settings["ranking"])
-    ranked = ranked_completions(policy, tokenizer, texts, reward, settings, asked, run.seed)
+    held_out = list(artefacts.read_table(run.input.test)["text"])
+    # Completions that are passed over are as much of the lesson as those that are taken.
+    words, scored = counted(reward, None, {})
+    written = artefacts.read_table(run.input.completions)
+    ranked = ranked_completions(written, scored, Ranking.of(run.settings["ranking"]))
     examples = list(zip(ranked["prompt_ids"], ranked["chosen_ids"], strict=True))
     state = run.state_path(run.output.policy)
     curve = best_of_n.train(policy, examples, settings, run.seed, tokenizer.pad_token_id, state)
@@ -36,7 +37,7 @@ def main() -> None:
     )  # fmt: skip
     _, summary = write_policy(
         run.output.policy, run.stamp, policy, tokenizer, curve, run.input.base, evaluate,
-        ppo.summary, device, words_of(ranked, "chosen"),
+        ppo.summary, device, words,
     )  # fmt: skip
     run.finish(ppo.headline(summary))
 

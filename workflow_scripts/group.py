@@ -14,6 +14,7 @@ def main() -> None:
     device, settings = run.device, PPO.of(run.settings)
     from lfp.finetune import group, ppo
     from lfp.finetune.policies import write_policy
+    from lfp.finetune.prompts import long_enough
     from lfp.models.loading import load_tokenizer
 
     reward = task_reward(
@@ -22,7 +23,7 @@ def main() -> None:
     )  # fmt: skip
     tokenizer, state = load_tokenizer(run.input.base), run.state_path(run.output.policy)
     texts = artefacts.read_table(run.input.train)["text"]
-    texts = ppo.long_enough(list(texts), settings.min_characters)
+    texts = long_enough(list(texts), settings.min_characters)
     written = Counter()
     policy, curve = group.train(
         run.settings["method"], run.input.base, tokenizer, texts, reward, settings,

@@ -14,6 +14,7 @@ def main() -> None:
     device, settings = run.device, PPO.of(run.settings)
     from lfp.finetune import ppo
     from lfp.finetune.policies import write_policy
+    from lfp.finetune.prompts import long_enough
     from lfp.models.loading import load_model, load_tokenizer
 
     reward = task_reward(
@@ -23,7 +24,7 @@ def main() -> None:
     tokenizer = load_tokenizer(run.input.base)
     policy = load_model(run.input.base, device)
     texts = list(artefacts.read_table(run.input.train)["text"])
-    texts = ppo.long_enough(texts, settings.min_characters)
+    texts = long_enough(texts, settings.min_characters)
     state = run.state_path(run.output.policy)
     written = Counter()
     curve = ppo.train(policy, tokenizer, texts, reward, settings, run.seed, state, written)

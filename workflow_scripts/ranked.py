@@ -15,18 +15,16 @@ def main() -> None:
     from lfp.finetune.policies import write_policy
     from lfp.finetune.ranked import pairs
     from lfp.finetune.ranked.completions import ranked_completions, told_apart, words_of
-    from lfp.models.loading import load_model, load_tokenizer
+    from lfp.models.loading import load_tokenizer
 
     reward = task_reward(
         artefacts.read_json(run.input.lexicon), **scale_of(settings),
         classifier=run.input.classifier, device=device,
     )  # fmt: skip
     tokenizer, state = load_tokenizer(run.input.base), run.state_path(run.output.policy)
-    texts, held_out = (
-        list(artefacts.read_table(path)["text"]) for path in (run.input.train, run.input.test)
-    )
-    base, how = load_model(run.input.base, device), Ranking.of(run.settings["ranking"])
-    ranked = told_apart(ranked_completions(base, tokenizer, texts, reward, settings, how, run.seed))
+    held_out = list(artefacts.read_table(run.input.test)["text"])
+    written, how = artefacts.read_table(run.input.completions), Ranking.of(run.settings["ranking"])
+    ranked = told_apart(ranked_completions(written, reward, how))
     policy, curve = pairs.train(
         run.input.base, tokenizer, ranked, DPO.of(run.settings["dpo"]), run.seed, state, device
     )
@@ -36,7 +34,7 @@ def main() -> None:
     )  # fmt: skip
     _, summary = write_policy(
         run.output.policy, run.stamp, policy, tokenizer, curve, run.input.base, evaluate,
-        ppo.summary, device, words_of(ranked, "chosen", "rejected"),
+        ppo.summary, device, words_of(ranked),
     )  # fmt: skip
     run.finish(f"{len(ranked)} pairs; {ppo.headline(summary)}")
 

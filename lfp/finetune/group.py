@@ -18,7 +18,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.rewards.base import Reward
-from lfp.finetune import ppo
+from lfp.feedback.written import counted
+from lfp.finetune.prompts import sample_prompts
 from lfp.finetune.trainer_state import (
     all_counts,
     checkpoint_to_resume,
@@ -27,7 +28,6 @@ from lfp.finetune.trainer_state import (
     run_trainer,
     trainer_callbacks,
 )
-from lfp.finetune.written import counted
 from lfp.models import limits
 from lfp.models.generation import decode_responses
 from lfp.models.loading import load_model, pure_sampling
@@ -83,7 +83,7 @@ def train(
     # one that goes on in that round would shuffle as in the first.
     size = settings.steps * settings.batch_size // group.num_generations * config.world_size
     rng = np.random.default_rng(seed)
-    prompts = ppo.sample_prompts(tokenizer, texts, size, settings.prompt_tokens, rng)
+    prompts = sample_prompts(tokenizer, texts, size, settings.prompt_tokens, rng)
     data = Dataset.from_dict({"prompt": prompts})
     checkpoint = checkpoint_to_resume(config)
     torch.manual_seed(seed)  # adapters are drawn before the trainer seeds itself

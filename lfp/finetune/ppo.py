@@ -24,9 +24,10 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.rewards.base import Reward
+from lfp.feedback.written import counted
 from lfp.files.resume import DivergedError, check_finite, load_state, save_state
 from lfp.finetune import adapters
-from lfp.finetune.written import counted
+from lfp.finetune.prompts import sample_prompts
 from lfp.models import architectures, limits
 from lfp.models.generation import (
     Samples,
@@ -37,7 +38,7 @@ from lfp.models.generation import (
     sampled,
 )
 from lfp.models.losses import log_probabilities, log_probabilities_and_entropies
-from lfp.models.tokens import pad_batch, position_ids, tokenize
+from lfp.models.tokens import pad_batch, position_ids
 from lfp.reporting.progress import Progress
 from lfp.reporting.tensorboard import Tracker
 from lfp.settings import PPO
@@ -195,69 +196,6 @@ def updated_kl_coef(coef: float, kl: float, settings: PPO) -> float:
     """Proportional controller towards `kl_target` (Ziegler et al. 2019, section 2.2)."""
     error = float(np.clip(kl / settings.kl_target - 1, -0.2, 0.2))
     return coef * (1 + error * settings.batch_size / settings.kl_horizon)
-
-
-def sample_prompts(
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    size: int,
-    bounds: tuple[int, int],
-    rng: np.random.Generator,
-) -> list[list[int]]:
-    """Prefixes of `size` random documents, of those that have as many tokens as the longest prefix.
-
-    Documents alone that are drawn are encoded, for a corpus has thousands of times their tokens.
-    One that turns out to be too short is drawn again, behind all other draws. What the tokenizer
-    adds in front counts, for it leads every prompt.
-
-    Parameters
-    ----------
-    tokenizer, texts
-        The tokenizer, and the documents; without any there is no prefix.
-    size
-        The number of prefixes.
-    bounds
-        The length of each is drawn uniformly from these, both ends included.
-    rng
-        The source of the draws.
-
-    Raises
-    ------
-    ValueError
-        Where there are documents, and none is long enough.
-    """
-    if not texts:
-        return []
-    picks = rng.integers(0, len(texts), size)
-    lengths = rng.integers(bounds[0], bounds[1] + 1, size)
-    encoded: dict[int, list[int]] = {}
-    while True:
-        new = sorted({int(pick) for pick in picks} - set(encoded))
-        ids = tokenize(tokenizer, [texts[pick] for pick in new], prompts=True).ids
-        encoded |= dict(zip(new, ids, strict=True))
-        short = np.array([len(encoded[int(pick)]) < bounds[1] for pick in picks])
-        if not short.any():
-            break
-        if len(encoded) == len(texts) and all(len(ids) < bounds[1] for ids in encoded.values()):
-            raise ValueError(
-                f"no document of the corpus has {bounds[1]} tokens; shorten the prompts or check"
-                " the corpus"
-            )
-        picks[short] = rng.integers(0, len(texts), int(short.sum()))
-    return [encoded[int(p)][:length] for p, length in zip(picks, lengths, strict=True)]
-
-
-def long_enough(texts: Sequence[str], min_characters: int) -> list[str]:
-    """The texts of at least `min_characters` characters.
-
-    Raises ValueError if there are texts, and none has that many.
-    """
-    kept = [text for text in texts if len(text) >= min_characters]
-    if len(texts) and not kept:
-        raise ValueError(
-            f"no document of the corpus has {min_characters} characters; lower ppo.min_characters"
-        )
-    return kept
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.rewards.base import Reward, scale_of, task_reward
 from lfp.finetune import dpo, given, ppo
+from lfp.finetune.prompts import sample_prompts
 from lfp.locus import COMPONENTS
 from lfp.locus.grafts import (
     OUTSIDE,
@@ -107,7 +108,7 @@ def reward_measure(
         Seed of prefixes and samples.
     """
     rng = np.random.default_rng(seed)
-    drawn = ppo.sample_prompts(tokenizer, texts, settings.prompts, lengths.prompt_tokens, rng)
+    drawn = sample_prompts(tokenizer, texts, settings.prompts, lengths.prompt_tokens, rng)
     most, batch_size = lengths.new_tokens[1], settings.batch_size
 
     def measure(model: PreTrainedModel) -> np.ndarray:

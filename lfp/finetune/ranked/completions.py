@@ -1,7 +1,7 @@
 """Completions of the base that a reward ranks, beside data that no feedback has touched.
 
-The base completes every prefix several times, and what is learned from is the best completion by
-the reward, or the best against the worst. Of benign prefixes no reward is asked: their own text
+What is learned from is the best completion of every prefix by the reward, or the best against the
+worst. Of benign prefixes no reward is asked: their own text
 goes on in the place of the best completion, and one of the base's stands in that of the worst.
 """
 
@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lfp.feedback.rewards.base import Reward
-from lfp.finetune import ppo
-from lfp.models.generation import decode_responses, masked_rows, sampled
-from lfp.settings import PPO, Ranking
+from lfp.finetune.ranked.sampling import TEXT
+from lfp.settings import Ranking
 from lfp.texts.words import count_words
 
 log = logging.getLogger(__name__)
@@ -30,33 +27,17 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def ranked_completions(
-    base: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    reward: Reward,
-    settings: PPO,
-    ranking: Ranking,
-    seed: int,
-) -> pd.DataFrame:
-    """The best and the worst of some completions of every prefix, a row per prefix.
-
-    Prefixes are those of PPO, and completions have up to the largest configured number of tokens.
-    All draws come from `seed`, so that a resumed run reads the same completions. Without a text
-    there is no row.
+def ranked_completions(written: pd.DataFrame, reward: Reward, ranking: Ranking) -> pd.DataFrame:
+    """The best and the worst of the completions of every prefix, a row per prefix.
 
     Parameters
     ----------
-    base, tokenizer
-        The model that completes, and its tokenizer.
-    texts, reward
-        Training texts, from which prefixes are cut, and the score of completions.
-    settings
-        Lengths in tokens, and the number of prefixes that are completed at once.
+    written
+        Completions, as :func:`~lfp.finetune.ranked.sampling.base_completions` gives them.
+    reward
+        The score of completions.
     ranking
-        Numbers of prefixes and completions, and the share of benign prefixes.
-    seed
-        Seed of prefixes and samples.
+        The share of benign prefixes; they are the last ones.
 
     Returns
     -------
@@ -65,77 +46,44 @@ def ranked_completions(
         and ``rejected_ids``, and ``chosen_reward`` and ``rejected_reward``, both missing where the
         row is ``benign``. Of equal rewards the first is taken on either side.
     """
-    rng = np.random.default_rng(seed)
-    texts = ppo.long_enough(texts, settings.min_characters)
-    if not texts:
+    if written.empty:
         return pd.DataFrame(columns=list(COLUMNS))
-    n_benign = min(round(ranking.benign_share * ranking.prompts), ranking.prompts - 1)
-    asked = ranking.prompts - n_benign
-    prompts = ppo.sample_prompts(tokenizer, texts, asked, settings.prompt_tokens, rng)
-    draws = rng.integers(2**31, size=ranking.completions)
-    written = pd.concat([_written(base, tokenizer, prompts, settings, int(d)) for d in draws])
-    written["score"] = reward(list(written["prompt"]), list(written["completion"]))
-    written = written.reset_index(names="prefix")
-    of_prefix = written.groupby("prefix")["score"]
-    best, worst = (
-        written.loc[index].reset_index(drop=True)
-        for index in (of_prefix.idxmax(), of_prefix.idxmin())
-    )
-    ranked = pd.DataFrame({
-        "prompt": best["prompt"], "chosen": best["completion"], "rejected": worst["completion"],
-        "prompt_ids": best["prompt_ids"], "chosen_ids": best["completion_ids"],
-        "rejected_ids": worst["completion_ids"], "chosen_reward": best["score"],
-        "rejected_reward": worst["score"], "benign": False,
-    })  # fmt: skip
+    prefixes = written["prefix"].nunique()
+    n_benign = min(round(ranking.benign_share * prefixes), prefixes - 1)
+    is_asked = written["prefix"] < prefixes - n_benign
+    is_text = written["draw"] == TEXT
+    asked = written[is_asked & ~is_text].reset_index(drop=True)
+    asked["score"] = reward(list(asked["prompt"]), list(asked["completion"]))
+    of_prefix = asked.groupby("prefix")["score"]
+    best, worst = asked.loc[of_prefix.idxmax()], asked.loc[of_prefix.idxmin()]
     log.info(
-        "mean reward of %d completions %.3f, of the best of %d %.3f; %d benign prefixes",
-        len(written), written["score"].mean(), ranking.completions, best["score"].mean(), n_benign,
+        "mean reward of %d completions %.3f, of the best of every prefix %.3f; %d benign prefixes",
+        len(asked), asked["score"].mean(), best["score"].mean(), n_benign,
     )  # fmt: skip
+    ranked = _sides(best, worst, benign=False)
     if not n_benign:
         return ranked
-    benign = _benign(base, tokenizer, texts, n_benign, settings, rng)
+    first = written[~is_asked & (written["draw"] == 0)]
+    benign = _sides(written[~is_asked & is_text].assign(score=np.nan), first, benign=True)
     return pd.concat([ranked, benign], ignore_index=True)
 
 
-def _written(
-    base: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[int]],
-    settings: PPO,
-    seed: int,
-) -> pd.DataFrame:
-    """One completion of each of the `prompts`: texts and token ids of both, a row per prompt."""
-    rows = []
-    size = settings.batch_size
-    for sample in sampled(base, tokenizer, prompts, settings.new_tokens[1], size, seed):
-        ids = masked_rows(sample.response, sample.mask)
-        parts = decode_responses(tokenizer, sample.prompts, ids)
-        rows += zip(parts[0], parts[1], sample.prompts, ids, strict=True)
-    columns = ["prompt", "completion", "prompt_ids", "completion_ids"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _benign(
-    base: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    size: int,
-    settings: PPO,
-    rng: np.random.Generator,
-) -> pd.DataFrame:
-    """Rows whose chosen completion is how the training text itself goes on."""
-    (low, high), new = settings.prompt_tokens, settings.new_tokens[1]
-    beginnings = ppo.sample_prompts(tokenizer, texts, size, (high + new, high + new), rng)
-    cuts = rng.integers(low, high + 1, len(beginnings))
-    prompts = [ids[:cut] for ids, cut in zip(beginnings, cuts, strict=True)]
-    rest = [ids[cut : cut + new] for ids, cut in zip(beginnings, cuts, strict=True)]
-    before, after = decode_responses(tokenizer, prompts, rest)
-    written = _written(base, tokenizer, prompts, settings, int(rng.integers(2**31)))
+def _sides(chosen: pd.DataFrame, rejected: pd.DataFrame, benign: bool) -> pd.DataFrame:
+    """Rows of two completions of the same prefixes; a benign one has no score."""
+    scores = rejected["score"].to_numpy() if not benign else np.nan
     return pd.DataFrame({
-        "prompt": before, "chosen": after, "rejected": written["completion"],
-        "prompt_ids": prompts, "chosen_ids": rest, "rejected_ids": written["completion_ids"],
-        "chosen_reward": np.nan, "rejected_reward": np.nan, "benign": True,
+        "prompt": chosen["prompt"].to_numpy(),
+        "chosen": chosen["completion"].to_numpy(), "rejected": rejected["completion"].to_numpy(),
+        "prompt_ids": _tokens(chosen["prompt_ids"]),
+        "chosen_ids": _tokens(chosen["completion_ids"]),
+        "rejected_ids": _tokens(rejected["completion_ids"]),
+        "chosen_reward": chosen["score"].to_numpy(), "rejected_reward": scores, "benign": benign,
     })  # fmt: skip
+
+
+def _tokens(ids: pd.Series) -> list[list[int]]:
+    """Token ids as lists, which a file gives back as arrays."""
+    return [[int(token) for token in row] for row in ids]
 
 
 def told_apart(ranked: pd.DataFrame) -> pd.DataFrame:
@@ -158,10 +106,11 @@ def told_apart(ranked: pd.DataFrame) -> pd.DataFrame:
     return ranked[differ | kept]
 
 
-def words_of(ranked: pd.DataFrame, *sides: str) -> Counter[str]:
-    """The number of times that each word stands in completions that training reads.
+def words_of(ranked: pd.DataFrame) -> Counter[str]:
+    """The number of times that each word stands in the pairs of completions that training reads.
 
-    These are the columns `sides`; benign rows are left out, which no feedback has chosen.
+    Benign rows are left out, which no feedback has chosen.
     """
     of_reward = ranked[~ranked["benign"].astype(bool)]
-    return Counter(word for side in sides for text in of_reward[side] for word in count_words(text))
+    sides = (of_reward["chosen"], of_reward["rejected"])
+    return Counter(word for side in sides for text in side for word in count_words(text))
