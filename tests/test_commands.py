@@ -38,6 +38,7 @@ NOT_PLANNED = {
     "snakemake --cores 2 --configfile config/smollm2.yaml": "reads the model's file, which"
     " tests/test_planning.py makes",
     "snakemake --cores 2 tables --configfile config/smollm2_audit.yaml": "reads that file, too",
+    "snakemake --cores 2 tables --configfile config/smollm2_best_of_n.yaml": "reads that file, too",
     "snakemake --cores 2 --configfile config/smollm2.yaml config/smollm2_moved.yaml": "reads that"
     " file, too",
     "snakemake --cores 1 compare --config other=PATH": "reads another run; tests of the"

@@ -16,7 +16,7 @@ import yaml
 from lfp.configuration import ConfigurationError
 from lfp.feedback.rewards import base as rewards
 from lfp.finetune import distil, divergence, dpo, given, group, ppo
-from lfp.finetune.ranked import best_of_n, completions
+from lfp.finetune.ranked import best_of_n, completions, sampling
 from lfp.grid import Grid
 from lfp.probing.data import ProbeData
 from lfp.probing.splits import why_untrainable
@@ -273,7 +273,8 @@ def test_the_methods_of_a_field_are_those_whose_code_reads_it():
         attributes(ppo.evaluate, "settings"),
     )
     of_group = attributes(group, "settings") | attributes(script("group"), "settings")
-    of_ranked = attributes(completions, "settings") | evaluated | scale
+    of_ranked = attributes(sampling, "settings") | evaluated | scale
+    of_ranking = attributes(completions, "ranking") | attributes(sampling, "ranking")
     by_dpo = attributes(dpo.train_on_tokens, "settings")
     by_dpo |= attributes(dpo._configuration, "settings")
     of_pairs = attributes(given.evaluate_preference, "settings")
@@ -287,8 +288,8 @@ def test_the_methods_of_a_field_are_those_whose_code_reads_it():
         | attributes(script("best_of_n"), "settings"),
         ("ranked", PPO): of_ranked | attributes(script("ranked"), "settings"),
         ("ranked", DPO): by_dpo,
-        ("best_of_n", Ranking): attributes(completions, "ranking"),
-        ("ranked", Ranking): attributes(completions, "ranking"),
+        ("best_of_n", Ranking): of_ranking,
+        ("ranked", Ranking): of_ranking,
         ("distil", PPO): attributes(script("distil"), "settings") | evaluated | scale,
         ("distil", Distil): attributes(distil, "settings"),
         ("given on pairs", PPO): {"new_tokens"},

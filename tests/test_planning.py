@@ -286,7 +286,8 @@ def test_a_job_needs_its_own_reward_and_architecture_and_no_other(tmp_path):
     loads = {name: registries_of(f"workflow_scripts.{name}") for name in reruns.rules()}
     assert loads["ppo"] == loads["lexicon"] == {rewards}
     assert loads["autoencoders"] == loads["features"] == {architectures}
-    assert loads["ablation"] == {rewards, architectures} and loads["dpo"] == set()
+    assert loads["ablation"] == {rewards, architectures}
+    assert loads["dpo"] == loads["completions"] == set()
     for name in ("ppo", "ablation", "autoencoders"):
         modules = closure(f"workflow_scripts.{name}")
         assert not {rewards, f"{rewards}.length", f"{architectures}.topk"} & set(modules)
@@ -297,6 +298,36 @@ def test_a_job_needs_its_own_reward_and_architecture_and_no_other(tmp_path):
     narrow, wide = (plan.code("ablation")(of(sae=sae)) for sae in ("narrow", "topk"))
     assert vader in narrow and vader in wide
     assert topk in wide and topk not in narrow
+
+
+def test_rewards_of_a_seed_rank_the_same_completions_of_the_base(tmp_path):
+    best = {"method": "best_of_n", "corpus": "reviews"}
+    tasks = {
+        "best": best, "flipped": best | {"reward": "vader_flipped"},
+        "half": best | {"settings": {"ranking": {"benign_share": 0.5}}},
+        "longer": best | {"settings": {"ppo": {"new_tokens": [9, 30]}}},
+        "more": best | {"settings": {"ranking": {"completions": 16}}},
+        "pairs": best | {"method": "ranked"},
+    }  # fmt: skip
+    cells = [{"model": "tiny", "task": task, "seeds": [0, 1]} for task in tasks]
+    plan = Planner(Grid(changed(cells=cells, tasks=tasks)), lambda cell: tmp_path)
+
+    def path(task: str, seed: str = "0") -> str:
+        return plan.completions(Wildcards(model="tiny", task=task, seed=seed))
+
+    assert len({path(task) for task in ("best", "flipped", "half", "pairs")}) == 1
+    assert len({path(task) for task in ("best", "longer", "more")}) == 3
+    assert Path(path("best")).parent == Path(path("best", "1")).parent
+    assert path("best") != path("best", "1")
+    seeds = []
+    for task, seed in (("best", "0"), ("best", "1"), ("more", "0")):
+        *_, corpus, _, sampling, name = Path(path(task, seed)).parts
+        assert name == f"seed{seed}.parquet" and corpus == "reviews"
+        of_job = Wildcards(model="tiny", corpus=corpus, sampling=sampling, seed=seed)
+        settings = plan.sampling(of_job)
+        assert settings["ranking"]["completions"] == (16 if task == "more" else 8)
+        seeds.append(settings["seed"])
+    assert len(set(seeds)) == 2  # other numbers of completions are drawn from the same seed
 
 
 def test_another_reward_of_the_same_module_is_another_reward():

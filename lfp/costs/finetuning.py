@@ -106,9 +106,10 @@ def given_cost(cell: Cell) -> Cost:
 def ranked_cost(cell: Cell) -> Cost:
     """Fine-tuning on completions of the base that the reward ranks.
 
-    The base writes all of them. `best_of_n` reads the best ones both ways; `ranked` reads both
-    sides of every pair, both ways by the policy and once by the base, in TRL's trainer, which holds
-    the logits of a batch. The evaluation is that of PPO.
+    The base writes all of them; cells of a seed share them, and here they count for each.
+    `best_of_n` reads the best ones both ways; `ranked` reads both sides of every pair, both ways by
+    the policy and once by the base, in TRL's trainer, which holds the logits of a batch. The
+    evaluation is that of PPO.
     """
     shape, settings = cell.shape, cell.settings
     ppo, dpo, ranking = (settings[stage] for stage in ("ppo", "dpo", "ranking"))
