@@ -22,6 +22,7 @@ from lfp.statistics.partitions import (
     partitions_difference_record,
     partitions_record,
 )
+from lfp.statistics.records.base import standard_errors
 from lfp.statistics.records.kendall import (
     _null_concordance,
     _pairs,
@@ -484,3 +485,21 @@ def test_probes_of_two_cells_with_other_numbers_of_refits_are_compared_on_those_
         assert "199 refits" in record.method
     fewer_partitions = parts(199)._replace(refits=Refits(np.zeros(5), np.zeros((199, 5))))
     assert parts(199).minus(fewer_partitions).refits is None
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_standard_errors_are_read_from_intervals_and_their_methods(confidence):
+    rng = np.random.default_rng(0)
+    few, many = rng.normal(size=4), rng.integers(0, 2, 10_000)
+    rows = pd.DataFrame([
+        mean_record(few, "seed", confidence).row(),
+        partitions_record(
+            PartValues(few, 0.25), 40, "word", "tau", (-10, 10), 0.0, confidence
+        ).row(),
+        proportion_record(many.sum(), len(many), "word", None, confidence).row(),
+        mean_record(few[:1], "seed", confidence).row(),
+    ])  # fmt: skip
+    error = few.std(ddof=1)
+    expected = [error / 2, error * np.sqrt(1 / 4 + 0.25), many.std() / 100]
+    got = standard_errors(rows, confidence).to_numpy()
+    assert got[:3] == pytest.approx(expected, rel=1e-3) and np.isnan(got[3])

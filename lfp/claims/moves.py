@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from lfp.statistics.records.base import standard_errors
 from lfp.tables.pages.columns import keys
 
 #: What became of a row.
@@ -82,7 +82,8 @@ def moves(
             left_out[name] = f"a table {'here' if name in here else 'there'} alone"
             continue
         by = _common_keys(here[name], there[name])
-        sides = [_named(frame, by) for frame in (here[name], there[name])]
+        levels = zip((here[name], there[name]), confidence, strict=True)
+        sides = [_named(frame, by, level) for frame, level in levels]
         doubled = max(int(side.index.duplicated().sum()) for side in sides)
         if doubled:
             others = set(keys(here[name])) ^ set(keys(there[name]))
@@ -96,7 +97,7 @@ def moves(
     if not parts:
         return Moves(pd.DataFrame(columns=list(COLUMNS)), left_out)
     rows = pd.concat(parts).reset_index()
-    return Moves(_ordered(_judged(rows, confidence)), left_out)
+    return Moves(_ordered(_judged(rows)), left_out)
 
 
 def _common_keys(here: pd.DataFrame, there: pd.DataFrame) -> list[str]:
@@ -106,12 +107,16 @@ def _common_keys(here: pd.DataFrame, there: pd.DataFrame) -> list[str]:
     return [key for key in keys(here) if key in keys(there)]
 
 
-def _named(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """The numbers of a table by the names of its rows, which its columns `by` give."""
+def _named(frame: pd.DataFrame, by: Sequence[str], confidence: float) -> pd.DataFrame:
+    """The numbers of a table by the names of its rows, which its columns `by` give.
+
+    Beside them are the standard errors, by intervals of the `confidence`.
+    """
     verdict = next((frame[name] for name in _VERDICTS if name in frame), None)
     result = pd.DataFrame(
         {name: frame[name].astype(float) for name in (*_NUMBERS, "n")}
-        | {"unit": frame["unit"], "verdict": "" if verdict is None else verdict.map(_text)},
+        | {"error": standard_errors(frame, confidence), "unit": frame["unit"]}
+        | {"verdict": "" if verdict is None else verdict.map(_text)},
         index=frame.index,
     )
     names = [_name(row) for row in frame.reindex(columns=list(by)).to_dict("records")]
@@ -134,17 +139,14 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _judged(rows: pd.DataFrame, confidence: tuple[float, float]) -> pd.DataFrame:
+def _judged(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of both runs with their move and their difference."""
     here, there = (
         {name: rows[f"{name}_{side}"].to_numpy(dtype=float) for name in _NUMBERS}
         for side in ("here", "there")
     )
     difference = here["estimate"] - there["estimate"]
-    errors = [
-        (side["ci_high"] - side["ci_low"]) / 2 / stats.norm.ppf((1 + level) / 2)
-        for side, level in zip((here, there), confidence, strict=True)
-    ]
+    errors = [rows[f"error_{side}"].to_numpy(dtype=float) for side in ("here", "there")]
     disjoint = (here["ci_low"] > there["ci_high"]) | (there["ci_low"] > here["ci_high"])
     known = np.isfinite(here["estimate"]), np.isfinite(there["estimate"])
     without = ~(_has_interval(here) | _has_interval(there))

@@ -39,9 +39,10 @@ _RULE = (
     "A row is disjoint where the two intervals do not overlap, and outside where they do but an"
     " estimate lies outside the other run's interval; standard_errors is the difference, here minus"
     " there, over the root of the two squared standard errors, which are half intervals over the"
-    " quantile of the normal distribution. Rows without an interval in either run are listed"
-    " behind these, by the share that the difference has in the larger number. An interval holds"
-    " what its unit varies: over words or prompts it says nothing of another fine-tuning."
+    " quantile of t, or of the normal distribution where their method is no t interval. Rows"
+    " without an interval in either run are listed behind these, by the share that the difference"
+    " has in the larger number. An interval holds what its unit varies: over words or prompts it"
+    " says nothing of another fine-tuning."
 )
 
 
@@ -106,7 +107,7 @@ def two_runs(here: Run, there: Run, level: float) -> TwoRuns:
 
 def _claims_table(measured: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The claims that a run has a number for, as a table."""
-    numbers = ["estimate", "ci_low", "ci_high", "n", "unit"]
+    numbers = ["estimate", "ci_low", "ci_high", "n", "unit", "method"]
     rows = [
         {"claim": claim["name"], **{name: claim[name] for name in numbers}}
         | {"answer": claim["verdict"]}

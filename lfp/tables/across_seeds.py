@@ -13,7 +13,7 @@ from scipy import stats
 from lfp.files.artefacts import read_table
 from lfp.statistics.estimates import variance_components
 from lfp.statistics.multiple import holm
-from lfp.statistics.records.base import Record
+from lfp.statistics.records.base import Record, standard_errors
 from lfp.statistics.records.means import mean_record
 from lfp.statistics.verdicts import EQUIVALENCE, Truth
 from lfp.tables.rows import TableSettings, Tally
@@ -36,13 +36,12 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
     ``df`` + 1 fine-tuning seeds holds the variance of both. Other variants have rows of their own,
     which name the first variant of their family. ``variance_fine_tuning`` and
     ``variance_autoencoder`` are components of the nested analysis of variance, ``variance_units``
-    is the mean squared standard error over words or prompts, from the rows' intervals. Rows of
-    planted truth are judged again, by the t test over seeds with Holm's p over a planted task;
-    those that hold two seeds against each other are left out, as is the contrast of a policy with
-    that of another seed: they share policies.
+    is the mean squared standard error over words or prompts, from the rows' intervals and methods.
+    Rows of planted truth are judged again, by the t test over seeds with Holm's p over a planted
+    task; those that hold two seeds against each other are left out, as is the contrast of a policy
+    with that of another seed: they share policies.
     """
     tally, rows = Tally(), []
-    normal = stats.norm.ppf((1 + settings.confidence) / 2)
     for path in inputs:
         frame = read_table(path).dropna(subset="estimate")
         if frame.empty:
@@ -60,7 +59,7 @@ def across_seeds(inputs: Sequence[str], settings: TableSettings) -> Tally:
                 continue
             record = _over_seeds(means.to_numpy(), settings.confidence)
             parts = variance_components(group, "seed", "estimate")
-            errors = ((group["ci_high"] - group["ci_low"]).astype(float) / (2 * normal)) ** 2
+            errors = standard_errors(group, settings.confidence) ** 2
             label = dict(zip(names, key, strict=True))
             if OTHER_SEED in str(label.get("of", "")) or label.get("contrast") == OTHER_POLICY:
                 continue

@@ -10,12 +10,18 @@ word are not independent (paper_vs_code F1, W4; interpretation study 4.1).
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 
 import numpy as np
+import pandas as pd
+from scipy import stats
 
 from lfp.statistics.estimates import UNTRAINED
 
+#: The name of a t interval in the method of a record, and the number of test parts behind one.
+_T_INTERVAL, _PARTS = "t interval", re.compile(r"mean of (\d+) test parts")
 #: In the method of a record: its p asks whether the estimate is larger than under the null, alone.
 ONE_SIDED = "one-sided"
 
@@ -89,3 +95,34 @@ def without_interval(record: Record, reason: str) -> Record:
     """The `record` with its estimate alone, and the `reason` in its method."""
     method = f"{record.method.partition(';')[0]}; no interval and no test: {reason}"
     return replace(record, ci_low=None, ci_high=None, p=None, method=method)
+
+
+def standard_errors(records: pd.DataFrame, confidence: float) -> pd.Series:
+    """Standard errors of rows of records, from their intervals and the methods of these.
+
+    Half an interval is the quantile of t or, for resampling and for scores, nearly that of the
+    normal distribution, times the standard error; an interval that was cut at an edge says too
+    little. They are missing where there is no interval.
+
+    Parameters
+    ----------
+    records
+        Rows with the columns of :class:`Record`.
+    confidence
+        Coverage of their intervals.
+    """
+    half = (records["ci_high"].astype(float) - records["ci_low"].astype(float)) / 2
+    bounds = [
+        _bound(str(method), int(n), confidence)
+        for method, n in zip(records["method"], records["n"], strict=True)
+    ]
+    return half / bounds
+
+
+@lru_cache(maxsize=4096)
+def _bound(method: str, n: int, confidence: float) -> float:
+    """The distance of an interval's ends from its middle, in standard errors."""
+    parts = _PARTS.search(method)
+    df = int(parts[1]) - 1 if parts else n - 1 if _T_INTERVAL in method else 0
+    level = (1 + confidence) / 2
+    return float(stats.t.ppf(level, df) if df > 0 else stats.norm.ppf(level))
