@@ -45,6 +45,7 @@ from lfp.settings import (
     UNREWARDED,
     Autoencoder,
     Settings,
+    Unstamped,
     parted,
     reading_method,
 )
@@ -293,14 +294,20 @@ class Grid:
         return values | {"seed": derived_seed(cell.seed, cell.address, stream)}
 
     def _autoencoder_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
-        variant = self.autoencoder_settings(cell, wildcards["sae"])
-        return variant.as_json() | {"model": cell.model, "layer": int(wildcards["layer"])}
+        values = self.autoencoder_settings(cell, wildcards["sae"]).as_json()
+        source = values.get("source")
+        if source and source.get("path"):
+            # Its file is an input, wherever the one that it was taken from lies.
+            values["source"] = source | {"path": Unstamped(source["path"])}
+        return values | {"model": cell.model, "layer": int(wildcards["layer"])}
 
     def _evaluation_job(self, cell: Cell, wildcards: Mapping[str, str]) -> dict[str, Any]:
         features, probes = cell.settings["features"], cell.settings["probes"]
         read = {name: getattr(features, name) for name in ("max_tokens", "batch_size")}
         folds = {name: getattr(probes, name) for name in ("folds", "inner_folds", "partitions")}
         variant = self.autoencoder_settings(cell, wildcards["sae"]).as_json()
+        if variant.get("source"):
+            variant["source"] = wildcards["sae"]
         return {
             "feedback": cell.feedback,
             "sizes": list(cell.settings["evaluation"].probes),

@@ -382,7 +382,8 @@ class Planner:
         with _naming(f"autoencoders.{name}.source"):
             files = dictionary_files(variant.source.path, variant.source, layer, "path")
             named = [(file.name, file) for file in files.all]
-            return settings | {"sources": content_digest(named)}
+            path = Unstamped(variant.source.path)
+            return settings | {"path": path, "sources": content_digest(named)}
 
     def dictionary(self, wildcards: Any) -> list[str]:
         """The pretrained dictionary of a job's variant and layer, if it is one."""

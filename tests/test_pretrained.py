@@ -4,6 +4,7 @@ is read, and what does not fit stops before any job.
 
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from lfp import planning
 from lfp.configuration import ConfigurationError
 from lfp.files import artefacts
 from lfp.files.hub import SourceError
 from lfp.grid import Grid
+from lfp.planning import Planner
 from lfp.sae import outliers, store
 from lfp.sae.architectures import ARCHITECTURES
 from lfp.sae.matching import agreement
@@ -28,6 +31,7 @@ from lfp.tables.rows import TableSettings
 from tests.conftest import run_job
 from tests.hub import COMMIT, Hub
 from tests.test_dictionaries import random_autoencoder
+from tests.test_planning import Wildcards
 
 WIDTH, LATENTS = 8, 20
 
@@ -364,6 +368,29 @@ def test_a_pretrained_dictionary_that_fits_is_planned(taken):
         Grid(config)
     with pytest.raises(ConfigurationError, match="`pretrained` has directions of one model"):
         Grid(configuration(taken, reads="pair"))
+
+
+def test_a_dictionary_that_lies_elsewhere_reruns_nothing(taken, tmp_path_factory):
+    """Its content counts, and not its path, which would be in the stamps of all that follows."""
+    moved = tmp_path_factory.mktemp("elsewhere") / "dictionaries"
+    shutil.copytree(taken, moved)
+    of_jobs = []
+    for folder in (taken, moved):
+        plan = Planner(Grid(configuration(folder)), lambda cell: taken / "divergence.json")
+        of_cell = {"model": "m", "task": "vader", "seed": "0", "sae": "scope", "layer": "1"}
+        jobs = {
+            name: planning.job(name, settings, code=lambda wildcards: "")
+            for name, settings in (
+                ("copy_dictionary", plan.taken_dictionary),
+                ("autoencoders", plan.settings("autoencoders")),
+                ("evaluate_autoencoders", plan.settings("evaluation")),
+            )
+        }
+        named = Wildcards(of_cell)
+        of_jobs.append({name: params["settings"](named) for name, params in jobs.items()})
+        beside = json.loads(jobs["copy_dictionary"]["unstamped"](named, output={}))
+        assert beside == {"path": str(folder)}
+    assert of_jobs[0] == of_jobs[1] and str(taken) not in str(of_jobs)
 
 
 @pytest.mark.parametrize(
