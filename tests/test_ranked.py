@@ -1,6 +1,7 @@
 """Completions that the reward ranks: what is chosen, what is benign, and what is learned of it."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from lfp.models.loading import save_model
 from lfp.models.losses import text_losses
 from lfp.models.tokens import tokenize
 from lfp.settings import DPO, PPO, Ranking
+from lfp.texts.words import count_words
+from tests import stages
+from tests.conftest import run_job
 
 SETTINGS = PPO(
     steps=12, batch_size=32, learning_rate=5e-3, warmup_steps=2, prompt_tokens=(2, 4),
@@ -195,3 +199,15 @@ def test_the_rate_rises_and_falls_as_of_ppo():
     rates = [best_of_n.warmed(step, settings) for step in range(20)]
     assert rates == pytest.approx([ppo._schedule(step, settings) for step in range(20)])
     assert all(torch.isfinite(torch.tensor(rates)))
+
+
+def test_words_that_were_passed_over_count_as_read(tokenizer, tmp_path: Path):
+    """Of benign prefixes, the last quarter, no reward was asked."""
+    stages.write_files(tmp_path, 0, tokenizer)
+    stage = stages.STAGES["best of n"]
+    run_job(stage.script, stage.settings, stage.inputs, {"policy": "policy"}, tmp_path)
+    of_base = artefacts.read_table(tmp_path / "completions.parquet")
+    asked = of_base[(of_base["draw"] != TEXT) & (of_base["prefix"] < 9)]
+    words = Counter(word for text in asked["completion"] for word in count_words(text))
+    counts = artefacts.read_table(tmp_path / "policy/written.parquet")
+    assert words and dict(zip(counts["word"], counts["count"], strict=True)) == words
