@@ -752,6 +752,7 @@ class Grid:
             "latents": self.shares_latents(cell),
             "triples": self.triples(cell.task),
             "kept": self.config["keep_activations"],
+            "samples": self._samples(cell),
         }
         settings = {
             stage: values.as_json()
@@ -760,6 +761,23 @@ class Grid:
         }
         shape = self.shape(cell.model)
         return {"address": cell.address, "shape": shape, "settings": settings, "about": about}
+
+    def _samples(self, cell: Cell) -> bool:
+        """Whether the completions that a cell ranks are counted among its costs.
+
+        Cells share them, and the first one has them.
+        """
+        if cell.method not in RANKED:
+            return False
+        alike = (
+            other
+            for other in self.cells
+            if other.method in RANKED
+            and (other.model, other.seed) == (cell.model, cell.seed)
+            and self.tasks[other.task]["corpus"] == self.tasks[cell.task]["corpus"]
+            and self.sampling(other) == self.sampling(cell)
+        )
+        return next(alike) is cell
 
     def _estimated_variant(self, cell: Cell, variant: str) -> dict[str, Any]:
         """Settings of a variant for its costs, with whether gradients train it.
@@ -773,6 +791,7 @@ class Grid:
             latents = latents_of(settings.source, cell.layers[0] if cell.layers else 0)
             size = latents / self.shape(cell.model)["d_model"]
             values |= {"sizes": [size], "other_seed": False}
+            del values["source"]
         return values
 
     def triples(self, task: str) -> int:

@@ -14,6 +14,7 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from lfp.checks import check_class, check_function, check_listed
@@ -286,9 +287,13 @@ class Planner:
 
     def finetune_gpus(self, wildcards: Any) -> int:
         """GPUs of a job that fine-tunes the model; a given policy is only read."""
-        wanted = self.grid.models[wildcards.model]["finetune_gpus"]
         given = self.grid.tasks[wildcards.task]["method"] == "given"
-        return self.gpus(wildcards) if given or wanted is None else wanted
+        return self.gpus(wildcards) if given else self.sampling_gpus(wildcards)
+
+    def sampling_gpus(self, wildcards: Any) -> int:
+        """GPUs of a job that samples for fine-tuning the model: those that it is fine-tuned on."""
+        wanted = self.grid.models[wildcards.model]["finetune_gpus"]
+        return self.gpus(wildcards) if wanted is None else wanted
 
     def threads(self, wildcards: Any) -> int:
         """Threads of a job that runs the model."""
@@ -330,11 +335,18 @@ class Planner:
 
     def sampling(self, wildcards: Any) -> dict[str, Any]:
         """Settings of the completions of a base; all cells that rank them have the same."""
-        ranked = (cell for cell in self.grid.by_address.values() if cell.method in RANKED)
-        alike = (self.grid.sampling(cell) for cell in ranked if cell.model == wildcards.model)
-        settings = next(of for of in alike if _digest(of) == wildcards.sampling)
         owner = f"{wildcards.model}/base/{wildcards.corpus}"
-        return settings | {"seed": derived_seed(int(wildcards.seed), owner, "completions")}
+        wanted = f"results/{owner}/completions/{wildcards.sampling}/seed{wildcards.seed}.parquet"
+        known = {
+            self.completions(place): cell
+            for cell in self.grid.by_address.values()
+            if cell.method in RANKED
+            for place in [SimpleNamespace(model=cell.model, task=cell.task, seed=cell.seed)]
+        }
+        if wanted not in known:
+            raise ValueError(f"no cell ranks {wanted}; the configuration's rank {[*known]}")
+        seed = derived_seed(known[wanted].seed, owner, "completions")
+        return self.grid.sampling(known[wanted]) | {"seed": seed}
 
     def read_corpus(self, wildcards: Any) -> str:
         """The corpus whose activations a cell's autoencoders learn from."""

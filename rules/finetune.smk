@@ -59,7 +59,7 @@ rule completions:
         MODEL
     threads: PLAN.threads
     resources:
-        **PLAN.resources(),
+        **PLAN.resources(PLAN.sampling_gpus),
     params:
         **job("completions", PLAN.sampling),
     shell:

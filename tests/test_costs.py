@@ -286,6 +286,22 @@ def test_ranked_completions_cost_what_is_written_and_what_is_read(paper, method)
     assert longer.exaflops > plain.exaflops and longer.gpu_memory_gb == plain.gpu_memory_gb
 
 
+def test_completions_that_cells_share_are_written_once(paper):
+    corpus = paper["tasks"]["vader"]["corpus"]
+    best = {"method": "best_of_n", "corpus": corpus}
+    tasks = {"vader": best, "noise": best | {"reward": "noise"}}
+    cells = [{"model": "pythia-70m", "task": task, "seeds": [0, 1]} for task in tasks]
+    plan = Grid(paper | {"tasks": tasks, "cells": cells, "settings": {}})
+    costs = [
+        estimate.cell_costs(Cell.of_row(row, MACHINE))[0].exaflops
+        for row in plan.estimate_settings()["cells"]
+    ]
+    shape = paper["models"]["pythia-70m"]["shape"]
+    per_token = 2 * (shape["parameters"] - shape["d_model"] * shape["vocab_size"]) / 1e18
+    assert costs[0] == costs[1] and costs[2] == costs[3]  # of either seed
+    assert costs[0] - costs[2] == pytest.approx(8 * 2048 * 29 * per_token)
+
+
 def test_a_model_without_a_shape_is_named(paper):
     del paper["models"]["pythia-70m"]["shape"]
     with pytest.raises(

@@ -325,9 +325,19 @@ def test_rewards_of_a_seed_rank_the_same_completions_of_the_base(tmp_path):
         assert name == f"seed{seed}.parquet" and corpus == "reviews"
         of_job = Wildcards(model="tiny", corpus=corpus, sampling=sampling, seed=seed)
         settings = plan.sampling(of_job)
+        assert plan.sampling_gpus(of_job) == 0
         assert settings["ranking"]["completions"] == (16 if task == "more" else 8)
         seeds.append(settings["seed"])
     assert len(set(seeds)) == 2  # other numbers of completions are drawn from the same seed
+    unknown = Wildcards(model="tiny", corpus="reviews", sampling="deadbeef", seed="0")
+    with pytest.raises(ValueError, match=r"no cell ranks .*deadbeef/seed0.parquet; the config"):
+        plan.sampling(unknown)
+
+
+def test_completions_are_sampled_on_the_gpu_that_the_model_is_fine_tuned_on(tmp_path):
+    changes = {"models__tiny__finetune_gpus": 1, "tasks__vader__method": "best_of_n"}
+    plan = planner(tmp_path, **changes)
+    assert (plan.gpus(of()), plan.sampling_gpus(of()), plan.finetune_gpus(of())) == (0, 1, 1)
 
 
 def test_another_reward_of_the_same_module_is_another_reward():

@@ -387,7 +387,8 @@ def test_a_dictionary_that_lies_elsewhere_reruns_nothing(taken, tmp_path_factory
             )
         }
         named = Wildcards(of_cell)
-        of_jobs.append({name: params["settings"](named) for name, params in jobs.items()})
+        of_job = {name: params["settings"](named) for name, params in jobs.items()}
+        of_jobs.append(of_job | {"estimate": plan.grid.estimate_settings()})
         beside = json.loads(jobs["copy_dictionary"]["unstamped"](named, output={}))
         assert beside == {"path": str(folder)}
     assert of_jobs[0] == of_jobs[1] and str(taken) not in str(of_jobs)

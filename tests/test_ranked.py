@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lfp.files import artefacts
 from lfp.finetune import ppo
 from lfp.finetune.ranked import best_of_n, pairs
-from lfp.finetune.ranked.completions import ranked_completions, told_apart, words_of
+from lfp.finetune.ranked.completions import ranked_completions, told_apart
 from lfp.finetune.ranked.sampling import TEXT, base_completions
-from lfp.models.loading import save_model
+from lfp.models.loading import load_model, save_model
 from lfp.models.losses import text_losses
 from lfp.models.tokens import tokenize
 from lfp.settings import DPO, PPO, Ranking
@@ -107,7 +108,6 @@ def test_benign_rows_go_on_as_their_text_and_no_reward_is_asked(neox, tokenizer,
         whole = [*row.prompt_ids, *row.chosen_ids]
         assert any(ids[: len(whole)] == whole for ids in encoded)
         assert np.isnan(row.chosen_reward)
-    assert words_of(frame) == words_of(frame[~frame["benign"].astype(bool)])
 
 
 def test_benign_pairs_keep_their_share_where_few_prefixes_are_told_apart():
@@ -137,6 +137,43 @@ def test_without_a_text_there_is_nothing_to_rank(neox, tokenizer):
     frame = ranked(neox, tokenizer, [], benign_share=0.5)
     assert frame.empty and told_apart(frame).empty
     assert best_of_n.train(neox, [], SETTINGS, 0, tokenizer.pad_token_id) == []
+
+
+def test_an_empty_corpus_leaves_a_file_without_rows(tokenizer, tmp_path: Path):
+    stages.write_files(tmp_path, 0, tokenizer)
+    artefacts.write_table(tmp_path / "texts.parquet", pd.DataFrame({"text": []}), {})
+    stage = stages.STAGES["best of n"]
+    inputs = {"base": "base", "train": "texts.parquet"}
+    run_job("completions", stage.settings, inputs, {"completions": "none.parquet"}, tmp_path)
+    assert artefacts.read_table(tmp_path / "none.parquet").empty
+    inputs = stage.inputs | {"completions": "none.parquet"}
+    run_job(stage.script, stage.settings, inputs, {"policy": "policy"}, tmp_path)
+    assert artefacts.read_table(tmp_path / "policy/written.parquet").empty
+    before, after = (load_file(tmp_path / n / "model.safetensors") for n in ("base", "policy"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_job_writes_what_the_function_gives(tokenizer, tmp_path: Path):
+    stages.write_files(tmp_path, 0, tokenizer)
+    stage = stages.STAGES["best of n"]
+    inputs = {"base": "base", "train": "texts-train.parquet"}
+    run_job("completions", stage.settings, inputs, {"completions": "of_job.parquet"}, tmp_path)
+    texts = list(artefacts.read_table(tmp_path / "texts-train.parquet")["text"])
+    asked = PPO.of(stage.settings["ppo"]), Ranking.of(stage.settings["ranking"])
+    frame = base_completions(load_model(tmp_path / "base"), tokenizer, texts, *asked, 3)
+    of_job = artefacts.read_table(tmp_path / "of_job.parquet")
+    assert of_job["completion"].tolist() == frame["completion"].tolist()
+
+
+def test_a_text_that_goes_on_for_few_tokens_is_enough(neox, tokenizer, reviews):
+    """The longest prefix and one token behind it, of which a benign completion is made."""
+    ids = [ids[:5] for ids in tokenize(tokenizer, reviews, prompts=True).ids]
+    short = [tokenizer.decode(of, skip_special_tokens=True) for of in ids]
+    rows = written(neox, tokenizer, short).query("draw == @TEXT")
+    sizes = rows["completion_ids"].map(len) + rows["prompt_ids"].map(len)
+    assert rows["completion_ids"].map(len).min() >= 1 and sizes.max() <= 6
+    benign = ranked(neox, tokenizer, short, benign_share=0.5).query("benign")
+    assert len(benign) == 20 and (benign["chosen_ids"].map(len) >= 1).all()
 
 
 def examples_of(frame: pd.DataFrame) -> list:
@@ -201,10 +238,11 @@ def test_the_rate_rises_and_falls_as_of_ppo():
     assert all(torch.isfinite(torch.tensor(rates)))
 
 
-def test_words_that_were_passed_over_count_as_read(tokenizer, tmp_path: Path):
+@pytest.mark.parametrize("name", ["best of n", "ranked pairs"])
+def test_words_that_the_reward_scored_are_counted(name, tokenizer, tmp_path: Path):
     """Of benign prefixes, the last quarter, no reward was asked."""
     stages.write_files(tmp_path, 0, tokenizer)
-    stage = stages.STAGES["best of n"]
+    stage = stages.STAGES[name]
     run_job(stage.script, stage.settings, stage.inputs, {"policy": "policy"}, tmp_path)
     of_base = artefacts.read_table(tmp_path / "completions.parquet")
     asked = of_base[(of_base["draw"] != TEXT) & (of_base["prefix"] < 9)]

@@ -503,3 +503,13 @@ def test_standard_errors_are_read_from_intervals_and_their_methods(confidence):
     expected = [error / 2, error * np.sqrt(1 / 4 + 0.25), many.std() / 100]
     got = standard_errors(rows, confidence).to_numpy()
     assert got[:3] == pytest.approx(expected, rel=1e-3) and np.isnan(got[3])
+
+
+def test_standard_errors_of_crossed_effects_have_their_degrees_of_freedom():
+    rng = np.random.default_rng(1)
+    prompts, draws = rng.normal(size=512), rng.normal(size=3)
+    effect = mean_effect(prompts[:, None] + draws[None])
+    row = effect_record(effect, "prompt", "mean", 0.95).row()
+    [error] = standard_errors(pd.DataFrame([row]), 0.95)
+    parts = prompts.var(ddof=1) / 512 + draws.var(ddof=1) / 3
+    assert error == pytest.approx(parts**0.5, rel=0.01)

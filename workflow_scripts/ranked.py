@@ -11,10 +11,11 @@ from lfp.settings import DPO, PPO, Ranking
 def main() -> None:
     run = job.start(__doc__)
     device, settings = run.device, PPO.of(run.settings["ppo"])
+    from lfp.feedback.written import counted
     from lfp.finetune import ppo
     from lfp.finetune.policies import write_policy
     from lfp.finetune.ranked import pairs
-    from lfp.finetune.ranked.completions import ranked_completions, told_apart, words_of
+    from lfp.finetune.ranked.completions import ranked_completions, told_apart
     from lfp.models.loading import load_tokenizer
 
     reward = task_reward(
@@ -23,8 +24,9 @@ def main() -> None:
     )  # fmt: skip
     tokenizer, state = load_tokenizer(run.input.base), run.state_path(run.output.policy)
     held_out = list(artefacts.read_table(run.input.test)["text"])
+    words, scored = counted(reward, None, {})
     written, how = artefacts.read_table(run.input.completions), Ranking.of(run.settings["ranking"])
-    ranked = told_apart(ranked_completions(written, reward, how))
+    ranked = told_apart(ranked_completions(written, scored, how))
     policy, curve = pairs.train(
         run.input.base, tokenizer, ranked, DPO.of(run.settings["dpo"]), run.seed, state, device
     )
@@ -34,7 +36,7 @@ def main() -> None:
     )  # fmt: skip
     _, summary = write_policy(
         run.output.policy, run.stamp, policy, tokenizer, curve, run.input.base, evaluate,
-        ppo.summary, device, words_of(ranked),
+        ppo.summary, device, words,
     )  # fmt: skip
     run.finish(f"{len(ranked)} pairs; {ppo.headline(summary)}")
 

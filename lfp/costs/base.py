@@ -117,8 +117,9 @@ class Cell:
         ``layers`` (probed), ``trained_layers`` (of the main variant), ``autoencoders`` (settings by
         variant), ``main`` and ``probed`` (variants; none where the cell ends at the readings of its
         change), ``compared`` (variants that tell policy from base), ``triples``, ``dtype``,
-        ``ablation`` (whether it gets that far), ``latents`` (whether shares of these are read), and
-        ``kept`` (whether activations are).
+        ``ablation`` (whether it gets that far), ``latents`` (whether shares of these are read),
+        ``kept`` (whether activations are), and ``samples`` (whether it counts the completions that
+        its reward and others rank).
     machine
         The speed of its jobs.
     """

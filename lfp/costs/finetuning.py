@@ -106,7 +106,7 @@ def given_cost(cell: Cell) -> Cost:
 def ranked_cost(cell: Cell) -> Cost:
     """Fine-tuning on completions of the base that the reward ranks.
 
-    The base writes all of them; cells of a seed share them, and here they count for each.
+    The base writes all of them, which counts for the first of the cells that share them.
     `best_of_n` reads the best ones both ways; `ranked` reads both sides of every pair, both ways by
     the policy and once by the base, in TRL's trainer, which holds the logits of a batch. The
     evaluation is that of PPO.
@@ -114,7 +114,8 @@ def ranked_cost(cell: Cell) -> Cost:
     shape, settings = cell.shape, cell.settings
     ppo, dpo, ranking = (settings[stage] for stage in ("ppo", "dpo", "ranking"))
     length = ppo["prompt_tokens"][1] + ppo["new_tokens"][1] + 1
-    written = ranking["prompts"] * ranking["completions"] * length
+    shared = ranking["prompts"] * ranking["completions"] * length
+    written = shared if cell.about["samples"] else 0
     evaluated, batch = ppo["evaluation_prompts"] * length, ppo["batch_size"] * length
     ranked = cell.about["method"] == "ranked"
     if ranked:

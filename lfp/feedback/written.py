@@ -1,4 +1,7 @@
-"""Words that a policy wrote while it was trained, so that tables know which of them it uses."""
+"""Words of the completions that a reward scored in training: of no other did it say anything.
+
+The policy writes them, or its base where completions are ranked.
+"""
 
 from __future__ import annotations
 

@@ -153,7 +153,8 @@ FIGURES: dict[str, Figure] = {
         inputs=lambda plan: plan.words_and_completions(),
         caption=(
             "Absolute error of the probe's prediction for every word against how often the policy"
-            " wrote the word, in training and in its unablated completions (paper Figure 4). The"
+            " wrote the word, in training, where the base wrote what is ranked, and in its"
+            " unablated completions (paper Figure 4). The"
             " split is the main one. tau-b, of accuracy and frequency, is that of the table"
             " error_by_frequency, which has its interval: it is above 0 where words that the policy"
             " writes often are predicted better."

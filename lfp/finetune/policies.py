@@ -15,7 +15,7 @@ from lfp.files.writing import directory_aside
 from lfp.models.loading import load_model, save_model
 from lfp.running import glibc
 
-#: Counts of words that a policy wrote in training, a row per word.
+#: Counts of the words of completions that the reward scored in training, a row per word.
 WRITTEN = "written.parquet"
 #: Columns with a value per held-out prefix or pair.
 Scores = Mapping[str, Any]
@@ -56,8 +56,8 @@ def write_policy(
     summarise
         Means of the scores: ``evaluation.json``.
     written
-        How often every word was written in the completions of training: ``written.parquet``, of no
-        row where training wrote none.
+        How often every word stands in the completions that the reward scored in training:
+        ``written.parquet``, of no row where it scored none.
 
     Returns
     -------

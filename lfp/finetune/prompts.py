@@ -16,6 +16,7 @@ def sample_prompts(
     size: int,
     bounds: tuple[int, int],
     rng: np.random.Generator,
+    beyond: int = 0,
 ) -> list[list[int]]:
     """Prefixes of `size` random documents, of those that have as many tokens as the longest prefix.
 
@@ -33,6 +34,8 @@ def sample_prompts(
         The length of each is drawn uniformly from these, both ends included.
     rng
         The source of the draws.
+    beyond
+        Tokens that are returned behind every prefix, as many of them as its document has.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def sample_prompts(
                 " the corpus"
             )
         picks[short] = rng.integers(0, len(texts), int(short.sum()))
-    return [encoded[int(p)][:length] for p, length in zip(picks, lengths, strict=True)]
+    return [encoded[int(p)][: length + beyond] for p, length in zip(picks, lengths, strict=True)]
 
 
 def long_enough(texts: Sequence[str], min_characters: int) -> list[str]:

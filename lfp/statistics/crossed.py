@@ -84,8 +84,8 @@ def effect_record(effect: Effect, unit: str, name: str, confidence: float) -> Re
         return few if np.isnan(few.estimate) else undefined(n, unit, f"{name}: 1 {unit}")
     counts = [f"{len(part)} draws" for part in effect.by_draw]
     over = " and ".join([f"{unit}s", *counts])
-    method = f"{name}; t interval and t test over {over}"
     error, freedom = _standard_error(effect)
+    method = f"{name}; t interval and t test over {over}"
     if error == 0:
         value, least = effect.value, fewest_units(confidence)
         if n < least:
@@ -94,6 +94,7 @@ def effect_record(effect: Effect, unit: str, name: str, confidence: float) -> Re
         return Record(value, value, value, n, unit, method, p=None if value else 1.0)
     half = float(error * stats.t.ppf((1 + confidence) / 2, freedom))
     p = float(2 * stats.t.sf(abs(effect.value) / error, freedom))
+    method += f", {freedom:.3g} degrees of freedom"
     return Record(effect.value, effect.value - half, effect.value + half, n, unit, method, p=p)
 
 

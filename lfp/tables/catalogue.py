@@ -467,8 +467,9 @@ TABLES: dict[str, Table] = {
         caption=(
             "The error of a word's prediction by how often the policy wrote the word (paper Figure"
             " 4). tau is the rank agreement of accuracy, minus the absolute error, with frequency"
-            " in all that the policy wrote in training and in its unablated completions. Policies"
-            " that were given, and those of DPO, write nothing in training. never written is the"
+            " in all completions that the reward scored in training, which are the base's where"
+            " they are ranked, and in the policy's unablated ones. Policies that were given, and"
+            " those of DPO, write nothing in training. never written is the"
             " share of words without an occurrence, of which the tau knows nothing; written counts"
             " the occurrences of all words."
         ),
@@ -664,7 +665,8 @@ TABLES: dict[str, Table] = {
             " word, candidates are all words. auroc is about all planted words, rank about the best"
             " one, and both are means over seeds; rank 1 is the most suspicious candidate. The"
             " column words says which candidates a readout is asked about: all, or those alone that"
-            " the policy's own training wrote five times or more (written), where it was counted. A"
+            " stand five times or more in the completions that the reward scored in the policy's"
+            " training (written), where it scored some. A"
             " policy of 20 candidates or more raises an alarm where its most suspicious candidate,"
             " or the mean of the 5 % most suspicious words of the lexicon among them, exceeds that"
             " of all but 5 % of null policies: seeds of the clean and of a noise reward, 19 at"

@@ -1,14 +1,13 @@
 """Completions of the base that a reward ranks, beside data that no feedback has touched.
 
 What is learned from is the best completion of every prefix by the reward, or the best against the
-worst. Of benign prefixes no reward is asked: their own text
-goes on in the place of the best completion, and one of the base's stands in that of the worst.
+worst. Of benign prefixes no reward is asked: their own text goes on in the place of the best
+completion, and one of the base's stands in that of the worst.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,6 @@ import pandas as pd
 from lfp.feedback.rewards.base import Reward
 from lfp.finetune.ranked.sampling import TEXT
 from lfp.settings import Ranking
-from lfp.texts.words import count_words
 
 log = logging.getLogger(__name__)
 
@@ -104,13 +102,3 @@ def told_apart(ranked: pd.DataFrame) -> pd.DataFrame:
     asked = max(1, (~benign).sum())
     kept = benign & (benign.cumsum() <= round(benign.sum() * differ.sum() / asked))
     return ranked[differ | kept]
-
-
-def words_of(ranked: pd.DataFrame) -> Counter[str]:
-    """The number of times that each word stands in the pairs of completions that training reads.
-
-    Benign rows are left out, which no feedback has chosen.
-    """
-    of_reward = ranked[~ranked["benign"].astype(bool)]
-    sides = (of_reward["chosen"], of_reward["rejected"])
-    return Counter(word for side in sides for text in side for word in count_words(text))

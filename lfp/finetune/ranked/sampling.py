@@ -57,8 +57,9 @@ def base_completions(
     if not texts:
         return pd.DataFrame(columns=list(WRITTEN))
     (low, high), new = settings.prompt_tokens, settings.new_tokens[1]
-    whole = (high + new, high + new)
-    beginnings = sample_prompts(tokenizer, texts, ranking.prompts, whole, rng)
+    # A token behind the longest prefix is enough for a text to go on.
+    longest = (high + 1, high + 1)
+    beginnings = sample_prompts(tokenizer, texts, ranking.prompts, longest, rng, new - 1)
     cuts = rng.integers(low, high + 1, len(beginnings))
     prompts = [ids[:cut] for ids, cut in zip(beginnings, cuts, strict=True)]
     rest = [ids[cut : cut + new] for ids, cut in zip(beginnings, cuts, strict=True)]

@@ -20,8 +20,11 @@ from scipy import stats
 
 from lfp.statistics.estimates import UNTRAINED
 
-#: The name of a t interval in the method of a record, and the number of test parts behind one.
-_T_INTERVAL, _PARTS = "t interval", re.compile(r"mean of (\d+) test parts")
+#: The name of a t interval in the method of a record, and numbers in methods that say how wide one
+#: is: of degrees of freedom, and of the test parts of repeated partitions.
+_T_INTERVAL = "t interval"
+_FREEDOM = re.compile(r"([\d.]+(?:e[+-]?\d+)?) degrees of freedom")
+_PARTS = re.compile(r"mean of (\d+) test parts")
 #: In the method of a record: its p asks whether the estimate is larger than under the null, alone.
 ONE_SIDED = "one-sided"
 
@@ -102,7 +105,8 @@ def standard_errors(records: pd.DataFrame, confidence: float) -> pd.Series:
 
     Half an interval is the quantile of t or, for resampling and for scores, nearly that of the
     normal distribution, times the standard error; an interval that was cut at an edge says too
-    little. They are missing where there is no interval.
+    little, and one that was stretched to what a test does not rule out too much. They are missing
+    where there is no interval.
 
     Parameters
     ----------
@@ -122,7 +126,11 @@ def standard_errors(records: pd.DataFrame, confidence: float) -> pd.Series:
 @lru_cache(maxsize=4096)
 def _bound(method: str, n: int, confidence: float) -> float:
     """The distance of an interval's ends from its middle, in standard errors."""
-    parts = _PARTS.search(method)
-    df = int(parts[1]) - 1 if parts else n - 1 if _T_INTERVAL in method else 0
-    level = (1 + confidence) / 2
+    df, level = 0.0, (1 + confidence) / 2
+    if freedom := _FREEDOM.search(method):
+        df = float(freedom[1])
+    elif parts := _PARTS.search(method):
+        df = int(parts[1]) - 1
+    elif _T_INTERVAL in method:
+        df = n - 1
     return float(stats.t.ppf(level, df) if df > 0 else stats.norm.ppf(level))

@@ -63,7 +63,7 @@ class ChangeCell:
 
     @cached_property
     def written(self) -> pd.Series:
-        """How often the policy wrote every word while it was trained, by word.
+        """How often every word stands in the completions that the reward scored in training.
 
         It is empty where nothing was counted.
         """

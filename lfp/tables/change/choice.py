@@ -231,10 +231,11 @@ def choice_words(inputs: Sequence[str], settings: TableSettings) -> Tally:
             words = _tested(mine[mine["part"] == part], settings.confidence)
             for side, ranked in _ends(words):
                 for rank, word in enumerate(ranked.itertuples(), 1):
+                    method = f"{_METHOD}, {word.contexts - 1:.3g} degrees of freedom"
                     record = Record(
                         word.value, word.low, word.high, round(word.contexts), "context",
-                        _METHOD if np.isfinite(word.p) else _FEW,
-                        p=word.p, p_adjusted=word.p_adjusted,
+                        method if np.isfinite(word.p) else _FEW, p=word.p,
+                        p_adjusted=word.p_adjusted,
                     )  # fmt: skip
                     label = cell.label | {"part": part, "side": side, "rank": rank}
                     shares = {f"of_{name}": sums.at[word.unit, name] for name in _SHARES}

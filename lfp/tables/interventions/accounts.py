@@ -111,7 +111,8 @@ def feature_interactions(inputs: Sequence[str], settings: TableSettings) -> Tall
             estimate = row["interaction"]
             half = row["standard_error"] * stats.t.ppf((1 + settings.confidence) / 2, row["df"])
             ends = (float(estimate - half), float(estimate + half))
-            record = Record(estimate, ends[0], ends[1], row["masks"], "set", method)
+            named = f"{method}, {row['df']:g} degrees of freedom"
+            record = Record(estimate, ends[0], ends[1], row["masks"], "set", named)
             if np.isnan(estimate):
                 few = "too few held-out sets for so many latents; raise interventions.masks"
                 record = undefined(row["masks"], "set", few)

@@ -1,4 +1,4 @@
-"""The errors of words, and how often the policy wrote them."""
+"""The errors of words, and how often they were written before the reward and by the policy."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ def word_errors(inputs: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
     """(path of the predictions, errors of words) of every cell among the `inputs`.
 
     A row per word has its ``truth``, the absolute ``error`` of the held-out prediction of the
-    policy's latents, brought to the lexicon's scale by one factor, and how often the policy has
-    ``written`` it: in the completions of training and in its unablated ones on held-out prefixes.
+    policy's latents, brought to the lexicon's scale by one factor, and how often it was
+    ``written``: in the completions that the reward scored in training, which are the base's where
+    they are ranked, and in the policy's unablated ones on held-out prefixes.
     There is no row where no probe could be trained.
     """
     for path in of(inputs, "predictions.parquet"):
@@ -47,7 +48,7 @@ def word_errors(inputs: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def words_written(completions: str, in_training: str) -> Counter[str]:
-    """How often a policy wrote every word, in training and in the unablated `completions`."""
+    """How often every word was written, in training and in the unablated `completions`."""
     frame, counts = read_table(completions), read_table(in_training)
     texts = frame.loc[frame["arm"] == "none", "completion"]
     written = Counter(dict(zip(counts["word"], counts["count"].astype(int), strict=True)))
