@@ -24,7 +24,6 @@ def main() -> None:
     )  # fmt: skip
     policy, tokenizer = load_model(run.input.base, device), load_tokenizer(run.input.base)
     held_out = list(artefacts.read_table(run.input.test)["text"])
-    # Completions that are passed over are as much of the lesson as those that are taken.
     words, scored = counted(reward, None, {})
     written = artefacts.read_table(run.input.completions)
     ranked = ranked_completions(written, scored, Ranking.of(run.settings["ranking"]))

@@ -22,9 +22,8 @@ def main() -> None:
         classifier=run.input.classifier, device=device,
     )  # fmt: skip
     tokenizer, state = load_tokenizer(run.input.base), run.state_path(run.output.policy)
-    texts = artefacts.read_table(run.input.train)["text"]
-    texts = long_enough(list(texts), settings.min_characters)
-    written = Counter()
+    texts, written = list(artefacts.read_table(run.input.train)["text"]), Counter()
+    texts = long_enough(texts, settings.min_characters)
     policy, curve = group.train(
         run.settings["method"], run.input.base, tokenizer, texts, reward, settings,
         Group.of(run.settings["group"]), run.seed, state, device, written,
